@@ -1,0 +1,5 @@
+//! Dialing, for managers to build on.
+
+mod tcp;
+
+pub use tcp::TcpConnector;

@@ -1,0 +1,150 @@
+//! What happens to connections, told to whoever listens.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::state::ConnectionId;
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum CloseCause {
+    /// It was idle longer than `idle_timeout`.
+    IdleTimeout,
+    /// It was older than its lifetime.
+    Lifetime,
+    /// The idle list of its key was full.
+    IdleLimit,
+    /// The idle list of the pool was full and it was idle longest.
+    Evicted,
+    /// It made way for a connection of another key, or for a fresh one.
+    MakeRoom,
+    /// `is_broken` said so when it came back.
+    Broken,
+    /// `is_broken` said so before it was lent.
+    PeekFailed,
+    /// Its check failed or timed out.
+    CheckFailed,
+    /// Its reset failed or timed out.
+    ResetFailed,
+    /// Its borrower discarded it.
+    Discarded,
+    /// Its lease ended without giving it back: a panic, or a future dropped in its check.
+    Lost,
+    /// It retired itself or was retired: GOAWAY, `retire_all`.
+    Retired,
+    /// It said by itself that it is gone.
+    Gone,
+    /// Its dial had lost its waiter, and the policy drops such.
+    Orphan,
+    /// The pool was closed.
+    PoolClosed,
+}
+
+impl CloseCause {
+    /// How many causes there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every cause.
+    pub const ALL: [Self; 15] = [
+        Self::IdleTimeout,
+        Self::Lifetime,
+        Self::IdleLimit,
+        Self::Evicted,
+        Self::MakeRoom,
+        Self::Broken,
+        Self::PeekFailed,
+        Self::CheckFailed,
+        Self::ResetFailed,
+        Self::Discarded,
+        Self::Lost,
+        Self::Retired,
+        Self::Gone,
+        Self::Orphan,
+        Self::PoolClosed,
+    ];
+
+    /// The word reports use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle-timeout",
+            Self::Lifetime => "lifetime",
+            Self::IdleLimit => "idle-limit",
+            Self::Evicted => "evicted",
+            Self::MakeRoom => "make-room",
+            Self::Broken => "broken",
+            Self::PeekFailed => "peek-failed",
+            Self::CheckFailed => "check-failed",
+            Self::ResetFailed => "reset-failed",
+            Self::Discarded => "discarded",
+            Self::Lost => "lost",
+            Self::Retired => "retired",
+            Self::Gone => "gone",
+            Self::Orphan => "orphan",
+            Self::PoolClosed => "pool-closed",
+        }
+    }
+}
+
+impl fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One thing that happened to one connection. All events with the same `connection` are the life
+/// of that connection, in order: a dial, leases and returns, a close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<K> {
+    /// When, on the pool's clock.
+    pub at: Timestamp,
+    /// The key it belongs to.
+    pub key: K,
+    /// Which one. Never used for another connection of the same pool.
+    pub connection: ConnectionId,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Its dial started.
+    Dialing,
+    /// Its dial failed or was given up: the end of its life.
+    DialFailed,
+    /// Its dial succeeded after this long.
+    Opened(Duration),
+    /// It was lent.
+    Leased {
+        /// Whether it had been lent before.
+        reused: bool,
+        /// How long it had been idle; zero when it came straight from a dial or another borrower.
+        idle_for: Duration,
+    },
+    /// A lease of it came back.
+    Returned,
+    /// It has no lease any more and waits to be lent.
+    Idle,
+    /// It takes no new leases.
+    Retired,
+    /// It is leaving, for this cause.
+    Closing(CloseCause),
+    /// It is closed, and its place in the limits is free: the end of its life.
+    Closed,
+}
+
+/// Hears of every event of a pool.
+pub trait Observer<K>: Send + Sync + 'static {
+    /// Called in the task that caused the event, outside the pool's lock; be quick. Events of one
+    /// connection may arrive out of order when two tasks race; `at` and the kind tell.
+    fn event(&self, event: &Event<K>);
+}
+
+impl<K, F: Fn(&Event<K>) + Send + Sync + 'static> Observer<K> for F {
+    fn event(&self, event: &Event<K>) {
+        self(event);
+    }
+}

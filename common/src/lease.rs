@@ -1,0 +1,189 @@
+//! What a caller holds: a connection that goes back by itself.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::CloseCause;
+use crate::lending::{Exclusive, Lending};
+use crate::manager::{Connection, Manager};
+use crate::pool::{Inner, Slot};
+use crate::state::{ConnectionId, Fitness, Lent};
+
+/// A leased connection.
+///
+/// Dereferences to the connection: mutably when lending is exclusive, shared otherwise. Dropping
+/// the lease gives the connection back: it is discarded when the manager finds it broken or the
+/// thread is unwinding; reset in a task of its own when its session needs that (discarded when
+/// there is no runtime to do it in); else it goes to the next waiter or becomes idle. To wait for
+/// the reset, call [`release`](Lease::release).
+pub struct Lease<M: Manager> {
+    slot: Slot<M>,
+    reused: bool,
+    idle_for: Duration,
+    /// Set when the connection must not be lent again.
+    verdict: Option<CloseCause>,
+}
+
+impl<M: Manager> Lease<M> {
+    #[inline]
+    pub(crate) fn new(inner: Arc<Inner<M>>, lent: Lent<M::Lending>) -> Self {
+        Self {
+            slot: Slot::new(inner, lent.id, lent.handle),
+            reused: lent.reused,
+            idle_for: lent.idle_for,
+            verdict: None,
+        }
+    }
+
+    /// Whether the connection was lent before. A failure of a reused connection before the first
+    /// byte of an answer usually means that the peer had closed it while it was idle.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// How long the connection had been idle; zero when it came straight from a dial or from
+    /// another borrower. As fine as the pool's clock.
+    pub fn idle_for(&self) -> Duration {
+        self.idle_for
+    }
+
+    /// Which connection this is; the same number in events.
+    pub fn connection_id(&self) -> ConnectionId {
+        self.slot.id
+    }
+
+    /// The key it was acquired for.
+    pub fn key(&self) -> M::Key {
+        let core = self.slot.inner.lock();
+        core.state.key_of(self.slot.id).cloned().expect("a leased connection is known")
+    }
+
+    /// From now on the connection is discarded when the lease ends. For shared lending it takes
+    /// no new leases either, once this one has ended.
+    pub fn mark_broken(&mut self) {
+        self.verdict = Some(CloseCause::Discarded);
+    }
+
+    /// Ends the lease and closes the connection (as soon as its other leases have ended, when it
+    /// is shared).
+    pub fn discard(self) {
+        self.discard_for(CloseCause::Discarded);
+    }
+
+    /// Ends the lease as dropping it does, but waits for the reset, if one is needed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future discards the connection.
+    pub async fn release(mut self) {
+        if self.needs_reset_on_return()
+            && let Some(slot) = self.slot.take()
+        {
+            reset(slot).await;
+        }
+    }
+
+    /// What the pool lends: for shared lending a handle that can be cloned out of it. The lease
+    /// has to be kept for as long as that is used.
+    pub fn handle(&self) -> &M::Lending {
+        self.slot.handle()
+    }
+
+    pub(crate) fn handle_mut(&mut self) -> &mut M::Lending {
+        self.slot.handle_mut()
+    }
+
+    pub(crate) fn discard_for(mut self, cause: CloseCause) {
+        self.verdict = Some(cause);
+    }
+
+    /// Sets or clears what happens to the connection when the lease ends.
+    pub(crate) fn doubt(&mut self, verdict: Option<CloseCause>) {
+        self.verdict = verdict;
+    }
+
+    #[inline]
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.slot.is_broken()
+    }
+
+    /// Gives the connection back, unless it needs a reset first; says whether it does. A panic of
+    /// the manager in here leaves the slot to its own drop, which discards the connection.
+    #[inline]
+    fn needs_reset_on_return(&mut self) -> bool {
+        if self.slot.is_released() {
+            return false;
+        }
+        let fitness = if let Some(cause) = self.verdict {
+            Fitness::Unfit(cause)
+        } else if std::thread::panicking() {
+            Fitness::Unfit(CloseCause::Lost)
+        } else if self.slot.is_broken() {
+            Fitness::Unfit(CloseCause::Broken)
+        } else if self.slot.inner.manager.needs_reset(self.slot.handle()) {
+            return true;
+        } else {
+            Fitness::Fit
+        };
+        self.slot.release(fitness);
+        false
+    }
+}
+
+/// Resets within `reset_timeout`, then gives back or discards.
+async fn reset<M: Manager>(mut slot: Slot<M>) {
+    let inner = Arc::clone(&slot.inner);
+    let limit = inner.policy.reset_timeout;
+    let reset = inner.manager.reset(slot.handle_mut());
+    let fitness = match tokio::time::timeout(limit, reset).await {
+        Ok(Ok(())) if !slot.is_broken() => Fitness::Fit,
+        Ok(Ok(())) => Fitness::Unfit(CloseCause::Broken),
+        Ok(Err(error)) => {
+            tracing::debug!(target: "pool_common", %error, "reset failed");
+            Fitness::Unfit(CloseCause::ResetFailed)
+        }
+        Err(_) => Fitness::Unfit(CloseCause::ResetFailed),
+    };
+    slot.release(fitness);
+}
+
+impl<M: Manager> Drop for Lease<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.needs_reset_on_return() {
+            return;
+        }
+        // Its session has to be reset, which takes a task.
+        match (self.slot.inner.runtime(), self.slot.take()) {
+            (Some(runtime), Some(slot)) => drop(runtime.spawn(reset(slot))),
+            (None, Some(mut slot)) => slot.release(Fitness::Unfit(CloseCause::ResetFailed)),
+            (_, None) => {}
+        }
+    }
+}
+
+impl<M: Manager> Deref for Lease<M> {
+    type Target = Connection<M>;
+
+    #[inline]
+    fn deref(&self) -> &Connection<M> {
+        self.slot.handle().get()
+    }
+}
+
+impl<C: Send + 'static, M: Manager<Lending = Exclusive<C>>> DerefMut for Lease<M> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut C {
+        self.handle_mut()
+    }
+}
+
+impl<M: Manager> fmt::Debug for Lease<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("connection", &self.slot.id)
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
+    }
+}

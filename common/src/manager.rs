@@ -1,0 +1,109 @@
+//! What a protocol brings to the pool: how to dial, and what "healthy" and "reset" mean.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::lending::Lending;
+use crate::notifier::Notifier;
+
+/// The connection inside a manager's [`Lending`].
+pub type Connection<M> = <<M as Manager>::Lending as Lending>::Connection;
+
+/// The protocol's side of a pool.
+///
+/// Only [`connect`](Manager::connect) has to be written; every other method has a default that
+/// suits a connection which is always ready. The pool calls none of them under its lock, bounds
+/// each future by the matching timeout of the [`Policy`](crate::Policy), and survives a panic in
+/// any of them: the connection is discarded and its slot comes back.
+pub trait Manager: Send + Sync + 'static {
+    /// What separates connections: everything that shaped one (host, port, TLS settings,
+    /// credentials, database). Two requests share connections exactly when their keys are equal.
+    /// Its `Debug` appears in errors and events, so redact secrets there.
+    type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
+
+    /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared).
+    type Lending: Lending;
+
+    /// Why a dial, check or reset failed.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Dials `key` and shakes hands, until the connection is ready for its first request.
+    ///
+    /// Bounded by `dial_timeout`, and for a caller that dials itself by the deadline of its
+    /// acquire. `notifier` lets the connection speak up later, from any task: retire me, I am
+    /// broken, my capacity changed.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await; whatever was opened has to be closed by that.
+    fn connect(
+        &self,
+        key: &Self::Key,
+        notifier: Notifier,
+    ) -> impl Future<Output = Result<Connection<Self>, Self::Error>> + Send
+    where
+        Self: Sized;
+
+    /// How many leases one connection serves at a time; asked once, after `connect`. Changes are
+    /// told through the notifier. Default 1. An exclusive connection always serves one.
+    fn capacity(&self, connection: &Connection<Self>) -> u32
+    where
+        Self: Sized,
+    {
+        let _ = connection;
+        1
+    }
+
+    /// Whether the connection must not be lent again. Cheap, and never waits: asked when a lease
+    /// comes back and, with [`Policy::peek`](crate::Policy::peek), before an idle connection goes
+    /// out. Unread bytes, an end of stream, or a request still in flight all mean `true`.
+    /// Default `false`.
+    fn is_broken(&self, connection: &mut Self::Lending) -> bool {
+        let _ = connection;
+        false
+    }
+
+    /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap.
+    /// Default `false`.
+    fn needs_reset(&self, connection: &Self::Lending) -> bool {
+        let _ = connection;
+        false
+    }
+
+    /// Asks the peer whether the connection still works; `idle_for` is how long it has been idle.
+    /// Called before lending when [`Policy::check`](crate::Policy::check) says so, never for a
+    /// connection that was just dialed. Bounded by `check_timeout`. Default: it does.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await; the pool then discards the connection.
+    fn check(
+        &self,
+        connection: &mut Self::Lending,
+        idle_for: Duration,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = (connection, idle_for);
+        ready(Ok(()))
+    }
+
+    /// Brings the session back to neutral. An error discards the connection. Bounded by
+    /// `reset_timeout`. Default: nothing to do.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await; the pool then discards the connection.
+    fn reset(
+        &self,
+        connection: &mut Self::Lending,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        let _ = connection;
+        ready(Ok(()))
+    }
+
+    /// Says goodbye. The connection's place in the pool's limits is given up when this ends or
+    /// `close_timeout` has passed. Outside a runtime the connection is dropped instead.
+    /// Default: drop it.
+    fn close(&self, connection: Self::Lending) -> impl Future<Output = ()> + Send {
+        drop(connection);
+        ready(())
+    }
+}

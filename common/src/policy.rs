@@ -1,0 +1,492 @@
+//! The policy: one plain field for each question a connection pool has to answer.
+//!
+//! Two strategies differ exactly where their policies differ. The named ones are in
+//! [`profile`](crate::profile); every field can also be set by name, see [`knob`](crate::knob).
+
+use std::time::Duration;
+
+use crate::error::InvalidPolicy;
+
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// The words of every value, as knobs and reports write them.
+            pub const WORDS: &'static [&'static str] = &[$($word,)+];
+
+            /// The word knobs and reports use for this value.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The value with this word, if there is one.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+choices! {
+    /// Which idle connection goes out first?
+    IdleOrder {
+        /// The one returned last: few connections stay hot, the tail expires.
+        NewestFirst = "newest-first",
+        /// The one returned first: load is spread and every connection stays warm.
+        OldestFirst = "oldest-first",
+        /// The connection dialed first that has room; for shared lending, where it fills one
+        /// connection before the next. With exclusive lending the same as oldest first.
+        FirstWithRoom = "first-with-room",
+    }
+}
+
+choices! {
+    /// Which connection is closed when a return exceeds `max_idle_per_key`?
+    IdleOverflow {
+        /// The connection being returned (net/http, go-redis, database/sql).
+        CloseReturned = "close-returned",
+        /// The one that has been idle longest; the returned one stays (redigo).
+        CloseOldest = "close-oldest",
+    }
+}
+
+choices! {
+    /// How long does the floor `min_idle` hold?
+    Floor {
+        /// Refilled in the background whenever fewer are idle.
+        Kept = "kept",
+        /// Dialed once, when the key is first used (silenceper's InitialCap).
+        Once = "once",
+    }
+}
+
+choices! {
+    /// What happens to an acquire that finds no connection and no room to dial one?
+    AtLimit {
+        /// It waits, at most `acquire_timeout`.
+        Wait = "wait",
+        /// It fails at once.
+        Fail = "fail",
+    }
+}
+
+choices! {
+    /// Which waiter is served first?
+    WaiterOrder {
+        /// The one that came first.
+        Arrival = "arrival",
+        /// Any, uniformly at random from the pool's seed.
+        Random = "random",
+        /// All are woken and try again; who is first wins.
+        AllAtOnce = "all-at-once",
+    }
+}
+
+choices! {
+    /// Who dials for an acquire that found nothing, when there is room?
+    Dial {
+        /// The caller, in its own task and under its own deadline. Dropping it drops the dial.
+        Caller = "caller",
+        /// A task of the pool. The caller waits for that dial (or one whose caller left) only.
+        Detached = "detached",
+        /// A task of the pool, racing a connection that comes back meanwhile; the first wins.
+        Racing = "racing",
+        /// A task of the pool, one dial at a time for each key, which serves every waiter it can.
+        Shared = "shared",
+    }
+}
+
+choices! {
+    /// With [`Dial::Caller`]: who dials when room appears while callers wait?
+    DialForWaiters {
+        /// The waiter itself: it is granted leave to dial.
+        Waiter = "waiter",
+        /// A task of the pool for each waiter; a connection that comes back may still win.
+        Background = "background",
+        /// One task of the pool, one dial after another.
+        Opener = "opener",
+    }
+}
+
+choices! {
+    /// What becomes of a background dial whose waiter was served otherwise, or left?
+    OrphanDial {
+        /// Its connection serves another waiter or becomes idle.
+        Kept = "kept",
+        /// Its connection serves a waiter if there is one, else it is closed.
+        Dropped = "dropped",
+    }
+}
+
+choices! {
+    /// When is an idle connection checked by a round trip before it is lent?
+    Check {
+        /// Never.
+        Never = "never",
+        /// Before each lending.
+        Always = "always",
+        /// When it has been idle longer than `check_after`.
+        IfIdleLonger = "if-idle-longer",
+    }
+}
+
+choices! {
+    /// When is a connection closed that is past `idle_timeout` or its lifetime?
+    ///
+    /// An expired connection is never lent, whatever the choice.
+    Expiry {
+        /// When it would be lent; a connection nobody asks for stays (go-redis).
+        AtAcquire = "at-acquire",
+        /// At every acquire, all that are past their time (redigo).
+        PruneAtAcquire = "prune-at-acquire",
+        /// When its time has come, by a timer (net/http).
+        Timer = "timer",
+        /// Every `sweep_interval` (fasthttp, database/sql).
+        Sweep = "sweep",
+    }
+}
+
+choices! {
+    /// Who hears of a failed dial, and when is the next allowed?
+    AfterFailedDial {
+        /// Its caller is told; the next dial may start at once.
+        Tell = "tell",
+        /// After `back_off_after` failures in a row every acquire that needs a dial fails at once,
+        /// while the pool probes in the background (go-redis).
+        FailFast = "fail-fast",
+        /// After `back_off_after` failures in a row dials pause, longer each time (gRPC).
+        BackOff = "back-off",
+    }
+}
+
+choices! {
+    /// Which failed requests does a client of this workspace send again?
+    Retry {
+        /// None.
+        Never = "never",
+        /// Those whose *reused* connection died before the first byte of an answer, if they can be
+        /// replayed (net/http).
+        ReusedAndReplayable = "reused-and-replayable",
+        /// Idempotent ones, at most `retry_attempts` attempts, no delay (fasthttp).
+        Idempotent = "idempotent",
+        /// Any, at most `retry_attempts` attempts, with a jittered delay (go-redis).
+        Attempts = "attempts",
+        /// Those whose connection was bad before they were sent: `retry_attempts` - 1 pooled
+        /// connections, then a fresh one (database/sql).
+        BadConnection = "bad-connection",
+        /// Those the peer says it did not process: GOAWAY, REFUSED_STREAM (HTTP/2).
+        Unprocessed = "unprocessed",
+    }
+}
+
+/// Every decision of a pool, as data.
+///
+/// `None` means "no limit". [`Policy::default`] is what we would choose ourselves: exclusive or
+/// shared, newest first, bounded, checked by a peek, one deadline over everything, a lifetime with
+/// jitter, racing dials that are never more than the callers that still wait.
+///
+/// A policy is checked when a pool is built, see [`validate`](Policy::validate).
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct Policy {
+    /// Which idle connection goes out first. Default newest first.
+    pub idle_order: IdleOrder,
+    /// Cap on the leases of one shared connection, below what the peer allows. Default none.
+    pub max_leases_per_connection: Option<u32>,
+
+    /// Most connections open (idle + leased + dialing) for one key. Default 100.
+    pub max_open_per_key: Option<u32>,
+    /// Most connections open over all keys. Default none.
+    pub max_open: Option<u32>,
+    /// Most connections idle for one key; `Some(0)` keeps none. Default none.
+    pub max_idle_per_key: Option<u32>,
+    /// Most connections idle over all keys; the longest idle of any key makes way. Default none.
+    pub max_idle: Option<u32>,
+    /// Which one is closed at `max_idle_per_key`. Default the returned one.
+    pub idle_overflow: IdleOverflow,
+
+    /// Idle connections kept ready for each key that is in use. Default 0.
+    pub min_idle: u32,
+    /// How long that floor holds. Default kept.
+    pub floor: Floor,
+
+    /// Wait or fail when there is neither a connection nor room. Default wait.
+    pub at_limit: AtLimit,
+    /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
+    pub acquire_timeout: Option<Duration>,
+    /// Most callers waiting for one key; the next fails at once. Default none.
+    pub max_waiters: Option<u32>,
+    /// Which waiter is served first. Default arrival.
+    pub waiter_order: WaiterOrder,
+
+    /// Who dials. Default racing.
+    pub dial: Dial,
+    /// Who dials for those who wait, with [`Dial::Caller`]. Default the waiter.
+    pub dial_for_waiters: DialForWaiters,
+    /// What becomes of a dial that lost its waiter. Default kept.
+    pub orphan_dial: OrphanDial,
+    /// Whether a new waiter takes over a dial that lost its waiter, instead of starting another.
+    /// Default yes.
+    pub adopt_dials: bool,
+    /// Most dials in progress for one key. Default none.
+    pub max_dials_per_key: Option<u32>,
+    /// Longest a dial may take, handshakes included. Default 10 s.
+    pub dial_timeout: Duration,
+
+    /// Whether an idle connection is looked at, without waiting, before it is lent. Default yes.
+    pub peek: bool,
+    /// When an idle connection is checked by a round trip. Default never.
+    pub check: Check,
+    /// How long a connection has to be idle for [`Check::IfIdleLonger`]. Default 60 s.
+    pub check_after: Duration,
+    /// Longest a check may take. Default 5 s.
+    pub check_timeout: Duration,
+    /// After how many connections in a row that failed their peek or check an acquire dials, even
+    /// if more are idle. Default none: it goes on to the next.
+    pub max_failed_checks: Option<u32>,
+
+    /// How long a connection may stay idle. Default 90 s.
+    pub idle_timeout: Option<Duration>,
+    /// How old a connection may become; a leased one ends when it is returned. Default 30 min.
+    pub max_lifetime: Option<Duration>,
+    /// Each connection's lifetime is moved by up to this much, either way. Default 3 min.
+    pub lifetime_jitter: Duration,
+    /// When expired connections are closed. Default by timer.
+    pub expiry: Expiry,
+    /// Pause between sweeps, with [`Expiry::Sweep`]. Default 10 s.
+    pub sweep_interval: Duration,
+
+    /// Who hears of a failed dial, and when the next may start. Default back-off.
+    pub after_failed_dial: AfterFailedDial,
+    /// How many dials in a row have to fail first. Default 3.
+    pub back_off_after: u32,
+    /// First pause. Default 100 ms.
+    pub back_off_base: Duration,
+    /// What each further pause is multiplied by; at least 1. Default 1.6.
+    pub back_off_factor: f64,
+    /// Longest pause, before jitter. Default 5 s.
+    pub back_off_max: Duration,
+    /// Each pause but the first is moved by up to this share, either way; 0 to 1. Default 0.2.
+    pub back_off_jitter: f64,
+    /// Whether acquires wait through a pause instead of failing with the last error. Default no.
+    pub wait_for_ready: bool,
+
+    /// Longest a reset may take when a connection comes back. Default 1 s.
+    pub reset_timeout: Duration,
+    /// Longest the goodbye of a connection may take. Default 1 s.
+    pub close_timeout: Duration,
+
+    /// Which failed requests are sent again, by the clients of this workspace. Default never.
+    pub retry: Retry,
+    /// Attempts of one request, the first included. Default 3.
+    pub retry_attempts: u32,
+    /// Shortest delay before a further attempt, with [`Retry::Attempts`]. Default 10 ms.
+    pub retry_back_off_min: Duration,
+    /// Longest delay before a further attempt. Default 1 s.
+    pub retry_back_off_max: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            idle_order: IdleOrder::NewestFirst,
+            max_leases_per_connection: None,
+            max_open_per_key: Some(100),
+            max_open: None,
+            max_idle_per_key: None,
+            max_idle: None,
+            idle_overflow: IdleOverflow::CloseReturned,
+            min_idle: 0,
+            floor: Floor::Kept,
+            at_limit: AtLimit::Wait,
+            acquire_timeout: Some(Duration::from_secs(30)),
+            max_waiters: None,
+            waiter_order: WaiterOrder::Arrival,
+            dial: Dial::Racing,
+            dial_for_waiters: DialForWaiters::Waiter,
+            orphan_dial: OrphanDial::Kept,
+            adopt_dials: true,
+            max_dials_per_key: None,
+            dial_timeout: Duration::from_secs(10),
+            peek: true,
+            check: Check::Never,
+            check_after: Duration::from_secs(60),
+            check_timeout: Duration::from_secs(5),
+            max_failed_checks: None,
+            idle_timeout: Some(Duration::from_secs(90)),
+            max_lifetime: Some(Duration::from_secs(30 * 60)),
+            lifetime_jitter: Duration::from_secs(3 * 60),
+            expiry: Expiry::Timer,
+            sweep_interval: Duration::from_secs(10),
+            after_failed_dial: AfterFailedDial::BackOff,
+            back_off_after: 3,
+            back_off_base: Duration::from_millis(100),
+            back_off_factor: 1.6,
+            back_off_max: Duration::from_secs(5),
+            back_off_jitter: 0.2,
+            wait_for_ready: false,
+            reset_timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(1),
+            retry: Retry::Never,
+            retry_attempts: 3,
+            retry_back_off_min: Duration::from_millis(10),
+            retry_back_off_max: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Policy {
+    /// Checks that the fields make sense alone and together.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] names the field, or both fields that contradict each other, and the way out.
+    pub fn validate(&self) -> Result<(), InvalidPolicy> {
+        self.validate_ranges()?;
+        self.validate_floor()?;
+        let none = Duration::ZERO;
+        if !self.lifetime_jitter.is_zero() {
+            match self.max_lifetime {
+                None => {
+                    return Err(InvalidPolicy::pair(
+                        "lifetime_jitter",
+                        "max_lifetime",
+                        "there is no lifetime to move; set max_lifetime, or lifetime_jitter to 0s",
+                    ));
+                }
+                Some(lifetime) if self.lifetime_jitter > lifetime => {
+                    return Err(InvalidPolicy::pair(
+                        "lifetime_jitter",
+                        "max_lifetime",
+                        "the jitter is longer than the lifetime; make it shorter",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        if self.back_off_base > self.back_off_max {
+            return Err(InvalidPolicy::pair(
+                "back_off_base",
+                "back_off_max",
+                "the first pause is longer than the longest; lower back_off_base",
+            ));
+        }
+        if self.retry_back_off_min > self.retry_back_off_max {
+            return Err(InvalidPolicy::pair(
+                "retry_back_off_min",
+                "retry_back_off_max",
+                "the shortest delay is longer than the longest; lower retry_back_off_min",
+            ));
+        }
+        if self.dial != Dial::Caller && self.dial_for_waiters != DialForWaiters::Waiter {
+            return Err(InvalidPolicy::pair(
+                "dial_for_waiters",
+                "dial",
+                "only dial=caller asks who dials for waiters; set dial_for_waiters=waiter",
+            ));
+        }
+        if self.waiter_order == WaiterOrder::AllAtOnce
+            && self.dial == Dial::Racing
+            && !self.adopt_dials
+        {
+            return Err(InvalidPolicy::pair(
+                "waiter_order",
+                "adopt_dials",
+                "waiters that are all woken would each dial anew; set adopt_dials=true",
+            ));
+        }
+        if self.check == Check::IfIdleLonger && self.check_after == none {
+            return Err(InvalidPolicy::pair(
+                "check",
+                "check_after",
+                "longer than nothing is always; set check=always, or a check_after",
+            ));
+        }
+        if self.expiry == Expiry::Sweep && self.sweep_interval == none {
+            return Err(InvalidPolicy::pair(
+                "expiry",
+                "sweep_interval",
+                "a sweep needs a pause; set sweep_interval, or expiry=timer",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_ranges(&self) -> Result<(), InvalidPolicy> {
+        let limits = [
+            ("max_leases_per_connection", self.max_leases_per_connection),
+            ("max_open_per_key", self.max_open_per_key),
+            ("max_open", self.max_open),
+            ("max_dials_per_key", self.max_dials_per_key),
+            ("max_failed_checks", self.max_failed_checks),
+        ];
+        if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
+            return Err(InvalidPolicy::one(
+                field,
+                "nothing could ever be lent; use at least 1, or none for no limit",
+            ));
+        }
+        if self.max_waiters == Some(0) && self.at_limit == AtLimit::Wait {
+            return Err(InvalidPolicy::pair(
+                "max_waiters",
+                "at_limit",
+                "nobody could wait; set at_limit=fail, or max_waiters to at least 1",
+            ));
+        }
+        let durations = [
+            ("acquire_timeout", self.acquire_timeout),
+            ("dial_timeout", Some(self.dial_timeout)),
+            ("check_timeout", Some(self.check_timeout)),
+            ("idle_timeout", self.idle_timeout),
+            ("max_lifetime", self.max_lifetime),
+            ("back_off_base", Some(self.back_off_base)),
+            ("reset_timeout", Some(self.reset_timeout)),
+            ("close_timeout", Some(self.close_timeout)),
+        ];
+        if let Some((field, _)) = durations.iter().find(|(_, d)| *d == Some(Duration::ZERO)) {
+            return Err(InvalidPolicy::one(
+                field,
+                "zero is not \"no limit\"; use a duration above 0s (or none, where allowed)",
+            ));
+        }
+        if !(self.back_off_factor >= 1.0 && self.back_off_factor.is_finite()) {
+            return Err(InvalidPolicy::one("back_off_factor", "it must be 1 or more"));
+        }
+        if !(0.0..=1.0).contains(&self.back_off_jitter) {
+            return Err(InvalidPolicy::one("back_off_jitter", "it must be between 0 and 1"));
+        }
+        for (field, count) in
+            [("back_off_after", self.back_off_after), ("retry_attempts", self.retry_attempts)]
+        {
+            if count == 0 {
+                return Err(InvalidPolicy::one(field, "it must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_floor(&self) -> Result<(), InvalidPolicy> {
+        for (field, limit) in [
+            ("max_open_per_key", self.max_open_per_key),
+            ("max_open", self.max_open),
+            ("max_idle_per_key", self.max_idle_per_key),
+            ("max_idle", self.max_idle),
+        ] {
+            if limit.is_some_and(|limit| self.min_idle > limit) {
+                return Err(InvalidPolicy::pair(
+                    "min_idle",
+                    field,
+                    "the floor is above the limit; lower min_idle or raise the limit",
+                ));
+            }
+        }
+        Ok(())
+    }
+}

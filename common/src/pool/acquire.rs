@@ -1,0 +1,299 @@
+//! The way of a caller to its lease: the short one without an await, and the long one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Inner;
+use super::inner::StateOf;
+use super::perform::Ticket;
+use crate::error::{DialError, Error, Stage};
+use crate::event::CloseCause;
+use crate::lease::Lease;
+use crate::manager::Manager;
+use crate::policy::Check;
+use crate::state::{Acquire, Grant, Lent, Refusal, WaiterId, Want};
+
+/// What the state answered, held by something that gives it back when it is dropped.
+pub(super) enum Step<M: Manager> {
+    /// A connection that may go out as it is.
+    Ready(Lease<M>),
+    /// A connection out of the idle list, to be looked at first.
+    Inspect(Lease<M>),
+    Dial(Ticket<M>),
+    Wait(Waiting<M>),
+    Refused(Refusal<DialError<M::Error>>),
+    DialFailed(DialError<M::Error>),
+    Again,
+}
+
+/// How far an acquire has come.
+struct Progress {
+    started: Instant,
+    deadline: Option<Instant>,
+    failed_checks: u32,
+    want: Want,
+}
+
+impl<M: Manager> Inner<M> {
+    /// The fast path: an idle connection that needs no check. No await, no timer, no allocation.
+    #[inline]
+    pub(super) fn acquire_now(
+        self: &Arc<Self>,
+        key: &M::Key,
+        want: Want,
+    ) -> Result<Lease<M>, Step<M>> {
+        match self.with(|state, now| state.acquire(key, want, now)) {
+            Acquire::Lend(lent) => {
+                let inspect = lent.was_idle;
+                let mut lease = Lease::new(Arc::clone(self), lent);
+                if inspect && (self.checks || (self.policy.peek && lease.is_broken())) {
+                    return Err(Step::Inspect(lease));
+                }
+                Ok(lease)
+            }
+            answer => Err(self.hold(answer)),
+        }
+    }
+
+    pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
+        match self.acquire_now(key, Want::default()) {
+            Ok(lease) => Some(lease),
+            // Whatever it was, dropping it gives it back; a connection that needs a check stays.
+            Err(Step::Inspect(lease)) => {
+                self.peek(lease).ok().filter(|lease| !self.needs_check(lease.idle_for()))
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn hold(self: &Arc<Self>, answer: Acquire<M::Lending, DialError<M::Error>>) -> Step<M> {
+        match answer {
+            Acquire::Lend(lent) => self.hold_lent(lent),
+            Acquire::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
+            Acquire::Wait(id) => Step::Wait(Waiting { inner: Arc::clone(self), id, done: false }),
+            Acquire::Refuse(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    fn hold_lent(self: &Arc<Self>, lent: Lent<M::Lending>) -> Step<M> {
+        let was_idle = lent.was_idle;
+        let lease = Lease::new(Arc::clone(self), lent);
+        if was_idle { Step::Inspect(lease) } else { Step::Ready(lease) }
+    }
+
+    fn hold_grant(self: &Arc<Self>, grant: Grant<M::Lending, DialError<M::Error>>) -> Step<M> {
+        match grant {
+            Grant::Lend(lent) => self.hold_lent(lent),
+            Grant::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
+            Grant::Retry => Step::Again,
+            Grant::DialFailed(error) => Step::DialFailed(error),
+            Grant::Refuse(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    /// Everything that is not the fast path. Boxed, so that the common future stays small.
+    #[cold]
+    pub(super) fn acquire_slow<'a>(
+        self: &'a Arc<Self>,
+        key: &'a M::Key,
+        step: Step<M>,
+    ) -> Pin<Box<dyn Future<Output = Result<Lease<M>, Error<M::Error>>> + Send + 'a>> {
+        self.remember_runtime();
+        Box::pin(async move {
+            let started = Instant::now();
+            let mut progress = Progress {
+                started,
+                // A time beyond all time is no deadline.
+                deadline: self.policy.acquire_timeout.and_then(|limit| started.checked_add(limit)),
+                failed_checks: 0,
+                want: Want::default(),
+            };
+            let mut step = step;
+            loop {
+                step = match step {
+                    Step::Ready(lease) => return Ok(lease),
+                    Step::Inspect(lease) => match self.inspect(key, lease, &mut progress).await? {
+                        Some(lease) => return Ok(lease),
+                        None => Step::Again,
+                    },
+                    Step::Dial(ticket) => {
+                        return self.dial_for_caller(key, ticket, &progress).await;
+                    }
+                    Step::Wait(waiting) => {
+                        let grant =
+                            self.until_deadline(key, Stage::Queue, &progress, waiting).await?;
+                        self.hold_grant(grant)
+                    }
+                    Step::Refused(refusal) => return Err(self.refused(refusal)),
+                    Step::DialFailed(source) => return Err(Error::Dial { source }),
+                    Step::Again => {
+                        progress.want.again = true;
+                        let want = progress.want;
+                        self.hold(self.with(|state, now| state.acquire(key, want, now)))
+                    }
+                };
+            }
+        })
+    }
+
+    /// Peek and check. `None` when the connection did not pass and was discarded.
+    async fn inspect(
+        self: &Arc<Self>,
+        key: &M::Key,
+        lease: Lease<M>,
+        progress: &mut Progress,
+    ) -> Result<Option<Lease<M>>, Error<M::Error>> {
+        let passed = match self.peek(lease) {
+            Ok(lease) if !self.needs_check(lease.idle_for()) => return Ok(Some(lease)),
+            Ok(lease) => self.check(key, lease, progress).await?,
+            Err(()) => None,
+        };
+        if passed.is_none() {
+            progress.failed_checks += 1;
+            let enough = self.policy.max_failed_checks;
+            progress.want.fresh = enough.is_some_and(|max| progress.failed_checks >= max);
+        }
+        Ok(passed)
+    }
+
+    fn peek(&self, mut lease: Lease<M>) -> Result<Lease<M>, ()> {
+        if self.policy.peek && lease.is_broken() {
+            lease.discard_for(CloseCause::PeekFailed);
+            return Err(());
+        }
+        Ok(lease)
+    }
+
+    fn needs_check(&self, idle_for: Duration) -> bool {
+        match self.policy.check {
+            Check::Never => false,
+            Check::Always => true,
+            Check::IfIdleLonger => idle_for > self.policy.check_after,
+        }
+    }
+
+    async fn check(
+        self: &Arc<Self>,
+        key: &M::Key,
+        mut lease: Lease<M>,
+        progress: &Progress,
+    ) -> Result<Option<Lease<M>>, Error<M::Error>> {
+        // Until the check has passed, dropping the lease discards the connection.
+        lease.doubt(Some(CloseCause::CheckFailed));
+        let limit = Instant::now() + self.policy.check_timeout;
+        let limit = progress.deadline.map_or(limit, |deadline| deadline.min(limit));
+        let idle_for = lease.idle_for();
+        let checked = timeout_at(limit, self.manager.check(lease.handle_mut(), idle_for)).await;
+        match checked {
+            Ok(Ok(())) => {
+                lease.doubt(None);
+                Ok(Some(lease))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(target: "pool_common", ?key, %error, "check failed");
+                Ok(None)
+            }
+            Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                Err(self.timed_out(key, Stage::Check, progress))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn dial_for_caller(
+        self: &Arc<Self>,
+        key: &M::Key,
+        ticket: Ticket<M>,
+        progress: &Progress,
+    ) -> Result<Lease<M>, Error<M::Error>> {
+        let dial = self.dial(ticket.id(), key);
+        let result = self.until_deadline(key, Stage::Dial, progress, dial).await?;
+        let error = result.as_ref().err().cloned();
+        match (ticket.finish(result), error) {
+            (Some(lent), _) => Ok(Lease::new(Arc::clone(self), lent)),
+            (None, Some(source)) => Err(Error::Dial { source }),
+            (None, None) => Err(Error::Closed),
+        }
+    }
+
+    async fn until_deadline<T>(
+        self: &Arc<Self>,
+        key: &M::Key,
+        stage: Stage,
+        progress: &Progress,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Error<M::Error>> {
+        match progress.deadline {
+            None => Ok(future.await),
+            Some(deadline) => {
+                timeout_at(deadline, future).await.map_err(|_| self.timed_out(key, stage, progress))
+            }
+        }
+    }
+
+    fn timed_out(&self, key: &M::Key, stage: Stage, progress: &Progress) -> Error<M::Error> {
+        let core = self.lock();
+        Error::Timeout {
+            stage,
+            waited: progress.started.elapsed(),
+            status: core.state.status(),
+            last_dial_error: core.state.last_dial_error(key).cloned(),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal<DialError<M::Error>>) -> Error<M::Error> {
+        match refusal {
+            Refusal::Closed => Error::Closed,
+            Refusal::Exhausted => Error::Exhausted { status: self.status() },
+            Refusal::TooManyWaiters => Error::TooManyWaiters {
+                limit: self.policy.max_waiters.unwrap_or(u32::MAX),
+                status: self.status(),
+            },
+            Refusal::BackingOff { until, last } => {
+                Error::BackingOff { retry_in: until.since(self.clock.now()), last }
+            }
+        }
+    }
+}
+
+/// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
+pub(super) struct Waiting<M: Manager> {
+    inner: Arc<Inner<M>>,
+    id: WaiterId,
+    done: bool,
+}
+
+impl<M: Manager> Future for Waiting<M> {
+    type Output = Grant<M::Lending, DialError<M::Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        let mut core = self.inner.lock();
+        if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
+            drop(core);
+            self.done = true;
+            return Poll::Ready(grant);
+        }
+        let known = core.wakers.get(id).is_some_and(|waker| waker.will_wake(context.waker()));
+        let replaced = if known { None } else { core.wakers.insert(id, context.waker().clone()) };
+        drop(core);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl<M: Manager> Drop for Waiting<M> {
+    fn drop(&mut self) {
+        if !self.done {
+            let leftover = self.inner.with(|state, now| state.cancel(self.id, now));
+            drop(leftover);
+            let waker = self.inner.lock().wakers.remove(self.id);
+            drop(waker);
+        }
+    }
+}

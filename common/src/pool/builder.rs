@@ -1,0 +1,77 @@
+//! Building a pool.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Inner, Pool};
+use crate::clock::Clock;
+use crate::error::InvalidPolicy;
+use crate::event::Observer;
+use crate::manager::Manager;
+use crate::policy::Policy;
+use crate::state::State;
+
+/// Builds a [`Pool`]. Only the manager is required.
+pub struct Builder<M: Manager> {
+    manager: M,
+    policy: Policy,
+    clock: Clock,
+    seed: Option<u64>,
+    observer: Option<Arc<dyn Observer<M::Key>>>,
+}
+
+impl<M: Manager> fmt::Debug for Builder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager> Builder<M> {
+    pub(super) fn new(manager: M) -> Self {
+        Self {
+            manager,
+            policy: Policy::default(),
+            clock: Clock::default(),
+            seed: None,
+            observer: None,
+        }
+    }
+
+    /// The strategy: a [`profile`](crate::profile)'s policy, or your own. Default
+    /// [`Policy::default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Where the pool reads the time. Default [`Clock::coarse`]. With a paused tokio clock use
+    /// [`Clock::tokio`], or what expires will not follow it.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Decides everything random in the pool: jitter, and the order of waiters where it is random.
+    /// Default: a different one for each pool.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Hears of everything that happens to a connection. Default nobody, which costs nothing.
+    pub fn observer(mut self, observer: impl Observer<M::Key>) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// The pool. Dials nothing yet.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] when the policy makes no sense.
+    pub fn build(self) -> Result<Pool<M>, InvalidPolicy> {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let mut state = State::new(self.policy, seed)?;
+        state.listen(self.observer.is_some());
+        Ok(Pool::from_inner(Inner::new(self.manager, state, self.clock, self.observer)))
+    }
+}

@@ -1,0 +1,164 @@
+//! What all clones, leases and tasks of a pool share.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
+
+use slotmap::SecondaryMap;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use crate::clock::{Clock, Timestamp};
+use crate::error::DialError;
+use crate::event::{CloseCause, Observer};
+use crate::manager::Manager;
+use crate::notifier::Listener;
+use crate::policy::{Check, Policy};
+use crate::state::{ConnectionId, State, WaiterId};
+use crate::stats::Status;
+
+pub(crate) type StateOf<M> =
+    State<<M as Manager>::Key, <M as Manager>::Lending, DialError<<M as Manager>::Error>>;
+
+pub(crate) struct Inner<M: Manager> {
+    /// Itself, for tasks and notifiers.
+    pub(super) me: Weak<Self>,
+    pub(crate) manager: M,
+    pub(crate) policy: Policy,
+    pub(super) clock: Clock,
+    pub(super) checks: bool,
+    core: Mutex<Core<M>>,
+    /// Wakes the maintenance task: an earlier deadline, or the pool is gone.
+    pub(super) earlier: Arc<Notify>,
+    /// Tells background dials to stop.
+    pub(super) shutdown: watch::Sender<bool>,
+    /// Told when a closed pool has become empty.
+    emptied: Notify,
+    pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
+    runtime: OnceLock<Handle>,
+}
+
+/// What the lock guards.
+pub(crate) struct Core<M: Manager> {
+    pub(crate) state: StateOf<M>,
+    /// Who to wake when a waiter is granted something.
+    pub(super) wakers: SecondaryMap<WaiterId, Waker>,
+    /// When the maintenance task will look next.
+    pub(super) armed: Timestamp,
+    /// Whether there is a maintenance task.
+    pub(super) maintained: bool,
+}
+
+impl<M: Manager> Inner<M> {
+    pub(super) fn new(
+        manager: M,
+        state: StateOf<M>,
+        clock: Clock,
+        observer: Option<Arc<dyn Observer<M::Key>>>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            manager,
+            policy: state.policy().clone(),
+            clock,
+            checks: state.policy().check != Check::Never,
+            core: Mutex::new(Core {
+                state,
+                wakers: SecondaryMap::new(),
+                armed: Timestamp::NEVER,
+                maintained: false,
+            }),
+            earlier: Arc::new(Notify::new()),
+            shutdown: watch::Sender::new(false),
+            emptied: Notify::new(),
+            observer,
+            runtime: OnceLock::new(),
+        })
+    }
+
+    /// The lock. Nothing of the user's runs under it but the `Hash`, `Eq` and `Clone` of keys, so
+    /// a panic under it is a bug of ours or of a key; the state is whole either way.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Core<M>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.lock().state.status()
+    }
+
+    /// Lock, tell the state something, unlock, do what it asks for.
+    #[inline]
+    pub(crate) fn with<R>(
+        self: &Arc<Self>,
+        tell: impl FnOnce(&mut StateOf<M>, Timestamp) -> R,
+    ) -> R {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        let result = tell(&mut core.state, now);
+        if core.is_settled() {
+            drop(core);
+        } else {
+            self.follow_up(core);
+        }
+        result
+    }
+
+    /// Remembers the runtime of the caller, for what has to be spawned from outside one.
+    pub(crate) fn remember_runtime(&self) {
+        if self.runtime.get().is_none()
+            && let Ok(handle) = Handle::try_current()
+        {
+            // Lost only to another caller that remembered one at the same moment.
+            let _ = self.runtime.set(handle);
+        }
+    }
+
+    /// The runtime to spawn on, if any is known.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        Handle::try_current().ok().or_else(|| self.runtime.get().cloned())
+    }
+
+    pub(crate) fn start_close(self: &Arc<Self>) {
+        self.shutdown.send_replace(true);
+        self.with(|state, now| state.close(now));
+    }
+
+    pub(super) async fn wait_until_empty(&self) {
+        loop {
+            let mut emptied = std::pin::pin!(self.emptied.notified());
+            emptied.as_mut().enable();
+            if self.lock().state.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    pub(super) fn tell_emptied(&self) {
+        self.emptied.notify_waiters();
+    }
+}
+
+impl<M: Manager> Core<M> {
+    /// Whether there is nothing to follow up: nothing to do, to tell, or to be woken for earlier.
+    #[inline]
+    fn is_settled(&self) -> bool {
+        !self.state.has_work()
+            && !self.state.is_closed()
+            && self.state.next_deadline() >= self.armed
+    }
+}
+
+impl<M: Manager> Listener for Inner<M> {
+    fn retire(&self, id: ConnectionId, cause: CloseCause) {
+        if let Some(inner) = self.me.upgrade() {
+            inner.with(|state, now| state.retire(id, cause, now));
+        }
+    }
+
+    fn set_capacity(&self, id: ConnectionId, capacity: u32) {
+        if let Some(inner) = self.me.upgrade() {
+            inner.with(|state, now| state.set_capacity(id, capacity, now));
+        }
+    }
+}

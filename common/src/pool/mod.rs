@@ -1,0 +1,182 @@
+//! The async shell: lock, ask the state, unlock; then dial, wake, close.
+
+mod acquire;
+mod builder;
+mod inner;
+mod maintenance;
+mod perform;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builder::Builder;
+pub(crate) use inner::Inner;
+pub(crate) use perform::Slot;
+
+use crate::error::Error;
+use crate::lease::Lease;
+use crate::manager::Manager;
+use crate::policy::Policy;
+use crate::state::{ConnectionId, Want};
+use crate::stats::{Stats, Status};
+
+/// A connection pool. Cheap to clone; every clone is the same pool.
+///
+/// Dropping the last clone closes the pool: idle connections at once, leased ones when they come
+/// back. The pool needs a tokio runtime with time enabled from the first acquire that finds no
+/// idle connection on; building it needs none.
+pub struct Pool<M: Manager>(Arc<Owner<M>>);
+
+/// Closes the pool with the last clone; leases and tasks hold the inside only.
+struct Owner<M: Manager>(Arc<Inner<M>>);
+
+impl<M: Manager> Drop for Owner<M> {
+    fn drop(&mut self) {
+        self.0.start_close();
+    }
+}
+
+impl<M: Manager> Clone for Pool<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Manager> fmt::Debug for Pool<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager> Pool<M> {
+    /// A pool over `manager`, with [`Policy::default`] until told otherwise.
+    pub fn builder(manager: M) -> Builder<M> {
+        Builder::new(manager)
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner<M>>) -> Self {
+        Self(Arc::new(Owner(inner)))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<M>> {
+        &self.0.0
+    }
+
+    /// Takes a connection for `key`: an idle one in the policy's order, else a new one where the
+    /// limits allow, else the next that comes back.
+    ///
+    /// The [`Lease`] gives the connection back when it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after `acquire_timeout` (one deadline over queue, dial and check),
+    /// [`Error::Dial`] when the dial it depended on failed, [`Error::Exhausted`] and
+    /// [`Error::TooManyWaiters`] at the limits, [`Error::BackingOff`] while dials are paused,
+    /// [`Error::Closed`] after [`close`](Pool::close).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place in the queue. A connection that had been assigned
+    /// goes to the next waiter; a dial in the caller's own task is dropped and its place goes to
+    /// the next waiter; a dial of the pool's own goes on; a connection being checked is closed.
+    ///
+    /// # Panics
+    /// When it has to wait or dial outside a tokio runtime with time enabled.
+    pub async fn acquire(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
+        match self.inner().acquire_now(key, Want::default()) {
+            Ok(lease) => Ok(lease),
+            Err(step) => self.inner().acquire_slow(key, step).await,
+        }
+    }
+
+    /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
+    /// limit the longest idle one makes way; while all are leased, the next that comes back is
+    /// accepted (database/sql's `alwaysNewConn`).
+    ///
+    /// # Errors
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Pool::acquire).
+    pub async fn acquire_fresh(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
+        match self.inner().acquire_now(key, Want { fresh: true, again: false }) {
+            Ok(lease) => Ok(lease),
+            Err(step) => self.inner().acquire_slow(key, step).await,
+        }
+    }
+
+    /// Takes an idle connection if there is one that needs no check; never waits, never dials.
+    pub fn try_acquire(&self, key: &M::Key) -> Option<Lease<M>> {
+        self.inner().try_acquire(key)
+    }
+
+    /// Dials the floor (`min_idle`) of `key` in the background, before its first acquire. Does
+    /// nothing when the policy has no floor.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, when the policy has a floor.
+    pub fn warm_up(&self, key: &M::Key) {
+        self.inner().remember_runtime();
+        self.inner().with(|state, now| state.warm_up(key, now));
+    }
+
+    /// What the pool is doing now.
+    pub fn status(&self) -> Status {
+        self.inner().status()
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> Stats {
+        self.inner().lock().state.stats().clone()
+    }
+
+    /// The policy it follows.
+    pub fn policy(&self) -> &Policy {
+        &self.inner().policy
+    }
+
+    /// The protocol's side of it.
+    pub fn manager(&self) -> &M {
+        &self.inner().manager
+    }
+
+    /// No connection that is open now is lent again; idle ones are closed at once, leased ones
+    /// when they come back. For a failover, or changed credentials.
+    pub fn retire_all(&self) {
+        self.inner().with(|state, now| state.retire_all(now));
+    }
+
+    /// No new lease of this connection; it ends with those that are out.
+    pub fn retire(&self, connection: ConnectionId) {
+        self.inner().with(|state, now| {
+            state.retire(connection, crate::event::CloseCause::Retired, now);
+        });
+    }
+
+    /// Closes the pool without waiting: waiters and later acquires fail with [`Error::Closed`],
+    /// idle connections are closed, leased ones when they come back, dials are stopped.
+    pub fn start_close(&self) {
+        self.inner().start_close();
+    }
+
+    /// Closes the pool and waits until nothing is left: no lease, no dial, no connection.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pool closed; only the waiting ends.
+    pub async fn close(&self) {
+        self.inner().start_close();
+        self.inner().wait_until_empty().await;
+    }
+
+    /// As [`close`](Pool::close), but waits at most `limit`. Returns whether nothing is left.
+    ///
+    /// # Cancel safety
+    /// As [`close`](Pool::close).
+    pub async fn close_within(&self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.close()).await.is_ok()
+    }
+
+    /// Whether the pool was closed.
+    pub fn is_closed(&self) -> bool {
+        self.inner().lock().state.is_closed()
+    }
+}

@@ -1,0 +1,295 @@
+//! Doing what the state asks for, with the lock released: dial, wake, close, tell.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, MutexGuard, Weak};
+use std::task::{Context, Poll, Waker};
+
+use super::Inner;
+use super::inner::Core;
+use crate::error::DialError;
+use crate::event::{CloseCause, Event};
+use crate::manager::{Connection, Manager};
+use crate::notifier::{Listener, Notifier};
+use crate::state::{Action, ConnectionId, Fitness, Lent};
+
+/// What was taken from the state under the lock, to be done without it.
+struct Work<M: Manager> {
+    actions: Vec<Action<M::Key, M::Lending>>,
+    wakers: Vec<Waker>,
+    events: Vec<Event<M::Key>>,
+    empty: bool,
+    rearm: bool,
+    start_maintenance: bool,
+}
+
+impl<M: Manager> Core<M> {
+    fn take_work(&mut self) -> Work<M> {
+        let mut work = Work {
+            actions: Vec::new(),
+            wakers: Vec::new(),
+            events: self.state.take_events(),
+            empty: self.state.is_closed() && self.state.is_empty(),
+            rearm: false,
+            start_maintenance: false,
+        };
+        while let Some(action) = self.state.poll_action() {
+            match action {
+                Action::Wake(waiter) => work.wakers.extend(self.wakers.remove(waiter)),
+                action => work.actions.push(action),
+            }
+        }
+        let deadline = self.state.next_deadline();
+        if deadline < self.armed {
+            self.armed = deadline;
+            work.rearm = true;
+            work.start_maintenance = !std::mem::replace(&mut self.maintained, true);
+        }
+        work
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// Does everything the state asks for, and everything that follows from that.
+    #[cold]
+    pub(super) fn follow_up<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
+        loop {
+            let work = core.take_work();
+            drop(core);
+            work.wakers.into_iter().for_each(Waker::wake);
+            if work.start_maintenance {
+                self.start_maintenance();
+            } else if work.rearm {
+                self.earlier.notify_one();
+            }
+            self.tell(&work.events);
+            let mut gone = Vec::new();
+            for action in work.actions {
+                match action {
+                    Action::Dial { id, key } => self.start_dial(id, key),
+                    Action::Close { id, handle, cause } => {
+                        tracing::debug!(target: "pool_common", id = id.as_u64(), %cause, "close");
+                        if self.say_goodbye(id, handle) {
+                            gone.push(id);
+                        }
+                    }
+                    Action::Wake(_) => unreachable!("wakers were taken under the lock"),
+                }
+            }
+            if work.empty {
+                self.tell_emptied();
+            }
+            if gone.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            core = self.lock();
+            for id in gone {
+                core.state.closed(id, now);
+            }
+        }
+    }
+
+    /// An observer that panics is reported and otherwise ignored: the rest of the work is not its.
+    fn tell(&self, events: &[Event<M::Key>]) {
+        let Some(observer) = &self.observer else { return };
+        for event in events {
+            if catch_unwind(AssertUnwindSafe(|| observer.event(event))).is_err() {
+                tracing::error!(target: "pool_common", "the pool's observer panicked");
+            }
+        }
+    }
+
+    /// Closes a connection; `true` when that is over, else [`closed`](crate::state::State::closed)
+    /// follows from a task. A goodbye that has to wait gets `close_timeout`; outside a runtime, or
+    /// when it panics, the connection is dropped.
+    fn say_goodbye(self: &Arc<Self>, id: ConnectionId, handle: M::Lending) -> bool {
+        let inner = Arc::clone(self);
+        let mut goodbye = Box::pin(async move { inner.manager.close(handle).await });
+        let mut context = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| goodbye.as_mut().poll(&mut context))) {
+            Ok(Poll::Ready(())) => return true,
+            Ok(Poll::Pending) => {}
+            Err(_) => {
+                tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
+                return true;
+            }
+        }
+        let Some(runtime) = self.runtime() else { return true };
+        let farewell = Farewell { inner: Arc::clone(self), id };
+        let limit = self.policy.close_timeout;
+        runtime.spawn(async move {
+            let _farewell = farewell;
+            if tokio::time::timeout(limit, goodbye).await.is_err() {
+                tracing::debug!(target: "pool_common", "a goodbye took too long and was cut");
+            }
+        });
+        false
+    }
+
+    fn start_dial(self: &Arc<Self>, id: ConnectionId, key: M::Key) {
+        let ticket = Ticket::new(Arc::clone(self), id);
+        let Some(runtime) = self.runtime() else {
+            tracing::error!(target: "pool_common", "no tokio runtime to dial in");
+            return;
+        };
+        let inner = Arc::clone(self);
+        runtime.spawn(async move {
+            let mut shutdown = inner.shutdown.subscribe();
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => drop(ticket),
+                result = inner.dial(id, &key) => {
+                    ticket.finish(result);
+                }
+            }
+        });
+    }
+
+    /// One dial, bounded by `dial_timeout`.
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        key: &M::Key,
+    ) -> Result<Connection<M>, DialError<M::Error>> {
+        let listener: Weak<dyn Listener> = self.me.clone();
+        let connect = self.manager.connect(key, Notifier::new(listener, id));
+        let result = match tokio::time::timeout(self.policy.dial_timeout, connect).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(DialError::Failed(Arc::new(error))),
+            Err(_) => Err(DialError::TimedOut(self.policy.dial_timeout)),
+        };
+        match &result {
+            Ok(_) => tracing::debug!(target: "pool_common", id = id.as_u64(), ?key, "dialed"),
+            Err(error) => {
+                tracing::debug!(target: "pool_common", id = id.as_u64(), ?key, %error, "no dial");
+            }
+        }
+        result
+    }
+}
+
+/// A dial in progress: its place in the limits comes back whatever happens to it.
+pub(super) struct Ticket<M: Manager> {
+    inner: Arc<Inner<M>>,
+    id: ConnectionId,
+    /// Whether a caller dials, who may leave without that being the peer's fault.
+    by_caller: bool,
+    done: bool,
+}
+
+impl<M: Manager> Ticket<M> {
+    fn new(inner: Arc<Inner<M>>, id: ConnectionId) -> Self {
+        Self { inner, id, by_caller: false, done: false }
+    }
+
+    pub(super) fn for_caller(inner: Arc<Inner<M>>, id: ConnectionId) -> Self {
+        Self { inner, id, by_caller: true, done: false }
+    }
+
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Reports the result. Returns the connection when the caller dialed and the pool is open.
+    pub(super) fn finish(
+        mut self,
+        result: Result<Connection<M>, DialError<M::Error>>,
+    ) -> Option<Lent<M::Lending>> {
+        use crate::lending::Lending;
+        match result {
+            Ok(connection) => {
+                // May panic; the ticket is still open then.
+                let capacity = self.inner.manager.capacity(&connection);
+                let handle = M::Lending::new(connection);
+                self.done = true;
+                self.inner.with(|state, now| state.dialed(self.id, handle, capacity, now))
+            }
+            Err(error) => {
+                self.done = true;
+                self.inner.with(|state, now| state.dial_failed(self.id, Some(error), now));
+                None
+            }
+        }
+    }
+}
+
+impl<M: Manager> Drop for Ticket<M> {
+    fn drop(&mut self) {
+        if !self.done {
+            let panicked = std::thread::panicking();
+            let error = (!self.by_caller || panicked).then_some(DialError::Abandoned);
+            self.inner.with(|state, now| state.dial_failed(self.id, error, now));
+        }
+    }
+}
+
+/// A goodbye in progress: the place in the limits comes back when it ends, however it ends.
+struct Farewell<M: Manager> {
+    inner: Arc<Inner<M>>,
+    id: ConnectionId,
+}
+
+impl<M: Manager> Drop for Farewell<M> {
+    fn drop(&mut self) {
+        self.inner.with(|state, now| state.closed(self.id, now));
+    }
+}
+
+/// A lent connection: counted out whatever happens before it is released.
+pub(crate) struct Slot<M: Manager> {
+    pub(crate) inner: Arc<Inner<M>>,
+    pub(crate) id: ConnectionId,
+    handle: Option<M::Lending>,
+}
+
+impl<M: Manager> Slot<M> {
+    #[inline]
+    pub(crate) fn new(inner: Arc<Inner<M>>, id: ConnectionId, handle: M::Lending) -> Self {
+        Self { inner, id, handle: Some(handle) }
+    }
+
+    /// Moves what is left to do into a slot of its own; nothing when it was released.
+    pub(crate) fn take(&mut self) -> Option<Self> {
+        let handle = self.handle.take()?;
+        Some(Self::new(Arc::clone(&self.inner), self.id, handle))
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.handle.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn handle(&self) -> &M::Lending {
+        self.handle.as_ref().expect("the handle is here until the release")
+    }
+
+    #[inline]
+    pub(crate) fn handle_mut(&mut self) -> &mut M::Lending {
+        self.handle.as_mut().expect("the handle is here until the release")
+    }
+
+    #[inline]
+    pub(crate) fn is_broken(&mut self) -> bool {
+        let handle = self.handle.as_mut().expect("the handle is here until the release");
+        self.inner.manager.is_broken(handle)
+    }
+
+    /// Tells the state; a second time does nothing.
+    #[inline]
+    pub(crate) fn release(&mut self, fitness: Fitness) {
+        if let Some(handle) = self.handle.take() {
+            let id = self.id;
+            let leftover =
+                self.inner.with(|state, now| state.release(id, Some(handle), fitness, now));
+            drop(leftover);
+        }
+    }
+}
+
+impl<M: Manager> Drop for Slot<M> {
+    #[inline]
+    fn drop(&mut self) {
+        self.release(Fitness::Unfit(CloseCause::Lost));
+    }
+}

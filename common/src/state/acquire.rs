@@ -1,0 +1,272 @@
+//! Acquire: an idle connection, else a dial, else a place in the queue, else no.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::entries::{DialFor, Phase};
+use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
+use crate::clock::Timestamp;
+use crate::event::{CloseCause, EventKind};
+use crate::lending::Lending;
+use crate::policy::{AfterFailedDial, AtLimit, Dial, IdleOrder};
+
+/// What stands in the way of a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// `max_open_per_key`.
+    KeyFull,
+    /// `max_open`.
+    PoolFull,
+    /// A pause after failures.
+    Paused,
+    /// `max_dials_per_key`; or a dial for all waiters of the key is in progress; or the peer allows
+    /// no lease on the connection there is.
+    Dialing,
+}
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// Asks for a connection of `key`.
+    #[inline]
+    pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
+        if self.closed {
+            self.stats.refused += 1;
+            return Acquire::Refuse(Refusal::Closed);
+        }
+        let key = self.key_id(key, now);
+        if self.rules.prune {
+            self.prune(key, now);
+        }
+        if !want.fresh
+            && let Some(lent) = self.lend_idle(key, now)
+        {
+            return Acquire::Lend(lent);
+        }
+        let answer = self.acquire_without_idle(key, want, now);
+        if matches!(answer, Acquire::Refuse(_)) {
+            self.stats.refused += 1;
+            self.forget_if_unused(key);
+        }
+        answer
+    }
+
+    /// Lends the connection that the policy's order puts first, closing those past their time.
+    #[inline]
+    fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
+        loop {
+            let id = self.first_with_room(key)?;
+            if let Some(cause) = self.past_its_time(&self.connections[id], now) {
+                self.retire_for(id, cause, now);
+                continue;
+            }
+            let lent = self.lend(id, now);
+            if self.policy.min_idle > 0 {
+                self.refill(key, now);
+            }
+            return Some(lent);
+        }
+    }
+
+    #[inline]
+    fn first_with_room(&self, key: KeyId) -> Option<ConnectionId> {
+        let entry = &self.keys[key];
+        let newest = self.policy.idle_order == IdleOrder::NewestFirst;
+        if L::SHARED {
+            let at_end =
+                if newest { entry.room.last_key_value() } else { entry.room.first_key_value() };
+            at_end.map(|(_, &id)| id)
+        } else if newest {
+            entry.idle.back()
+        } else {
+            entry.idle.front()
+        }
+    }
+
+    /// Why an idle connection, or a shared one, must not be lent at `now`.
+    #[inline]
+    pub(super) fn past_its_time(
+        &self,
+        connection: &Connection<L>,
+        now: Timestamp,
+    ) -> Option<CloseCause> {
+        if connection.generation != self.generation {
+            Some(CloseCause::Retired)
+        } else if now > connection.expires_at {
+            Some(CloseCause::Lifetime)
+        } else if connection.leased == 0
+            && now.as_nanos().saturating_sub(connection.idle_since.as_nanos())
+                > self.rules.idle_timeout
+        {
+            Some(CloseCause::IdleTimeout)
+        } else {
+            None
+        }
+    }
+
+    /// Counts a lease of a live connection with room, and takes it out of the lists it leaves.
+    #[inline]
+    pub(super) fn lend(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
+        let connection = &mut self.connections[id];
+        debug_assert!(connection.leased < connection.capacity);
+        connection.leased += 1;
+        let leased = connection.leased;
+        let was_idle = connection.in_key.is_linked();
+        let reused = std::mem::replace(&mut connection.lent_before, true);
+        let idle_since = connection.idle_since;
+        let handle = L::lend(&mut connection.handle).expect("a connection with room is here");
+        if L::SHARED && leased == connection.capacity {
+            let (key, serial) = (connection.key, connection.serial);
+            self.keys[key].room.remove(&serial);
+        }
+        if was_idle {
+            self.unlink_idle(id);
+        }
+        if leased == 1 {
+            self.status.leased += 1;
+        }
+        self.status.leases += 1;
+        self.stats.leased += 1;
+        self.stats.reused += u64::from(reused);
+        let idle_for = if was_idle { now.since(idle_since) } else { Duration::ZERO };
+        self.emit(id, EventKind::Leased { reused, idle_for }, now);
+        Lent { id, handle, reused, idle_for, was_idle }
+    }
+
+    fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
+        let racing = self.policy.dial == Dial::Racing;
+        if racing && self.policy.adopt_dials && !self.keys[key].orphans.is_empty() {
+            let waiter = self.wait_for_anything(key, want.fresh);
+            self.adopt(waiter);
+            return Acquire::Wait(waiter);
+        }
+        let Some(obstacle) = self.obstacle(key, now) else {
+            return match self.policy.dial {
+                Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
+                Dial::Detached => {
+                    let waiter = self.wait_for_dial(key, want.fresh);
+                    let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
+                    self.waiters[waiter].dial = Some(dial);
+                    Acquire::Wait(waiter)
+                }
+                Dial::Racing | Dial::Shared => {
+                    if !racing && self.queue_is_full(key, want) {
+                        return Acquire::Refuse(Refusal::TooManyWaiters);
+                    }
+                    let waiter = self.wait_for_anything(key, want.fresh);
+                    self.serve_room(key, now);
+                    Acquire::Wait(waiter)
+                }
+            };
+        };
+        if let Some(refusal) = self.refusal(key, obstacle, want, now) {
+            return Acquire::Refuse(refusal);
+        }
+        let waiter = self.wait_for_anything(key, want.fresh);
+        match obstacle {
+            Obstacle::KeyFull if want.fresh => self.close_longest_idle(key, now),
+            Obstacle::PoolFull => self.make_room(key, now),
+            _ => {}
+        }
+        Acquire::Wait(waiter)
+    }
+
+    /// Why an acquire may not even wait.
+    fn refusal(
+        &self,
+        key: KeyId,
+        obstacle: Obstacle,
+        want: Want,
+        now: Timestamp,
+    ) -> Option<Refusal<E>> {
+        let entry = &self.keys[key];
+        match obstacle {
+            Obstacle::KeyFull | Obstacle::PoolFull => {
+                // A place that is about to be free, and a dial that serves many, are worth waiting.
+                let soon = entry.closing > 0 || (L::SHARED && entry.dialing > 0);
+                if self.policy.at_limit == AtLimit::Fail && !soon {
+                    return Some(Refusal::Exhausted);
+                }
+            }
+            Obstacle::Paused => {
+                let nothing_live = entry.open == entry.closing;
+                let fails = match self.policy.after_failed_dial {
+                    AfterFailedDial::FailFast => true,
+                    _ => nothing_live && !self.policy.wait_for_ready,
+                };
+                if fails && let Some(refusal) = self.paused(key, now) {
+                    return Some(refusal);
+                }
+            }
+            Obstacle::Dialing => {}
+        }
+        self.queue_is_full(key, want).then_some(Refusal::TooManyWaiters)
+    }
+
+    fn queue_is_full(&self, key: KeyId, want: Want) -> bool {
+        !want.again
+            && self.policy.max_waiters.is_some_and(|max| self.keys[key].undialed.len() >= max)
+    }
+
+    /// What a caller is told while dials are paused.
+    pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
+        let entry = &self.keys[key];
+        let last = entry.last_error.clone()?;
+        (entry.paused_until > now)
+            .then_some(Refusal::BackingOff { until: entry.paused_until, last })
+    }
+
+    /// What stands in the way of a dial for `key`, if anything does.
+    pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
+        let entry = &self.keys[key];
+        if entry.useless > 0 {
+            Some(Obstacle::Dialing)
+        } else if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
+            Some(Obstacle::KeyFull)
+        } else if self.policy.max_open.is_some_and(|max| self.status.open >= max) {
+            Some(Obstacle::PoolFull)
+        } else if entry.paused_until > now {
+            Some(Obstacle::Paused)
+        } else if self.policy.max_dials_per_key.is_some_and(|max| entry.dialing >= max)
+            || (self.policy.dial == Dial::Shared && entry.dialing > entry.refilling)
+        {
+            Some(Obstacle::Dialing)
+        } else {
+            None
+        }
+    }
+
+    /// A fresh connection is wanted and only idle ones are in the way.
+    fn close_longest_idle(&mut self, key: KeyId, now: Timestamp) {
+        if let Some(id) = self.keys[key].idle.front() {
+            self.begin_close(id, CloseCause::MakeRoom, now);
+        }
+    }
+
+    /// The pool is full; the connection that has been idle longest, of whatever key, makes way.
+    /// The key is remembered until it was served.
+    pub(super) fn make_room(&mut self, key: KeyId, now: Timestamp) {
+        if let Some(id) = self.all_idle.front() {
+            self.begin_close(id, CloseCause::MakeRoom, now);
+        }
+        self.starve(key);
+    }
+
+    pub(super) fn starve(&mut self, key: KeyId) {
+        let entry = &mut self.keys[key];
+        if !entry.starved {
+            entry.starved = true;
+            self.starved.push_back(key);
+        }
+    }
+
+    /// Takes an idle connection out of the idle lists.
+    #[inline]
+    pub(super) fn unlink_idle(&mut self, id: ConnectionId) {
+        let key = self.connections[id].key;
+        self.keys[key].idle.remove(&mut self.connections, id, Connection::in_key);
+        if self.rules.global_idle {
+            self.all_idle.remove(&mut self.connections, id, Connection::in_all);
+        }
+        self.status.idle -= 1;
+        debug_assert_eq!(self.connections[id].phase, Phase::Live);
+    }
+}

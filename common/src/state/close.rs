@@ -1,0 +1,140 @@
+//! Ways out: one connection, a generation of them, the whole pool.
+
+use std::hash::Hash;
+
+use super::entries::Phase;
+use super::{Action, ConnectionId, Grant, Refusal, State, WaiterId};
+use crate::clock::Timestamp;
+use crate::event::{CloseCause, EventKind};
+use crate::lending::Lending;
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// A live connection without leases says goodbye. It keeps its place in the limits until
+    /// [`closed`](State::closed).
+    pub(super) fn begin_close(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
+        if self.connections[id].in_key.is_linked() {
+            self.unlink_idle(id);
+        }
+        let connection = &mut self.connections[id];
+        debug_assert_eq!(connection.leased, 0);
+        connection.phase = Phase::Closing;
+        let handle = connection.handle.take();
+        self.count_useless(id);
+        let connection = &self.connections[id];
+        let serial = connection.serial;
+        let drained = connection.drained;
+        let entry = &mut self.keys[connection.key];
+        if L::SHARED {
+            entry.room.remove(&serial);
+        }
+        if !drained {
+            entry.closing += 1;
+            self.status.closing += 1;
+        }
+        self.stats.closed_by_cause[cause as usize] += 1;
+        self.emit(id, EventKind::Closing(cause), now);
+        match handle {
+            Some(handle) => self.actions.push_back(Action::Close { id, handle, cause }),
+            None => self.closed(id, now),
+        }
+    }
+
+    /// The goodbye of a connection is over; its place in the limits is free.
+    ///
+    /// # Panics
+    /// When `id` is not closing: every [`Action::Close`] is reported once.
+    pub fn closed(&mut self, id: ConnectionId, now: Timestamp) {
+        self.emit(id, EventKind::Closed, now);
+        let connection = self.connections.remove(id).expect("a connection closes once");
+        assert_eq!(connection.phase, Phase::Closing, "a connection says goodbye first");
+        let entry = &mut self.keys[connection.key];
+        if connection.drained {
+            entry.draining -= 1;
+            self.status.draining -= 1;
+        } else {
+            entry.open -= 1;
+            entry.closing -= 1;
+            self.status.open -= 1;
+            self.status.closing -= 1;
+        }
+        self.room_appeared(connection.key, now);
+    }
+
+    /// A connection asks to get no new leases (GOAWAY), or says that it is gone. Nothing happens
+    /// when it has ended already.
+    pub fn retire(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.retired.is_some() {
+            return;
+        }
+        match connection.phase {
+            // Remembered until the dial ends.
+            Phase::Dialing(_) => connection.retired = Some(cause),
+            _ => self.retire_for(id, cause, now),
+        }
+    }
+
+    /// The peer changed how many leases a shared connection serves at a time. Leases beyond a
+    /// lowered capacity stay; new ones wait. Nothing happens when the connection has ended, is
+    /// or is exclusive.
+    pub fn set_capacity(&mut self, id: ConnectionId, capacity: u32, now: Timestamp) {
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if matches!(connection.phase, Phase::Dialing(_)) {
+            // It spoke up before its dial was reported; that report may be older.
+            connection.told_capacity = Some(capacity);
+        }
+        if !L::SHARED || connection.phase != Phase::Live {
+            return;
+        }
+        connection.capacity = capacity.min(cap);
+        self.count_useless(id);
+        let connection = &self.connections[id];
+        if connection.has_room() {
+            self.settle(id, now);
+        } else {
+            let (key, serial) = (connection.key, connection.serial);
+            self.keys[key].room.remove(&serial);
+        }
+    }
+
+    /// No connection that is open or being leased now is lent again; idle ones are closed. Dials
+    /// in progress are not concerned.
+    pub fn retire_all(&mut self, now: Timestamp) {
+        self.generation += 1;
+        let live: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.phase == Phase::Live)
+            .map(|(id, _)| id)
+            .collect();
+        for id in live {
+            self.retire(id, CloseCause::Retired, now);
+        }
+    }
+
+    /// Closes the pool: idle connections now, leased ones when they come back; everybody who waits
+    /// is refused, and so is every later acquire. Doing it again changes nothing.
+    ///
+    /// Dials in progress are the shell's to stop; whatever they still give is closed.
+    pub fn close(&mut self, now: Timestamp) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let waiting: Vec<WaiterId> =
+            self.waiters.iter().filter(|(_, w)| w.grant.is_none()).map(|(id, _)| id).collect();
+        for id in waiting {
+            self.grant(id, Grant::Refuse(Refusal::Closed));
+        }
+        let live: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.phase == Phase::Live)
+            .map(|(id, _)| id)
+            .collect();
+        for id in live {
+            self.retire(id, CloseCause::PoolClosed, now);
+        }
+        self.timers.clear();
+    }
+}

@@ -1,0 +1,397 @@
+//! Who dials, for whom, and what becomes of the result.
+
+use std::cmp::Reverse;
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::acquire::Obstacle;
+use super::entries::{DialFor, Phase};
+use super::list::Link;
+use super::{Action, Connection, ConnectionId, Grant, KeyId, Lent, State, WaiterId};
+use crate::clock::Timestamp;
+use crate::event::{CloseCause, EventKind};
+use crate::lending::Lending;
+use crate::policy::{AfterFailedDial, Dial, DialForWaiters, Floor, OrphanDial, WaiterOrder};
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// Takes a place in the limits; asks the shell to dial unless the caller does.
+    pub(super) fn start_dial(
+        &mut self,
+        key: KeyId,
+        dial_for: DialFor,
+        now: Timestamp,
+    ) -> ConnectionId {
+        self.serial += 1;
+        let id = self.connections.insert(Connection {
+            key,
+            phase: Phase::Dialing(dial_for),
+            handle: None,
+            leased: 0,
+            capacity: 1,
+            told_capacity: None,
+            lent_before: false,
+            retired: None,
+            drained: false,
+            useless: false,
+            idle_since: now,
+            opened_at: now,
+            expires_at: Timestamp::NEVER,
+            serial: self.serial,
+            generation: self.generation,
+            in_key: Link::default(),
+            in_all: Link::default(),
+        });
+        let entry = &mut self.keys[key];
+        entry.open += 1;
+        entry.dialing += 1;
+        self.status.open += 1;
+        self.status.dialing += 1;
+        self.stats.dials += 1;
+        self.stats.peak_open = self.stats.peak_open.max(self.status.open);
+        self.emit(id, EventKind::Dialing, now);
+        if dial_for != DialFor::Caller {
+            let key = self.keys[key].key.clone();
+            self.actions.push_back(Action::Dial { id, key });
+        }
+        id
+    }
+
+    /// A waiter without a dial takes over one that lost its waiter.
+    pub(super) fn adopt(&mut self, waiter: WaiterId) {
+        let key = self.waiters[waiter].key;
+        let Some(dial) = self.keys[key].orphans.front() else { return };
+        self.keys[key].orphans.remove(&mut self.connections, dial, Connection::in_key);
+        self.connections[dial].phase = Phase::Dialing(DialFor::Waiter(Some(waiter)));
+        self.tie(waiter, dial);
+    }
+
+    /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the
+    /// policy's cap; exclusive connections serve one.
+    ///
+    /// Returns the connection when the caller dialed for itself, unless the pool was closed.
+    ///
+    /// # Panics
+    /// When `id` is not dialing: every dial ends once.
+    pub fn dialed(
+        &mut self,
+        id: ConnectionId,
+        handle: L,
+        capacity: u32,
+        now: Timestamp,
+    ) -> Option<Lent<L>> {
+        let dial_for = self.end_dial(id);
+        let expires_at = self.lifetime_end(now);
+        let generation = self.generation;
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let connection = &mut self.connections[id];
+        let capacity = connection.told_capacity.unwrap_or(capacity);
+        let took = now.since(connection.opened_at);
+        connection.phase = Phase::Live;
+        connection.handle = Some(handle);
+        connection.capacity = if L::SHARED { capacity.min(cap) } else { 1 };
+        connection.opened_at = now;
+        connection.expires_at = expires_at;
+        connection.generation = generation;
+        let key = connection.key;
+        let retired = connection.retired;
+        self.stats.opened += 1;
+        self.emit(id, EventKind::Opened(took), now);
+        self.watch_lifetime(id, expires_at, now);
+        self.count_useless(id);
+        let entry = &mut self.keys[key];
+        entry.failures = 0;
+        entry.paused_until = Timestamp::ZERO;
+        entry.last_error = None;
+
+        if self.closed {
+            self.begin_close(id, CloseCause::PoolClosed, now);
+            return None;
+        }
+        let mut lent = None;
+        match dial_for {
+            // The first lease of a connection that retired while it shook hands is still granted:
+            // its borrower finds out, and its retry rule bounds the attempts.
+            DialFor::Caller => {
+                self.connections[id].capacity = self.connections[id].capacity.max(1);
+                lent = Some(self.lend(id, now));
+            }
+            _ => self.serve_dependents(id, dial_for, now),
+        }
+        let unclaimed = self.connections[id].leased == 0;
+        if let Some(cause) = retired {
+            self.connections[id].retired = None;
+            self.retire_for(id, cause, now);
+        } else if unclaimed
+            && matches!(dial_for, DialFor::Waiter(None))
+            && self.policy.orphan_dial == OrphanDial::Dropped
+            && self.keys[key].returns.is_empty()
+        {
+            self.begin_close(id, CloseCause::Orphan, now);
+        } else {
+            self.settle(id, now);
+        }
+        self.room_appeared(key, now);
+        lent
+    }
+
+    /// Serves the waiters that a finished dial belongs to before all others.
+    fn serve_dependents(&mut self, id: ConnectionId, dial_for: DialFor, now: Timestamp) {
+        let key = self.connections[id].key;
+        if let DialFor::Waiter(Some(owner)) = dial_for
+            && self.connections[id].capacity > 0
+        {
+            let lent = self.lend(id, now);
+            self.waiters[owner].dial = None;
+            self.leave_dependents(owner);
+            self.grant(owner, Grant::Lend(lent));
+        } else if let DialFor::Waiter(Some(owner)) = dial_for {
+            self.untie(owner);
+        } else if self.connections[id].retired.is_some()
+            && let Some(waiter) = self.keys[key].returns.next(&mut self.rng)
+        {
+            let lent = self.lend(id, now);
+            self.grant(waiter, Grant::Lend(lent));
+        }
+        // A detached dial that lost its caller serves the next caller that waits for a dial, whose
+        // own dial is then the one without a caller.
+        while self.connections[id].has_room()
+            && let Some(next) = self.keys[key].dependents.front()
+        {
+            let lent = self.lend(id, now);
+            self.grant(next, Grant::Lend(lent));
+        }
+    }
+
+    /// Keeps count of live connections that serve nobody.
+    pub(super) fn count_useless(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        let useless = connection.phase == Phase::Live && connection.capacity == 0;
+        if useless != connection.useless {
+            connection.useless = useless;
+            let count = &mut self.keys[connection.key].useless;
+            *count = if useless { *count + 1 } else { *count - 1 };
+        }
+    }
+
+    /// `grant` takes a waiter without a dial from `undialed`; one whose dial just ended is not there.
+    fn leave_dependents(&mut self, owner: WaiterId) {
+        if self.policy.dial == Dial::Detached {
+            let key = self.waiters[owner].key;
+            self.keys[key].dependents.remove(
+                &mut self.waiters,
+                owner,
+                super::entries::Waiter::in_dials,
+            );
+        }
+    }
+
+    /// A dial failed, with `error`; or was given up by its caller, with `None`, which does not
+    /// count as a failure of the peer.
+    ///
+    /// # Panics
+    /// When `id` is not dialing: every dial ends once.
+    pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>, now: Timestamp) {
+        let dial_for = self.end_dial(id);
+        self.stats.dials_failed += 1;
+        self.emit(id, EventKind::DialFailed, now);
+        let key = self.connections[id].key;
+        self.connections.remove(id);
+        self.keys[key].open -= 1;
+        self.status.open -= 1;
+        match error {
+            Some(error) => self.note_failure(key, dial_for, error, now),
+            // Its caller is gone; a waiter it may have had goes on without a dial.
+            None => {
+                if let DialFor::Waiter(Some(owner)) = dial_for {
+                    self.untie(owner);
+                }
+            }
+        }
+        if dial_for == DialFor::Floor {
+            let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
+            let retry_at = retry_at.max(self.keys[key].paused_until);
+            self.keys[key].refill_at = retry_at;
+            self.timers.push(Reverse((retry_at, key)));
+        }
+        self.room_appeared(key, now);
+    }
+
+    fn note_failure(&mut self, key: KeyId, dial_for: DialFor, error: E, now: Timestamp) {
+        let entry = &mut self.keys[key];
+        entry.failures = entry.failures.saturating_add(1);
+        entry.last_error = Some(error.clone());
+        let failures = entry.failures;
+        let pauses = self.policy.after_failed_dial != AfterFailedDial::Tell
+            && failures >= self.policy.back_off_after;
+        if pauses {
+            let until = now.after(self.pause(failures - self.policy.back_off_after));
+            self.keys[key].paused_until = until;
+            self.timers.push(Reverse((until, key)));
+        }
+        let remember = now.after(self.policy.back_off_max).max(self.keys[key].paused_until);
+        self.keys[key].remember_until = remember;
+        self.timers.push(Reverse((remember, key)));
+
+        let patient = pauses
+            && self.policy.wait_for_ready
+            && self.policy.after_failed_dial == AfterFailedDial::BackOff;
+        match dial_for {
+            DialFor::Waiter(Some(owner)) if patient => self.untie(owner),
+            DialFor::Waiter(Some(owner)) => {
+                self.waiters[owner].dial = None;
+                self.leave_dependents(owner);
+                self.grant(owner, Grant::DialFailed(error));
+            }
+            DialFor::Key if !patient => {
+                while let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+                    self.grant(waiter, Grant::DialFailed(error.clone()));
+                }
+            }
+            DialFor::Opener => {
+                if let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+                    self.grant(waiter, Grant::DialFailed(error));
+                }
+            }
+            _ => {}
+        }
+        // Those who wait for room would wait for the whole pause, with nothing that could come back.
+        let entry = &self.keys[key];
+        let hopeless = entry.open == entry.closing || {
+            self.policy.after_failed_dial == AfterFailedDial::FailFast
+                && self.obstacle(key, now) == Some(Obstacle::Paused)
+        };
+        if pauses
+            && !patient
+            && hopeless
+            && let Some(refusal) = self.paused(key, now)
+        {
+            self.refuse_undialed(key, &refusal);
+        }
+    }
+
+    /// The length of pause number `n`, counted from 0.
+    fn pause(&mut self, n: u32) -> Duration {
+        let base = self.policy.back_off_base.as_secs_f64();
+        let max = self.policy.back_off_max.as_secs_f64();
+        if self.policy.after_failed_dial == AfterFailedDial::FailFast || n == 0 {
+            return self.policy.back_off_base;
+        }
+        let exponent = i32::try_from(n).unwrap_or(i32::MAX);
+        let length = (base * self.policy.back_off_factor.powi(exponent)).min(max);
+        let jitter = 1.0 + self.policy.back_off_jitter * (self.rng.f64() * 2.0 - 1.0);
+        Duration::from_secs_f64(length * jitter)
+    }
+
+    /// Common to the good and the bad end of a dial.
+    fn end_dial(&mut self, id: ConnectionId) -> DialFor {
+        let connection = &mut self.connections[id];
+        let Phase::Dialing(dial_for) = connection.phase else {
+            panic!("a dial ends once");
+        };
+        let key = connection.key;
+        self.status.dialing -= 1;
+        self.keys[key].dialing -= 1;
+        match dial_for {
+            DialFor::Waiter(None) => {
+                self.keys[key].orphans.remove(&mut self.connections, id, Connection::in_key);
+            }
+            DialFor::Floor => self.keys[key].refilling -= 1,
+            DialFor::Opener => self.opener_busy = false,
+            DialFor::Waiter(Some(_)) | DialFor::Caller | DialFor::Key | DialFor::Probe => {}
+        }
+        dial_for
+    }
+
+    /// A place in the limits is free, or a dial ended: dial for those who wait, of this key first,
+    /// then of keys that the pool's limit had held back.
+    pub(super) fn room_appeared(&mut self, key: KeyId, now: Timestamp) {
+        self.serve_room(key, now);
+        if self.policy.min_idle > 0 {
+            self.refill(key, now);
+        }
+        let mut rounds = self.starved.len();
+        while rounds > 0
+            && !self.opener_busy
+            && self.policy.max_open.is_none_or(|max| self.status.open < max)
+            && let Some(starved) = self.starved.pop_front()
+        {
+            rounds -= 1;
+            if let Some(entry) = self.keys.get_mut(starved) {
+                entry.starved = false;
+                self.serve_room(starved, now);
+                self.forget_if_unused(starved);
+            }
+        }
+        self.forget_if_unused(key);
+    }
+
+    /// Starts the dials that the waiters of a key are owed and the limits allow.
+    pub(super) fn serve_room(&mut self, key: KeyId, now: Timestamp) {
+        while !self.closed && !self.keys[key].undialed.is_empty() {
+            if self.policy.dial == Dial::Racing
+                && self.policy.adopt_dials
+                && !self.keys[key].orphans.is_empty()
+                && let Some(waiter) = self.keys[key].undialed.front()
+            {
+                self.adopt(waiter);
+                continue;
+            }
+            match self.obstacle(key, now) {
+                None => {}
+                Some(Obstacle::PoolFull) => return self.starve(key),
+                Some(_) => return,
+            }
+            match (self.policy.dial, self.policy.dial_for_waiters) {
+                (Dial::Shared, _) => {
+                    self.start_dial(key, DialFor::Key, now);
+                    return;
+                }
+                (Dial::Caller, DialForWaiters::Opener) => {
+                    if self.opener_busy {
+                        return self.starve(key);
+                    }
+                    self.opener_busy = true;
+                    self.start_dial(key, DialFor::Opener, now);
+                    return;
+                }
+                (Dial::Caller, DialForWaiters::Waiter) => {
+                    if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                        return self.wake_all(key);
+                    }
+                    let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
+                    let dial = self.start_dial(key, DialFor::Caller, now);
+                    self.grant(waiter, Grant::Dial(dial));
+                }
+                (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
+                    let Some(waiter) = self.keys[key].undialed.front() else { return };
+                    let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
+                    self.tie(waiter, dial);
+                }
+            }
+        }
+    }
+
+    /// Dials until the floor is reached or the limits are.
+    pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
+        let Some(entry) = self.keys.get(key) else { return };
+        let done = self.policy.floor == Floor::Once && entry.floor_started;
+        if done || self.closed || entry.refill_at > now {
+            return;
+        }
+        while {
+            let entry = &self.keys[key];
+            entry.idle.len() + entry.refilling < self.policy.min_idle
+        } && self.obstacle_to_refill(key, now).is_none()
+        {
+            self.keys[key].refilling += 1;
+            self.start_dial(key, DialFor::Floor, now);
+        }
+    }
+
+    /// The floor does not wait for a dial that serves waiters, but respects every limit.
+    fn obstacle_to_refill(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
+        self.obstacle(key, now).filter(|obstacle| {
+            *obstacle != Obstacle::Dialing || self.policy.max_dials_per_key.is_some()
+        })
+    }
+}

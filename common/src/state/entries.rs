@@ -1,0 +1,192 @@
+//! What the state remembers of each key, connection and waiter.
+
+use std::collections::BTreeMap;
+
+use super::list::{Link, List};
+use super::waiters::ReturnQueue;
+use super::{ConnectionId, Grant, KeyId, WaiterId};
+use crate::clock::Timestamp;
+use crate::event::CloseCause;
+
+#[derive(Debug)]
+pub(super) struct KeyEntry<K, E> {
+    pub(super) key: K,
+    /// Places taken in the limits: idle + leased + dialing + closing.
+    pub(super) open: u32,
+    pub(super) dialing: u32,
+    pub(super) closing: u32,
+    pub(super) draining: u32,
+    /// Waiters without a grant.
+    pub(super) waiting: u32,
+    /// Connections without a lease, longest idle first.
+    pub(super) idle: List<ConnectionId>,
+    /// Shared connections with room, by serial number: the oldest first.
+    pub(super) room: BTreeMap<u64, ConnectionId>,
+    /// Waiters that a connection coming back can serve.
+    pub(super) returns: ReturnQueue,
+    /// Waiters no dial is in progress for, in order of arrival.
+    pub(super) undialed: List<WaiterId>,
+    /// With detached dials: waiters that depend on a dial, in order of arrival.
+    pub(super) dependents: List<WaiterId>,
+    /// Dials in progress for waiters, that have lost theirs.
+    pub(super) orphans: List<ConnectionId>,
+    /// Dials in progress for the floor.
+    pub(super) refilling: u32,
+    /// Live shared connections whose peer allows no lease at all: another would not help.
+    pub(super) useless: u32,
+    pub(super) floor_started: bool,
+    /// When a failed refill is tried again; zero when none failed.
+    pub(super) refill_at: Timestamp,
+    /// Dials that failed in a row.
+    pub(super) failures: u32,
+    /// No dial starts before this.
+    pub(super) paused_until: Timestamp,
+    pub(super) last_error: Option<E>,
+    pub(super) remember_until: Timestamp,
+    /// Whether it is in the queue of starved keys.
+    pub(super) starved: bool,
+}
+
+impl<K, E> KeyEntry<K, E> {
+    pub(super) fn new(key: K) -> Self {
+        Self {
+            key,
+            open: 0,
+            dialing: 0,
+            closing: 0,
+            draining: 0,
+            waiting: 0,
+            idle: List::default(),
+            room: BTreeMap::new(),
+            returns: ReturnQueue::default(),
+            undialed: List::default(),
+            dependents: List::default(),
+            orphans: List::default(),
+            refilling: 0,
+            useless: 0,
+            floor_started: false,
+            refill_at: Timestamp::ZERO,
+            failures: 0,
+            paused_until: Timestamp::ZERO,
+            last_error: None,
+            remember_until: Timestamp::ZERO,
+            starved: false,
+        }
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.open == 0
+            && self.draining == 0
+            && self.waiting == 0
+            && self.failures == 0
+            && !self.starved
+            && !self.floor_started
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Dialing(DialFor),
+    Live,
+    /// Shared, retired, waiting for its leases to end; its place in the limits is given up.
+    Draining,
+    Closing,
+}
+
+/// On whose behalf a dial runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DialFor {
+    /// The caller, in its own task.
+    Caller,
+    /// One waiter; `None` when it was served otherwise, or left.
+    Waiter(Option<WaiterId>),
+    /// All waiters of the key.
+    Key,
+    /// Any waiter, one dial after another.
+    Opener,
+    /// The floor.
+    Floor,
+    /// To find out whether the peer is back.
+    Probe,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection<L> {
+    pub(super) key: KeyId,
+    pub(super) phase: Phase,
+    /// Exclusive: empty while leased. Shared: the pool's own handle.
+    pub(super) handle: Option<L>,
+    pub(super) leased: u32,
+    pub(super) capacity: u32,
+    /// The capacity it announced before its dial was reported.
+    pub(super) told_capacity: Option<u32>,
+    pub(super) lent_before: bool,
+    /// Set when it takes no new leases.
+    pub(super) retired: Option<CloseCause>,
+    /// Whether closing gives up a place in the limits, or only ends a drain.
+    pub(super) drained: bool,
+    /// Whether it counts in its key's `useless`.
+    pub(super) useless: bool,
+    pub(super) idle_since: Timestamp,
+    pub(super) opened_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) serial: u64,
+    pub(super) generation: u64,
+    /// In its key's `idle` while live, in `orphans` while dialing.
+    pub(super) in_key: Link<ConnectionId>,
+    /// In `all_idle`.
+    pub(super) in_all: Link<ConnectionId>,
+}
+
+impl<L> Connection<L> {
+    pub(super) fn has_room(&self) -> bool {
+        self.phase == Phase::Live && self.retired.is_none() && self.leased < self.capacity
+    }
+
+    pub(super) fn in_key(&mut self) -> &mut Link<ConnectionId> {
+        &mut self.in_key
+    }
+
+    pub(super) fn in_all(&mut self) -> &mut Link<ConnectionId> {
+        &mut self.in_all
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter<L, E> {
+    pub(super) key: KeyId,
+    /// It insists on a fresh connection, so idle ones do not concern it.
+    pub(super) fresh: bool,
+    pub(super) grant: Option<Grant<L, E>>,
+    /// The dial in progress on its behalf.
+    pub(super) dial: Option<ConnectionId>,
+    /// In its key's `returns`, by order of arrival.
+    pub(super) in_returns: Link<WaiterId>,
+    /// In its key's `returns`, in random order: where.
+    pub(super) random_at: Option<usize>,
+    /// In its key's `undialed` or `dependents`.
+    pub(super) in_dials: Link<WaiterId>,
+}
+
+impl<L, E> Waiter<L, E> {
+    pub(super) fn new(key: KeyId, fresh: bool) -> Self {
+        Self {
+            key,
+            fresh,
+            grant: None,
+            dial: None,
+            in_returns: Link::default(),
+            random_at: None,
+            in_dials: Link::default(),
+        }
+    }
+
+    pub(super) fn in_returns(&mut self) -> &mut Link<WaiterId> {
+        &mut self.in_returns
+    }
+
+    pub(super) fn in_dials(&mut self) -> &mut Link<WaiterId> {
+        &mut self.in_dials
+    }
+}

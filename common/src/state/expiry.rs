@@ -1,0 +1,139 @@
+//! Time passes: idle connections and lifetimes end, pauses are over, refills are due.
+
+use std::cmp::Reverse;
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::entries::{DialFor, Phase};
+use super::{ConnectionId, KeyId, State};
+use crate::clock::Timestamp;
+use crate::event::CloseCause;
+use crate::lending::Lending;
+use crate::policy::{AfterFailedDial, Expiry};
+
+/// Entries of lifetimes that ended early are kept until there are this many more than connections.
+const STALE_LIFETIMES: usize = 64;
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
+    /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
+    pub fn next_deadline(&self) -> Timestamp {
+        let just_after = Duration::from_nanos(1);
+        let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
+        match self.policy.expiry {
+            Expiry::Timer => {
+                if let (Some(limit), Some(id)) = (self.policy.idle_timeout, self.all_idle.front()) {
+                    let since = self.connections[id].idle_since;
+                    next = next.min(since.after(limit).after(just_after));
+                }
+                if let Some(Reverse((at, _))) = self.lifetimes.peek() {
+                    next = next.min(at.after(just_after));
+                }
+            }
+            Expiry::Sweep if self.status.idle > 0 || !self.lifetimes.is_empty() => {
+                next = next.min(self.next_sweep);
+            }
+            Expiry::Sweep | Expiry::AtAcquire | Expiry::PruneAtAcquire => {}
+        }
+        next
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
+        if sweeps {
+            self.next_sweep = now.after(self.policy.sweep_interval);
+        }
+        if sweeps || self.policy.expiry == Expiry::Timer {
+            self.expire_idle(now);
+            self.expire_lifetimes(now);
+        }
+        while let Some(&Reverse((at, key))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            self.key_timeout(key, now);
+        }
+    }
+
+    fn expire_idle(&mut self, now: Timestamp) {
+        if self.policy.idle_timeout.is_none() {
+            return;
+        }
+        while let Some(id) = self.all_idle.front() {
+            match self.past_its_time(&self.connections[id], now) {
+                Some(cause) => self.begin_close(id, cause, now),
+                None => break,
+            }
+        }
+    }
+
+    fn expire_lifetimes(&mut self, now: Timestamp) {
+        while let Some(&Reverse((at, id))) = self.lifetimes.peek()
+            && at < now
+        {
+            self.lifetimes.pop();
+            // A leased exclusive connection ends when it is returned.
+            let ends = self
+                .connections
+                .get(id)
+                .is_some_and(|c| c.phase == Phase::Live && (L::SHARED || c.leased == 0));
+            if ends {
+                self.retire_for(id, CloseCause::Lifetime, now);
+            }
+        }
+    }
+
+    /// The idle connections of one key that are past their time, longest idle first.
+    pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
+        while let Some(id) = self.keys[key].idle.front() {
+            match self.past_its_time(&self.connections[id], now) {
+                Some(cause) => self.begin_close(id, cause, now),
+                None => break,
+            }
+        }
+    }
+
+    fn key_timeout(&mut self, key: KeyId, now: Timestamp) {
+        let Some(entry) = self.keys.get(key) else { return };
+        if entry.paused_until <= now {
+            let broken = self.policy.after_failed_dial == AfterFailedDial::FailFast
+                && entry.failures >= self.policy.back_off_after;
+            self.serve_room(key, now);
+            if broken && self.keys[key].dialing == 0 && self.obstacle(key, now).is_none() {
+                self.start_dial(key, DialFor::Probe, now);
+            }
+        }
+        self.refill(key, now);
+        let entry = &mut self.keys[key];
+        if entry.remember_until <= now && entry.paused_until <= now && entry.dialing == 0 {
+            entry.failures = 0;
+            entry.last_error = None;
+            self.forget_if_unused(key);
+        }
+    }
+
+    /// When a connection opened at `now` ends: its lifetime, moved by the jitter.
+    pub(super) fn lifetime_end(&mut self, now: Timestamp) -> Timestamp {
+        let Some(lifetime) = self.policy.max_lifetime else { return Timestamp::NEVER };
+        let jitter = self.policy.lifetime_jitter;
+        if jitter.is_zero() {
+            return now.after(lifetime);
+        }
+        now.after(lifetime - jitter).after(jitter.mul_f64(self.rng.f64() * 2.0))
+    }
+
+    pub(super) fn watch_lifetime(&mut self, id: ConnectionId, end: Timestamp, now: Timestamp) {
+        if self.next_sweep == Timestamp::NEVER {
+            self.next_sweep = now.after(self.policy.sweep_interval);
+        }
+        if !self.rules.timed_lifetimes {
+            return;
+        }
+        if self.lifetimes.len() > 2 * self.connections.len() + STALE_LIFETIMES {
+            let connections = &self.connections;
+            self.lifetimes.retain(|Reverse((_, id))| connections.contains_key(*id));
+        }
+        self.lifetimes.push(Reverse((end, id)));
+    }
+}

@@ -1,0 +1,100 @@
+//! What is true between any two calls. Tests check it after every step.
+
+use std::hash::Hash;
+
+use super::entries::Phase;
+use super::{State, Status};
+use crate::lending::Lending;
+use crate::policy::{Dial, WaiterOrder};
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// Checks every promise that can be seen in the state. Costs a walk over everything: for tests.
+    ///
+    /// # Errors
+    /// A sentence about the first promise found broken.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut seen = Status::default();
+        for connection in self.connections.values() {
+            let leased = connection.leased > 0;
+            seen.leases += connection.leased;
+            match connection.phase {
+                Phase::Dialing(_) => seen.dialing += 1,
+                Phase::Live if leased => seen.leased += 1,
+                Phase::Live => seen.idle += 1,
+                Phase::Closing if connection.drained => seen.draining += 1,
+                Phase::Closing => seen.closing += 1,
+                Phase::Draining => seen.draining += 1,
+            }
+            if leased && matches!(connection.phase, Phase::Dialing(_) | Phase::Closing) {
+                return Err(format!("a {:?} connection is leased", connection.phase));
+            }
+            if !L::SHARED && connection.leased > 1 {
+                return Err("an exclusive connection is leased twice".into());
+            }
+        }
+        seen.open = seen.idle + seen.leased + seen.dialing + seen.closing;
+        seen.waiting = u32::try_from(self.waiters.values().filter(|w| w.grant.is_none()).count())
+            .map_err(|e| e.to_string())?;
+        if seen != self.status {
+            return Err(format!("status says {:?}, entries say {seen:?}", self.status));
+        }
+        if self.policy.max_open.is_some_and(|max| seen.open > max) {
+            return Err(format!("{} open, above max_open", seen.open));
+        }
+        if self.policy.max_idle.is_some_and(|max| seen.idle > max) {
+            return Err(format!("{} idle, above max_idle", seen.idle));
+        }
+        let totals = self.keys.values().fold((0, 0, 0, 0), |sum, entry| {
+            (
+                sum.0 + entry.open,
+                sum.1 + entry.idle.len(),
+                sum.2 + entry.waiting,
+                sum.3 + entry.draining,
+            )
+        });
+        if totals != (seen.open, seen.idle, seen.waiting, seen.draining) {
+            return Err(format!("keys add up to {totals:?}, the pool has {seen:?}"));
+        }
+        if self.keys.len() != self.index.len() {
+            return Err("a key is remembered but not found, or found but not remembered".into());
+        }
+        self.check_keys()
+    }
+
+    fn check_keys(&self) -> Result<(), String> {
+        for (id, entry) in &self.keys {
+            if self.policy.max_open_per_key.is_some_and(|max| entry.open > max) {
+                return Err(format!("{} open for one key", entry.open));
+            }
+            if self.policy.max_idle_per_key.is_some_and(|max| entry.idle.len() > max) {
+                return Err(format!("{} idle for one key", entry.idle.len()));
+            }
+            let could_serve = self.connections.values().any(|c| c.key == id && c.has_room());
+            let waits = self.waiters.values().any(|w| {
+                w.key == id
+                    && w.grant.is_none()
+                    && !w.fresh
+                    && (w.dial.is_none() || self.policy.dial != Dial::Detached)
+            });
+            if could_serve && waits && self.policy.waiter_order != WaiterOrder::AllAtOnce {
+                return Err("somebody waits while a connection has room".into());
+            }
+            // Nobody waits for nothing: something of the key must be under way, or a time be set,
+            // or the pool's limit stand in the way.
+            let hope = entry.open > 0
+                || entry.draining > 0
+                || entry.starved
+                || entry.paused_until > crate::clock::Timestamp::ZERO;
+            if entry.waiting > 0 && !hope {
+                return Err("somebody waits and nothing is under way".into());
+            }
+            if L::SHARED {
+                let room = self.connections.values().filter(|c| c.key == id && c.has_room());
+                if room.count() != entry.room.len() {
+                    return Err("the list of connections with room is wrong".into());
+                }
+            }
+        }
+        Ok(())
+    }
+}

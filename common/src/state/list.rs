@@ -1,0 +1,140 @@
+//! A doubly linked list threaded through the entries of a slot map: O(1) at both ends and in the
+//! middle, no allocation. An entry can be in several lists, through one link for each.
+
+use slotmap::{Key, SlotMap};
+
+/// An entry's place in one list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link<I> {
+    prev: Option<I>,
+    next: Option<I>,
+    linked: bool,
+}
+
+impl<I> Default for Link<I> {
+    fn default() -> Self {
+        Self { prev: None, next: None, linked: false }
+    }
+}
+
+impl<I> Link<I> {
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct List<I> {
+    head: Option<I>,
+    tail: Option<I>,
+    len: u32,
+}
+
+impl<I> Default for List<I> {
+    fn default() -> Self {
+        Self { head: None, tail: None, len: 0 }
+    }
+}
+
+/// `link` selects the link of this list in an entry; always pass the same one to one list.
+impl<I: Key> List<I> {
+    #[inline]
+    pub(super) fn front(&self) -> Option<I> {
+        self.head
+    }
+
+    #[inline]
+    pub(super) fn back(&self) -> Option<I> {
+        self.tail
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub(super) fn push_back<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = link(&mut map[id]);
+        debug_assert!(!own.linked, "an entry is in a list once");
+        *own = Link { prev: self.tail, next: None, linked: true };
+        match self.tail {
+            Some(tail) => link(&mut map[tail]).next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.tail = Some(id);
+        self.len += 1;
+    }
+
+    /// Takes `id` out; nothing happens when it is not in the list.
+    #[inline]
+    pub(super) fn remove<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = link(&mut map[id]);
+        if !own.linked {
+            return;
+        }
+        let Link { prev, next, .. } = std::mem::take(own);
+        match prev {
+            Some(prev) => link(&mut map[prev]).next = next,
+            None => self.head = next,
+        }
+        match next {
+            Some(next) => link(&mut map[next]).prev = prev,
+            None => self.tail = prev,
+        }
+        self.len -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slotmap::DefaultKey;
+
+    type Entry = Link<DefaultKey>;
+
+    fn contents(list: &List<DefaultKey>, map: &SlotMap<DefaultKey, Entry>) -> Vec<DefaultKey> {
+        let mut found = Vec::new();
+        let mut at = list.front();
+        while let Some(id) = at {
+            found.push(id);
+            at = map[id].next;
+        }
+        assert_eq!(found.len(), list.len() as usize);
+        assert_eq!(found.last().copied(), list.back());
+        found
+    }
+
+    #[test]
+    fn entries_leave_from_anywhere_and_the_rest_keeps_its_order() {
+        let mut map = SlotMap::new();
+        let mut list = List::default();
+        let ids: Vec<_> = (0..5).map(|_| map.insert(Entry::default())).collect();
+        for &id in &ids {
+            list.push_back(&mut map, id, |link| link);
+        }
+        list.remove(&mut map, ids[2], |link| link);
+        list.remove(&mut map, ids[2], |link| link);
+        assert_eq!(contents(&list, &map), [ids[0], ids[1], ids[3], ids[4]]);
+        list.remove(&mut map, ids[0], |link| link);
+        list.remove(&mut map, ids[4], |link| link);
+        assert_eq!(contents(&list, &map), [ids[1], ids[3]]);
+        list.push_back(&mut map, ids[0], |link| link);
+        assert_eq!(contents(&list, &map), [ids[1], ids[3], ids[0]]);
+    }
+}

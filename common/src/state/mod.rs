@@ -1,0 +1,377 @@
+//! The pool's decisions, and nothing else: no socket, no clock, no task, no lock.
+//!
+//! A [`State`] is told what happened and when, and answers with what to do. There are four kinds
+//! of methods:
+//!
+//! - *commands* of a user: [`acquire`](State::acquire), [`release`](State::release),
+//!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`retire`](State::retire),
+//!   [`close`](State::close);
+//! - *reports* of what was done for it: [`dialed`](State::dialed),
+//!   [`dial_failed`](State::dial_failed), [`closed`](State::closed),
+//!   [`handle_timeout`](State::handle_timeout);
+//! - *questions* what to do next: [`poll_action`](State::poll_action) until it says `None`, after
+//!   every command and report; [`next_deadline`](State::next_deadline);
+//! - *getters*: [`status`](State::status), [`stats`](State::stats).
+//!
+//! # The life of a connection
+//!
+//! ```text
+//!            dialed            lent                 release, unfit or no room
+//!  Dialing ─────────▶ idle ◀────────▶ leased ─────────────────────────────▶ Closing ──▶ gone
+//!     │ dial_failed     │     release    │ retired (shared)                    ▲ closed()
+//!     ▼                 ╰────────────────┼──────── expired, evicted ───────────┤
+//!    gone                                ╰──▶ Draining ── last lease ends ─────╯
+//! ```
+//!
+//! It holds a place in the limits from the start of its dial until [`closed`](State::closed); a
+//! draining one gave its place up, so that a successor can be dialed while old leases end.
+//!
+//! # The life of a waiter
+//!
+//! A waiter waits in up to two queues of its key: for a connection that comes back, and for room
+//! to dial. Whatever comes first is *granted*: a connection, leave to dial, an error, or "try
+//! again". The grant stays with the waiter until [`take_grant`](State::take_grant) collects it; a
+//! waiter cancelled in between passes its grant on. So the race between handing over and leaving
+//! is decided here, in one place, and nothing is lost.
+//!
+//! Exclusive and shared lending are the same code: a connection has a capacity, and goes back to a
+//! waiter or to the idle list as soon as fewer leases are out.
+
+mod acquire;
+mod close;
+mod dials;
+mod entries;
+mod expiry;
+mod invariants;
+mod list;
+mod release;
+mod waiters;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::hash::Hash;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use slotmap::{SlotMap, new_key_type};
+
+use crate::clock::Timestamp;
+use crate::error::InvalidPolicy;
+use crate::event::{CloseCause, Event, EventKind};
+use crate::lending::Lending;
+use crate::policy::{Expiry, Policy};
+use crate::stats::{Stats, Status};
+use entries::{Connection, KeyEntry, Waiter};
+use list::List;
+
+new_key_type! {
+    /// Names one connection from the start of its dial to its end, and no other one ever.
+    pub struct ConnectionId;
+    /// Names one waiting acquire.
+    pub struct WaiterId;
+    pub(crate) struct KeyId;
+}
+
+impl ConnectionId {
+    /// A number for logs and reports; different for every connection of a pool.
+    pub fn as_u64(self) -> u64 {
+        slotmap::Key::data(&self).as_ffi()
+    }
+}
+
+/// How an acquire wants to be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Insists on a connection that was just dialed, where the limits allow one.
+    pub fresh: bool,
+    /// It was told to try again, so `max_waiters` does not apply to it.
+    pub again: bool,
+}
+
+/// The answer to an acquire.
+#[derive(Debug)]
+pub enum Acquire<L, E> {
+    /// Here is a connection.
+    Lend(Lent<L>),
+    /// Dial, then say [`State::dialed`] or [`State::dial_failed`].
+    Dial(ConnectionId),
+    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`].
+    Wait(WaiterId),
+    /// No.
+    Refuse(Refusal<E>),
+}
+
+/// A connection on its way out.
+#[derive(Debug)]
+pub struct Lent<L> {
+    /// Which one.
+    pub id: ConnectionId,
+    /// The connection, or a handle of it.
+    pub handle: L,
+    /// Whether it had been lent before.
+    pub reused: bool,
+    /// How long it had been idle; zero when it came from a dial or another borrower.
+    pub idle_for: Duration,
+    /// Whether it came out of the idle list, so that a peek and a check make sense.
+    pub was_idle: bool,
+}
+
+/// Why an acquire was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<E> {
+    /// The pool is closed.
+    Closed,
+    /// At the limit, and the policy is to fail.
+    Exhausted,
+    /// As many wait as may.
+    TooManyWaiters,
+    /// Dials are paused after failures.
+    BackingOff {
+        /// When the next may start.
+        until: Timestamp,
+        /// The last failure.
+        last: E,
+    },
+}
+
+/// What a waiter was given.
+#[derive(Debug)]
+pub enum Grant<L, E> {
+    /// A connection.
+    Lend(Lent<L>),
+    /// Leave to dial: as [`Acquire::Dial`].
+    Dial(ConnectionId),
+    /// Something changed; acquire again.
+    Retry,
+    /// The dial it depended on failed.
+    DialFailed(E),
+    /// No.
+    Refuse(Refusal<E>),
+}
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub enum Action<K, L> {
+    /// Dial `key` in the background, then say [`State::dialed`] or [`State::dial_failed`].
+    Dial {
+        /// The connection to be.
+        id: ConnectionId,
+        /// Where to.
+        key: K,
+    },
+    /// Wake this waiter: it has a grant.
+    Wake(WaiterId),
+    /// Say goodbye to this connection, then say [`State::closed`].
+    Close {
+        /// Which one.
+        id: ConnectionId,
+        /// The pool's own handle of it.
+        handle: L,
+        /// Why.
+        cause: CloseCause,
+    },
+}
+
+/// What a lease says of its connection when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// It can be lent again.
+    Fit,
+    /// It must not be lent again.
+    Unfit(CloseCause),
+}
+
+/// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail.
+#[derive(Debug)]
+pub struct State<K, L, E> {
+    policy: Policy,
+    rules: Rules,
+    index: HashMap<K, KeyId>,
+    keys: SlotMap<KeyId, KeyEntry<K, E>>,
+    connections: SlotMap<ConnectionId, Connection<L>>,
+    waiters: SlotMap<WaiterId, Waiter<L, E>>,
+    /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
+    all_idle: List<ConnectionId>,
+    /// When lifetimes end; entries of connections that are gone are skipped.
+    lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
+    /// When pauses end, failed refills are due, and failed keys can be forgotten.
+    timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
+    next_sweep: Timestamp,
+    /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
+    starved: VecDeque<KeyId>,
+    opener_busy: bool,
+    actions: VecDeque<Action<K, L>>,
+    listening: bool,
+    events: Vec<Event<K>>,
+    status: Status,
+    stats: Stats,
+    /// Serial number of the next connection.
+    serial: u64,
+    /// Connections of an earlier generation are not lent again.
+    generation: u64,
+    closed: bool,
+    rng: fastrand::Rng,
+}
+
+/// The policy, worked out once so that the fast path only compares numbers.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    idle_timeout: u64,
+    global_idle: bool,
+    prune: bool,
+    timed_lifetimes: bool,
+}
+
+impl Rules {
+    fn new(policy: &Policy) -> Self {
+        let nanos = |d: Option<Duration>| {
+            d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+        };
+        let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
+        Self {
+            idle_timeout: nanos(policy.idle_timeout),
+            global_idle: policy.max_idle.is_some()
+                || policy.max_open.is_some()
+                || (timed && policy.idle_timeout.is_some()),
+            prune: policy.expiry == Expiry::PruneAtAcquire && policy.idle_timeout.is_some(),
+            timed_lifetimes: timed && policy.max_lifetime.is_some(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// A pool without connections. `seed` decides everything random in it: the order of waiters
+    /// where the policy says random, and jitter.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] when the policy makes no sense.
+    pub fn new(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
+        policy.validate()?;
+        Ok(Self {
+            rules: Rules::new(&policy),
+            policy,
+            index: HashMap::new(),
+            keys: SlotMap::with_key(),
+            connections: SlotMap::with_key(),
+            waiters: SlotMap::with_key(),
+            all_idle: List::default(),
+            lifetimes: BinaryHeap::new(),
+            timers: BinaryHeap::new(),
+            next_sweep: Timestamp::NEVER,
+            starved: VecDeque::new(),
+            opener_busy: false,
+            actions: VecDeque::new(),
+            listening: false,
+            events: Vec::new(),
+            status: Status::default(),
+            stats: Stats::default(),
+            serial: 0,
+            generation: 0,
+            closed: false,
+            rng: fastrand::Rng::with_seed(seed),
+        })
+    }
+
+    /// The policy this pool follows.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Gauges over all keys.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Counters over all keys.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Whether [`close`](State::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether nothing is left: no connection, no dial, no waiter.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.waiters.is_empty()
+    }
+
+    /// How many keys the pool remembers: those with connections, waiters, a floor, or recent
+    /// failures.
+    pub fn known_keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key of a connection, while it lives.
+    pub fn key_of(&self, id: ConnectionId) -> Option<&K> {
+        let connection = self.connections.get(id)?;
+        Some(&self.keys[connection.key].key)
+    }
+
+    /// The last dial of `key` that failed since one succeeded.
+    pub fn last_dial_error(&self, key: &K) -> Option<&E> {
+        self.keys[*self.index.get(key)?].last_error.as_ref()
+    }
+
+    /// Makes sure the pool knows `key`, so that its floor is dialed before the first acquire.
+    pub fn warm_up(&mut self, key: &K, now: Timestamp) {
+        if !self.closed {
+            let id = self.key_id(key, now);
+            self.forget_if_unused(id);
+        }
+    }
+
+    /// Whether there is something to do or to tell.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        !self.actions.is_empty() || !self.events.is_empty()
+    }
+
+    /// The next thing to do, if any. Ask until `None` after every command and report.
+    #[inline]
+    pub fn poll_action(&mut self) -> Option<Action<K, L>> {
+        self.actions.pop_front()
+    }
+
+    /// Starts or stops recording events.
+    pub fn listen(&mut self, listening: bool) {
+        self.listening = listening;
+    }
+
+    /// Takes the events recorded since the last time.
+    pub fn take_events(&mut self) -> Vec<Event<K>> {
+        std::mem::take(&mut self.events)
+    }
+
+    #[inline]
+    fn emit(&mut self, id: ConnectionId, kind: EventKind, now: Timestamp) {
+        if self.listening {
+            let key = self.keys[self.connections[id].key].key.clone();
+            self.events.push(Event { at: now, key, connection: id, kind });
+        }
+    }
+
+    /// The entry of `key`, made when it is new.
+    fn key_id(&mut self, key: &K, now: Timestamp) -> KeyId {
+        if let Some(&id) = self.index.get(key) {
+            return id;
+        }
+        let id = self.keys.insert(KeyEntry::new(key.clone()));
+        self.index.insert(key.clone(), id);
+        if self.policy.min_idle > 0 {
+            self.refill(id, now);
+            self.keys[id].floor_started = true;
+        }
+        id
+    }
+
+    /// Forgets a key that nothing depends on any more.
+    fn forget_if_unused(&mut self, id: KeyId) {
+        if self.keys.get(id).is_some_and(KeyEntry::is_unused)
+            && let Some(entry) = self.keys.remove(id)
+        {
+            self.index.remove(&entry.key);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Release: back to a waiter, to the idle list, or out.
+
+use std::hash::Hash;
+
+use super::entries::Phase;
+use super::{Connection, ConnectionId, Fitness, Grant, State};
+use crate::clock::Timestamp;
+use crate::event::{CloseCause, EventKind};
+use crate::lending::Lending;
+use crate::policy::{IdleOverflow, WaiterOrder};
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// A lease ends. `handle` is what the lease held; `None` says that it was lost (a panic), and
+    /// an exclusive connection with it.
+    ///
+    /// Returns a handle to drop, outside any lock.
+    ///
+    /// # Panics
+    /// When `id` has no lease: every [`Lent`](super::Lent) is released once.
+    #[inline]
+    pub fn release(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        fitness: Fitness,
+        now: Timestamp,
+    ) -> Option<L> {
+        let generation = self.generation;
+        let connection = &mut self.connections[id];
+        let lost = handle.is_none();
+        let leftover = if L::SHARED {
+            handle
+        } else {
+            connection.handle = handle;
+            None
+        };
+        connection.leased -= 1;
+        self.status.leases -= 1;
+        let last = connection.leased == 0;
+        if last && connection.phase == Phase::Live {
+            self.status.leased -= 1;
+        }
+        let cause = match fitness {
+            Fitness::Unfit(cause) => Some(cause),
+            Fitness::Fit if connection.retired.is_some() => connection.retired,
+            Fitness::Fit if lost => Some(CloseCause::Lost),
+            Fitness::Fit if self.closed => Some(CloseCause::PoolClosed),
+            Fitness::Fit if now > connection.expires_at => Some(CloseCause::Lifetime),
+            Fitness::Fit if connection.generation != generation => Some(CloseCause::Retired),
+            Fitness::Fit => None,
+        };
+        self.emit(id, EventKind::Returned, now);
+        match cause {
+            None => self.settle(id, now),
+            Some(cause) => self.retire_for(id, cause, now),
+        }
+        leftover
+    }
+
+    /// A live connection may have room: serve waiters, then let it wait in its lists.
+    pub(super) fn settle(&mut self, id: ConnectionId, now: Timestamp) {
+        let key = self.connections[id].key;
+        if !self.keys[key].returns.is_empty() {
+            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                self.park(id, now);
+                self.wake_all(key);
+                return;
+            }
+            self.serve_waiters(id, now);
+        }
+        self.park(id, now);
+    }
+
+    /// Lends `id` to waiters as long as there are any and it has room.
+    fn serve_waiters(&mut self, id: ConnectionId, now: Timestamp) {
+        let key = self.connections[id].key;
+        while self.connections[id].has_room() {
+            let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { break };
+            let lent = self.lend(id, now);
+            self.grant(waiter, Grant::Lend(lent));
+        }
+    }
+
+    /// Puts a live connection into the lists it belongs to now: with room, and idle.
+    pub(super) fn park(&mut self, id: ConnectionId, now: Timestamp) {
+        let connection = &self.connections[id];
+        let key = connection.key;
+        if L::SHARED && connection.has_room() {
+            let serial = connection.serial;
+            self.keys[key].room.insert(serial, id);
+        }
+        let connection = &self.connections[id];
+        if connection.leased > 0 || connection.in_key.is_linked() {
+            return;
+        }
+        if self.policy.max_open.is_some() && self.somebody_starves() {
+            return self.begin_close(id, CloseCause::MakeRoom, now);
+        }
+        if let Some(max) = self.policy.max_idle_per_key
+            && self.keys[key].idle.len() >= max
+        {
+            match (self.policy.idle_overflow, self.keys[key].idle.front()) {
+                (IdleOverflow::CloseOldest, Some(oldest)) => {
+                    self.begin_close(oldest, CloseCause::IdleLimit, now);
+                }
+                _ => return self.begin_close(id, CloseCause::IdleLimit, now),
+            }
+        }
+        let connection = &mut self.connections[id];
+        connection.idle_since = now;
+        self.keys[key].idle.push_back(&mut self.connections, id, Connection::in_key);
+        if self.rules.global_idle {
+            self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
+        }
+        self.status.idle += 1;
+        self.emit(id, EventKind::Idle, now);
+        if self.policy.max_idle.is_some_and(|max| self.status.idle > max)
+            && let Some(longest) = self.all_idle.front()
+        {
+            self.begin_close(longest, CloseCause::Evicted, now);
+        }
+    }
+
+    /// A connection takes no new leases, and is closed as soon as none is out. A shared one with
+    /// leases gives up its place in the limits, so that a successor can be dialed meanwhile.
+    pub(super) fn retire_for(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
+        let connection = &mut self.connections[id];
+        connection.retired.get_or_insert(cause);
+        let cause = connection.retired.unwrap_or(cause);
+        match connection.phase {
+            Phase::Dialing(_) | Phase::Closing => {}
+            Phase::Draining | Phase::Live if connection.leased == 0 => {
+                self.begin_close(id, cause, now);
+            }
+            Phase::Draining => {}
+            Phase::Live => {
+                let key = connection.key;
+                if L::SHARED {
+                    connection.phase = Phase::Draining;
+                    connection.drained = true;
+                    let serial = connection.serial;
+                    self.count_useless(id);
+                    let entry = &mut self.keys[key];
+                    entry.room.remove(&serial);
+                    entry.open -= 1;
+                    entry.draining += 1;
+                    self.status.open -= 1;
+                    self.status.leased -= 1;
+                    self.status.draining += 1;
+                    self.emit(id, EventKind::Retired, now);
+                    self.room_appeared(key, now);
+                } else {
+                    self.emit(id, EventKind::Retired, now);
+                }
+            }
+        }
+    }
+
+    /// Whether a key with waiters was denied room by `max_open`.
+    fn somebody_starves(&mut self) -> bool {
+        while let Some(&key) = self.starved.front() {
+            match self.keys.get_mut(key) {
+                Some(entry) if !entry.undialed.is_empty() => return true,
+                Some(entry) => entry.starved = false,
+                None => {}
+            }
+            self.starved.pop_front();
+            self.forget_if_unused(key);
+        }
+        false
+    }
+}

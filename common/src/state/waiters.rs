@@ -1,0 +1,201 @@
+//! Who waits, in what order, and how a waiter is granted something or leaves.
+
+use std::hash::Hash;
+
+use slotmap::SlotMap;
+
+use super::entries::{DialFor, Phase, Waiter};
+use super::list::List;
+use super::{Action, Fitness, Grant, KeyId, Refusal, State, WaiterId};
+use crate::clock::Timestamp;
+use crate::lending::Lending;
+use crate::policy::{Dial, WaiterOrder};
+
+/// The waiters that a returned connection can serve. Joining and leaving are O(1) in every order.
+#[derive(Debug, Default)]
+pub(super) struct ReturnQueue {
+    arrival: List<WaiterId>,
+    random: Vec<WaiterId>,
+}
+
+impl ReturnQueue {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrival.is_empty() && self.random.is_empty()
+    }
+
+    fn join<L, E>(
+        &mut self,
+        waiters: &mut SlotMap<WaiterId, Waiter<L, E>>,
+        id: WaiterId,
+        order: WaiterOrder,
+    ) {
+        if order == WaiterOrder::Random {
+            waiters[id].random_at = Some(self.random.len());
+            self.random.push(id);
+        } else {
+            self.arrival.push_back(waiters, id, Waiter::in_returns);
+        }
+    }
+
+    fn leave<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) {
+        match waiters[id].random_at.take() {
+            Some(at) => {
+                self.random.swap_remove(at);
+                if let Some(&moved) = self.random.get(at) {
+                    waiters[moved].random_at = Some(at);
+                }
+            }
+            None => self.arrival.remove(waiters, id, Waiter::in_returns),
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn next(&self, rng: &mut fastrand::Rng) -> Option<WaiterId> {
+        self.arrival.front().or_else(|| {
+            (!self.random.is_empty()).then(|| self.random[rng.usize(..self.random.len())])
+        })
+    }
+}
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// A new waiter that a returned connection can serve, and that no dial is in progress for.
+    pub(super) fn wait_for_anything(&mut self, key: KeyId, fresh: bool) -> WaiterId {
+        let id = self.wait(key, fresh);
+        let entry = &mut self.keys[key];
+        entry.returns.join(&mut self.waiters, id, self.policy.waiter_order);
+        entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
+        id
+    }
+
+    /// A new waiter that depends on a dial of its own only.
+    pub(super) fn wait_for_dial(&mut self, key: KeyId, fresh: bool) -> WaiterId {
+        let id = self.wait(key, fresh);
+        self.keys[key].dependents.push_back(&mut self.waiters, id, Waiter::in_dials);
+        id
+    }
+
+    fn wait(&mut self, key: KeyId, fresh: bool) -> WaiterId {
+        self.keys[key].waiting += 1;
+        self.status.waiting += 1;
+        self.stats.waited += 1;
+        self.waiters.insert(Waiter::new(key, fresh))
+    }
+
+    /// Takes a waiter out of every queue, and its dial from it.
+    pub(super) fn leave_queues(&mut self, id: WaiterId) {
+        let waiter = &mut self.waiters[id];
+        let key = waiter.key;
+        let dial = waiter.dial.take();
+        let entry = &mut self.keys[key];
+        entry.returns.leave(&mut self.waiters, id);
+        // With detached dials a waiter that has one is in `dependents`, else in `undialed`; the
+        // other modes keep a waiter that has one in neither.
+        if dial.is_none() {
+            entry.undialed.remove(&mut self.waiters, id, Waiter::in_dials);
+        } else if self.policy.dial == Dial::Detached {
+            entry.dependents.remove(&mut self.waiters, id, Waiter::in_dials);
+        }
+        if let Some(dial) = dial {
+            self.orphan(dial);
+        }
+        let entry = &mut self.keys[key];
+        entry.waiting -= 1;
+        self.status.waiting -= 1;
+    }
+
+    /// A dial in progress has lost its waiter.
+    fn orphan(&mut self, dial: super::ConnectionId) {
+        let Some(connection) = self.connections.get_mut(dial) else { return };
+        if let Phase::Dialing(DialFor::Waiter(owner @ Some(_))) = &mut connection.phase {
+            *owner = None;
+            let key = connection.key;
+            self.keys[key].orphans.push_back(
+                &mut self.connections,
+                dial,
+                super::Connection::in_key,
+            );
+        }
+    }
+
+    /// Makes `dial` the dial of a waiter that had none.
+    pub(super) fn tie(&mut self, waiter: WaiterId, dial: super::ConnectionId) {
+        let key = self.waiters[waiter].key;
+        let entry = &mut self.keys[key];
+        entry.undialed.remove(&mut self.waiters, waiter, Waiter::in_dials);
+        if self.policy.dial == Dial::Detached {
+            // From now on only a dial serves it.
+            entry.returns.leave(&mut self.waiters, waiter);
+            if !self.waiters[waiter].in_dials.is_linked() {
+                entry.dependents.push_back(&mut self.waiters, waiter, Waiter::in_dials);
+            }
+        }
+        self.waiters[waiter].dial = Some(dial);
+    }
+
+    /// The dial of a waiter failed, and the waiter goes on waiting.
+    pub(super) fn untie(&mut self, waiter: WaiterId) {
+        let key = self.waiters[waiter].key;
+        self.waiters[waiter].dial = None;
+        let entry = &mut self.keys[key];
+        if self.policy.dial == Dial::Detached {
+            entry.dependents.remove(&mut self.waiters, waiter, Waiter::in_dials);
+            entry.returns.join(&mut self.waiters, waiter, self.policy.waiter_order);
+        }
+        entry.undialed.push_back(&mut self.waiters, waiter, Waiter::in_dials);
+    }
+
+    /// Gives a waiter what it waited for, or an error.
+    pub(super) fn grant(&mut self, id: WaiterId, grant: Grant<L, E>) {
+        debug_assert!(self.waiters[id].grant.is_none(), "a waiter is granted once");
+        self.leave_queues(id);
+        self.waiters[id].grant = Some(grant);
+        self.actions.push_back(Action::Wake(id));
+    }
+
+    /// Tells every waiter of a key that no connection comes back to now (`undialed`) the same.
+    pub(super) fn refuse_undialed(&mut self, key: KeyId, refusal: &Refusal<E>) {
+        while let Some(id) = self.keys[key].undialed.front() {
+            self.grant(id, Grant::Refuse(refusal.clone()));
+        }
+    }
+
+    /// All waiters of a key that could use a connection try again.
+    pub(super) fn wake_all(&mut self, key: KeyId) {
+        while let Some(id) = self.keys[key].returns.next(&mut self.rng) {
+            self.grant(id, Grant::Retry);
+        }
+    }
+
+    /// Collects what a waiter was granted, which ends it; `None` while it still waits.
+    pub fn take_grant(&mut self, id: WaiterId) -> Option<Grant<L, E>> {
+        self.waiters.get(id)?.grant.as_ref()?;
+        let waiter = self.waiters.remove(id)?;
+        self.forget_if_unused(waiter.key);
+        waiter.grant
+    }
+
+    /// A waiter leaves. What it had been granted and not collected goes to the next.
+    ///
+    /// Returns a handle to drop, outside any lock.
+    pub fn cancel(&mut self, id: WaiterId, now: Timestamp) -> Option<L> {
+        let waiter = self.waiters.get_mut(id)?;
+        let key = waiter.key;
+        let leftover = match waiter.grant.take() {
+            None => {
+                self.stats.gave_up += 1;
+                self.leave_queues(id);
+                None
+            }
+            Some(Grant::Lend(lent)) => self.release(lent.id, Some(lent.handle), Fitness::Fit, now),
+            Some(Grant::Dial(dial)) => {
+                self.dial_failed(dial, None, now);
+                None
+            }
+            Some(Grant::Retry | Grant::DialFailed(_) | Grant::Refuse(_)) => None,
+        };
+        self.waiters.remove(id);
+        self.forget_if_unused(key);
+        leftover
+    }
+}

@@ -1,0 +1,79 @@
+//! What a pool is doing now, and what it has done so far.
+
+use std::fmt;
+
+use crate::event::CloseCause;
+
+/// Gauges: what the pool is doing at this moment.
+///
+/// `open = idle + leased + dialing + closing`; a shared connection with at least one lease counts
+/// as leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Status {
+    /// Connections that hold a place in the limits.
+    pub open: u32,
+    /// Connections without a lease, ready to be lent.
+    pub idle: u32,
+    /// Connections with at least one lease.
+    pub leased: u32,
+    /// Dials in progress.
+    pub dialing: u32,
+    /// Connections whose goodbye is under way.
+    pub closing: u32,
+    /// Shared connections that take no new leases and wait for theirs to end; their place in the
+    /// limits has been given up, so they are not part of `open`.
+    pub draining: u32,
+    /// Leases that are out.
+    pub leases: u32,
+    /// Callers that wait.
+    pub waiting: u32,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} open ({} idle, {} leased, {} dialing), {} waiting",
+            self.open, self.idle, self.leased, self.dialing, self.waiting
+        )
+    }
+}
+
+/// Counters: what the pool has done since it was built. They only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Stats {
+    /// Leases granted.
+    pub leased: u64,
+    /// Of those, how many were of a connection that had been lent before.
+    pub reused: u64,
+    /// Acquires that had to wait for a connection, for room, or for a dial of the pool's own.
+    pub waited: u64,
+    /// Waits that ended without a connection because the caller left (timeouts included).
+    pub gave_up: u64,
+    /// Acquires refused at once: at the limit, too many waiters, dials paused, pool closed.
+    pub refused: u64,
+    /// Dials started.
+    pub dials: u64,
+    /// Dials that failed or were given up.
+    pub dials_failed: u64,
+    /// Connections opened.
+    pub opened: u64,
+    /// Most connections open at a time.
+    pub peak_open: u32,
+    /// Connections closed, by cause; see [`Stats::closed`].
+    pub closed_by_cause: [u64; CloseCause::COUNT],
+}
+
+impl Stats {
+    /// Connections closed for `cause`.
+    pub fn closed(&self, cause: CloseCause) -> u64 {
+        self.closed_by_cause[cause as usize]
+    }
+
+    /// Connections closed, whatever the cause.
+    pub fn closed_in_all(&self) -> u64 {
+        self.closed_by_cause.iter().sum()
+    }
+}

@@ -1,0 +1,274 @@
+//! Launches real servers for tests: redis-server, nginx and nghttpd.
+//!
+//! Each server runs in its own process on a free port of 127.0.0.1, with its own temporary directory
+//! for configuration, data and log. Dropping the value kills the process and removes the directory,
+//! also when a test panics.
+//!
+//! A server is stopped with SIGKILL: to its clients that looks like a crash, the kernel closes the
+//! sockets. [`restart`](RedisServer::restart) keeps the port, so a pool can be watched while its
+//! server goes away and comes back.
+//!
+//! Every function here panics when it cannot do its work, with the log of the server in the message:
+//! a test has no better use for an error.
+
+mod directory;
+mod process;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use process::{Program, ServerProcess};
+
+/// A redis-server without persistence.
+#[derive(Debug)]
+pub struct RedisServer(ServerProcess);
+
+impl RedisServer {
+    /// Starts redis-server and waits until it accepts connections.
+    ///
+    /// `extra` follows our own arguments and so wins over them, for example
+    /// `&["--requirepass", "secret"]` or `&["--maxclients", "10"]`.
+    ///
+    /// # Panics
+    /// When redis-server is not installed, refuses its arguments, or does not listen within 10 s.
+    pub fn start(extra: &[&str]) -> Self {
+        let extra = owned(extra);
+        let process = ServerProcess::start(
+            Program { name: "redis-server", package: "redis-server" },
+            move |directory, port| {
+                let mut args = owned(&["--bind", "127.0.0.1", "--daemonize", "no"]);
+                args.extend(["--port".to_owned(), port.to_string()]);
+                args.extend(["--dir".to_owned(), directory.display().to_string()]);
+                args.extend(owned(&["--save", "", "--appendonly", "no"]));
+                args.extend(extra.iter().cloned());
+                args
+            },
+        );
+        Self(process)
+    }
+}
+
+/// An nginx with one worker, no access log and connections that may serve any number of requests.
+#[derive(Debug)]
+pub struct NginxServer(ServerProcess);
+
+impl NginxServer {
+    /// Starts nginx and waits until it accepts connections.
+    ///
+    /// `snippet` is placed inside the only `server { }` block, for example
+    /// `location / { return 200 "hello"; }`; it may override `keepalive_requests` and the like.
+    /// Files below [`document_root`](Self::document_root) are served when no location says otherwise.
+    ///
+    /// # Panics
+    /// When nginx is not installed, refuses the configuration, or does not listen within 10 s.
+    pub fn start(snippet: &str) -> Self {
+        let snippet = snippet.to_owned();
+        let process = ServerProcess::start(
+            Program { name: "nginx", package: "nginx" },
+            move |directory, port| {
+                let prefix = directory.display().to_string();
+                let config = directory.join("nginx.conf");
+                write_index(directory);
+                fs::write(&config, nginx_config(&prefix, port, &snippet))
+                    .expect("the temporary directory is writable");
+                let config = config.display().to_string();
+                owned(&["-e", "stderr", "-p", &prefix, "-c", &config])
+            },
+        );
+        Self(process)
+    }
+
+    /// Where files to be served can be put, also while the server runs. Holds an `index.html` with
+    /// the text `hello` and a newline.
+    pub fn document_root(&self) -> &Path {
+        self.0.document_root()
+    }
+}
+
+/// An nghttpd that speaks HTTP/2 without TLS and with prior knowledge (h2c), one worker.
+#[derive(Debug)]
+pub struct NghttpdServer(ServerProcess);
+
+impl NghttpdServer {
+    /// Starts nghttpd and waits until it accepts connections.
+    ///
+    /// `extra` comes before the port, for example `&["-m", "2"]` (most concurrent streams of a
+    /// connection, 100 when not given) or `&["--echo-upload"]`.
+    ///
+    /// # Panics
+    /// When nghttpd is not installed, refuses its arguments, or does not listen within 10 s.
+    pub fn start(extra: &[&str]) -> Self {
+        let extra = owned(extra);
+        let process = ServerProcess::start(
+            Program { name: "nghttpd", package: "nghttp2-server" },
+            move |directory, port| {
+                let root = write_index(directory);
+                let mut args = owned(&["--no-tls", "--address", "127.0.0.1"]);
+                args.extend(["--htdocs".to_owned(), root]);
+                args.extend(extra.iter().cloned());
+                args.push(port.to_string());
+                args
+            },
+        );
+        Self(process)
+    }
+
+    /// Where files to be served can be put, also while the server runs. Holds an `index.html` with
+    /// the text `hello` and a newline.
+    pub fn document_root(&self) -> &Path {
+        self.0.document_root()
+    }
+}
+
+/// What every server can do, spelled out for each type so that its page shows it.
+macro_rules! common_methods {
+    ($($server:ident),*) => {$(
+        impl $server {
+            /// Address the server listens on. The same after [`restart`](Self::restart).
+            pub fn addr(&self) -> SocketAddr {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, self.0.port()))
+            }
+
+            /// Process id of the running server; it serves all requests itself.
+            ///
+            /// # Panics
+            /// When the server is stopped.
+            pub fn pid(&self) -> u32 {
+                self.0.pid()
+            }
+
+            /// What the server has written to its standard output and error so far.
+            pub fn log(&self) -> String {
+                self.0.log()
+            }
+
+            /// Kills the server and waits until it is gone. Does nothing when it is stopped.
+            pub fn stop(&mut self) {
+                self.0.stop();
+            }
+
+            /// Stops the server if it runs, starts it again with the same arguments on the same port
+            /// and waits until it accepts connections.
+            ///
+            /// # Panics
+            /// When it does not listen within 10 s.
+            pub fn restart(&mut self) {
+                self.0.restart();
+            }
+        }
+    )*};
+}
+
+common_methods!(RedisServer, NginxServer, NghttpdServer);
+
+/// One process (`master_process off`), so that its id is the one that works and a kill leaves nothing.
+fn nginx_config(prefix: &str, port: u16, snippet: &str) -> String {
+    format!(
+        "daemon off;\n\
+         master_process off;\n\
+         worker_processes 1;\n\
+         pid {prefix}/nginx.pid;\n\
+         error_log stderr warn;\n\
+         events {{ worker_connections 8192; }}\n\
+         http {{\n\
+         access_log off;\n\
+         default_type application/octet-stream;\n\
+         client_body_temp_path {prefix}/client_body;\n\
+         proxy_temp_path {prefix}/proxy;\n\
+         fastcgi_temp_path {prefix}/fastcgi;\n\
+         uwsgi_temp_path {prefix}/uwsgi;\n\
+         scgi_temp_path {prefix}/scgi;\n\
+         tcp_nodelay on;\n\
+         keepalive_requests 1000000000;\n\
+         server {{\n\
+         listen 127.0.0.1:{port};\n\
+         server_name localhost;\n\
+         root {prefix}/www;\n\
+         {snippet}\n\
+         }}\n\
+         }}\n"
+    )
+}
+
+/// Makes the document root with a small page; returns its path.
+fn write_index(directory: &Path) -> String {
+    let root = process::document_root(directory);
+    fs::create_dir_all(&root).expect("the temporary directory is writable");
+    fs::write(root.join("index.html"), "hello\n").expect("the document root is writable");
+    root.display().to_string()
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|&arg| arg.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn talk(addr: SocketAddr, request: &[u8]) -> Vec<u8> {
+        let mut socket = TcpStream::connect(addr).unwrap();
+        socket.write_all(request).unwrap();
+        let mut reply = vec![0; 1024];
+        let length = socket.read(&mut reply).unwrap();
+        reply.truncate(length);
+        reply
+    }
+
+    #[test]
+    fn redis_answers_before_and_after_a_restart() {
+        let mut server = RedisServer::start(&["--maxclients", "10"]);
+        let (addr, pid) = (server.addr(), server.pid());
+        assert_eq!(talk(addr, b"PING\r\n"), b"+PONG\r\n");
+
+        server.stop();
+        assert!(TcpStream::connect(addr).is_err());
+
+        server.restart();
+        assert_eq!(server.addr(), addr);
+        assert_ne!(server.pid(), pid);
+        assert_eq!(talk(addr, b"PING\r\n"), b"+PONG\r\n");
+    }
+
+    #[test]
+    fn nginx_serves_the_snippet_and_the_document_root() {
+        let server = NginxServer::start("location /text { return 200 nonce; }");
+        let reply = talk(server.addr(), b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(reply.starts_with(b"HTTP/1.1 200") && reply.ends_with(b"nonce"));
+
+        fs::write(server.document_root().join("late"), "late text").unwrap();
+        let reply = talk(server.addr(), b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(reply.starts_with(b"HTTP/1.1 200") && reply.ends_with(b"late text"));
+    }
+
+    #[test]
+    fn nghttpd_answers_the_preface_with_settings() {
+        let server = NghttpdServer::start(&["-m", "2"]);
+        assert!(server.document_root().join("index.html").exists());
+        let reply = talk(
+            server.addr(),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+        );
+        assert_eq!(reply[3], 4, "the first frame is SETTINGS");
+    }
+
+    #[test]
+    fn drop_ends_the_process_and_removes_its_directory() {
+        let server = NghttpdServer::start(&[]);
+        let addr = server.addr();
+        let root = server.document_root().to_owned();
+        drop(server);
+        assert!(TcpStream::connect(addr).is_err());
+        assert!(!root.exists());
+    }
+
+    #[test]
+    #[should_panic(expected = "FATAL CONFIG FILE ERROR")]
+    fn a_refused_argument_shows_what_the_server_said() {
+        drop(RedisServer::start(&["--maxclients"]));
+    }
+}
