@@ -4,12 +4,14 @@ pub mod clock;
 pub mod connect;
 pub mod error;
 pub mod event;
+pub mod knob;
 mod lease;
 pub mod lending;
 mod manager;
 mod notifier;
 pub mod policy;
 mod pool;
+pub mod profile;
 pub mod state;
 pub mod stats;
 #[cfg(feature = "testing")]
