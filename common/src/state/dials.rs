@@ -94,6 +94,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection.generation = generation;
         let key = connection.key;
         let retired = connection.retired;
+        if retired.is_some() {
+            // Its one lease finds out; see below.
+            connection.capacity = connection.capacity.max(1);
+        }
         self.stats.opened += 1;
         self.emit(id, EventKind::Opened(took), now);
         self.watch_lifetime(id, expires_at, now);
@@ -295,19 +299,23 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             DialFor::Waiter(None) => {
                 self.keys[key].orphans.remove(&mut self.connections, id, Connection::in_key);
             }
-            DialFor::Floor => self.keys[key].refilling -= 1,
+            DialFor::Floor => {
+                self.keys[key].refilling -= 1;
+                self.refilling -= 1;
+            }
             DialFor::Opener => self.opener_busy = false,
             DialFor::Waiter(Some(_)) | DialFor::Caller | DialFor::Key | DialFor::Probe => {}
         }
         dial_for
     }
 
-    /// A place in the limits is free, or a dial ended: dial for those who wait, of this key first,
-    /// then of keys that the pool's limit had held back.
+    /// A place in the limits is free, or a dial ended: dial for those who wait. Keys that the pool's
+    /// limit had held back come first, in turn; the floor comes last.
     pub(super) fn room_appeared(&mut self, key: KeyId, now: Timestamp) {
-        self.serve_room(key, now);
-        if self.policy.min_idle > 0 {
-            self.refill(key, now);
+        if self.starved.is_empty() {
+            self.serve_room(key, now);
+        } else if !self.keys[key].undialed.is_empty() {
+            self.starve(key);
         }
         let mut rounds = self.starved.len();
         while rounds > 0
@@ -321,6 +329,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.serve_room(starved, now);
                 self.forget_if_unused(starved);
             }
+        }
+        if self.policy.min_idle > 0 {
+            self.refill(key, now);
         }
         self.forget_if_unused(key);
     }
@@ -384,12 +395,20 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         } && self.obstacle_to_refill(key, now).is_none()
         {
             self.keys[key].refilling += 1;
+            self.refilling += 1;
             self.start_dial(key, DialFor::Floor, now);
         }
     }
 
     /// The floor does not wait for a dial that serves waiters, but respects every limit.
     fn obstacle_to_refill(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
+        // Beyond `max_idle` a refill would only push out the floor of another key.
+        if self.policy.max_idle.is_some_and(|max| self.status.idle + self.refilling >= max) {
+            return Some(Obstacle::PoolFull);
+        }
+        if !self.starved.is_empty() {
+            return Some(Obstacle::PoolFull);
+        }
         self.obstacle(key, now).filter(|obstacle| {
             *obstacle != Obstacle::Dialing || self.policy.max_dials_per_key.is_some()
         })

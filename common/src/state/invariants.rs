@@ -5,7 +5,7 @@ use std::hash::Hash;
 use super::entries::Phase;
 use super::{State, Status};
 use crate::lending::Lending;
-use crate::policy::{Dial, WaiterOrder};
+use crate::policy::Dial;
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Checks every promise that can be seen in the state. Costs a walk over everything: for tests.
@@ -76,7 +76,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                     && !w.fresh
                     && (w.dial.is_none() || self.policy.dial != Dial::Detached)
             });
-            if could_serve && waits && self.policy.waiter_order != WaiterOrder::AllAtOnce {
+            if could_serve && waits {
                 return Err("somebody waits while a connection has room".into());
             }
             // Nobody waits for nothing: something of the key must be under way, or a time be set,

@@ -200,6 +200,8 @@ pub struct State<K, L, E> {
     /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
     starved: VecDeque<KeyId>,
     opener_busy: bool,
+    /// Dials in progress for the floors of all keys.
+    refilling: u32,
     actions: VecDeque<Action<K, L>>,
     listening: bool,
     events: Vec<Event<K>>,
@@ -260,6 +262,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             next_sweep: Timestamp::NEVER,
             starved: VecDeque::new(),
             opener_busy: false,
+            refilling: 0,
             actions: VecDeque::new(),
             listening: false,
             events: Vec::new(),
@@ -307,6 +310,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub fn key_of(&self, id: ConnectionId) -> Option<&K> {
         let connection = self.connections.get(id)?;
         Some(&self.keys[connection.key].key)
+    }
+
+    /// The connections that are idle or leased, in no order.
+    pub fn live_connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| connection.phase == entries::Phase::Live)
+            .map(|(id, _)| id)
     }
 
     /// The last dial of `key` that failed since one succeeded.

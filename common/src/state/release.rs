@@ -62,13 +62,28 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
             if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                // Kept for the woken, even if other keys starve; they are served when it returns.
                 self.park(id, now);
                 self.wake_all(key);
                 return;
             }
             self.serve_waiters(id, now);
         }
+        let idle = self.connections[id].leased == 0;
+        if idle && self.policy.max_open.is_some() && self.somebody_starves() {
+            return self.begin_close(id, CloseCause::MakeRoom, now);
+        }
         self.park(id, now);
+    }
+
+    /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
+    pub(super) fn relieve_starving(&mut self, now: Timestamp) {
+        if self.policy.max_open.is_some()
+            && self.somebody_starves()
+            && let Some(id) = self.all_idle.front()
+        {
+            self.begin_close(id, CloseCause::MakeRoom, now);
+        }
     }
 
     /// Lends `id` to waiters as long as there are any and it has room.
@@ -92,9 +107,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let connection = &self.connections[id];
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
-        }
-        if self.policy.max_open.is_some() && self.somebody_starves() {
-            return self.begin_close(id, CloseCause::MakeRoom, now);
         }
         if let Some(max) = self.policy.max_idle_per_key
             && self.keys[key].idle.len() >= max

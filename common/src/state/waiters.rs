@@ -192,7 +192,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.dial_failed(dial, None, now);
                 None
             }
-            Some(Grant::Retry | Grant::DialFailed(_) | Grant::Refuse(_)) => None,
+            Some(Grant::Retry) => {
+                // What it was woken for stays idle, perhaps in the way of another key.
+                self.relieve_starving(now);
+                None
+            }
+            Some(Grant::DialFailed(_) | Grant::Refuse(_)) => None,
         };
         self.waiters.remove(id);
         self.forget_if_unused(key);

@@ -1,0 +1,228 @@
+//! Plays the shell: keeps what the state handed out, and gives it back when told.
+
+use std::time::Duration;
+
+use pool_common::Policy;
+use pool_common::clock::Timestamp;
+use pool_common::event::CloseCause;
+use pool_common::lending::Lending;
+use pool_common::state::{
+    Acquire, Action, ConnectionId, Fitness, Grant, Lent, Refusal, State, WaiterId, Want,
+};
+
+pub type Error = &'static str;
+
+/// What an acquire or a grant came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Lent(ConnectionId),
+    Dial(ConnectionId),
+    Wait(WaiterId),
+    Retry,
+    Refused(Refusal<Error>),
+    DialFailed(Error),
+}
+
+impl Outcome {
+    pub fn lent(self) -> ConnectionId {
+        match self {
+            Self::Lent(id) => id,
+            other => panic!("expected a connection, got {other:?}"),
+        }
+    }
+
+    pub fn dial(self) -> ConnectionId {
+        match self {
+            Self::Dial(id) => id,
+            other => panic!("expected leave to dial, got {other:?}"),
+        }
+    }
+
+    pub fn waiter(self) -> WaiterId {
+        match self {
+            Self::Wait(id) => id,
+            other => panic!("expected a place in the queue, got {other:?}"),
+        }
+    }
+}
+
+pub struct Driver<L: Lending<Connection = u32>> {
+    pub state: State<u8, L, Error>,
+    pub now: Timestamp,
+    pub leases: Vec<(ConnectionId, L)>,
+    /// Dials in progress: in the background, and by callers.
+    pub background: Vec<ConnectionId>,
+    pub by_callers: Vec<ConnectionId>,
+    /// Waiting acquires, with their keys.
+    pub waiters: Vec<(WaiterId, u8)>,
+    pub woken: Vec<WaiterId>,
+    pub closing: Vec<(ConnectionId, CloseCause)>,
+    pub capacity: u32,
+}
+
+impl<L: Lending<Connection = u32>> Driver<L> {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            state: State::new(policy, 7).expect("a valid policy"),
+            now: Timestamp::from_nanos(1_000_000_000),
+            leases: Vec::new(),
+            background: Vec::new(),
+            by_callers: Vec::new(),
+            waiters: Vec::new(),
+            woken: Vec::new(),
+            closing: Vec::new(),
+            capacity: 2,
+        }
+    }
+
+    /// Takes the actions, and checks every promise.
+    pub fn settle(&mut self) {
+        while let Some(action) = self.state.poll_action() {
+            match action {
+                Action::Dial { id, .. } => self.background.push(id),
+                Action::Wake(id) => self.woken.push(id),
+                Action::Close { id, handle, cause } => {
+                    drop(handle);
+                    self.closing.push((id, cause));
+                }
+            }
+        }
+        if let Err(broken) = self.state.check_invariants() {
+            panic!("{broken}\npolicy: {:#?}", self.state.policy());
+        }
+    }
+
+    pub fn acquire(&mut self, key: u8) -> Outcome {
+        self.acquire_as(key, Want::default())
+    }
+
+    pub fn acquire_as(&mut self, key: u8, want: Want) -> Outcome {
+        let outcome = match self.state.acquire(&key, want, self.now) {
+            Acquire::Lend(lent) => self.keep(lent),
+            Acquire::Dial(id) => {
+                self.by_callers.push(id);
+                Outcome::Dial(id)
+            }
+            Acquire::Wait(id) => {
+                self.waiters.push((id, key));
+                Outcome::Wait(id)
+            }
+            Acquire::Refuse(refusal) => Outcome::Refused(refusal),
+        };
+        self.settle();
+        outcome
+    }
+
+    fn keep(&mut self, lent: Lent<L>) -> Outcome {
+        self.leases.push((lent.id, lent.handle));
+        Outcome::Lent(lent.id)
+    }
+
+    /// Looks whether a waiter was granted something.
+    pub fn collect(&mut self, waiter: WaiterId) -> Option<Outcome> {
+        let grant = self.state.take_grant(waiter)?;
+        self.waiters.retain(|(id, _)| *id != waiter);
+        let outcome = match grant {
+            Grant::Lend(lent) => self.keep(lent),
+            Grant::Dial(id) => {
+                self.by_callers.push(id);
+                Outcome::Dial(id)
+            }
+            Grant::Retry => Outcome::Retry,
+            Grant::DialFailed(error) => Outcome::DialFailed(error),
+            Grant::Refuse(refusal) => Outcome::Refused(refusal),
+        };
+        self.settle();
+        Some(outcome)
+    }
+
+    pub fn cancel(&mut self, waiter: WaiterId) {
+        self.waiters.retain(|(id, _)| *id != waiter);
+        drop(self.state.cancel(waiter, self.now));
+        self.settle();
+    }
+
+    pub fn release(&mut self, id: ConnectionId) {
+        self.release_as(id, Fitness::Fit);
+    }
+
+    pub fn release_as(&mut self, id: ConnectionId, fitness: Fitness) {
+        let at = self.leases.iter().position(|(lent, _)| *lent == id).expect("it is leased");
+        let (_, handle) = self.leases.swap_remove(at);
+        drop(self.state.release(id, Some(handle), fitness, self.now));
+        self.settle();
+    }
+
+    /// A dial ends well.
+    pub fn dialed(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        self.end_dial(id);
+        let lent = self.state.dialed(id, L::new(0), self.capacity, self.now);
+        let lent = lent.map(|lent| self.keep(lent).lent());
+        self.settle();
+        lent
+    }
+
+    pub fn dial_failed(&mut self, id: ConnectionId, error: Option<Error>) {
+        self.end_dial(id);
+        self.state.dial_failed(id, error, self.now);
+        self.settle();
+    }
+
+    fn end_dial(&mut self, id: ConnectionId) {
+        self.background.retain(|dial| *dial != id);
+        self.by_callers.retain(|dial| *dial != id);
+    }
+
+    pub fn closed(&mut self, id: ConnectionId) {
+        self.closing.retain(|(closing, _)| *closing != id);
+        self.state.closed(id, self.now);
+        self.settle();
+    }
+
+    /// Everything that said goodbye is gone. Returns why each was closed.
+    pub fn finish_closing(&mut self) -> Vec<CloseCause> {
+        let mut causes = Vec::new();
+        while let Some((id, cause)) = self.closing.first().copied() {
+            causes.push(cause);
+            self.closed(id);
+        }
+        causes
+    }
+
+    pub fn advance(&mut self, by: Duration) {
+        self.now = self.now.after(by);
+    }
+
+    /// Time passes, and the state is told at each of its deadlines.
+    pub fn pass(&mut self, by: Duration) {
+        let end = self.now.after(by);
+        loop {
+            let next = self.state.next_deadline();
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            self.state.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Lends `count` connections of a key, dialing as the policy has it done.
+    pub fn lend(&mut self, key: u8, count: usize) -> Vec<ConnectionId> {
+        (0..count).map(|_| self.lend_one(key)).collect()
+    }
+
+    pub fn lend_one(&mut self, key: u8) -> ConnectionId {
+        match self.acquire(key) {
+            Outcome::Lent(id) => id,
+            Outcome::Dial(id) => self.dialed(id).expect("the caller dialed"),
+            Outcome::Wait(waiter) => {
+                let dial = *self.background.last().expect("a dial in the background");
+                self.dialed(dial);
+                self.collect(waiter).expect("the dial serves its waiter").lent()
+            }
+            other => panic!("no connection: {other:?}"),
+        }
+    }
+}

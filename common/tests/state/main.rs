@@ -1,0 +1,5 @@
+//! The state machine alone: no socket, no clock, no runtime.
+
+mod behaviour;
+mod driver;
+mod properties;
