@@ -84,7 +84,8 @@ choices! {
         Arrival = "arrival",
         /// Any, uniformly at random from the pool's seed.
         Random = "random",
-        /// All are woken and try again; who is first wins.
+        /// All are woken: as many as there is room for get a connection, the others try again and
+        /// lose their place.
         AllAtOnce = "all-at-once",
     }
 }

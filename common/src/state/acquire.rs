@@ -39,6 +39,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if !want.fresh
             && let Some(lent) = self.lend_idle(key, now)
         {
+            if want.again {
+                // Others it was woken with may leave something idle, in the way of another key.
+                self.relieve_starving(now);
+            }
             return Acquire::Lend(lent);
         }
         let answer = self.acquire_without_idle(key, want, now);
@@ -51,7 +55,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Lends the connection that the policy's order puts first, closing those past their time.
     #[inline]
-    fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
+    pub(super) fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
         loop {
             let id = self.first_with_room(key)?;
             if let Some(cause) = self.past_its_time(&self.connections[id], now) {
@@ -127,6 +131,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.stats.leased += 1;
         self.stats.reused += u64::from(reused);
         let idle_for = if was_idle { now.since(idle_since) } else { Duration::ZERO };
+        // Parked for those who were woken by its dial, it is as good as handed over.
+        let was_idle = was_idle && (reused || !idle_for.is_zero());
         self.emit(id, EventKind::Leased { reused, idle_for }, now);
         Lent { id, handle, reused, idle_for, was_idle }
     }
@@ -217,15 +223,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];
-        if entry.useless > 0 {
-            Some(Obstacle::Dialing)
-        } else if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
+        if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
             Some(Obstacle::KeyFull)
         } else if self.policy.max_open.is_some_and(|max| self.status.open >= max) {
             Some(Obstacle::PoolFull)
         } else if entry.paused_until > now {
             Some(Obstacle::Paused)
-        } else if self.policy.max_dials_per_key.is_some_and(|max| entry.dialing >= max)
+        } else if entry.useless > 0
+            || self.policy.max_dials_per_key.is_some_and(|max| entry.dialing >= max)
             || (self.policy.dial == Dial::Shared && entry.dialing > entry.refilling)
         {
             Some(Obstacle::Dialing)
@@ -244,7 +249,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// The pool is full; the connection that has been idle longest, of whatever key, makes way.
     /// The key is remembered until it was served.
     pub(super) fn make_room(&mut self, key: KeyId, now: Timestamp) {
-        if let Some(id) = self.all_idle.front() {
+        if self.status.closing == 0
+            && let Some(id) = self.all_idle.front()
+        {
             self.begin_close(id, CloseCause::MakeRoom, now);
         }
         self.starve(key);

@@ -149,7 +149,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.leave_dependents(owner);
             self.grant(owner, Grant::Lend(lent));
         } else if let DialFor::Waiter(Some(owner)) = dial_for {
-            self.untie(owner);
+            self.untie(owner, now);
         } else if self.connections[id].retired.is_some()
             && let Some(waiter) = self.keys[key].returns.next(&mut self.rng)
         {
@@ -207,7 +207,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             // Its caller is gone; a waiter it may have had goes on without a dial.
             None => {
                 if let DialFor::Waiter(Some(owner)) = dial_for {
-                    self.untie(owner);
+                    self.untie(owner, now);
                 }
             }
         }
@@ -232,7 +232,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.keys[key].paused_until = until;
             self.timers.push(Reverse((until, key)));
         }
-        let remember = now.after(self.policy.back_off_max).max(self.keys[key].paused_until);
+        // For one longest pause beyond the end of this one, so that the next goes on growing.
+        let remember = self.keys[key].paused_until.max(now).after(self.policy.back_off_max);
         self.keys[key].remember_until = remember;
         self.timers.push(Reverse((remember, key)));
 
@@ -240,7 +241,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             && self.policy.wait_for_ready
             && self.policy.after_failed_dial == AfterFailedDial::BackOff;
         match dial_for {
-            DialFor::Waiter(Some(owner)) if patient => self.untie(owner),
+            DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
             DialFor::Waiter(Some(owner)) => {
                 self.waiters[owner].dial = None;
                 self.leave_dependents(owner);
@@ -349,7 +350,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             match self.obstacle(key, now) {
                 None => {}
-                Some(Obstacle::PoolFull) => return self.starve(key),
+                Some(Obstacle::PoolFull) => return self.make_room(key, now),
                 Some(_) => return,
             }
             match (self.policy.dial, self.policy.dial_for_waiters) {
@@ -366,12 +367,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                     return;
                 }
                 (Dial::Caller, DialForWaiters::Waiter) => {
-                    if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                        return self.wake_all(key);
-                    }
                     let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
                     let dial = self.start_dial(key, DialFor::Caller, now);
                     self.grant(waiter, Grant::Dial(dial));
+                    if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                        self.wake_all(key);
+                    }
                 }
                 (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
                     let Some(waiter) = self.keys[key].undialed.front() else { return };

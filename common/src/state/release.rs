@@ -61,13 +61,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub(super) fn settle(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
-            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                // Kept for the woken, even if other keys starve; they are served when it returns.
-                self.park(id, now);
-                self.wake_all(key);
-                return;
-            }
             self.serve_waiters(id, now);
+            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                self.wake_all(key);
+            }
         }
         let idle = self.connections[id].leased == 0;
         if idle && self.policy.max_open.is_some() && self.somebody_starves() {

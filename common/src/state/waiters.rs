@@ -134,7 +134,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// The dial of a waiter failed, and the waiter goes on waiting.
-    pub(super) fn untie(&mut self, waiter: WaiterId) {
+    pub(super) fn untie(&mut self, waiter: WaiterId, now: Timestamp) {
         let key = self.waiters[waiter].key;
         self.waiters[waiter].dial = None;
         let entry = &mut self.keys[key];
@@ -143,6 +143,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.returns.join(&mut self.waiters, waiter, self.policy.waiter_order);
         }
         entry.undialed.push_back(&mut self.waiters, waiter, Waiter::in_dials);
+        // What became idle while it depended on its dial serves it now.
+        while !self.keys[key].returns.is_empty()
+            && let Some(lent) = self.lend_idle(key, now)
+        {
+            let next = self.keys[key].returns.next(&mut self.rng).expect("somebody waits");
+            self.grant(next, Grant::Lend(lent));
+        }
     }
 
     /// Gives a waiter what it waited for, or an error.

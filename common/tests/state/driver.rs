@@ -189,10 +189,6 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         causes
     }
 
-    pub fn advance(&mut self, by: Duration) {
-        self.now = self.now.after(by);
-    }
-
     /// Time passes, and the state is told at each of its deadlines.
     pub fn pass(&mut self, by: Duration) {
         let end = self.now.after(by);

@@ -99,8 +99,10 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                 self.acquire_as(key, Want { fresh, again: false });
             }
             Event::Collect(which) => {
-                if let Some(id) = pick(&waiters, which) {
-                    self.collect(id);
+                if let Some((id, key)) = pick(&self.waiters, which)
+                    && self.collect(id) == Some(Outcome::Retry)
+                {
+                    self.acquire_as(key, Want { fresh: false, again: true });
                 }
             }
             Event::Cancel(which) => {

@@ -1,0 +1,63 @@
+//! One contract over the async pool, run for every profile, on a paused clock.
+
+mod fake;
+mod polls;
+mod scenarios;
+
+use pool_common::{Exclusive, Policy, Shared, profile};
+
+/// A visible test for each scenario and profile.
+macro_rules! contract {
+    ($($name:ident: $lending:ident, $policy:expr;)+) => {$(
+        mod $name {
+            use super::*;
+
+            contract!(@scenarios $lending, $policy;
+                sequential_acquires_use_one_connection
+                no_more_are_open_than_the_limit
+                waiters_are_served_in_the_policys_order
+                an_acquire_ends_at_its_deadline
+                a_dial_that_hangs_ends_at_its_limit
+                the_deadline_covers_the_dial
+                a_failed_dial_is_told_and_leaves_nothing
+                waiters_outlive_the_failure_of_others
+                a_broken_connection_is_not_lent_again
+                one_past_its_time_is_not_lent
+                a_lease_that_ends_in_a_panic_is_discarded
+                a_lease_can_end_outside_the_runtime
+                a_panicking_connect_gives_its_slot_back
+                a_connection_that_fails_its_check_is_replaced
+                a_session_is_reset_before_the_next_lease
+                a_connection_that_cannot_be_reset_is_discarded
+                a_goodbye_that_hangs_is_cut
+                closing_wakes_waiters_and_lets_leases_end
+                a_dropped_pool_leaves_nothing_behind
+                an_outage_is_survived_without_help
+                callers_that_give_up_at_random_leave_nothing
+            );
+        }
+    )+};
+    (@scenarios $lending:ident, $policy:expr; $($scenario:ident)+) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $scenario() {
+            scenarios::$scenario::<$lending<fake::Connection>>($policy).await;
+        }
+    )+};
+}
+
+contract! {
+    our_default: Exclusive, Policy::default();
+    our_default_shared: Shared, Policy::default();
+    net_http: Exclusive, profile::net_http().policy;
+    net_http_shared: Shared, profile::net_http().policy;
+    net_http_h2: Shared, profile::net_http_h2().policy;
+    fasthttp: Exclusive, profile::fasthttp().policy;
+    redigo: Exclusive, profile::redigo().policy;
+    go_redis: Exclusive, profile::go_redis().policy;
+    go_redis_shared: Shared, profile::go_redis().policy;
+    database_sql: Exclusive, profile::database_sql().policy;
+    silenceper: Exclusive, profile::silenceper().policy;
+    grpc: Shared, profile::grpc().policy;
+    grpc_exclusive: Exclusive, profile::grpc().policy;
+    thrift: Exclusive, profile::thrift().policy;
+}
