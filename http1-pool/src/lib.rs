@@ -1,2 +1,88 @@
-//! Under construction.
+//! An HTTP/1 client over an exclusive connection pool: the strategy of Go's [`net/http`] and of
+//! [`fasthttp`], with the pool's decisions left to a [`Policy`](pool_common::Policy).
+//!
+//! Each request borrows a connection for itself, from before its first byte is written until its
+//! response has been read to the end, and then gives it back. Between requests a connection waits
+//! in the idle list of its [`Key`], where a close by the peer or a stray byte is noticed before it
+//! is lent again. All reading and writing happens in the caller's task: there is no task, lock or
+//! channel between a request and its socket.
+//!
+//! ```text
+//!   request ---> acquire ---> in flight ---> head ---> body read to its end ---> idle
+//!                (pool)          |            |                 |
+//!                                |            |                 +-- dropped: read on a little, or close
+//!                                +------------+-- failed, cancelled, refused to continue: close
+//! ```
+//!
+//! `net/http` gives each connection a reading and a writing task, fasthttp works in the caller's
+//! task as is done here; the rest of what distinguishes them (which idle connection goes out
+//! first, who dials, what happens at the limit, which requests are sent again) is in the policy:
+//! `pool_common::profile` has both.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http1_pool::{Body, Client};
+//!
+//! # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = server.local_addr()?;
+//! # tokio::spawn(async move {
+//! #     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! #     let (mut peer, _) = server.accept().await.unwrap();
+//! #     let mut request = [0; 4096];
+//! #     while peer.read(&mut request).await.unwrap() > 0 {
+//! #         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+//! #     }
+//! # });
+//! let client = Client::new();
+//! let request = http::Request::post(format!("http://{address}/greet"))
+//!     .header("content-type", "text/plain")
+//!     .body(Body::from("hi"))?;
+//! let response = client.request(request).await?;
+//! assert_eq!(response.status(), 200);
+//! let text = response.into_body().read_all(1024).await?;
+//! assert_eq!(text, "hello");
+//! assert_eq!(client.pool().status().idle, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When not to use it
+//!
+//! For `https`, proxies or upgrades (not built in yet), for redirects, cookies and compression
+//! (another layer's work), or where one peer takes many small concurrent requests and speaks
+//! HTTP/2: then one shared connection does what here takes many.
+//!
+//! [`net/http`]: https://pkg.go.dev/net/http#Transport
+//! [`fasthttp`]: https://pkg.go.dev/github.com/valyala/fasthttp
 #![forbid(unsafe_code)]
+
+mod body;
+mod buffers;
+mod chunked;
+mod client;
+mod config;
+mod connection;
+mod deadline;
+mod error;
+mod framing;
+mod head;
+mod key;
+mod manager;
+mod outgoing;
+mod request;
+mod retry;
+mod upload;
+
+#[cfg(test)]
+mod oracle;
+
+pub use body::Body;
+pub use client::{BuildError, Client, ClientBuilder, default_policy};
+pub use config::{Config, InvalidConfig, Limits};
+pub use connection::Connection;
+pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
+pub use key::{Key, Scheme};
+pub use manager::Connector;

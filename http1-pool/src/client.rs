@@ -1,0 +1,264 @@
+//! The client: requests in, responses out, connections from the pool.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use pool_common::connect::TcpConnector;
+use pool_common::policy::{Policy, Retry};
+use pool_common::{InvalidPolicy, Pool};
+
+use crate::body::Body;
+use crate::config::{Config, InvalidConfig};
+use crate::connection::{Connection, Failure};
+use crate::error::{BoxError, Error};
+use crate::head::ResponseHead;
+use crate::key::Key;
+use crate::manager::Connector;
+use crate::request::{Payload, RequestHead};
+use crate::retry::{self, Attempt, Verdict};
+
+/// An HTTP/1 client. Cloning is cheap, and clones share one pool.
+///
+/// Needs a tokio runtime with I/O and time enabled. Does all its work in the caller's task.
+#[derive(Clone)]
+pub struct Client {
+    pool: Pool<Connector>,
+}
+
+impl Client {
+    /// A client with [`default_policy`], the default [`Config`] and the default dialer.
+    pub fn new() -> Self {
+        Self::builder().build().expect("the defaults are valid")
+    }
+
+    /// A client with a policy of your own.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Sends `request`, and returns its response once the head has arrived.
+    ///
+    /// The URI says where to (`http://host[:port]/...`). `Host`, `Content-Length` and
+    /// `Transfer-Encoding` are set as needed, and kept if you set them consistently. Interim (1xx)
+    /// responses are skipped, except `101`, which is final. `Connection: close` closes the
+    /// connection afterwards. `Expect: 100-continue` is passed on, and the body is sent without
+    /// waiting for the answer.
+    ///
+    /// Any [`http_body::Body`] of [`Bytes`] can be sent: [`Body`], `String`, `Full<Bytes>`,
+    /// `Empty<Bytes>`, a stream. One whose only frame is ready at once is sent with the head in one
+    /// write, and can be sent again by the retry rule of the policy; any other is sent once, with
+    /// its exact size as `Content-Length` or else in chunks. A response that comes before the
+    /// request is sent completely is returned; the rest is sent while its body is read, and the
+    /// connection is not used again.
+    ///
+    /// The connection is returned to the pool when the body has been read to its end; see [`Body`].
+    ///
+    /// # Errors
+    /// See [`Error`]. [`Error::is_retryable`] tells whether nothing was sent.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection if the request was begun (its response would
+    /// otherwise be the next caller's), and gives up the place in the queue if not. Whether the
+    /// peer carried the request out is then unknown.
+    ///
+    /// Source: `net/http` `Transport.RoundTrip`; differs in that redirects, cookies, compression
+    /// and proxies are left to others, and that the caller's task does the I/O, as in fasthttp.
+    pub async fn request<B>(&self, request: Request<B>) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let (payload, length) = Payload::new(body).await.map_err(Error::RequestBody)?;
+        let (head, key) = RequestHead::new(&parts, length)?;
+        self.send(head, &key, payload).await
+    }
+
+    /// Sends a `GET` without headers of its own.
+    ///
+    /// # Errors
+    /// As [`request`](Client::request).
+    ///
+    /// # Cancel safety
+    /// As [`request`](Client::request).
+    pub async fn get(&self, uri: Uri) -> Result<Response<Body>, Error> {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.uri = uri;
+        let (head, key) = RequestHead::new(&parts, Some(0))?;
+        self.send(head, &key, Payload::Empty).await
+    }
+
+    /// The pool, to look at or to close.
+    pub fn pool(&self) -> &Pool<Connector> {
+        &self.pool
+    }
+
+    /// The limits peers are held to.
+    pub fn config(&self) -> &Config {
+        self.pool.manager().config()
+    }
+
+    /// Closes the pool: no new requests, and waits for the responses that are still being read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops the waiting.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Attempts until there is a response or the retry rule gives up.
+    async fn send(
+        &self,
+        head: RequestHead<'_>,
+        key: &Key,
+        mut payload: Payload,
+    ) -> Result<Response<Body>, Error> {
+        let mut number = 1;
+        let mut fresh = false;
+        loop {
+            let mut lease = if fresh {
+                self.pool.acquire_fresh(key).await?
+            } else {
+                self.pool.acquire(key).await?
+            };
+            let failure = match exchange(&mut lease, head, &mut payload).await {
+                Ok(head) => {
+                    let body = if lease.is_finished() {
+                        // Given back first, so that whoever sees the answer can use it next.
+                        drop(lease);
+                        Body::empty()
+                    } else {
+                        Body::incoming(lease)
+                    };
+                    return Ok(respond(head, body));
+                }
+                Err(failure) => failure,
+            };
+            let attempt = Attempt {
+                method: head.method,
+                headers: head.headers,
+                replayable: payload.is_replayable(),
+                reused: lease.is_reused(),
+                number,
+            };
+            let verdict = retry::decide(self.pool.policy(), attempt, &failure);
+            lease.discard();
+            fresh = verdict == Verdict::AgainFresh;
+            match verdict {
+                Verdict::GiveUp => return Err(failure.error),
+                Verdict::Again | Verdict::AgainFresh => {}
+                Verdict::AgainAfter(pause) => tokio::time::sleep(pause).await,
+            }
+            tracing::debug!(target: "http1_pool", %key, number, error = %failure.error, "sending again");
+            number = number.saturating_add(1);
+        }
+    }
+}
+
+/// One attempt on one connection.
+async fn exchange(
+    connection: &mut Connection,
+    head: RequestHead<'_>,
+    payload: &mut Payload,
+) -> Result<ResponseHead, Failure> {
+    connection.begin(head, payload)?;
+    poll_fn(|cx| connection.poll_response(cx)).await
+}
+
+fn respond(head: ResponseHead, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.version_mut() = head.version;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes a client of a pool that was built by hand, say to give it an observer or a clock.
+impl From<Pool<Connector>> for Client {
+    fn from(pool: Pool<Connector>) -> Self {
+        Self { pool }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("status", &self.pool.status()).finish_non_exhaustive()
+    }
+}
+
+/// [`Policy::default`] with `net/http`'s retry rule, which is what suits HTTP/1: a request whose
+/// reused connection turns out to be dead is sent again where that is safe.
+pub fn default_policy() -> Policy {
+    Policy { retry: Retry::ReusedAndReplayable, ..Policy::default() }
+}
+
+/// What a [`Client`] is made of.
+#[derive(Clone, Debug, Default)]
+pub struct ClientBuilder {
+    policy: Option<Policy>,
+    config: Config,
+    tcp: TcpConnector,
+}
+
+impl ClientBuilder {
+    /// How connections are pooled and requests retried, for instance
+    /// `pool_common::profile::net_http()`. Default [`default_policy`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Time limits and size limits. Replaces what was said about them before.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Longest wait for the head of a response, `None` for ever; see
+    /// [`Config::response_timeout`]. Default 30 s.
+    #[must_use]
+    pub fn response_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.config.response_timeout = limit;
+        self
+    }
+
+    /// How TCP is dialed.
+    #[must_use]
+    pub fn tcp(mut self, tcp: TcpConnector) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Makes the client. Dials nothing.
+    ///
+    /// # Errors
+    /// [`BuildError`] when the policy contradicts itself or a limit is out of its range.
+    pub fn build(self) -> Result<Client, BuildError> {
+        let connector = Connector::new(self.tcp, self.config)?;
+        let policy = self.policy.unwrap_or_else(default_policy);
+        Ok(Pool::builder(connector).policy(policy).build()?.into())
+    }
+}
+
+/// Why there is no client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The policy contradicts itself.
+    #[error("invalid policy: {0}")]
+    Policy(#[from] InvalidPolicy),
+    /// A limit is out of its range.
+    #[error("invalid config: {0}")]
+    Config(#[from] InvalidConfig),
+}

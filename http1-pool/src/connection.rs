@@ -1,0 +1,460 @@
+//! One connection: a socket, its buffers, and where in an exchange it stands.
+//!
+//! All I/O happens in the task of whoever polls; there is no task for a connection. The life of
+//! an exchange:
+//!
+//! ```text
+//!           begin            poll_response                 poll_body
+//!   idle ----------> sending ------------> head received ------------> idle, or never again
+//!           |  in flight from before the first byte is written ...    |
+//!           +------------------------- ... until the message is over -+
+//! ```
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http_body::Frame;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::buffers::{self, READ_SIZE};
+use crate::chunked::Step;
+use crate::config::Config;
+use crate::deadline::Deadline;
+use crate::error::{Error, ProtocolError, Stage};
+use crate::framing::{self, BodyDecoder, RequestFraming};
+use crate::head::{self, HeadReader, ResponseHead};
+use crate::outgoing::Outgoing;
+use crate::request::{Payload, RequestHead};
+use crate::upload::Upload;
+
+/// Reads grow up to this size while a body fills them.
+const MAX_READ_SIZE: usize = 64 * 1024;
+
+/// A connection as the pool keeps it.
+///
+/// Only the pool and the [`Client`](crate::Client) use it; it is public so that
+/// [`Connector`](crate::Connector) can say what it makes.
+pub struct Connection {
+    stream: TcpStream,
+    config: Arc<Config>,
+    /// Received and not yet consumed. Anything in here between two exchanges is nobody's.
+    input: BytesMut,
+    read_size: usize,
+    output: Outgoing,
+    upload: Option<Box<Upload>>,
+    /// How the rest of `upload` is framed.
+    upload_framing: RequestFraming,
+    method: Method,
+    head: HeadReader,
+    decoder: BodyDecoder,
+    deadline: Deadline,
+    /// Set before the first byte of a request is written, cleared once its response is completely
+    /// parsed. A connection that comes back with this set is never lent again.
+    in_flight: bool,
+    /// Both sides agreed so far that another exchange may follow.
+    reusable: bool,
+    progress: Progress,
+    /// A write failed; the peer may still have answered before it stopped reading.
+    write_error: Option<io::Error>,
+}
+
+/// How far an exchange came before it failed; decides whether it may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    /// No byte of the request was written.
+    NothingWritten,
+    /// Some or all of the request was written, and no byte of a response was read.
+    Unanswered,
+    /// The response had begun.
+    Answered,
+}
+
+/// An exchange without a response.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) progress: Progress,
+}
+
+/// What is seen on an idle connection without waiting and, most often, without a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peek {
+    Quiet,
+    Closed,
+    StrayBytes,
+}
+
+/// Why sending has stopped for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Done,
+    /// The peer takes no more.
+    Blocked,
+    /// The caller's body has nothing yet.
+    Starved,
+}
+
+enum SendError {
+    Io(io::Error),
+    Body(Error),
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, config: Arc<Config>) -> Self {
+        Self {
+            stream,
+            config,
+            input: BytesMut::new(),
+            read_size: READ_SIZE,
+            output: Outgoing::default(),
+            upload: None,
+            upload_framing: RequestFraming::None,
+            method: Method::GET,
+            head: HeadReader::default(),
+            decoder: BodyDecoder::Length(0),
+            deadline: Deadline::default(),
+            in_flight: false,
+            reusable: true,
+            progress: Progress::NothingWritten,
+            write_error: None,
+        }
+    }
+
+    /// Whether it must not carry another request.
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.in_flight || !self.reusable || !self.input.is_empty() || self.peek() != Peek::Quiet
+    }
+
+    /// Looks at the socket without waiting. Costs no system call while nothing has arrived.
+    fn peek(&mut self) -> Peek {
+        let peek = match self.stream.try_read(&mut [0]) {
+            Ok(0) => Peek::Closed,
+            Ok(_) => Peek::StrayBytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
+            Err(_) => Peek::Closed,
+        };
+        if peek != Peek::Quiet {
+            self.reusable = false;
+        }
+        peek
+    }
+
+    /// Starts an exchange: marks it in flight and queues the request. Writes nothing yet. A stream
+    /// is taken out of `payload`, anything else stays there for another attempt.
+    ///
+    /// # Errors
+    /// When the connection is closed or has bytes nobody asked for; then nothing was sent.
+    pub(crate) fn begin(
+        &mut self,
+        head: RequestHead<'_>,
+        payload: &mut Payload,
+    ) -> Result<(), Failure> {
+        debug_assert!(!self.in_flight && self.upload.is_none() && self.output.is_empty());
+        self.progress = Progress::NothingWritten;
+        let error = match self.peek() {
+            Peek::Quiet => None,
+            Peek::Closed => Some(Error::Closed { stage: Stage::Start }),
+            Peek::StrayBytes => Some(ProtocolError::Unsolicited.into()),
+        };
+        self.in_flight = true;
+        if let Some(error) = error {
+            return Err(self.failure(error));
+        }
+        self.reusable = !head.close;
+        self.method.clone_from(head.method);
+        self.head = HeadReader::default();
+        self.deadline.restart();
+        head::write_request(self.output.head(), head);
+        if let Payload::Whole(body) = payload {
+            self.output.set_body(body.clone(), b"");
+        } else if let Some(upload) = payload.take_stream() {
+            self.upload = Some(upload);
+            self.upload_framing = head.framing;
+        }
+        if self.input.capacity() == 0 {
+            self.input = buffers::take_read();
+        }
+        Ok(())
+    }
+
+    /// Sends the request and reads the head of the response, both at once: an answer that comes
+    /// before the request is sent completely is taken, and makes the connection not reusable.
+    ///
+    /// If the response has no body the exchange is over when this is ready.
+    pub(crate) fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
+        let sending = match self.poll_send(cx) {
+            Ok(sending) => sending,
+            Err(SendError::Body(error)) => return Poll::Ready(Err(self.failure(error))),
+            Err(SendError::Io(source)) => {
+                if self.progress == Progress::NothingWritten {
+                    let error = Error::Io { stage: Stage::Start, source };
+                    return Poll::Ready(Err(self.failure(error)));
+                }
+                self.stop_sending();
+                self.write_error = Some(source);
+                Sending::Done
+            }
+        };
+        loop {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => self.progress = Progress::Answered,
+                Poll::Ready(Ok(0)) => {
+                    let error = self.read_error(None);
+                    return Poll::Ready(Err(self.failure(error)));
+                }
+                Poll::Ready(Err(source)) => {
+                    let error = self.read_error(Some(source));
+                    return Poll::Ready(Err(self.failure(error)));
+                }
+                Poll::Pending => {
+                    let (limit, stage) = match sending {
+                        Sending::Done => (self.config.response_timeout, Stage::Response),
+                        Sending::Blocked => (self.config.write_timeout, Stage::Request),
+                        Sending::Starved => return Poll::Pending,
+                    };
+                    let error = ready!(self.poll_timeout(cx, limit, stage));
+                    return Poll::Ready(Err(self.failure(error)));
+                }
+            }
+            match self.read_head(sending) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(self.failure(error.into()))),
+            }
+        }
+    }
+
+    /// Takes a final head out of the buffer, if it is there.
+    fn read_head(&mut self, sending: Sending) -> Result<Option<ResponseHead>, ProtocolError> {
+        let Some(head) = self.head.read(&mut self.input, &self.config.limits)? else {
+            return Ok(None);
+        };
+        let delivery = framing::decide(&self.method, &head)?;
+        self.reusable &= delivery.reusable;
+        self.decoder = delivery.decoder;
+        self.deadline.restart();
+        if sending != Sending::Done || self.write_error.is_some() {
+            self.reusable = false;
+        }
+        if self.decoder.is_over() {
+            self.finish();
+        }
+        Ok(Some(head))
+    }
+
+    /// The next piece of the response body; `None` once the exchange is over. An answer that began
+    /// before the request was sent completely has the rest of it sent meanwhile.
+    ///
+    /// The exchange ends with the last byte, not with the `None` after it.
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if !self.in_flight {
+            return Poll::Ready(None);
+        }
+        if !self.is_sent() && self.poll_send(cx).is_err() {
+            self.stop_sending();
+        }
+        loop {
+            match self.decoder.decode(&mut self.input, &self.config.limits) {
+                Ok(Step::Data(data)) => {
+                    self.deadline.restart();
+                    if self.decoder.is_over() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Step::Trailers(trailers)) => {
+                    self.finish();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Step::End) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(Step::More) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            let error = match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => continue,
+                Poll::Ready(Ok(0)) if matches!(self.decoder, BodyDecoder::UntilClose) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => Error::Closed { stage: Stage::Body },
+                Poll::Ready(Err(source)) => Error::Io { stage: Stage::Body, source },
+                Poll::Pending => {
+                    let limit = self.config.body_timeout;
+                    ready!(self.poll_timeout(cx, limit, Stage::Body))
+                }
+            };
+            return Poll::Ready(Some(Err(error)));
+        }
+    }
+
+    /// Bytes of the response body still to come, where that is known.
+    pub(crate) fn body_left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// Whether the exchange is over.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.in_flight
+    }
+
+    /// Drops what is left of the body as far as it has arrived already. Afterwards the exchange is
+    /// over, or it is worth reading on (`true`), or it is not (`false`).
+    pub(crate) fn skip_buffered(&mut self) -> bool {
+        let limits = &self.config.limits;
+        loop {
+            match self.decoder.decode(&mut self.input, limits) {
+                Ok(Step::Data(_)) if !self.decoder.is_over() => {}
+                Ok(Step::Data(_) | Step::Trailers(_) | Step::End) => {
+                    self.finish();
+                    return false;
+                }
+                Ok(Step::More) => {
+                    return self.reusable
+                        && self.is_sent()
+                        && !limits.drain_time.is_zero()
+                        && self.body_left().unwrap_or(1) <= limits.drain_bytes;
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads the rest of the body and drops it, within the limits. Whether the exchange is over
+    /// then, [`is_broken`](Connection::is_broken) knows.
+    pub(crate) async fn drain(&mut self) {
+        let time = self.config.limits.drain_time;
+        let reading = async {
+            let mut left = self.config.limits.drain_bytes;
+            while let Some(Ok(frame)) = poll_fn(|cx| self.poll_body(cx)).await {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // Whatever came of it, the in-flight mark tells.
+        let _ = tokio::time::timeout(time, reading).await;
+    }
+
+    /// The message is over: nothing of it is in flight any more.
+    fn finish(&mut self) {
+        self.in_flight = false;
+        if !self.is_sent() || !self.input.is_empty() {
+            self.reusable = false;
+        }
+        self.upload = None;
+        self.deadline.park();
+        self.output.release();
+        if self.input.is_empty() {
+            buffers::give_read(std::mem::take(&mut self.input), self.read_size);
+        }
+        self.read_size = READ_SIZE;
+    }
+
+    fn is_sent(&self) -> bool {
+        self.upload.is_none() && self.output.is_empty()
+    }
+
+    fn stop_sending(&mut self) {
+        self.upload = None;
+        self.output.clear();
+        self.reusable = false;
+    }
+
+    /// Writes as much of the request as can be written now.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Sending, SendError> {
+        loop {
+            // A first frame that is there already goes out with the head, in one write.
+            if let Some(upload) = self.upload.as_mut().filter(|_| self.output.takes_more()) {
+                match upload.poll_queue(cx, &mut self.upload_framing, &mut self.output) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) => self.upload = None,
+                    Poll::Ready(Err(error)) => {
+                        return Err(SendError::Body(Error::RequestBody(error)));
+                    }
+                    Poll::Pending if self.output.is_empty() => {
+                        self.deadline.restart();
+                        return Ok(Sending::Starved);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            while !self.output.is_empty() {
+                match self.output.poll_write(Pin::new(&mut self.stream), cx) {
+                    Poll::Ready(Ok(_)) => {
+                        self.progress = self.progress.max(Progress::Unanswered);
+                        self.deadline.restart();
+                    }
+                    Poll::Ready(Err(error)) => return Err(SendError::Io(error)),
+                    Poll::Pending => return Ok(Sending::Blocked),
+                }
+            }
+            if self.upload.is_none() {
+                return Ok(Sending::Done);
+            }
+        }
+    }
+
+    /// Reads something into the buffer; 0 is the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(self.read_size);
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
+        if read == room {
+            self.read_size = (self.read_size * 2).min(MAX_READ_SIZE);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_timeout(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Option<Duration>,
+        stage: Stage,
+    ) -> Poll<Error> {
+        self.deadline
+            .poll(cx, limit)
+            .map(|()| Error::Timeout { stage, limit: limit.unwrap_or_default() })
+    }
+
+    /// Why no (further) byte of a response came. A failed write is the better explanation.
+    fn read_error(&mut self, source: Option<io::Error>) -> Error {
+        match (self.write_error.take(), source) {
+            (Some(source), _) => Error::Io { stage: Stage::Request, source },
+            (None, Some(source)) => Error::Io { stage: Stage::Response, source },
+            (None, None) => Error::Closed { stage: Stage::Response },
+        }
+    }
+
+    fn failure(&self, error: Error) -> Failure {
+        Failure { error, progress: self.progress }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .field("in_flight", &self.in_flight)
+            .field("reusable", &self.reusable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! What can go wrong, grouped by whose fault it is.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// An error of any type, from the caller's own body stream.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a request gave no response, or why a response's body ended early.
+///
+/// After any of these the connection that carried the request is closed, never lent again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request cannot be sent as it is. Nothing was sent.
+    #[error("invalid request: {0}")]
+    InvalidRequest(#[from] InvalidRequest),
+    /// The pool gave no connection: it is closed, all are in use, or the dial failed. Nothing was
+    /// sent.
+    #[error("no connection: {0}")]
+    Acquire(#[from] pool_common::Error<io::Error>),
+    /// The request's own body stream failed, or did not keep to the length it had announced.
+    #[error("the request body failed: {0}")]
+    RequestBody(#[source] BoxError),
+    /// Reading or writing failed.
+    #[error("the connection failed while {stage}: {source}")]
+    Io {
+        /// When.
+        stage: Stage,
+        /// How.
+        source: io::Error,
+    },
+    /// The peer closed the connection too early: before an answer, or within one.
+    #[error("the peer closed the connection while {stage}")]
+    Closed {
+        /// When.
+        stage: Stage,
+    },
+    /// The peer was silent for longer than the limit of this stage in [`Config`](crate::Config).
+    #[error("the peer did nothing for {limit:?} while {stage}")]
+    Timeout {
+        /// When.
+        stage: Stage,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// [`Body::read_all`](crate::Body::read_all) met more bytes than the caller allows.
+    #[error("the response body has more than {limit} bytes")]
+    BodyTooLarge {
+        /// What the caller allows.
+        limit: usize,
+    },
+    /// The peer broke the protocol, or went beyond one of the [`Limits`](crate::Limits).
+    #[error("bad response: {0}")]
+    Protocol(#[from] ProtocolError),
+}
+
+impl Error {
+    /// Whether a time limit passed: the acquire's, the dial's, or the peer's silence.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Acquire(error) => error.is_timeout(),
+            _ => false,
+        }
+    }
+
+    /// Whether nothing of the request was sent, so that sending it again cannot make it happen
+    /// twice, whatever its method. `false` also where that is merely unknown.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Acquire(error) => !error.is_closed(),
+            Self::Closed { stage } | Self::Io { stage, .. } => *stage == Stage::Start,
+            Self::Protocol(ProtocolError::Unsolicited) => true,
+            _ => false,
+        }
+    }
+
+    /// How far the request had come, where that is known.
+    pub fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::InvalidRequest(_) | Self::Acquire(_) => Some(Stage::Start),
+            Self::RequestBody(_) => Some(Stage::Request),
+            Self::Io { stage, .. } | Self::Closed { stage } | Self::Timeout { stage, .. } => {
+                Some(*stage)
+            }
+            Self::BodyTooLarge { .. } => Some(Stage::Body),
+            Self::Protocol(_) => None,
+        }
+    }
+}
+
+/// How far a request had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Nothing of it was sent.
+    Start,
+    /// Some of it was sent.
+    Request,
+    /// It was sent, and the head of the response had not arrived completely.
+    Response,
+    /// The head had arrived, and the body had not ended.
+    Body,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "starting the request",
+            Self::Request => "sending the request",
+            Self::Response => "waiting for the response",
+            Self::Body => "reading the response body",
+        })
+    }
+}
+
+/// Why a request cannot be sent as it is: the caller's fault, found before anything is dialed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// The URI has no scheme, so it is not known what to speak.
+    #[error("the URI has no scheme, it must start with http://")]
+    NoScheme,
+    /// A scheme other than `http`. TLS is not built in yet.
+    #[error("the scheme {0:?} is not supported, only http is")]
+    UnsupportedScheme(String),
+    /// The URI has no host.
+    #[error("the URI has no host")]
+    NoHost,
+    /// The URI's port is not a number from 1 to 65535.
+    #[error("the port of the URI is not a number from 1 to 65535")]
+    InvalidPort,
+    /// The URI carries a user name or password (which this error does not repeat). They would end
+    /// up in logs and caches; set `Authorization` instead.
+    #[error("the URI has a user name or password in it, set the Authorization header instead")]
+    Credentials,
+    /// A version other than HTTP/1.1 or HTTP/1.0.
+    #[error("{0:?} cannot be spoken here")]
+    Version(http::Version),
+    /// Several `Host` headers.
+    #[error("more than one Host header")]
+    SeveralHosts,
+    /// A `Content-Length` that is no number, or several that differ.
+    #[error("the Content-Length header is not one decimal number")]
+    ContentLength,
+    /// A `Content-Length` that is not the length of the body.
+    #[error("the Content-Length header says {header}, the body has {body} bytes")]
+    LengthMismatch {
+        /// What the header says.
+        header: u64,
+        /// What the body says of itself.
+        body: u64,
+    },
+    /// A `Transfer-Encoding` other than exactly `chunked`.
+    #[error("the Transfer-Encoding header may only be chunked")]
+    TransferEncoding,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    #[error("both Content-Length and Transfer-Encoding are set")]
+    LengthAndTransferEncoding,
+    /// A body of unknown length, or chunked, in an HTTP/1.0 request.
+    #[error("an HTTP/1.0 request needs a body of known length")]
+    ChunkedInHttp10,
+    /// `CONNECT` with a body.
+    #[error("CONNECT has no body")]
+    ConnectWithBody,
+}
+
+/// How a peer broke the protocol. Each of these costs it the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The status line or a header line is malformed.
+    #[error("malformed response head: {0}")]
+    MalformedHead(&'static str),
+    /// A line of the head or trailers ends with a line feed that no carriage return precedes.
+    #[error("a line ends with a bare line feed")]
+    BareLineFeed,
+    /// More than `limits.head_bytes` (the number).
+    #[error("the response head is larger than {0} bytes")]
+    HeadTooLarge(usize),
+    /// More than `limits.headers` (the number).
+    #[error("the response has more than {0} headers")]
+    TooManyHeaders(usize),
+    /// More than `limits.interim_responses` (the number).
+    #[error("more than {0} interim responses")]
+    TooManyInterim(usize),
+    /// A `Content-Length` that is no number, is too large, or differs from another one.
+    #[error("invalid or contradictory Content-Length")]
+    ContentLength,
+    /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6.3, request smuggling).
+    #[error("both Content-Length and Transfer-Encoding")]
+    LengthAndTransferEncoding,
+    /// A `Transfer-Encoding` other than exactly `chunked`, or one from an HTTP/1.0 server.
+    #[error("unsupported Transfer-Encoding")]
+    TransferEncoding,
+    /// A chunk's size line is malformed, or the size does not fit 64 bits.
+    #[error("invalid chunk size")]
+    InvalidChunkSize,
+    /// A chunk's data is not followed by CR LF.
+    #[error("a chunk does not end where its size says")]
+    MissingChunkEnd,
+    /// More than `limits.chunk_extension_bytes` (the number).
+    #[error("more than {0} bytes of chunk extensions")]
+    ChunkExtensionsTooLarge(usize),
+    /// Bytes arrived that no request had asked for.
+    #[error("bytes arrived before the request was sent")]
+    Unsolicited,
+    /// A trailer line is malformed.
+    #[error("malformed trailers")]
+    MalformedTrailers,
+    /// Trailers of more than `limits.head_bytes` (the number).
+    #[error("the trailers are larger than {0} bytes")]
+    TrailersTooLarge(usize),
+}

@@ -1,0 +1,67 @@
+//! What HTTP/1 brings to the pool: how to dial, and what a good connection is.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pool_common::connect::TcpConnector;
+use pool_common::{Exclusive, Manager, Notifier};
+
+use crate::config::{Config, InvalidConfig};
+use crate::connection::Connection;
+use crate::key::Key;
+
+/// Dials connections and judges them: the [`Manager`] of a [`Client`](crate::Client)'s pool.
+///
+/// Needed only to build the pool by hand, say to observe it; see [`Client::from`](crate::Client).
+#[derive(Clone, Debug)]
+pub struct Connector {
+    tcp: TcpConnector,
+    config: Arc<Config>,
+}
+
+impl Connector {
+    /// A connector that dials with `tcp` and holds peers to `config`.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when a limit is out of its range.
+    pub fn new(tcp: TcpConnector, config: Config) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        Ok(Self { tcp, config: Arc::new(config) })
+    }
+
+    /// The limits peers are held to.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl Manager for Connector {
+    type Key = Key;
+    // Boxed, because a lease moves its connection into the response's body and back.
+    type Lending = Exclusive<Box<Connection>>;
+    type Error = io::Error;
+
+    async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Box<Connection>> {
+        let stream = self.tcp.connect(key.host(), key.port()).await?;
+        Ok(Box::new(Connection::new(stream, Arc::clone(&self.config))))
+    }
+
+    /// A request in flight, bytes nobody asked for, a peer that closed, or either side's wish to
+    /// end it after the last exchange.
+    fn is_broken(&self, connection: &mut Exclusive<Box<Connection>>) -> bool {
+        connection.is_broken()
+    }
+
+    /// HTTP/1 has no ping: every request is a request. So a check sees what a peek sees.
+    async fn check(
+        &self,
+        connection: &mut Exclusive<Box<Connection>>,
+        _idle_for: Duration,
+    ) -> io::Result<()> {
+        match connection.is_broken() {
+            false => Ok(()),
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}

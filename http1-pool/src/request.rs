@@ -1,0 +1,201 @@
+//! A request, checked and ready to be written: what is decided before anything is dialed.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+use http::{Method, Uri, Version};
+use http_body::{Body, Frame};
+
+use crate::error::{BoxError, Error, InvalidRequest};
+use crate::framing::{self, RequestFraming};
+use crate::key::Key;
+use crate::upload::Upload;
+
+/// The caller's body, as far as one look at it tells.
+pub(crate) enum Payload {
+    /// No bytes at all.
+    Empty,
+    /// All of it, in memory: it can be sent again.
+    Whole(Bytes),
+    /// A stream: it can be sent once.
+    Stream(Box<Upload>),
+    /// A stream that was taken.
+    Spent,
+}
+
+impl Payload {
+    /// Whether it is still there to be sent.
+    pub(crate) fn is_replayable(&self) -> bool {
+        !matches!(self, Self::Spent)
+    }
+
+    /// Takes a stream, which leaves the payload spent.
+    pub(crate) fn take_stream(&mut self) -> Option<Box<Upload>> {
+        if !matches!(self, Self::Stream(_)) {
+            return None;
+        }
+        match std::mem::replace(self, Self::Spent) {
+            Self::Stream(upload) => Some(upload),
+            _ => None,
+        }
+    }
+
+    /// Looks at the start of `body`.
+    ///
+    /// Whatever its type, a body whose first frame is ready at once and is also its last is a
+    /// [`Payload::Whole`]. So `Full<Bytes>`, `String` and the like can be replayed without the
+    /// caller saying so. The second value is the length the body announces.
+    pub(crate) async fn new<B>(body: B) -> Result<(Self, Option<u64>), BoxError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if body.is_end_stream() {
+            return Ok((Self::Empty, Some(0)));
+        }
+        let length = body.size_hint().exact();
+        let mut body = Box::pin(body);
+        let first = poll_fn(|cx| Poll::Ready(poll_first(body.as_mut(), cx))).await?;
+        match first {
+            First::End => Ok((Self::Empty, Some(0))),
+            First::Frame(frame) if body.is_end_stream() && frame.is_data() => {
+                let data = frame.into_data().unwrap_or_default();
+                let length = Some(data.len() as u64);
+                Ok((if data.is_empty() { Self::Empty } else { Self::Whole(data) }, length))
+            }
+            First::Frame(frame) => {
+                Ok((Self::Stream(Box::new(Upload::new(body, Some(frame)))), length))
+            }
+            First::Later => Ok((Self::Stream(Box::new(Upload::new(body, None))), length)),
+        }
+    }
+}
+
+enum First {
+    Frame(Frame<Bytes>),
+    End,
+    Later,
+}
+
+fn poll_first<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Result<First, BoxError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    match body.poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => Ok(First::Frame(frame)),
+        Poll::Ready(Some(Err(error))) => Err(error.into()),
+        Poll::Ready(None) => Ok(First::End),
+        Poll::Pending => Ok(First::Later),
+    }
+}
+
+/// Everything about a request except the bytes of its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) version: Version,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) framing: RequestFraming,
+    /// The caller gave a `Host` header.
+    pub(crate) has_host: bool,
+    /// The connection is not to be used again after this request.
+    pub(crate) close: bool,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Checks a request whose body is `length` bytes long, if that is known. Also tells where to
+    /// send it.
+    pub(crate) fn new(parts: &'a Parts, length: Option<u64>) -> Result<(Self, Key), Error> {
+        let Parts { method, uri, version, headers, .. } = parts;
+        if !matches!(*version, Version::HTTP_11 | Version::HTTP_10) {
+            return Err(InvalidRequest::Version(*version).into());
+        }
+        let key = match uri.authority() {
+            // The URI of CONNECT is only host and port (RFC 9112 section 3.2.3).
+            Some(authority) if *method == Method::CONNECT && uri.scheme().is_none() => {
+                Key::from_authority(authority)?
+            }
+            _ => Key::from_uri(uri)?,
+        };
+        let old = *version == Version::HTTP_10;
+        let mut head = Self {
+            method,
+            uri,
+            version: *version,
+            headers,
+            framing: RequestFraming::None,
+            has_host: false,
+            close: old,
+        };
+        head.read_headers(length)?;
+        if old && head.framing == RequestFraming::Chunked {
+            return Err(InvalidRequest::ChunkedInHttp10.into());
+        }
+        if *method == Method::CONNECT && head.framing != RequestFraming::None {
+            return Err(InvalidRequest::ConnectWithBody.into());
+        }
+        Ok((head, key))
+    }
+
+    /// One pass over the caller's headers.
+    fn read_headers(&mut self, length: Option<u64>) -> Result<(), InvalidRequest> {
+        let (mut has_length, mut chunked) = (false, false);
+        for (name, value) in self.headers {
+            if *name == header::HOST {
+                if self.has_host {
+                    return Err(InvalidRequest::SeveralHosts);
+                }
+                self.has_host = true;
+            } else if *name == header::CONNECTION {
+                self.close |= framing::asks_to_close(value);
+            } else if *name == header::CONTENT_LENGTH {
+                has_length = true;
+            } else if *name == header::TRANSFER_ENCODING {
+                if chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(InvalidRequest::TransferEncoding);
+                }
+                chunked = true;
+            }
+        }
+        if chunked && has_length {
+            return Err(InvalidRequest::LengthAndTransferEncoding);
+        }
+        if chunked {
+            self.framing = RequestFraming::Chunked;
+            return Ok(());
+        }
+        if has_length {
+            let given = framing::content_length(self.headers)
+                .map_err(|_| InvalidRequest::ContentLength)?
+                .unwrap_or(0);
+            match length {
+                Some(body) if body != given => {
+                    return Err(InvalidRequest::LengthMismatch { header: given, body });
+                }
+                _ => self.framing = RequestFraming::Length(given),
+            }
+            return Ok(());
+        }
+        self.framing = match length {
+            // RFC 9110 section 8.6: methods that anticipate a body say that there is none.
+            Some(0) if !matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) => {
+                RequestFraming::None
+            }
+            Some(length) => RequestFraming::Length(length),
+            None => RequestFraming::Chunked,
+        };
+        Ok(())
+    }
+
+    /// Writes host and port as the caller wrote them. Credentials were refused.
+    pub(crate) fn write_host(&self, out: &mut Vec<u8>) {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        out.extend_from_slice(authority.strip_suffix(':').unwrap_or(authority).as_bytes());
+    }
+}

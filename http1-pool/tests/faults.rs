@@ -1,0 +1,271 @@
+//! What a faulty or hostile peer can do: cost an error, and nothing else.
+
+mod support;
+
+use std::time::Duration;
+
+use http::Request;
+use http1_pool::{Body, Client, Config, Error, Limits, ProtocolError, Stage, default_policy};
+use support::{Peer, answers_are_own, fetch, finished, get, look_at_sockets, within};
+
+/// A peer whose first connection answers one request with `bytes`, and then closes or stays open;
+/// its other connections are good.
+async fn faulty(bytes: Vec<u8>, close: bool) -> Peer {
+    Peer::start(move |mut wire, number| {
+        let bytes = bytes.clone();
+        async move {
+            if number > 0 {
+                return wire.echo().await;
+            }
+            wire.head().await.unwrap();
+            wire.send(bytes).await;
+            if !close {
+                wire.closed().await;
+            }
+        }
+    })
+    .await
+}
+
+fn quick() -> Client {
+    let config = Config {
+        response_timeout: Some(Duration::from_millis(50)),
+        body_timeout: Some(Duration::from_millis(50)),
+        limits: Limits { head_bytes: 8192, headers: 20, interim_responses: 5, ..Limits::default() },
+        ..Config::default()
+    };
+    Client::builder().config(config).build().unwrap()
+}
+
+#[tokio::test]
+async fn each_fault_costs_one_error_and_no_other_answer() {
+    let head = "HTTP/1.1 200 OK\r\n";
+    let many = |line: &str, count: usize| format!("{head}{}", line.repeat(count)).into_bytes();
+    let chunked =
+        |rest: &str| format!("{head}transfer-encoding: chunked\r\n\r\n{rest}").into_bytes();
+    let length = |value: &str| format!("{head}content-length: {value}\r\n\r\nhello").into_bytes();
+    let faults: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing", vec![]),
+        ("cut status line", b"HTTP/1.".to_vec()),
+        ("cut head", format!("{head}content-le").into_bytes()),
+        ("cut body", length("6")),
+        ("cut chunk", chunked("5\r\nhel")),
+        ("cut before the last chunk", chunked("5\r\nhello\r\n")),
+        ("cut trailers", chunked("0\r\nx: y\r\n")),
+        ("garbage", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec()),
+        ("a banner", b"220 smtp.example ESMTP\r\n\r\n".to_vec()),
+        ("a long garbage line", vec![b'x'; 10_000]),
+        ("a huge header", many(&format!("x: {}\r\n", "y".repeat(9000)), 1)),
+        ("endless headers", many("x: y\r\n", 2000)),
+        ("interim flood", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100).into_bytes()),
+        (
+            "large interim",
+            format!("HTTP/1.1 103 E\r\nx: {}\r\n\r\n", "y".repeat(3000)).repeat(4).into(),
+        ),
+        ("signed length", length("+5")),
+        ("length list", length("5, 5")),
+        ("length overflow", length("99999999999999999999")),
+        ("two lengths", length("5\r\ncontent-length: 6")),
+        ("length and chunks", length("5\r\ntransfer-encoding: chunked")),
+        ("unknown coding", length("5").to_ascii_lowercase().replace_te()),
+        ("bare line feed", b"HTTP/1.1 200 OK\ncontent-length: 0\n\n".to_vec()),
+        ("chunk size overflow", chunked("fffffffffffffffff\r\nhello\r\n")),
+        ("huge chunk", chunked("ffffffffffffffff\r\nhello\r\n")),
+        ("negative chunk", chunked("-5\r\nhello\r\n")),
+        ("chunk longer than its size", chunked("5\r\nhello!\r\n0\r\n\r\n")),
+        ("endless extension", chunked(&format!("5;{}", "x".repeat(20_000)))),
+        ("endless trailers", chunked(&format!("0\r\n{}", "x: y\r\n".repeat(2000)))),
+    ];
+    for (name, bytes) in faults {
+        for close in [true, false] {
+            let peer = faulty(bytes.clone(), close).await;
+            let client = quick();
+            let result = fetch(&client, get(&peer, "/fault")).await;
+            let error = result.expect_err(name);
+            assert!(
+                matches!(
+                    error,
+                    Error::Closed { .. }
+                        | Error::Io { .. }
+                        | Error::Timeout { .. }
+                        | Error::Protocol(_)
+                ),
+                "{name}: {error}"
+            );
+            assert!(!error.is_retryable(), "{name}: {error}");
+            assert_eq!(client.pool().status().idle, 0, "{name}");
+            answers_are_own(&client, &peer).await;
+            assert_eq!(peer.accepted(), 2, "{name}");
+            finished(&client, &peer).await;
+        }
+    }
+}
+
+trait ReplaceTransferEncoding {
+    fn replace_te(self) -> Self;
+}
+
+impl ReplaceTransferEncoding for Vec<u8> {
+    fn replace_te(self) -> Self {
+        String::from_utf8(self)
+            .unwrap()
+            .replace("http/", "HTTP/")
+            .replace("content-length: 5", "transfer-encoding: gzip, chunked")
+            .into_bytes()
+    }
+}
+
+#[tokio::test]
+async fn errors_say_whose_fault_and_when() {
+    for (bytes, close, expected) in [
+        (&b""[..], true, "the peer closed the connection while waiting for the response"),
+        (b"", false, "the peer did nothing for 50ms while waiting for the response"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello",
+            true,
+            "the peer closed the connection while reading the response body",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello",
+            false,
+            "the peer did nothing for 50ms while reading the response body",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: +9\r\n\r\n",
+            false,
+            "bad response: invalid or contradictory Content-Length",
+        ),
+    ] {
+        let peer = faulty(bytes.to_vec(), close).await;
+        let error = fetch(&quick(), get(&peer, "/")).await.unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.is_timeout(), expected.contains("50ms"));
+    }
+}
+
+/// The answer is good, and what follows it is nobody's.
+#[tokio::test]
+async fn leftover_bytes_are_nobodys_answer() {
+    let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let good = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n";
+    let empty = "HTTP/1.1 204 No Content\r\n\r\n";
+    for (method, answer) in
+        [("GET", good), ("GET", chunked), ("HEAD", good), ("GET", empty), ("GET", good)]
+    {
+        for pause in [false, true] {
+            let peer = Peer::start(move |mut wire, number| async move {
+                if number > 0 {
+                    return wire.echo().await;
+                }
+                wire.head().await.unwrap();
+                if pause {
+                    wire.send(answer).await;
+                    look_at_sockets().await;
+                    wire.send(evil).await;
+                } else {
+                    wire.send(format!("{answer}{evil}")).await;
+                }
+                wire.closed().await;
+            })
+            .await;
+            let client = Client::new();
+            let request = Request::builder().method(method).uri(peer.uri("/first"));
+            let (_, body) = fetch(&client, request.body(Body::empty()).unwrap()).await.unwrap();
+            assert!(body == "good" || body.is_empty(), "{body}");
+            // Until the stray bytes have arrived.
+            if pause {
+                for _ in 0..10 {
+                    look_at_sockets().await;
+                }
+            }
+            answers_are_own(&client, &peer).await;
+            assert_eq!(peer.accepted(), 2);
+            finished(&client, &peer).await;
+        }
+    }
+}
+
+/// Without the policy's peek, stray bytes are still not read as an answer.
+#[tokio::test]
+async fn stray_bytes_are_seen_without_a_peek() {
+    let peer = Peer::start(|mut wire, number| async move {
+        if number > 0 {
+            return wire.echo().await;
+        }
+        wire.head().await.unwrap();
+        wire.reply("good").await;
+        look_at_sockets().await;
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+        wire.closed().await;
+    })
+    .await;
+    let policy = pool_common::Policy { peek: false, ..default_policy() };
+    let client = Client::builder().policy(policy).build().unwrap();
+    assert_eq!(fetch(&client, get(&peer, "/first")).await.unwrap().1, "good");
+    for _ in 0..10 {
+        look_at_sockets().await;
+    }
+    answers_are_own(&client, &peer).await;
+    assert_eq!(peer.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_first_is_refused_before_anything_is_sent() {
+    let peer = Peer::start(|mut wire, _| async move {
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+        assert!(wire.head().await.is_none(), "a request was sent after all");
+    })
+    .await;
+    let client = Client::new();
+    // An acquired connection that has not been used yet, as a lost race leaves it.
+    client.pool().warm_up(&http1_pool::Key::from_uri(&peer.uri("/").parse().unwrap()).unwrap());
+    let key = http1_pool::Key::from_uri(&peer.uri("/").parse().unwrap()).unwrap();
+    let lease = within(client.pool().acquire(&key)).await.unwrap();
+    for _ in 0..10 {
+        look_at_sockets().await;
+    }
+    drop(lease);
+    support::until(|| client.pool().status().idle == 0).await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_refused_upload_is_read() {
+    let peer = Peer::start(|mut wire, _| async move {
+        wire.head().await.unwrap();
+        wire.send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
+            .await;
+        wire.closed().await;
+    })
+    .await;
+    let client = Client::new();
+    let request = Request::post(peer.uri("/")).body(Body::from(vec![0; 8 << 20])).unwrap();
+    let (response, body) = fetch(&client, request).await.unwrap();
+    assert_eq!((response.status().as_u16(), body.as_str()), (413, "no"));
+    finished(&client, &peer).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_given_up() {
+    let peer = Peer::start(|wire, _| async move {
+        // Holds the socket open without reading from it.
+        let _wire = wire;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let config = Config { write_timeout: Some(Duration::from_millis(50)), ..Config::default() };
+    let client = Client::builder().config(config).build().unwrap();
+    let request = Request::post(peer.uri("/")).body(Body::from(vec![0; 64 << 20])).unwrap();
+    let error = fetch(&client, request).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { stage: Stage::Request, .. }), "{error}");
+    support::settled(&client).await;
+    assert_eq!(client.pool().status().open, 0);
+}
+
+#[tokio::test]
+async fn limits_are_named_in_the_error() {
+    let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(6).into_bytes();
+    let peer = faulty(flood, false).await;
+    let error = fetch(&quick(), get(&peer, "/")).await.unwrap_err();
+    assert!(matches!(error, Error::Protocol(ProtocolError::TooManyInterim(5))), "{error}");
+}
