@@ -1,2 +1,85 @@
-//! Under construction.
+//! HTTP/2 connections shared by many requests, over [`pool_common`]'s pool.
+//!
+//! One connection per origin carries as many requests at a time as the peer allows. A request leases
+//! a *stream slot*, not a connection: the slot is taken at acquire and given back when the request
+//! body and the response body have both ended. Slots follow the peer's MAX_CONCURRENT_STREAMS, also
+//! while it changes, and our own cap. When all slots are taken the policy opens a further connection,
+//! or the request waits in arrival order; the first connection with room fills up before the next, so
+//! that surplus ones become idle and expire. A GOAWAY takes a connection out of use at once and lets
+//! its streams finish; what the peer did not process is sent again elsewhere.
+//!
+//! Real pools of this kind: [`net/http`](https://pkg.go.dev/net/http) (its HTTP/2 transport), gRPC's
+//! channel with [several connections per
+//! subchannel](https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md),
+//! and every browser.
+//!
+//! ```text
+//!             dial, preface, SETTINGS                    GOAWAY, PROTOCOL_ERROR
+//!   (no connection) ───────────────▶ open ──────────────────────────────▶ draining
+//!                                    │  ▲                                    │
+//!                      PING overdue  ▼  │ any byte                           │ last stream ended,
+//!                                   suspect (no new leases)                  │ or the connection broke
+//!                                    │ no answer                             ▼
+//!                                    └──────────────────────────────────▶ closed
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! # async fn example(addr: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+//! use http_body_util::{BodyExt, Empty};
+//!
+//! let client = h2_shared::Client::new();
+//! let uri = format!("http://{addr}/");
+//! let request = http::Request::get(uri).body(Empty::<bytes::Bytes>::new())?;
+//! let response = client.request(request).await?;
+//! assert_eq!(response.status(), 200);
+//! let text = response.into_body().collect().await?.to_bytes();
+//! println!("{} bytes over {:?}", text.len(), client.pool().status());
+//! # Ok(())
+//! # }
+//! # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # runtime.block_on(example(server.addr())).unwrap();
+//! ```
+//!
+//! # Costs
+//!
+//! One task per connection moves its frames; a request runs in its caller's task and allocates
+//! nothing of its own unless it has a body. Flow control, header compression and framing are the
+//! [`h2`] crate's.
+//!
+//! # When not to use it
+//!
+//! Streams of one connection share one TCP connection: a lost packet holds all of them up, and large
+//! bodies slow small ones down. Where the server speaks HTTP/1 well and latency under load matters
+//! most, many exclusive connections can be faster. TLS, server push and CONNECT are not supported.
+
 #![forbid(unsafe_code)]
+
+mod body;
+mod client;
+mod config;
+mod connection;
+mod driver;
+mod error;
+mod exchange;
+mod head;
+mod keep_alive;
+mod key;
+mod manager;
+mod observed;
+mod retry;
+mod slot;
+mod transport;
+mod upload;
+
+pub use body::Body;
+pub use client::Client;
+pub use config::{Config, InvalidConfig};
+pub use connection::H2Connection;
+pub use error::{Closed, ConnectError, Error};
+pub use h2::Reason;
+pub use key::Key;
+pub use manager::H2Manager;
+pub use observed::Phase;

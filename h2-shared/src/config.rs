@@ -1,0 +1,244 @@
+//! The knobs of an HTTP/2 connection and of the client.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Largest flow-control window HTTP/2 knows, in bytes (RFC 9113, 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// Smallest and largest value of SETTINGS_MAX_FRAME_SIZE, in bytes (RFC 9113, 6.5.2).
+const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
+
+/// How connections are opened and watched, and what a request may cost.
+///
+/// Plain data: fill in what differs from the default and give it to
+/// [`Client::with_config`](crate::Client::with_config). What the *pool* does (how many connections,
+/// who waits, when idle ones are closed) is the [`Policy`](pool_common::Policy), not this.
+///
+/// Durations that are `None` mean "no limit"; the defaults leave no wait on a peer without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Streams allowed at a time before the peer's first SETTINGS frame has told its limit. Default
+    /// 100, at least 1. A cap of our own, before and after, is
+    /// [`Policy::max_leases_per_connection`](pool_common::Policy::max_leases_per_connection).
+    ///
+    /// Source: `net/http` `initialMaxConcurrentStreams` and gRPC's quota, both 100, the smallest
+    /// limit that RFC 9113, 6.5.2 recommends to servers.
+    pub streams_before_settings: u32,
+
+    /// Whether a dial is complete only when the peer's SETTINGS have arrived. Default `true`.
+    ///
+    /// A server sends them as soon as it has accepted, so this rarely costs more than what the first
+    /// request would wait anyway. It buys two things: the stream limit is never overshot (`net/http`,
+    /// which does not wait, has requests refused by servers with a low limit), and an address that
+    /// accepts connections without speaking HTTP/2 counts as a failed dial, so that back-off works.
+    ///
+    /// Source: gRPC, connection back-off protocol ("wait for the SETTINGS frame").
+    pub wait_for_settings: bool,
+
+    /// Longest wait for these SETTINGS. Default 10 s. The pool's `dial_timeout` bounds the whole
+    /// dial as well; the shorter one wins.
+    pub settings_timeout: Duration,
+
+    /// Longest wait for the response head. The clock runs while we wait for the peer: from the moment the
+    /// request has been handed over completely, or while flow control keeps its body back. It does
+    /// not run while the caller's body has nothing to send. Default 30 s.
+    ///
+    /// Ends the stream with CANCEL; the connection stays in use. Source: `net/http`
+    /// `ResponseHeaderTimeout` (off by default there).
+    pub response_timeout: Option<Duration>,
+
+    /// Longest silence of the peer while the response body is being read. Default 30 s; long-lived
+    /// streams with rare messages want `None`. Ends the stream with CANCEL.
+    pub body_timeout: Option<Duration>,
+
+    /// Silence on the connection after which a PING is sent. Default `None`: no health check, as in
+    /// `net/http` and gRPC; a peer that vanished is then noticed by the timeouts above, by TCP
+    /// keep-alive and by `TCP_USER_TIMEOUT`. At least 1 ms.
+    ///
+    /// Source: `net/http` `HTTP2Config.SendPingTimeout`, gRPC keepalive time.
+    pub keep_alive_interval: Option<Duration>,
+
+    /// Longest wait for an answer to the PING; any byte counts. After a quarter of it the connection
+    /// gets no new leases, at its end the connection is closed. Default 15 s, at least 1 ms.
+    ///
+    /// Source: `net/http` `PingTimeout` 15 s; gRPC keepalive timeout 20 s.
+    pub keep_alive_timeout: Duration,
+
+    /// Whether a connection without open streams is pinged, too. Default `true` as in `net/http`; gRPC
+    /// servers punish such pings unless they permit them.
+    pub keep_alive_while_idle: bool,
+
+    /// Longest time the socket may refuse to take bytes while some are waiting. Default 30 s. Closes
+    /// the connection.
+    ///
+    /// Source: `net/http` `WriteByteTimeout` (off by default there).
+    pub write_timeout: Option<Duration>,
+
+    /// Longest time for the farewell (GOAWAY, flush, shutdown) of a connection. Default 1 s.
+    pub close_timeout: Duration,
+
+    /// Receive window of a stream, in bytes: how much of one response the peer may send before it is
+    /// read. Default 1 MiB, 1 to 2^31 - 1. `net/http` 4 MiB, the protocol's own default 64 KiB - 1.
+    pub stream_window: u32,
+
+    /// Receive window of a connection, in bytes: bounds what unread responses can occupy in memory.
+    /// Default 8 MiB, 65,535 to 2^31 - 1. `net/http` 1 GiB.
+    pub connection_window: u32,
+
+    /// Largest frame we accept, in bytes. Default 16,384, which is also the least; at most
+    /// 16,777,215. `net/http` `MaxReadFrameSize` 1 MiB.
+    pub max_frame_size: u32,
+
+    /// Largest response head, in bytes as RFC 9113, 6.5.2 counts them (name + value + 32 per
+    /// field). Default 64 KiB. A larger one fails its stream. `net/http`
+    /// `MaxResponseHeaderBytes` 10 MiB.
+    pub max_header_list_size: u32,
+
+    /// How much of a request body one stream may keep in memory until it is written, in bytes.
+    /// Default 256 KiB, at least 1.
+    pub max_send_buffer: usize,
+
+    /// How many streams that we reset are remembered, for 1 s, to ignore what the peer had already
+    /// sent. Default 1,024. With too few, callers that give up in masses make the peer's late
+    /// frames count as errors, see [`max_error_resets`](Self::max_error_resets).
+    pub max_remembered_resets: usize,
+
+    /// How many frames that fit no stream one connection forgives before it is closed with
+    /// ENHANCE_YOUR_CALM. Default 16,384 over the life of the connection. h2's own default of 1,024
+    /// is reached by honest peers when many callers give up.
+    pub max_error_resets: usize,
+
+    /// How many bytes of a request body are kept to send them again when the peer did not process
+    /// the request. Default 64 KiB; a body that is longer by then is sent once. The bytes are
+    /// shared with the caller's, not copied.
+    ///
+    /// Source: gRPC's per-call retry buffer (256 KiB in grpc-go); `net/http` asks the caller for
+    /// `GetBody` instead.
+    pub replay_limit: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            streams_before_settings: 100,
+            wait_for_settings: true,
+            settings_timeout: Duration::from_secs(10),
+            response_timeout: Some(Duration::from_secs(30)),
+            body_timeout: Some(Duration::from_secs(30)),
+            keep_alive_interval: None,
+            keep_alive_timeout: Duration::from_secs(15),
+            keep_alive_while_idle: true,
+            write_timeout: Some(Duration::from_secs(30)),
+            close_timeout: Duration::from_secs(1),
+            stream_window: 1 << 20,
+            connection_window: 8 << 20,
+            max_frame_size: 16_384,
+            max_header_list_size: 64 << 10,
+            max_send_buffer: 256 << 10,
+            max_remembered_resets: 1_024,
+            max_error_resets: 16_384,
+            replay_limit: 64 << 10,
+        }
+    }
+}
+
+impl Config {
+    /// The choices of `net/http`'s HTTP/2 transport (Go 1.27) where they differ from ours: SETTINGS
+    /// are not awaited, windows are 4 MiB and 1 GiB, frames up to 1 MiB, heads up to 10 MiB.
+    ///
+    /// Deliberate difference: our timeouts stay on; `net/http` leaves every one of them off.
+    pub fn net_http() -> Self {
+        Self {
+            wait_for_settings: false,
+            stream_window: 4 << 20,
+            connection_window: 1 << 30,
+            max_frame_size: 1 << 20,
+            max_header_list_size: 10 << 20,
+            ..Self::default()
+        }
+    }
+
+    /// The choices of a gRPC channel (grpc-go 1.85) where they differ from ours: a response may take
+    /// and pause as long as it likes (calls carry deadlines of their own), keep-alive waits 20 s
+    /// and leaves idle connections alone, bodies up to 256 KiB are sent again.
+    pub fn grpc() -> Self {
+        Self {
+            response_timeout: None,
+            body_timeout: None,
+            keep_alive_timeout: Duration::from_secs(20),
+            keep_alive_while_idle: false,
+            replay_limit: 256 << 10,
+            ..Self::default()
+        }
+    }
+
+    /// Checks every field against the range its documentation gives.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let least = Duration::from_millis(1);
+        let rules = [
+            (self.streams_before_settings > 0, "streams_before_settings must be at least 1"),
+            (
+                self.keep_alive_interval.is_none_or(|i| i >= least),
+                "keep_alive_interval must be at least 1 ms",
+            ),
+            (self.keep_alive_timeout >= least, "keep_alive_timeout must be at least 1 ms"),
+            (
+                (1..=MAX_WINDOW).contains(&self.stream_window),
+                "stream_window must be 1 to 2147483647 bytes",
+            ),
+            (
+                (65_535..=MAX_WINDOW).contains(&self.connection_window),
+                "connection_window must be 65535 to 2147483647 bytes",
+            ),
+            (
+                FRAME_SIZES.contains(&self.max_frame_size),
+                "max_frame_size must be 16384 to 16777215 bytes",
+            ),
+            (
+                (1..=u32::MAX as usize).contains(&self.max_send_buffer),
+                "max_send_buffer must be 1 to 4294967295 bytes",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(InvalidConfig { rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A field of [`Config`] is out of its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig {
+    rule: &'static str,
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.rule)
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid() {
+        for config in [Config::default(), Config::net_http(), Config::grpc()] {
+            assert_eq!(config.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        let config = Config { connection_window: 1, ..Config::default() };
+        let error = config.validate().unwrap_err();
+        assert!(error.to_string().starts_with("connection_window"));
+    }
+}

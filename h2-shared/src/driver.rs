@@ -1,0 +1,348 @@
+//! The task of one connection: moves its frames, watches its peer, ends it.
+//!
+//! The only task there is; requests and bodies run in their callers' tasks.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{Ping, PingPong, Reason};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::config::Config;
+use crate::error::Closed;
+use crate::keep_alive::{KeepAlive, Step};
+use crate::observed::{Observed, Phase, now_or_pending};
+use crate::transport::{Activity, Watched};
+
+/// Given to h2 as the number of streams allowed before SETTINGS, so that their arrival can be seen: a
+/// real limit fits in 32 bits, and a peer without a limit makes it `usize::MAX`. Before SETTINGS
+/// the slots of the pool are the limit.
+pub(crate) const BEFORE_SETTINGS: usize = usize::MAX - 1;
+
+/// Hears what a connection has to say to its pool.
+pub(crate) trait Listener: Send + 'static {
+    /// That many streams may be open at a time from now on.
+    fn capacity(&self, slots: u32);
+    /// No new streams, let the open ones finish.
+    fn retire(&self);
+    /// The connection is gone. `calm` says that the peer complained about too much traffic.
+    fn broken(&self, calm: bool);
+}
+
+/// The future that is the task.
+pub(crate) struct Driver<T, L>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    L: Listener,
+{
+    /// Dropped before `connection`, so that whoever is woken by the loss of its stream finds the cause.
+    end: End<L>,
+    connection: Connection<Watched<T>, Bytes>,
+    /// Shows a GOAWAY as soon as h2 has read it. Given up to let the connection end.
+    probe: Option<SendRequest<Bytes>>,
+    observed: Arc<Observed>,
+    activity: Arc<Activity>,
+    config: Arc<Config>,
+
+    waker: Option<Waker>,
+    reads_seen: u64,
+    ping_pong: Option<PingPong>,
+    ping_sent: bool,
+    keep_alive: Option<KeepAlive>,
+    look_again: Alarm,
+    stall: Alarm,
+    stall_writes: u64,
+    close: Alarm,
+    go_away: Option<Reason>,
+}
+
+impl<T, L> Driver<T, L>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    L: Listener,
+{
+    pub(crate) fn new(
+        mut connection: Connection<Watched<T>, Bytes>,
+        probe: SendRequest<Bytes>,
+        activity: Arc<Activity>,
+        observed: Arc<Observed>,
+        config: Arc<Config>,
+        patience: u32,
+        listener: L,
+    ) -> Self {
+        let ping_pong = connection.ping_pong();
+        Self {
+            connection,
+            probe: Some(probe),
+            end: End { observed: Arc::clone(&observed), listener, cause: None },
+            observed,
+            activity,
+            keep_alive: KeepAlive::new(&config, patience, Instant::now()),
+            config,
+            waker: None,
+            reads_seen: 0,
+            ping_pong,
+            ping_sent: false,
+            look_again: Alarm::default(),
+            stall: Alarm::default(),
+            stall_writes: 0,
+            close: Alarm::default(),
+            go_away: None,
+        }
+    }
+
+    /// What the peer has changed; asked only after something was read.
+    fn look_at_peer(&mut self) {
+        let reads = self.activity.reads();
+        if reads == self.reads_seen {
+            return;
+        }
+        self.reads_seen = reads;
+        let mut news = false;
+        if let Some(check) = &mut self.keep_alive {
+            check.handle_read(Instant::now());
+            news |= self.observed.set_suspect(false);
+        }
+        let limit = self.connection.max_concurrent_send_streams();
+        if limit != BEFORE_SETTINGS {
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            news |= self.observed.set_peer_limit(limit);
+        }
+        self.look_for_go_away();
+        if news {
+            self.tell_capacity();
+        }
+    }
+
+    /// h2 refuses new streams from the moment it has read a GOAWAY, also a graceful one while
+    /// streams are open. Its future shows it only when the last of them has ended.
+    fn look_for_go_away(&mut self) {
+        if self.go_away.is_some() {
+            return;
+        }
+        let Some(probe) = &mut self.probe else { return };
+        let Poll::Ready(Err(error)) = now_or_pending(|cx| probe.poll_ready(cx)) else {
+            return;
+        };
+        if error.is_go_away() && error.is_remote() {
+            self.go_away = error.reason();
+        }
+        tracing::debug!(%error, "no new streams on this connection");
+        self.retire();
+    }
+
+    fn retire(&mut self) {
+        if self.observed.advance(Phase::Draining) {
+            self.end.listener.retire();
+        }
+    }
+
+    fn tell_capacity(&self) {
+        let slots = self.observed.slots(&self.config);
+        self.end.listener.capacity(slots);
+    }
+
+    /// Says goodbye once the users are gone: without the probe h2 ends by itself.
+    fn look_at_requests(&mut self) {
+        if self.observed.retire_requested() {
+            self.retire();
+        }
+        if self.probe.is_some() && self.observed.close_requested() {
+            self.observed.advance(Phase::Draining);
+            self.probe = None;
+            self.close.set(Instant::now() + self.config.close_timeout);
+        }
+        if self.observed.take_ping_request() {
+            self.send_ping();
+        }
+    }
+
+    fn send_ping(&mut self) {
+        let Some(ping_pong) = &mut self.ping_pong else { return };
+        // One PING at a time; the answer to the running one serves everybody who asks meanwhile.
+        if !self.ping_sent {
+            self.ping_sent = ping_pong.send_ping(Ping::opaque()).is_ok();
+        }
+    }
+
+    fn look_for_pong(&mut self, cx: &mut Context<'_>) {
+        let Some(ping_pong) = &mut self.ping_pong else { return };
+        if self.ping_sent && ping_pong.poll_pong(cx).is_ready() {
+            self.ping_sent = false;
+            self.observed.note_pong();
+        }
+    }
+
+    /// The health check; `Some` when the peer is given up.
+    fn check_peer(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        while let Some(check) = &mut self.keep_alive {
+            let step = check.poll_step(Instant::now(), self.observed.in_flight() > 0);
+            let at = match step {
+                Step::Dead => return Some(Closed::KeepAlive),
+                Step::Ask => {
+                    self.send_ping();
+                    continue;
+                }
+                Step::Suspect(at) => {
+                    if self.observed.set_suspect(true) {
+                        tracing::debug!("the peer is silent");
+                        self.tell_capacity();
+                    }
+                    at
+                }
+                Step::Sleep(at) => at,
+            };
+            if !self.look_again.ring_at(at, cx) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The deadline on every write; `Some` when the peer has not read for too long.
+    fn check_writes(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        let limit = self.config.write_timeout?;
+        if !self.activity.is_blocked() {
+            self.stall.clear();
+            return None;
+        }
+        let writes = self.activity.writes();
+        if !self.stall.is_set() || writes != self.stall_writes {
+            self.stall_writes = writes;
+            self.stall.set(deadline(limit));
+        }
+        self.stall.poll(cx).then_some(Closed::WriteStalled)
+    }
+
+    fn remember_driver(&mut self, cx: &Context<'_>) {
+        // A task's waker stays the same in practice, so the lock behind this is taken once.
+        if self.waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.observed.set_driver(cx.waker());
+        }
+    }
+
+    /// Why h2 says the connection ended.
+    fn cause(&self, result: Result<(), h2::Error>) -> Closed {
+        match (result, self.go_away) {
+            (_, Some(reason)) if reason != Reason::NO_ERROR => Closed::GoAway(reason),
+            (Ok(()), _) if self.probe.is_none() => Closed::Local,
+            (Ok(()), _) => Closed::Peer,
+            (Err(error), _) => match error.reason() {
+                Some(reason) if error.is_go_away() && error.is_remote() => Closed::GoAway(reason),
+                _ => Closed::Broken(error.to_string().into()),
+            },
+        }
+    }
+}
+
+impl<T, L> Future for Driver<T, L>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    L: Listener + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.get_mut();
+        me.remember_driver(cx);
+        me.look_at_requests();
+        let result = Pin::new(&mut me.connection).poll(cx);
+        me.look_at_peer();
+        let ended = match result {
+            Poll::Ready(result) => {
+                // A GOAWAY and the end of the stream can come in one read.
+                me.look_for_go_away();
+                Some(me.cause(result))
+            }
+            Poll::Pending => {
+                me.look_for_pong(cx);
+                me.check_peer(cx)
+                    .or_else(|| me.check_writes(cx))
+                    .or_else(|| me.close.poll(cx).then_some(Closed::Local))
+            }
+        };
+        match ended {
+            Some(cause) => {
+                me.end.cause = Some(cause);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Tells everyone that the connection is over when the task ends, in whatever way: done, aborted with its
+/// runtime, or by a panic in it.
+struct End<L: Listener> {
+    observed: Arc<Observed>,
+    listener: L,
+    cause: Option<Closed>,
+}
+
+impl<L: Listener> Drop for End<L> {
+    fn drop(&mut self) {
+        let cause = self.cause.take();
+        let cause = cause.unwrap_or_else(|| Closed::Broken("its task was stopped".into()));
+        tracing::debug!(%cause, "connection ended");
+        let calm = matches!(cause, Closed::GoAway(Reason::ENHANCE_YOUR_CALM));
+        self.observed.set_closed(cause);
+        self.listener.broken(calm);
+    }
+}
+
+/// A timer that costs nothing until it is set.
+#[derive(Debug, Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    set: bool,
+}
+
+impl Alarm {
+    fn set(&mut self, at: Instant) {
+        self.set = true;
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(at),
+            None => self.sleep = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.set {
+            self.set = false;
+            self.sleep = None;
+        }
+    }
+
+    fn is_set(&self) -> bool {
+        self.set
+    }
+
+    /// Whether the time has come.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.sleep {
+            Some(sleep) if self.set => sleep.as_mut().poll(cx).is_ready(),
+            _ => false,
+        }
+    }
+
+    /// Sets the alarm to `at`, unless it is set so already, and asks whether that time has come.
+    fn ring_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
+        let same = self.sleep.as_ref().is_some_and(|s| s.deadline() == at);
+        if !(self.set && same) {
+            self.set(at);
+        }
+        self.poll(cx)
+    }
+}
+
+/// `limit` from now; a limit beyond the clock's range is as good as none.
+pub(crate) fn deadline(limit: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+    Instant::now() + limit.min(FAR)
+}

@@ -1,0 +1,166 @@
+//! One request on its stream, until the response head is there.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::ResponseFuture;
+use http::Response;
+use http::header::CONTENT_LENGTH;
+use http_body::Body as HttpBody;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::body::Body;
+use crate::config::Config;
+use crate::driver::deadline;
+use crate::error::Error;
+use crate::head::parse_length;
+use crate::slot::Slot;
+use crate::upload::{BodyError, Stopped, Upload};
+
+/// A stream that was opened: the response is awaited while the request body goes out.
+pub(crate) struct Exchange<B> {
+    response: ResponseFuture,
+    pub(crate) upload: Option<Upload<B>>,
+    /// The body has not been sent to its end.
+    sending: bool,
+    patience: Patience,
+}
+
+/// Why there is no response.
+pub(crate) enum Unanswered {
+    /// The stream says so.
+    Stream(h2::Error),
+    /// This side gave up.
+    Here(Error),
+}
+
+impl<B> Exchange<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    pub(crate) fn new(
+        response: ResponseFuture,
+        upload: Option<Upload<B>>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self { response, sending: upload.is_some(), upload, patience: Patience::new(timeout) }
+    }
+
+    /// `timer` is where the timeout lives; empty at first.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
+        let mut progress = 0;
+        let mut waits_for_peer = true;
+        if self.sending
+            && let Some(upload) = &mut self.upload
+        {
+            match upload.poll(cx) {
+                // The response tells what it means if the stream takes no more.
+                Poll::Ready(Ok(()) | Err(Stopped::Stream)) => self.sending = false,
+                Poll::Ready(Err(Stopped::Body(error))) => {
+                    let error = Error::RequestBody(error);
+                    return Poll::Ready(Err(Unanswered::Here(error)));
+                }
+                Poll::Pending => waits_for_peer = upload.waits_for_peer(),
+            }
+            progress = upload.sent();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut self.response).poll(cx) {
+            return Poll::Ready(result.map_err(Unanswered::Stream));
+        }
+        let limit = ready!(self.patience.poll(cx, timer, waits_for_peer, progress));
+        Poll::Ready(Err(Unanswered::Here(Error::ResponseTimeout(limit))))
+    }
+
+    /// The response for the caller. What is left of the request body goes on in a task.
+    pub(crate) fn into_response(
+        self,
+        response: Response<RecvStream>,
+        slot: Slot,
+        config: &Config,
+    ) -> Response<Body> {
+        let length = response.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|value| parse_length(value).ok());
+        let timeout = config.body_timeout;
+        match self.upload.filter(|_| self.sending) {
+            None => response.map(|stream| Body::new(stream, slot, length, timeout)),
+            Some(upload) => {
+                let slot = Arc::new(slot);
+                let patience = Patience::new(config.response_timeout);
+                let task = tokio::spawn(finish(upload, patience, Arc::clone(&slot)));
+                let abort = task.abort_handle();
+                response.map(|stream| Body::with_upload(stream, slot, abort, length, timeout))
+            }
+        }
+    }
+}
+
+/// Sends the rest of a request body whose response is being read already. Whatever goes wrong resets the
+/// stream, which the reader sees.
+async fn finish<B>(mut upload: Upload<B>, mut patience: Patience, slot: Arc<Slot>)
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let mut timer = pin!(None);
+    poll_fn(|cx| {
+        if upload.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let (waits, progress) = (upload.waits_for_peer(), upload.sent());
+        let elapsed = patience.poll(cx, timer.as_mut(), waits, progress);
+        elapsed.map(|_| tracing::debug!("the peer takes no more of the request body"))
+    })
+    .await;
+    // The stream's half ends before the slot is free.
+    drop(upload);
+    drop(slot);
+}
+
+/// A timeout that runs only while we wait for the peer, and starts anew with all progress.
+struct Patience {
+    limit: Option<Duration>,
+    running: bool,
+    progress: u64,
+}
+
+impl Patience {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, running: false, progress: 0 }
+    }
+
+    /// Ready with the limit when it has been reached.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut timer: Pin<&mut Option<Sleep>>,
+        waits_for_peer: bool,
+        progress: u64,
+    ) -> Poll<Duration> {
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        if !waits_for_peer {
+            self.running = false;
+            return Poll::Pending;
+        }
+        if !self.running || progress != self.progress {
+            self.running = true;
+            self.progress = progress;
+            timer.set(Some(sleep_until(deadline(limit))));
+        }
+        match timer.as_pin_mut() {
+            Some(sleep) => sleep.poll(cx).map(|()| limit),
+            None => Poll::Pending,
+        }
+    }
+}

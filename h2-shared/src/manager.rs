@@ -1,0 +1,107 @@
+//! What HTTP/2 brings to the pool: how to dial, how many leases, and what "healthy" means.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pool_common::connect::TcpConnector;
+use pool_common::{Manager, Notifier, Shared};
+
+use crate::config::{Config, InvalidConfig};
+use crate::connection::H2Connection;
+use crate::driver::Listener;
+use crate::error::ConnectError;
+use crate::key::Key;
+use crate::observed::Phase;
+
+/// Most the keep-alive interval is multiplied by for peers that complained.
+const MOST_PATIENCE: u32 = 64;
+
+/// Dials HTTP/2 connections with prior knowledge, for a [`Pool`](pool_common::Pool).
+///
+/// [`Client`](crate::Client) makes its own; use it directly to lend connections without the client.
+#[derive(Debug)]
+pub struct H2Manager {
+    config: Arc<Config>,
+    connector: TcpConnector,
+    /// Multiplies the keep-alive interval of connections dialed from now on: doubled by every
+    /// ENHANCE_YOUR_CALM, as gRPC does for "too_many_pings".
+    patience: Arc<AtomicU32>,
+}
+
+impl H2Manager {
+    /// A manager that dials through `connector`.
+    ///
+    /// # Errors
+    /// When a field of `config` is out of range.
+    pub fn new(config: Config, connector: TcpConnector) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        Ok(Self { config: Arc::new(config), connector, patience: Arc::new(AtomicU32::new(1)) })
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+impl Manager for H2Manager {
+    type Key = Key;
+    type Lending = Shared<H2Connection>;
+    type Error = ConnectError;
+
+    async fn connect(&self, key: &Key, notifier: Notifier) -> Result<H2Connection, ConnectError> {
+        let socket = self.connector.connect(key.host(), key.port()).await?;
+        let listener = ToPool { notifier, patience: Arc::clone(&self.patience) };
+        let patience = self.patience.load(Ordering::Relaxed);
+        H2Connection::start(socket, Arc::clone(&self.config), patience, listener).await
+    }
+
+    fn capacity(&self, connection: &H2Connection) -> u32 {
+        connection.slots()
+    }
+
+    /// Only when it is gone: a draining connection still serves the leases that are out.
+    fn is_broken(&self, connection: &mut Shared<H2Connection>) -> bool {
+        connection.phase() == Phase::Closed
+    }
+
+    /// A PING, on the driver's own path.
+    async fn check(
+        &self,
+        connection: &mut Shared<H2Connection>,
+        _idle_for: Duration,
+    ) -> Result<(), ConnectError> {
+        connection.ping().await
+    }
+
+    async fn close(&self, connection: Shared<H2Connection>) {
+        connection.close().await;
+    }
+}
+
+/// Passes on to the pool what the driver sees.
+struct ToPool {
+    notifier: Notifier,
+    patience: Arc<AtomicU32>,
+}
+
+impl Listener for ToPool {
+    fn capacity(&self, slots: u32) {
+        self.notifier.set_capacity(slots);
+    }
+
+    fn retire(&self) {
+        self.notifier.retire();
+    }
+
+    fn broken(&self, calm: bool) {
+        if calm {
+            let double = |patience: u32| Some(patience.saturating_mul(2).min(MOST_PATIENCE));
+            let order = Ordering::Relaxed;
+            // The closure always gives a value, so this cannot fail.
+            let _ = self.patience.fetch_update(order, order, double);
+        }
+        self.notifier.broken();
+    }
+}

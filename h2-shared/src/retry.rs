@@ -1,0 +1,163 @@
+//! Which failed requests are sent again: decisions only.
+
+use std::time::Duration;
+
+use h2::Reason;
+use pool_common::Policy;
+use pool_common::policy::Retry;
+
+use crate::error::Error;
+
+/// What is known about a failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt<'a> {
+    /// 1 for the first.
+    pub(crate) number: u32,
+    /// How it failed.
+    pub(crate) error: &'a Error,
+    /// Its connection had served another request before.
+    pub(crate) reused: bool,
+    /// The body can be sent from its beginning.
+    pub(crate) replayable: bool,
+    /// The method may be repeated without harm (RFC 9110, 9.2.2).
+    pub(crate) idempotent: bool,
+}
+
+/// How to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Tell the caller.
+    GiveUp,
+    /// Send it again after a pause, on a new connection if `fresh`.
+    Again { after: Duration, fresh: bool },
+}
+
+const AT_ONCE: Decision = Decision::Again { after: Duration::ZERO, fresh: false };
+
+/// Applies the policy's rule.
+///
+/// Under every rule but [`Retry::Never`] a request that the peer did not process is repeated, whatever its method:
+/// that is safe, and GOAWAY is how a server asks for it. What *may* have run is repeated only when it
+/// is idempotent, also where the rule's model is bolder (go-redis). A peer that says
+/// ENHANCE_YOUR_CALM is not asked again by itself.
+///
+/// `random` is a number in 0..1, for the jitter.
+pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
+    let calm = attempt.error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    let most = policy.retry_attempts;
+    if policy.retry == Retry::Never || calm || !attempt.replayable || attempt.number >= most {
+        return Decision::GiveUp;
+    }
+    let harmless = attempt.idempotent && matches!(attempt.error, Error::ConnectionLost { .. });
+    match (policy.retry, attempt.error) {
+        (Retry::BadConnection, Error::Unprocessed { .. }) => {
+            Decision::Again { after: Duration::ZERO, fresh: attempt.number + 1 == most }
+        }
+        (_, Error::Unprocessed { .. }) => again(policy, attempt, random),
+        (Retry::ReusedAndReplayable, _) if harmless && attempt.reused => AT_ONCE,
+        (Retry::Idempotent, _) if harmless => AT_ONCE,
+        (Retry::Attempts, _) if harmless => pause(policy, attempt.number - 1, random, false),
+        _ => Decision::GiveUp,
+    }
+}
+
+/// The first repeat at once, as in `net/http` and gRPC. Whoever is refused again goes to a new connection after a
+/// pause.
+fn again(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
+    let refused = attempt.error.reason() == Some(Reason::REFUSED_STREAM);
+    match attempt.number {
+        1 => AT_ONCE,
+        number => pause(policy, number - 2, random, refused),
+    }
+}
+
+/// Doubles with each step between the policy's bounds; half of it is jitter.
+fn pause(policy: &Policy, step: u32, random: f64, fresh: bool) -> Decision {
+    let growth = 1_u32.checked_shl(step).unwrap_or(u32::MAX);
+    let base = policy.retry_back_off_min.saturating_mul(growth);
+    let base = base.min(policy.retry_back_off_max);
+    Decision::Again { after: base.mul_f64(0.5 + random / 2.0), fresh }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Closed;
+
+    fn unprocessed(reason: Reason) -> Error {
+        Error::Unprocessed { reason: Some(reason), source: reason.into() }
+    }
+
+    fn lost() -> Error {
+        Error::ConnectionLost { cause: Closed::Peer, source: Reason::NO_ERROR.into() }
+    }
+
+    fn attempt(error: &Error) -> Attempt<'_> {
+        Attempt { number: 1, error, reused: true, replayable: true, idempotent: true }
+    }
+
+    fn policy(retry: Retry) -> Policy {
+        Policy { retry, ..Policy::default() }
+    }
+
+    #[test]
+    fn what_was_not_processed_is_repeated_even_if_it_is_not_idempotent() {
+        for rule in Retry::ALL.iter().filter(|&&rule| rule != Retry::Never) {
+            let error = unprocessed(Reason::REFUSED_STREAM);
+            let attempt = Attempt { idempotent: false, ..attempt(&error) };
+            let decision = decide(&policy(*rule), attempt, 0.0);
+            assert!(matches!(decision, Decision::Again { .. }), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_run_is_never_repeated_unless_idempotent() {
+        for rule in Retry::ALL {
+            let error = lost();
+            let attempt = Attempt { idempotent: false, ..attempt(&error) };
+            assert_eq!(decide(&policy(*rule), attempt, 0.0), Decision::GiveUp, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn never_means_never() {
+        let error = unprocessed(Reason::NO_ERROR);
+        assert_eq!(decide(&policy(Retry::Never), attempt(&error), 0.0), Decision::GiveUp);
+    }
+
+    #[test]
+    fn attempts_and_bodies_bound_the_repeats() {
+        let error = unprocessed(Reason::NO_ERROR);
+        let policy = policy(Retry::Unprocessed);
+        let last = Attempt { number: policy.retry_attempts, ..attempt(&error) };
+        assert_eq!(decide(&policy, last, 0.0), Decision::GiveUp);
+        let sent_once = Attempt { replayable: false, ..attempt(&error) };
+        assert_eq!(decide(&policy, sent_once, 0.0), Decision::GiveUp);
+    }
+
+    #[test]
+    fn a_peer_that_wants_calm_gets_it() {
+        let error = unprocessed(Reason::ENHANCE_YOUR_CALM);
+        let decision = decide(&policy(Retry::Unprocessed), attempt(&error), 0.0);
+        assert_eq!(decision, Decision::GiveUp);
+    }
+
+    #[test]
+    fn twice_refused_goes_elsewhere_after_a_pause() {
+        let error = unprocessed(Reason::REFUSED_STREAM);
+        let policy = policy(Retry::Unprocessed);
+        assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
+        let second = Attempt { number: 2, ..attempt(&error) };
+        let expected = Decision::Again { after: policy.retry_back_off_min, fresh: true };
+        assert_eq!(decide(&policy, second, 1.0), expected);
+    }
+
+    #[test]
+    fn a_lost_connection_is_forgiven_if_it_was_reused_under_the_rule_of_net_http() {
+        let error = lost();
+        let policy = policy(Retry::ReusedAndReplayable);
+        assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
+        let fresh = Attempt { reused: false, ..attempt(&error) };
+        assert_eq!(decide(&policy, fresh, 0.0), Decision::GiveUp);
+    }
+}
