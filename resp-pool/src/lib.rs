@@ -1,2 +1,123 @@
-//! Under construction.
+<<<<<<< HEAD
+//! Redis over a pool of connections: RESP2 and RESP3, in the style of redigo and go-redis.
+//!
+//! A connection is lent to one borrower at a time, for one command or for as long as a lease is
+//! held. What the borrower changed in its session (a transaction, watched keys, subscriptions,
+//! another database, ...) is learned from the server's replies, and undone when the connection
+//! comes back; what cannot be undone, or does not answer in step, is closed. A connection is marked
+//! before the first byte of a request and cleared after the last byte of its reply, so that
+//! nobody reads an answer meant for someone else. Everything else (which connection goes out first,
+//! who waits, who dials, when one is too old, what is sent again) is the
+//! [`Policy`](pool_common::Policy) of `pool-common`, where redigo and go-redis are two points
+//! among many.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), resp_pool::Error> {
+//! use resp_pool::{Client, Pipeline};
+//!
+//! let client = Client::open("redis://127.0.0.1:6379/0")?;
+//! client.set("greeting", "hello").await?;
+//! let greeting: Option<String> = client.get("greeting").await?;
+//!
+//! let mut lease = client.acquire().await?; // one connection, until it is dropped
+//! lease.watch(&["counter"]).await?;
+//! let mut increment = Pipeline::new();
+//! increment.add(&["INCR", "counter"]);
+//! let done = lease.transaction(&increment).await?.is_some(); // None: somebody else was faster
+//! # Ok(()) }
+//! ```
+//!
+//! # The life of a connection
+//! ```text
+//!            dial, AUTH / HELLO / SETNAME / SELECT in one write
+//!                               │
+//!                 check         v          acquire
+//!              PING nonce ┌─> idle ──────────────────> leased ──┐ query: mark, write, read, clear
+//!                 └───────┘    ^                         │  ^───┘
+//!                              │   neutral and quiet     │ returned
+//!                              ├─────────────────────────┤
+//!                              │                         │ session changed or replies owed
+//!                              │   nonce came back       v
+//!                              └─────────────────────  reset: read away, DISCARD, UNWATCH,
+//!                                                        │      UNSUBSCRIBE, SELECT, PING nonce
+//!      given up halfway, out of step, unread bytes,      │
+//!      closed by the server, cannot be undone            v
+//!      ──────────────────────────────────────────────> closed
+//! ```
+//!
+//! # Who works this way
+//! - [redigo](https://github.com/gomodule/redigo): a stack of idle connections, a test on borrow,
+//!   a session that is reset on return (four kinds of state, tracked when a command is *sent*).
+//! - [go-redis](https://github.com/redis/go-redis): a bounded pool, a peek at the socket before
+//!   reuse, timeouts of 5 s, commands repeated with a jittered delay
+//!   ([`Retry::Attempts`](pool_common::policy::Retry::Attempts)).
+//!
+//! # Choices
+//! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
+//!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with).
+//! - **Time**: a reply may take [`read_timeout`](Settings::read_timeout), 5 s unless told otherwise
+//!   (redigo waits for ever); a blocking command brings [its own](Command::timeout).
+//! - **Size**: nesting, lengths and counts are bounded by [`Limits`]; nothing is allocated because a
+//!   peer announced it. Frames are decoded by the `redis-protocol` crate once our [`Scanner`] has
+//!   seen them whole, without copying the strings in them.
+//! - **Errors**: an error reply ([`Error::Server`]) or one that does not convert
+//!   ([`Error::Conversion`]) leaves the connection usable. [`Error::may_have_executed`] says
+//!   whether sending again may run a command twice.
+//!
+//! # When not to use it
+//! For throughput over a few connections shared by many callers, a pipelined client does with a
+//! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
+//! TLS, Unix sockets and streamed RESP3 types are not there yet.
+=======
+//! A Redis connection pool in the style of redigo and go-redis.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #![forbid(unsafe_code)]
+
+mod client;
+mod codec;
+mod command;
+mod config;
+mod connection;
+mod effect;
+mod error;
+mod from_value;
+mod handshake;
+mod key;
+<<<<<<< HEAD
+mod limits;
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+mod manager;
+mod pipeline;
+mod pubsub;
+mod reset;
+mod retry;
+mod scan;
+mod session;
+mod transaction;
+mod value;
+mod wire;
+
+pub use client::{Client, ClientBuilder};
+pub use codec::decode;
+pub use command::{Argument, Command, Request, cmd};
+pub use config::{Config, Settings};
+pub use connection::Connection;
+pub use effect::SubscriptionKind;
+pub use error::{ConfigError, ConversionError, Error, ProtocolError, Stage};
+pub use from_value::FromValue;
+pub use key::{Key, Protocol, Secret};
+<<<<<<< HEAD
+pub use limits::{Limits, ScanError};
+pub use manager::{CheckFuture, Manager};
+pub use pipeline::Pipeline;
+pub use pubsub::Message;
+pub use scan::{ATTRIBUTE, Frame, PUSH, Scanner};
+=======
+pub use manager::{CheckFuture, Manager};
+pub use pipeline::Pipeline;
+pub use pubsub::Message;
+pub use scan::{ATTRIBUTE, Frame, Limits, PUSH, ScanError, Scanner};
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+pub use session::Session;
+pub use value::{ServerError, ServerErrorKind, Value};

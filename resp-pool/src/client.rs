@@ -1,0 +1,420 @@
+//! The client: commands over the pool, repeated as the policy says.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use pool_common::{
+    Lease, Policy, Pool, Stats, Status,
+    clock::Clock,
+    connect::TcpConnector,
+    event::{Event, Observer},
+    policy::Retry,
+};
+
+use crate::{
+    command::{Request, cmd},
+    config::Config,
+    connection::Connection,
+    error::{ConfigError, Error},
+    from_value::FromValue,
+    key::Key,
+    manager::{CheckFuture, Manager},
+    pipeline::Pipeline,
+    retry::{self, Failure, Next},
+    value::Value,
+};
+
+/// Sends commands to one server and database over a pool of connections. Cheap to clone; every
+/// clone uses the same pool.
+///
+/// Each command borrows a connection for itself. For what has to stay on one connection
+/// (`WATCH`, subscriptions, several commands in a row) [`acquire`](Self::acquire) one.
+#[derive(Clone)]
+pub struct Client {
+    pool: Pool<Manager>,
+    key: Key,
+}
+
+impl Client {
+    /// A client for a URL (see [`Config::from_url`]) with the default policy. Dials nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the URL makes no sense.
+    pub fn open(url: &str) -> Result<Self, Error> {
+        Self::builder(Config::from_url(url)?).build()
+    }
+
+    /// A client whose policy and parts can be chosen.
+    pub fn builder(config: Config) -> ClientBuilder {
+        ClientBuilder {
+            manager: Manager::new(config.settings.clone()),
+            config,
+            policy: Policy::default(),
+            clock: Clock::default(),
+            seed: None,
+            observer: None,
+        }
+    }
+
+    /// The same pool, another database. Connections are not shared between databases.
+    #[must_use]
+    pub fn with_database(&self, database: u32) -> Self {
+        Self { pool: self.pool.clone(), key: self.key.with_database(database) }
+    }
+
+    /// Sends one command on a connection of its own and converts the reply.
+    ///
+<<<<<<< HEAD
+    /// After a failure the command is sent again when the policy's [`Retry`] rule says so. Each
+    /// attempt may wait for a connection as long as the policy's `acquire_timeout` allows.
+=======
+    /// After a failure the command is sent again when the policy's [`Retry`] rule says so.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Errors
+    /// [`Error::Acquire`] when there is no connection, otherwise as for [`Connection::query`]; the
+    /// last failure when several attempts failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the command's outcome: a connection with a request in
+    /// flight is discarded.
+    pub async fn query<T: FromValue>(&self, request: &(impl Request + ?Sized)) -> Result<T, Error> {
+        if self.pool.policy().retry == Retry::Never {
+            return self.acquire().await?.query(request).await;
+        }
+        let value = self.carry_out(&Single(request)).await?;
+        Ok(T::from_value(value)?)
+    }
+
+    /// Sends several commands in one write and returns their replies in order; error replies are
+    /// values. Sent again as a whole.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.carry_out(pipeline).await
+    }
+
+    /// Carries out commands as a transaction; see [`Connection::transaction`]. Without a `WATCH` it
+    /// is never `None`, so the replies come as they are. Sent again as a whole.
+    ///
+    /// # Errors
+    /// As for [`Connection::transaction`] and [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn transaction(&self, commands: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.carry_out(&Atomic(commands)).await
+    }
+
+    /// `GET`; a missing key is `None` with `T = Option<_>`.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    pub async fn get<T: FromValue>(&self, key: impl AsRef<[u8]> + Sync) -> Result<T, Error> {
+        self.query(&[&b"GET"[..], key.as_ref()]).await
+    }
+
+    /// `SET`, for ever.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    pub async fn set(
+        &self,
+        key: impl AsRef<[u8]> + Sync,
+        value: impl AsRef<[u8]> + Sync,
+    ) -> Result<(), Error> {
+        self.query(&[&b"SET"[..], key.as_ref(), value.as_ref()]).await
+    }
+
+    /// `SET` with an expiry in whole milliseconds (`PX`), at least one.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    pub async fn set_for(
+        &self,
+        key: impl AsRef<[u8]> + Sync,
+        value: impl AsRef<[u8]> + Sync,
+        time: Duration,
+    ) -> Result<(), Error> {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        let command = cmd("SET").arg(key.as_ref()).arg(value.as_ref()).arg(("PX", millis));
+        self.query(&command).await
+    }
+
+    /// `DEL`; whether the key was there.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    pub async fn del(&self, key: impl AsRef<[u8]> + Sync) -> Result<bool, Error> {
+        self.query(&[&b"DEL"[..], key.as_ref()]).await
+    }
+
+    /// `INCRBY`; the number after it.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    pub async fn incr(&self, key: impl AsRef<[u8]> + Sync, by: i64) -> Result<i64, Error> {
+        self.query(&cmd("INCRBY").arg(key.as_ref()).arg(by)).await
+    }
+
+    /// Borrows a connection. It goes back when the lease is dropped, after a reset if its session
+    /// was changed; [`Lease::release`] waits for that reset.
+    ///
+    /// # Errors
+    /// [`Error::Acquire`].
+    ///
+    /// # Cancel safety
+    /// As for [`Pool::acquire`].
+    pub async fn acquire(&self) -> Result<Lease<Manager>, Error> {
+        self.pool.acquire(&self.key).await.map_err(Error::from)
+    }
+
+    /// Borrows a connection that was just dialed.
+    ///
+    /// # Errors
+    /// [`Error::Acquire`].
+    ///
+    /// # Cancel safety
+    /// As for [`Pool::acquire_fresh`].
+    pub async fn acquire_fresh(&self) -> Result<Lease<Manager>, Error> {
+        self.pool.acquire_fresh(&self.key).await.map_err(Error::from)
+    }
+
+    /// Dials the policy's floor of idle connections (`min_idle`) before the first command.
+    pub fn warm_up(&self) {
+        self.pool.warm_up(&self.key);
+    }
+
+    /// What the connections of this client have in common.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The pool, with those of other databases.
+    pub fn pool(&self) -> &Pool<Manager> {
+        &self.pool
+    }
+
+    /// What the pool is doing now.
+    pub fn status(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> Stats {
+        self.pool.stats()
+    }
+
+    /// Closes the pool and waits until nothing is left. Later commands fail.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pool closed; only the waiting ends.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn carry_out<J: Job>(&self, job: &J) -> Result<J::Output, Error> {
+        let policy = self.pool.policy();
+        let mut attempts = 0;
+        let mut fresh = false;
+        loop {
+            attempts += 1;
+            let lease = if fresh { self.acquire_fresh().await } else { self.acquire().await };
+            let (error, reused) = match lease {
+                Ok(mut lease) => match job.run(&mut lease).await {
+                    Ok(output) => return Ok(output),
+                    Err(error) => {
+                        let reused = lease.is_reused();
+                        if retry::leads_astray(policy, &error) {
+                            lease.discard();
+                        }
+                        (error, reused)
+                    }
+                },
+                Err(error) => (error, false),
+            };
+            let failure = Failure {
+                error: &error,
+                attempts,
+                reused,
+                read_only: job.is_read_only(),
+                own_timeout: job.has_own_timeout(),
+            };
+            match retry::next(policy, &failure, fastrand::f64()) {
+                Next::Stop => return Err(error),
+                Next::Again { fresh: next, pause } => {
+                    fresh = next;
+<<<<<<< HEAD
+                    tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("key", &self.key).field("pool", &self.pool).finish()
+    }
+}
+
+/// Builds a [`Client`].
+pub struct ClientBuilder {
+    config: Config,
+    manager: Manager,
+    policy: Policy,
+    clock: Clock,
+    seed: Option<u64>,
+    observer: Option<Arc<dyn Observer<Key>>>,
+}
+
+impl ClientBuilder {
+    /// The strategy of the pool: a profile of `pool_common`, or your own. Default
+    /// [`Policy::default`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Replaces the check before lending, a `PING` with a random word. *When* a connection is
+    /// checked is the policy's choice (`check`, `check_after`); the time for it is bounded by
+    /// `check_timeout`. What the check changes in the session is undone.
+    ///
+    /// Source: redigo's `TestOnBorrow`; the duration is how long the connection has been idle.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), resp_pool::Error> {
+    /// let client = resp_pool::Client::builder(resp_pool::Config::default())
+    ///     .check_with(|connection, _idle| {
+    ///         Box::pin(async move { connection.query(&["ECHO", "still there?"]).await })
+    ///     })
+    ///     .build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn check_with<F>(mut self, check: F) -> Self
+    where
+        F: for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync + 'static,
+    {
+        self.manager = self.manager.with_check(check);
+        self
+    }
+
+    /// How TCP is dialed. Default [`TcpConnector::default`].
+    #[must_use]
+    pub fn connector(mut self, connector: TcpConnector) -> Self {
+        self.manager = self.manager.with_connector(connector);
+        self
+    }
+
+    /// Where the pool reads the time. Default [`Clock::coarse`].
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Decides everything random in the pool. Default: a different one for each pool.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Hears of everything that happens to a connection. Default nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer<Key>) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// The client. Dials nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the configuration or the policy makes no sense.
+    pub fn build(self) -> Result<Client, Error> {
+        let key = self.config.key()?;
+        let mut builder = Pool::builder(self.manager).policy(self.policy).clock(self.clock);
+        if let Some(seed) = self.seed {
+            builder = builder.seed(seed);
+        }
+        if let Some(observer) = self.observer {
+            builder = builder.observer(move |event: &Event<Key>| observer.event(event));
+        }
+        let pool = builder.build().map_err(ConfigError::from)?;
+        Ok(Client { pool, key })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that is carried out on one connection and may be carried out again.
+trait Job: Sync {
+    type Output;
+
+    fn run(
+        &self,
+        connection: &mut Connection,
+    ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn has_own_timeout(&self) -> bool {
+        false
+    }
+}
+
+struct Single<'a, R: ?Sized>(&'a R);
+
+impl<R: Request + ?Sized> Job for Single<'_, R> {
+    type Output = Value;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Value, Error> {
+        connection.query(self.0).await
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.0.part(0).is_some_and(retry::is_read_only)
+    }
+
+    fn has_own_timeout(&self) -> bool {
+        self.0.read_timeout().is_some()
+    }
+}
+
+impl Job for Pipeline {
+    type Output = Vec<Value>;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
+        connection.pipeline(self).await
+    }
+}
+
+struct Atomic<'a>(&'a Pipeline);
+
+impl Job for Atomic<'_> {
+    type Output = Vec<Value>;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
+        let replies = connection.transaction(self.0).await?;
+        Ok(replies.unwrap_or_default())
+    }
+}

@@ -1,0 +1,380 @@
+//! Settings of connections, and URLs.
+
+use std::{str::FromStr, time::Duration};
+
+use crate::{
+    error::ConfigError,
+    key::{Key, Parts, Protocol, Secret},
+<<<<<<< HEAD
+    limits::Limits,
+=======
+    scan::Limits,
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+};
+
+/// Where to connect, as whom, and how. Plain data.
+///
+/// ```
+/// # fn main() -> Result<(), resp_pool::ConfigError> {
+/// let config: resp_pool::Config = "redis://alice:secret@cache.example:6380/2?protocol=3".parse()?;
+/// assert_eq!(config.port, 6380);
+/// assert!(!format!("{config:?}").contains("secret"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Name or address of the server. Default `127.0.0.1`.
+    pub host: String,
+    /// TCP port. Default 6379.
+    pub port: u16,
+<<<<<<< HEAD
+    /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the
+    /// user `default`.
+=======
+    /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the user
+    /// `default`.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub username: Option<String>,
+    /// Password for `AUTH`. Default none.
+    pub password: Option<Secret>,
+    /// Database to `SELECT`. Default 0.
+    pub database: u32,
+<<<<<<< HEAD
+    /// Name for `CLIENT SETNAME`; printable ASCII without spaces, as the server wants it. Default
+    /// none.
+=======
+    /// Name for `CLIENT SETNAME`; printable ASCII without spaces, as the server wants it. Default none.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub client_name: Option<String>,
+    /// Protocol version. Default RESP2.
+    pub protocol: Protocol,
+    /// How connections behave.
+    pub settings: Settings,
+}
+
+/// How connections behave: times and bounds. These do not separate connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+<<<<<<< HEAD
+    /// How long a reply may take, each one. Default 5 s (go-redis `ReadTimeout`; redigo has none).
+    /// `None` is no limit. A command can have its own, see
+    /// [`Command::timeout`](crate::Command::timeout).
+    pub read_timeout: Option<Duration>,
+    /// How long writing may take, each time. Default 5 s (go-redis `WriteTimeout`; redigo has
+    /// none).
+    pub write_timeout: Option<Duration>,
+    /// What a server may send in one frame.
+    pub limits: Limits,
+    /// How many messages a connection keeps that the server sent on its own and nobody took. One
+    /// more ends the connection, rather than losing one silently. Default 4096.
+=======
+    /// How long a reply may take, each one. Default 5 s (go-redis `ReadTimeout`; redigo has none). `None` is no
+    /// limit. A command can have its own, see [`Command::timeout`](crate::Command::timeout).
+    pub read_timeout: Option<Duration>,
+    /// How long writing may take, each time. Default 5 s (go-redis `WriteTimeout`; redigo has none).
+    pub write_timeout: Option<Duration>,
+    /// What a server may send in one frame.
+    pub limits: Limits,
+    /// How many messages a connection keeps that the server sent on its own and nobody took. One more ends the
+    /// connection, rather than losing one silently. Default 4096.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub max_pushes: usize,
+    /// How many frames a reset reads away before it gives the connection up. Default 1000.
+    pub drain_replies: usize,
+    /// How many bytes a reset reads away before it gives the connection up. Default 1 MiB.
+    pub drain_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 6379,
+            username: None,
+            password: None,
+            database: 0,
+            client_name: None,
+            protocol: Protocol::default(),
+            settings: Settings::default(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            read_timeout: Some(Duration::from_secs(5)),
+            write_timeout: Some(Duration::from_secs(5)),
+            limits: Limits::default(),
+            max_pushes: 4096,
+            drain_replies: 1000,
+            drain_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// The key of connections with this configuration.
+    ///
+    /// # Errors
+    /// As for [`validate`](Self::validate).
+    pub fn key(&self) -> Result<Key, ConfigError> {
+        self.validate()?;
+        Ok(Key::new(Parts {
+            host: self.host.clone(),
+            port: self.port,
+            database: self.database,
+            username: self.username.clone(),
+            password: self.password.clone(),
+            protocol: self.protocol,
+            client_name: self.client_name.clone(),
+        }))
+    }
+
+    /// Checks that the settings make sense.
+    ///
+    /// # Errors
+    /// [`ConfigError::Setting`] names the setting and the way out.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |field, reason| Err(ConfigError::Setting { field, reason });
+        let limits = &self.settings.limits;
+        if self.host.is_empty() {
+            return refuse("host", "is empty");
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return refuse("username, password", "a user needs a password; set both or none");
+        }
+        if self
+            .client_name
+            .as_ref()
+            .is_some_and(|name| !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return refuse("client_name", "only printable ASCII without spaces is allowed");
+        }
+        if self.client_name.as_ref().is_some_and(String::is_empty) {
+            return refuse("client_name", "is empty; use none");
+        }
+        if !(1..=Limits::DEEPEST).contains(&limits.max_depth) {
+            return refuse("limits.max_depth", "must be between 1 and 64");
+        }
+        if limits.max_bulk > limits.max_frame {
+            return refuse(
+                "limits.max_bulk, limits.max_frame",
+                "a bulk string would not fit its frame",
+            );
+        }
+        if limits.max_line > limits.max_frame {
+            return refuse("limits.max_line, limits.max_frame", "a line would not fit its frame");
+        }
+        for (field, time) in [
+            ("read_timeout", self.settings.read_timeout),
+            ("write_timeout", self.settings.write_timeout),
+        ] {
+            if time.is_some_and(|time| time.is_zero()) {
+                return refuse(field, "zero would fail every request; use none for no limit");
+            }
+        }
+        Ok(())
+    }
+
+<<<<<<< HEAD
+    /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`.
+    /// User, password and name may be percent-encoded; an address of version 6 stands in brackets.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which never repeats more of the URL than a scheme or the name of a
+    /// parameter.
+=======
+    /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`. User, password
+    /// and name may be percent-encoded; an address of version 6 stands in brackets.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which never repeats more of the URL than a scheme or the name of a parameter.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub fn from_url(url: &str) -> Result<Self, ConfigError> {
+        let malformed = |part| ConfigError::Url { part };
+        let (scheme, rest) =
+            url.split_once("://").ok_or_else(|| ConfigError::Scheme(String::new()))?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "redis" => {}
+            "rediss" => return Err(ConfigError::TlsNotYet),
+            other
+                if other
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
+            {
+                return Err(ConfigError::Scheme(other.to_owned()));
+            }
+            _ => return Err(ConfigError::Scheme(String::new())),
+        }
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, query),
+            None => (rest, ""),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut config = Self::default();
+
+        let server = match authority.rsplit_once('@') {
+            None => authority,
+            Some((credentials, server)) => {
+                let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+                let user = decoded(user).ok_or(malformed("user"))?;
+                let password = decoded(password).ok_or(malformed("password"))?;
+                config.username = Some(user).filter(|user| !user.is_empty());
+                config.password = Some(password).filter(|text| !text.is_empty()).map(Secret::new);
+                server
+            }
+        };
+        let (host, port) = match server.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, after) = bracketed.split_once(']').ok_or(malformed("host"))?;
+                let port = match after {
+                    "" => None,
+                    after => Some(after.strip_prefix(':').ok_or(malformed("port"))?),
+                };
+                (host, port)
+            }
+            None => match server.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (server, None),
+            },
+        };
+        if !host.is_empty() {
+            config.host = host.to_owned();
+        }
+        if let Some(port) = port {
+            config.port = plain_number(port).ok_or(malformed("port"))?;
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if !path.is_empty() {
+            config.database = plain_number(path).ok_or(malformed("database"))?;
+        }
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match (name, value) {
+                ("protocol", "2" | "resp2") => config.protocol = Protocol::Resp2,
+                ("protocol", "3" | "resp3") => config.protocol = Protocol::Resp3,
+                ("protocol", _) => return Err(malformed("protocol")),
+                ("client_name", name) => {
+                    config.client_name = Some(decoded(name).ok_or(malformed("client_name"))?);
+                }
+                (other, _) => return Err(ConfigError::Parameter(other.to_owned())),
+            }
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(url: &str) -> Result<Self, ConfigError> {
+        Self::from_url(url)
+    }
+}
+
+/// A number of digits only.
+fn plain_number<T: FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &rest[2..];
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let config = Config::from_url("redis://").expect("valid");
+        assert_eq!(config, Config::default());
+        let config = Config::from_url("redis://:p%40ss@[::1]:7000/3?protocol=3&client_name=web")
+            .expect("valid");
+        assert_eq!(config.host, "::1");
+        assert_eq!(config.port, 7000);
+        assert_eq!(config.database, 3);
+        assert_eq!(config.username, None);
+        assert_eq!(config.password, Some("p@ss".into()));
+        assert_eq!(config.protocol, Protocol::Resp3);
+        assert_eq!(config.client_name.as_deref(), Some("web"));
+        let config = Config::from_url("redis://bob:x@cache/").expect("valid");
+        assert_eq!((config.username.as_deref(), config.host.as_str()), (Some("bob"), "cache"));
+    }
+
+    #[test]
+    fn bad_urls_are_refused_without_repeating_secrets() {
+        for (url, words) in [
+            ("rediss://:secret@host", "TLS"),
+            ("http://:secret@host", "scheme"),
+            ("user:secret@host", "scheme"),
+            ("redis://user:secret@host:port", "port"),
+            ("redis://user:secret@host:+80", "port"),
+            ("redis://user:secret@host/one", "database"),
+            ("redis://user:secret%zz@host", "password"),
+            ("redis://user@host", "password"),
+            ("redis://:secret@host?protocol=4", "protocol"),
+            ("redis://:secret@host?tls=secret", "parameter"),
+            ("redis://:secret@[::1", "host"),
+            ("redis://host?client_name=a%20b", "client_name"),
+        ] {
+            let error = Config::from_url(url).expect_err(url);
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(words), "{url}: {shown}");
+            assert!(!shown.contains("secret"), "{url}: {shown}");
+        }
+    }
+
+    #[test]
+    fn the_key_holds_what_shapes_a_connection_and_shows_no_secret() {
+        let base = Config { password: Some("secret".into()), ..Config::default() };
+        let key = base.key().expect("valid");
+        assert_eq!(key, base.clone().key().expect("valid"));
+        let others = [
+            Config { host: "h".to_owned(), ..base.clone() },
+            Config { port: 1, ..base.clone() },
+            Config { database: 1, ..base.clone() },
+            Config { username: Some("u".to_owned()), ..base.clone() },
+            Config { password: Some("other".into()), ..base.clone() },
+            Config { protocol: Protocol::Resp3, ..base.clone() },
+            Config { client_name: Some("n".to_owned()), ..base.clone() },
+        ];
+        for other in others {
+            assert_ne!(key, other.key().expect("valid"), "{other:?}");
+        }
+        assert!(!format!("{key:?} {key}").contains("secret"));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_name_both() {
+        let mut config = Config::default();
+        config.settings.limits.max_frame = 100;
+        let error = config.validate().expect_err("too small").to_string();
+        assert!(error.contains("max_bulk") && error.contains("max_frame"), "{error}");
+        config = Config { username: Some("u".to_owned()), ..Config::default() };
+        assert!(config.validate().is_err());
+        config = Config::default();
+        config.settings.limits.max_depth = 129;
+        assert!(config.validate().is_err());
+    }
+}

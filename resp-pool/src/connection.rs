@@ -1,0 +1,620 @@
+//! One connection: requests out, replies in, and the mark that says whose reply comes next.
+
+<<<<<<< HEAD
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+=======
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+
+use pool_common::connect::TcpConnector;
+use tokio::net::TcpStream;
+
+use crate::{
+    command::{Request, effect_of},
+    config::Settings,
+    effect::Effect,
+    error::{Error, ProtocolError},
+    from_value::FromValue,
+    key::Key,
+    pipeline::Pipeline,
+    pubsub,
+    session::Session,
+    value::Value,
+    wire::{Deadline, Wire},
+};
+
+<<<<<<< HEAD
+/// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or
+/// dialed by hand with [`Connection::dial`].
+=======
+/// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or dialed by hand
+/// with [`Connection::dial`].
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+///
+/// All I/O happens in the caller's task. A request is one write, its reply usually one read.
+///
+/// # Whose reply comes next
+<<<<<<< HEAD
+/// Before the first byte of a request is written the connection is marked as *in a call*, and the
+/// mark goes away when the last reply of that call has been read completely. A call whose future is
+/// dropped halfway leaves the mark: from then on every method returns [`Error::Abandoned`], and the
+/// pool discards the connection when it is returned. The raw methods [`send`](Self::send),
+/// [`flush`](Self::flush) and [`receive`](Self::receive) can be dropped at any await and continued,
+/// since their state stays here.
+///
+/// # Session
+/// What a borrower changes in the session (transaction, watched keys, subscriptions, database, ...)
+/// is followed in [`session`](Self::session) and undone when the connection is returned; see
+/// [`Session`].
+=======
+/// Before the first byte of a request is written the connection is marked as *in a call*, and the mark goes away
+/// when the last reply of that call has been read completely. A call whose future is dropped halfway leaves the
+/// mark: from then on every method returns [`Error::Abandoned`], and the pool discards the connection when it is
+/// returned. The raw methods [`send`](Self::send), [`flush`](Self::flush) and [`receive`](Self::receive) can be
+/// dropped at any await and continued, since their state stays here.
+///
+/// # Session
+/// What a borrower changes in the session (transaction, watched keys, subscriptions, database, ...) is followed
+/// in [`session`](Self::session) and undone when the connection is returned; see [`Session`].
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) wire: Wire,
+    pub(crate) session: Session,
+    pub(crate) settings: Arc<Settings>,
+<<<<<<< HEAD
+    pub(crate) key: Key,
+=======
+    pub(crate) key: Arc<Key>,
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    /// The commands that are owed a reply, oldest first.
+    pub(crate) expected: VecDeque<Effect>,
+    /// What the server sent on its own and nobody took yet.
+    pub(crate) pushes: VecDeque<Value>,
+    /// A call has begun and not completed.
+    in_call: bool,
+    /// Failed for good.
+    broken: bool,
+}
+
+/// What a frame turned out to be.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// The reply to the oldest command that is owed one.
+    Reply(Value),
+    /// Something the server sent on its own.
+    Push(Value),
+    /// A confirmation that completes nothing.
+    Nothing,
+}
+
+impl Connection {
+<<<<<<< HEAD
+    /// Dials `key` and shakes hands: `HELLO` with credentials and name (RESP3) or `AUTH` and
+    /// `CLIENT SETNAME` (RESP2), then `SELECT`, all in one write. With RESP2, no credentials, no
+    /// name and database 0 there is nothing to say and no round trip.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] when the server cannot be reached, [`Error::Server`] when it refuses
+    /// (wrong password, too many clients), and those of a request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket. The time is bounded by the connector's `timeout` (5
+    /// s) and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
+=======
+    /// Dials `key` and shakes hands: `HELLO` with credentials and name (RESP3) or `AUTH` and `CLIENT SETNAME`
+    /// (RESP2), then `SELECT`, all in one write. With RESP2, no credentials, no name and database 0 there is
+    /// nothing to say and no round trip.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] when the server cannot be reached, [`Error::Server`] when it refuses (wrong password,
+    /// too many clients), and those of a request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket. The time is bounded by the connector's `timeout` (5 s)
+    /// and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub async fn dial(key: &Key, settings: Arc<Settings>) -> Result<Self, Error> {
+        Self::dial_with(&TcpConnector::default(), key, settings).await
+    }
+
+    /// As [`dial`](Self::dial), with a connector of one's own.
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
+    /// As for [`dial`](Self::dial).
+    pub async fn dial_with(
+        connector: &TcpConnector,
+        key: &Key,
+        settings: Arc<Settings>,
+    ) -> Result<Self, Error> {
+        let stream = connector.connect(key.host(), key.port()).await.map_err(Error::Connect)?;
+        Self::with_stream(stream, key, settings).await
+    }
+
+    /// Shakes hands on a stream that is connected already; otherwise like [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// As for [`dial`](Self::dial).
+    pub async fn with_stream(
+        stream: TcpStream,
+        key: &Key,
+        settings: Arc<Settings>,
+    ) -> Result<Self, Error> {
+        let mut connection = Self {
+            wire: Wire::new(stream, settings.limits),
+            session: Session::new(key.database()),
+            settings,
+<<<<<<< HEAD
+            key: key.clone(),
+=======
+            key: Arc::new(key.clone()),
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+            expected: VecDeque::new(),
+            pushes: VecDeque::new(),
+            in_call: false,
+            broken: false,
+        };
+        connection.handshake().await?;
+        Ok(connection)
+    }
+
+    /// What the connection was dialed for.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What the borrower changed in the session so far.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Our end of the connection.
+    ///
+    /// # Errors
+    /// When the operating system no longer knows.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.wire.stream().local_addr()
+    }
+
+    /// Sends one command and converts its reply.
+    ///
+<<<<<<< HEAD
+    /// Replies still owed to commands of [`send`](Self::send) are read first and dropped, errors
+    /// included.
+    ///
+    /// # Errors
+    /// [`Error::Server`] when the server refuses, [`Error::Conversion`] when the reply is of
+    /// another type: both leave the connection in step. Others end it.
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never
+    /// lent again).
+=======
+    /// Replies still owed to commands of [`send`](Self::send) are read first and dropped, errors included.
+    ///
+    /// # Errors
+    /// [`Error::Server`] when the server refuses, [`Error::Conversion`] when the reply is of another type: both
+    /// leave the connection in step. Others end it.
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never lent again).
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub async fn query<T: FromValue>(
+        &mut self,
+        request: &(impl Request + ?Sized),
+    ) -> Result<T, Error> {
+        match self.call(request).await? {
+            Value::Error(error) => Err(Error::Server(error)),
+            value => Ok(T::from_value(value)?),
+        }
+    }
+
+    /// Sends one command and returns its reply as it is; an error reply is a value here.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query), without the first two.
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn call(&mut self, request: &(impl Request + ?Sized)) -> Result<Value, Error> {
+        let effect = self.check_request(request)?;
+        if effect == Effect::MuteReplies {
+            return Err(Error::Refused {
+                command: effect.name(),
+                reason: "no reply would come; use send, and discard the connection",
+            });
+        }
+<<<<<<< HEAD
+        self.check_fresh()?;
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        let limit = request.read_timeout().unwrap_or(self.settings.read_timeout);
+        self.in_call = true;
+        self.enqueue(effect, |out| request.encode(out));
+        let result = self.finish_call(limit).await;
+        self.end_call(result)
+    }
+
+<<<<<<< HEAD
+    /// Sends several commands in one write and returns their replies in order. Error replies are
+    /// values, in the place of their command's reply.
+=======
+    /// Sends several commands in one write and returns their replies in order. Error replies are values, in the
+    /// place of their command's reply.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.check_usable()?;
+        pipeline.check()?;
+<<<<<<< HEAD
+        self.check_fresh()?;
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        self.in_call = true;
+        self.expected.extend(pipeline.effects());
+        self.wire.out().extend_from_slice(pipeline.encoded());
+        let count = pipeline.effects().len();
+        let limit = self.settings.read_timeout;
+        let result = self.finish_pipeline(count, limit).await;
+        self.end_call(result)
+    }
+
+<<<<<<< HEAD
+    /// As [`pipeline`](Self::pipeline), converted: a tuple or a list with one element for each
+    /// command. The first error reply is the error of the whole.
+=======
+    /// As [`pipeline`](Self::pipeline), converted: a tuple or a list with one element for each command. The
+    /// first error reply is the error of the whole.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn pipeline_as<T: FromValue>(&mut self, pipeline: &Pipeline) -> Result<T, Error> {
+        let replies = self.pipeline(pipeline).await?;
+        if let Some(Value::Error(error)) =
+            replies.iter().find(|reply| matches!(reply, Value::Error(_)))
+        {
+            return Err(Error::Server(error.clone()));
+        }
+        Ok(T::from_value(Value::Array(replies))?)
+    }
+
+<<<<<<< HEAD
+    /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its
+    /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned.
+=======
+    /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its reply is
+    /// taken by [`receive`](Self::receive), or read away when the connection is returned.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for replication commands, [`Error::Broken`] or [`Error::Abandoned`].
+    pub fn send(&mut self, request: &(impl Request + ?Sized)) -> Result<(), Error> {
+        let effect = self.check_request(request)?;
+        if effect == Effect::MuteReplies {
+            self.session.set_unfit("CLIENT REPLY silenced replies");
+            request.encode(self.wire.out());
+        } else {
+            self.enqueue(effect, |out| request.encode(out));
+        }
+        Ok(())
+    }
+
+    /// Writes what was [sent](Self::send).
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`); the connection is of no further use.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: the rest is written by the next call.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.check_usable()?;
+        let result = self.wire.flush(self.settings.write_timeout).await;
+        self.note(result)
+    }
+
+<<<<<<< HEAD
+    /// The reply to the oldest command of [`send`](Self::send) that has not been read. Flushes
+    /// first. An error reply is a value.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`)
+    /// or [`Error::Protocol`] end the connection.
+=======
+    /// The reply to the oldest command of [`send`](Self::send) that has not been read. Flushes first. An error
+    /// reply is a value.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`) or
+    /// [`Error::Protocol`] end the connection.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: nothing that was read is lost.
+    pub async fn receive(&mut self) -> Result<Value, Error> {
+        self.check_usable()?;
+        if self.expected.is_empty() {
+            return Err(Error::Refused { command: "receive", reason: "no reply is owed" });
+        }
+        let limit = self.settings.read_timeout;
+        let result = match self.wire.flush(self.settings.write_timeout).await {
+            Ok(()) => self.next_reply(limit).await,
+            Err(error) => Err(error),
+        };
+        self.note(result)
+    }
+
+    /// How many replies are owed to commands of [`send`](Self::send).
+    pub fn pending_replies(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// Whether the connection must not be lent again. Never waits.
+    ///
+<<<<<<< HEAD
+    /// True after a failure, with a call given up halfway, with a session that cannot be undone,
+    /// and, when the session is neutral, with anything unread or a closed socket.
+=======
+    /// True after a failure, with a call given up halfway, with a session that cannot be undone, and, when the
+    /// session is neutral, with anything unread or a closed socket.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub fn is_broken(&mut self) -> bool {
+        if self.broken || self.in_call || self.session.unfit().is_some() {
+            return true;
+        }
+        if self.needs_reset() {
+            // Whatever is unread belongs to what the reset will read away.
+            return false;
+        }
+        self.pushes.clear();
+<<<<<<< HEAD
+        // What was seen once stays true, although looking may have taken the bytes in.
+        self.broken = !self.wire.is_quiet();
+        self.broken
+=======
+        !self.wire.is_quiet()
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    }
+
+    /// Whether replies are owed or the session is changed.
+    pub fn needs_reset(&self) -> bool {
+        !self.expected.is_empty() || self.wire.has_output() || !self.session.is_neutral()
+    }
+
+    /// Refuses to work on a connection that failed or was given up.
+    pub(crate) fn check_usable(&self) -> Result<(), Error> {
+        match (self.broken, self.in_call) {
+            (true, _) => Err(Error::Broken),
+            (false, true) => Err(Error::Abandoned),
+            (false, false) => Ok(()),
+        }
+    }
+
+<<<<<<< HEAD
+    /// Between two calls nothing may arrive in a neutral session: what is there now would be taken
+    /// for the reply to the next request. Costs no system call while the reactor has seen nothing.
+    fn check_fresh(&mut self) -> Result<(), Error> {
+        if self.needs_reset() || self.wire.is_quiet() {
+            return Ok(());
+        }
+        self.note(Err(Error::Stale))
+    }
+
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    fn check_request(&self, request: &(impl Request + ?Sized)) -> Result<Effect, Error> {
+        self.check_usable()?;
+        if request.is_empty() {
+            return Err(Error::Refused { command: "an empty request", reason: "it has no name" });
+        }
+        let effect = effect_of(request);
+        if effect == Effect::Replication {
+            return Err(Error::Refused {
+                command: effect.name(),
+                reason: "this client does not follow replication streams",
+            });
+        }
+<<<<<<< HEAD
+        if matches!(effect, Effect::Subscription { .. }) && self.session.in_transaction() {
+            // Redis 7 answers EXEC with an array that has pushes for elements, one for each channel
+            // although it announced one for each command: nobody can tell where it ends.
+            return Err(Error::Refused {
+                command: effect.name(),
+                reason: "not inside a transaction",
+            });
+        }
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        if self.session.is_monitoring() {
+            return Err(Error::Refused {
+                command: "a request after MONITOR",
+                reason: "its reply could not be told from the stream; use receive_push",
+            });
+        }
+        Ok(effect)
+    }
+
+    fn enqueue(&mut self, effect: Effect, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.expected.push_back(effect);
+        encode(self.wire.out());
+    }
+
+    /// Writes everything and reads every reply; the last one is the result.
+<<<<<<< HEAD
+    async fn finish_call(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
+=======
+    async fn finish_call(&mut self, limit: Option<std::time::Duration>) -> Result<Value, Error> {
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        let before = self.wire.total_written();
+        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
+        loop {
+            let reply = self.next_reply(limit).await?;
+            if self.expected.is_empty() {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Writes everything and reads every reply; the last `count` are the result.
+    async fn finish_pipeline(
+        &mut self,
+        count: usize,
+<<<<<<< HEAD
+        limit: Option<Duration>,
+=======
+        limit: Option<std::time::Duration>,
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ) -> Result<Vec<Value>, Error> {
+        let before = self.wire.total_written();
+        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
+        while self.expected.len() > count {
+            self.next_reply(limit).await?;
+        }
+        let mut replies = Vec::with_capacity(count);
+        while !self.expected.is_empty() {
+            replies.push(self.next_reply(limit).await?);
+        }
+        Ok(replies)
+    }
+
+    /// The call is over: with every reply read, the mark goes away.
+    fn end_call<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_ok() {
+            self.in_call = false;
+        }
+        self.note(result)
+    }
+
+    /// Remembers a failure that ends the connection.
+    pub(crate) fn note<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result
+            && !error.leaves_connection_usable()
+        {
+            self.broken = true;
+            self.in_call = false;
+        }
+        result
+    }
+
+    /// The next reply, for which `limit` is granted. Pushes on the way are kept.
+<<<<<<< HEAD
+    pub(crate) async fn next_reply(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
+=======
+    pub(crate) async fn next_reply(
+        &mut self,
+        limit: Option<std::time::Duration>,
+    ) -> Result<Value, Error> {
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        let mut deadline = Deadline::after(limit);
+        loop {
+            match self.next_incoming()? {
+                Some(Incoming::Reply(reply)) => return Ok(reply),
+                Some(Incoming::Push(push)) => self.keep_push(push)?,
+                Some(Incoming::Nothing) => {}
+                None => self.wire.fill(&mut deadline).await?,
+            }
+        }
+    }
+
+    /// The next whole frame that has been read, sorted.
+    pub(crate) fn next_incoming(&mut self) -> Result<Option<Incoming>, Error> {
+        let value = self.wire.next_value().map_err(Error::Protocol)?;
+        value.map(|value| self.sort(value)).transpose()
+    }
+
+    pub(crate) fn keep_push(&mut self, push: Value) -> Result<(), Error> {
+        if self.pushes.len() >= self.settings.max_pushes {
+            return Err(Error::Protocol(ProtocolError::TooManyPushes(self.settings.max_pushes)));
+        }
+        self.pushes.push_back(push);
+        Ok(())
+    }
+
+    fn sort(&mut self, value: Value) -> Result<Incoming, Error> {
+        match &value {
+            Value::Push(items) => Ok(match pubsub::confirmation(items) {
+                Some(confirmation) => self.confirm(confirmation, value),
+                None => Incoming::Push(value),
+            }),
+            // RESP2 has no pushes: messages and confirmations are arrays.
+            Value::Array(items) if self.expects_confirmation() || self.session.is_subscribed() => {
+                if let Some(confirmation) = pubsub::confirmation(items) {
+                    Ok(self.confirm(confirmation, value))
+                } else if pubsub::is_message(items) {
+                    Ok(Incoming::Push(value))
+                } else {
+                    self.answer(value)
+                }
+            }
+            Value::Simple(_) if self.session.is_monitoring() && self.expected.is_empty() => {
+                Ok(Incoming::Push(value))
+            }
+            _ => self.answer(value),
+        }
+    }
+
+    /// `value` is the reply to the oldest command.
+    fn answer(&mut self, value: Value) -> Result<Incoming, Error> {
+        match self.expected.pop_front() {
+            Some(effect) => {
+                self.session.apply(effect, &value);
+                Ok(Incoming::Reply(value))
+            }
+            None => Err(Error::Protocol(ProtocolError::Unsolicited)),
+        }
+    }
+
+    fn expects_confirmation(&self) -> bool {
+        matches!(self.expected.front(), Some(Effect::Subscription { .. }))
+    }
+
+    fn confirm(&mut self, confirmation: pubsub::Confirmation, value: Value) -> Incoming {
+        let pubsub::Confirmation { kind, subscribe, total } = confirmation;
+        let before = self.session.subscriptions(kind);
+        self.session.confirm(kind, subscribe, total);
+        match self.expected.front_mut() {
+            Some(Effect::Subscription { kind: of, subscribe: to, left })
+                if *of == kind && *to == subscribe =>
+            {
+<<<<<<< HEAD
+                // An unsubscribe from everything is confirmed once for each, and once if there was
+                // none.
+=======
+                // An unsubscribe from everything is confirmed once for each, and once if there was none.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+                let remaining = left.unwrap_or(before.max(1)) - 1;
+                *left = Some(remaining);
+                if remaining == 0 {
+                    self.expected.pop_front();
+                    Incoming::Reply(value)
+                } else {
+                    Incoming::Nothing
+                }
+            }
+            // The server ended a subscription on its own.
+            _ => Incoming::Nothing,
+        }
+    }
+}
+
+/// Says whether bytes of *this* request had been written.
+fn sent_since(error: Error, any: bool) -> Error {
+    match error {
+        Error::Io { stage, source, .. } => Error::Io { stage, sent: any, source },
+        Error::Timeout { stage, after, .. } => Error::Timeout { stage, sent: any, after },
+        other => other,
+    }
+}

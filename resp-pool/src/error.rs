@@ -1,0 +1,306 @@
+//! What can go wrong, by stage and by whose fault it is.
+
+use std::{fmt, io, time::Duration};
+
+use crate::{
+<<<<<<< HEAD
+    limits::ScanError,
+=======
+    scan::ScanError,
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    value::{ServerError, Value},
+};
+
+/// Any failure of this crate.
+///
+<<<<<<< HEAD
+/// A [`Server`](Self::Server) or [`Conversion`](Self::Conversion) error leaves the connection in
+/// step and usable; after any other error of a connection it is of no further use, and the pool
+/// discards it.
+=======
+/// A [`Server`](Self::Server) or [`Conversion`](Self::Conversion) error leaves the connection in step and
+/// usable; after any other error of a connection it is of no further use, and the pool discards it.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting or a URL makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The pool gave no connection: it is closed, full, or the dial failed.
+    #[error("no connection from the pool: {0}")]
+    Acquire(#[source] Box<pool_common::Error<Error>>),
+    /// The server could not be reached. The text names host and port.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// Writing or reading failed, or the server closed the connection.
+    #[error("connection lost while {stage}")]
+    Io {
+        /// What was going on.
+        stage: Stage,
+        /// Whether bytes of the request had been written.
+        sent: bool,
+        /// What the operating system said; `UnexpectedEof` when the server closed.
+        #[source]
+        source: io::Error,
+    },
+<<<<<<< HEAD
+    /// The server had closed the connection, or sent something nobody asked for, before the request
+    /// was written. Nothing was sent.
+    #[error("the connection went stale before the request was written")]
+    Stale,
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    /// A time limit passed.
+    #[error("nothing within {after:?} while {stage}")]
+    Timeout {
+        /// What was going on.
+        stage: Stage,
+        /// Whether bytes of the request had been written.
+        sent: bool,
+        /// The limit.
+        after: Duration,
+    },
+    /// The server sent something that is not acceptable.
+    #[error("protocol error: {0}")]
+    Protocol(#[source] ProtocolError),
+    /// The server refused the command.
+    #[error("{0}")]
+    Server(#[source] ServerError),
+    /// The reply is not what the caller asked for.
+    #[error(transparent)]
+    Conversion(#[from] ConversionError),
+<<<<<<< HEAD
+    /// An earlier call on this connection was dropped before its reply had been read, so nobody can
+    /// say whose reply comes next.
+=======
+    /// An earlier call on this connection was dropped before its reply had been read, so nobody can say whose
+    /// reply comes next.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    #[error("an earlier request on this connection was given up halfway")]
+    Abandoned,
+    /// The connection failed earlier; the first failure told why.
+    #[error("the connection failed earlier")]
+    Broken,
+    /// This crate does not send the command, or not now.
+    #[error("{command} refused: {reason}")]
+    Refused {
+        /// The command.
+        command: &'static str,
+        /// Why, and what to do instead.
+        reason: &'static str,
+    },
+    /// The session could not be brought back to neutral.
+    #[error("the session stays changed: {0}")]
+    NotNeutral(&'static str),
+}
+
+impl Error {
+    /// Whether a time limit passed: of a read, a write, a dial, or of the wait for a connection.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Acquire(error) => error.is_timeout(),
+            _ => false,
+        }
+    }
+
+<<<<<<< HEAD
+    /// Whether the command may have been executed, in whole or in part. When this is false, sending
+    /// the command again cannot run it twice. (An error reply that says "not now" is proof that
+    /// nothing ran; another error reply is not, since a script may fail halfway.)
+=======
+    /// Whether the command may have been executed, in whole or in part. When this is false, sending the command
+    /// again cannot run it twice. (An error reply that says "not now" is proof that nothing ran; another error
+    /// reply is not, since a script may fail halfway.)
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub fn may_have_executed(&self) -> bool {
+        match self {
+            Self::Io { sent, .. } | Self::Timeout { sent, .. } => *sent,
+            Self::Protocol(_) | Self::Conversion(_) => true,
+            Self::Server(error) => !error.kind().is_retryable(),
+            _ => false,
+        }
+    }
+
+<<<<<<< HEAD
+    /// Whether trying again, on another connection and perhaps a little later, may help: the
+    /// network or a time limit failed, or the server said so. Whether it is *safe* is another
+    /// question, see [`may_have_executed`](Self::may_have_executed).
+=======
+    /// Whether trying again, on another connection and perhaps a little later, may help: the network or a
+    /// time limit failed, or the server said so. Whether it is *safe* is another question, see
+    /// [`may_have_executed`](Self::may_have_executed).
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// Source: the rule of go-redis.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Timeout { .. } | Self::Connect(_) => true,
+<<<<<<< HEAD
+            Self::Stale | Self::Broken | Self::Abandoned => true,
+=======
+            Self::Broken | Self::Abandoned => true,
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+            Self::Server(error) => error.kind().is_retryable(),
+            Self::Acquire(error) => match &**error {
+                pool_common::Error::Closed => false,
+                pool_common::Error::Dial { source } => match source {
+                    pool_common::DialError::Failed(error) => error.is_retryable(),
+                    _ => true,
+                },
+                pool_common::Error::BackingOff { .. } => true,
+                _ => error.is_timeout(),
+            },
+            _ => false,
+        }
+    }
+
+    /// The server's error reply, when that is what happened, also while dialing.
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(error) => Some(error),
+            Self::Acquire(error) => match &**error {
+                pool_common::Error::Dial { source: pool_common::DialError::Failed(error) } => {
+                    error.server_error()
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the connection this came from is still in step.
+    pub(crate) fn leaves_connection_usable(&self) -> bool {
+        matches!(self, Self::Server(_) | Self::Conversion(_) | Self::Refused { .. })
+    }
+}
+
+impl From<pool_common::Error<Error>> for Error {
+    fn from(error: pool_common::Error<Error>) -> Self {
+        Self::Acquire(Box::new(error))
+    }
+}
+
+/// What a connection was doing when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Writing a request.
+    Write,
+    /// Waiting for a reply.
+    Read,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "writing a request",
+            Self::Read => "waiting for a reply",
+        })
+    }
+}
+
+/// Bytes of the server that are not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// They are not a frame within the limits.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The decoder refused the frame.
+    #[error("the decoder refused a frame: {0}")]
+    Decode(String),
+    /// Scanner and decoder disagree about a frame. Never seen; a defect of ours if it is.
+    #[error("scanner and decoder disagree about a frame")]
+    Mismatch,
+    /// A reply came that nobody asked for.
+    #[error("a reply that nobody asked for")]
+    Unsolicited,
+    /// The reply to a `PING` of ours was another.
+    #[error("the reply to PING is not what was sent")]
+    WrongEcho,
+    /// More messages came than the connection keeps for its user, see
+    /// [`Settings::max_pushes`](crate::Settings::max_pushes).
+    #[error("more than {0} messages came that nobody took")]
+    TooManyPushes(usize),
+<<<<<<< HEAD
+    /// More came than a reset reads away, see
+    /// [`Settings::drain_replies`](crate::Settings::drain_replies).
+=======
+    /// More came than a reset reads away, see [`Settings::drain_replies`](crate::Settings::drain_replies).
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    #[error("too much is left in the connection to read it away")]
+    TooMuchToDrain,
+}
+
+<<<<<<< HEAD
+/// The reply is of another kind than the caller asked for, or does not fit. Holds no data of the
+/// reply.
+=======
+/// The reply is of another kind than the caller asked for, or does not fit. Holds no data of the reply.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, the reply is a {found}{}", detail_of(.server))]
+pub struct ConversionError {
+    expected: &'static str,
+    found: &'static str,
+    server: Option<ServerError>,
+}
+
+fn detail_of(server: &Option<ServerError>) -> String {
+    server.as_ref().map(|error| format!(": {error}")).unwrap_or_default()
+}
+
+impl ConversionError {
+    /// `expected` in words, and what was found instead.
+    pub fn new(expected: &'static str, found: &Value) -> Self {
+        let server = match found {
+            Value::Error(error) => Some(error.clone()),
+            _ => None,
+        };
+        Self { expected, found: found.kind(), server }
+    }
+
+    /// What the caller asked for, in words.
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+
+    /// What the reply is, see [`Value::kind`].
+    pub fn found(&self) -> &'static str {
+        self.found
+    }
+}
+
+/// A setting or a URL that makes no sense. Never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The URL has no scheme, or one this crate does not know.
+    #[error("unknown scheme {0:?}; redis:// is supported")]
+    Scheme(String),
+    /// `rediss://`: TLS.
+    #[error("rediss:// (TLS) is not supported yet; use redis:// or a TLS tunnel")]
+    TlsNotYet,
+    /// A part of the URL is malformed.
+    #[error("malformed {part} in the URL")]
+    Url {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A query parameter of the URL is unknown.
+    #[error("unknown URL parameter {0:?}; known are protocol and client_name")]
+    Parameter(String),
+    /// A setting is out of range or contradicts another.
+    #[error("{field}: {reason}")]
+    Setting {
+        /// The setting, or both of them.
+        field: &'static str,
+        /// What is wrong, and the way out.
+        reason: &'static str,
+    },
+    /// The policy of the pool makes no sense.
+    #[error("the policy of the pool: {0}")]
+    Policy(#[from] pool_common::InvalidPolicy),
+}

@@ -1,0 +1,323 @@
+//! From a reply to the type the caller wants.
+
+use std::{collections::BTreeMap, collections::HashMap, collections::HashSet, hash::Hash};
+
+use bytes::Bytes;
+
+use crate::{error::ConversionError, value::Value};
+
+/// A type that a reply can be turned into.
+///
+<<<<<<< HEAD
+/// Conversions are lenient between types that mean the same in RESP2 and RESP3 (a map is also a
+/// flat array of keys and values, a double is also a string), and strict about loss: a number that
+/// does not fit, a string that is not UTF-8 or a missing element is a [`ConversionError`]. The
+/// connection stays in step either way, since the reply has been read completely.
+=======
+/// Conversions are lenient between types that mean the same in RESP2 and RESP3 (a map is also a flat array of
+/// keys and values, a double is also a string), and strict about loss: a number that does not fit, a string
+/// that is not UTF-8 or a missing element is a [`ConversionError`]. The connection stays in step either way,
+/// since the reply has been read completely.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+pub trait FromValue: Sized {
+    /// Converts, or says what was found instead.
+    ///
+    /// # Errors
+<<<<<<< HEAD
+    /// [`ConversionError`] when `value` is of another kind or does not fit. An error reply inside a
+    /// larger one (in a pipeline, say) is an error here as well.
+    fn from_value(value: Value) -> Result<Self, ConversionError>;
+
+    /// How a string becomes a list of this type. Only bytes have an answer (`Vec<u8>`); others
+    /// refuse.
+=======
+    /// [`ConversionError`] when `value` is of another kind or does not fit. An error reply inside a larger
+    /// one (in a pipeline, say) is an error here as well.
+    fn from_value(value: Value) -> Result<Self, ConversionError>;
+
+    /// How a string becomes a list of this type. Only bytes have an answer (`Vec<u8>`); others refuse.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// # Errors
+    /// [`ConversionError`] for every type but `u8`.
+    fn list_from_bytes(bytes: Bytes) -> Result<Vec<Self>, ConversionError> {
+        Err(ConversionError::new("a list", &Value::Bulk(bytes)))
+    }
+}
+
+impl FromValue for Value {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        Ok(value)
+    }
+}
+
+/// Any reply but an error will do.
+impl FromValue for () {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Error(_) => Err(ConversionError::new("no error", &value)),
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! from_integer {
+    ($($type:ty),*) => {$(
+        impl FromValue for $type {
+            fn from_value(value: Value) -> Result<Self, ConversionError> {
+                let converted = match &value {
+                    Value::Integer(number) => Self::try_from(*number).ok(),
+                    other => parse(other),
+                };
+                converted.ok_or_else(|| ConversionError::new(stringify!($type), &value))
+            }
+        }
+    )*};
+}
+
+from_integer!(i16, u16, i32, u32, i64, u64, i128, isize, usize);
+
+impl FromValue for u8 {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        let converted = match &value {
+            Value::Integer(number) => Self::try_from(*number).ok(),
+            other => parse(other),
+        };
+        converted.ok_or_else(|| ConversionError::new("u8", &value))
+    }
+
+    fn list_from_bytes(bytes: Bytes) -> Result<Vec<Self>, ConversionError> {
+        Ok(bytes.into())
+    }
+}
+
+impl FromValue for f64 {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        let converted = match &value {
+            Value::Double(number) => Some(*number),
+            // Exact up to 2^53; beyond, the nearest double is what the caller asked for.
+            Value::Integer(number) => Some(*number as f64),
+            other => parse(other),
+        };
+        converted.ok_or_else(|| ConversionError::new("f64", &value))
+    }
+}
+
+<<<<<<< HEAD
+/// `true` for `#t`, a positive integer 1, the status `OK`, the string `1`; `false` for `#f`, 0 and
+/// `0`.
+=======
+/// `true` for `#t`, a positive integer 1, the status `OK`, the string `1`; `false` for `#f`, 0 and `0`.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+impl FromValue for bool {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match &value {
+            Value::Boolean(truth) => Ok(*truth),
+            Value::Integer(1) => Ok(true),
+            Value::Integer(0) => Ok(false),
+            Value::Simple(text) if &text[..] == b"OK" => Ok(true),
+            Value::Bulk(text) if &text[..] == b"1" => Ok(true),
+            Value::Bulk(text) if &text[..] == b"0" => Ok(false),
+            other => Err(ConversionError::new("bool", other)),
+        }
+    }
+}
+
+/// The bytes of any string, without a copy.
+impl FromValue for Bytes {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Bulk(bytes)
+            | Value::Simple(bytes)
+            | Value::BigNumber(bytes)
+            | Value::Verbatim { text: bytes, .. } => Ok(bytes),
+            Value::Integer(number) => {
+                Ok(Bytes::copy_from_slice(itoa::Buffer::new().format(number).as_bytes()))
+            }
+            Value::Double(number) => Ok(Bytes::from(number.to_string())),
+            other => Err(ConversionError::new("bytes", &other)),
+        }
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        let bytes = Bytes::from_value(value)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(ConversionError::new("UTF-8 text", &Value::Bulk(bytes))),
+        }
+    }
+}
+
+/// `None` for a null.
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Null => Ok(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+<<<<<<< HEAD
+/// The elements of an array, set or push; the keys and values of a map in turn; a null is an empty
+/// list. As `Vec<u8>`: the bytes of a string.
+=======
+/// The elements of an array, set or push; the keys and values of a map in turn; a null is an empty list. As
+/// `Vec<u8>`: the bytes of a string.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+impl<T: FromValue> FromValue for Vec<T> {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Array(items) | Value::Set(items) | Value::Push(items) => {
+                items.into_iter().map(T::from_value).collect()
+            }
+            Value::Map(entries) => entries
+                .into_iter()
+                .flat_map(|(key, value)| [key, value])
+                .map(T::from_value)
+                .collect(),
+            Value::Null => Ok(Vec::new()),
+            Value::Bulk(bytes) | Value::Simple(bytes) | Value::Verbatim { text: bytes, .. } => {
+                T::list_from_bytes(bytes)
+            }
+            other => Err(ConversionError::new("a list", &other)),
+        }
+    }
+}
+
+impl<T: FromValue + Eq + Hash> FromValue for HashSet<T> {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Array(items) | Value::Set(items) => {
+                items.into_iter().map(T::from_value).collect()
+            }
+            Value::Null => Ok(Self::new()),
+            other => Err(ConversionError::new("a set", &other)),
+        }
+    }
+}
+
+impl<K: FromValue + Eq + Hash, V: FromValue> FromValue for HashMap<K, V> {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        pairs(value)?
+            .into_iter()
+            .map(|(key, value)| Ok((K::from_value(key)?, V::from_value(value)?)))
+            .collect()
+    }
+}
+
+impl<K: FromValue + Ord, V: FromValue> FromValue for BTreeMap<K, V> {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        pairs(value)?
+            .into_iter()
+            .map(|(key, value)| Ok((K::from_value(key)?, V::from_value(value)?)))
+            .collect()
+    }
+}
+
+macro_rules! from_tuple {
+    ($count:literal: $($type:ident),*) => {
+        /// An array of exactly as many elements.
+        impl<$($type: FromValue),*> FromValue for ($($type,)*) {
+            fn from_value(value: Value) -> Result<Self, ConversionError> {
+                match value {
+                    Value::Array(items) | Value::Push(items) if items.len() == $count => {
+                        let mut items = items.into_iter();
+                        Ok(($($type::from_value(items.next().expect("the length was checked"))?,)*))
+                    }
+                    other => Err(ConversionError::new(
+                        concat!("an array of ", $count, " elements"),
+                        &other,
+                    )),
+                }
+            }
+        }
+    };
+}
+
+from_tuple!(1: A);
+from_tuple!(2: A, B);
+from_tuple!(3: A, B, C);
+from_tuple!(4: A, B, C, D);
+from_tuple!(5: A, B, C, D, E);
+from_tuple!(6: A, B, C, D, E, F);
+
+fn parse<T: std::str::FromStr>(value: &Value) -> Option<T> {
+    std::str::from_utf8(value.as_bytes()?).ok()?.parse().ok()
+}
+
+fn pairs(value: Value) -> Result<Vec<(Value, Value)>, ConversionError> {
+    match value {
+        Value::Map(entries) => Ok(entries),
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) if items.len() % 2 == 0 => {
+            let mut entries = Vec::with_capacity(items.len() / 2);
+            let mut items = items.into_iter();
+            while let (Some(key), Some(value)) = (items.next(), items.next()) {
+                entries.push((key, value));
+            }
+            Ok(entries)
+        }
+        other => Err(ConversionError::new("a map", &other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::ServerError;
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn numbers_are_converted_without_loss() {
+        assert_eq!(i64::from_value(Value::Integer(-3)), Ok(-3));
+        assert_eq!(u64::from_value(bulk("18446744073709551615")), Ok(u64::MAX));
+        assert!(u64::from_value(Value::Integer(-1)).is_err());
+        assert!(u8::from_value(Value::Integer(256)).is_err());
+        assert!(i64::from_value(bulk("12x")).is_err());
+        assert_eq!(f64::from_value(bulk("1.5")), Ok(1.5));
+        assert_eq!(f64::from_value(Value::Double(2.5)), Ok(2.5));
+        assert_eq!(bool::from_value(Value::Integer(1)), Ok(true));
+        assert!(bool::from_value(Value::Integer(2)).is_err());
+    }
+
+    #[test]
+    fn strings_and_bytes() {
+        assert_eq!(String::from_value(bulk("hé")), Ok("hé".to_owned()));
+        assert!(String::from_value(Value::Bulk(Bytes::from_static(b"\xff"))).is_err());
+        assert_eq!(Vec::<u8>::from_value(bulk("ab")), Ok(b"ab".to_vec()));
+        assert_eq!(String::from_value(Value::Integer(7)), Ok("7".to_owned()));
+        assert_eq!(Option::<String>::from_value(Value::Null), Ok(None));
+        assert!(String::from_value(Value::Null).is_err());
+    }
+
+    #[test]
+    fn lists_maps_and_tuples() {
+        let flat = Value::Array(vec![bulk("a"), Value::Integer(1), bulk("b"), Value::Integer(2)]);
+        let map = Value::Map(vec![(bulk("a"), Value::Integer(1)), (bulk("b"), Value::Integer(2))]);
+        let expected = HashMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]);
+        assert_eq!(HashMap::<String, i32>::from_value(flat.clone()), Ok(expected.clone()));
+        assert_eq!(HashMap::<String, i32>::from_value(map), Ok(expected));
+        assert_eq!(
+            <(String, u8, String, u8)>::from_value(flat.clone()),
+            Ok(("a".to_owned(), 1, "b".to_owned(), 2))
+        );
+        assert!(<(String, u8)>::from_value(flat.clone()).is_err());
+        assert!(HashMap::<String, i32>::from_value(Value::Array(vec![bulk("a")])).is_err());
+        assert_eq!(Vec::<Option<i64>>::from_value(Value::Array(vec![Value::Null])), Ok(vec![None]));
+        assert!(Vec::<i64>::from_value(bulk("12")).is_err());
+    }
+
+    #[test]
+    fn a_nested_server_error_is_an_error() {
+        let error = Value::Error(ServerError::from_line(b"ERR no"));
+        assert!(<()>::from_value(error.clone()).is_err());
+        assert!(Option::<String>::from_value(error.clone()).is_err());
+        assert!(Vec::<String>::from_value(Value::Array(vec![error])).is_err());
+    }
+}

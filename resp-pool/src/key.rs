@@ -1,0 +1,151 @@
+//! What separates connections: everything that shaped one.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+/// A password. `Debug` and errors show `***`, whatever they are part of.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps the secret text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The version of the protocol between client and server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Version 2, which every server speaks without being asked. The default: it saves the `HELLO`.
+    #[default]
+    Resp2,
+    /// Version 3 (Redis 6 and later): typed maps, sets, doubles, pushes. Asked for with `HELLO 3`.
+    Resp3,
+}
+
+<<<<<<< HEAD
+/// Everything that shaped a connection. Two requests share connections exactly when their keys are
+/// equal.
+=======
+/// Everything that shaped a connection. Two requests share connections exactly when their keys are equal.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+///
+/// Cheap to clone and to hash: the parts are shared, and hashed once.
+#[derive(Clone)]
+pub struct Key(Arc<Hashed>);
+
+struct Hashed {
+    parts: Parts,
+    hash: u64,
+}
+
+/// The parts; what is added here takes part in comparison and hash by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Parts {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) database: u32,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) protocol: Protocol,
+    pub(crate) client_name: Option<String>,
+}
+
+impl Key {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let mut hasher = DefaultHasher::new();
+        parts.hash(&mut hasher);
+        Self(Arc::new(Hashed { parts, hash: hasher.finish() }))
+    }
+
+    /// The same in another database.
+    #[must_use]
+    pub fn with_database(&self, database: u32) -> Self {
+        Self::new(Parts { database, ..self.0.parts.clone() })
+    }
+
+    /// Name or address of the server.
+    pub fn host(&self) -> &str {
+        &self.0.parts.host
+    }
+
+    /// Its TCP port.
+    pub fn port(&self) -> u16 {
+        self.0.parts.port
+    }
+
+    /// The database that is selected.
+    pub fn database(&self) -> u32 {
+        self.0.parts.database
+    }
+
+    /// The user that is authenticated, when it is not the default one.
+    pub fn username(&self) -> Option<&str> {
+        self.0.parts.username.as_deref()
+    }
+
+    /// The password, if the connection is authenticated.
+    pub fn password(&self) -> Option<&Secret> {
+        self.0.parts.password.as_ref()
+    }
+
+    /// The protocol version.
+    pub fn protocol(&self) -> Protocol {
+        self.0.parts.protocol
+    }
+
+    /// The name under which the connection appears in `CLIENT LIST`.
+    pub fn client_name(&self) -> Option<&str> {
+        self.0.parts.client_name.as_deref()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash && self.0.parts == other.0.parts)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.parts.fmt(f)
+    }
+}
+
+/// `redis://host:port/database`, with user but without password.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.username().map(|user| format!("{user}@")).unwrap_or_default();
+        write!(f, "redis://{user}{}:{}/{}", self.host(), self.port(), self.database())
+    }
+}

@@ -1,0 +1,105 @@
+//! Several commands in one write.
+
+use crate::{
+    command::{Request, effect_of},
+    effect::Effect,
+    error::Error,
+};
+
+<<<<<<< HEAD
+/// Commands that are sent together and answered together. Encoded while it is built; can be sent
+/// again.
+=======
+/// Commands that are sent together and answered together. Encoded while it is built; can be sent again.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+///
+/// ```
+/// let mut pipeline = resp_pool::Pipeline::new();
+/// pipeline.add(&["INCR", "visits"]).add(&resp_pool::cmd("EXPIRE").arg("visits").arg(60));
+/// assert_eq!(pipeline.len(), 2);
+/// ```
+#[derive(Clone, Default)]
+pub struct Pipeline {
+    encoded: Vec<u8>,
+    effects: Vec<Effect>,
+}
+
+impl Pipeline {
+    /// No commands yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+<<<<<<< HEAD
+    /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's
+    /// `read_timeout` holds.
+=======
+    /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's `read_timeout` holds.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    pub fn add(&mut self, request: &(impl Request + ?Sized)) -> &mut Self {
+        self.add_as(effect_of(request), request)
+    }
+
+    /// Adds a command whose effect is known better than its name tells.
+    pub(crate) fn add_as(
+        &mut self,
+        effect: Effect,
+        request: &(impl Request + ?Sized),
+    ) -> &mut Self {
+        request.encode(&mut self.encoded);
+        self.effects.push(effect);
+        self
+    }
+
+    /// Adds the commands of another pipeline.
+    pub fn append(&mut self, other: &Self) -> &mut Self {
+        self.encoded.extend_from_slice(&other.encoded);
+        self.effects.extend_from_slice(&other.effects);
+        self
+    }
+
+    /// How many commands there are.
+    pub fn len(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.effects.is_empty()
+    }
+
+    /// Forgets the commands and keeps the memory.
+    pub fn clear(&mut self) {
+        self.encoded.clear();
+        self.effects.clear();
+    }
+
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    pub(crate) fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+
+    /// Refuses commands after which replies can no longer be counted.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let unfit = |effect: &&Effect| {
+            matches!(effect, Effect::MuteReplies | Effect::Monitor | Effect::Replication)
+        };
+        match self.effects.iter().find(unfit) {
+            Some(effect) => Err(Error::Refused {
+                command: effect.name(),
+                reason: "replies could no longer be told apart; not in a pipeline",
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Shows the number of commands only: arguments may be secret.
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pipeline({} commands)", self.len())
+    }
+}

@@ -1,0 +1,325 @@
+//! When a command is sent again, and after how long.
+
+use std::time::Duration;
+
+use pool_common::policy::{Policy, Retry};
+
+use crate::{error::Error, value::ServerErrorKind};
+
+/// What happened to one attempt.
+pub(crate) struct Failure<'a> {
+    pub(crate) error: &'a Error,
+    /// Attempts made so far, this one included.
+    pub(crate) attempts: u32,
+    /// Whether the connection had served somebody before.
+    pub(crate) reused: bool,
+    /// Whether the command only reads, so that running it twice does no harm.
+    pub(crate) read_only: bool,
+    /// Whether the command came with a time limit of its own, because it blocks.
+    pub(crate) own_timeout: bool,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Tell the caller.
+    Stop,
+    /// Try again after a pause, on a connection that was just dialed if `fresh`.
+    Again { fresh: bool, pause: Duration },
+}
+
+/// The rule of the policy. `random` is from 0 up to, but not including, 1.
+pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next {
+    let Failure { error, attempts, .. } = failure;
+    let left = *attempts < policy.retry_attempts;
+    let again = |fresh| Next::Again { fresh, pause: Duration::ZERO };
+    let last = attempts + 1 >= policy.retry_attempts;
+    match policy.retry {
+        Retry::Never => Next::Stop,
+        Retry::Attempts if left && is_worth_an_attempt(failure) => {
+            Next::Again { fresh: false, pause: back_off(policy, *attempts, random) }
+        }
+        Retry::Idempotent if left && failure.read_only && is_lost(error) => again(false),
+        // net/http goes on until a fresh connection fails as well; after `retry_attempts` we ask
+        // for a fresh one, so that this ends.
+        Retry::ReusedAndReplayable
+            if failure.reused
+                && is_lost(error)
+                && (failure.read_only || !error.may_have_executed()) =>
+        {
+            again(last)
+        }
+        Retry::BadConnection if left && is_lost(error) && !error.may_have_executed() => again(last),
+        // The nearest that Redis has to REFUSED_STREAM.
+        Retry::Unprocessed if left => match error {
+            Error::Server(error) if error.kind().is_retryable() => again(false),
+            _ => Next::Stop,
+        },
+        _ => Next::Stop,
+    }
+}
+
+/// The connection failed, in a way that another one may not.
+fn is_lost(error: &Error) -> bool {
+<<<<<<< HEAD
+    matches!(error, Error::Io { .. } | Error::Stale | Error::Broken | Error::Abandoned)
+=======
+    matches!(error, Error::Io { .. } | Error::Broken | Error::Abandoned)
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+}
+
+/// go-redis: network errors, time limits (except those of a blocking command), and some refusals.
+/// Writes included: a command whose reply was lost can run twice.
+fn is_worth_an_attempt(failure: &Failure<'_>) -> bool {
+    let blocked = matches!(failure.error, Error::Timeout { stage: crate::Stage::Read, .. })
+        && failure.own_timeout;
+    failure.error.is_retryable() && !blocked
+}
+
+/// Whether a connection that gave this error should not be used again, although it is in step: it
+/// leads to a server that no longer is what it was.
+pub(crate) fn leads_astray(policy: &Policy, error: &Error) -> bool {
+    policy.retry == Retry::Attempts
+        && matches!(error, Error::Server(error) if error.kind() == ServerErrorKind::ReadOnly)
+}
+
+/// go-redis: `min + random x min x 2^attempt`, at most `max`; none if `min` is zero.
+fn back_off(policy: &Policy, attempt: u32, random: f64) -> Duration {
+    let min = policy.retry_back_off_min.as_secs_f64();
+    let max = policy.retry_back_off_max.as_secs_f64();
+    if min == 0.0 {
+        return Duration::ZERO;
+    }
+    let spread = min * 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX));
+    Duration::from_secs_f64((min + random * spread).min(max))
+}
+
+/// Whether a command only reads. Names that are not listed are taken to write.
+pub(crate) fn is_read_only(name: &[u8]) -> bool {
+    const LONGEST: usize = 20;
+    if name.len() > LONGEST {
+        return false;
+    }
+    let mut upper = [0; LONGEST];
+    let upper = &mut upper[..name.len()];
+    upper.copy_from_slice(name);
+    upper.make_ascii_uppercase();
+    READ_ONLY.binary_search_by(|known| known.as_bytes().cmp(upper)).is_ok()
+}
+
+/// Sorted. Source: the commands with the flag `readonly` in `COMMAND` of Redis 7, and `ECHO` and
+/// `PING`.
+const READ_ONLY: &[&str] = &[
+    "BITCOUNT",
+    "BITFIELD_RO",
+    "BITPOS",
+    "DBSIZE",
+    "DUMP",
+    "ECHO",
+    "EVALSHA_RO",
+    "EVAL_RO",
+    "EXISTS",
+    "EXPIRETIME",
+    "FCALL_RO",
+    "GEODIST",
+    "GEOHASH",
+    "GEOPOS",
+    "GEORADIUSBYMEMBER_RO",
+    "GEORADIUS_RO",
+    "GEOSEARCH",
+    "GET",
+    "GETBIT",
+    "GETRANGE",
+    "HEXISTS",
+    "HGET",
+    "HGETALL",
+    "HKEYS",
+    "HLEN",
+    "HMGET",
+    "HRANDFIELD",
+    "HSCAN",
+    "HSTRLEN",
+    "HVALS",
+    "KEYS",
+    "LCS",
+    "LINDEX",
+    "LLEN",
+    "LPOS",
+    "LRANGE",
+    "MGET",
+    "PEXPIRETIME",
+    "PFCOUNT",
+    "PING",
+    "PTTL",
+    "RANDOMKEY",
+    "SCAN",
+    "SCARD",
+    "SDIFF",
+    "SINTER",
+    "SINTERCARD",
+    "SISMEMBER",
+    "SMEMBERS",
+    "SMISMEMBER",
+    "SORT_RO",
+    "SRANDMEMBER",
+    "SSCAN",
+    "STRLEN",
+    "SUBSTR",
+    "SUNION",
+    "TOUCH",
+    "TTL",
+    "TYPE",
+    "XLEN",
+    "XPENDING",
+    "XRANGE",
+    "XREAD",
+    "XREVRANGE",
+    "ZCARD",
+    "ZCOUNT",
+    "ZDIFF",
+    "ZINTER",
+    "ZINTERCARD",
+    "ZLEXCOUNT",
+    "ZMSCORE",
+    "ZRANDMEMBER",
+    "ZRANGE",
+    "ZRANGEBYLEX",
+    "ZRANGEBYSCORE",
+    "ZRANK",
+    "ZREVRANGE",
+    "ZREVRANGEBYLEX",
+    "ZREVRANGEBYSCORE",
+    "ZREVRANK",
+    "ZSCAN",
+    "ZSCORE",
+    "ZUNION",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{error::Stage, value::ServerError};
+    use std::io;
+
+    fn policy(retry: Retry) -> Policy {
+        Policy { retry, retry_attempts: 4, ..Policy::default() }
+    }
+
+    fn lost(sent: bool) -> Error {
+        Error::Io { stage: Stage::Read, sent, source: io::ErrorKind::UnexpectedEof.into() }
+    }
+
+    fn server(line: &str) -> Error {
+        Error::Server(ServerError::from_line(line.as_bytes()))
+    }
+
+    fn slow() -> Error {
+        Error::Timeout { stage: Stage::Read, sent: true, after: Duration::from_secs(1) }
+    }
+
+    fn failure(error: &Error) -> Failure<'_> {
+        Failure { error, attempts: 1, reused: true, read_only: false, own_timeout: false }
+    }
+
+    fn goes_on(retry: Retry, failure: &Failure<'_>) -> bool {
+        next(&policy(retry), failure, 0.5) != Next::Stop
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_found_in_any_letter_case() {
+        assert!(READ_ONLY.is_sorted());
+        assert!(is_read_only(b"get") && is_read_only(b"GEORADIUSBYMEMBER_RO"));
+        assert!(!is_read_only(b"SET") && !is_read_only(b"GETDEL") && !is_read_only(&[b'X'; 30]));
+    }
+
+    #[test]
+    fn attempts_follow_go_redis_item_by_item() {
+        let retry = Retry::Attempts;
+        for error in [
+            lost(true),
+            lost(false),
+<<<<<<< HEAD
+            Error::Stale,
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+            slow(),
+            server("LOADING x"),
+            server("READONLY x"),
+            server("MASTERDOWN x"),
+            server("CLUSTERDOWN x"),
+            server("TRYAGAIN x"),
+            server("NOREPLICAS x"),
+            server("ERR max number of clients reached"),
+            Error::Acquire(Box::new(pool_common::Error::Dial {
+                source: pool_common::DialError::TimedOut(Duration::ZERO),
+            })),
+        ] {
+            assert!(goes_on(retry, &failure(&error)), "{error:?}");
+            let exhausted = Failure { attempts: 4, ..failure(&error) };
+            assert!(!goes_on(retry, &exhausted), "{error:?}");
+        }
+        for error in [
+            server("ERR x"),
+            server("WRONGTYPE x"),
+            server("MOVED 1 x"),
+            Error::Acquire(Box::new(pool_common::Error::Closed)),
+        ] {
+            assert!(!goes_on(retry, &failure(&error)), "{error:?}");
+        }
+        let error = slow();
+        assert!(!goes_on(retry, &Failure { own_timeout: true, ..failure(&error) }));
+    }
+
+    #[test]
+    fn never_is_never() {
+        assert!(!goes_on(Retry::Never, &failure(&lost(false))));
+    }
+
+    #[test]
+    fn idempotent_repeats_reads_on_lost_connections() {
+        let error = lost(true);
+        assert!(!goes_on(Retry::Idempotent, &failure(&error)));
+        assert!(goes_on(Retry::Idempotent, &Failure { read_only: true, ..failure(&error) }));
+        let error = slow();
+        assert!(!goes_on(Retry::Idempotent, &Failure { read_only: true, ..failure(&error) }));
+    }
+
+    #[test]
+    fn reused_connections_are_replaced_and_fresh_ones_believed() {
+        let retry = Retry::ReusedAndReplayable;
+        let (sent, unsent) = (lost(true), lost(false));
+        assert!(!goes_on(retry, &failure(&sent)));
+        assert!(goes_on(retry, &failure(&unsent)));
+        assert!(goes_on(retry, &Failure { read_only: true, ..failure(&sent) }));
+        assert!(!goes_on(retry, &Failure { reused: false, ..failure(&unsent) }));
+        let many = Failure { attempts: 50, ..failure(&unsent) };
+        assert_eq!(
+            next(&policy(retry), &many, 0.0),
+            Next::Again { fresh: true, pause: Duration::ZERO }
+        );
+    }
+
+    #[test]
+    fn a_bad_connection_was_not_written_to_and_the_last_try_is_fresh() {
+        let retry = Retry::BadConnection;
+        assert!(!goes_on(retry, &failure(&lost(true))));
+        let error = lost(false);
+        let fresh =
+            |attempts| match next(&policy(retry), &Failure { attempts, ..failure(&error) }, 0.0) {
+                Next::Again { fresh, .. } => Some(fresh),
+                Next::Stop => None,
+            };
+        assert_eq!([1, 2, 3, 4].map(fresh), [Some(false), Some(false), Some(true), None]);
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_within_their_bounds() {
+        let policy = policy(Retry::Attempts);
+        assert_eq!(back_off(&policy, 1, 0.0), Duration::from_millis(10));
+        assert_eq!(back_off(&policy, 1, 0.5), Duration::from_millis(20));
+        assert_eq!(back_off(&policy, 3, 0.5), Duration::from_millis(50));
+        assert_eq!(back_off(&policy, 4000, 0.9), Duration::from_secs(1));
+        let none = Policy { retry_back_off_min: Duration::ZERO, ..policy };
+        assert_eq!(back_off(&none, 3, 0.9), Duration::ZERO);
+    }
+}

@@ -1,0 +1,257 @@
+//! A reply as the server typed it.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// A reply, or a part of one.
+///
+<<<<<<< HEAD
+/// Strings share the buffer they were read into, so keeping a short string keeps its neighbours in
+/// memory (a read buffer of 2 to 64 KiB, or its frame); convert to `String` or `Vec<u8>` to keep a
+/// copy instead. Attributes (`|`) are read and dropped.
+=======
+/// Strings share the buffer they were read into, so keeping a short string keeps its neighbours in memory
+/// (up to the size of one read, 8 KiB, or of its frame); convert to `String` or `Vec<u8>` to keep a copy
+/// instead. Attributes (`|`) are read and dropped.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value: RESP3 `_`, RESP2 `$-1` and `*-1`.
+    Null,
+    /// A whole number (`:`).
+    Integer(i64),
+    /// A floating point number (`,`, RESP3). May be infinite or not a number.
+    Double(f64),
+    /// A truth value (`#`, RESP3).
+    Boolean(bool),
+    /// A status such as `OK` (`+`).
+    Simple(Bytes),
+    /// A string of any bytes (`$`).
+    Bulk(Bytes),
+    /// A text meant for people (`=`, RESP3).
+    Verbatim {
+        /// Whether the text is Markdown (`mkd`) rather than plain (`txt`).
+        markdown: bool,
+        /// The text, without the format.
+        text: Bytes,
+    },
+    /// A whole number of any size, in decimal (`(`, RESP3).
+    BigNumber(Bytes),
+    /// An ordered list (`*`).
+    Array(Vec<Value>),
+    /// Pairs (`%`, RESP3), in the order in which they came as far as keys are strings.
+    Map(Vec<(Value, Value)>),
+    /// A list without order (`~`, RESP3).
+    Set(Vec<Value>),
+    /// Something the server sent on its own (`>`, RESP3).
+    Push(Vec<Value>),
+<<<<<<< HEAD
+    /// The server's refusal (`-`, `!`). As a whole reply it is turned into
+    /// [`Error::Server`](crate::Error); inside a pipeline or transaction it stands in the place of
+    /// its command's reply.
+=======
+    /// The server's refusal (`-`, `!`). As a whole reply it is turned into [`Error::Server`](crate::Error);
+    /// inside a pipeline or transaction it stands in the place of its command's reply.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    Error(ServerError),
+}
+
+impl Value {
+    /// The bytes of a string of any kind, `None` for everything else.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match self {
+            Self::Simple(bytes) | Self::Bulk(bytes) | Self::BigNumber(bytes) => Some(bytes),
+            Self::Verbatim { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array, a set or a push.
+    pub fn as_slice(&self) -> Option<&[Value]> {
+        match self {
+            Self::Array(items) | Self::Set(items) | Self::Push(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the status `OK`.
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::Simple(text) if &text[..] == b"OK")
+    }
+
+    /// The type in words, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Integer(_) => "integer",
+            Self::Double(_) => "double",
+            Self::Boolean(_) => "boolean",
+            Self::Simple(_) => "simple string",
+            Self::Bulk(_) => "bulk string",
+            Self::Verbatim { .. } => "verbatim string",
+            Self::BigNumber(_) => "big number",
+            Self::Array(_) => "array",
+            Self::Map(_) => "map",
+            Self::Set(_) => "set",
+            Self::Push(_) => "push",
+            Self::Error(_) => "error",
+        }
+    }
+}
+
+<<<<<<< HEAD
+/// An error reply: the server understood the frame and refused the command. The connection stays
+/// usable.
+=======
+/// An error reply: the server understood the frame and refused the command. The connection stays usable.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+///
+/// The first word is the [`code`](Self::code), by which programs tell errors apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerError {
+    line: Box<str>,
+    code: u32,
+}
+
+impl ServerError {
+    /// Takes the text of an error reply. Bytes that are not UTF-8 are replaced.
+    pub fn from_line(line: &[u8]) -> Self {
+        let line = String::from_utf8_lossy(line).into_owned();
+        let code = line.find(' ').unwrap_or(line.len());
+<<<<<<< HEAD
+        // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be
+        // empty.
+=======
+        // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be empty.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        Self { code: u32::try_from(code).unwrap_or(0), line: line.into_boxed_str() }
+    }
+
+    /// The first word: `ERR`, `WRONGTYPE`, `NOAUTH`, `LOADING`, ...
+    pub fn code(&self) -> &str {
+        &self.line[..self.code as usize]
+    }
+
+    /// Everything after the code.
+    pub fn message(&self) -> &str {
+        self.line[self.code as usize..].trim_start()
+    }
+
+    /// The code as one of those this crate knows.
+    pub fn kind(&self) -> ServerErrorKind {
+        match self.code() {
+            "WRONGTYPE" => ServerErrorKind::WrongType,
+            "NOAUTH" => ServerErrorKind::NoAuth,
+            "WRONGPASS" => ServerErrorKind::WrongPass,
+            "NOPERM" => ServerErrorKind::NoPermission,
+            "NOSCRIPT" => ServerErrorKind::NoScript,
+            "NOPROTO" => ServerErrorKind::NoProtocol,
+            "EXECABORT" => ServerErrorKind::ExecAbort,
+            "LOADING" => ServerErrorKind::Loading,
+            "READONLY" => ServerErrorKind::ReadOnly,
+            "MASTERDOWN" => ServerErrorKind::MasterDown,
+            "CLUSTERDOWN" => ServerErrorKind::ClusterDown,
+            "TRYAGAIN" => ServerErrorKind::TryAgain,
+            "NOREPLICAS" => ServerErrorKind::NoReplicas,
+            "BUSY" => ServerErrorKind::Busy,
+            "OOM" => ServerErrorKind::OutOfMemory,
+            "MOVED" => ServerErrorKind::Moved,
+            "ASK" => ServerErrorKind::Ask,
+            "ERR" if self.message().starts_with("max number of clients") => {
+                ServerErrorKind::MaxClients
+            }
+            _ => ServerErrorKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// The error codes that callers commonly act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServerErrorKind {
+    /// `WRONGTYPE`: the key holds another type of value.
+    WrongType,
+    /// `NOAUTH`: the server wants credentials first.
+    NoAuth,
+    /// `WRONGPASS`: the credentials are wrong.
+    WrongPass,
+    /// `NOPERM`: the user may not do this.
+    NoPermission,
+    /// `NOSCRIPT`: the server does not know this script.
+    NoScript,
+    /// `NOPROTO`: the server does not speak the protocol version asked for.
+    NoProtocol,
+    /// `EXECABORT`: the transaction was discarded because a command in it was refused.
+    ExecAbort,
+    /// `LOADING`: the server reads its data set into memory.
+    Loading,
+    /// `READONLY`: a write was sent to a replica.
+    ReadOnly,
+    /// `MASTERDOWN`: a replica lost its primary.
+    MasterDown,
+    /// `CLUSTERDOWN`: the cluster does not serve this slot.
+    ClusterDown,
+    /// `TRYAGAIN`: keys of the command are being moved.
+    TryAgain,
+    /// `NOREPLICAS`: too few replicas to accept a write.
+    NoReplicas,
+    /// `BUSY`: a script runs.
+    Busy,
+    /// `OOM`: out of memory.
+    OutOfMemory,
+    /// `MOVED`: another node has this slot.
+    Moved,
+    /// `ASK`: another node has this slot for now.
+    Ask,
+    /// `ERR max number of clients reached`: the server had no room for this connection.
+    MaxClients,
+    /// Everything else; see [`ServerError::code`].
+    Other,
+}
+
+impl ServerErrorKind {
+    /// Whether the same command may succeed a little later, and was not executed.
+    ///
+    /// Source: the list on which go-redis repeats a command.
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::MaxClients
+                | Self::Loading
+                | Self::ReadOnly
+                | Self::MasterDown
+                | Self::ClusterDown
+                | Self::TryAgain
+                | Self::NoReplicas
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_error_has_a_code_and_a_message() {
+        let error = ServerError::from_line(b"WRONGTYPE Operation against a key");
+        assert_eq!(error.code(), "WRONGTYPE");
+        assert_eq!(error.message(), "Operation against a key");
+        assert_eq!(error.kind(), ServerErrorKind::WrongType);
+        assert_eq!(ServerError::from_line(b"").code(), "");
+        assert_eq!(ServerError::from_line(b"ODD").message(), "");
+        assert_eq!(
+            ServerError::from_line(b"ERR max number of clients reached").kind(),
+            ServerErrorKind::MaxClients
+        );
+        assert_eq!(ServerError::from_line(b"ERR \xff").message(), "\u{fffd}");
+    }
+}

@@ -1,0 +1,333 @@
+//! The socket with its two buffers and its timer: bytes out, whole frames in.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{
+    codec,
+    error::{Error, ProtocolError, Stage},
+<<<<<<< HEAD
+    limits::Limits,
+    scan::{ATTRIBUTE, Scanner},
+=======
+    scan::{ATTRIBUTE, Limits, Scanner},
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    value::Value,
+};
+
+/// The first read buffer of a connection. It doubles when a read fills it, up to [`LARGEST_READ`].
+const SMALLEST_READ: usize = 2 * 1024;
+<<<<<<< HEAD
+/// With less room than this left in the buffer, a new one is made.
+const LEAST_READ: usize = 512;
+=======
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+/// Beyond this, larger reads no longer pay.
+const LARGEST_READ: usize = 64 * 1024;
+/// A buffer that grew beyond this for one large request or reply is given back afterwards.
+const LARGEST_KEPT: usize = 64 * 1024;
+
+/// A socket that speaks in frames.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    stream: TcpStream,
+    limits: Limits,
+    out: Vec<u8>,
+    /// How much of `out` has been written.
+    written: usize,
+    /// Bytes written and read in the life of the connection.
+    total_written: u64,
+    total_consumed: u64,
+    input: BytesMut,
+    next_read: usize,
+    scanner: Scanner,
+<<<<<<< HEAD
+    /// Armed for a deadline that may be earlier than the one in force: moving it for every request
+    /// would cost more than finding out, once in a while, that it rang too early.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A limit of time that starts when it is first needed, so that a reply which is already there
+/// costs no look at the clock.
+=======
+    /// Armed for a deadline that may be earlier than the one in force: moving it for every request would cost
+    /// more than finding out, once in a while, that it rang too early.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A limit of time that starts when it is first needed, so that a reply which is already there costs no look at
+/// the clock.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    limit: Option<Duration>,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    pub(crate) fn after(limit: Option<Duration>) -> Self {
+        Self { limit, at: None }
+    }
+
+    fn at(&mut self) -> Option<Instant> {
+        if self.at.is_none() {
+            // A limit beyond the clock's range is none.
+            self.at = Instant::now().checked_add(self.limit?);
+        }
+        self.at
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(stream: TcpStream, limits: Limits) -> Self {
+        Self {
+            stream,
+            limits,
+            out: Vec::new(),
+            written: 0,
+            total_written: 0,
+            total_consumed: 0,
+            input: BytesMut::new(),
+            next_read: SMALLEST_READ,
+            scanner: Scanner::new(limits),
+            timer: None,
+        }
+    }
+
+    /// Where requests are encoded.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        self.written < self.out.len()
+    }
+
+    pub(crate) fn total_written(&self) -> u64 {
+        self.total_written
+    }
+
+    pub(crate) fn total_consumed(&self) -> u64 {
+        self.total_consumed
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Writes what has been encoded, within `limit`.
+    ///
+    /// Cancel-safe: what is left is written by the next call.
+    pub(crate) async fn flush(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+        // A request nearly always fits the socket's buffer: one system call, no timer.
+        if self.written == 0 && !self.out.is_empty() {
+            match self.stream.try_write(&self.out) {
+                Ok(count) => self.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(self.write_error(error)),
+            }
+        }
+        if self.has_output() {
+            let mut deadline = Deadline::after(limit);
+            poll_fn(|cx| self.poll_flush(cx, &mut deadline)).await?;
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.written += count;
+        self.total_written += count as u64;
+        if self.written == self.out.len() {
+            self.written = 0;
+            self.out.clear();
+            if self.out.capacity() > LARGEST_KEPT {
+                self.out = Vec::new();
+            }
+        }
+    }
+
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &mut Deadline,
+    ) -> Poll<Result<(), Error>> {
+        while self.has_output() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
+                Poll::Ready(Ok(0)) => {
+                    let error = io::Error::from(io::ErrorKind::WriteZero);
+                    return Poll::Ready(Err(self.write_error(error)));
+                }
+                Poll::Ready(Ok(count)) => self.wrote(count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_error(error))),
+                Poll::Pending => {
+                    // The server may have stopped reading because nobody reads its replies.
+                    if let Err(error) = self.read_ahead(cx) {
+                        return Poll::Ready(Err(self.write_error(error)));
+                    }
+                    let at = deadline.at();
+                    ready!(poll_timer(&mut self.timer, cx, at));
+                    return Poll::Ready(Err(Error::Timeout {
+                        stage: Stage::Write,
+                        sent: self.total_written > 0,
+                        after: deadline.limit.unwrap_or_default(),
+                    }));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in what has arrived while writing, as long as that is less than the largest frame.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.input.len() < self.limits.max_frame {
+            let mut space = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Poll::Ready(Ok(())) => self.input.extend_from_slice(buffer.filled()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_error(&self, source: io::Error) -> Error {
+        Error::Io { stage: Stage::Write, sent: self.total_written > 0, source }
+    }
+
+    /// The next whole frame that has been read, decoded. Attributes are dropped.
+    pub(crate) fn next_value(&mut self) -> Result<Option<Value>, ProtocolError> {
+        loop {
+            if self.input.is_empty() {
+                return Ok(None);
+            }
+            let Some(frame) = self.scanner.scan(&self.input)? else {
+                return Ok(None);
+            };
+            let bytes = self.input.split_to(frame.len).freeze();
+            self.total_consumed += frame.len as u64;
+            if frame.len > LARGEST_KEPT && self.input.is_empty() {
+                self.input = BytesMut::new();
+            }
+            if frame.kind != ATTRIBUTE {
+                return codec::decode(&bytes, frame).map(Some);
+            }
+        }
+    }
+
+    /// Reads more, at least one byte, before `deadline`.
+    ///
+    /// Cancel-safe: what was read is kept.
+    pub(crate) async fn fill(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
+        let Self { stream, input, timer, next_read, .. } = self;
+<<<<<<< HEAD
+        // Growth follows what has arrived, never what was announced. Room that nobody refers to any
+        // more is used again; while replies are kept, the rest of their buffer is used up first.
+        let room = (*next_read).max(input.len());
+        let free = input.capacity() - input.len();
+        if free < room && !input.try_reclaim(room) && free < LEAST_READ {
+=======
+        // Growth follows what has arrived, never what was announced.
+        let room = (*next_read).max(input.len());
+        if input.capacity() - input.len() < SMALLEST_READ {
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+            input.reserve(room);
+        }
+        let space = input.capacity() - input.len();
+        let mut read = pin!(stream.read_buf(input));
+        let count = poll_fn(|cx| {
+            if let Poll::Ready(result) = read.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|source| Error::Io {
+                    stage: Stage::Read,
+                    sent: true,
+                    source,
+                }));
+            }
+            ready!(poll_timer(timer, cx, deadline.at()));
+            Poll::Ready(Err(Error::Timeout {
+                stage: Stage::Read,
+                sent: true,
+                after: deadline.limit.unwrap_or_default(),
+            }))
+        })
+        .await?;
+        if count == 0 {
+            let source = io::ErrorKind::UnexpectedEof.into();
+            return Err(Error::Io { stage: Stage::Read, sent: true, source });
+        }
+        if count >= space {
+            *next_read = (*next_read * 2).min(LARGEST_READ);
+        }
+        Ok(())
+    }
+
+<<<<<<< HEAD
+    /// Whether nothing has come since the last reply and the server has not closed. Never waits;
+    /// costs no system call while the reactor has seen nothing.
+=======
+    /// Whether nothing has come since the last reply and the server has not closed. Never waits; costs no
+    /// system call while the reactor has seen nothing.
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+    ///
+    /// A whole push (RESP3) is taken in and dropped: a server may send one at any time.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        /// More pushes than this at one time are not worth keeping the connection for.
+<<<<<<< HEAD
+        const MOST_READS: usize = 64;
+        let mut space = [0; 64];
+=======
+        const MOST_READS: usize = 8;
+        let mut space = [0; 512];
+>>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
+        for _ in 0..MOST_READS {
+            while !self.input.is_empty() {
+                match self.next_value() {
+                    Ok(Some(Value::Push(_))) => {}
+                    _ => return false,
+                }
+            }
+            match self.stream.try_read(&mut space) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Ok(count @ 1..) => self.input.extend_from_slice(&space[..count]),
+                Ok(0) | Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+/// Waits for `at`; for ever when there is none.
+fn poll_timer(
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+    at: Option<Instant>,
+) -> Poll<()> {
+    let Some(at) = at else { return Poll::Pending };
+    let sleep = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+    if sleep.deadline() > at {
+        sleep.as_mut().reset(at);
+    }
+    loop {
+        ready!(sleep.as_mut().poll(cx));
+        if sleep.deadline() >= at {
+            return Poll::Ready(());
+        }
+        // It rang for an earlier request.
+        sleep.as_mut().reset(at);
+    }
+}
