@@ -1,2 +1,53 @@
-//! Under construction.
-fn main() {}
+//! The program: reads the command line, calls the library, turns the result into an exit code.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use poolbench::cli::{self, Command, Parsed};
+use poolbench::error::BenchError;
+use poolbench::run::plan::Plan;
+use poolbench::run::{self, Outcome};
+use poolbench::{info, serve};
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody reads standard error: the exit code still says it.
+            drop(writeln!(std::io::stderr().lock(), "poolbench: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch() -> Result<ExitCode, BenchError> {
+    let cli = match cli::parse(std::env::args_os())? {
+        Parsed::Cli(cli) => cli,
+        Parsed::Text(text) => return print(&text),
+    };
+    match cli.command {
+        None => run_plan(&cli.run),
+        Some(Command::Run(args)) => run_plan(&args),
+        Some(Command::List(args)) => print(&info::list(args.json)),
+        Some(Command::Explain(args)) => print(&info::explain(&args.profile, args.json)?),
+        Some(Command::Serve(args)) => {
+            serve::run(&args.try_into()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run_plan(args: &cli::RunArgs) -> Result<ExitCode, BenchError> {
+    Ok(match run::run(&Plan::new(args)?)? {
+        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::Unsound => ExitCode::from(1),
+        Outcome::Interrupted => ExitCode::from(130),
+    })
+}
+
+/// Prints to standard output; a reader that went away is no error.
+fn print(text: &str) -> Result<ExitCode, BenchError> {
+    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,275 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::BenchError;
+
+/// Compares connection-pooling strategies side by side on real sockets.
+///
+/// Without a command it runs the default comparison: every protocol, every contestant, embedded
+/// servers, in about a minute and a half.
+#[derive(Debug, Parser)]
+#[command(name = "poolbench", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`, which is the default.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak or a contestant that broke; \
+2 bad usage, or a target that cannot be reached, said before anything is measured; 130 interrupted, and what was \
+measured until then was sound and is kept.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a comparison; without options the same as no command at all
+    Run(RunArgs),
+    /// Lists protocols, contestants, scenarios and knobs
+    List(ListArgs),
+    /// Explains a profile, question by question, each choice with its source
+    Explain(ExplainArgs),
+    /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
+    Serve(ServeArgs),
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(after_help = RUN_DEFAULTS)]
+pub struct RunArgs {
+    /// Protocols: http1, http2, resp, framed [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub protocol: Vec<String>,
+    /// Contestants, see `poolbench list` [default: all that fit]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub contestant: Vec<String>,
+    /// Scenarios: steady, reuse, limits, session [default: steady]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub scenario: Vec<String>,
+    /// Measured time of each turn, as 500ms or 2s [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Turns of each contestant; they are interleaved [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
+    /// Callers that send at the same time [default: 50; reuse: 1]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub callers: Option<usize>,
+    /// Connections that a contestant may open and keep [default: 50; limits, session: 8; reuse: 1]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub connections: Option<usize>,
+    /// Seed of the order of contestants [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Changes one knob of every profile, see `poolbench list` (repeatable)
+    #[arg(long, value_name = "KNOB=VALUE")]
+    pub set: Vec<String>,
+    /// A server of yours instead of the embedded one: http://, h2c:// or redis://
+    #[arg(long, value_name = "URL")]
+    pub target: Option<String>,
+    /// Models of the embedded servers, see `poolbench serve --help` (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub model: Vec<String>,
+    /// Directory for results.json and histograms [default: target/poolbench]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Writes the results here as well; - is standard output, which then has no tables
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// No progress on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, --duration, --rounds, --callers, \
+--connections, --set, --target and --model is given, every scenario is run on every protocol with short turns, about \
+a minute and a half in all. As soon as one of them is given, the defaults above apply.";
+
+impl RunArgs {
+    /// Whether nothing was chosen that says what is measured: the short default comparison.
+    pub fn is_bare(&self) -> bool {
+        *self
+            == Self {
+                seed: self.seed,
+                out: self.out.clone(),
+                json: self.json.clone(),
+                quiet: self.quiet,
+                ..Self::default()
+            }
+    }
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The profile, as net-http
+    pub profile: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without an address all four protocols are served on free ports of 127.0.0.1."
+)]
+pub struct ServeArgs {
+    /// Serve HTTP/1.1 here
+    #[arg(long, value_name = "ADDR")]
+    pub http1: Option<SocketAddr>,
+    /// Serve HTTP/2 with prior knowledge here
+    #[arg(long, value_name = "ADDR")]
+    pub http2: Option<SocketAddr>,
+    /// Serve RESP here
+    #[arg(long, value_name = "ADDR")]
+    pub resp: Option<SocketAddr>,
+    /// Serve the framed echo here
+    #[arg(long, value_name = "ADDR")]
+    pub framed: Option<SocketAddr>,
+    /// Accept control connections here (JSON lines) [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub control: Option<SocketAddr>,
+    /// http1: tasks (a task for each connection) or workers (a reused worker pool); framed: one-task,
+    /// reader-handoff or separate-writer (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub model: Vec<String>,
+    /// Connections that the model `workers` serves at once; more are refused with 503
+    #[arg(long, value_name = "N", default_value = "262144", value_parser = parse_count)]
+    pub workers: usize,
+    /// Streams that HTTP/2 allows at once on a connection
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    pub max_streams: u32,
+    /// Processor to run on
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<usize>,
+    /// End when standard input is closed
+    #[arg(long)]
+    pub exit_with_stdin: bool,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() || duration > Duration::from_secs(24 * 60 * 60) {
+        return Err("must be more than zero and at most a day".to_owned());
+    }
+    Ok(duration)
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1_000_000) => Ok(count),
+        _ => Err("must be between 1 and 1000000".to_owned()),
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A command.
+    Cli(Box<Cli>),
+    /// Help or the version was asked for: print this and be done.
+    Text(String),
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// [`BenchError::Usage`], in one line.
+pub fn parse<I, T>(arguments: I) -> Result<Parsed, BenchError>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<std::ffi::OsString> + Clone,
+{
+    use clap::error::ErrorKind;
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => Ok(Parsed::Cli(Box::new(cli))),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Ok(Parsed::Text(error.render().to_string()))
+            }
+            _ => Err(BenchError::usage(one_line(&error.render().to_string()))),
+        },
+    }
+}
+
+/// Clap explains over several paragraphs; the first says what is wrong, tips say what was meant.
+fn one_line(text: &str) -> String {
+    let first = text.split("\n\n").next().unwrap_or(text);
+    let tips = text.lines().map(str::trim).filter(|line| line.starts_with("tip:"));
+    let words = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = words(first.trim_start_matches("error:"));
+    for tip in tips {
+        line.push_str("; ");
+        line.push_str(&words(tip));
+    }
+    line.push_str(" (see poolbench --help)");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Cli {
+        match parse(words.split(' ')).unwrap() {
+            Parsed::Cli(cli) => *cli,
+            Parsed::Text(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_the_default_with_and_without_options() {
+        assert!(parsed("poolbench").run.is_bare());
+        assert!(parsed("poolbench --quiet --out x --seed 3").run.is_bare());
+        assert!(!parsed("poolbench --protocol resp").run.is_bare());
+        let Some(Command::Run(run)) =
+            parsed("poolbench run --protocol http1,resp --set a=b --set c=d").command
+        else {
+            panic!("not run");
+        };
+        assert_eq!(run.protocol, ["http1", "resp"]);
+        assert_eq!(run.set, ["a=b", "c=d"]);
+    }
+
+    #[test]
+    fn mistakes_are_one_line() {
+        for words in [
+            "poolbench run --nonsense",
+            "poolbench nonsense",
+            "poolbench run --rounds 0",
+            "poolbench run --duration 0s",
+            "poolbench run --duration soon",
+            "poolbench run --callers -1",
+            "poolbench explain",
+            "poolbench serve --http1 here",
+            "poolbench sim",
+        ] {
+            let error = parse(words.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+            assert!(!error.to_string().trim().is_empty());
+        }
+    }
+}

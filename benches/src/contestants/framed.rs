@@ -1,0 +1,68 @@
+//! Profiles over the framed echo: a lease for each request.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use pool_common::{Policy, Pool};
+
+use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use crate::framed::connection::FramedError;
+use crate::framed::manager::FramedManager;
+use crate::nonce::Nonce;
+use crate::target::Target;
+
+/// A pool of framed connections.
+pub(super) struct FramedPool {
+    pool: Pool<FramedManager>,
+    address: SocketAddr,
+}
+
+impl FramedPool {
+    /// A pool with this policy.
+    pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
+        let pool = Pool::builder(FramedManager::default())
+            .policy(policy)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { pool, address: target.address })
+    }
+}
+
+/// One caller: its handle on the pool.
+pub(super) struct Caller {
+    pool: Pool<FramedManager>,
+    address: SocketAddr,
+}
+
+impl Contestant for FramedPool {
+    type Caller = Caller;
+
+    async fn caller(&self) -> Result<Caller, String> {
+        Ok(Caller { pool: self.pool.clone(), address: self.address })
+    }
+
+    async fn call(caller: &mut Caller, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+        let acquired = caller.pool.acquire(&caller.address).await;
+        let mut lease = acquired.map_err(pooled::acquire_failed)?;
+        let acquire = Some(started.elapsed());
+        let body = Bytes::copy_from_slice(nonce.as_bytes());
+        let answer = lease.call(body).await.map_err(|error| match error {
+            FramedError::Timeout(_) => CallError::Timeout(error.to_string()),
+            error => CallError::failed(error),
+        })?;
+        Ok(Reply { echo: Echo::check(true, nonce, &answer), acquire })
+    }
+
+    fn counts(&self) -> Counts {
+        pooled::counts(&self.pool)
+    }
+
+    fn status(&self) -> Option<PoolStatus> {
+        Some(pooled::status(&self.pool))
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}

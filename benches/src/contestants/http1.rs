@@ -1,0 +1,147 @@
+//! Profiles over `http1-pool`: a client that keeps its connections, or a client for each request.
+
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http1_pool::{Body, Client, Error};
+use pool_common::Policy;
+
+use super::raw::Template;
+use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use crate::nonce::{NONCE_LEN, Nonce};
+use crate::target::Target;
+
+/// The longest body that is read.
+const MAX_BODY: usize = 1024 * 1024;
+
+const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
+
+/// What each request needs to know.
+#[derive(Clone)]
+pub(super) struct Errand {
+    uri: Uri,
+    status: StatusCode,
+    echoes: bool,
+}
+
+impl Errand {
+    fn new(target: &Target, template: &Template) -> Self {
+        // The probe recorded how replies begin: "HTTP/1.1 200".
+        let status = template.reply_start.rsplit(|byte| *byte == b' ').next();
+        Self {
+            uri: target.uri(),
+            status: status
+                .and_then(|digits| StatusCode::from_bytes(digits).ok())
+                .unwrap_or(StatusCode::OK),
+            echoes: target.echoes,
+        }
+    }
+
+    /// One request, and its reply read to the end.
+    async fn run(&self, client: &Client, nonce: Nonce) -> Result<Echo, CallError> {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = self.uri.clone();
+        let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
+        request.headers_mut().insert(X_NONCE, value);
+        let response = client.request(request).await.map_err(failed)?;
+        let status = response.status();
+        let limit = if self.echoes { NONCE_LEN } else { MAX_BODY };
+        let body = response.into_body().read_all(limit).await.map_err(failed)?;
+        if status != self.status {
+            return Err(CallError::failed(format!("status {status}")));
+        }
+        Ok(Echo::check(self.echoes, nonce, &body))
+    }
+}
+
+fn failed(error: Error) -> CallError {
+    let text = error.to_string();
+    match error {
+        Error::Acquire(error) => pooled::acquire_failed(error),
+        error if error.is_timeout() => CallError::Timeout(text),
+        _ => CallError::Failed(text),
+    }
+}
+
+/// A client that keeps its connections.
+pub(super) struct Http1Pool {
+    client: Client,
+    errand: Errand,
+}
+
+impl Http1Pool {
+    /// A client with this policy.
+    pub(super) fn new(
+        target: &Target,
+        template: &Template,
+        policy: Policy,
+    ) -> Result<Self, String> {
+        Ok(Self { client: client(policy)?, errand: Errand::new(target, template) })
+    }
+}
+
+fn client(policy: Policy) -> Result<Client, String> {
+    Client::builder().policy(policy).build().map_err(|error| error.to_string())
+}
+
+impl Contestant for Http1Pool {
+    type Caller = (Client, Errand);
+
+    async fn caller(&self) -> Result<(Client, Errand), String> {
+        Ok((self.client.clone(), self.errand.clone()))
+    }
+
+    async fn call(
+        (client, errand): &mut (Client, Errand),
+        nonce: Nonce,
+        _started: Instant,
+    ) -> Result<Reply, CallError> {
+        let echo = errand.run(client, nonce).await?;
+        // The client acquires by itself: how long that took is not visible from here.
+        Ok(Reply { echo, acquire: None })
+    }
+
+    fn counts(&self) -> Counts {
+        pooled::counts(self.client.pool())
+    }
+
+    fn status(&self) -> Option<PoolStatus> {
+        Some(pooled::status(self.client.pool()))
+    }
+
+    async fn close(&self) {
+        self.client.close().await;
+    }
+}
+
+/// A client for each request: what a program does that makes one wherever it needs one.
+pub(super) struct Http1Fresh {
+    policy: Policy,
+    errand: Errand,
+}
+
+impl Http1Fresh {
+    /// Makes clients with this policy.
+    pub(super) fn new(target: &Target, template: &Template, policy: Policy) -> Self {
+        Self { policy, errand: Errand::new(target, template) }
+    }
+}
+
+impl Contestant for Http1Fresh {
+    type Caller = (Policy, Errand);
+
+    async fn caller(&self) -> Result<(Policy, Errand), String> {
+        Ok((self.policy.clone(), self.errand.clone()))
+    }
+
+    async fn call(
+        (policy, errand): &mut (Policy, Errand),
+        nonce: Nonce,
+        _started: Instant,
+    ) -> Result<Reply, CallError> {
+        let client = client(policy.clone()).map_err(CallError::Failed)?;
+        let result = errand.run(&client, nonce).await;
+        client.close().await;
+        Ok(Reply { echo: result?, acquire: None })
+    }
+}

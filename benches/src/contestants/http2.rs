@@ -1,0 +1,116 @@
+//! Profiles over `h2-shared`: a stream slot for each request.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2_shared::{Client, Config, Error};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
+use pool_common::Policy;
+
+use super::raw::Template;
+use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use crate::nonce::Nonce;
+use crate::target::Target;
+
+const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
+
+/// A client whose requests share connections.
+pub(super) struct Http2Pool {
+    caller: Caller,
+}
+
+/// One caller: its handle on the client, and what each request needs to know.
+#[derive(Clone)]
+pub(super) struct Caller {
+    client: Client,
+    uri: Uri,
+    status: StatusCode,
+    echoes: bool,
+}
+
+impl Http2Pool {
+    /// A client with the policy of the profile `name`, and its choices for connections where
+    /// `h2-shared` knows them.
+    pub(super) fn new(
+        target: &Target,
+        template: &Template,
+        name: &str,
+        policy: Policy,
+    ) -> Result<Self, String> {
+        let config = match name {
+            "grpc" => Config::grpc(),
+            "net-http-h2" => Config::net_http(),
+            _ => Config::default(),
+        };
+        let client = Client::with_config(policy, config).map_err(|error| error.to_string())?;
+        let status = StatusCode::from_bytes(&template.reply_start);
+        Ok(Self {
+            caller: Caller {
+                client,
+                uri: target.uri(),
+                status: status.map_err(|error| error.to_string())?,
+                echoes: target.echoes,
+            },
+        })
+    }
+}
+
+impl Caller {
+    async fn run(&self, nonce: Nonce) -> Result<Echo, CallError> {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = self.uri.clone();
+        let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
+        request.headers_mut().insert(X_NONCE, value);
+        let response = self.client.request(request).await.map_err(failed)?;
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut first = Bytes::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(failed)?.into_data()
+                && first.is_empty()
+            {
+                first = data;
+            }
+        }
+        if status != self.status {
+            return Err(CallError::failed(format!("status {status}")));
+        }
+        Ok(Echo::check(self.echoes, nonce, &first))
+    }
+}
+
+fn failed(error: Error) -> CallError {
+    let text = error.to_string();
+    match error {
+        Error::Acquire(error) => pooled::acquire_failed(error),
+        error if error.is_timeout() => CallError::Timeout(text),
+        _ => CallError::Failed(text),
+    }
+}
+
+impl Contestant for Http2Pool {
+    type Caller = Caller;
+
+    async fn caller(&self) -> Result<Caller, String> {
+        Ok(self.caller.clone())
+    }
+
+    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+        let echo = caller.run(nonce).await?;
+        // The client acquires by itself: how long that took is not visible from here.
+        Ok(Reply { echo, acquire: None })
+    }
+
+    fn counts(&self) -> Counts {
+        pooled::counts(self.caller.client.pool())
+    }
+
+    fn status(&self) -> Option<PoolStatus> {
+        Some(pooled::status(self.caller.client.pool()))
+    }
+
+    async fn close(&self) {
+        self.caller.client.pool().close().await;
+    }
+}

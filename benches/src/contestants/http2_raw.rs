@@ -1,0 +1,214 @@
+//! `limit` and `no-pool` for HTTP/2: the h2 crate driven directly, over one connection that is open
+//! before the turn, or over a new one for each request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::raw::{Template, dial};
+use super::{CallError, Contestant, Counts, Echo, Reply};
+use crate::nonce::Nonce;
+use crate::target::Target;
+
+/// A connection and the task that drives it.
+struct Connection {
+    send: SendRequest<Bytes>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The socket goes with the driver, also while it has something left to say.
+        self.driver.abort();
+    }
+}
+
+async fn connect(target: &Target) -> Result<Connection, String> {
+    let stream = dial(target).await.map_err(|error| error.to_string())?;
+    let (send, connection) =
+        h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
+    let driver = tokio::spawn(async move {
+        // Its end is seen by every request that is still open.
+        drop(connection.await);
+    });
+    Ok(Connection { send, driver })
+}
+
+/// One request over `send`, and its status and body.
+async fn exchange(
+    send: &mut SendRequest<Bytes>,
+    uri: &Uri,
+    nonce: Nonce,
+) -> Result<(StatusCode, Bytes), h2::Error> {
+    let mut request = Request::new(());
+    *request.uri_mut() = uri.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
+    request.headers_mut().insert(HeaderName::from_static("x-nonce"), value);
+    std::future::poll_fn(|context| send.poll_ready(context)).await?;
+    let (response, _) = send.send_request(request, true)?;
+    let response = response.await?;
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut first = Bytes::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        if first.is_empty() {
+            first = data;
+        }
+    }
+    Ok((status, first))
+}
+
+/// Asks the target once, to learn that it speaks HTTP/2 with prior knowledge.
+pub(super) async fn probe(target: &Target) -> Result<Template, String> {
+    let mut connection = connect(target).await?;
+    let (status, body) = exchange(&mut connection.send, &target.uri(), Nonce::new(0, 1))
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(Template {
+        handshake: Vec::new(),
+        handshake_replies: 0,
+        request: Vec::new(),
+        nonce_at: None,
+        reply_len: body.len(),
+        reply_start: status.as_str().as_bytes().to_vec(),
+        reply_nonce_at: None,
+    })
+}
+
+/// What each exchange needs to know.
+#[derive(Clone)]
+struct Shared {
+    target: Arc<Target>,
+    uri: Uri,
+    status: StatusCode,
+    opened: Arc<AtomicU64>,
+}
+
+impl Shared {
+    fn new(target: Arc<Target>, template: &Template) -> Self {
+        Self {
+            uri: target.uri(),
+            status: StatusCode::from_bytes(&template.reply_start)
+                .expect("the probe recorded a status"),
+            target,
+            opened: Arc::default(),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        connect(&self.target).await
+    }
+
+    async fn exchange(
+        &self,
+        send: &mut SendRequest<Bytes>,
+        nonce: Nonce,
+    ) -> Result<Echo, CallError> {
+        let (status, body) = exchange(send, &self.uri, nonce).await.map_err(CallError::failed)?;
+        if status != self.status {
+            return Err(CallError::failed(format!("status {status}")));
+        }
+        Ok(Echo::check(self.target.echoes, nonce, &body))
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { opened: Some(self.opened.load(Ordering::Relaxed)), waits: None }
+    }
+}
+
+/// The limit: every caller sends on one connection.
+pub(super) struct Http2Limit {
+    shared: Shared,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Http2Limit {
+    /// Nothing is opened yet; the first caller opens the connection.
+    pub(super) fn new(target: Arc<Target>, template: &Template) -> Self {
+        Self { shared: Shared::new(target, template), connection: Mutex::new(None) }
+    }
+}
+
+/// One caller: its handle on the connection.
+pub(super) struct Http2Caller {
+    shared: Shared,
+    send: SendRequest<Bytes>,
+}
+
+impl Contestant for Http2Limit {
+    type Caller = Http2Caller;
+
+    async fn caller(&self) -> Result<Http2Caller, String> {
+        let mut connection = self.connection.lock().await;
+        if connection.is_none() {
+            *connection = Some(self.shared.connect().await?);
+        }
+        let send = connection.as_ref().expect("was just connected").send.clone();
+        Ok(Http2Caller { shared: self.shared.clone(), send })
+    }
+
+    async fn call(
+        caller: &mut Http2Caller,
+        nonce: Nonce,
+        _started: Instant,
+    ) -> Result<Reply, CallError> {
+        let echo = caller.shared.exchange(&mut caller.send, nonce).await?;
+        Ok(Reply { echo, acquire: None })
+    }
+
+    fn counts(&self) -> Counts {
+        self.shared.counts()
+    }
+
+    async fn close(&self) {
+        drop(self.connection.lock().await.take());
+    }
+}
+
+/// A connection for each request.
+pub(super) struct Http2NoPool {
+    shared: Shared,
+}
+
+impl Http2NoPool {
+    /// Nothing is opened before a request.
+    pub(super) fn new(target: Arc<Target>, template: &Template) -> Self {
+        Self { shared: Shared::new(target, template) }
+    }
+}
+
+/// One caller; it keeps nothing between requests.
+pub(super) struct Http2Dialer(Shared);
+
+impl Contestant for Http2NoPool {
+    type Caller = Http2Dialer;
+
+    async fn caller(&self) -> Result<Http2Dialer, String> {
+        Ok(Http2Dialer(self.shared.clone()))
+    }
+
+    async fn call(
+        Http2Dialer(shared): &mut Http2Dialer,
+        nonce: Nonce,
+        started: Instant,
+    ) -> Result<Reply, CallError> {
+        let mut connection = shared.connect().await.map_err(CallError::Failed)?;
+        let acquire = Some(started.elapsed());
+        let echo = shared.exchange(&mut connection.send, nonce).await?;
+        Ok(Reply { echo, acquire })
+    }
+
+    fn counts(&self) -> Counts {
+        self.shared.counts()
+    }
+}

@@ -1,0 +1,265 @@
+//! Exchanges of known length over a bare socket: what `limit` and `no-pool` are made of, for the
+//! protocols where one exchange runs at a time on a connection.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{CallError, Echo};
+use crate::names::Protocol;
+use crate::nonce::{NONCE_LEN, Nonce};
+use crate::target::Target;
+
+/// A target that does not answer the first request within this is not reachable.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest reply that is learned by probing.
+const MAX_REPLY: usize = 1024 * 1024;
+/// Room beyond the reply. A read that fills its buffer makes tokio try once more in vain; one that
+/// leaves room does not.
+const SPARE: usize = 64;
+
+/// The bytes of one exchange.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// What is sent once after the dial, and how many lines of "+OK" it must bring back.
+    pub handshake: Vec<u8>,
+    /// See `handshake`.
+    pub handshake_replies: usize,
+    /// The request; the nonce is overwritten at `nonce_at`.
+    pub request: Vec<u8>,
+    /// Where the nonce stands in the request; `None` where the server does not echo.
+    pub nonce_at: Option<usize>,
+    /// Length of the whole reply.
+    pub reply_len: usize,
+    /// How every reply begins.
+    pub reply_start: Vec<u8>,
+    /// Where the nonce stands in the reply; `None` where the server does not echo.
+    pub reply_nonce_at: Option<usize>,
+}
+
+/// Sends one request to the target and learns what an exchange looks like.
+///
+/// # Errors
+/// Why the target cannot be used: nobody listens, or the reply is not one of the protocol.
+pub async fn probe(target: &Target) -> Result<Template, String> {
+    let work = async {
+        match target.protocol {
+            Protocol::Http1 => probe_http1(target).await,
+            Protocol::Resp => probe_resp(target).await,
+            Protocol::Framed => Ok(framed_template()),
+            Protocol::Http2 => super::http2_raw::probe(target).await,
+        }
+    };
+    match tokio::time::timeout(PROBE_TIMEOUT, work).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
+    }
+}
+
+fn framed_template() -> Template {
+    let mut request = (NONCE_LEN as u32).to_be_bytes().to_vec();
+    request.extend_from_slice(&1_u64.to_be_bytes());
+    let nonce_at = request.len();
+    let reply_start = request.clone();
+    request.extend_from_slice(Nonce::new(0, 0).as_bytes());
+    Template {
+        handshake: Vec::new(),
+        handshake_replies: 0,
+        reply_len: request.len(),
+        request,
+        nonce_at: Some(nonce_at),
+        reply_start,
+        reply_nonce_at: Some(nonce_at),
+    }
+}
+
+async fn probe_resp(target: &Target) -> Result<Template, String> {
+    let mut handshake = Vec::new();
+    let mut handshake_replies = 0;
+    if let Some(password) = &target.password {
+        let arguments: Vec<&str> = match &target.username {
+            Some(username) => vec!["AUTH", username, password],
+            None => vec!["AUTH", password],
+        };
+        command(&mut handshake, &arguments);
+        handshake_replies += 1;
+    }
+    if target.database != 0 {
+        command(&mut handshake, &["SELECT", &target.database.to_string()]);
+        handshake_replies += 1;
+    }
+    let mut request = Vec::new();
+    command(&mut request, &["ECHO", Nonce::new(0, 0).as_str()]);
+    let reply_start = format!("${NONCE_LEN}\r\n").into_bytes();
+    let template = Template {
+        handshake,
+        handshake_replies,
+        nonce_at: Some(request.len() - 2 - NONCE_LEN),
+        request,
+        reply_len: reply_start.len() + NONCE_LEN + 2,
+        reply_nonce_at: Some(reply_start.len()),
+        reply_start,
+    };
+    let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
+    match socket.exchange(Nonce::new(0, 1)).await {
+        Ok(Echo::Returned) => Ok(template),
+        Ok(_) => Err("ECHO answered something else".to_owned()),
+        Err(error) => Err(error.text().to_owned()),
+    }
+}
+
+/// Appends a command in RESP.
+fn command(output: &mut Vec<u8>, arguments: &[&str]) {
+    output.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
+    for argument in arguments {
+        output.extend_from_slice(format!("${}\r\n{argument}\r\n", argument.len()).as_bytes());
+    }
+}
+
+async fn probe_http1(target: &Target) -> Result<Template, String> {
+    let mut request =
+        format!("GET {} HTTP/1.1\r\nhost: {}\r\nx-nonce: ", target.path, target.authority)
+            .into_bytes();
+    let nonce_at = request.len();
+    request.extend_from_slice(Nonce::new(0, 0).as_bytes());
+    request.extend_from_slice(b"\r\n\r\n");
+    let failed = |error: io::Error| error.to_string();
+    let mut stream = dial(target).await.map_err(failed)?;
+    stream.write_all(&request).await.map_err(failed)?;
+    let mut reply = Vec::new();
+    let shape = loop {
+        if let Some(shape) = http1_shape(&reply)? {
+            break shape;
+        }
+        if reply.len() > MAX_REPLY {
+            return Err(format!("its reply is longer than {MAX_REPLY} bytes"));
+        }
+        if stream.read_buf(&mut reply).await.map_err(failed)? == 0 {
+            return Err("it closed the connection in the middle of a reply".to_owned());
+        }
+    };
+    if reply.len() > shape.length {
+        return Err("it sent more than its reply".to_owned());
+    }
+    Ok(Template {
+        handshake: Vec::new(),
+        handshake_replies: 0,
+        nonce_at: target.echoes.then_some(nonce_at),
+        request,
+        reply_len: shape.length,
+        reply_start: reply[..shape.status_line].to_vec(),
+        reply_nonce_at: target.echoes.then(|| shape.length - NONCE_LEN),
+    })
+}
+
+struct Http1Shape {
+    length: usize,
+    /// Bytes up to the end of the status code.
+    status_line: usize,
+}
+
+/// The length of the whole reply, once it is there; `None` before.
+fn http1_shape(reply: &[u8]) -> Result<Option<Http1Shape>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let head = match response.parse(reply) {
+        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(format!("its reply is not HTTP/1: {error}")),
+    };
+    let value = |name: &str| {
+        response
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let length = if let Some(length) = value("content-length") {
+        let body: usize = length
+            .trim()
+            .parse()
+            .ok()
+            .filter(|length| *length <= MAX_REPLY)
+            .ok_or("its content-length is no length, or too long")?;
+        (reply.len() >= head + body).then_some(head + body)
+    } else if value("transfer-encoding").is_some() {
+        reply[head..].ends_with(b"0\r\n\r\n").then_some(reply.len())
+    } else {
+        return Err("its reply has no length, so connections cannot be reused".to_owned());
+    };
+    Ok(length.map(|length| Http1Shape { length, status_line: "HTTP/1.1 200".len() }))
+}
+
+/// Opens a connection, without delay for small writes.
+pub(super) async fn dial(target: &Target) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(target.address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A connection that exchanges by lengths alone.
+pub(super) struct RawSocket {
+    stream: TcpStream,
+    request: Vec<u8>,
+    nonce_at: Option<usize>,
+    reply: Vec<u8>,
+    reply_len: usize,
+    reply_start: Vec<u8>,
+    reply_nonce_at: Option<usize>,
+}
+
+impl RawSocket {
+    /// Dials, and shakes hands where the protocol wants it.
+    pub(super) async fn open(target: &Target, template: &Template) -> io::Result<Self> {
+        let mut stream = dial(target).await?;
+        if !template.handshake.is_empty() {
+            shake_hands(&mut stream, template).await?;
+        }
+        Ok(Self {
+            stream,
+            request: template.request.clone(),
+            nonce_at: template.nonce_at,
+            reply: vec![0; template.reply_len + SPARE],
+            reply_len: template.reply_len,
+            reply_start: template.reply_start.clone(),
+            reply_nonce_at: template.reply_nonce_at,
+        })
+    }
+
+    /// One request and its reply. After an error the connection is out of step.
+    pub(super) async fn exchange(&mut self, nonce: Nonce) -> Result<Echo, CallError> {
+        if let Some(at) = self.nonce_at {
+            self.request[at..at + NONCE_LEN].copy_from_slice(nonce.as_bytes());
+        }
+        self.stream.write_all(&self.request).await.map_err(CallError::failed)?;
+        let mut filled = 0;
+        while filled < self.reply_len {
+            let read = self.stream.read(&mut self.reply[filled..]);
+            match read.await.map_err(CallError::failed)? {
+                0 => return Err(CallError::failed("the server closed the connection")),
+                read => filled += read,
+            }
+        }
+        if filled != self.reply_len || !self.reply.starts_with(&self.reply_start) {
+            return Err(CallError::failed("the reply is not the one of the probe"));
+        }
+        Ok(self
+            .reply_nonce_at
+            .map_or(Echo::NotAsked, |at| Echo::check(true, nonce, &self.reply[at..at + NONCE_LEN])))
+    }
+}
+
+async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<()> {
+    stream.write_all(&template.handshake).await?;
+    let wanted = b"+OK\r\n".repeat(template.handshake_replies);
+    let mut got = vec![0; wanted.len()];
+    stream.read_exact(&mut got).await?;
+    if got != wanted {
+        let mut text = String::from_utf8_lossy(&got).into_owned();
+        text.truncate(60);
+        return Err(io::Error::other(format!("the handshake was answered with {text:?}")));
+    }
+    Ok(())
+}

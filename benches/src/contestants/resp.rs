@@ -1,0 +1,205 @@
+//! Profiles over `resp-pool`: a lease for each command, and the scenario `session`.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pool_common::{Lease, Policy};
+use resp_pool::{Client, Config, Error, Manager, Pipeline, Secret, Value};
+
+use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use crate::nonce::Nonce;
+use crate::target::Target;
+
+/// A client for the target with this policy.
+fn client(target: &Target, policy: Policy) -> Result<Client, String> {
+    let mut config = Config::default();
+    config.host.clone_from(&target.host);
+    config.port = target.address.port();
+    config.username.clone_from(&target.username);
+    config.password = target.password.clone().map(Secret::new);
+    config.database = target.database;
+    Client::builder(config).policy(policy).build().map_err(|error| error.to_string())
+}
+
+fn failed(error: Error) -> CallError {
+    let text = error.to_string();
+    match error {
+        Error::Acquire(error) => pooled::acquire_failed(*error),
+        error if error.is_timeout() => CallError::Timeout(text),
+        _ => CallError::Failed(text),
+    }
+}
+
+/// `ECHO <nonce>` on a leased connection.
+pub(super) struct RespPool {
+    client: Client,
+}
+
+impl RespPool {
+    /// A pool with this policy.
+    pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
+        Ok(Self { client: client(target, policy)? })
+    }
+}
+
+impl Contestant for RespPool {
+    type Caller = Client;
+
+    async fn caller(&self) -> Result<Client, String> {
+        Ok(self.client.clone())
+    }
+
+    async fn call(client: &mut Client, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+        let mut lease = client.acquire().await.map_err(failed)?;
+        let acquire = Some(started.elapsed());
+        let request = [&b"ECHO"[..], &nonce.as_bytes()[..]];
+        let answer: Bytes = lease.query(&request).await.map_err(failed)?;
+        Ok(Reply { echo: Echo::check(true, nonce, &answer), acquire })
+    }
+
+    fn counts(&self) -> Counts {
+        pooled::counts(self.client.pool())
+    }
+
+    fn status(&self) -> Option<PoolStatus> {
+        Some(pooled::status(self.client.pool()))
+    }
+
+    async fn close(&self) {
+        self.client.close().await;
+    }
+}
+
+/// The scenario `session`: each caller looks at the session it was given, then leaves a mess.
+pub(super) struct RespSession {
+    client: Client,
+    database: u32,
+}
+
+impl RespSession {
+    /// A pool with this policy.
+    pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
+        Ok(Self { client: client(target, policy)?, database: target.database })
+    }
+}
+
+/// One caller, and which mess it leaves next.
+pub(super) struct Messy {
+    client: Client,
+    database: u32,
+    turn: usize,
+}
+
+/// What a caller leaves behind.
+#[derive(Debug, Clone, Copy)]
+enum Mess {
+    Nothing,
+    Multi,
+    Queued,
+    Watch,
+    Subscribe,
+    Select,
+}
+
+const MESSES: [Mess; 6] =
+    [Mess::Nothing, Mess::Multi, Mess::Watch, Mess::Subscribe, Mess::Select, Mess::Queued];
+
+impl Contestant for RespSession {
+    type Caller = Messy;
+
+    async fn caller(&self) -> Result<Messy, String> {
+        Ok(Messy { client: self.client.clone(), database: self.database, turn: 0 })
+    }
+
+    async fn call(caller: &mut Messy, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+        let mut lease = caller.client.acquire().await.map_err(failed)?;
+        let acquire = Some(started.elapsed());
+        let echo = look(&mut lease, nonce, caller.database).await.map_err(failed)?;
+        let mess = MESSES[caller.turn % MESSES.len()];
+        caller.turn += 1;
+        leave(&mut lease, mess).await.map_err(failed)?;
+        Ok(Reply { echo, acquire })
+    }
+
+    fn counts(&self) -> Counts {
+        pooled::counts(self.client.pool())
+    }
+
+    fn status(&self) -> Option<PoolStatus> {
+        Some(pooled::status(self.client.pool()))
+    }
+
+    async fn close(&self) {
+        self.client.close().await;
+    }
+}
+
+/// Whether the session is as a new connection's: commands run at once, and the server says so. A
+/// session that is not counts as a wrong reply: the next borrower saw another's doings.
+async fn look(lease: &mut Lease<Manager>, nonce: Nonce, database: u32) -> Result<Echo, Error> {
+    let mut both = Pipeline::new();
+    both.add(&["ECHO", nonce.as_str()]).add(&["CLIENT", "INFO"]);
+    let replies = lease.pipeline(&both).await?;
+    let (Some(echo), Some(info)) = (bytes_of(replies.first()), bytes_of(replies.get(1))) else {
+        return Ok(Echo::Wrong);
+    };
+    if !is_neutral(&String::from_utf8_lossy(info), database) {
+        return Ok(Echo::Wrong);
+    }
+    Ok(Echo::check(true, nonce, echo))
+}
+
+fn bytes_of(value: Option<&Value>) -> Option<&Bytes> {
+    value.and_then(Value::as_bytes)
+}
+
+/// Reads `CLIENT INFO`. Fields that the server does not have (older ones have no `watch`) are taken
+/// as neutral; the database must be there.
+fn is_neutral(info: &str, database: u32) -> bool {
+    let field = |name: &str| {
+        info.split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value)
+    };
+    let zero = |name| field(name).is_none_or(|value| value == "0");
+    field("db").is_some_and(|value| value == database.to_string())
+        && field("multi").is_none_or(|value| value == "-1")
+        && ["sub", "psub", "ssub", "watch"].into_iter().all(zero)
+}
+
+async fn leave(lease: &mut Lease<Manager>, mess: Mess) -> Result<(), Error> {
+    match mess {
+        Mess::Nothing => Ok(()),
+        Mess::Multi => lease.query(&["MULTI"]).await,
+        Mess::Queued => {
+            lease.query::<()>(&["MULTI"]).await?;
+            lease.query(&["SET", "poolbench:session", "left behind"]).await
+        }
+        Mess::Watch => lease.watch(&["poolbench:session"]).await,
+        Mess::Subscribe => lease.subscribe(&["poolbench:channel"]).await,
+        Mess::Select => lease.query(&["SELECT", "3"]).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_neutral_only_when_nothing_was_left_behind() {
+        let neutral = "id=3 db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 resp=2\n";
+        assert!(is_neutral(neutral, 0));
+        assert!(is_neutral("id=3 db=5 sub=0", 5));
+        for (from, to) in [
+            ("db=0", "db=3"),
+            (" sub=0", " sub=1"),
+            ("psub=0", "psub=1"),
+            ("multi=-1", "multi=0"),
+            ("watch=0", "watch=1"),
+        ] {
+            assert!(!is_neutral(&neutral.replace(from, to), 0), "{to}");
+        }
+        assert!(!is_neutral("", 0));
+    }
+}

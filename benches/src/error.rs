@@ -1,0 +1,44 @@
+//! What can go wrong in poolbench itself, sorted by the exit code it deserves.
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// The command line asks for something that does not exist or contradicts itself, or names a
+    /// target or a file that cannot be used. Said before anything is measured; exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The program could not do its own work (its server did not start, a file could not be
+    /// written after the run); exit code 1.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, as "starting the server".
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The embedded server answered something else than was agreed; exit code 1.
+    #[error("the embedded server: {0}")]
+    Server(String),
+}
+
+impl BenchError {
+    /// A [`BenchError::Usage`] with this text.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    /// Wraps an I/O error with what was being done.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// The exit code of the program for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Io { .. } | Self::Server(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the pool has to know about framed connections.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pool_common::{Exclusive, Manager, Notifier};
+
+use super::connection::{Connection, FramedError};
+
+/// How long an exchange may take by default.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Dials and checks framed connections. The key is the address: nothing else shapes them.
+#[derive(Debug, Clone)]
+pub struct FramedManager {
+    /// How long an exchange may take, default [`CALL_TIMEOUT`].
+    pub call_timeout: Duration,
+}
+
+impl Default for FramedManager {
+    fn default() -> Self {
+        Self { call_timeout: CALL_TIMEOUT }
+    }
+}
+
+impl Manager for FramedManager {
+    type Key = SocketAddr;
+    type Lending = Exclusive<Connection>;
+    type Error = FramedError;
+
+    async fn connect(
+        &self,
+        key: &SocketAddr,
+        _notifier: Notifier,
+    ) -> Result<Connection, FramedError> {
+        Ok(Connection::open(*key, self.call_timeout).await?)
+    }
+
+    fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
+        connection.is_broken()
+    }
+
+    /// An exchange with an empty body. The frame carries an id, so its answer cannot be mistaken.
+    async fn check(
+        &self,
+        connection: &mut Exclusive<Connection>,
+        _idle_for: Duration,
+    ) -> Result<(), FramedError> {
+        connection.call(Bytes::new()).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pool_common::Pool;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that answers each frame of `length` bytes as `answer` makes it.
+    async fn server(length: usize, answer: fn(Vec<u8>) -> Vec<u8>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut frame = vec![0; length];
+                    while stream.read_exact(&mut frame).await.is_ok() {
+                        if stream.write_all(&answer(frame.clone())).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_and_counts_its_requests() {
+        let address = server(15, |frame| frame).await;
+        let pool = Pool::builder(FramedManager::default()).build().unwrap();
+        for round in 0..3 {
+            let mut lease = pool.acquire(&address).await.unwrap();
+            assert_eq!(lease.is_reused(), round > 0);
+            assert_eq!(lease.call(Bytes::from_static(b"one")).await.unwrap(), "one");
+        }
+        assert_eq!(pool.stats().opened, 1);
+        pool.close().await;
+        assert_eq!(pool.status().open, 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_another_id_breaks_the_connection() {
+        let address = server(15, |mut frame| {
+            frame[11] ^= 1;
+            frame
+        })
+        .await;
+        let pool = Pool::builder(FramedManager::default()).build().unwrap();
+        let mut lease = pool.acquire(&address).await.unwrap();
+        let error = lease.call(Bytes::from_static(b"one")).await.unwrap_err();
+        assert!(matches!(error, FramedError::OutOfSequence { wanted: 1, got: 0 }), "{error}");
+        let error = lease.call(Bytes::from_static(b"one")).await.unwrap_err();
+        assert!(matches!(error, FramedError::OutOfStep), "{error}");
+        drop(lease);
+        assert_eq!(pool.status().idle, 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_dropped_never_gives_its_answer_to_the_next_borrower() {
+        let address = server(15, |frame| frame).await;
+        let pool = Pool::builder(FramedManager::default()).build().unwrap();
+        let mut lease = pool.acquire(&address).await.unwrap();
+        {
+            let mut call = std::pin::pin!(lease.call(Bytes::from_static(b"one")));
+            let polled = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
+            });
+            assert!(!polled.await);
+        }
+        drop(lease);
+        assert_eq!(pool.status().idle, 0);
+        let mut lease = pool.acquire(&address).await.unwrap();
+        assert!(!lease.is_reused());
+        assert_eq!(lease.call(Bytes::from_static(b"two")).await.unwrap(), "two");
+    }
+
+    #[tokio::test]
+    async fn stray_bytes_break_the_connection() {
+        let address = server(15, |frame| [frame.clone(), frame].concat()).await;
+        let pool = Pool::builder(FramedManager::default()).build().unwrap();
+        let mut lease = pool.acquire(&address).await.unwrap();
+        lease.call(Bytes::from_static(b"one")).await.unwrap();
+        drop(lease);
+        assert_eq!(pool.status().idle, 0);
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_a_timeout() {
+        let address = server(15, |_| Vec::new()).await;
+        let manager = FramedManager { call_timeout: Duration::from_millis(20) };
+        let pool = Pool::builder(manager).build().unwrap();
+        let mut lease = pool.acquire(&address).await.unwrap();
+        let error = lease.call(Bytes::from_static(b"one")).await.unwrap_err();
+        assert!(matches!(error, FramedError::Timeout(_)), "{error}");
+        drop(lease);
+        assert_eq!(pool.status().idle, 0);
+    }
+}

@@ -1,0 +1,121 @@
+//! Names that people type: the protocols, and help for a name that does not exist.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BenchError;
+
+/// A protocol that the comparison speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1 over TCP: one exchange at a time on a connection.
+    Http1,
+    /// HTTP/2 with prior knowledge over TCP: many streams on a connection.
+    Http2,
+    /// The protocol of Redis: one command at a time on a leased connection.
+    Resp,
+    /// Length-prefixed frames with a request id: the plain TCP template.
+    Framed,
+}
+
+impl Protocol {
+    /// All protocols, in the order in which they run.
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Resp, Self::Framed];
+
+    /// The name on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Resp => "resp",
+            Self::Framed => "framed",
+        }
+    }
+
+    /// The protocol of this name.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] for any other name.
+    pub fn parse(name: &str) -> Result<Self, BenchError> {
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
+            .ok_or_else(|| unknown("protocol", name, &Self::ALL.map(Self::name)))
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The error for a `what` called `name` that is not among `known`: says what is, and what was
+/// probably meant.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> BenchError {
+    let meant = known
+        .iter()
+        .map(|candidate| (distance(name, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= 3.max(name.len() / 3))
+        .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
+        .unwrap_or_default();
+    BenchError::usage(format!(
+        "unknown {what} '{}'{meant}; known: {}",
+        name.escape_debug(),
+        known.join(", ")
+    ))
+}
+
+/// Edits between two names (Levenshtein), `-` and `_` counted as equal.
+fn distance(left: &str, right: &str) -> usize {
+    let plain = |name: &str| -> Vec<char> {
+        let lower = name.to_lowercase();
+        lower.chars().map(|c| if c == '_' { '-' } else { c }).collect()
+    };
+    let (left, right) = (plain(left), plain(right));
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, a) in left.iter().enumerate() {
+        let mut diagonal = above;
+        row[0] = above + 1;
+        for (column, b) in right.iter().enumerate() {
+            let replace = diagonal + usize::from(a != b);
+            diagonal = row[column + 1];
+            row[column + 1] = replace.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_gets_a_suggestion() {
+        let known = ["net-http", "fasthttp", "redigo"];
+        let text = unknown("contestant", "net_htp", &known).to_string();
+        assert!(text.contains("did you mean 'net-http'"), "{text}");
+        let text = unknown("contestant", "zzzzzzzz", &known).to_string();
+        assert!(!text.contains("did you mean"), "{text}");
+        assert!(text.contains("net-http, fasthttp, redigo"), "{text}");
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("steady", "steady"), 0);
+        assert_eq!(distance("stedy", "steady"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("go_redis", "go-redis"), 0);
+    }
+
+    #[test]
+    fn every_protocol_is_found_by_its_name() {
+        for protocol in Protocol::ALL {
+            assert_eq!(Protocol::parse(protocol.name()).unwrap(), protocol);
+        }
+        assert!(Protocol::parse("http3").is_err());
+    }
+}

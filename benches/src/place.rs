@@ -1,0 +1,109 @@
+//! Where things run: which processor the client and the server are pinned to, and on what machine.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+
+/// Pins the calling thread, and the threads it starts, to one processor. False when the system
+/// refuses, which leaves it where it was.
+pub fn pin(cpu: usize) -> bool {
+    if cpu >= CpuSet::MAX_CPU {
+        return false;
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).is_ok()
+}
+
+/// The processors this process may run on.
+pub fn allowed() -> Vec<usize> {
+    sched_getaffinity(None).map_or_else(
+        |_| Vec::new(),
+        |set| (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
+    )
+}
+
+/// Which processor is whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// For the client; `None` when it is not pinned.
+    pub client: Option<usize>,
+    /// For the embedded server; `None` when it is not pinned.
+    pub server: Option<usize>,
+}
+
+impl Placement {
+    /// The first two of the processors that may be used, nothing pinned when there is only one.
+    pub fn choose(allowed: &[usize]) -> Self {
+        match allowed {
+            [client, server, ..] => Self { client: Some(*client), server: Some(*server) },
+            _ => Self { client: None, server: None },
+        }
+    }
+
+    /// One sentence for people.
+    pub fn describe(self, embedded: bool) -> String {
+        match (self.client, self.server) {
+            (Some(client), Some(server)) if embedded => format!(
+                "client pinned to cpu {client}, server in its own process pinned to cpu {server}, one thread each"
+            ),
+            (Some(client), _) => {
+                format!("client pinned to cpu {client}, one thread; the server is the user's")
+            }
+            _ => "not pinned: fewer than two processors, client and server share what there is"
+                .to_owned(),
+        }
+    }
+}
+
+/// The machine and the build, as results.json has it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    /// The processor's name.
+    pub cpu: Option<String>,
+    /// Processors this process may run on.
+    pub cores: usize,
+    /// The kernel's name and release.
+    pub kernel: Option<String>,
+    /// The compiler that built this program.
+    pub rustc: Option<&'static str>,
+    /// Who ran where.
+    pub placement: String,
+    /// The clocks that were read.
+    pub clock: &'static str,
+}
+
+impl Environment {
+    /// Looks at the machine. Call it before pinning, which narrows what a process may use.
+    pub fn observe(allowed: &[usize], placement: String) -> Self {
+        Self {
+            cpu: cpu_model(),
+            cores: allowed.len().max(1),
+            kernel: read_line("/proc/sys/kernel/osrelease")
+                .map(|release| format!("{} {release}", std::env::consts::OS)),
+            rustc: option_env!("POOLBENCH_RUSTC"),
+            placement,
+            clock: "latency: CLOCK_MONOTONIC; cpu: CLOCK_PROCESS_CPUTIME_ID of the client",
+        }
+    }
+}
+
+fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn read_line(path: &str) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_and_server_are_apart_where_there_is_room() {
+        assert_eq!(Placement::choose(&[3, 5, 7]), Placement { client: Some(3), server: Some(5) });
+        assert_eq!(Placement::choose(&[0]), Placement { client: None, server: None });
+    }
+}

@@ -1,0 +1,169 @@
+//! The policy of a contestant: its profile, the common budget, and the knobs that were set.
+
+use pool_common::Policy;
+use pool_common::knob::KNOBS;
+use pool_common::policy::Check;
+use pool_common::profile::Profile;
+use serde::Serialize;
+
+use crate::catalog::{Contestant, Kind};
+use crate::error::BenchError;
+use crate::names::{self, Protocol};
+
+/// What a contestant takes care of; `None` where the question does not arise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Safety {
+    /// A connection is looked at before it is lent.
+    pub check: Option<bool>,
+    /// Getting a connection takes at most so long.
+    pub deadline: Option<bool>,
+    /// A session is brought back to neutral before it is lent again.
+    pub reset: Option<bool>,
+    /// The number of open connections is bounded.
+    pub bounded: Option<bool>,
+}
+
+impl Safety {
+    /// What `contestant` takes care of with this policy.
+    pub fn of(contestant: &Contestant, policy: Option<&Policy>, protocol: Protocol) -> Self {
+        // Of these protocols only RESP has a session that outlives a request.
+        let session = |answer| (protocol == Protocol::Resp).then_some(answer);
+        match (contestant.kind, policy) {
+            (Kind::Limit, _) => Self {
+                check: Some(false),
+                deadline: Some(false),
+                reset: session(false),
+                bounded: Some(true),
+            },
+            // A new connection needs no check and no reset.
+            (Kind::NoPool, _) | (_, None) => {
+                Self { check: None, deadline: Some(false), reset: None, bounded: Some(false) }
+            }
+            (Kind::Profile(_), Some(policy)) => Self {
+                check: Some(policy.peek || policy.check != Check::Never),
+                deadline: Some(policy.acquire_timeout.is_some()),
+                reset: session(true),
+                bounded: Some(policy.max_open_per_key.or(policy.max_open).is_some()),
+            },
+        }
+    }
+}
+
+/// Splits the arguments of `--set`, and checks that each names a knob and a value it accepts.
+///
+/// # Errors
+/// [`BenchError::Usage`] for anything else.
+pub fn parse_sets(sets: &[String]) -> Result<Vec<(String, String)>, BenchError> {
+    let mut scratch = Policy::default();
+    let mut parsed = Vec::new();
+    for set in sets {
+        let Some((knob, value)) = set.split_once('=') else {
+            return Err(BenchError::usage(format!(
+                "--set '{}' is not KNOB=VALUE",
+                set.escape_debug()
+            )));
+        };
+        let (knob, value) = (knob.trim().to_owned(), value.trim().to_owned());
+        if !KNOBS.iter().any(|known| known.name == knob) {
+            let known: Vec<&str> = KNOBS.iter().map(|knob| knob.name).collect();
+            return Err(names::unknown("knob", &knob, &known));
+        }
+        scratch.set(&knob, &value).map_err(|error| {
+            BenchError::usage(format!("--set: {}", error.to_string().escape_debug()))
+        })?;
+        parsed.push((knob, value));
+    }
+    Ok(parsed)
+}
+
+/// The profile that `contestant` runs.
+pub fn profile(contestant: &Contestant) -> Option<Profile> {
+    let name = contestant.profile()?;
+    Some(Profile::find(name).expect("the catalog names existing profiles"))
+}
+
+/// The policy of `contestant`: its profile with the common budget of connections, then the knobs.
+/// `None` when it has no profile.
+///
+/// The budget makes contestants comparable: each may open and keep as many connections as the
+/// others. A profile that is one connection by nature stays so. `leases` bounds what one shared
+/// connection serves at a time.
+///
+/// # Errors
+/// [`BenchError::Usage`] when the policy contradicts itself.
+pub fn resolve(
+    contestant: &Contestant,
+    connections: usize,
+    leases: Option<u32>,
+    sets: &[(String, String)],
+) -> Result<Option<Policy>, BenchError> {
+    let Some(profile) = profile(contestant) else {
+        return Ok(None);
+    };
+    let single = profile.is_single_connection();
+    let mut policy = profile.policy;
+    if !single {
+        let budget = u32::try_from(connections).unwrap_or(u32::MAX);
+        policy.max_open_per_key = Some(budget);
+        policy.max_idle_per_key = Some(budget);
+        policy.max_open = policy.max_open.map(|limit| limit.max(budget));
+        policy.max_idle = policy.max_idle.map(|limit| limit.max(budget));
+        policy.min_idle = policy.min_idle.min(budget);
+    }
+    policy.max_leases_per_connection = leases.or(policy.max_leases_per_connection);
+    for (knob, value) in sets {
+        policy.set(knob, value).map_err(|error| BenchError::usage(format!("--set: {error}")))?;
+    }
+    policy.validate().map_err(|error| {
+        BenchError::usage(format!("the policy of {} makes no sense: {error}", contestant.name))
+    })?;
+    Ok(Some(policy))
+}
+
+/// Whether the contestant is one connection by nature, so that the budget does not apply to it.
+pub fn is_single(contestant: &Contestant) -> bool {
+    profile(contestant).is_some_and(|profile| profile.is_single_connection())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::CONTESTANTS;
+
+    #[test]
+    fn everybody_gets_the_same_budget_except_single_connections() {
+        for contestant in CONTESTANTS {
+            let Some(policy) = resolve(&contestant, 7, None, &[]).unwrap() else {
+                assert_eq!(contestant.profile(), None);
+                continue;
+            };
+            let open = if is_single(&contestant) { 1 } else { 7 };
+            assert_eq!(policy.max_open_per_key, Some(open), "{}", contestant.name);
+        }
+        assert!(is_single(&Contestant::find("thrift").unwrap()));
+    }
+
+    #[test]
+    fn knobs_win_over_the_budget() {
+        let sets = parse_sets(&["max_open_per_key=3".to_owned()]).unwrap();
+        let contestant = Contestant::find("net-http").unwrap();
+        let policy = resolve(&contestant, 7, None, &sets).unwrap().unwrap();
+        assert_eq!(policy.max_open_per_key, Some(3));
+    }
+
+    #[test]
+    fn bad_knobs_and_contradictions_are_bad_usage() {
+        for set in ["max_open_per_key", "max_opn=1", "dial=nobody", "min_idle=-1"] {
+            let error = parse_sets(&[set.to_owned()]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+        let error = parse_sets(&["max_opn=1".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("did you mean 'max_open'"), "{error}");
+        let sets = parse_sets(&["min_idle=20".to_owned()]).unwrap();
+        let contestant = Contestant::find("redigo").unwrap();
+        let error = resolve(&contestant, 8, None, &sets).unwrap_err();
+        assert!(error.to_string().contains("min_idle"), "{error}");
+        assert!(error.to_string().contains("redigo"), "{error}");
+    }
+}

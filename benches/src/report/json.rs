@@ -1,0 +1,197 @@
+//! results.json, schema 1. What was not measured is `null`.
+
+use pool_common::Policy;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::model::{GroupResult, Record};
+use crate::measure::{Percentiles, Spread, round};
+use crate::place::Environment;
+use crate::policies::Safety;
+use crate::run::plan::Plan;
+use crate::run::turn::TimelinePoint;
+
+/// The document.
+#[derive(Debug, Serialize)]
+pub struct Document {
+    schema: u32,
+    tool: Tool,
+    environment: Environment,
+    options: Value,
+    /// The run was interrupted; what is here was measured, the rest is missing.
+    partial: bool,
+    results: Vec<Row>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tool {
+    version: &'static str,
+    git: Option<&'static str>,
+}
+
+/// One entry of `results`. The fields beyond bench.md's list are additions that readers may ignore.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    protocol: &'static str,
+    scenario: &'static str,
+    contestant: &'static str,
+    /// Which way of the scenario, where it has several.
+    variant: Option<&'static str>,
+    kind: &'static str,
+    policy: Option<Policy>,
+    rounds: usize,
+    callers: usize,
+    connections: usize,
+    requests: u64,
+    /// Requests that failed; those that timed out or were refused stand apart.
+    errors: u64,
+    timeouts: u64,
+    refusals: u64,
+    first_error: Option<String>,
+    broke: Option<String>,
+    mismatches: Option<u64>,
+    duplicates: Option<u64>,
+    leaked: Option<u64>,
+    opened: Option<u64>,
+    reused_ratio: Option<f64>,
+    high_water_open: Option<u64>,
+    waits: Option<u64>,
+    throughput_per_s: Option<f64>,
+    cpu_us_per_request: Option<f64>,
+    latency_us: Option<Percentiles>,
+    acquire_us: Option<Percentiles>,
+    lateness_us: Option<Percentiles>,
+    vs_limit: Option<Ratios>,
+    /// The lowest and highest round of the figures that are medians.
+    spread: Option<Ranges>,
+    safety: Safety,
+    /// The gauges of the pool in the last round.
+    timeline: Option<Vec<TimelinePoint>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ratios {
+    throughput: f64,
+    cpu: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Ranges {
+    throughput_per_s: [f64; 2],
+    cpu_us_per_request: [f64; 2],
+    vs_limit_throughput: Option<[f64; 2]>,
+    vs_limit_cpu: Option<[f64; 2]>,
+}
+
+impl Document {
+    /// Everything that was measured.
+    pub fn new(
+        plan: &Plan,
+        environment: Environment,
+        groups: &[GroupResult],
+        warnings: Vec<String>,
+        partial: bool,
+    ) -> Self {
+        Self {
+            schema: 1,
+            tool: Tool { version: env!("CARGO_PKG_VERSION"), git: option_env!("POOLBENCH_GIT") },
+            environment,
+            options: options(plan),
+            partial,
+            results: groups
+                .iter()
+                .flat_map(|group| group.records.iter().map(|record| Row::new(group, record)))
+                .collect(),
+            warnings,
+        }
+    }
+}
+
+fn options(plan: &Plan) -> Value {
+    let groups: Vec<Value> = plan
+        .groups
+        .iter()
+        .map(|group| {
+            json!({
+                "protocol": group.protocol.name(),
+                "scenario": group.scenario.name(),
+                "contestants": group.entries.iter().map(|entry| entry.contestant.name)
+                    .fold(Vec::new(), |mut names, name| {
+                        if !names.contains(&name) { names.push(name); }
+                        names
+                    }),
+                "callers": group.callers,
+                "connections": group.connections,
+                "warm_up_ms": group.warm_up.as_millis() as u64,
+                "duration_ms": group.duration.as_millis() as u64,
+                "rounds": group.rounds,
+            })
+        })
+        .collect();
+    json!({
+        "seed": plan.seed,
+        "set": plan.set,
+        "target": plan.target.as_ref().map(crate::target::Target::describe),
+        "models": plan.models,
+        "loop": "closed",
+        "groups": groups,
+    })
+}
+
+impl Row {
+    fn new(group: &GroupResult, record: &Record) -> Self {
+        let vs_limit = group.vs_limit(record);
+        let (throughput, cpu) = (record.throughput(), record.cpu());
+        Self {
+            protocol: group.protocol.name(),
+            scenario: group.scenario.name(),
+            contestant: record.entry.contestant.name,
+            variant: record.entry.variant.map(|variant| variant.name()),
+            kind: record.entry.contestant.kind_word(),
+            policy: record.entry.policy.clone(),
+            rounds: record.rounds.len(),
+            callers: group.scenario.callers_of(
+                &record.entry.contestant,
+                group.protocol,
+                group.callers,
+                group.connections,
+            ),
+            connections: group.connections,
+            requests: record.sum(|turn| turn.requests),
+            errors: record.sum(|turn| turn.failures),
+            timeouts: record.sum(|turn| turn.timeouts),
+            refusals: record.sum(|turn| turn.refusals),
+            first_error: record.first_error().map(str::to_owned),
+            broke: record.broke(),
+            mismatches: record.mismatches(),
+            duplicates: record.duplicates(),
+            leaked: record.leaked(),
+            opened: record.opened(),
+            reused_ratio: record.reused_ratio(),
+            high_water_open: record.high_water(),
+            waits: record.known_sum(|played| played.turn.as_ref().ok()?.counts.waits),
+            throughput_per_s: throughput.map(|spread| round(spread.median)),
+            cpu_us_per_request: cpu.map(|spread| round(spread.median)),
+            latency_us: Percentiles::of(&record.merged(|turn| &turn.latency)),
+            acquire_us: Percentiles::of(&record.merged(|turn| &turn.acquire)),
+            lateness_us: None,
+            vs_limit: vs_limit.map(|ratios| Ratios {
+                throughput: round(ratios.throughput.median),
+                cpu: round(ratios.cpu.median),
+            }),
+            spread: throughput.zip(cpu).map(|(throughput, cpu)| Ranges {
+                throughput_per_s: range(throughput),
+                cpu_us_per_request: range(cpu),
+                vs_limit_throughput: vs_limit.map(|ratios| range(ratios.throughput)),
+                vs_limit_cpu: vs_limit.map(|ratios| range(ratios.cpu)),
+            }),
+            safety: record.entry.safety,
+            timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
+        }
+    }
+}
+
+fn range(spread: Spread) -> [f64; 2] {
+    [round(spread.low), round(spread.high)]
+}

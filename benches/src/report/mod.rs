@@ -1,0 +1,157 @@
+//! What people and scripts get to see: tables while the run goes on, files at its end.
+
+use std::io::{IsTerminal, Write};
+
+use crate::error::BenchError;
+use crate::place::Environment;
+use crate::run::Outcome;
+use crate::run::plan::Plan;
+
+pub mod json;
+pub mod model;
+pub mod output;
+pub mod table;
+
+use json::Document;
+use model::GroupResult;
+use output::Output;
+
+/// Collects results and writes them.
+pub struct Report<'a> {
+    plan: &'a Plan,
+    environment: Environment,
+    output: Output,
+    groups: Vec<GroupResult>,
+    faults: Vec<String>,
+    partial: bool,
+}
+
+impl<'a> Report<'a> {
+    /// A report without results.
+    pub fn new(plan: &'a Plan, environment: Environment, output: Output) -> Self {
+        Self { plan, environment, output, groups: Vec::new(), faults: Vec::new(), partial: false }
+    }
+
+    /// The machine.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Takes a group's results: prints its table and writes its histograms.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] when the files cannot be written.
+    pub fn add(&mut self, group: GroupResult) -> Result<(), BenchError> {
+        if group.records.iter().all(|record| record.rounds.is_empty()) {
+            return Ok(());
+        }
+        self.print(&table::render(&group));
+        self.output.write_histograms(&group)?;
+        let place = format!("{} {}", group.protocol, group.scenario.name());
+        let faults = group.records.iter().flat_map(model::Record::faults);
+        self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
+        self.groups.push(group);
+        Ok(())
+    }
+
+    /// The run was interrupted.
+    pub fn mark_partial(&mut self) {
+        self.partial = true;
+    }
+
+    /// Writes the files and says how it went.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] when the files cannot be written.
+    pub fn finish(self) -> Result<Outcome, BenchError> {
+        let warnings = self.warnings();
+        let document = Document::new(
+            self.plan,
+            self.environment.clone(),
+            &self.groups,
+            warnings.clone(),
+            self.partial,
+        );
+        let mut text = serde_json::to_string_pretty(&document).expect("results are valid JSON");
+        text.push('\n');
+        self.output.write_results(&text)?;
+        // Faults have a banner of their own.
+        for warning in warnings.iter().filter(|warning| !self.faults.contains(warning)) {
+            self.print(&format!("warning: {warning}\n"));
+        }
+        if !self.faults.is_empty() {
+            self.print(&banner(&self.faults, self.colours()));
+        }
+        self.print(&format!(
+            "results: {}\n",
+            self.output.directory().join("results.json").display()
+        ));
+        Ok(match (self.faults.is_empty(), self.partial) {
+            (false, _) => Outcome::Unsound,
+            (true, true) => Outcome::Interrupted,
+            (true, false) => Outcome::Done,
+        })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.partial {
+            warnings.push("interrupted: the results are partial".to_owned());
+        }
+        if cfg!(debug_assertions) {
+            warnings.push(
+                "this is a debug build: the figures say nothing, use cargo run --release"
+                    .to_owned(),
+            );
+        }
+        if self.environment.cores < 2 {
+            warnings
+                .push("one processor: client and server share it, ratios are squeezed".to_owned());
+        }
+        for group in &self.groups {
+            for record in &group.records {
+                let failed = record.sum(|turn| turn.failures + turn.timeouts);
+                if failed > 0 && record.broke().is_none() {
+                    warnings.push(format!(
+                        "{} {} {}: {failed} requests failed or timed out, first: {}",
+                        group.protocol,
+                        group.scenario.name(),
+                        record.label(),
+                        record.first_error().unwrap_or("unknown"),
+                    ));
+                }
+            }
+        }
+        warnings.extend(self.faults.iter().cloned());
+        warnings
+    }
+
+    /// Tables go to standard output, unless the JSON is there.
+    fn print(&self, text: &str) {
+        // A reader that went away misses the table; the files are still written.
+        if self.output.json_on_stdout() {
+            drop(std::io::stderr().lock().write_all(text.as_bytes()));
+        } else {
+            drop(std::io::stdout().lock().write_all(text.as_bytes()));
+        }
+    }
+
+    fn colours(&self) -> bool {
+        if self.output.json_on_stdout() {
+            std::io::stderr().is_terminal()
+        } else {
+            std::io::stdout().is_terminal()
+        }
+    }
+}
+
+/// What nobody may overlook.
+fn banner(faults: &[String], colours: bool) -> String {
+    let (red, plain) = if colours { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
+    let mut text = format!("{red}!!! THE COMPARISON FAILED !!!{plain}\n");
+    for fault in faults {
+        // The words of a server are among these lines.
+        text.push_str(&format!("{red}!!!{plain} {}\n", fault.escape_debug()));
+    }
+    text
+}

@@ -1,0 +1,242 @@
+//! What was measured, and the figures that are made of it.
+
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+
+use crate::catalog::Kind;
+use crate::measure::{self, Spread};
+use crate::names::Protocol;
+use crate::run::plan::Entry;
+use crate::run::turn::Turn;
+use crate::scenario::{Scenario, Variant};
+use crate::serve::oracle::Counters;
+use crate::target::Target;
+
+/// One turn as it was played.
+#[derive(Debug)]
+pub struct Played {
+    /// What it measured, or why it could not start.
+    pub turn: Result<Turn, String>,
+    /// What the server counted; `None` where it cannot be asked.
+    pub server: Option<Counters>,
+    /// Sockets that stayed open; `None` where the server cannot be asked.
+    pub leaked: Option<u64>,
+}
+
+/// Everything one entry of a group did.
+#[derive(Debug)]
+pub struct Record {
+    /// Who.
+    pub entry: Entry,
+    /// Its turns, with the number of their round.
+    pub rounds: Vec<(u32, Played)>,
+}
+
+/// A group after it was played.
+#[derive(Debug)]
+pub struct GroupResult {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Callers.
+    pub callers: usize,
+    /// Connections allowed.
+    pub connections: usize,
+    /// Where requests went.
+    pub target: Arc<Target>,
+    /// Who took part, in the order of tables.
+    pub records: Vec<Record>,
+}
+
+/// Throughput and processor time relative to `limit`.
+#[derive(Debug, Clone, Copy)]
+pub struct VsLimit {
+    /// Above 1 is faster than the limit.
+    pub throughput: Spread,
+    /// Below 1 is cheaper than the limit.
+    pub cpu: Spread,
+}
+
+impl Record {
+    /// A record without turns.
+    pub fn new(entry: Entry) -> Self {
+        Self { entry, rounds: Vec::new() }
+    }
+
+    /// The name in tables and files, with the way of the scenario where it has several.
+    pub fn label(&self) -> String {
+        match self.entry.variant {
+            Some(variant) => format!("{} {}", self.entry.contestant.name, variant.name()),
+            None => self.entry.contestant.name.to_owned(),
+        }
+    }
+
+    /// The turns that started.
+    pub fn turns(&self) -> impl Iterator<Item = &Turn> {
+        self.rounds.iter().filter_map(|(_, played)| played.turn.as_ref().ok())
+    }
+
+    /// A sum over all turns.
+    pub fn sum(&self, count: impl Fn(&Turn) -> u64) -> u64 {
+        self.turns().map(count).sum()
+    }
+
+    /// A sum over all turns, `None` if one of them does not know, or there is none.
+    pub fn known_sum(&self, count: impl Fn(&Played) -> Option<u64>) -> Option<u64> {
+        self.rounds
+            .iter()
+            .map(|(_, played)| count(played))
+            .reduce(|sum, next| Some(sum? + next?))
+            .flatten()
+    }
+
+    /// Replies with the wrong nonce; `None` where the server does not echo.
+    pub fn mismatches(&self) -> Option<u64> {
+        // A turn without a single reply had nothing to compare and spoils no sum.
+        let mut compared = self.turns().filter_map(|turn| turn.mismatches).peekable();
+        compared.peek()?;
+        Some(compared.sum())
+    }
+
+    /// Requests that the server executed twice; `None` where it cannot be asked.
+    pub fn duplicates(&self) -> Option<u64> {
+        self.known_sum(|played| played.server.map(|server| server.duplicates))
+    }
+
+    /// Sockets that stayed open; `None` where the server cannot be asked.
+    pub fn leaked(&self) -> Option<u64> {
+        self.known_sum(|played| played.leaked)
+    }
+
+    /// Connections opened in all turns: what the server accepted, or else what the contestant knows.
+    pub fn opened(&self) -> Option<u64> {
+        self.known_sum(|played| match (&played.server, &played.turn) {
+            (Some(server), _) => Some(server.accepted),
+            (None, Ok(turn)) => turn.counts.opened,
+            (None, Err(_)) => None,
+        })
+    }
+
+    /// The share of requests that found a connection, from all replies and all connections opened.
+    pub fn reused_ratio(&self) -> Option<f64> {
+        let replies = self.sum(|turn| turn.replies);
+        let opened = self.opened()?;
+        (replies > 0).then(|| measure::round((1.0 - opened as f64 / replies as f64).max(0.0)))
+    }
+
+    /// The most sockets that were open at once in any turn, as the server counted.
+    pub fn high_water(&self) -> Option<u64> {
+        self.rounds
+            .iter()
+            .map(|(_, played)| played.server.map(|server| server.high_water))
+            .reduce(|high, next| Some(high?.max(next?)))
+            .flatten()
+    }
+
+    /// Replies in a second.
+    pub fn throughput(&self) -> Option<Spread> {
+        Spread::of(self.turns().filter_map(throughput))
+    }
+
+    /// Processor time of a request, in microseconds.
+    pub fn cpu(&self) -> Option<Spread> {
+        Spread::of(self.turns().filter_map(cpu))
+    }
+
+    /// Time of an operation from the point of view of one caller, in microseconds.
+    pub fn operation_time(&self, callers: usize) -> Option<Spread> {
+        Spread::of(
+            self.turns().filter_map(throughput).map(|per_second| callers as f64 * 1e6 / per_second),
+        )
+    }
+
+    /// All turns' histograms in one.
+    pub fn merged(&self, which: impl Fn(&Turn) -> &Histogram<u64>) -> Histogram<u64> {
+        let mut merged = measure::histogram();
+        for turn in self.turns() {
+            merged.add(which(turn)).expect("all histograms have the same bounds");
+        }
+        merged
+    }
+
+    /// Why it broke: it could not start, or none of its requests had a reply.
+    pub fn broke(&self) -> Option<String> {
+        for (_, played) in &self.rounds {
+            if let Err(error) = &played.turn {
+                return Some(error.clone());
+            }
+        }
+        if !self.rounds.is_empty() && self.sum(|turn| turn.replies) == 0 {
+            return Some(self.first_error().unwrap_or("no request had a reply").to_owned());
+        }
+        None
+    }
+
+    /// The first failure of any turn.
+    pub fn first_error(&self) -> Option<&str> {
+        self.turns().find_map(|turn| turn.first_error.as_deref())
+    }
+
+    /// Everything that makes a comparison fail, one line each.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut count = |number: Option<u64>, what: &str| {
+            if let Some(number @ 1..) = number {
+                faults.push(format!("{}: {number} {what}", self.label()));
+            }
+        };
+        count(self.mismatches(), "replies that were not their request's");
+        count(self.duplicates(), "requests that the server executed twice");
+        count(self.leaked(), "sockets left open");
+        count(
+            self.known_sum(|played| {
+                let (server, turn) = (played.server?, played.turn.as_ref().ok()?);
+                Some(turn.replies.saturating_sub(server.executed))
+            }),
+            "replies that the server never gave",
+        );
+        if let Some(why) = self.broke() {
+            faults.push(format!("{}: broke: {why}", self.label()));
+        }
+        faults
+    }
+}
+
+impl GroupResult {
+    /// The record of `limit`, if it took part.
+    pub fn limit(&self) -> Option<&Record> {
+        self.records.iter().find(|record| record.entry.contestant.kind == Kind::Limit)
+    }
+
+    /// The figures of `record` relative to the limit's of the same round.
+    pub fn vs_limit(&self, record: &Record) -> Option<VsLimit> {
+        let limit = self.limit()?;
+        let ratios = |figure: fn(&Turn) -> Option<f64>| {
+            Spread::of(record.rounds.iter().filter_map(|(round, played)| {
+                let (_, base) = limit.rounds.iter().find(|(other, _)| other == round)?;
+                let (own, base) =
+                    (figure(played.turn.as_ref().ok()?)?, figure(base.turn.as_ref().ok()?)?);
+                (base > 0.0).then(|| own / base)
+            }))
+        };
+        Some(VsLimit { throughput: ratios(throughput)?, cpu: ratios(cpu)? })
+    }
+
+    /// The record of the same contestant that played another way.
+    pub fn sibling(&self, record: &Record, variant: Variant) -> Option<&Record> {
+        self.records.iter().find(|other| {
+            other.entry.contestant == record.entry.contestant
+                && other.entry.variant == Some(variant)
+        })
+    }
+}
+
+fn throughput(turn: &Turn) -> Option<f64> {
+    (turn.requests > 0 && turn.seconds > 0.0).then(|| turn.requests as f64 / turn.seconds)
+}
+
+fn cpu(turn: &Turn) -> Option<f64> {
+    (turn.requests > 0).then(|| turn.cpu_seconds * 1e6 / turn.requests as f64)
+}

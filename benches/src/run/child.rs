@@ -1,0 +1,162 @@
+//! The embedded servers as a child process, and the control connection to it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::error::BenchError;
+use crate::names::Protocol;
+use crate::serve::Bound;
+use crate::serve::control::{Answer, Command as ControlCommand, MAX_LINE};
+use crate::serve::oracle::Counters;
+
+/// The server answers on its control connection within this, or is broken.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a turn the server must count no open socket within this.
+const LEAK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Distance of two looks at the count.
+const LEAK_STEP: Duration = Duration::from_millis(2);
+
+/// The embedded servers. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    bound: Bound,
+    control: Framed<TcpStream, LinesCodec>,
+}
+
+impl Server {
+    /// Starts this program again as `serve`, pinned to `cpu`, and connects to its control port.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] or [`BenchError::Server`] when it does not come up.
+    pub async fn start(cpu: Option<usize>, models: &[String]) -> Result<Self, BenchError> {
+        let program = std::env::current_exe().map_err(BenchError::io("finding this program"))?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--exit-with-stdin"]);
+        for protocol in Protocol::ALL {
+            command.args([&format!("--{protocol}"), "127.0.0.1:0"]);
+        }
+        for model in models {
+            command.args(["--model", model]);
+        }
+        if let Some(cpu) = cpu {
+            command.args(["--cpu", &cpu.to_string()]);
+        }
+        // A group of its own: Ctrl-C is for this process, which then ends the server.
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(BenchError::io("starting the embedded server"))?;
+        let mut child = Guard(Some(child));
+        let stdout = child.get().stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .map_err(BenchError::io("reading the server's addresses"))?;
+        let bound: Bound = serde_json::from_str(&line)
+            .map_err(|error| BenchError::Server(format!("did not start: {error}")))?;
+        let stream = TcpStream::connect(bound.control)
+            .await
+            .map_err(BenchError::io("connecting to the server's control port"))?;
+        stream
+            .set_nodelay(true)
+            .map_err(BenchError::io("connecting to the server's control port"))?;
+        Ok(Self {
+            child: child.0.take().expect("taken once"),
+            bound,
+            control: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
+        })
+    }
+
+    /// Where `protocol` is served.
+    pub fn address(&self, protocol: Protocol) -> SocketAddr {
+        self.bound.address(protocol).expect("every protocol was asked for")
+    }
+
+    /// The processor it runs on, if it is pinned.
+    pub fn cpu(&self) -> Option<usize> {
+        self.bound.cpu
+    }
+
+    /// Starts a run: the counts of `protocol` are zero from now on.
+    pub async fn start_run(
+        &mut self,
+        protocol: Protocol,
+        run: u32,
+        close_after: bool,
+    ) -> Result<Counters, BenchError> {
+        self.ask(ControlCommand::Start { protocol, run, close_after }).await
+    }
+
+    /// The counts of `protocol` once nothing is open any more, or as they stand when that does not
+    /// come to pass in time.
+    pub async fn counters_at_rest(&mut self, protocol: Protocol) -> Result<Counters, BenchError> {
+        let deadline = tokio::time::Instant::now() + LEAK_TIMEOUT;
+        loop {
+            let counters = self.ask(ControlCommand::Counters { protocol }).await?;
+            if counters.open == 0 || tokio::time::Instant::now() >= deadline {
+                return Ok(counters);
+            }
+            tokio::time::sleep(LEAK_STEP).await;
+        }
+    }
+
+    async fn ask(&mut self, command: ControlCommand) -> Result<Counters, BenchError> {
+        let line = serde_json::to_string(&command).expect("commands are valid JSON");
+        let exchange = async {
+            self.control.send(line).await.map_err(|error| BenchError::Server(error.to_string()))?;
+            match self.control.next().await {
+                Some(Ok(line)) => Ok(line),
+                Some(Err(error)) => Err(BenchError::Server(error.to_string())),
+                None => Err(BenchError::Server("ended".to_owned())),
+            }
+        };
+        let line = tokio::time::timeout(CONTROL_TIMEOUT, exchange)
+            .await
+            .map_err(|_| BenchError::Server("does not answer".to_owned()))??;
+        match serde_json::from_str(&line) {
+            Ok(Answer::Counters(counters)) => Ok(counters),
+            Ok(Answer::Error(error)) => Err(BenchError::Server(error)),
+            Err(error) => Err(BenchError::Server(error.to_string())),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Ends a child that did not come up.
+struct Guard(Option<Child>);
+
+impl Guard {
+    fn get(&mut self) -> &mut Child {
+        self.0.as_mut().expect("taken only at the end")
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            end(child);
+        }
+    }
+}
+
+/// Kills the child and takes its exit status, so that nothing of it is left behind.
+fn end(child: &mut Child) {
+    // Both fail only when it is gone already.
+    drop(child.kill());
+    drop(child.wait());
+}

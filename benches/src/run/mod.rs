@@ -1,0 +1,233 @@
+//! A run: groups one after the other, and in each group rounds of interleaved turns.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::contestants::{self, Setup, take_turn};
+use crate::error::BenchError;
+use crate::names::Protocol;
+use crate::place::{self, Environment, Placement};
+use crate::report::Report;
+use crate::report::model::{GroupResult, Played, Record};
+use crate::report::output::Output;
+use crate::serve::oracle::Counters;
+use crate::target::Target;
+
+pub mod child;
+pub mod plan;
+pub mod progress;
+pub mod turn;
+
+use child::Server;
+use plan::{Entry, Group, Plan};
+use progress::Progress;
+use turn::Load;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was measured and was sound.
+    Done,
+    /// Something was wrong with a contestant: a mismatch, a duplicate, a leak, or it broke.
+    Unsound,
+    /// Ctrl-C came before the end; what was measured was sound.
+    Interrupted,
+}
+
+/// Carries out a plan and writes everything that it promises.
+///
+/// # Errors
+/// [`BenchError::Usage`] before anything is measured, other errors when the embedded server or a
+/// file fails.
+pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
+    let output = Output::prepare(plan)?;
+    let allowed = place::allowed();
+    let mut placement = Placement::choose(&allowed);
+    // The one thread that sends and measures.
+    placement.client = placement.client.filter(|cpu| place::pin(*cpu));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(BenchError::io("starting the runtime"))?;
+    runtime.block_on(async {
+        let interrupted = watch_for_interrupts();
+        let mut backend = Backend::open(plan, placement).await?;
+        placement.server = backend.server.as_ref().and_then(Server::cpu);
+        let described = placement.describe(plan.target.is_none());
+        let environment = Environment::observe(&allowed, described);
+        let mut report = Report::new(plan, environment, output);
+        let progress = Progress::new(plan.quiet, plan.turns());
+        progress.say(&format!("placement: {}", report.environment().placement));
+        let mut order = fastrand::Rng::with_seed(plan.seed);
+        for group in &plan.groups {
+            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await?;
+            progress.suspend(|| report.add(result))?;
+            if interrupted.is_cancelled() {
+                report.mark_partial();
+                break;
+            }
+        }
+        progress.finish();
+        drop(backend);
+        report.finish()
+    })
+}
+
+/// The first signal ends the run in order, the second at once.
+fn watch_for_interrupts() -> CancellationToken {
+    let token = CancellationToken::new();
+    let interrupted = token.clone();
+    tokio::spawn(async move {
+        crate::signals::interrupted().await;
+        interrupted.cancel();
+        crate::signals::interrupted().await;
+        // The server sees its standard input close and ends too.
+        std::process::exit(130);
+    });
+    token
+}
+
+/// The other side: the embedded servers, or the user's.
+struct Backend {
+    server: Option<Server>,
+    /// What is known about each protocol's server.
+    probed: Vec<(Protocol, Arc<Target>, Arc<contestants::Template>)>,
+    next_run: u32,
+}
+
+impl Backend {
+    async fn open(plan: &Plan, placement: Placement) -> Result<Self, BenchError> {
+        let server = match &plan.target {
+            Some(_) => None,
+            None => Some(Server::start(placement.server, &plan.models).await?),
+        };
+        let mut probed: Vec<(Protocol, Arc<Target>, Arc<contestants::Template>)> = Vec::new();
+        for group in &plan.groups {
+            let protocol = group.protocol;
+            if probed.iter().any(|(known, ..)| *known == protocol) {
+                continue;
+            }
+            let target = match (&plan.target, &server) {
+                (Some(target), _) => target.clone(),
+                (None, Some(server)) => Target::embedded(protocol, server.address(protocol)),
+                (None, None) => unreachable!("without a target there is a server"),
+            };
+            let template = contestants::probe(&target).await.map_err(|error| {
+                BenchError::usage(format!("cannot use the {}: {error}", target.describe()))
+            })?;
+            probed.push((protocol, Arc::new(target), Arc::new(template)));
+        }
+        Ok(Self { server, probed, next_run: 1 })
+    }
+
+    fn setup(&self, group: &Group, entry: &Entry) -> Setup {
+        let (_, target, template) = self
+            .probed
+            .iter()
+            .find(|(protocol, ..)| *protocol == group.protocol)
+            .expect("every protocol of the plan was probed");
+        Setup {
+            kind: entry.contestant.kind,
+            policy: entry.policy.clone(),
+            target: Arc::clone(target),
+            template: Arc::clone(template),
+            scenario: group.scenario,
+            variant: entry.variant,
+            connections: group.connections,
+        }
+    }
+
+    /// Tells the server that a turn begins; what it counts then, `None` without an oracle.
+    async fn begin(
+        &mut self,
+        protocol: Protocol,
+        close_after: bool,
+    ) -> Result<(u32, Option<Counters>), BenchError> {
+        let run = self.next_run;
+        self.next_run += 1;
+        let counters = match &mut self.server {
+            Some(server) => {
+                server.counters_at_rest(protocol).await?;
+                Some(server.start_run(protocol, run, close_after).await?)
+            }
+            None => None,
+        };
+        Ok((run, counters))
+    }
+
+    /// What the server counted in a turn, once its sockets are closed.
+    async fn end(&mut self, protocol: Protocol) -> Result<Option<Counters>, BenchError> {
+        match &mut self.server {
+            Some(server) => Ok(Some(server.counters_at_rest(protocol).await?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Plays all rounds of a group. An interrupt ends it early, with what was measured.
+async fn play(
+    group: &Group,
+    backend: &mut Backend,
+    progress: &Progress,
+    order: &mut fastrand::Rng,
+    interrupted: &CancellationToken,
+) -> Result<GroupResult, BenchError> {
+    let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
+    let name = format!("{} {}", group.protocol, group.scenario.name());
+    'rounds: for round in 1..=group.rounds {
+        progress.round(&format!("{name}: round {round} of {}", group.rounds));
+        let mut turns: Vec<usize> = (0..records.len()).collect();
+        order.shuffle(&mut turns);
+        for index in turns {
+            if interrupted.is_cancelled() {
+                break 'rounds;
+            }
+            let entry = &group.entries[index];
+            progress.turn(format!("{name}: {}", entry.contestant.name));
+            let played = take(group, entry, backend, interrupted).await?;
+            records[index].rounds.push((round, played));
+            progress.turn_is_over();
+        }
+    }
+    let target = &backend.setup(group, &group.entries[0]).target;
+    Ok(GroupResult {
+        protocol: group.protocol,
+        scenario: group.scenario,
+        callers: group.callers,
+        connections: group.connections,
+        target: Arc::clone(target),
+        records,
+    })
+}
+
+/// One turn, with the oracle asked before and after.
+async fn take(
+    group: &Group,
+    entry: &Entry,
+    backend: &mut Backend,
+    interrupted: &CancellationToken,
+) -> Result<Played, BenchError> {
+    let close_after = entry.variant == Some(crate::scenario::Variant::ServerCloses);
+    let (run, before) = backend.begin(group.protocol, close_after).await?;
+    let setup = backend.setup(group, entry);
+    let load = Load {
+        callers: group.scenario.callers_of(
+            &entry.contestant,
+            group.protocol,
+            group.callers,
+            group.connections,
+        ),
+        warm_up: group.warm_up,
+        duration: group.duration,
+        run,
+        interrupted: interrupted.clone(),
+    };
+    let turn = take_turn(&setup, &load).await;
+    let server = backend.end(group.protocol).await?;
+    Ok(Played {
+        turn,
+        leaked: before.zip(server).map(|(before, after)| after.open.saturating_sub(before.open)),
+        server,
+    })
+}

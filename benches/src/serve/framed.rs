@@ -1,0 +1,135 @@
+//! The framed echo server, in the three variants of the plain TCP template.
+//!
+//! `one-task`: read, answer, repeat; replies in request order. `reader-handoff`: a reader hands each
+//! request to one of a bounded number of processors, each writes its own reply under a lock.
+//! `separate-writer`: processors put replies into a bounded queue, one task writes them and flushes
+//! once for all that are there. Each step costs more than the one before; the models exist so that
+//! the cost can be measured.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio_util::codec::{Framed, FramedRead, FramedWrite};
+
+use super::model::FramedModel;
+use super::oracle::{OpenSocket, Oracle};
+use crate::framed::codec::{Frame, FrameCodec};
+
+/// Requests of one connection that are processed at a time; the reader stops reading beyond it.
+const PROCESSORS: usize = 32;
+/// Replies that may wait for the writer; a full queue slows the processors.
+const QUEUE: usize = 64;
+
+/// Accepts connections for ever and serves each as `model` says.
+pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>, model: FramedModel) {
+    loop {
+        let stream = super::accept(&listener).await;
+        let open = oracle.accepted();
+        tokio::spawn(async move {
+            // An error means that the client is gone or broke the framing: the connection is over.
+            drop(match model {
+                FramedModel::OneTask => one_task(stream, &open).await,
+                FramedModel::ReaderHandoff => reader_handoff(stream, open).await,
+                FramedModel::SeparateWriter => separate_writer(stream, open).await,
+            });
+        });
+    }
+}
+
+async fn one_task(stream: TcpStream, open: &OpenSocket) -> io::Result<()> {
+    let mut framed = Framed::new(stream, FrameCodec::new());
+    while let Some(frame) = framed.next().await {
+        let frame = frame?;
+        let close = open.oracle().executed(&frame.body);
+        framed.send(frame).await?;
+        if close {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+type Writer = FramedWrite<OwnedWriteHalf, FrameCodec>;
+
+async fn reader_handoff(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
+    let (read, write) = stream.into_split();
+    let mut read = FramedRead::new(read, FrameCodec::new());
+    // The last processor to end closes the socket, and only then it stops to count as open.
+    let shared = Arc::new((Mutex::new(Writer::new(write, FrameCodec::new())), open));
+    let processors = Arc::new(Semaphore::new(PROCESSORS));
+    while let Some(frame) = read.next().await {
+        let frame = frame?;
+        let permit = permit(&processors).await;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let (writer, open) = &*shared;
+            let close = open.oracle().executed(&frame.body);
+            let mut writer = writer.lock().await;
+            // A client that is gone is noticed by the reader.
+            drop(writer.send(frame).await);
+            if close {
+                drop(writer.close().await);
+            }
+            drop(permit);
+        });
+    }
+    Ok(())
+}
+
+async fn separate_writer(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
+    let (read, write) = stream.into_split();
+    let mut read = FramedRead::new(read, FrameCodec::new());
+    let open = Arc::new(open);
+    let (replies, queue) = mpsc::channel(QUEUE);
+    let writer = tokio::spawn(write_replies(queue, Writer::new(write, FrameCodec::new())));
+    let processors = Arc::new(Semaphore::new(PROCESSORS));
+    let reading = async {
+        while let Some(frame) = read.next().await {
+            let frame = frame?;
+            let permit = permit(&processors).await;
+            let (replies, open) = (replies.clone(), Arc::clone(&open));
+            tokio::spawn(async move {
+                let close = open.oracle().executed(&frame.body);
+                // The queue is closed when the writer failed; its failure ends the reader.
+                drop(replies.send((frame, close)).await);
+                drop(permit);
+            });
+        }
+        io::Result::Ok(())
+    };
+    let result = tokio::select! {
+        result = reading => result,
+        () = replies.closed() => Ok(()),
+    };
+    // The processors drain, the queue closes, the writer flushes, the socket closes.
+    drop(replies);
+    drop(writer.await);
+    drop(read);
+    drop(open);
+    result
+}
+
+/// Writes what is in the queue, and flushes once for everything that was there.
+async fn write_replies(mut queue: mpsc::Receiver<(Frame, bool)>, mut writer: Writer) {
+    while let Some((frame, mut close)) = queue.recv().await {
+        let mut result = writer.feed(frame).await;
+        while !close
+            && result.is_ok()
+            && let Ok((frame, last)) = queue.try_recv()
+        {
+            close = last;
+            result = writer.feed(frame).await;
+        }
+        if result.is_err() || writer.flush().await.is_err() || close {
+            return;
+        }
+    }
+}
+
+async fn permit(processors: &Arc<Semaphore>) -> tokio::sync::OwnedSemaphorePermit {
+    Arc::clone(processors).acquire_owned().await.expect("the semaphore is never closed")
+}

@@ -1,0 +1,220 @@
+//! The embedded servers: the other side of every measurement, in a process of their own.
+//!
+//! Each server answers with the nonce of the request, in one write, and tells its
+//! [`oracle`] what it saw. The [`control`] connection starts runs and reads the counts.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::error::BenchError;
+use crate::names::Protocol;
+use crate::place;
+
+pub mod control;
+mod framed;
+mod http1;
+mod http2;
+pub mod model;
+pub mod oracle;
+mod resp;
+mod workers;
+
+use model::{Http1Model, Models};
+
+/// How long a server waits for a client to read a farewell.
+const LINGER: Duration = Duration::from_millis(500);
+/// Pause after an accept failed, as it does when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
+
+/// What `serve` is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// Where to listen, for each protocol that is to be served.
+    pub addresses: Vec<(Protocol, SocketAddr)>,
+    /// Where the control connection is accepted; a free port on loopback by default.
+    pub control: Option<SocketAddr>,
+    /// The model of each server that has several.
+    pub models: Models,
+    /// Connections that the `workers` model serves at once.
+    pub workers: usize,
+    /// Streams that the HTTP/2 server allows at once on a connection.
+    pub max_streams: u32,
+    /// The processor to run on.
+    pub cpu: Option<usize>,
+    /// End when standard input is closed, which it is when the parent is gone.
+    pub exit_with_stdin: bool,
+}
+
+/// Where the servers can be reached: the line that `serve` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The control connection.
+    pub control: SocketAddr,
+    /// The process.
+    pub pid: u32,
+    /// The processor it is pinned to, `null` when it is not.
+    pub cpu: Option<usize>,
+    /// HTTP/1, if served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http1: Option<SocketAddr>,
+    /// HTTP/2, if served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<SocketAddr>,
+    /// RESP, if served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resp: Option<SocketAddr>,
+    /// The framed echo, if served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framed: Option<SocketAddr>,
+}
+
+impl Bound {
+    /// Where `protocol` is served.
+    pub fn address(&self, protocol: Protocol) -> Option<SocketAddr> {
+        match protocol {
+            Protocol::Http1 => self.http1,
+            Protocol::Http2 => self.http2,
+            Protocol::Resp => self.resp,
+            Protocol::Framed => self.framed,
+        }
+    }
+}
+
+/// Serves until the process is told to end (Ctrl-C, SIGTERM, or standard input as asked).
+///
+/// Prints the bound addresses as one JSON line on standard output first.
+///
+/// # Errors
+/// [`BenchError::Usage`] when an address cannot be bound.
+pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
+    let cpu = options.cpu.filter(|cpu| place::pin(*cpu));
+    if options.exit_with_stdin {
+        exit_when_stdin_closes();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(BenchError::io("starting the server's runtime"))?;
+    runtime.block_on(async {
+        let bound = start(options, cpu).await?;
+        let line = serde_json::to_string(&bound).expect("addresses are valid JSON");
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{line}")
+            .and_then(|()| stdout.flush())
+            .map_err(BenchError::io("printing the addresses"))?;
+        drop(stdout);
+        crate::signals::interrupted().await;
+        Ok(())
+    })
+}
+
+/// Binds everything and spawns a task for each server.
+async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, BenchError> {
+    let oracles = Arc::new(control::Oracles::default());
+    let control_address = options.control.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (control_listener, control) = bind("the control connection", control_address).await?;
+    let mut bound = Bound {
+        control,
+        pid: std::process::id(),
+        cpu,
+        http1: None,
+        http2: None,
+        resp: None,
+        framed: None,
+    };
+    for &(protocol, address) in &options.addresses {
+        let (listener, address) = bind(protocol.name(), address).await?;
+        let oracle = Arc::clone(oracles.of(protocol));
+        match protocol {
+            Protocol::Http1 => {
+                bound.http1 = Some(address);
+                match options.models.http1 {
+                    Http1Model::Tasks => tokio::spawn(http1::serve_tasks(listener, oracle)),
+                    Http1Model::Workers => {
+                        tokio::spawn(http1::serve_workers(listener, oracle, options.workers))
+                    }
+                };
+            }
+            Protocol::Http2 => {
+                bound.http2 = Some(address);
+                tokio::spawn(http2::serve(listener, oracle, options.max_streams));
+            }
+            Protocol::Resp => {
+                bound.resp = Some(address);
+                tokio::spawn(resp::serve(listener, oracle));
+            }
+            Protocol::Framed => {
+                bound.framed = Some(address);
+                tokio::spawn(framed::serve(listener, oracle, options.models.framed));
+            }
+        }
+    }
+    tokio::spawn(control::serve(control_listener, oracles));
+    Ok(bound)
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BenchError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    listener.map_err(|error| {
+        BenchError::usage(format!("cannot listen on {address} for {what}: {error}"))
+    })
+}
+
+/// The next connection, without delay for small writes.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Fails only on a connection that is already gone; its first read will tell.
+                drop(stream.set_nodelay(true));
+                return stream;
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Ends the process when standard input is closed: its parent is gone, however it died.
+fn exit_when_stdin_closes() {
+    std::thread::spawn(|| {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        std::process::exit(0);
+    });
+}
+
+impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
+    type Error = BenchError;
+
+    fn try_from(args: crate::cli::ServeArgs) -> Result<Self, BenchError> {
+        let named = [
+            (Protocol::Http1, args.http1),
+            (Protocol::Http2, args.http2),
+            (Protocol::Resp, args.resp),
+            (Protocol::Framed, args.framed),
+        ];
+        let mut addresses: Vec<_> = named
+            .into_iter()
+            .filter_map(|(protocol, address)| Some((protocol, address?)))
+            .collect();
+        if addresses.is_empty() {
+            let free = SocketAddr::from(([127, 0, 0, 1], 0));
+            addresses = Protocol::ALL.map(|protocol| (protocol, free)).to_vec();
+        }
+        Ok(Self {
+            addresses,
+            control: args.control,
+            models: Models::parse(&args.model)?,
+            workers: args.workers,
+            max_streams: args.max_streams,
+            cpu: args.cpu,
+            exit_with_stdin: args.exit_with_stdin,
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The RESP server: the commands that a pool and its users need to tell sessions apart.
+//!
+//! `ECHO <nonce>` is the request that is measured. Beside it the server keeps a real session for
+//! each connection (database, transaction, watched keys, subscriptions, name, protocol version), so
+//! that a neutral session can be told from one that a caller left dirty, by behaviour and by
+//! `CLIENT INFO`.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::oracle::{OpenSocket, Oracle};
+use session::Session;
+use store::Store;
+
+mod reply;
+mod request;
+mod session;
+mod store;
+
+/// Accepts connections for ever and starts a task for each.
+pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>) {
+    let store = Arc::new(Store::default());
+    let mut next_id = 0_u64;
+    loop {
+        let stream = super::accept(&listener).await;
+        let open = oracle.accepted();
+        next_id += 1;
+        let session = Session::new(next_id, Arc::clone(&store));
+        tokio::spawn(serve_connection(stream, open, session));
+    }
+}
+
+async fn serve_connection(mut stream: TcpStream, open: OpenSocket, mut session: Session) {
+    // An error means that the client is gone: there is nobody to tell.
+    drop(exchange(&mut stream, &open, &mut session).await);
+    drop(stream);
+    drop(open);
+}
+
+async fn exchange(
+    stream: &mut TcpStream,
+    open: &OpenSocket,
+    session: &mut Session,
+) -> io::Result<()> {
+    let mut input = BytesMut::with_capacity(4096);
+    let mut output = Vec::with_capacity(1024);
+    loop {
+        let mut close = false;
+        while !close && !input.is_empty() {
+            match request::parse(&mut input) {
+                Ok(Some(arguments)) => {
+                    close = session.execute(&arguments, open.oracle(), &mut output);
+                }
+                Ok(None) => break,
+                Err(complaint) => {
+                    reply::error(&mut output, &format!("ERR Protocol error: {complaint}"));
+                    close = true;
+                }
+            }
+        }
+        if !output.is_empty() {
+            stream.write_all(&output).await?;
+            output.clear();
+        }
+        if close || stream.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! One connection's session, and the commands that read and change it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::reply::{self, Version};
+use super::store::{DATABASES, Place, Store};
+use crate::serve::oracle::Oracle;
+
+/// Commands that a transaction may queue, keys that may be watched, channels of each kind.
+const MAX_LIST: usize = 1024;
+
+/// The kinds of subscription, in the order of their fields.
+const KINDS: [&str; 3] = ["subscribe", "psubscribe", "ssubscribe"];
+
+/// What the server remembers of a connection.
+pub(super) struct Session {
+    id: u64,
+    store: Arc<Store>,
+    version: Version,
+    database: u32,
+    name: Bytes,
+    /// The commands of an open transaction.
+    queue: Option<Vec<Vec<Bytes>>>,
+    /// A command was refused while queueing: `EXEC` must fail.
+    spoiled: bool,
+    /// Watched keys with the version they had.
+    watched: Vec<(Place, u64)>,
+    /// Channels, patterns and shard channels.
+    subscriptions: [HashSet<Bytes>; 3],
+}
+
+impl Session {
+    pub(super) fn new(id: u64, store: Arc<Store>) -> Self {
+        Self {
+            id,
+            store,
+            version: Version::Two,
+            database: 0,
+            name: Bytes::new(),
+            queue: None,
+            spoiled: false,
+            watched: Vec::new(),
+            subscriptions: Default::default(),
+        }
+    }
+
+    /// Carries out one command, appends its reply, and says whether the connection ends with it.
+    pub(super) fn execute(
+        &mut self,
+        arguments: &[Bytes],
+        oracle: &Oracle,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        let Some(name) = arguments.first() else {
+            return false;
+        };
+        // The measured command first; everything else is rare.
+        if name.eq_ignore_ascii_case(b"ECHO")
+            && let [_, text] = arguments
+            && self.queue.is_none()
+            && !self.only_listens()
+        {
+            let close = oracle.executed(text);
+            reply::bulk(output, text);
+            return close;
+        }
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        if self.only_listens() && !allowed_while_listening(&name) {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                name.to_ascii_lowercase()
+            );
+            reply::error(output, &text);
+            return false;
+        }
+        if self.queue.is_some() && !runs_at_once_in_a_transaction(&name) {
+            self.enqueue(&name, arguments, output);
+            return false;
+        }
+        self.run(&name, arguments, oracle, output)
+    }
+
+    fn run(
+        &mut self,
+        name: &str,
+        arguments: &[Bytes],
+        oracle: &Oracle,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        match (name, &arguments[1..]) {
+            ("PING", []) if self.only_listens() => {
+                reply::array(output, 2);
+                reply::bulk(output, b"pong");
+                reply::bulk(output, b"");
+            }
+            ("PING", [text]) if self.only_listens() => {
+                reply::array(output, 2);
+                reply::bulk(output, b"pong");
+                reply::bulk(output, text);
+            }
+            ("PING", []) => reply::simple(output, "PONG"),
+            ("PING", [text]) => reply::bulk(output, text),
+            ("ECHO", [text]) => {
+                oracle.executed(text);
+                reply::bulk(output, text);
+            }
+            ("GET", [key]) => match self.store.get(&self.place(key)) {
+                Some(value) => reply::bulk(output, &value),
+                None => reply::null(output, self.version),
+            },
+            ("SET", [key, value]) => {
+                if self.store.set(self.place(key), value.clone()) {
+                    reply::simple(output, "OK");
+                } else {
+                    reply::error(output, "OOM command not allowed: too many keys");
+                }
+            }
+            ("SELECT", [index]) => self.select(index, output),
+            ("MULTI", []) => {
+                if self.queue.is_some() {
+                    reply::error(output, "ERR MULTI calls can not be nested");
+                } else {
+                    self.queue = Some(Vec::new());
+                    reply::simple(output, "OK");
+                }
+            }
+            ("EXEC", []) => self.exec(oracle, output),
+            ("DISCARD", []) => {
+                if self.queue.take().is_some() {
+                    self.spoiled = false;
+                    self.watched.clear();
+                    reply::simple(output, "OK");
+                } else {
+                    reply::error(output, "ERR DISCARD without MULTI");
+                }
+            }
+            ("WATCH", [_, ..]) if self.queue.is_some() => {
+                reply::error(output, "ERR WATCH inside MULTI is not allowed");
+            }
+            ("WATCH", keys @ [_, ..]) => self.watch(keys, output),
+            ("UNWATCH", []) => {
+                self.watched.clear();
+                reply::simple(output, "OK");
+            }
+            ("SUBSCRIBE", channels @ [_, ..]) => self.subscribe(0, channels, output),
+            ("PSUBSCRIBE", channels @ [_, ..]) => self.subscribe(1, channels, output),
+            ("SSUBSCRIBE", channels @ [_, ..]) => self.subscribe(2, channels, output),
+            ("UNSUBSCRIBE", channels) => self.unsubscribe(0, channels, output),
+            ("PUNSUBSCRIBE", channels) => self.unsubscribe(1, channels, output),
+            ("SUNSUBSCRIBE", channels) => self.unsubscribe(2, channels, output),
+            ("HELLO", options) => self.hello(options, output),
+            ("AUTH", [_] | [_, _]) => reply::error(
+                output,
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            ),
+            ("CLIENT", [command, rest @ ..]) => self.client(command, rest, output),
+            ("RESET", []) => {
+                *self = Self::new(self.id, Arc::clone(&self.store));
+                reply::simple(output, "RESET");
+            }
+            ("QUIT", []) => {
+                reply::simple(output, "OK");
+                return true;
+            }
+            _ if KNOWN.contains(&name) => reply::error(
+                output,
+                &format!(
+                    "ERR wrong number of arguments for '{}' command",
+                    name.to_ascii_lowercase()
+                ),
+            ),
+            _ => reply::error(output, &format!("ERR unknown command '{}'", name.escape_debug())),
+        }
+        false
+    }
+
+    fn place(&self, key: &Bytes) -> Place {
+        (self.database, key.clone())
+    }
+
+    fn select(&mut self, index: &[u8], output: &mut Vec<u8>) {
+        match parse_number(index) {
+            Some(database) if database < DATABASES => {
+                self.database = database;
+                reply::simple(output, "OK");
+            }
+            Some(_) => reply::error(output, "ERR DB index is out of range"),
+            None => reply::error(output, "ERR value is not an integer or out of range"),
+        }
+    }
+
+    fn enqueue(&mut self, name: &str, arguments: &[Bytes], output: &mut Vec<u8>) {
+        let queue = self.queue.as_mut().expect("asked only in a transaction");
+        if !KNOWN.contains(&name) {
+            self.spoiled = true;
+            reply::error(output, &format!("ERR unknown command '{}'", name.escape_debug()));
+        } else if queue.len() >= MAX_LIST {
+            self.spoiled = true;
+            reply::error(output, "ERR too many commands in a transaction");
+        } else {
+            queue.push(arguments.to_vec());
+            reply::simple(output, "QUEUED");
+        }
+    }
+
+    fn exec(&mut self, oracle: &Oracle, output: &mut Vec<u8>) {
+        let Some(queue) = self.queue.take() else {
+            reply::error(output, "ERR EXEC without MULTI");
+            return;
+        };
+        let watched = std::mem::take(&mut self.watched);
+        if std::mem::take(&mut self.spoiled) {
+            reply::error(output, "EXECABORT Transaction discarded because of previous errors.");
+        } else if watched.iter().any(|(place, version)| self.store.version(place) != *version) {
+            reply::null_array(output, self.version);
+        } else {
+            reply::array(output, queue.len());
+            for arguments in queue {
+                let name = String::from_utf8_lossy(&arguments[0]).to_ascii_uppercase();
+                self.run(&name, &arguments, oracle, output);
+            }
+        }
+    }
+
+    fn watch(&mut self, keys: &[Bytes], output: &mut Vec<u8>) {
+        if self.watched.len() + keys.len() > MAX_LIST {
+            reply::error(output, "ERR too many watched keys");
+            return;
+        }
+        for key in keys {
+            let place = self.place(key);
+            let version = self.store.version(&place);
+            if !self.watched.iter().any(|(watched, _)| *watched == place) {
+                self.watched.push((place, version));
+            }
+        }
+        reply::simple(output, "OK");
+    }
+
+    fn subscribe(&mut self, kind: usize, channels: &[Bytes], output: &mut Vec<u8>) {
+        for channel in channels {
+            if self.subscriptions[kind].len() < MAX_LIST {
+                self.subscriptions[kind].insert(channel.clone());
+            }
+            self.confirm(KINDS[kind], Some(channel), kind, output);
+        }
+    }
+
+    fn unsubscribe(&mut self, kind: usize, channels: &[Bytes], output: &mut Vec<u8>) {
+        let word = ["unsubscribe", "punsubscribe", "sunsubscribe"][kind];
+        let leaving: Vec<Bytes> = if channels.is_empty() {
+            self.subscriptions[kind].iter().cloned().collect()
+        } else {
+            channels.to_vec()
+        };
+        if leaving.is_empty() {
+            self.confirm(word, None, kind, output);
+        }
+        for channel in leaving {
+            self.subscriptions[kind].remove(&channel);
+            self.confirm(word, Some(&channel), kind, output);
+        }
+    }
+
+    fn confirm(&self, word: &str, channel: Option<&Bytes>, kind: usize, output: &mut Vec<u8>) {
+        // Channels and patterns are counted together, shard channels apart, as redis does.
+        let [channels, patterns, shards] = self.subscriptions.each_ref().map(HashSet::len);
+        let count = if kind == 2 { shards } else { channels + patterns };
+        reply::push(output, self.version, 3);
+        reply::bulk(output, word.as_bytes());
+        match channel {
+            Some(channel) => reply::bulk(output, channel),
+            None => reply::null(output, self.version),
+        }
+        reply::integer(output, count as i64);
+    }
+
+    fn hello(&mut self, options: &[Bytes], output: &mut Vec<u8>) {
+        let version = match options.first().map(|version| &version[..]) {
+            None => self.version,
+            Some(b"2") => Version::Two,
+            Some(b"3") => Version::Three,
+            Some(_) => {
+                reply::error(output, "NOPROTO unsupported protocol version");
+                return;
+            }
+        };
+        let mut options = options.get(1..).unwrap_or_default();
+        let mut name = None;
+        while let [option, rest @ ..] = options {
+            if option.eq_ignore_ascii_case(b"AUTH") && rest.len() >= 2 {
+                reply::error(
+                    output,
+                    "WRONGPASS invalid username-password pair or user is disabled.",
+                );
+                return;
+            } else if option.eq_ignore_ascii_case(b"SETNAME") && !rest.is_empty() {
+                name = Some(rest[0].clone());
+                options = &rest[1..];
+            } else {
+                reply::error(output, "ERR Syntax error in HELLO option");
+                return;
+            }
+        }
+        self.version = version;
+        self.name = name.unwrap_or_else(|| self.name.clone());
+        reply::map(output, version, 4);
+        reply::bulk(output, b"server");
+        reply::bulk(output, b"poolbench");
+        reply::bulk(output, b"version");
+        reply::bulk(output, env!("CARGO_PKG_VERSION").as_bytes());
+        reply::bulk(output, b"proto");
+        reply::integer(output, if version == Version::Two { 2 } else { 3 });
+        reply::bulk(output, b"id");
+        reply::integer(output, self.id as i64);
+    }
+
+    fn client(&mut self, command: &Bytes, arguments: &[Bytes], output: &mut Vec<u8>) {
+        let command = String::from_utf8_lossy(command).to_ascii_uppercase();
+        match (command.as_str(), arguments) {
+            ("SETNAME", [name]) => {
+                self.name = name.clone();
+                reply::simple(output, "OK");
+            }
+            ("GETNAME", []) => reply::bulk(output, &self.name),
+            ("ID", []) => reply::integer(output, self.id as i64),
+            ("SETINFO", [_, _]) | ("NO-EVICT" | "NO-TOUCH", [_]) => reply::simple(output, "OK"),
+            ("INFO", []) => {
+                let text = self.info();
+                reply::bulk(output, text.as_bytes());
+            }
+            _ => reply::error(output, "ERR unknown CLIENT subcommand or wrong number of arguments"),
+        }
+    }
+
+    /// The session in the words of redis: how a client can tell whether it is neutral.
+    fn info(&self) -> String {
+        let [sub, psub, ssub] = self.subscriptions.each_ref().map(HashSet::len);
+        format!(
+            "id={} name={} db={} sub={sub} psub={psub} ssub={ssub} multi={} watch={} resp={}\n",
+            self.id,
+            String::from_utf8_lossy(&self.name),
+            self.database,
+            self.queue.as_ref().map_or(-1, |queue| queue.len() as i64),
+            self.watched.len(),
+            if self.version == Version::Two { 2 } else { 3 },
+        )
+    }
+
+    /// A RESP2 connection with a subscription takes hardly any commands.
+    fn only_listens(&self) -> bool {
+        self.version == Version::Two && self.subscriptions.iter().any(|list| !list.is_empty())
+    }
+}
+
+/// Every command of this server.
+const KNOWN: [&str; 22] = [
+    "PING",
+    "ECHO",
+    "GET",
+    "SET",
+    "SELECT",
+    "MULTI",
+    "EXEC",
+    "DISCARD",
+    "WATCH",
+    "UNWATCH",
+    "SUBSCRIBE",
+    "PSUBSCRIBE",
+    "SSUBSCRIBE",
+    "UNSUBSCRIBE",
+    "PUNSUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "HELLO",
+    "AUTH",
+    "CLIENT",
+    "RESET",
+    "QUIT",
+    "INFO",
+];
+
+fn allowed_while_listening(name: &str) -> bool {
+    name.ends_with("SUBSCRIBE") || matches!(name, "PING" | "QUIT" | "RESET")
+}
+
+fn runs_at_once_in_a_transaction(name: &str) -> bool {
+    matches!(name, "EXEC" | "DISCARD" | "MULTI" | "WATCH" | "RESET" | "QUIT")
+}
+
+fn parse_number(digits: &[u8]) -> Option<u32> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Client {
+        session: Session,
+        oracle: Arc<Oracle>,
+    }
+
+    impl Client {
+        fn new(store: &Arc<Store>) -> Self {
+            Self { session: Session::new(1, Arc::clone(store)), oracle: Oracle::new() }
+        }
+
+        fn send(&mut self, command: &str) -> String {
+            let arguments: Vec<Bytes> =
+                command.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+            let mut output = Vec::new();
+            self.session.execute(&arguments, &self.oracle, &mut output);
+            String::from_utf8(output).unwrap().replace("\r\n", " ").trim_end().to_owned()
+        }
+    }
+
+    #[test]
+    fn a_transaction_queues_and_runs() {
+        let mut client = Client::new(&Arc::default());
+        assert_eq!(client.send("MULTI"), "+OK");
+        assert_eq!(client.send("ECHO x"), "+QUEUED");
+        assert_eq!(client.send("MULTI"), "-ERR MULTI calls can not be nested");
+        assert_eq!(client.send("EXEC"), "*1 $1 x");
+        assert_eq!(client.send("DISCARD"), "-ERR DISCARD without MULTI");
+    }
+
+    #[test]
+    fn a_watched_key_that_changed_makes_exec_answer_nothing() {
+        let store = Arc::default();
+        let (mut one, mut two) = (Client::new(&store), Client::new(&store));
+        one.send("WATCH key");
+        two.send("SET key changed");
+        one.send("MULTI");
+        assert_eq!(one.send("EXEC"), "*-1");
+        one.send("WATCH key");
+        one.send("UNWATCH");
+        two.send("SET key again");
+        one.send("MULTI");
+        assert_eq!(one.send("EXEC"), "*0");
+    }
+
+    #[test]
+    fn databases_are_apart() {
+        let mut client = Client::new(&Arc::default());
+        client.send("SET key zero");
+        assert_eq!(client.send("SELECT 3"), "+OK");
+        assert_eq!(client.send("GET key"), "$-1");
+        assert_eq!(client.send("SELECT 16"), "-ERR DB index is out of range");
+        client.send("SELECT 0");
+        assert_eq!(client.send("GET key"), "$4 zero");
+    }
+
+    #[test]
+    fn a_subscriber_takes_no_other_command_in_resp2_and_all_in_resp3() {
+        let mut client = Client::new(&Arc::default());
+        assert_eq!(client.send("SUBSCRIBE a"), "*3 $9 subscribe $1 a :1");
+        assert!(client.send("ECHO x").starts_with("-ERR Can't execute 'echo'"));
+        assert_eq!(client.send("PING"), "*2 $4 pong $0");
+        assert_eq!(client.send("UNSUBSCRIBE"), "*3 $11 unsubscribe $1 a :0");
+        assert_eq!(client.send("ECHO x"), "$1 x");
+        client.send("HELLO 3");
+        assert_eq!(client.send("SUBSCRIBE a"), ">3 $9 subscribe $1 a :1");
+        assert_eq!(client.send("ECHO x"), "$1 x");
+    }
+
+    #[test]
+    fn reset_makes_the_session_neutral() {
+        let mut client = Client::new(&Arc::default());
+        let neutral = client.send("CLIENT INFO");
+        for command in
+            ["HELLO 3", "SELECT 3", "WATCH a", "SUBSCRIBE b", "CLIENT SETNAME me", "MULTI"]
+        {
+            assert!(!client.send(command).starts_with('-'), "{command}");
+        }
+        assert_ne!(client.session.info(), neutral);
+        assert_eq!(client.send("RESET"), "+RESET");
+        assert_eq!(client.send("CLIENT INFO"), neutral);
+    }
+}

@@ -1,0 +1,215 @@
+//! Where requests go: the embedded server, or one of the user's.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use http::Uri;
+use url::Url;
+
+use crate::error::BenchError;
+use crate::names::Protocol;
+
+/// A server to send requests to.
+#[derive(Clone)]
+pub struct Target {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Host and port as HTTP names them.
+    pub authority: String,
+    /// The host alone.
+    pub host: String,
+    /// What HTTP asks for: path and query.
+    pub path: String,
+    /// For redis.
+    pub username: Option<String>,
+    /// For redis. Never printed.
+    pub password: Option<String>,
+    /// For redis.
+    pub database: u32,
+    /// Replies return the nonce of their request.
+    pub echoes: bool,
+    /// It is the embedded server, whose oracle can be asked.
+    pub embedded: bool,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target")
+            .field("protocol", &self.protocol)
+            .field("address", &self.address)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// The embedded server of `protocol` at `address`.
+    pub fn embedded(protocol: Protocol, address: SocketAddr) -> Self {
+        Self {
+            protocol,
+            address,
+            authority: address.to_string(),
+            host: address.ip().to_string(),
+            path: "/".to_owned(),
+            username: None,
+            password: None,
+            database: 0,
+            echoes: true,
+            embedded: true,
+        }
+    }
+
+    /// The server that a URL names: `http://`, `h2c://` or `redis://`.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] for a URL that is none, a scheme that is not supported, or a host that
+    /// has no address.
+    pub fn parse(text: &str) -> Result<Self, BenchError> {
+        // The text may hold a password: it is not repeated in errors.
+        let url = Url::parse(text)
+            .map_err(|error| BenchError::usage(format!("--target is no URL: {error}")))?;
+        let (protocol, default_port) = match url.scheme() {
+            "http" => (Protocol::Http1, 80),
+            "h2c" => (Protocol::Http2, 80),
+            "redis" => (Protocol::Resp, 6379),
+            scheme @ ("https" | "rediss") => {
+                return Err(BenchError::usage(format!(
+                    "--target {scheme}:// is not supported yet; use http://, h2c:// or redis://"
+                )));
+            }
+            scheme => {
+                return Err(BenchError::usage(format!(
+                    "--target has an unknown scheme '{scheme}'; use http://, h2c:// or redis://"
+                )));
+            }
+        };
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| BenchError::usage("--target names no host"))?
+            .to_owned();
+        let port = url.port().unwrap_or(default_port);
+        let plain = host.trim_start_matches('[').trim_end_matches(']');
+        let address = (plain, port)
+            .to_socket_addrs()
+            .map_err(|error| {
+                BenchError::usage(format!("cannot reach --target {host}:{port}: {error}"))
+            })?
+            .next()
+            .ok_or_else(|| {
+                BenchError::usage(format!("cannot reach --target {host}:{port}: no address"))
+            })?;
+        let mut path = if url.path().is_empty() { "/" } else { url.path() }.to_owned();
+        if let Some(query) = url.query() {
+            path.push('?');
+            path.push_str(query);
+        }
+        let database = match (protocol, url.path().trim_matches('/')) {
+            (Protocol::Resp, number) if !number.is_empty() => number.parse().map_err(|_| {
+                BenchError::usage(format!("--target names no database number: '{number}'"))
+            })?,
+            _ => 0,
+        };
+        let text = |part: &str| (!part.is_empty()).then(|| percent_decoded(part));
+        Ok(Self {
+            protocol,
+            address,
+            authority: match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.clone(),
+            },
+            host: plain.to_owned(),
+            path,
+            username: text(url.username()),
+            password: url.password().and_then(text),
+            database,
+            echoes: protocol == Protocol::Resp,
+            embedded: false,
+        })
+    }
+
+    /// What an HTTP client asks for.
+    pub fn uri(&self) -> Uri {
+        format!("http://{}{}", self.authority, self.path)
+            .parse()
+            .expect("the parts come from a valid URL")
+    }
+
+    /// How to name it in print, without secrets.
+    pub fn describe(&self) -> String {
+        if self.embedded {
+            format!("embedded {} server at {}", self.protocol, self.address)
+        } else {
+            format!("{} server at {}", self.protocol, self.authority)
+        }
+    }
+}
+
+/// A part of a URL as it was meant; malformed escapes stay as they are.
+fn percent_decoded(part: &str) -> String {
+    let bytes = part.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = part
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escape {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_protocol_address_and_the_rest() {
+        let target = Target::parse("http://127.0.0.1:8080/a?b=c").unwrap();
+        assert_eq!(target.protocol, Protocol::Http1);
+        assert_eq!(target.authority, "127.0.0.1:8080");
+        assert_eq!(target.path, "/a?b=c");
+        assert!(!target.echoes);
+
+        let target = Target::parse("redis://me:p%40ss@127.0.0.1/3").unwrap();
+        assert_eq!(target.address.port(), 6379);
+        assert_eq!(target.username.as_deref(), Some("me"));
+        assert_eq!(target.password.as_deref(), Some("p@ss"));
+        assert_eq!(target.database, 3);
+        assert!(target.echoes);
+        assert!(!format!("{target:?}").contains("p@ss"));
+
+        let target = Target::parse("h2c://[::1]:9000").unwrap();
+        assert_eq!(target.protocol, Protocol::Http2);
+        assert_eq!(target.uri().path(), "/");
+        assert_eq!(target.host, "::1");
+    }
+
+    #[test]
+    fn bad_urls_are_bad_usage_and_keep_secrets() {
+        for text in [
+            "127.0.0.1:80",
+            "https://127.0.0.1/",
+            "rediss://127.0.0.1/",
+            "ftp://127.0.0.1/",
+            "redis://user:secret@127.0.0.1/x",
+            "redis://user:secret@",
+            "http://",
+        ] {
+            let error = Target::parse(text).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

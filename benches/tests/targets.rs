@@ -1,0 +1,84 @@
+//! Real servers as targets: what they cannot tell is null, never made up.
+
+mod common;
+
+use common::{Ran, run};
+use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
+use serde_json::Value;
+
+/// What no foreign server can tell.
+fn assert_unknown(row: &Value) {
+    for unknown in ["duplicates", "leaked", "high_water_open"] {
+        assert!(row[unknown].is_null(), "{unknown} of {row:#}");
+    }
+    assert!(row["requests"].as_u64().unwrap() > 0, "{row:#}");
+    assert_eq!(row["errors"], 0, "{row:#}");
+}
+
+fn assert_ran(ran: &Ran) {
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    assert!(ran.rows().len() >= 5);
+    ran.rows().iter().for_each(assert_unknown);
+}
+
+#[test]
+fn redis_echoes_so_mismatches_are_known() {
+    let server = RedisServer::start(&["--requirepass", "se:cret"]);
+    let target = format!("redis://:se%3Acret@{}/2", server.addr());
+    let ran = run("target-redis", &["--protocol", "resp", "--target", &target]);
+    assert_ran(&ran);
+    assert!(ran.rows().iter().all(|row| row["mismatches"] == 0));
+    let everything = format!("{}{}{}", ran.stdout, ran.stderr, ran.results);
+    assert!(!everything.contains("se:cret") && !everything.contains("se%3Acret"));
+}
+
+#[test]
+fn sessions_are_neutral_on_redis_too() {
+    let server = RedisServer::start(&[]);
+    let target = format!("redis://{}", server.addr());
+    let ran = run(
+        "target-redis-session",
+        &["--scenario", "session", "--connections", "2", "--target", &target],
+    );
+    assert_ran(&ran);
+    assert!(ran.rows().iter().all(|row| row["mismatches"] == 0), "{}", ran.all());
+}
+
+#[test]
+fn a_wrong_password_is_bad_usage_and_stays_secret() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    let target = format!("redis://:wrong-one@{}", server.addr());
+    let ran = run("target-redis-password", &["--target", &target]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(!ran.stderr.contains("wrong-one"), "{}", ran.stderr);
+}
+
+#[test]
+fn nginx_does_not_echo_so_mismatches_are_unknown() {
+    let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
+    let target = format!("http://{}/", server.addr());
+    let ran = run("target-nginx", &["--protocol", "http1", "--target", &target]);
+    assert_ran(&ran);
+    assert!(ran.rows().iter().all(|row| row["mismatches"].is_null()));
+    assert!(ran.stdout.contains("does not echo"), "{}", ran.stdout);
+}
+
+#[test]
+fn nghttpd_does_not_echo_so_mismatches_are_unknown() {
+    let server = NghttpdServer::start(&[]);
+    let target = format!("h2c://{}/", server.addr());
+    let ran = run("target-nghttpd", &["--protocol", "http2", "--target", &target]);
+    assert_ran(&ran);
+    assert!(ran.rows().iter().all(|row| row["mismatches"].is_null()));
+}
+
+#[test]
+fn a_server_of_another_protocol_is_bad_usage() {
+    let server = RedisServer::start(&[]);
+    for scheme in ["http", "h2c"] {
+        let target = format!("{scheme}://{}", server.addr());
+        let ran = run("target-wrong", &["--target", &target]);
+        assert_eq!(ran.code, Some(2), "{}", ran.all());
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+}

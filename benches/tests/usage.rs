@@ -1,0 +1,120 @@
+//! Bad usage: exit code 2 and one clear line, before anything is measured.
+
+mod common;
+
+use common::plain;
+
+/// Runs the program and returns its one line of complaint.
+fn complaint(arguments: &[&str]) -> String {
+    let ran = plain(arguments);
+    assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.all());
+    assert_eq!(ran.stdout, "", "{arguments:?}: something was done before");
+    assert_eq!(ran.stderr.lines().count(), 1, "{arguments:?}: {}", ran.stderr);
+    ran.stderr
+}
+
+#[test]
+fn unknown_names_are_named_with_a_suggestion() {
+    for (arguments, words) in [
+        (&["run", "--contestant", "fasthtp"][..], "did you mean 'fasthttp'?"),
+        (&["run", "--scenario", "stady"], "did you mean 'steady'?"),
+        (&["run", "--protocol", "http12"], "known: http1, http2, resp, framed"),
+        (&["run", "--set", "max_opn=1"], "did you mean 'max_open'?"),
+        (&["run", "--set", "idle_order=sideways"], "newest-first"),
+        (&["run", "--model", "threads"], "known: tasks, workers"),
+        (&["explain", "nethttp"], "did you mean 'net-http'?"),
+        (&["serve", "--model", "threads"], "known: tasks, workers"),
+        (&["run", "--no-such-option"], "--no-such-option"),
+        (&["simulate"], "simulate"),
+        (&["compare", "a", "b"], "compare"),
+    ] {
+        let line = complaint(arguments);
+        assert!(line.contains(words), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (arguments, words) in [
+        (&["run", "--set", "min_idle=9", "--connections", "8"][..], "min_idle"),
+        (&["run", "--set", "lifetime_jitter=2h", "--set", "max_lifetime=1h"], "lifetime_jitter"),
+        (&["run", "--protocol", "resp", "--contestant", "grpc"], "grpc"),
+        (&["run", "--protocol", "http1", "--scenario", "session"], "session"),
+        (&["run", "--protocol", "resp", "--target", "http://127.0.0.1:1"], "http1"),
+        (&["run", "--scenario", "reuse", "--target", "http://127.0.0.1:1"], "embedded"),
+        (&["run", "--target", "https://127.0.0.1:1"], "not supported yet"),
+        (&["run", "--target", "rediss://127.0.0.1:1"], "not supported yet"),
+        (&["run", "--target", "127.0.0.1:1"], "--target"),
+        (&["run", "--duration", "0s"], "duration"),
+        (&["run", "--rounds", "0"], "rounds"),
+    ] {
+        let line = complaint(arguments);
+        assert!(line.contains(words), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn a_target_that_nobody_serves_is_said_before_anything_is_measured() {
+    // Bound and closed again: nobody listens there.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    for scheme in ["http", "h2c", "redis"] {
+        let out = common::directory(&format!("unreachable-{scheme}"));
+        let target = format!("{scheme}://{address}");
+        let line =
+            complaint(&["run", "--quiet", "--target", &target, "--out", out.to_str().unwrap()]);
+        assert!(line.contains(&address.to_string()), "{line}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said_before_anything_is_measured() {
+    let directory = common::directory("unwritable");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("a-file");
+    std::fs::write(&file, "in the way").unwrap();
+    let below = file.join("out");
+    let line = complaint(&["run", "--out", below.to_str().unwrap()]);
+    assert!(line.contains("--out"), "{line}");
+    let json = file.join("results.json");
+    let out = directory.join("out");
+    let line =
+        complaint(&["run", "--out", out.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    assert!(line.contains("--json"), "{line}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_bad_usage() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let line = complaint(&["serve", "--resp", &address]);
+    assert!(line.contains(&address), "{line}");
+}
+
+#[test]
+fn help_lists_what_there_is_and_nothing_else() {
+    let ran = plain(&["--help"]);
+    assert_eq!(ran.code, Some(0));
+    for word in ["run", "list", "explain", "serve", "--protocol", "--target"] {
+        assert!(ran.stdout.contains(word), "{word} is missing");
+    }
+    for word in ["sim ", "compare", "merge", "calibrate", "--peers", "--rate"] {
+        assert!(!ran.stdout.contains(word), "{word} is not built yet");
+    }
+}
+
+#[test]
+fn list_and_explain_speak_json() {
+    let list: serde_json::Value = serde_json::from_str(&plain(&["list", "--json"]).stdout).unwrap();
+    let contestants = list["contestants"].as_array().unwrap();
+    for contestant in contestants.iter().filter(|contestant| contestant["kind"] == "ours") {
+        let name = contestant["profile"].as_str().unwrap();
+        let explained = plain(&["explain", name, "--json"]);
+        assert_eq!(explained.code, Some(0), "{name}");
+        let explained: serde_json::Value = serde_json::from_str(&explained.stdout).unwrap();
+        for choice in explained["choices"].as_array().unwrap() {
+            assert!(choice["source"].is_string(), "{name}: {choice}");
+        }
+    }
+}
