@@ -63,12 +63,8 @@ impl Client {
 
     /// Sends one command on a connection of its own and converts the reply.
     ///
-<<<<<<< HEAD
     /// After a failure the command is sent again when the policy's [`Retry`] rule says so. Each
     /// attempt may wait for a connection as long as the policy's `acquire_timeout` allows.
-=======
-    /// After a failure the command is sent again when the policy's [`Retry`] rule says so.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// [`Error::Acquire`] when there is no connection, otherwise as for [`Connection::query`]; the
@@ -247,10 +243,7 @@ impl Client {
                 Next::Stop => return Err(error),
                 Next::Again { fresh: next, pause } => {
                     fresh = next;
-<<<<<<< HEAD
                     tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }

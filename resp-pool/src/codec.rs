@@ -1,16 +1,9 @@
 //! Bytes to values and arguments to bytes.
 //!
-<<<<<<< HEAD
 //! Decoding is the `redis-protocol` crate's work, on frames the [scanner](crate::scan) found whole
 //! and within limits: its RESP2 decoder for frames that use only RESP2 types (which also knows the
 //! RESP2 nulls), its RESP3 decoder for the rest. It answers with positions, and the [`Value`]s
 //! built from them share the bytes of the frame instead of copying them.
-=======
-//! Decoding is the `redis-protocol` crate's work, on frames the [scanner](crate::scan) found whole and within
-//! limits: its RESP2 decoder for frames that use only RESP2 types (which also knows the RESP2 nulls), its RESP3
-//! decoder for the rest. It answers with positions, and the [`Value`]s built from them share the bytes of the
-//! frame instead of copying them.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 
 use bytes::Bytes;
 use redis_protocol::{
@@ -28,13 +21,8 @@ use crate::{error::ProtocolError, scan::Frame, value::ServerError, value::Value}
 /// The value keeps `bytes` alive for as long as one of its strings lives.
 ///
 /// # Errors
-<<<<<<< HEAD
 /// [`ProtocolError::Decode`] when the decoder refuses what the scanner let pass, for instance an
 /// aggregate as the key of a map.
-=======
-/// [`ProtocolError::Decode`] when the decoder refuses what the scanner let pass, for instance an aggregate as
-/// the key of a map.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 pub fn decode(bytes: &Bytes, frame: Frame) -> Result<Value, ProtocolError> {
     if frame.resp3 {
         let (decoded, used) =
@@ -100,12 +88,8 @@ fn from_resp3(bytes: &Bytes, frame: Resp3) -> Result<Value, ProtocolError> {
         Resp3::Array { data, .. } => Value::Array(list(data)?),
         Resp3::Push { data, .. } => Value::Push(list(data)?),
         Resp3::Set { data, .. } => {
-<<<<<<< HEAD
             // The decoder's sets and maps forget the order; positions bring the server's order
             // back.
-=======
-            // The decoder's sets and maps forget the order; positions bring the server's order back.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             let mut items: Vec<Resp3> = data.into_iter().collect();
             items.sort_by_key(position);
             Value::Set(list(items)?)
@@ -161,11 +145,7 @@ fn encode_count(out: &mut Vec<u8>, kind: u8, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-<<<<<<< HEAD
     use crate::{limits::Limits, scan::Scanner};
-=======
-    use crate::scan::{Limits, Scanner};
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 
     fn value(bytes: &'static [u8]) -> Result<Value, ProtocolError> {
         let frame = Scanner::new(Limits::default()).scan(bytes).expect("valid").expect("whole");

@@ -5,14 +5,9 @@ use std::time::Duration;
 
 /// Something that can be written to a server as one command.
 ///
-<<<<<<< HEAD
 /// Besides [`Command`] these are slices and arrays of strings or bytes, which are encoded straight
 /// into the connection's buffer: `connection.query(&["GET", "key"])` allocates nothing for the
 /// request.
-=======
-/// Besides [`Command`] these are slices and arrays of strings or bytes, which are encoded straight into the
-/// connection's buffer: `connection.query(&["GET", "key"])` allocates nothing for the request.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 pub trait Request: Sync {
     /// Appends the encoded command.
     fn encode(&self, out: &mut Vec<u8>);
@@ -28,14 +23,9 @@ pub trait Request: Sync {
         self.len() == 0
     }
 
-<<<<<<< HEAD
     /// How long the reply may take, when it differs from
     /// [`Settings::read_timeout`](crate::Settings). The outer `None` means no difference, the inner
     /// one no limit.
-=======
-    /// How long the reply may take, when it differs from [`Settings::read_timeout`](crate::Settings). The outer
-    /// `None` means no difference, the inner one no limit.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     fn read_timeout(&self) -> Option<Option<Duration>> {
         None
     }
@@ -58,13 +48,8 @@ pub struct Command {
 }
 
 impl Command {
-<<<<<<< HEAD
     /// A command without arguments yet. Any letter case will do. A name of several words is given
     /// word by word: `cmd("CLIENT").arg("LIST")`.
-=======
-    /// A command without arguments yet. Any letter case will do. A name of several words is given word by
-    /// word: `cmd("CLIENT").arg("LIST")`.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub fn new(name: &str) -> Self {
         let mut parts = Vec::with_capacity(64);
         codec::encode_part(&mut parts, name.as_bytes());
@@ -78,14 +63,9 @@ impl Command {
         self
     }
 
-<<<<<<< HEAD
     /// Sets how long the reply may take, instead of the connection's `read_timeout`. A blocking
     /// command (`BLPOP`, `XREAD BLOCK`, `WAIT`) needs more than its own timeout: go-redis adds 10
     /// s.
-=======
-    /// Sets how long the reply may take, instead of the connection's `read_timeout`. A blocking command
-    /// (`BLPOP`, `XREAD BLOCK`, `WAIT`) needs more than its own timeout: go-redis adds 10 s.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.read_timeout = Some(Some(limit));

@@ -5,11 +5,7 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     error::ConfigError,
     key::{Key, Parts, Protocol, Secret},
-<<<<<<< HEAD
     limits::Limits,
-=======
-    scan::Limits,
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 };
 
 /// Where to connect, as whom, and how. Plain data.
@@ -28,24 +24,15 @@ pub struct Config {
     pub host: String,
     /// TCP port. Default 6379.
     pub port: u16,
-<<<<<<< HEAD
     /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the
     /// user `default`.
-=======
-    /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the user
-    /// `default`.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub username: Option<String>,
     /// Password for `AUTH`. Default none.
     pub password: Option<Secret>,
     /// Database to `SELECT`. Default 0.
     pub database: u32,
-<<<<<<< HEAD
     /// Name for `CLIENT SETNAME`; printable ASCII without spaces, as the server wants it. Default
     /// none.
-=======
-    /// Name for `CLIENT SETNAME`; printable ASCII without spaces, as the server wants it. Default none.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub client_name: Option<String>,
     /// Protocol version. Default RESP2.
     pub protocol: Protocol,
@@ -57,7 +44,6 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-<<<<<<< HEAD
     /// How long a reply may take, each one. Default 5 s (go-redis `ReadTimeout`; redigo has none).
     /// `None` is no limit. A command can have its own, see
     /// [`Command::timeout`](crate::Command::timeout).
@@ -69,17 +55,6 @@ pub struct Settings {
     pub limits: Limits,
     /// How many messages a connection keeps that the server sent on its own and nobody took. One
     /// more ends the connection, rather than losing one silently. Default 4096.
-=======
-    /// How long a reply may take, each one. Default 5 s (go-redis `ReadTimeout`; redigo has none). `None` is no
-    /// limit. A command can have its own, see [`Command::timeout`](crate::Command::timeout).
-    pub read_timeout: Option<Duration>,
-    /// How long writing may take, each time. Default 5 s (go-redis `WriteTimeout`; redigo has none).
-    pub write_timeout: Option<Duration>,
-    /// What a server may send in one frame.
-    pub limits: Limits,
-    /// How many messages a connection keeps that the server sent on its own and nobody took. One more ends the
-    /// connection, rather than losing one silently. Default 4096.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub max_pushes: usize,
     /// How many frames a reset reads away before it gives the connection up. Default 1000.
     pub drain_replies: usize,
@@ -179,20 +154,12 @@ impl Config {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`.
     /// User, password and name may be percent-encoded; an address of version 6 stands in brackets.
     ///
     /// # Errors
     /// [`ConfigError`], which never repeats more of the URL than a scheme or the name of a
     /// parameter.
-=======
-    /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`. User, password
-    /// and name may be percent-encoded; an address of version 6 stands in brackets.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which never repeats more of the URL than a scheme or the name of a parameter.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
         let malformed = |part| ConfigError::Url { part };
         let (scheme, rest) =

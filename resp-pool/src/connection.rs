@@ -1,10 +1,6 @@
 //! One connection: requests out, replies in, and the mark that says whose reply comes next.
 
-<<<<<<< HEAD
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
-=======
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 
 use pool_common::connect::TcpConnector;
 use tokio::net::TcpStream;
@@ -23,18 +19,12 @@ use crate::{
     wire::{Deadline, Wire},
 };
 
-<<<<<<< HEAD
 /// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or
 /// dialed by hand with [`Connection::dial`].
-=======
-/// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or dialed by hand
-/// with [`Connection::dial`].
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 ///
 /// All I/O happens in the caller's task. A request is one write, its reply usually one read.
 ///
 /// # Whose reply comes next
-<<<<<<< HEAD
 /// Before the first byte of a request is written the connection is marked as *in a call*, and the
 /// mark goes away when the last reply of that call has been read completely. A call whose future is
 /// dropped halfway leaves the mark: from then on every method returns [`Error::Abandoned`], and the
@@ -46,27 +36,12 @@ use crate::{
 /// What a borrower changes in the session (transaction, watched keys, subscriptions, database, ...)
 /// is followed in [`session`](Self::session) and undone when the connection is returned; see
 /// [`Session`].
-=======
-/// Before the first byte of a request is written the connection is marked as *in a call*, and the mark goes away
-/// when the last reply of that call has been read completely. A call whose future is dropped halfway leaves the
-/// mark: from then on every method returns [`Error::Abandoned`], and the pool discards the connection when it is
-/// returned. The raw methods [`send`](Self::send), [`flush`](Self::flush) and [`receive`](Self::receive) can be
-/// dropped at any await and continued, since their state stays here.
-///
-/// # Session
-/// What a borrower changes in the session (transaction, watched keys, subscriptions, database, ...) is followed
-/// in [`session`](Self::session) and undone when the connection is returned; see [`Session`].
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) wire: Wire,
     pub(crate) session: Session,
     pub(crate) settings: Arc<Settings>,
-<<<<<<< HEAD
     pub(crate) key: Key,
-=======
-    pub(crate) key: Arc<Key>,
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     /// The commands that are owed a reply, oldest first.
     pub(crate) expected: VecDeque<Effect>,
     /// What the server sent on its own and nobody took yet.
@@ -89,7 +64,6 @@ pub(crate) enum Incoming {
 }
 
 impl Connection {
-<<<<<<< HEAD
     /// Dials `key` and shakes hands: `HELLO` with credentials and name (RESP3) or `AUTH` and
     /// `CLIENT SETNAME` (RESP2), then `SELECT`, all in one write. With RESP2, no credentials, no
     /// name and database 0 there is nothing to say and no round trip.
@@ -101,19 +75,6 @@ impl Connection {
     /// # Cancel safety
     /// Dropping the future closes the socket. The time is bounded by the connector's `timeout` (5
     /// s) and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
-=======
-    /// Dials `key` and shakes hands: `HELLO` with credentials and name (RESP3) or `AUTH` and `CLIENT SETNAME`
-    /// (RESP2), then `SELECT`, all in one write. With RESP2, no credentials, no name and database 0 there is
-    /// nothing to say and no round trip.
-    ///
-    /// # Errors
-    /// [`Error::Connect`] when the server cannot be reached, [`Error::Server`] when it refuses (wrong password,
-    /// too many clients), and those of a request.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the socket. The time is bounded by the connector's `timeout` (5 s)
-    /// and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub async fn dial(key: &Key, settings: Arc<Settings>) -> Result<Self, Error> {
         Self::dial_with(&TcpConnector::default(), key, settings).await
     }
@@ -147,11 +108,7 @@ impl Connection {
             wire: Wire::new(stream, settings.limits),
             session: Session::new(key.database()),
             settings,
-<<<<<<< HEAD
             key: key.clone(),
-=======
-            key: Arc::new(key.clone()),
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             expected: VecDeque::new(),
             pushes: VecDeque::new(),
             in_call: false,
@@ -181,7 +138,6 @@ impl Connection {
 
     /// Sends one command and converts its reply.
     ///
-<<<<<<< HEAD
     /// Replies still owed to commands of [`send`](Self::send) are read first and dropped, errors
     /// included.
     ///
@@ -192,16 +148,6 @@ impl Connection {
     /// # Cancel safety
     /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never
     /// lent again).
-=======
-    /// Replies still owed to commands of [`send`](Self::send) are read first and dropped, errors included.
-    ///
-    /// # Errors
-    /// [`Error::Server`] when the server refuses, [`Error::Conversion`] when the reply is of another type: both
-    /// leave the connection in step. Others end it.
-    ///
-    /// # Cancel safety
-    /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never lent again).
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub async fn query<T: FromValue>(
         &mut self,
         request: &(impl Request + ?Sized),
@@ -227,10 +173,7 @@ impl Connection {
                 reason: "no reply would come; use send, and discard the connection",
             });
         }
-<<<<<<< HEAD
         self.check_fresh()?;
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         let limit = request.read_timeout().unwrap_or(self.settings.read_timeout);
         self.in_call = true;
         self.enqueue(effect, |out| request.encode(out));
@@ -238,13 +181,8 @@ impl Connection {
         self.end_call(result)
     }
 
-<<<<<<< HEAD
     /// Sends several commands in one write and returns their replies in order. Error replies are
     /// values, in the place of their command's reply.
-=======
-    /// Sends several commands in one write and returns their replies in order. Error replies are values, in the
-    /// place of their command's reply.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`call`](Self::call).
@@ -254,10 +192,7 @@ impl Connection {
     pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         self.check_usable()?;
         pipeline.check()?;
-<<<<<<< HEAD
         self.check_fresh()?;
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         self.in_call = true;
         self.expected.extend(pipeline.effects());
         self.wire.out().extend_from_slice(pipeline.encoded());
@@ -267,13 +202,8 @@ impl Connection {
         self.end_call(result)
     }
 
-<<<<<<< HEAD
     /// As [`pipeline`](Self::pipeline), converted: a tuple or a list with one element for each
     /// command. The first error reply is the error of the whole.
-=======
-    /// As [`pipeline`](Self::pipeline), converted: a tuple or a list with one element for each command. The
-    /// first error reply is the error of the whole.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -290,13 +220,8 @@ impl Connection {
         Ok(T::from_value(Value::Array(replies))?)
     }
 
-<<<<<<< HEAD
     /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its
     /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned.
-=======
-    /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its reply is
-    /// taken by [`receive`](Self::receive), or read away when the connection is returned.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// [`Error::Refused`] for replication commands, [`Error::Broken`] or [`Error::Abandoned`].
@@ -324,21 +249,12 @@ impl Connection {
         self.note(result)
     }
 
-<<<<<<< HEAD
     /// The reply to the oldest command of [`send`](Self::send) that has not been read. Flushes
     /// first. An error reply is a value.
     ///
     /// # Errors
     /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`)
     /// or [`Error::Protocol`] end the connection.
-=======
-    /// The reply to the oldest command of [`send`](Self::send) that has not been read. Flushes first. An error
-    /// reply is a value.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`) or
-    /// [`Error::Protocol`] end the connection.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Cancel safety
     /// Cancel-safe: nothing that was read is lost.
@@ -362,13 +278,8 @@ impl Connection {
 
     /// Whether the connection must not be lent again. Never waits.
     ///
-<<<<<<< HEAD
     /// True after a failure, with a call given up halfway, with a session that cannot be undone,
     /// and, when the session is neutral, with anything unread or a closed socket.
-=======
-    /// True after a failure, with a call given up halfway, with a session that cannot be undone, and, when the
-    /// session is neutral, with anything unread or a closed socket.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub fn is_broken(&mut self) -> bool {
         if self.broken || self.in_call || self.session.unfit().is_some() {
             return true;
@@ -378,13 +289,9 @@ impl Connection {
             return false;
         }
         self.pushes.clear();
-<<<<<<< HEAD
         // What was seen once stays true, although looking may have taken the bytes in.
         self.broken = !self.wire.is_quiet();
         self.broken
-=======
-        !self.wire.is_quiet()
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     }
 
     /// Whether replies are owed or the session is changed.
@@ -401,7 +308,6 @@ impl Connection {
         }
     }
 
-<<<<<<< HEAD
     /// Between two calls nothing may arrive in a neutral session: what is there now would be taken
     /// for the reply to the next request. Costs no system call while the reactor has seen nothing.
     fn check_fresh(&mut self) -> Result<(), Error> {
@@ -411,8 +317,6 @@ impl Connection {
         self.note(Err(Error::Stale))
     }
 
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     fn check_request(&self, request: &(impl Request + ?Sized)) -> Result<Effect, Error> {
         self.check_usable()?;
         if request.is_empty() {
@@ -425,7 +329,6 @@ impl Connection {
                 reason: "this client does not follow replication streams",
             });
         }
-<<<<<<< HEAD
         if matches!(effect, Effect::Subscription { .. }) && self.session.in_transaction() {
             // Redis 7 answers EXEC with an array that has pushes for elements, one for each channel
             // although it announced one for each command: nobody can tell where it ends.
@@ -434,8 +337,6 @@ impl Connection {
                 reason: "not inside a transaction",
             });
         }
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         if self.session.is_monitoring() {
             return Err(Error::Refused {
                 command: "a request after MONITOR",
@@ -451,11 +352,7 @@ impl Connection {
     }
 
     /// Writes everything and reads every reply; the last one is the result.
-<<<<<<< HEAD
     async fn finish_call(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
-=======
-    async fn finish_call(&mut self, limit: Option<std::time::Duration>) -> Result<Value, Error> {
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         let before = self.wire.total_written();
         let flushed = self.wire.flush(self.settings.write_timeout).await;
         flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
@@ -471,11 +368,7 @@ impl Connection {
     async fn finish_pipeline(
         &mut self,
         count: usize,
-<<<<<<< HEAD
         limit: Option<Duration>,
-=======
-        limit: Option<std::time::Duration>,
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ) -> Result<Vec<Value>, Error> {
         let before = self.wire.total_written();
         let flushed = self.wire.flush(self.settings.write_timeout).await;
@@ -510,14 +403,7 @@ impl Connection {
     }
 
     /// The next reply, for which `limit` is granted. Pushes on the way are kept.
-<<<<<<< HEAD
     pub(crate) async fn next_reply(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
-=======
-    pub(crate) async fn next_reply(
-        &mut self,
-        limit: Option<std::time::Duration>,
-    ) -> Result<Value, Error> {
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         let mut deadline = Deadline::after(limit);
         loop {
             match self.next_incoming()? {
@@ -589,12 +475,8 @@ impl Connection {
             Some(Effect::Subscription { kind: of, subscribe: to, left })
                 if *of == kind && *to == subscribe =>
             {
-<<<<<<< HEAD
                 // An unsubscribe from everything is confirmed once for each, and once if there was
                 // none.
-=======
-                // An unsubscribe from everything is confirmed once for each, and once if there was none.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
                 let remaining = left.unwrap_or(before.max(1)) - 1;
                 *left = Some(remaining);
                 if remaining == 0 {

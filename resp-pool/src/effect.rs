@@ -43,12 +43,8 @@ pub(crate) enum Effect {
     Subscription {
         kind: SubscriptionKind,
         subscribe: bool,
-<<<<<<< HEAD
         /// Confirmations still to come; `None` before the first one of an unsubscribe from
         /// everything.
-=======
-        /// Confirmations still to come; `None` before the first one of an unsubscribe from everything.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         left: Option<u32>,
     },
 }

@@ -3,24 +3,15 @@
 use std::{fmt, io, time::Duration};
 
 use crate::{
-<<<<<<< HEAD
     limits::ScanError,
-=======
-    scan::ScanError,
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     value::{ServerError, Value},
 };
 
 /// Any failure of this crate.
 ///
-<<<<<<< HEAD
 /// A [`Server`](Self::Server) or [`Conversion`](Self::Conversion) error leaves the connection in
 /// step and usable; after any other error of a connection it is of no further use, and the pool
 /// discards it.
-=======
-/// A [`Server`](Self::Server) or [`Conversion`](Self::Conversion) error leaves the connection in step and
-/// usable; after any other error of a connection it is of no further use, and the pool discards it.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -44,13 +35,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-<<<<<<< HEAD
     /// The server had closed the connection, or sent something nobody asked for, before the request
     /// was written. Nothing was sent.
     #[error("the connection went stale before the request was written")]
     Stale,
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     /// A time limit passed.
     #[error("nothing within {after:?} while {stage}")]
     Timeout {
@@ -70,13 +58,8 @@ pub enum Error {
     /// The reply is not what the caller asked for.
     #[error(transparent)]
     Conversion(#[from] ConversionError),
-<<<<<<< HEAD
     /// An earlier call on this connection was dropped before its reply had been read, so nobody can
     /// say whose reply comes next.
-=======
-    /// An earlier call on this connection was dropped before its reply had been read, so nobody can say whose
-    /// reply comes next.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     #[error("an earlier request on this connection was given up halfway")]
     Abandoned,
     /// The connection failed earlier; the first failure told why.
@@ -105,15 +88,9 @@ impl Error {
         }
     }
 
-<<<<<<< HEAD
     /// Whether the command may have been executed, in whole or in part. When this is false, sending
     /// the command again cannot run it twice. (An error reply that says "not now" is proof that
     /// nothing ran; another error reply is not, since a script may fail halfway.)
-=======
-    /// Whether the command may have been executed, in whole or in part. When this is false, sending the command
-    /// again cannot run it twice. (An error reply that says "not now" is proof that nothing ran; another error
-    /// reply is not, since a script may fail halfway.)
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub fn may_have_executed(&self) -> bool {
         match self {
             Self::Io { sent, .. } | Self::Timeout { sent, .. } => *sent,
@@ -123,25 +100,15 @@ impl Error {
         }
     }
 
-<<<<<<< HEAD
     /// Whether trying again, on another connection and perhaps a little later, may help: the
     /// network or a time limit failed, or the server said so. Whether it is *safe* is another
     /// question, see [`may_have_executed`](Self::may_have_executed).
-=======
-    /// Whether trying again, on another connection and perhaps a little later, may help: the network or a
-    /// time limit failed, or the server said so. Whether it is *safe* is another question, see
-    /// [`may_have_executed`](Self::may_have_executed).
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// Source: the rule of go-redis.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Connect(_) => true,
-<<<<<<< HEAD
             Self::Stale | Self::Broken | Self::Abandoned => true,
-=======
-            Self::Broken | Self::Abandoned => true,
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             Self::Server(error) => error.kind().is_retryable(),
             Self::Acquire(error) => match &**error {
                 pool_common::Error::Closed => false,
@@ -224,22 +191,14 @@ pub enum ProtocolError {
     /// [`Settings::max_pushes`](crate::Settings::max_pushes).
     #[error("more than {0} messages came that nobody took")]
     TooManyPushes(usize),
-<<<<<<< HEAD
     /// More came than a reset reads away, see
     /// [`Settings::drain_replies`](crate::Settings::drain_replies).
-=======
-    /// More came than a reset reads away, see [`Settings::drain_replies`](crate::Settings::drain_replies).
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     #[error("too much is left in the connection to read it away")]
     TooMuchToDrain,
 }
 
-<<<<<<< HEAD
 /// The reply is of another kind than the caller asked for, or does not fit. Holds no data of the
 /// reply.
-=======
-/// The reply is of another kind than the caller asked for, or does not fit. Holds no data of the reply.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, the reply is a {found}{}", detail_of(.server))]
 pub struct ConversionError {

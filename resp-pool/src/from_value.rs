@@ -8,35 +8,20 @@ use crate::{error::ConversionError, value::Value};
 
 /// A type that a reply can be turned into.
 ///
-<<<<<<< HEAD
 /// Conversions are lenient between types that mean the same in RESP2 and RESP3 (a map is also a
 /// flat array of keys and values, a double is also a string), and strict about loss: a number that
 /// does not fit, a string that is not UTF-8 or a missing element is a [`ConversionError`]. The
 /// connection stays in step either way, since the reply has been read completely.
-=======
-/// Conversions are lenient between types that mean the same in RESP2 and RESP3 (a map is also a flat array of
-/// keys and values, a double is also a string), and strict about loss: a number that does not fit, a string
-/// that is not UTF-8 or a missing element is a [`ConversionError`]. The connection stays in step either way,
-/// since the reply has been read completely.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 pub trait FromValue: Sized {
     /// Converts, or says what was found instead.
     ///
     /// # Errors
-<<<<<<< HEAD
     /// [`ConversionError`] when `value` is of another kind or does not fit. An error reply inside a
     /// larger one (in a pipeline, say) is an error here as well.
     fn from_value(value: Value) -> Result<Self, ConversionError>;
 
     /// How a string becomes a list of this type. Only bytes have an answer (`Vec<u8>`); others
     /// refuse.
-=======
-    /// [`ConversionError`] when `value` is of another kind or does not fit. An error reply inside a larger
-    /// one (in a pipeline, say) is an error here as well.
-    fn from_value(value: Value) -> Result<Self, ConversionError>;
-
-    /// How a string becomes a list of this type. Only bytes have an answer (`Vec<u8>`); others refuse.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// [`ConversionError`] for every type but `u8`.
@@ -103,12 +88,8 @@ impl FromValue for f64 {
     }
 }
 
-<<<<<<< HEAD
 /// `true` for `#t`, a positive integer 1, the status `OK`, the string `1`; `false` for `#f`, 0 and
 /// `0`.
-=======
-/// `true` for `#t`, a positive integer 1, the status `OK`, the string `1`; `false` for `#f`, 0 and `0`.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 impl FromValue for bool {
     fn from_value(value: Value) -> Result<Self, ConversionError> {
         match &value {
@@ -160,13 +141,8 @@ impl<T: FromValue> FromValue for Option<T> {
     }
 }
 
-<<<<<<< HEAD
 /// The elements of an array, set or push; the keys and values of a map in turn; a null is an empty
 /// list. As `Vec<u8>`: the bytes of a string.
-=======
-/// The elements of an array, set or push; the keys and values of a map in turn; a null is an empty list. As
-/// `Vec<u8>`: the bytes of a string.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 impl<T: FromValue> FromValue for Vec<T> {
     fn from_value(value: Value) -> Result<Self, ConversionError> {
         match value {

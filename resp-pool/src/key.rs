@@ -44,12 +44,8 @@ pub enum Protocol {
     Resp3,
 }
 
-<<<<<<< HEAD
 /// Everything that shaped a connection. Two requests share connections exactly when their keys are
 /// equal.
-=======
-/// Everything that shaped a connection. Two requests share connections exactly when their keys are equal.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 ///
 /// Cheap to clone and to hash: the parts are shared, and hashed once.
 #[derive(Clone)]

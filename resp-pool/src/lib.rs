@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Redis over a pool of connections: RESP2 and RESP3, in the style of redigo and go-redis.
 //!
 //! A connection is lent to one borrower at a time, for one command or for as long as a lease is
@@ -68,9 +67,6 @@
 //! For throughput over a few connections shared by many callers, a pipelined client does with a
 //! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
 //! TLS, Unix sockets and streamed RESP3 types are not there yet.
-=======
-//! A Redis connection pool in the style of redigo and go-redis.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #![forbid(unsafe_code)]
 
 mod client;
@@ -83,10 +79,7 @@ mod error;
 mod from_value;
 mod handshake;
 mod key;
-<<<<<<< HEAD
 mod limits;
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 mod manager;
 mod pipeline;
 mod pubsub;
@@ -107,17 +100,10 @@ pub use effect::SubscriptionKind;
 pub use error::{ConfigError, ConversionError, Error, ProtocolError, Stage};
 pub use from_value::FromValue;
 pub use key::{Key, Protocol, Secret};
-<<<<<<< HEAD
 pub use limits::{Limits, ScanError};
 pub use manager::{CheckFuture, Manager};
 pub use pipeline::Pipeline;
 pub use pubsub::Message;
 pub use scan::{ATTRIBUTE, Frame, PUSH, Scanner};
-=======
-pub use manager::{CheckFuture, Manager};
-pub use pipeline::Pipeline;
-pub use pubsub::Message;
-pub use scan::{ATTRIBUTE, Frame, Limits, PUSH, ScanError, Scanner};
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 pub use session::Session;
 pub use value::{ServerError, ServerErrorKind, Value};

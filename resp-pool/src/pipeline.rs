@@ -6,12 +6,8 @@ use crate::{
     error::Error,
 };
 
-<<<<<<< HEAD
 /// Commands that are sent together and answered together. Encoded while it is built; can be sent
 /// again.
-=======
-/// Commands that are sent together and answered together. Encoded while it is built; can be sent again.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 ///
 /// ```
 /// let mut pipeline = resp_pool::Pipeline::new();
@@ -30,12 +26,8 @@ impl Pipeline {
         Self::default()
     }
 
-<<<<<<< HEAD
     /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's
     /// `read_timeout` holds.
-=======
-    /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's `read_timeout` holds.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub fn add(&mut self, request: &(impl Request + ?Sized)) -> &mut Self {
         self.add_as(effect_of(request), request)
     }

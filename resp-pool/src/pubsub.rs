@@ -94,12 +94,8 @@ impl Connection {
     /// Subscribes to channels; complete when every one is confirmed. Messages are kept for
     /// [`receive_message`](Self::receive_message) from then on.
     ///
-<<<<<<< HEAD
     /// With RESP2 a subscribed connection takes no ordinary commands until everything is
     /// unsubscribed.
-=======
-    /// With RESP2 a subscribed connection takes no ordinary commands until everything is unsubscribed.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -118,12 +114,8 @@ impl Connection {
         self.subscription(cmd("PSUBSCRIBE"), patterns).await
     }
 
-<<<<<<< HEAD
     /// Subscribes to shard channels (`SSUBSCRIBE`, Redis 7); otherwise like
     /// [`subscribe`](Self::subscribe).
-=======
-    /// Subscribes to shard channels (`SSUBSCRIBE`, Redis 7); otherwise like [`subscribe`](Self::subscribe).
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -151,12 +143,8 @@ impl Connection {
         self.query(&command.arg(names)).await
     }
 
-<<<<<<< HEAD
     /// The next message, or `None` when none came within `limit`. Other pushes on the way are
     /// dropped.
-=======
-    /// The next message, or `None` when none came within `limit`. Other pushes on the way are dropped.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`receive_push`](Self::receive_push).
@@ -173,21 +161,12 @@ impl Connection {
         Ok(None)
     }
 
-<<<<<<< HEAD
     /// The next thing the server sends on its own (a message, an invalidation, a line of
     /// `MONITOR`), or `None` when nothing came within `limit`.
     ///
     /// # Errors
     /// [`Error::Refused`] while replies are owed to commands of [`send`](Self::send); [`Error::Io`]
     /// or [`Error::Protocol`] end the connection.
-=======
-    /// The next thing the server sends on its own (a message, an invalidation, a line of `MONITOR`), or `None`
-    /// when nothing came within `limit`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] while replies are owed to commands of [`send`](Self::send); [`Error::Io`] or
-    /// [`Error::Protocol`] end the connection.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Cancel safety
     /// Cancel-safe: nothing that was read is lost.

@@ -8,13 +8,8 @@ use crate::{
 };
 
 impl Connection {
-<<<<<<< HEAD
     /// Sends `PING` with a random word and compares the answer, so that the late answer to somebody
     /// else's request cannot pass for ours.
-=======
-    /// Sends `PING` with a random word and compares the answer, so that the late answer to somebody else's
-    /// request cannot pass for ours.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`query`](Self::query); [`ProtocolError::WrongEcho`] ends the connection.
@@ -26,21 +21,17 @@ impl Connection {
         let reply = self.call(&[&b"PING"[..], &nonce]).await?;
         let result = match &reply {
             Value::Bulk(echo) if echo[..] == nonce => Ok(()),
-<<<<<<< HEAD
             // The answer to a subscriber in RESP2.
             Value::Array(items) if self.session.is_subscribed() => match &items[..] {
                 [_, Value::Bulk(echo)] if echo[..] == nonce => Ok(()),
                 _ => Err(Error::Protocol(ProtocolError::WrongEcho)),
             },
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             Value::Error(error) => Err(Error::Server(error.clone())),
             _ => Err(Error::Protocol(ProtocolError::WrongEcho)),
         };
         self.note(result)
     }
 
-<<<<<<< HEAD
     /// Brings the session back to neutral: reads away what is owed, undoes what the session says
     /// has to be undone, and proves with a `PING` of its own that the connection is in step. One
     /// round trip, and one more when replies were owed. Messages that nobody took are dropped.
@@ -49,27 +40,12 @@ impl Connection {
     /// [`Error::NotNeutral`] when the session cannot be undone or the server refused to;
     /// [`ProtocolError::TooMuchToDrain`] beyond `drain_replies` or `drain_bytes`; and those of a
     /// request. After any of them the connection is of no further use.
-=======
-    /// Brings the session back to neutral: reads away what is owed, undoes what the session says has to be
-    /// undone, and proves with a `PING` of its own that the connection is in step. One round trip, and one more
-    /// when replies were owed. Messages that nobody took are dropped.
-    ///
-    /// # Errors
-    /// [`Error::NotNeutral`] when the session cannot be undone or the server refused to;
-    /// [`ProtocolError::TooMuchToDrain`] beyond `drain_replies` or `drain_bytes`; and those of a request. After any
-    /// of them the connection is of no further use.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Cancel safety
     /// As for [`query`](Self::query).
     ///
-<<<<<<< HEAD
     /// Source: redigo's `activeConn.Close`, which recognises the end of the stream by an `ECHO`; a
     /// `PING` with a word does the same and Redis Sentinel knows it.
-=======
-    /// Source: redigo's `activeConn.Close`, which recognises the end of the stream by an `ECHO`; a `PING` with a
-    /// word does the same and Redis Sentinel knows it.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub async fn reset(&mut self) -> Result<(), Error> {
         self.check_usable()?;
         let result = self.bring_back().await;

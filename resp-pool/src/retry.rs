@@ -61,11 +61,7 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next 
 
 /// The connection failed, in a way that another one may not.
 fn is_lost(error: &Error) -> bool {
-<<<<<<< HEAD
     matches!(error, Error::Io { .. } | Error::Stale | Error::Broken | Error::Abandoned)
-=======
-    matches!(error, Error::Io { .. } | Error::Broken | Error::Abandoned)
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 }
 
 /// go-redis: network errors, time limits (except those of a blocking command), and some refusals.
@@ -238,10 +234,7 @@ mod tests {
         for error in [
             lost(true),
             lost(false),
-<<<<<<< HEAD
             Error::Stale,
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             slow(),
             server("LOADING x"),
             server("READONLY x"),

@@ -1,17 +1,10 @@
 //! What a borrower did to the session of a connection, learned from the server's replies.
 //!
-<<<<<<< HEAD
 //! A command that was sent proves nothing: the server may have refused a `MULTI`, queued a
 //! `SELECT`, or aborted the `EXEC`. So each command waits in a queue together with its [`Effect`],
 //! and the effect happens here when the reply says that it happened. redigo sets its flags when a
 //! command is sent and knows four of them (`WATCH`, `MULTI`, subscriptions, `MONITOR`); the rest of
 //! this list leaks to its next borrower.
-=======
-//! A command that was sent proves nothing: the server may have refused a `MULTI`, queued a `SELECT`, or aborted
-//! the `EXEC`. So each command waits in a queue together with its [`Effect`], and the effect happens here when the
-//! reply says that it happened. redigo sets its flags when a command is sent and knows four of them (`WATCH`,
-//! `MULTI`, subscriptions, `MONITOR`); the rest of this list leaks to its next borrower.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 
 use crate::{
     effect::{Effect, SubscriptionKind},
@@ -216,13 +209,8 @@ impl Session {
         }
     }
 
-<<<<<<< HEAD
     /// A confirmation of a subscription or its end came. `total` is the server's count after it:
     /// channels and patterns together, or shard channels.
-=======
-    /// A confirmation of a subscription or its end came. `total` is the server's count after it: channels and
-    /// patterns together, or shard channels.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub(crate) fn confirm(&mut self, kind: SubscriptionKind, subscribe: bool, total: i64) {
         let known = match kind {
             SubscriptionKind::Shard => i64::from(self.shards),
@@ -241,13 +229,8 @@ impl Session {
         }
     }
 
-<<<<<<< HEAD
     /// The commands that bring this session back to neutral, as far as commands can. `name` is the
     /// client name that the key asks for.
-=======
-    /// The commands that bring this session back to neutral, as far as commands can. `name` is the client name
-    /// that the key asks for.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     pub(crate) fn undo(&self, name: &str, database: &str) -> Pipeline {
         let mut commands = Pipeline::new();
         let mut add = |needed: bool, words: &[&str]| {
@@ -273,12 +256,8 @@ impl Session {
     }
 }
 
-<<<<<<< HEAD
 /// Whether a refused `EXEC` left no transaction behind. Other refusals may come before the server
 /// looks at it.
-=======
-/// Whether a refused `EXEC` left no transaction behind. Other refusals may come before the server looks at it.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 fn ends_transaction(error: &ServerError) -> bool {
     error.code() == "EXECABORT" || error.message().contains("without MULTI")
 }

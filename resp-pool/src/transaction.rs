@@ -11,13 +11,8 @@ use crate::{
 
 /// Transactions on a borrowed connection.
 impl Connection {
-<<<<<<< HEAD
     /// Watches keys: a [`transaction`](Self::transaction) on this connection is then carried out
     /// only if nobody changed them in between.
-=======
-    /// Watches keys: a [`transaction`](Self::transaction) on this connection is then carried out only if nobody
-    /// changed them in between.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -41,7 +36,6 @@ impl Connection {
 
     /// Carries out the commands as one transaction: `MULTI`, the commands, `EXEC`, in one write.
     ///
-<<<<<<< HEAD
     /// Returns one reply for each command (an error reply is a value: the others were carried out
     /// all the same), or `None` when a watched key had changed and nothing was carried out. Either
     /// way nothing is watched any more.
@@ -50,15 +44,6 @@ impl Connection {
     /// [`Error::Server`] when a command was refused while queueing: nothing was carried out, and
     /// the error is the one of that command. [`Error::Refused`] inside an open transaction, or for
     /// commands that would end or nest it. Others as for [`query`](Self::query).
-=======
-    /// Returns one reply for each command (an error reply is a value: the others were carried out all the same),
-    /// or `None` when a watched key had changed and nothing was carried out. Either way nothing is watched any more.
-    ///
-    /// # Errors
-    /// [`Error::Server`] when a command was refused while queueing: nothing was carried out, and the error is the one of
-    /// that command. [`Error::Refused`] inside an open transaction, or for commands that would end or nest it. Others
-    /// as for [`query`](Self::query).
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// # Cancel safety
     /// As for [`query`](Self::query).

@@ -6,15 +6,9 @@ use bytes::Bytes;
 
 /// A reply, or a part of one.
 ///
-<<<<<<< HEAD
 /// Strings share the buffer they were read into, so keeping a short string keeps its neighbours in
 /// memory (a read buffer of 2 to 64 KiB, or its frame); convert to `String` or `Vec<u8>` to keep a
 /// copy instead. Attributes (`|`) are read and dropped.
-=======
-/// Strings share the buffer they were read into, so keeping a short string keeps its neighbours in memory
-/// (up to the size of one read, 8 KiB, or of its frame); convert to `String` or `Vec<u8>` to keep a copy
-/// instead. Attributes (`|`) are read and dropped.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// No value: RESP3 `_`, RESP2 `$-1` and `*-1`.
@@ -46,14 +40,9 @@ pub enum Value {
     Set(Vec<Value>),
     /// Something the server sent on its own (`>`, RESP3).
     Push(Vec<Value>),
-<<<<<<< HEAD
     /// The server's refusal (`-`, `!`). As a whole reply it is turned into
     /// [`Error::Server`](crate::Error); inside a pipeline or transaction it stands in the place of
     /// its command's reply.
-=======
-    /// The server's refusal (`-`, `!`). As a whole reply it is turned into [`Error::Server`](crate::Error);
-    /// inside a pipeline or transaction it stands in the place of its command's reply.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     Error(ServerError),
 }
 
@@ -100,12 +89,8 @@ impl Value {
     }
 }
 
-<<<<<<< HEAD
 /// An error reply: the server understood the frame and refused the command. The connection stays
 /// usable.
-=======
-/// An error reply: the server understood the frame and refused the command. The connection stays usable.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 ///
 /// The first word is the [`code`](Self::code), by which programs tell errors apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,12 +104,8 @@ impl ServerError {
     pub fn from_line(line: &[u8]) -> Self {
         let line = String::from_utf8_lossy(line).into_owned();
         let code = line.find(' ').unwrap_or(line.len());
-<<<<<<< HEAD
         // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be
         // empty.
-=======
-        // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be empty.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         Self { code: u32::try_from(code).unwrap_or(0), line: line.into_boxed_str() }
     }
 

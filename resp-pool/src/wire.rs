@@ -18,22 +18,15 @@ use tokio::{
 use crate::{
     codec,
     error::{Error, ProtocolError, Stage},
-<<<<<<< HEAD
     limits::Limits,
     scan::{ATTRIBUTE, Scanner},
-=======
-    scan::{ATTRIBUTE, Limits, Scanner},
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     value::Value,
 };
 
 /// The first read buffer of a connection. It doubles when a read fills it, up to [`LARGEST_READ`].
 const SMALLEST_READ: usize = 2 * 1024;
-<<<<<<< HEAD
 /// With less room than this left in the buffer, a new one is made.
 const LEAST_READ: usize = 512;
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 /// Beyond this, larger reads no longer pay.
 const LARGEST_READ: usize = 64 * 1024;
 /// A buffer that grew beyond this for one large request or reply is given back afterwards.
@@ -53,7 +46,6 @@ pub(crate) struct Wire {
     input: BytesMut,
     next_read: usize,
     scanner: Scanner,
-<<<<<<< HEAD
     /// Armed for a deadline that may be earlier than the one in force: moving it for every request
     /// would cost more than finding out, once in a while, that it rang too early.
     timer: Option<Pin<Box<Sleep>>>,
@@ -61,15 +53,6 @@ pub(crate) struct Wire {
 
 /// A limit of time that starts when it is first needed, so that a reply which is already there
 /// costs no look at the clock.
-=======
-    /// Armed for a deadline that may be earlier than the one in force: moving it for every request would cost
-    /// more than finding out, once in a while, that it rang too early.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// A limit of time that starts when it is first needed, so that a reply which is already there costs no look at
-/// the clock.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 #[derive(Debug)]
 pub(crate) struct Deadline {
     limit: Option<Duration>,
@@ -235,17 +218,11 @@ impl Wire {
     /// Cancel-safe: what was read is kept.
     pub(crate) async fn fill(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
         let Self { stream, input, timer, next_read, .. } = self;
-<<<<<<< HEAD
         // Growth follows what has arrived, never what was announced. Room that nobody refers to any
         // more is used again; while replies are kept, the rest of their buffer is used up first.
         let room = (*next_read).max(input.len());
         let free = input.capacity() - input.len();
         if free < room && !input.try_reclaim(room) && free < LEAST_READ {
-=======
-        // Growth follows what has arrived, never what was announced.
-        let room = (*next_read).max(input.len());
-        if input.capacity() - input.len() < SMALLEST_READ {
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
             input.reserve(room);
         }
         let space = input.capacity() - input.len();
@@ -276,24 +253,14 @@ impl Wire {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Whether nothing has come since the last reply and the server has not closed. Never waits;
     /// costs no system call while the reactor has seen nothing.
-=======
-    /// Whether nothing has come since the last reply and the server has not closed. Never waits; costs no
-    /// system call while the reactor has seen nothing.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     ///
     /// A whole push (RESP3) is taken in and dropped: a server may send one at any time.
     pub(crate) fn is_quiet(&mut self) -> bool {
         /// More pushes than this at one time are not worth keeping the connection for.
-<<<<<<< HEAD
         const MOST_READS: usize = 64;
         let mut space = [0; 64];
-=======
-        const MOST_READS: usize = 8;
-        let mut space = [0; 512];
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
         for _ in 0..MOST_READS {
             while !self.input.is_empty() {
                 match self.next_value() {

@@ -232,10 +232,7 @@ async fn subscriptions_bring_messages(protocol: Protocol) {
         ]
     );
     assert_eq!(connection.receive_message(Duration::from_millis(1)).await.expect("alive"), None);
-<<<<<<< HEAD
     connection.ping().await.expect("also while subscribed");
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     if protocol == Protocol::Resp3 {
         // RESP3 takes ordinary commands meanwhile.
         publisher.query::<()>(&["PUBLISH", "a", "5"]).await.expect("PUBLISH");
@@ -283,12 +280,8 @@ async fn large_values_pass(protocol: Protocol) {
 async fn a_large_pipeline_does_not_lock_up(protocol: Protocol) {
     let (_server, mut connection) = connect(protocol).await;
     connection.query::<()>(&[&b"SET"[..], b"v", &[b'x'; 10_000]]).await.expect("SET");
-<<<<<<< HEAD
     // 2000 requests with padding (20 MB) and 20 MB of replies: neither direction fits the sockets'
     // buffers.
-=======
-    // 2000 requests with padding (20 MB) and 20 MB of replies: neither direction fits the sockets' buffers.
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     let mut pipeline = Pipeline::new();
     for _ in 0..2000 {
         pipeline.add(&[&b"ECHO"[..], &[b'y'; 10_000]]);
@@ -302,15 +295,9 @@ async fn a_large_pipeline_does_not_lock_up(protocol: Protocol) {
 async fn blocking_commands_have_their_own_timeout(protocol: Protocol) {
     let server = RedisServer::start(&[]);
     let mut config = config(&server, protocol);
-<<<<<<< HEAD
     config.settings.read_timeout = Some(Duration::from_millis(300));
     let mut connection = dial(&config).await.expect("connects");
     let blocking = cmd("BLPOP").arg("nothing").arg(0.6);
-=======
-    config.settings.read_timeout = Some(Duration::from_millis(50));
-    let mut connection = dial(&config).await.expect("connects");
-    let blocking = cmd("BLPOP").arg("nothing").arg(0.2);
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     let patient = blocking.clone().timeout(Duration::from_secs(10));
     assert_eq!(connection.query::<Option<Vec<String>>>(&patient).await.expect("waits"), None);
     let patient = blocking.clone().no_timeout();
@@ -453,7 +440,6 @@ async fn a_server_that_is_not_there_is_an_error() {
     assert!(matches!(error, Error::Connect(_)), "{error:?}");
     assert!(error.is_retryable() && !error.may_have_executed());
 }
-<<<<<<< HEAD
 
 /// Borrowers do anything in any order; what we think of the session is compared with what the
 /// server says.
@@ -546,5 +532,3 @@ async fn the_session_is_what_the_server_says_it_is() {
     }
     assert!(neutral_again > 90, "{neutral_again} of 120");
 }
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa

@@ -1,6 +1,5 @@
 //! Peers that misbehave: an error for the caller, and the next request on the same pool succeeds.
 
-<<<<<<< HEAD
 use std::{
     future::Future,
     pin::pin,
@@ -8,9 +7,6 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-=======
-use std::{sync::Arc, time::Duration};
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 
 use pool_common::{
     Policy,
@@ -58,10 +54,7 @@ async fn peer(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Config {
 }
 
 async fn converse(mut stream: TcpStream, next: impl Fn() -> Act) -> std::io::Result<()> {
-<<<<<<< HEAD
     stream.set_nodelay(true)?;
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     let mut input = Vec::new();
     while stream.read_buf(&mut input).await? > 0 {
         while let Ok(Some((request, used))) = redis_protocol::resp2::decode::decode(&input) {
@@ -161,11 +154,7 @@ async fn a_complete_reply_before_the_close_counts() {
 #[tokio::test]
 async fn a_silent_peer_is_a_timeout() {
     let error = first_meets(Act::Not, |config| {
-<<<<<<< HEAD
         config.settings.read_timeout = Some(Duration::from_millis(200));
-=======
-        config.settings.read_timeout = Some(Duration::from_millis(20));
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     });
     let error = error.await.expect_err("no reply");
     assert!(error.is_timeout() && error.may_have_executed(), "{error:?}");
@@ -202,7 +191,6 @@ async fn bytes_after_the_reply_are_never_the_next_answer() {
 }
 
 #[tokio::test]
-<<<<<<< HEAD
 async fn a_connection_that_went_stale_in_a_lease_is_noticed_before_anything_is_sent() {
     // Stray bytes are in our buffer with the reply; an end of stream has to be seen by the reactor.
     for act in [Act::Adding(b"+stray\r\n".to_vec()), Act::AndClose(b"+OK\r\n".to_vec())] {
@@ -230,8 +218,6 @@ async fn a_connection_that_went_stale_in_a_lease_is_noticed_before_anything_is_s
 }
 
 #[tokio::test]
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 async fn a_push_nobody_asked_for_is_no_answer() {
     let push = b">2\r\n+invalidate\r\n*1\r\n+k\r\n".to_vec();
     let value = first_meets(Act::With([push.clone(), b"+OK\r\n".to_vec()].concat()), |_| {}).await;
@@ -323,7 +309,6 @@ async fn the_password_is_not_in_the_error_even_when_the_server_repeats_it() {
     assert_eq!(error.server_error().expect("typed").code(), "ERR");
 }
 
-<<<<<<< HEAD
 /// Polls `future` so many times, then drops it. Between polls the reactor and the peer go on.
 async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
@@ -408,40 +393,6 @@ async fn a_server_that_became_a_replica_is_left() {
     let client = Client::builder(config).policy(policy).build().expect("a client");
     client.query::<()>(&["APPEND", "k", "v"]).await.expect("the second attempt");
     assert_eq!(client.stats().opened, 2);
-=======
-#[tokio::test]
-async fn a_dropped_query_is_sound_at_every_poll() {
-    use std::{
-        future::Future,
-        pin::pin,
-        task::{Context, Poll, Waker},
-    };
-    let config = peer(|_| Act::Honestly).await;
-    let client = one(config);
-    for polls in 0..20 {
-        {
-            let request = ["ECHO", "given up"];
-            let mut call = pin!(client.query::<String>(&request));
-            for _ in 0..polls {
-                let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                if let Poll::Ready(echo) = polled {
-                    assert_eq!(echo.expect("ECHO"), "given up");
-                    break;
-                }
-                // Lets the reactor and the peer go on.
-                for _ in 0..3 {
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        for number in 0..10 {
-            let nonce = format!("{polls} {number}");
-            assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
-        }
-        let status = client.status();
-        assert_eq!((status.leased, status.waiting, status.dialing), (0, 0, 0), "{polls} polls");
-    }
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
 }
 
 #[tokio::test]
@@ -461,7 +412,6 @@ async fn a_lost_write_is_not_repeated_unless_the_policy_says_so() {
         assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), runs, "{retry:?}");
     }
 }
-<<<<<<< HEAD
 
 #[tokio::test]
 async fn garbage_costs_an_error_and_nothing_else() {
@@ -507,5 +457,3 @@ async fn garbage_costs_an_error_and_nothing_else() {
         let _ = first_meets(Act::AndClose(garbage.into_bytes()), |_| {}).await;
     }
 }
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa

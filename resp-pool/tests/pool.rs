@@ -12,10 +12,7 @@ use pool_common::{
     Policy,
     clock::Clock,
     policy::{Check, Retry},
-<<<<<<< HEAD
     profile::Profile,
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
     testing::servers::RedisServer,
 };
 use resp_pool::{Client, Config, Error, Pipeline, Protocol, ServerErrorKind, Value, cmd};
@@ -395,7 +392,6 @@ async fn many_callers_share_few_connections_and_read_their_own() {
     client.close().await;
     until_server_counts(&server, 0).await;
 }
-<<<<<<< HEAD
 
 #[tokio::test]
 async fn every_profile_keeps_its_borrowers_apart() {
@@ -429,5 +425,3 @@ async fn every_profile_keeps_its_borrowers_apart() {
         until_server_counts(&server, 0).await;
     }
 }
-=======
->>>>>>> 0d9a547411fe0202efe4854b9fcd2c9b0b9f90aa
