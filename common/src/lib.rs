@@ -1,15 +1,121 @@
-//! Under construction.
+//! One connection pool for any protocol: a pure state machine, driven by a policy.
+//!
+//! The pools of well-known systems look different and ask the same dozen questions: which idle
+//! connection goes out first, who waits and in what order, who dials, when a connection is too
+//! old. Here each question is a field of a [`Policy`], each surveyed pool is a named policy
+//! ([`profile`]), and one state machine ([`state`]) carries out all of them, for connections that
+//! are lent to one borrower at a time and for connections that many share.
+//!
+//! ```
+//! use pool_common::{Exclusive, Manager, Notifier, Pool, connect::TcpConnector};
+//! use tokio::{io::AsyncWriteExt, net::TcpStream};
+//!
+//! struct Plain;
+//! impl Manager for Plain {
+//!     type Key = (String, u16); // everything that separates one connection from another
+//!     type Lending = Exclusive<TcpStream>; // one borrower at a time
+//!     type Error = std::io::Error;
+//!     async fn connect(&self, key: &Self::Key, _: Notifier) -> std::io::Result<TcpStream> {
+//!         TcpConnector::default().connect(&key.0, key.1).await
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+//! # let port = server.local_addr().unwrap().port();
+//! let pool = Pool::builder(Plain).build().expect("the default policy is valid");
+//! let key = ("127.0.0.1".to_owned(), port);
+//! let mut lease = pool.acquire(&key).await.expect("connected"); // derefs to the TcpStream
+//! lease.write_all(b"hello").await.expect("written");
+//! drop(lease); // goes to the next waiter, or becomes idle
+//! # }
+//! ```
+//!
+//! # Pooling your own protocol
+//!
+//! Write a [`Manager`]. Only [`connect`](Manager::connect) is required; the others have defaults:
+//!
+//! | method | when the pool calls it | default |
+//! | --- | --- | --- |
+//! | [`connect`](Manager::connect) | to dial, handshake included | |
+//! | [`is_broken`](Manager::is_broken) | when a lease comes back; before lending an idle one, with [`Policy::peek`] | `false` |
+//! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back | no, nothing |
+//! | [`check`](Manager::check) | before lending an idle one, as [`Policy::check`] says | passes |
+//! | [`capacity`](Manager::capacity) | after a dial; [`Shared`] lending only | 1 |
+//! | [`close`](Manager::close) | to say goodbye | drop |
+//!
+//! **Write `is_broken`** for anything but a toy: a borrower that is cancelled between request and
+//! answer leaves an answer behind, and the next borrower would read it. Keep a mark in the
+//! connection that is set before the first byte of a request is written and cleared when its
+//! answer has been read completely; a connection with the mark set, or with unread bytes, is broken.
+//!
+//! Choose [`Exclusive<C>`] when a connection serves one request at a time: the lease gives
+//! `&mut C`. Choose [`Shared<C>`] when it serves many: each lease gives `&C` and counts as one of
+//! `capacity`, and `connect` gets a [`Notifier`] through which the connection says later that its
+//! capacity changed, that it takes no new leases, or that it is gone.
+//!
+//! # Choosing a policy
+//!
+//! [`Policy::default`] is what we would choose ourselves. A [`profile`] is the strategy of a known
+//! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Change a field and you have
+//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]).
+//!
+//! # What it promises
+//!
+//! - Dropping any future at any await loses nothing: no slot, no waiter, no connection, no count.
+//! - No more connections are open than the limits say, dials and goodbyes included.
+//! - Nobody waits while a connection of its key could be lent; waiters are served in the policy's
+//!   order.
+//! - One deadline covers an acquire; every await on a peer is bounded; a manager that panics or
+//!   hangs costs its own connection only.
+//! - No lock is held over the manager's code, I/O, a waker or a goodbye.
+//! - After [`close`](Pool::close) nothing is left.
+//!
+//! # How it is built
+//!
+//! ```text
+//!   Policy ──▶ State (decides: no socket, no clock, no task)
+//!                ▲ │
+//!     acquire,   │ │  lend, wait, dial, refuse;
+//!     release,   │ ▼  then: dial, wake, close
+//!     dialed    Pool (performs: locks, asks, unlocks; dials, wakes, closes)
+//!                ▲ │
+//!                │ ▼
+//!              Manager (the protocol: connect, check, reset, close)
+//! ```
+//!
+//! [`state::State`] can be used without the pool, for a simulation or a runtime of your own. It is
+//! told the time with every call.
+//!
+//! # Features
+//!
+//! - `runtime` (on): the async pool on tokio. Without it there is the state machine alone, with
+//!   its policies and profiles.
+//! - `serde` (on): policies can be written and read, statistics written.
+//! - `testing`: launchers of real servers, for the tests of this workspace.
+//!
+//! # When not to use it
+//!
+//! When one connection is enough, or the protocol's own client multiplexes: then a pool only adds
+//! a queue. When calls are blocking: this pool is for async code on tokio.
+
 #![forbid(unsafe_code)]
+
 pub mod clock;
+#[cfg(feature = "runtime")]
 pub mod connect;
 pub mod error;
 pub mod event;
 pub mod knob;
+#[cfg(feature = "runtime")]
 mod lease;
 pub mod lending;
+#[cfg(feature = "runtime")]
 mod manager;
+#[cfg(feature = "runtime")]
 mod notifier;
 pub mod policy;
+#[cfg(feature = "runtime")]
 mod pool;
 pub mod profile;
 pub mod state;
@@ -18,10 +124,14 @@ pub mod stats;
 pub mod testing;
 
 pub use error::{DialError, Error, InvalidPolicy, Stage};
+#[cfg(feature = "runtime")]
 pub use lease::Lease;
 pub use lending::{Exclusive, Lending, Shared};
+#[cfg(feature = "runtime")]
 pub use manager::{Connection, Manager};
+#[cfg(feature = "runtime")]
 pub use notifier::Notifier;
 pub use policy::Policy;
+#[cfg(feature = "runtime")]
 pub use pool::{Builder, Pool};
 pub use stats::{Stats, Status};

@@ -84,8 +84,8 @@ choices! {
         Arrival = "arrival",
         /// Any, uniformly at random from the pool's seed.
         Random = "random",
-        /// All are woken: as many as there is room for get a connection, the others try again and
-        /// lose their place.
+        /// A new connection wakes all: as many as it has room for get it, the others try again and
+        /// lose their place. A single place that becomes free goes to the one that came first.
         AllAtOnce = "all-at-once",
     }
 }

@@ -39,6 +39,9 @@ struct Progress {
     want: Want,
 }
 
+type SlowAcquire<'a, M> =
+    Pin<Box<dyn Future<Output = Result<Lease<M>, Error<<M as Manager>::Error>>> + Send + 'a>>;
+
 impl<M: Manager> Inner<M> {
     /// The fast path: an idle connection that needs no check. No await, no timer, no allocation.
     #[inline]
@@ -102,7 +105,7 @@ impl<M: Manager> Inner<M> {
         self: &'a Arc<Self>,
         key: &'a M::Key,
         step: Step<M>,
-    ) -> Pin<Box<dyn Future<Output = Result<Lease<M>, Error<M::Error>>> + Send + 'a>> {
+    ) -> SlowAcquire<'a, M> {
         self.remember_runtime();
         Box::pin(async move {
             let started = Instant::now();

@@ -49,7 +49,11 @@ const CHOICES: &[Choice] = &[
         "waits for a stream as long as the call's deadline allows",
         "30 s bound a call that has no deadline",
     ),
-    same(Question::WaiterOrder, "a new picker wakes all calls; stream waiters have no order"),
+    differs(
+        Question::WaiterOrder,
+        "a new picker wakes all calls; a stream that ends wakes one of those who wait, any",
+        "the one that came first",
+    ),
     same(Question::Dial, "the channel, one attempt at a time, at least 20 s for each"),
     same(Question::OrphanDial, "kept"),
     differs(

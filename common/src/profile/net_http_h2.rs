@@ -51,7 +51,11 @@ const CHOICES: &[Choice] = &[
         "opens another connection; waits only in strict mode",
         "the same without a limit; strict mode is max_open_per_key=1. 30 s bound the acquire",
     ),
-    same(Question::WaiterOrder, "a token is handed to all waiters of the key at once"),
+    same(
+        Question::WaiterOrder,
+        "a token is handed to all waiters of the key at once; in strict \
+         mode the gate makes waiting for a stream first come first served",
+    ),
     differs(
         Question::Dial,
         "x/net: joined dials, one at a time; net/http: every cold request dials, surplus is closed",

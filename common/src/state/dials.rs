@@ -133,6 +133,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.begin_close(id, CloseCause::Orphan, now);
         } else {
             self.settle(id, now);
+            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                self.wake_all(key);
+            }
         }
         self.room_appeared(key, now);
         lent

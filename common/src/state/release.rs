@@ -7,7 +7,7 @@ use super::{Connection, ConnectionId, Fitness, Grant, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{IdleOverflow, WaiterOrder};
+use crate::policy::IdleOverflow;
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A lease ends. `handle` is what the lease held; `None` says that it was lost (a panic), and
@@ -62,9 +62,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
             self.serve_waiters(id, now);
-            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                self.wake_all(key);
-            }
         }
         let idle = self.connections[id].leased == 0;
         if idle && self.policy.max_open.is_some() && self.somebody_starves() {

@@ -1,39 +1,10 @@
-//! Time as the pool sees it: a number that the caller of the state machine passes in.
+//! The clocks an async pool can read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A point in time: nanoseconds since the clock's own start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(u64);
-
-impl Timestamp {
-    /// The clock's start.
-    pub const ZERO: Self = Self(0);
-    /// Later than every other: "no deadline".
-    pub const NEVER: Self = Self(u64::MAX);
-
-    /// The point `nanos` nanoseconds after the clock's start.
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// Nanoseconds since the clock's start.
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-
-    /// How long ago `earlier` was; zero if it is later.
-    pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// This point moved by `duration`; [`Timestamp::NEVER`] when that is beyond all time.
-    pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
+use super::Timestamp;
 
 /// Where an async pool reads the time.
 ///
@@ -79,7 +50,7 @@ impl Clock {
         match &self.0 {
             Source::Coarse => coarse_now(),
             Source::Tokio(start) => Timestamp::ZERO.after(start.elapsed()),
-            Source::Manual(nanos) => Timestamp(nanos.load(Ordering::Relaxed)),
+            Source::Manual(nanos) => Timestamp::from_nanos(nanos.load(Ordering::Relaxed)),
         }
     }
 }
@@ -101,7 +72,7 @@ impl ManualClock {
 fn coarse_now() -> Timestamp {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     let nanos = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
-    Timestamp(nanos.saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)))
+    Timestamp::from_nanos(nanos.saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
