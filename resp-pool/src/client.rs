@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use pool_common::{
-    Lease, Policy, Pool, Stats, Status,
+    Policy, Pool, Stats, Status,
     clock::Clock,
     connect::TcpConnector,
     event::{Event, Observer},
@@ -11,6 +11,7 @@ use pool_common::{
 };
 
 use crate::{
+    Lease,
     command::{Request, cmd},
     config::Config,
     connection::Connection,
@@ -157,14 +158,14 @@ impl Client {
     }
 
     /// Borrows a connection. It goes back when the lease is dropped, after a reset if its session
-    /// was changed; [`Lease::release`] waits for that reset.
+    /// was changed; [`release`](pool_common::Lease::release) waits for that reset.
     ///
     /// # Errors
     /// [`Error::Acquire`].
     ///
     /// # Cancel safety
     /// As for [`Pool::acquire`].
-    pub async fn acquire(&self) -> Result<Lease<Manager>, Error> {
+    pub async fn acquire(&self) -> Result<Lease, Error> {
         self.pool.acquire(&self.key).await.map_err(Error::from)
     }
 
@@ -175,7 +176,7 @@ impl Client {
     ///
     /// # Cancel safety
     /// As for [`Pool::acquire_fresh`].
-    pub async fn acquire_fresh(&self) -> Result<Lease<Manager>, Error> {
+    pub async fn acquire_fresh(&self) -> Result<Lease, Error> {
         self.pool.acquire_fresh(&self.key).await.map_err(Error::from)
     }
 

@@ -16,7 +16,7 @@ use crate::{
     pubsub,
     session::Session,
     value::Value,
-    wire::{Deadline, Wire},
+    wire::{Deadline, Stray, Wire},
 };
 
 /// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or
@@ -51,6 +51,9 @@ pub struct Connection {
     /// Failed for good.
     broken: bool,
 }
+
+/// A queue that grew beyond this for one large pipeline is given back afterwards.
+const LARGEST_KEPT: usize = 1024;
 
 /// What a frame turned out to be.
 #[derive(Debug)]
@@ -224,9 +227,11 @@ impl Connection {
     /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned.
     ///
     /// # Errors
-    /// [`Error::Refused`] for replication commands, [`Error::Broken`] or [`Error::Abandoned`].
+    /// [`Error::Refused`] for replication commands, [`Error::Broken`], [`Error::Abandoned`] or
+    /// [`Error::Stale`].
     pub fn send(&mut self, request: &(impl Request + ?Sized)) -> Result<(), Error> {
         let effect = self.check_request(request)?;
+        self.check_fresh()?;
         if effect == Effect::MuteReplies {
             self.session.set_unfit("CLIENT REPLY silenced replies");
             request.encode(self.wire.out());
@@ -290,7 +295,7 @@ impl Connection {
         }
         self.pushes.clear();
         // What was seen once stays true, although looking may have taken the bytes in.
-        self.broken = !self.wire.is_quiet();
+        self.broken = !matches!(self.wire.stray(), Stray::Nothing);
         self.broken
     }
 
@@ -311,10 +316,16 @@ impl Connection {
     /// Between two calls nothing may arrive in a neutral session: what is there now would be taken
     /// for the reply to the next request. Costs no system call while the reactor has seen nothing.
     fn check_fresh(&mut self) -> Result<(), Error> {
-        if self.needs_reset() || self.wire.is_quiet() {
+        if self.needs_reset() {
             return Ok(());
         }
-        self.note(Err(Error::Stale))
+        let error = match self.wire.stray() {
+            Stray::Nothing => return Ok(()),
+            Stray::Refusal(error) => Error::Server(error),
+            Stray::Something => Error::Stale,
+        };
+        self.broken = true;
+        Err(error)
     }
 
     fn check_request(&self, request: &(impl Request + ?Sized)) -> Result<Effect, Error> {
@@ -387,6 +398,9 @@ impl Connection {
     fn end_call<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_ok() {
             self.in_call = false;
+            if self.expected.capacity() > LARGEST_KEPT {
+                self.expected = VecDeque::new();
+            }
         }
         self.note(result)
     }

@@ -38,8 +38,9 @@ pub(crate) enum Effect {
     Asking,
     /// `SYNC`, `PSYNC`, `REPLCONF`: the connection turns into a replication stream.
     Replication,
-    /// `SCRIPT DEBUG`.
-    ScriptDebug,
+    /// A setting that lasts and that nothing undoes for certain: `SCRIPT DEBUG`, Valkey's
+    /// `CLIENT CAPA` and `CLIENT IMPORT-SOURCE`.
+    Lasting,
     Subscription {
         kind: SubscriptionKind,
         subscribe: bool,
@@ -79,12 +80,13 @@ impl Effect {
             4 if is("SYNC") => Self::Replication,
             5 if is("MULTI") => Self::Multi,
             5 if is("WATCH") => Self::Watch,
-            5 if is("HELLO") => Self::Hello,
+            // Without arguments it only tells.
+            5 if is("HELLO") && count > 1 => Self::Hello,
             5 if is("RESET") => Self::Reset,
             5 if is("PSYNC") => Self::Replication,
             6 if is("SELECT") => Self::Select(part(1).and_then(number)),
             6 if is("ASKING") => Self::Asking,
-            6 if is("SCRIPT") && argument_is(1, "DEBUG") => Self::ScriptDebug,
+            6 if is("SCRIPT") && argument_is(1, "DEBUG") => Self::Lasting,
             6 if is("CLIENT") => {
                 let on = argument_is(2, "ON");
                 match () {
@@ -93,6 +95,8 @@ impl Effect {
                     () if argument_is(1, "TRACKING") => Self::Tracking(on),
                     () if argument_is(1, "NO-EVICT") => Self::NoEvict(on),
                     () if argument_is(1, "NO-TOUCH") => Self::NoTouch(on),
+                    () if argument_is(1, "CAPA") => Self::Lasting,
+                    () if argument_is(1, "IMPORT-SOURCE") => Self::Lasting,
                     () => Self::None,
                 }
             }
@@ -159,6 +163,8 @@ mod tests {
         assert_eq!(effect_of(&["client", "reply", "on"]), Effect::None);
         assert_eq!(effect_of(&["CLIENT", "TRACKING", "on"]), Effect::Tracking(true));
         assert_eq!(effect_of(&["READWRITE"]), Effect::ReadOnly(false));
+        assert_eq!(effect_of(&["HELLO", "2"]), Effect::Hello);
+        assert_eq!(effect_of(&["HELLO"]), Effect::None);
         for harmless in ["GET", "EXPIRE", "PING", "CLIENT", "SETEX", "DISCARDED", ""] {
             assert_eq!(effect_of(&[harmless]), Effect::None, "{harmless}");
         }

@@ -7,7 +7,7 @@
 //! before the first byte of a request and cleared after the last byte of its reply, so that
 //! nobody reads an answer meant for someone else. Everything else (which connection goes out first,
 //! who waits, who dials, when one is too old, what is sent again) is the
-//! [`Policy`](pool_common::Policy) of `pool-common`, where redigo and go-redis are two points
+//! [`Policy`] of `pool-common`, where redigo and go-redis are two points
 //! among many.
 //!
 //! ```no_run
@@ -107,3 +107,9 @@ pub use pubsub::Message;
 pub use scan::{ATTRIBUTE, Frame, PUSH, Scanner};
 pub use session::Session;
 pub use value::{ServerError, ServerErrorKind, Value};
+
+pub use pool_common::Policy;
+
+/// A borrowed [`Connection`]. Dropping it gives the connection back, after a reset if its session was
+/// changed; [`release`](pool_common::Lease::release) waits for that reset.
+pub type Lease = pool_common::Lease<Manager>;

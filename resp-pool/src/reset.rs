@@ -4,7 +4,7 @@ use crate::{
     connection::{Connection, Incoming},
     error::{Error, ProtocolError},
     value::Value,
-    wire::Deadline,
+    wire::{Deadline, Stray},
 };
 
 impl Connection {
@@ -83,7 +83,7 @@ impl Connection {
         if !self.session.is_neutral() {
             return Err(Error::NotNeutral("the server refused to undo it"));
         }
-        if !self.wire.is_quiet() {
+        if !matches!(self.wire.stray(), Stray::Nothing) {
             return Err(Error::Protocol(ProtocolError::Unsolicited));
         }
         Ok(())

@@ -181,7 +181,7 @@ impl Session {
             }
             Effect::MuteReplies => self.set_unfit("CLIENT REPLY silenced replies"),
             Effect::Replication => self.set_unfit("the connection carries a replication stream"),
-            Effect::ScriptDebug => self.set_unfit("SCRIPT DEBUG changed how scripts run"),
+            Effect::Lasting => self.set_unfit("a setting that nothing undoes was changed"),
             Effect::ClientName(changed) => self.renamed = changed,
             Effect::Tracking(on) => self.tracking = on,
             Effect::NoEvict(on) => self.no_evict = on,

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, ProtocolError, Stage},
     limits::Limits,
     scan::{ATTRIBUTE, Scanner},
-    value::Value,
+    value::{ServerError, Value},
 };
 
 /// The first read buffer of a connection. It doubles when a read fills it, up to [`LARGEST_READ`].
@@ -253,29 +253,46 @@ impl Wire {
         Ok(())
     }
 
-    /// Whether nothing has come since the last reply and the server has not closed. Never waits;
-    /// costs no system call while the reactor has seen nothing.
+    /// What has come since the last reply. Never waits; costs no system call while the reactor has
+    /// seen nothing. What it finds is taken in, so the verdict has to be remembered.
     ///
-    /// A whole push (RESP3) is taken in and dropped: a server may send one at any time.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// A whole push (RESP3) is dropped: a server may send one at any time.
+    pub(crate) fn stray(&mut self) -> Stray {
         /// More pushes than this at one time are not worth keeping the connection for.
         const MOST_READS: usize = 64;
         let mut space = [0; 64];
         for _ in 0..MOST_READS {
             while !self.input.is_empty() {
+                let first = self.total_consumed == 0;
                 match self.next_value() {
                     Ok(Some(Value::Push(_))) => {}
-                    _ => return false,
+                    Ok(Some(Value::Error(error))) if first => return Stray::Refusal(error),
+                    Ok(None) => break,
+                    _ => return Stray::Something,
                 }
             }
             match self.stream.try_read(&mut space) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Ok(count @ 1..) => self.input.extend_from_slice(&space[..count]),
-                Ok(0) | Err(_) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return if self.input.is_empty() { Stray::Nothing } else { Stray::Something };
+                }
+                Ok(0) | Err(_) => return Stray::Something,
             }
         }
-        false
+        Stray::Something
     }
+}
+
+/// What a server sent, or did, without being asked.
+#[derive(Debug)]
+pub(crate) enum Stray {
+    /// Nothing, as it should be.
+    Nothing,
+    /// An error before anything else: it does not want this connection (too many clients, protected
+    /// mode).
+    Refusal(ServerError),
+    /// Bytes, or the end of the stream.
+    Something,
 }
 
 /// Waits for `at`; for ever when there is none.

@@ -532,3 +532,29 @@ async fn the_session_is_what_the_server_says_it_is() {
     }
     assert!(neutral_again > 90, "{neutral_again} of 120");
 }
+
+#[tokio::test]
+async fn a_server_that_is_full_says_so() {
+    let server = RedisServer::start(&["--maxclients", "1"]);
+    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+        let config = config(&server, protocol);
+        // The only place is free again once the server has seen the last one leave.
+        let mut first = loop {
+            let Ok(mut first) = dial(&config).await else { continue };
+            if first.ping().await.is_ok() {
+                break first;
+            }
+        };
+        let error = match dial(&config).await {
+            Ok(mut second) => second.query::<Value>(&["GET", "k"]).await.expect_err("no room"),
+            Err(error) => error,
+        };
+        // Depending on who is faster, the server's word arrives or the request meets a closed socket.
+        match error.server_error() {
+            Some(refusal) => assert_eq!(refusal.kind(), ServerErrorKind::MaxClients),
+            None => assert!(matches!(error, Error::Io { .. } | Error::Stale), "{error:?}"),
+        }
+        assert!(error.is_retryable());
+        first.ping().await.expect("still there");
+    }
+}

@@ -13,7 +13,7 @@ use pool_common::{
     policy::{Check, Retry},
 };
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
-use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, Value, cmd};
+use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, Stage, Value, cmd};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -456,4 +456,45 @@ async fn garbage_costs_an_error_and_nothing_else() {
         // A good reply may be among them; the requests after it are what matters.
         let _ = first_meets(Act::AndClose(garbage.into_bytes()), |_| {}).await;
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_a_timeout_of_the_write() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    config.settings.write_timeout = Some(Duration::from_millis(50));
+    let key = config.key().expect("valid");
+    let settings = Arc::new(config.settings.clone());
+    let mut connection = Connection::dial(&key, settings).await.expect("connects");
+    // More than the buffers of both sockets take.
+    let value = vec![b'x'; 64 * 1024 * 1024];
+    let request = [&b"SET"[..], b"k", &value];
+    let error = connection.query::<Value>(&request).await.expect_err("nobody reads");
+    assert!(matches!(error, Error::Timeout { stage: Stage::Write, sent: true, .. }), "{error:?}");
+    assert!(connection.is_broken());
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_first_request_is_told_and_a_later_one_is_stray() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    let key = config.key().expect("valid");
+    let settings = Arc::new(config.settings.clone());
+    let refusal = b"-ERR max number of clients reached\r\n";
+    let peer = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.write_all(refusal).await.expect("open");
+        stream
+    });
+    let mut connection = Connection::dial(&key, settings).await.expect("connects");
+    let _stream = peer.await.expect("no panic");
+    // Whether the reactor has seen it by now or not: it is the server's word on this request.
+    let error = connection.query::<Value>(&["GET", "k"]).await.expect_err("refused");
+    assert_eq!(error.server_error().expect("the server's word").code(), "ERR");
+    assert!(!error.may_have_executed());
+
+    let value = first_meets(Act::Adding(refusal.to_vec()), |_| {}).await;
+    assert_eq!(value.expect("its own reply").as_bytes().expect("a string"), "key");
 }

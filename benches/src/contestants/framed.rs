@@ -45,13 +45,13 @@ impl Contestant for FramedPool {
     async fn call(caller: &mut Caller, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
         let acquired = caller.pool.acquire(&caller.address).await;
         let mut lease = acquired.map_err(pooled::acquire_failed)?;
-        let acquire = Some(started.elapsed());
+        let acquire = started.elapsed();
         let body = Bytes::copy_from_slice(nonce.as_bytes());
         let answer = lease.call(body).await.map_err(|error| match error {
             FramedError::Timeout(_) => CallError::Timeout(error.to_string()),
             error => CallError::failed(error),
         })?;
-        Ok(Reply { echo: Echo::check(true, nonce, &answer), acquire })
+        Ok(Reply::new(Echo::check(true, nonce, &answer)).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {

@@ -1,11 +1,13 @@
 //! Profiles over `http1-pool`: a client that keeps its connections, or a client for each request.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http1_pool::{Body, Client, Error};
+use http1_pool::{Body, Client, Error, Key};
 use pool_common::Policy;
 
+use super::pooled::Sampler;
 use super::raw::Template;
 use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
 use crate::nonce::{NONCE_LEN, Nonce};
@@ -26,13 +28,9 @@ pub(super) struct Errand {
 
 impl Errand {
     fn new(target: &Target, template: &Template) -> Self {
-        // The probe recorded how replies begin: "HTTP/1.1 200".
-        let status = template.reply_start.rsplit(|byte| *byte == b' ').next();
         Self {
             uri: target.uri(),
-            status: status
-                .and_then(|digits| StatusCode::from_bytes(digits).ok())
-                .unwrap_or(StatusCode::OK),
+            status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
         }
     }
@@ -67,6 +65,7 @@ fn failed(error: Error) -> CallError {
 pub(super) struct Http1Pool {
     client: Client,
     errand: Errand,
+    callers: AtomicU32,
 }
 
 impl Http1Pool {
@@ -76,8 +75,20 @@ impl Http1Pool {
         template: &Template,
         policy: Policy,
     ) -> Result<Self, String> {
-        Ok(Self { client: client(policy)?, errand: Errand::new(target, template) })
+        Ok(Self {
+            client: client(policy)?,
+            errand: Errand::new(target, template),
+            callers: AtomicU32::new(0),
+        })
     }
+}
+
+/// One caller: its handle on the client, and what its requests need.
+pub(super) struct Caller {
+    client: Client,
+    key: Key,
+    errand: Errand,
+    sampler: Sampler,
 }
 
 fn client(policy: Policy) -> Result<Client, String> {
@@ -85,20 +96,20 @@ fn client(policy: Policy) -> Result<Client, String> {
 }
 
 impl Contestant for Http1Pool {
-    type Caller = (Client, Errand);
+    type Caller = Caller;
 
-    async fn caller(&self) -> Result<(Client, Errand), String> {
-        Ok((self.client.clone(), self.errand.clone()))
+    async fn caller(&self) -> Result<Caller, String> {
+        Ok(Caller {
+            client: self.client.clone(),
+            key: Key::from_uri(&self.errand.uri).map_err(|error| error.to_string())?,
+            errand: self.errand.clone(),
+            sampler: Sampler::numbered(&self.callers),
+        })
     }
 
-    async fn call(
-        (client, errand): &mut (Client, Errand),
-        nonce: Nonce,
-        _started: Instant,
-    ) -> Result<Reply, CallError> {
-        let echo = errand.run(client, nonce).await?;
-        // The client acquires by itself: how long that took is not visible from here.
-        Ok(Reply { echo, acquire: None })
+    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+        let Caller { client, key, errand, sampler } = caller;
+        sampler.around(client.pool(), key, errand.run(client, nonce)).await
     }
 
     fn counts(&self) -> Counts {
@@ -142,6 +153,6 @@ impl Contestant for Http1Fresh {
         let client = client(policy.clone()).map_err(CallError::Failed)?;
         let result = errand.run(&client, nonce).await;
         client.close().await;
-        Ok(Reply { echo: result?, acquire: None })
+        Ok(Reply::new(result?))
     }
 }

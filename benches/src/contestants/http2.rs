@@ -1,13 +1,15 @@
 //! Profiles over `h2-shared`: a stream slot for each request.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use bytes::Bytes;
-use h2_shared::{Client, Config, Error};
+use h2_shared::{Client, Config, Error, Key};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use pool_common::Policy;
 
+use super::pooled::Sampler;
 use super::raw::Template;
 use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
 use crate::nonce::Nonce;
@@ -17,12 +19,21 @@ const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
 
 /// A client whose requests share connections.
 pub(super) struct Http2Pool {
-    caller: Caller,
+    errand: Errand,
+    key: Key,
+    callers: AtomicU32,
 }
 
-/// One caller: its handle on the client, and what each request needs to know.
-#[derive(Clone)]
+/// One caller.
 pub(super) struct Caller {
+    errand: Errand,
+    key: Key,
+    sampler: Sampler,
+}
+
+/// A handle on the client, and what each request needs to know.
+#[derive(Clone)]
+struct Errand {
     client: Client,
     uri: Uri,
     status: StatusCode,
@@ -44,19 +55,20 @@ impl Http2Pool {
             _ => Config::default(),
         };
         let client = Client::with_config(policy, config).map_err(|error| error.to_string())?;
-        let status = StatusCode::from_bytes(&template.reply_start);
         Ok(Self {
-            caller: Caller {
+            key: Key::from_uri(&target.uri()).map_err(|error| error.to_string())?,
+            callers: AtomicU32::new(0),
+            errand: Errand {
                 client,
                 uri: target.uri(),
-                status: status.map_err(|error| error.to_string())?,
+                status: template.status().unwrap_or(StatusCode::OK),
                 echoes: target.echoes,
             },
         })
     }
 }
 
-impl Caller {
+impl Errand {
     async fn run(&self, nonce: Nonce) -> Result<Echo, CallError> {
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = self.uri.clone();
@@ -93,24 +105,27 @@ impl Contestant for Http2Pool {
     type Caller = Caller;
 
     async fn caller(&self) -> Result<Caller, String> {
-        Ok(self.caller.clone())
+        Ok(Caller {
+            errand: self.errand.clone(),
+            key: self.key.clone(),
+            sampler: Sampler::numbered(&self.callers),
+        })
     }
 
     async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
-        let echo = caller.run(nonce).await?;
-        // The client acquires by itself: how long that took is not visible from here.
-        Ok(Reply { echo, acquire: None })
+        let Caller { errand, key, sampler } = caller;
+        sampler.around(errand.client.pool(), key, errand.run(nonce)).await
     }
 
     fn counts(&self) -> Counts {
-        pooled::counts(self.caller.client.pool())
+        pooled::counts(self.errand.client.pool())
     }
 
     fn status(&self) -> Option<PoolStatus> {
-        Some(pooled::status(self.caller.client.pool()))
+        Some(pooled::status(self.errand.client.pool()))
     }
 
     async fn close(&self) {
-        self.caller.client.pool().close().await;
+        self.errand.client.pool().close().await;
     }
 }

@@ -97,8 +97,7 @@ impl Shared {
     fn new(target: Arc<Target>, template: &Template) -> Self {
         Self {
             uri: target.uri(),
-            status: StatusCode::from_bytes(&template.reply_start)
-                .expect("the probe recorded a status"),
+            status: template.status().expect("the probe recorded a status"),
             target,
             opened: Arc::default(),
         }
@@ -163,7 +162,7 @@ impl Contestant for Http2Limit {
         _started: Instant,
     ) -> Result<Reply, CallError> {
         let echo = caller.shared.exchange(&mut caller.send, nonce).await?;
-        Ok(Reply { echo, acquire: None })
+        Ok(Reply::new(echo))
     }
 
     fn counts(&self) -> Counts {
@@ -203,9 +202,9 @@ impl Contestant for Http2NoPool {
         started: Instant,
     ) -> Result<Reply, CallError> {
         let mut connection = shared.connect().await.map_err(CallError::Failed)?;
-        let acquire = Some(started.elapsed());
+        let acquire = started.elapsed();
         let echo = shared.exchange(&mut connection.send, nonce).await?;
-        Ok(Reply { echo, acquire })
+        Ok(Reply::new(echo).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {

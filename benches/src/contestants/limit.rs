@@ -1,6 +1,7 @@
 //! `limit`: what the machine allows. Sockets opened before the turn, one for each caller, no pool,
 //! no parsing beyond the known length.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,36 +13,58 @@ use crate::target::Target;
 
 /// The limit, for protocols with one exchange at a time on a connection.
 pub(super) struct Limit {
+    shared: Arc<Shared>,
+}
+
+/// What every caller opens its socket with.
+pub(super) struct Shared {
     target: Arc<Target>,
     template: Arc<Template>,
     opened: AtomicU64,
 }
 
+impl Shared {
+    async fn open(&self) -> io::Result<RawSocket> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        RawSocket::open(&self.target, &self.template).await
+    }
+}
+
+/// One caller: its socket, which is opened again when the server has closed it.
+pub(super) struct Caller {
+    shared: Arc<Shared>,
+    socket: Option<RawSocket>,
+}
+
 impl Limit {
     /// Nothing is opened yet; each caller opens its socket.
     pub(super) fn new(target: Arc<Target>, template: Arc<Template>) -> Self {
-        Self { target, template, opened: AtomicU64::new(0) }
+        Self { shared: Arc::new(Shared { target, template, opened: AtomicU64::new(0) }) }
     }
 }
 
 impl Contestant for Limit {
-    type Caller = RawSocket;
+    type Caller = Caller;
 
-    async fn caller(&self) -> Result<RawSocket, String> {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        RawSocket::open(&self.target, &self.template).await.map_err(|error| error.to_string())
+    async fn caller(&self) -> Result<Caller, String> {
+        let socket = self.shared.open().await.map_err(|error| error.to_string())?;
+        Ok(Caller { shared: Arc::clone(&self.shared), socket: Some(socket) })
     }
 
-    async fn call(
-        socket: &mut RawSocket,
-        nonce: Nonce,
-        _started: Instant,
-    ) -> Result<Reply, CallError> {
-        let echo = socket.exchange(nonce).await?;
-        Ok(Reply { echo, acquire: None })
+    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+        if caller.socket.is_none() {
+            caller.socket = Some(caller.shared.open().await.map_err(CallError::failed)?);
+        }
+        let socket = caller.socket.as_mut().expect("was just opened");
+        let result = socket.exchange(nonce).await;
+        // An error leaves the socket out of step.
+        if result.is_err() || socket.is_over() {
+            caller.socket = None;
+        }
+        Ok(Reply::new(result?))
     }
 
     fn counts(&self) -> Counts {
-        Counts { opened: Some(self.opened.load(Ordering::Relaxed)), waits: None }
+        Counts { opened: Some(self.shared.opened.load(Ordering::Relaxed)), waits: None }
     }
 }

@@ -66,8 +66,23 @@ pub trait Contestant: Send + Sync + 'static {
 pub struct Reply {
     /// Whether it carried the nonce of its request.
     pub echo: Echo,
-    /// How long it took to get a connection (or a stream of one), where that is a step of its own.
+    /// How long it took to get a connection (or a stream of one), where that was looked at.
     pub acquire: Option<Duration>,
+    /// When the request really began, if something else came before it.
+    pub began: Option<Instant>,
+}
+
+impl Reply {
+    /// A reply of which nothing more is known.
+    pub fn new(echo: Echo) -> Self {
+        Self { echo, acquire: None, began: None }
+    }
+
+    /// And getting the connection took this long.
+    #[must_use]
+    pub fn acquired(self, acquire: Duration) -> Self {
+        Self { acquire: Some(acquire), ..self }
+    }
 }
 
 /// What became of the nonce.

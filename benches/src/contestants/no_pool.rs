@@ -44,9 +44,9 @@ impl Contestant for NoPool {
         dialer.opened.fetch_add(1, Ordering::Relaxed);
         let mut socket =
             RawSocket::open(&dialer.target, &dialer.template).await.map_err(CallError::failed)?;
-        let acquire = Some(started.elapsed());
+        let acquire = started.elapsed();
         let echo = socket.exchange(nonce).await?;
-        Ok(Reply { echo, acquire })
+        Ok(Reply::new(echo).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {

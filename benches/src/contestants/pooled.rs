@@ -1,10 +1,12 @@
 //! What all contestants over the project's pool have in common.
 
 use std::error::Error as StdError;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use pool_common::{Error, Manager, Pool, Status};
 
-use super::{CallError, Counts, PoolStatus};
+use super::{CallError, Counts, Echo, PoolStatus, Reply};
 
 /// Why an acquire failed, sorted as the tables have it.
 pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallError {
@@ -37,5 +39,47 @@ pub(super) fn gauges(status: Status) -> PoolStatus {
         leased: status.leased,
         dialing: status.dialing,
         waiting: status.waiting,
+    }
+}
+
+/// One request in this many is preceded by an acquire that is timed.
+const SAMPLED: u32 = 64;
+
+/// Times some acquires of a client that acquires by itself, where the time cannot be seen from
+/// outside: now and then the pool is asked once more, and what it lends goes back at once.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    requests: u32,
+}
+
+impl Sampler {
+    /// A sampler for one of several callers, which take their samples at different times.
+    pub(super) fn numbered(callers: &AtomicU32) -> Self {
+        Self { requests: callers.fetch_add(7, Ordering::Relaxed) }
+    }
+
+    /// Carries out a request, after a sample if one is due. A sample that fails is none.
+    pub(super) async fn around<M: Manager>(
+        &mut self,
+        pool: &Pool<M>,
+        key: &M::Key,
+        request: impl Future<Output = Result<Echo, CallError>>,
+    ) -> Result<Reply, CallError> {
+        self.requests = self.requests.wrapping_add(1);
+        if !self.requests.is_multiple_of(SAMPLED) {
+            return Ok(Reply::new(request.await?));
+        }
+        let asked = Instant::now();
+        let acquire = match pool.acquire(key).await {
+            Ok(lease) => {
+                let acquire = asked.elapsed();
+                drop(lease);
+                Some(acquire)
+            }
+            Err(_) => None,
+        };
+        let began = Some(Instant::now());
+        let echo = request.await?;
+        Ok(Reply { echo, acquire, began })
     }
 }

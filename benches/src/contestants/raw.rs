@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -37,6 +38,14 @@ pub struct Template {
     pub reply_start: Vec<u8>,
     /// Where the nonce stands in the reply; `None` where the server does not echo.
     pub reply_nonce_at: Option<usize>,
+}
+
+impl Template {
+    /// The status of the probe's reply, where the protocol has one.
+    pub fn status(&self) -> Option<StatusCode> {
+        let digits = self.reply_start.rsplit(|byte| *byte == b' ').next()?;
+        StatusCode::from_bytes(digits).ok()
+    }
 }
 
 /// Sends one request to the target and learns what an exchange looks like.
@@ -158,6 +167,8 @@ struct Http1Shape {
     length: usize,
     /// Bytes up to the end of the status code.
     status_line: usize,
+    /// It announces the end of the connection.
+    closes: bool,
 }
 
 /// The length of the whole reply, once it is there; `None` before.
@@ -189,7 +200,8 @@ fn http1_shape(reply: &[u8]) -> Result<Option<Http1Shape>, String> {
     } else {
         return Err("its reply has no length, so connections cannot be reused".to_owned());
     };
-    Ok(length.map(|length| Http1Shape { length, status_line: "HTTP/1.1 200".len() }))
+    let closes = value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    Ok(length.map(|length| Http1Shape { length, status_line: "HTTP/1.1 200".len(), closes }))
 }
 
 /// Opens a connection, without delay for small writes.
@@ -208,6 +220,7 @@ pub(super) struct RawSocket {
     reply_len: usize,
     reply_start: Vec<u8>,
     reply_nonce_at: Option<usize>,
+    over: bool,
 }
 
 impl RawSocket {
@@ -225,7 +238,13 @@ impl RawSocket {
             reply_len: template.reply_len,
             reply_start: template.reply_start.clone(),
             reply_nonce_at: template.reply_nonce_at,
+            over: false,
         })
+    }
+
+    /// Whether the server ended the connection with a reply, as HTTP/1 servers do after so many.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
     }
 
     /// One request and its reply. After an error the connection is out of step.
@@ -238,6 +257,10 @@ impl RawSocket {
         while filled < self.reply_len {
             let read = self.stream.read(&mut self.reply[filled..]);
             match read.await.map_err(CallError::failed)? {
+                0 if self.is_last_reply(filled) => {
+                    self.over = true;
+                    return Ok(Echo::NotAsked);
+                }
                 0 => return Err(CallError::failed("the server closed the connection")),
                 read => filled += read,
             }
@@ -248,6 +271,17 @@ impl RawSocket {
         Ok(self
             .reply_nonce_at
             .map_or(Echo::NotAsked, |at| Echo::check(true, nonce, &self.reply[at..at + NONCE_LEN])))
+    }
+}
+
+impl RawSocket {
+    /// Whether what was read is a whole reply that announces the end of the connection: its head
+    /// differs from the probe's in that, and so does its length.
+    fn is_last_reply(&self, filled: usize) -> bool {
+        let reply = &self.reply[..filled];
+        self.reply_nonce_at.is_none()
+            && reply.starts_with(&self.reply_start)
+            && matches!(http1_shape(reply), Ok(Some(shape)) if shape.length == filled && shape.closes)
     }
 }
 

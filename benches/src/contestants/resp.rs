@@ -51,10 +51,10 @@ impl Contestant for RespPool {
 
     async fn call(client: &mut Client, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
         let mut lease = client.acquire().await.map_err(failed)?;
-        let acquire = Some(started.elapsed());
+        let acquire = started.elapsed();
         let request = [&b"ECHO"[..], &nonce.as_bytes()[..]];
         let answer: Bytes = lease.query(&request).await.map_err(failed)?;
-        Ok(Reply { echo: Echo::check(true, nonce, &answer), acquire })
+        Ok(Reply::new(Echo::check(true, nonce, &answer)).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {
@@ -113,12 +113,12 @@ impl Contestant for RespSession {
 
     async fn call(caller: &mut Messy, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
         let mut lease = caller.client.acquire().await.map_err(failed)?;
-        let acquire = Some(started.elapsed());
+        let acquire = started.elapsed();
         let echo = look(&mut lease, nonce, caller.database).await.map_err(failed)?;
         let mess = MESSES[caller.turn % MESSES.len()];
         caller.turn += 1;
         leave(&mut lease, mess).await.map_err(failed)?;
-        Ok(Reply { echo, acquire })
+        Ok(Reply::new(echo).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {

@@ -23,13 +23,23 @@ pub struct Report<'a> {
     output: Output,
     groups: Vec<GroupResult>,
     faults: Vec<String>,
+    /// Said before anything was measured.
+    remarks: Vec<String>,
     partial: bool,
 }
 
 impl<'a> Report<'a> {
     /// A report without results.
     pub fn new(plan: &'a Plan, environment: Environment, output: Output) -> Self {
-        Self { plan, environment, output, groups: Vec::new(), faults: Vec::new(), partial: false }
+        Self {
+            plan,
+            environment,
+            output,
+            groups: Vec::new(),
+            faults: Vec::new(),
+            remarks: Vec::new(),
+            partial: false,
+        }
     }
 
     /// The machine.
@@ -52,6 +62,11 @@ impl<'a> Report<'a> {
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
         self.groups.push(group);
         Ok(())
+    }
+
+    /// Adds a warning of its own.
+    pub fn warn(&mut self, remark: String) {
+        self.remarks.push(remark);
     }
 
     /// The run was interrupted.
@@ -94,7 +109,7 @@ impl<'a> Report<'a> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.remarks.clone();
         if self.partial {
             warnings.push("interrupted: the results are partial".to_owned());
         }

@@ -4,6 +4,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::model::{GroupResult, Record};
 use crate::measure::{Percentiles, Spread};
+use crate::names::Protocol;
 use crate::run::turn::Turn;
 use crate::scenario::{PUBLISHED_REUSE, Scenario, Variant};
 
@@ -196,6 +197,15 @@ fn notes(group: &GroupResult, text: &mut String) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),
             Some(streams) => format!("{streams} streams on a connection at a time; limit: all callers on one connection"),
         }.as_str());
+    }
+    if matches!(group.protocol, Protocol::Http1 | Protocol::Http2)
+        && group.scenario != Scenario::Reuse
+        && group.records.iter().any(|record| record.entry.policy.is_some())
+    {
+        note(
+            text,
+            "acquire of a profile: sampled, before one request in 64 the pool is asked once more",
+        );
     }
     if !group.target.embedded {
         note(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contestants::{self, Setup, take_turn};
+use crate::contestants::{self, Setup, Template, take_turn};
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::place::{self, Environment, Placement};
@@ -57,6 +57,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let described = placement.describe(plan.target.is_none());
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
+        backend.remarks().into_iter().for_each(|remark| report.warn(remark));
         let progress = Progress::new(plan.quiet, plan.turns());
         progress.say(&format!("placement: {}", report.environment().placement));
         let mut order = fastrand::Rng::with_seed(plan.seed);
@@ -92,7 +93,7 @@ fn watch_for_interrupts() -> CancellationToken {
 struct Backend {
     server: Option<Server>,
     /// What is known about each protocol's server.
-    probed: Vec<(Protocol, Arc<Target>, Arc<contestants::Template>)>,
+    probed: Vec<(Protocol, Arc<Target>, Arc<Template>)>,
     next_run: u32,
 }
 
@@ -102,7 +103,7 @@ impl Backend {
             Some(_) => None,
             None => Some(Server::start(placement.server, &plan.models).await?),
         };
-        let mut probed: Vec<(Protocol, Arc<Target>, Arc<contestants::Template>)> = Vec::new();
+        let mut probed: Vec<(Protocol, Arc<Target>, Arc<Template>)> = Vec::new();
         for group in &plan.groups {
             let protocol = group.protocol;
             if probed.iter().any(|(known, ..)| *known == protocol) {
@@ -119,6 +120,15 @@ impl Backend {
             probed.push((protocol, Arc::new(target), Arc::new(template)));
         }
         Ok(Self { server, probed, next_run: 1 })
+    }
+
+    /// What people should know about the servers.
+    fn remarks(&self) -> Vec<String> {
+        let strange = |(_, target, template): &(Protocol, Arc<Target>, Arc<Template>)| {
+            let status = template.status().filter(|status| !status.is_success())?;
+            Some(format!("the {} answers {status}: that is what is compared", target.describe()))
+        };
+        self.probed.iter().filter_map(strange).collect()
     }
 
     fn setup(&self, group: &Group, entry: &Entry) -> Setup {

@@ -237,7 +237,7 @@ fn group(
 fn short_turns(scenario: Scenario) -> (Duration, u32) {
     let (milliseconds, rounds) = match scenario {
         Scenario::Steady => (400, 3),
-        Scenario::Reuse => (150, 3),
+        Scenario::Reuse => (150, 5),
         Scenario::Limits => (300, 1),
         Scenario::Session => (300, 1),
     };

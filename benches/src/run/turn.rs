@@ -226,7 +226,8 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
                 record.echoed += u64::from(reply.echo != Echo::NotAsked);
                 if measured {
                     record.requests += 1;
-                    measure::record(&mut record.latency, now - started);
+                    let began = reply.began.unwrap_or(started);
+                    measure::record(&mut record.latency, now - began);
                     if let Some(acquire) = reply.acquire {
                         measure::record(&mut record.acquire, acquire);
                     }
@@ -293,8 +294,8 @@ mod tests {
             *count += 1;
             match *count {
                 count if count % 4 == 0 => Err(CallError::Refused("no room".to_owned())),
-                count if count % 3 == 0 => Ok(Reply { echo: Echo::Wrong, acquire: None }),
-                _ => Ok(Reply { echo: Echo::Returned, acquire: Some(Duration::from_micros(1)) }),
+                count if count % 3 == 0 => Ok(Reply::new(Echo::Wrong)),
+                _ => Ok(Reply::new(Echo::Returned).acquired(Duration::from_micros(1))),
             }
         }
     }

@@ -20,6 +20,7 @@ mod reply;
 mod request;
 mod session;
 mod store;
+mod subscriptions;
 
 /// Accepts connections for ever and starts a task for each.
 pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>) {

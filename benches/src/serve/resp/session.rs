@@ -1,19 +1,16 @@
 //! One connection's session, and the commands that read and change it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::reply::{self, Version};
 use super::store::{DATABASES, Place, Store};
+use super::subscriptions::{Kind, Subscriptions};
 use crate::serve::oracle::Oracle;
 
-/// Commands that a transaction may queue, keys that may be watched, channels of each kind.
+/// Commands that a transaction may queue, and keys that may be watched.
 const MAX_LIST: usize = 1024;
-
-/// The kinds of subscription, in the order of their fields.
-const KINDS: [&str; 3] = ["subscribe", "psubscribe", "ssubscribe"];
 
 /// What the server remembers of a connection.
 pub(super) struct Session {
@@ -28,8 +25,7 @@ pub(super) struct Session {
     spoiled: bool,
     /// Watched keys with the version they had.
     watched: Vec<(Place, u64)>,
-    /// Channels, patterns and shard channels.
-    subscriptions: [HashSet<Bytes>; 3],
+    subscriptions: Subscriptions,
 }
 
 impl Session {
@@ -43,7 +39,7 @@ impl Session {
             queue: None,
             spoiled: false,
             watched: Vec::new(),
-            subscriptions: Default::default(),
+            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -145,12 +141,24 @@ impl Session {
                 self.watched.clear();
                 reply::simple(output, "OK");
             }
-            ("SUBSCRIBE", channels @ [_, ..]) => self.subscribe(0, channels, output),
-            ("PSUBSCRIBE", channels @ [_, ..]) => self.subscribe(1, channels, output),
-            ("SSUBSCRIBE", channels @ [_, ..]) => self.subscribe(2, channels, output),
-            ("UNSUBSCRIBE", channels) => self.unsubscribe(0, channels, output),
-            ("PUNSUBSCRIBE", channels) => self.unsubscribe(1, channels, output),
-            ("SUNSUBSCRIBE", channels) => self.unsubscribe(2, channels, output),
+            ("SUBSCRIBE", names @ [_, ..]) => {
+                self.subscriptions.add(Kind::Channels, names, self.version, output);
+            }
+            ("PSUBSCRIBE", names @ [_, ..]) => {
+                self.subscriptions.add(Kind::Patterns, names, self.version, output);
+            }
+            ("SSUBSCRIBE", names @ [_, ..]) => {
+                self.subscriptions.add(Kind::ShardChannels, names, self.version, output);
+            }
+            ("UNSUBSCRIBE", names) => {
+                self.subscriptions.remove(Kind::Channels, names, self.version, output);
+            }
+            ("PUNSUBSCRIBE", names) => {
+                self.subscriptions.remove(Kind::Patterns, names, self.version, output);
+            }
+            ("SUNSUBSCRIBE", names) => {
+                self.subscriptions.remove(Kind::ShardChannels, names, self.version, output);
+            }
             ("HELLO", options) => self.hello(options, output),
             ("AUTH", [_] | [_, _]) => reply::error(
                 output,
@@ -240,44 +248,6 @@ impl Session {
         reply::simple(output, "OK");
     }
 
-    fn subscribe(&mut self, kind: usize, channels: &[Bytes], output: &mut Vec<u8>) {
-        for channel in channels {
-            if self.subscriptions[kind].len() < MAX_LIST {
-                self.subscriptions[kind].insert(channel.clone());
-            }
-            self.confirm(KINDS[kind], Some(channel), kind, output);
-        }
-    }
-
-    fn unsubscribe(&mut self, kind: usize, channels: &[Bytes], output: &mut Vec<u8>) {
-        let word = ["unsubscribe", "punsubscribe", "sunsubscribe"][kind];
-        let leaving: Vec<Bytes> = if channels.is_empty() {
-            self.subscriptions[kind].iter().cloned().collect()
-        } else {
-            channels.to_vec()
-        };
-        if leaving.is_empty() {
-            self.confirm(word, None, kind, output);
-        }
-        for channel in leaving {
-            self.subscriptions[kind].remove(&channel);
-            self.confirm(word, Some(&channel), kind, output);
-        }
-    }
-
-    fn confirm(&self, word: &str, channel: Option<&Bytes>, kind: usize, output: &mut Vec<u8>) {
-        // Channels and patterns are counted together, shard channels apart, as redis does.
-        let [channels, patterns, shards] = self.subscriptions.each_ref().map(HashSet::len);
-        let count = if kind == 2 { shards } else { channels + patterns };
-        reply::push(output, self.version, 3);
-        reply::bulk(output, word.as_bytes());
-        match channel {
-            Some(channel) => reply::bulk(output, channel),
-            None => reply::null(output, self.version),
-        }
-        reply::integer(output, count as i64);
-    }
-
     fn hello(&mut self, options: &[Bytes], output: &mut Vec<u8>) {
         let version = match options.first().map(|version| &version[..]) {
             None => self.version,
@@ -338,7 +308,7 @@ impl Session {
 
     /// The session in the words of redis: how a client can tell whether it is neutral.
     fn info(&self) -> String {
-        let [sub, psub, ssub] = self.subscriptions.each_ref().map(HashSet::len);
+        let [sub, psub, ssub] = self.subscriptions.counts();
         format!(
             "id={} name={} db={} sub={sub} psub={psub} ssub={ssub} multi={} watch={} resp={}\n",
             self.id,
@@ -352,7 +322,7 @@ impl Session {
 
     /// A RESP2 connection with a subscription takes hardly any commands.
     fn only_listens(&self) -> bool {
-        self.version == Version::Two && self.subscriptions.iter().any(|list| !list.is_empty())
+        self.version == Version::Two && self.subscriptions.counts() != [0; 3]
     }
 }
 

@@ -1,12 +1,10 @@
 //! The server's oracle against clients that do wrong, and the life of the server's process.
 
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use common::Serving;
+use crate::common::Serving;
 use poolbench::nonce::Nonce;
 use poolbench::serve::control::Answer;
 use poolbench::serve::oracle::Counters;

@@ -1,8 +1,6 @@
 //! Short real runs of the built program on its embedded servers.
 
-mod common;
-
-use common::run;
+use crate::common::run;
 use serde_json::Value;
 
 /// Checks what must hold for every row that the embedded servers took part in.
@@ -27,7 +25,10 @@ fn assert_sound(row: &Value) {
 
 /// Every contestant of a protocol takes its turn.
 fn steady(protocol: &str, contestants: &[&str]) {
-    let ran = run(&format!("steady-{protocol}"), &["--protocol", protocol, "--connections", "4"]);
+    let ran = run(
+        &format!("steady-{protocol}"),
+        &["--protocol", protocol, "--callers", "4", "--connections", "4"],
+    );
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     assert_eq!(ran.results["schema"], 1);
     assert_eq!(ran.results["partial"], false);
@@ -90,8 +91,8 @@ fn framed_runs_every_contestant() {
 #[test]
 fn reuse_has_three_ways() {
     let options = ["--scenario", "reuse", "--contestant", "net-http", "--callers", "1"];
-    let out = common::directory("reuse");
-    let ran = common::program()
+    let out = crate::common::directory("reuse");
+    let ran = crate::common::program()
         .args(["run", "--duration", "60ms", "--rounds", "1"])
         .args(options)
         .args(["--json", "-", "--out"])
@@ -119,7 +120,16 @@ fn reuse_has_three_ways() {
 fn limits_hold_as_the_server_counts() {
     let ran = run(
         "limits",
-        &["--scenario", "limits", "--protocol", "http1,resp,framed", "--connections", "2"],
+        &[
+            "--scenario",
+            "limits",
+            "--protocol",
+            "http1,resp,framed",
+            "--connections",
+            "2",
+            "--callers",
+            "4",
+        ],
     );
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     for row in ran.rows() {
@@ -149,7 +159,7 @@ fn limits_hold_over_http2() {
 
 #[test]
 fn sessions_are_neutral_for_the_next_borrower() {
-    let ran = run("session", &["--scenario", "session", "--connections", "2"]);
+    let ran = run("session", &["--scenario", "session", "--connections", "2", "--callers", "4"]);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     assert_eq!(ran.rows().len(), 7);
     for row in ran.rows() {
@@ -191,7 +201,16 @@ fn every_server_model_serves() {
     ] {
         let ran = run(
             &format!("model-{model}"),
-            &["--protocol", protocol, "--model", model, "--contestant", "limit,no-pool,redigo"],
+            &[
+                "--protocol",
+                protocol,
+                "--model",
+                model,
+                "--contestant",
+                "limit,no-pool,redigo",
+                "--callers",
+                "4",
+            ],
         );
         assert_eq!(ran.code, Some(0), "{model}: {}", ran.all());
         ran.rows().iter().for_each(assert_sound);

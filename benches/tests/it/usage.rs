@@ -1,8 +1,6 @@
 //! Bad usage: exit code 2 and one clear line, before anything is measured.
 
-mod common;
-
-use common::plain;
+use crate::common::plain;
 
 /// Runs the program and returns its one line of complaint.
 fn complaint(arguments: &[&str]) -> String {
@@ -60,7 +58,7 @@ fn a_target_that_nobody_serves_is_said_before_anything_is_measured() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     for scheme in ["http", "h2c", "redis"] {
-        let out = common::directory(&format!("unreachable-{scheme}"));
+        let out = crate::common::directory(&format!("unreachable-{scheme}"));
         let target = format!("{scheme}://{address}");
         let line =
             complaint(&["run", "--quiet", "--target", &target, "--out", out.to_str().unwrap()]);
@@ -70,7 +68,7 @@ fn a_target_that_nobody_serves_is_said_before_anything_is_measured() {
 
 #[test]
 fn output_that_cannot_be_written_is_said_before_anything_is_measured() {
-    let directory = common::directory("unwritable");
+    let directory = crate::common::directory("unwritable");
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("a-file");
     std::fs::write(&file, "in the way").unwrap();

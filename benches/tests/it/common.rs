@@ -8,12 +8,12 @@ use poolbench::serve::Bound;
 use serde_json::Value;
 
 /// The built program.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_poolbench"))
 }
 
 /// A directory for this test's files, empty.
-pub fn directory(test: &str) -> PathBuf {
+pub(crate) fn directory(test: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
     if path.exists() {
         std::fs::remove_dir_all(&path).expect("the directory is this test's own");
@@ -22,22 +22,22 @@ pub fn directory(test: &str) -> PathBuf {
 }
 
 /// What a run left behind.
-pub struct Ran {
+pub(crate) struct Ran {
     /// How it ended.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// Tables.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Progress and errors.
-    pub stderr: String,
+    pub(crate) stderr: String,
     /// results.json; null when there is none.
-    pub results: Value,
+    pub(crate) results: Value,
 }
 
 /// Runs `poolbench run` with these options and short turns.
-pub fn run(test: &str, options: &[&str]) -> Ran {
+pub(crate) fn run(test: &str, options: &[&str]) -> Ran {
     let out = directory(test);
     let output = program()
-        .args(["run", "--duration", "60ms", "--rounds", "1", "--callers", "4"])
+        .args(["run", "--duration", "60ms", "--rounds", "1"])
         .args(options)
         .arg("--out")
         .arg(&out)
@@ -53,7 +53,7 @@ pub fn run(test: &str, options: &[&str]) -> Ran {
 }
 
 /// Runs the program as it is told.
-pub fn plain(arguments: &[&str]) -> Ran {
+pub(crate) fn plain(arguments: &[&str]) -> Ran {
     ran(program().args(arguments).output().expect("the program starts"))
 }
 
@@ -68,26 +68,26 @@ fn ran(output: Output) -> Ran {
 
 impl Ran {
     /// The rows of results.json.
-    pub fn rows(&self) -> &[Value] {
+    pub(crate) fn rows(&self) -> &[Value] {
         self.results["results"].as_array().expect("there are results").as_slice()
     }
 
     /// Everything, for the message of a failed assertion.
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("exit {:?}\n{}\n{}", self.code, self.stdout, self.stderr)
     }
 }
 
 /// `poolbench serve` as a child, ended on drop.
-pub struct Serving {
+pub(crate) struct Serving {
     child: Child,
     /// What it printed.
-    pub bound: Bound,
+    pub(crate) bound: Bound,
 }
 
 impl Serving {
     /// Starts it with these options.
-    pub fn start(options: &[&str]) -> Self {
+    pub(crate) fn start(options: &[&str]) -> Self {
         let mut child = program()
             .arg("serve")
             .args(options)
@@ -103,7 +103,7 @@ impl Serving {
     }
 
     /// The process.
-    pub fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 }

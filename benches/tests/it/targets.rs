@@ -1,8 +1,6 @@
 //! Real servers as targets: what they cannot tell is null, never made up.
 
-mod common;
-
-use common::{Ran, run};
+use crate::common::{Ran, run};
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;
 
@@ -25,7 +23,7 @@ fn assert_ran(ran: &Ran) {
 fn redis_echoes_so_mismatches_are_known() {
     let server = RedisServer::start(&["--requirepass", "se:cret"]);
     let target = format!("redis://:se%3Acret@{}/2", server.addr());
-    let ran = run("target-redis", &["--protocol", "resp", "--target", &target]);
+    let ran = run("target-redis", &["--protocol", "resp", "--callers", "4", "--target", &target]);
     assert_ran(&ran);
     assert!(ran.rows().iter().all(|row| row["mismatches"] == 0));
     let everything = format!("{}{}{}", ran.stdout, ran.stderr, ran.results);
@@ -38,7 +36,7 @@ fn sessions_are_neutral_on_redis_too() {
     let target = format!("redis://{}", server.addr());
     let ran = run(
         "target-redis-session",
-        &["--scenario", "session", "--connections", "2", "--target", &target],
+        &["--scenario", "session", "--callers", "4", "--connections", "2", "--target", &target],
     );
     assert_ran(&ran);
     assert!(ran.rows().iter().all(|row| row["mismatches"] == 0), "{}", ran.all());
@@ -48,7 +46,7 @@ fn sessions_are_neutral_on_redis_too() {
 fn a_wrong_password_is_bad_usage_and_stays_secret() {
     let server = RedisServer::start(&["--requirepass", "right"]);
     let target = format!("redis://:wrong-one@{}", server.addr());
-    let ran = run("target-redis-password", &["--target", &target]);
+    let ran = run("target-redis-password", &["--callers", "4", "--target", &target]);
     assert_eq!(ran.code, Some(2), "{}", ran.all());
     assert!(!ran.stderr.contains("wrong-one"), "{}", ran.stderr);
 }
@@ -57,7 +55,7 @@ fn a_wrong_password_is_bad_usage_and_stays_secret() {
 fn nginx_does_not_echo_so_mismatches_are_unknown() {
     let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
     let target = format!("http://{}/", server.addr());
-    let ran = run("target-nginx", &["--protocol", "http1", "--target", &target]);
+    let ran = run("target-nginx", &["--protocol", "http1", "--callers", "4", "--target", &target]);
     assert_ran(&ran);
     assert!(ran.rows().iter().all(|row| row["mismatches"].is_null()));
     assert!(ran.stdout.contains("does not echo"), "{}", ran.stdout);
@@ -67,7 +65,8 @@ fn nginx_does_not_echo_so_mismatches_are_unknown() {
 fn nghttpd_does_not_echo_so_mismatches_are_unknown() {
     let server = NghttpdServer::start(&[]);
     let target = format!("h2c://{}/", server.addr());
-    let ran = run("target-nghttpd", &["--protocol", "http2", "--target", &target]);
+    let ran =
+        run("target-nghttpd", &["--protocol", "http2", "--callers", "4", "--target", &target]);
     assert_ran(&ran);
     assert!(ran.rows().iter().all(|row| row["mismatches"].is_null()));
 }
@@ -77,8 +76,21 @@ fn a_server_of_another_protocol_is_bad_usage() {
     let server = RedisServer::start(&[]);
     for scheme in ["http", "h2c"] {
         let target = format!("{scheme}://{}", server.addr());
-        let ran = run("target-wrong", &["--target", &target]);
+        let ran = run("target-wrong", &["--callers", "4", "--target", &target]);
         assert_eq!(ran.code, Some(2), "{}", ran.all());
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_closes_connections_now_and_then_costs_no_request() {
+    let server = NginxServer::start(r#"keepalive_requests 20; location / { return 200 "hello"; }"#);
+    let target = format!("http://{}/", server.addr());
+    let options = ["--contestant", "limit,no-pool,net-http,go-redis", "--callers", "4"];
+    let ran = run("target-nginx-closes", &[&options[..], &["--target", &target]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    for row in ran.rows() {
+        assert_unknown(row);
+        assert!(row["opened"].as_u64().unwrap() > 4, "{row:#}");
     }
 }

@@ -1,0 +1,8 @@
+//! Tests of the built program: what it says, what it runs, what it leaves behind.
+
+mod common;
+mod embedded;
+mod interrupts;
+mod oracle;
+mod targets;
+mod usage;
