@@ -7,9 +7,7 @@ use std::time::Duration;
 use h2_shared::{Error, Reason};
 use pool_common::policy::Retry;
 use support::raw::{DATA, END_STREAM, RawServer, SETTINGS};
-use support::{
-    assert_clean, assert_echoes, client, eventually, plain_client, post, read, send,
-};
+use support::{assert_clean, assert_echoes, client, eventually, plain_client, post, read, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 

@@ -145,7 +145,7 @@ impl<M: Manager> Core<M> {
     fn is_settled(&self) -> bool {
         !self.state.has_work()
             && !self.state.is_closed()
-            && self.state.next_deadline() >= self.armed
+            && self.state.noted_deadline() >= self.armed
     }
 }
 

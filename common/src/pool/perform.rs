@@ -39,7 +39,7 @@ impl<M: Manager> Core<M> {
                 action => work.actions.push(action),
             }
         }
-        let deadline = self.state.next_deadline();
+        let deadline = self.state.noted_deadline();
         if deadline < self.armed {
             self.armed = deadline;
             work.rearm = true;

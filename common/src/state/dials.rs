@@ -1,6 +1,5 @@
 //! Who dials, for whom, and what becomes of the result.
 
-use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -218,7 +217,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
             let retry_at = retry_at.max(self.keys[key].paused_until);
             self.keys[key].refill_at = retry_at;
-            self.timers.push(Reverse((retry_at, key)));
+            self.set_timer(retry_at, key);
         }
         self.room_appeared(key, now);
     }
@@ -233,12 +232,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if pauses {
             let until = now.after(self.pause(failures - self.policy.back_off_after));
             self.keys[key].paused_until = until;
-            self.timers.push(Reverse((until, key)));
+            self.set_timer(until, key);
         }
         // For one longest pause beyond the end of this one, so that the next goes on growing.
         let remember = self.keys[key].paused_until.max(now).after(self.policy.back_off_max);
         self.keys[key].remember_until = remember;
-        self.timers.push(Reverse((remember, key)));
+        self.set_timer(remember, key);
 
         let patient = pauses
             && self.policy.wait_for_ready

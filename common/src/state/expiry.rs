@@ -17,7 +17,8 @@ const STALE_LIFETIMES: usize = 64;
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
-    pub fn next_deadline(&self) -> Timestamp {
+    pub fn next_deadline(&mut self) -> Timestamp {
+        self.noted_deadline = Timestamp::NEVER;
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
         match self.policy.expiry {
@@ -135,5 +136,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.lifetimes.retain(|Reverse((_, id))| connections.contains_key(*id));
         }
         self.lifetimes.push(Reverse((end, id)));
+        let due = if self.policy.expiry == Expiry::Sweep { self.next_sweep } else { end };
+        self.note_deadline(due.after(Duration::from_nanos(1)));
+    }
+
+    /// Something of this key is due at `at`.
+    pub(super) fn set_timer(&mut self, at: Timestamp, key: KeyId) {
+        self.timers.push(Reverse((at, key)));
+        self.note_deadline(at);
     }
 }

@@ -197,6 +197,8 @@ pub struct State<K, L, E> {
     /// When pauses end, failed refills are due, and failed keys can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
+    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
+    noted_deadline: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
     starved: VecDeque<KeyId>,
     opener_busy: bool,
@@ -219,6 +221,8 @@ pub struct State<K, L, E> {
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     idle_timeout: u64,
+    /// Whether idle connections are closed by a timer.
+    timed_idle: bool,
     global_idle: bool,
     prune: bool,
     timed_lifetimes: bool,
@@ -232,6 +236,7 @@ impl Rules {
         let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
         Self {
             idle_timeout: nanos(policy.idle_timeout),
+            timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             global_idle: policy.max_idle.is_some()
                 || policy.max_open.is_some()
                 || (timed && policy.idle_timeout.is_some()),
@@ -260,6 +265,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
+            noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
             opener_busy: false,
             refilling: 0,
@@ -337,6 +343,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     #[inline]
     pub fn has_work(&self) -> bool {
         !self.actions.is_empty() || !self.events.is_empty()
+    }
+
+    /// The earliest deadline that arose since [`next_deadline`](State::next_deadline) was asked:
+    /// cheaper than asking that again, to see whether a timer has to be moved forward.
+    #[inline]
+    pub fn noted_deadline(&self) -> Timestamp {
+        self.noted_deadline
+    }
+
+    #[inline]
+    fn note_deadline(&mut self, at: Timestamp) {
+        self.noted_deadline = self.noted_deadline.min(at);
     }
 
     /// The next thing to do, if any. Ask until `None` after every command and report.

@@ -7,7 +7,7 @@ use super::{Connection, ConnectionId, Fitness, Grant, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::IdleOverflow;
+use crate::policy::{Expiry, IdleOverflow};
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A lease ends. `handle` is what the lease held; `None` says that it was lost (a panic), and
@@ -119,6 +119,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
         }
         self.status.idle += 1;
+        if self.rules.timed_idle {
+            let limit = self.rules.idle_timeout;
+            self.note_deadline(Timestamp::from_nanos(
+                now.as_nanos().saturating_add(limit).saturating_add(1),
+            ));
+        } else if self.policy.expiry == Expiry::Sweep {
+            self.note_deadline(self.next_sweep);
+        }
         self.emit(id, EventKind::Idle, now);
         if self.policy.max_idle.is_some_and(|max| self.status.idle > max)
             && let Some(longest) = self.all_idle.front()
