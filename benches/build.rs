@@ -1,11 +1,16 @@
 //! Records the compiler and the commit, so that a saved result says what it measured.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../.git/HEAD");
-    println!("cargo::rerun-if-changed=../.git/refs/heads");
+    // What the commit's name depends on, as far as it is there: a missing path would make cargo run
+    // this every time.
+    let sources = ["build.rs", "src", "../common/src", "../http1-pool/src", "../h2-shared/src"];
+    let state = ["../resp-pool/src", "../.git/HEAD", "../.git/index", "../.git/refs/heads"];
+    for path in sources.iter().chain(&state).filter(|path| Path::new(path).exists()) {
+        println!("cargo::rerun-if-changed={path}");
+    }
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     record("POOLBENCH_RUSTC", &rustc, &["--version"]);
     record("POOLBENCH_GIT", "git", &["describe", "--always", "--dirty", "--abbrev=12"]);

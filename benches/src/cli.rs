@@ -13,7 +13,7 @@ use crate::error::BenchError;
 /// Without a command it runs the default comparison: every protocol, every contestant, embedded
 /// servers, in about a minute and a half.
 #[derive(Debug, Parser)]
-#[command(name = "poolbench", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
+#[command(name = "poolbench", bin_name = "poolbench", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -1,5 +1,6 @@
 //! Where things run: which processor the client and the server are pinned to, and on what machine.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
@@ -20,6 +21,14 @@ pub fn allowed() -> Vec<usize> {
         |_| Vec::new(),
         |set| (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect(),
     )
+}
+
+/// Lets this process and its children open as many sockets as the system allows; a shell often
+/// allows fewer than `--callers` asks for.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only where it could not help either.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Which processor is whose.

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::driver::deadline;
+use crate::alarm::deadline;
 use crate::error::Error;
 use crate::slot::Slot;
 

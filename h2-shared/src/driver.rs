@@ -5,14 +5,14 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use crate::alarm::{Alarm, deadline};
 use crate::config::Config;
 use crate::error::Closed;
 use crate::keep_alive::{KeepAlive, Step};
@@ -296,53 +296,5 @@ impl<L: Listener> Drop for End<L> {
     }
 }
 
-/// A timer that costs nothing until it is set.
-#[derive(Debug, Default)]
-struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-    set: bool,
-}
-
-impl Alarm {
-    fn set(&mut self, at: Instant) {
-        self.set = true;
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(at),
-            None => self.sleep = Some(Box::pin(sleep_until(at))),
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.set {
-            self.set = false;
-            self.sleep = None;
-        }
-    }
-
-    fn is_set(&self) -> bool {
-        self.set
-    }
-
-    /// Whether the time has come.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        match &mut self.sleep {
-            Some(sleep) if self.set => sleep.as_mut().poll(cx).is_ready(),
-            _ => false,
-        }
-    }
-
-    /// Sets the alarm to `at`, unless it is set so already, and asks whether that time has come.
-    fn ring_at(&mut self, at: Instant, cx: &mut Context<'_>) -> bool {
-        let same = self.sleep.as_ref().is_some_and(|s| s.deadline() == at);
-        if !(self.set && same) {
-            self.set(at);
-        }
-        self.poll(cx)
-    }
-}
-
-/// `limit` from now; a limit beyond the clock's range is as good as none.
-pub(crate) fn deadline(limit: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-    Instant::now() + limit.min(FAR)
-}
+#[cfg(test)]
+mod tests;

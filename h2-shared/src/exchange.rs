@@ -14,9 +14,9 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as HttpBody;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::alarm::deadline;
 use crate::body::Body;
 use crate::config::Config;
-use crate::driver::deadline;
 use crate::error::Error;
 use crate::head::parse_length;
 use crate::slot::Slot;

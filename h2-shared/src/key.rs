@@ -18,7 +18,16 @@ const HTTP_PORT: u16 = 80;
 /// plain TCP with prior knowledge (RFC 9113, 3.3).
 #[derive(Clone)]
 pub struct Key {
+    /// In lower case, so that keys are compared and hashed as bytes.
     authority: Authority,
+    place: Place,
+}
+
+/// Where in an authority the host is, and the port. Found once: each request makes a key.
+#[derive(Clone, Copy)]
+struct Place {
+    host_start: u16,
+    host_end: u16,
     port: u16,
 }
 
@@ -29,16 +38,15 @@ impl Key {
     /// [`Error::InvalidRequest`] unless the URI is absolute, its scheme is `http`, and its authority
     /// holds no user name (RFC 9113, 8.3.1 forbids to send one).
     pub fn from_uri(uri: &Uri) -> Result<Self, Error> {
-        let invalid = |reason| Err(Error::InvalidRequest { reason });
         match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(_) => return invalid("the scheme is not http (h2c with prior knowledge)"),
-            None => return invalid("the URI is not absolute"),
+            Some(_) => return Err(invalid("the scheme is not http (h2c with prior knowledge)")),
+            None => return Err(invalid("the URI is not absolute")),
         }
-        let Some(authority) = uri.authority() else {
-            return invalid("the URI has no host");
-        };
-        Self::from_authority(authority.clone())
+        match uri.authority() {
+            Some(authority) => Self::from_authority(authority.clone()),
+            None => Err(invalid("the URI has no host")),
+        }
     }
 
     /// The key of `host` or `host:port`.
@@ -46,38 +54,59 @@ impl Key {
     /// # Errors
     /// [`Error::InvalidRequest`] when the host is empty, a user name is in front of it, or the port
     /// is not a number below 65,536.
-    pub fn from_authority(authority: Authority) -> Result<Self, Error> {
-        let invalid = |reason| Err(Error::InvalidRequest { reason });
-        if authority.as_str().contains('@') {
-            return invalid("the URI holds a user name");
+    pub fn from_authority(mut authority: Authority) -> Result<Self, Error> {
+        let place = Place::find(authority.as_str()).map_err(invalid)?;
+        if authority.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
+            let lower = authority.as_str().to_ascii_lowercase();
+            authority = lower.try_into().expect("case does not make an authority invalid");
         }
-        if authority.host().is_empty() {
-            return invalid("the URI has no host");
-        }
-        let rest = &authority.as_str()[authority.host().len()..];
-        let port = match (authority.port_u16(), rest) {
-            (Some(port), _) => port,
-            (None, "" | ":") => HTTP_PORT,
-            (None, _) => return invalid("the port of the URI is not a port"),
-        };
-        Ok(Self { authority, port })
+        Ok(Self { authority, place })
     }
 
     /// Host to dial; an IPv6 address comes without its brackets.
     pub fn host(&self) -> &str {
-        let host = self.authority.host();
-        host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host)
+        &self.authority.as_str()[self.place.host_start.into()..self.place.host_end.into()]
     }
 
     /// Port to dial.
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.port
     }
+}
+
+impl Place {
+    fn find(authority: &str) -> Result<Self, &'static str> {
+        let (start, end) = match authority.strip_prefix('[') {
+            Some(address) => (1, 1 + address.find(']').ok_or("the URI has no host")?),
+            None => (0, authority.bytes().position(|b| b == b':').unwrap_or(authority.len())),
+        };
+        let rest = authority[end..].trim_start_matches(']');
+        let port = match rest.strip_prefix(':').unwrap_or(rest) {
+            "" => HTTP_PORT,
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map_err(|_| "the port of the URI is not a port")?
+            }
+            other if other.contains('@') => return Err("the URI holds a user name"),
+            _ => return Err("the port of the URI is not a port"),
+        };
+        if start == end {
+            return Err("the URI has no host");
+        }
+        if authority[start..end].contains('@') {
+            return Err("the URI holds a user name");
+        }
+        let short = |at: usize| u16::try_from(at).map_err(|_| "the host of the URI is too long");
+        Ok(Self { host_start: short(start)?, host_end: short(end)?, port })
+    }
+}
+
+fn invalid(reason: &'static str) -> Error {
+    Error::InvalidRequest { reason }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.port == other.port && self.host().eq_ignore_ascii_case(other.host())
+        self.port() == other.port() && self.host() == other.host()
     }
 }
 
@@ -85,16 +114,8 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let host = self.host().as_bytes();
-        let mut lower = [0; 32];
-        for part in host.chunks(lower.len()) {
-            let lower = &mut lower[..part.len()];
-            lower.copy_from_slice(part);
-            lower.make_ascii_lowercase();
-            state.write(lower);
-        }
-        state.write_usize(host.len());
-        state.write_u16(self.port);
+        state.write(self.host().as_bytes());
+        state.write_u16(self.port());
     }
 }
 
@@ -106,7 +127,9 @@ impl fmt::Debug for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.authority.host(), self.port)
+        let open = usize::from(self.place.host_start);
+        let close = usize::from(self.place.host_end) + open;
+        write!(f, "http://{}:{}", &self.authority.as_str()[..close], self.port())
     }
 }
 
@@ -143,8 +166,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dialed_is_refused() {
-        for uri in ["https://a/", "/path", "http://user:secret@a/", "http://a:99999/"] {
-            assert!(key(uri).is_err(), "{uri}");
+        let uris =
+            ["https://a/", "/path", "http://user:secret@a/", "http://user@a/", "http://a:99999/"];
+        for uri in uris {
+            let error = key(uri).unwrap_err();
+            assert!(matches!(error, Error::InvalidRequest { .. }), "{uri}");
+            assert!(!error.to_string().contains("secret"));
         }
     }
 }

@@ -57,6 +57,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod body;
 mod client;
 mod config;

@@ -19,7 +19,7 @@ use crate::{
     from_value::FromValue,
     key::Key,
     manager::{CheckFuture, Manager},
-    pipeline::Pipeline,
+    pipeline::{self, Pipeline},
     retry::{self, Failure, Next},
     value::Value,
 };
@@ -94,6 +94,18 @@ impl Client {
         self.carry_out(pipeline).await
     }
 
+    /// As [`pipeline`](Self::pipeline), converted: a tuple or a list with one element for each
+    /// command. The first error reply is the error of the whole.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn pipeline_as<T: FromValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
+        pipeline::convert(self.pipeline(pipeline).await?)
+    }
+
     /// Carries out commands as a transaction; see [`Connection::transaction`]. Without a `WATCH` it
     /// is never `None`, so the replies come as they are. Sent again as a whole.
     ///
@@ -110,6 +122,9 @@ impl Client {
     ///
     /// # Errors
     /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
     pub async fn get<T: FromValue>(&self, key: impl AsRef<[u8]> + Sync) -> Result<T, Error> {
         self.query(&[&b"GET"[..], key.as_ref()]).await
     }
@@ -117,6 +132,9 @@ impl Client {
     /// `SET`, for ever.
     ///
     /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn set(
         &self,
@@ -129,6 +147,9 @@ impl Client {
     /// `SET` with an expiry in whole milliseconds (`PX`), at least one.
     ///
     /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn set_for(
         &self,
@@ -145,6 +166,9 @@ impl Client {
     ///
     /// # Errors
     /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
     pub async fn del(&self, key: impl AsRef<[u8]> + Sync) -> Result<bool, Error> {
         self.query(&[&b"DEL"[..], key.as_ref()]).await
     }
@@ -152,6 +176,9 @@ impl Client {
     /// `INCRBY`; the number after it.
     ///
     /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn incr(&self, key: impl AsRef<[u8]> + Sync, by: i64) -> Result<i64, Error> {
         self.query(&cmd("INCRBY").arg(key.as_ref()).arg(by)).await

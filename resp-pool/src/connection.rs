@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ProtocolError},
     from_value::FromValue,
     key::Key,
-    pipeline::Pipeline,
+    pipeline::{self, Pipeline},
     pubsub,
     session::Session,
     value::Value,
@@ -101,6 +101,9 @@ impl Connection {
     /// Shakes hands on a stream that is connected already; otherwise like [`dial`](Self::dial).
     ///
     /// # Errors
+    /// As for [`dial`](Self::dial).
+    ///
+    /// # Cancel safety
     /// As for [`dial`](Self::dial).
     pub async fn with_stream(
         stream: TcpStream,
@@ -214,17 +217,12 @@ impl Connection {
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn pipeline_as<T: FromValue>(&mut self, pipeline: &Pipeline) -> Result<T, Error> {
-        let replies = self.pipeline(pipeline).await?;
-        if let Some(Value::Error(error)) =
-            replies.iter().find(|reply| matches!(reply, Value::Error(_)))
-        {
-            return Err(Error::Server(error.clone()));
-        }
-        Ok(T::from_value(Value::Array(replies))?)
+        pipeline::convert(self.pipeline(pipeline).await?)
     }
 
     /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its
-    /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned.
+    /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned:
+    /// like in redigo, a command that was sent is carried out, even if nobody flushed it.
     ///
     /// # Errors
     /// [`Error::Refused`] for replication commands, [`Error::Broken`], [`Error::Abandoned`] or
@@ -293,7 +291,10 @@ impl Connection {
             // Whatever is unread belongs to what the reset will read away.
             return false;
         }
-        self.pushes.clear();
+        if !self.pushes.is_empty() {
+            self.pushes = VecDeque::new();
+        }
+        self.wire.shed();
         // What was seen once stays true, although looking may have taken the bytes in.
         self.broken = !matches!(self.wire.stray(), Stray::Nothing);
         self.broken

@@ -59,26 +59,29 @@ impl fmt::Debug for Manager {
 
 impl pool_common::Manager for Manager {
     type Key = Key;
-    type Lending = Exclusive<Connection>;
+    /// In a box: a lease and its return move the connection several times, and its 440 bytes cost
+    /// 2 % of a `GET` when they were copied each time (perf, November 2026).
+    type Lending = Exclusive<Box<Connection>>;
     type Error = Error;
 
-    async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, Error> {
-        Connection::dial_with(&self.connector, key, Arc::clone(&self.settings)).await
+    async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Box<Connection>, Error> {
+        let settings = Arc::clone(&self.settings);
+        Connection::dial_with(&self.connector, key, settings).await.map(Box::new)
     }
 
     #[inline]
-    fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
+    fn is_broken(&self, connection: &mut Exclusive<Box<Connection>>) -> bool {
         Connection::is_broken(connection)
     }
 
     #[inline]
-    fn needs_reset(&self, connection: &Exclusive<Connection>) -> bool {
+    fn needs_reset(&self, connection: &Exclusive<Box<Connection>>) -> bool {
         Connection::needs_reset(connection)
     }
 
     async fn check(
         &self,
-        connection: &mut Exclusive<Connection>,
+        connection: &mut Exclusive<Box<Connection>>,
         idle_for: Duration,
     ) -> Result<(), Error> {
         match &self.check {
@@ -91,7 +94,7 @@ impl pool_common::Manager for Manager {
         }
     }
 
-    async fn reset(&self, connection: &mut Exclusive<Connection>) -> Result<(), Error> {
+    async fn reset(&self, connection: &mut Exclusive<Box<Connection>>) -> Result<(), Error> {
         Connection::reset(connection).await
     }
 }

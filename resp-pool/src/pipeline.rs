@@ -4,6 +4,8 @@ use crate::{
     command::{Request, effect_of},
     effect::Effect,
     error::Error,
+    from_value::FromValue,
+    value::Value,
 };
 
 /// Commands that are sent together and answered together. Encoded while it is built; can be sent
@@ -86,6 +88,18 @@ impl Pipeline {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// The replies of a pipeline as one value of the caller's type; the first error reply is the error.
+pub(crate) fn convert<T: FromValue>(replies: Vec<Value>) -> Result<T, Error> {
+    let refused = replies.iter().find_map(|reply| match reply {
+        Value::Error(error) => Some(error.clone()),
+        _ => None,
+    });
+    match refused {
+        Some(error) => Err(Error::Server(error)),
+        None => Ok(T::from_value(Value::Array(replies))?),
     }
 }
 

@@ -110,6 +110,9 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
     pub async fn psubscribe(&mut self, patterns: &[&str]) -> Result<(), Error> {
         self.subscription(cmd("PSUBSCRIBE"), patterns).await
     }
@@ -119,6 +122,9 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
     pub async fn ssubscribe(&mut self, channels: &[&str]) -> Result<(), Error> {
         self.subscription(cmd("SSUBSCRIBE"), channels).await
     }
@@ -127,6 +133,9 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
     pub async fn unsubscribe(&mut self, channels: &[&str]) -> Result<(), Error> {
         self.subscription(cmd("UNSUBSCRIBE"), channels).await
     }
@@ -134,6 +143,9 @@ impl Connection {
     /// Ends subscriptions to patterns; to all of them when the list is empty.
     ///
     /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn punsubscribe(&mut self, patterns: &[&str]) -> Result<(), Error> {
         self.subscription(cmd("PUNSUBSCRIBE"), patterns).await

@@ -57,8 +57,10 @@ impl Connection {
     }
 
     async fn bring_back(&mut self) -> Result<(), Error> {
-        let bounds =
-            (self.settings.drain_replies, self.wire.total_consumed() + self.settings.drain_bytes);
+        let bounds = (
+            self.settings.drain_replies,
+            self.wire.total_consumed().saturating_add(self.settings.drain_bytes),
+        );
         let mut frames = 0;
         self.pushes.clear();
         // Only the replies that are still owed tell what the session is.
@@ -113,6 +115,10 @@ impl Connection {
                         last = Some(reply);
                         deadline = Deadline::after(self.settings.read_timeout);
                     }
+                }
+                // Also before a large reply is whole.
+                None if self.wire.total_read() > most_bytes => {
+                    return Err(Error::Protocol(ProtocolError::TooMuchToDrain));
                 }
                 None => self.wire.fill(&mut deadline).await?,
             }

@@ -29,6 +29,8 @@ const SMALLEST_READ: usize = 2 * 1024;
 const LEAST_READ: usize = 512;
 /// Beyond this, larger reads no longer pay.
 const LARGEST_READ: usize = 64 * 1024;
+/// An idle connection keeps no larger read buffer than this.
+const LARGEST_IDLE: usize = 4 * 1024;
 /// A buffer that grew beyond this for one large request or reply is given back afterwards.
 const LARGEST_KEPT: usize = 64 * 1024;
 
@@ -102,8 +104,21 @@ impl Wire {
         self.total_written
     }
 
+    /// Bytes of all frames that were decoded so far.
     pub(crate) fn total_consumed(&self) -> u64 {
         self.total_consumed
+    }
+
+    /// Bytes read so far, decoded or not.
+    pub(crate) fn total_read(&self) -> u64 {
+        self.total_consumed + self.input.len() as u64
+    }
+
+    /// Gives a large read buffer back before the connection idles.
+    pub(crate) fn shed(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > LARGEST_IDLE {
+            self.input = BytesMut::new();
+        }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {

@@ -134,11 +134,13 @@ async fn pending_replies_beyond_the_bounds_cost_the_connection() {
     let mut config = config(&server, Protocol::Resp2);
     config.settings.drain_bytes = 1000;
     let client = Client::builder(config).policy(policy()).build().expect("a client");
-    let mut lease = client.acquire().await.expect("a connection");
-    lease.send(&["ECHO", &"x".repeat(2000)]).expect("send");
-    drop(lease);
-    assert_neutral(&client, "too much").await;
-    assert_eq!(client.stats().opened, 2);
+    for (length, opened) in [(900, 1), (2000, 2), (20_000_000, 3)] {
+        let mut lease = client.acquire().await.expect("a connection");
+        lease.send(&["ECHO", &"x".repeat(length)]).expect("send");
+        drop(lease);
+        assert_neutral(&client, "too much").await;
+        assert_eq!(client.stats().opened, opened, "{length}");
+    }
 }
 
 #[tokio::test]
@@ -352,6 +354,8 @@ async fn helpers_pipelines_and_transactions_work_on_the_client() {
         let mut pipeline = Pipeline::new();
         pipeline.add(&["SET", "n", "1"]).add(&["INCR", "n"]);
         assert_eq!(client.pipeline(&pipeline).await.expect("a pipeline")[1], Value::Integer(2));
+        let both: (String, u8) = client.pipeline_as(&pipeline).await.expect("a pipeline");
+        assert_eq!(both, ("OK".to_owned(), 2));
         let replies = client.transaction(&pipeline).await.expect("a transaction");
         assert_eq!(replies[1], Value::Integer(2));
         let other = client.with_database(1);
@@ -423,5 +427,23 @@ async fn every_profile_keeps_its_borrowers_apart() {
         client.close().await;
         assert_eq!(client.status().open, 0, "{}", profile.name);
         until_server_counts(&server, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn every_retry_rule_gets_a_read_past_a_connection_that_died_idle() {
+    let server = RedisServer::start(&[]);
+    let killer = client_of(&server);
+    for retry in
+        [Retry::Attempts, Retry::Idempotent, Retry::ReusedAndReplayable, Retry::BadConnection]
+    {
+        // Without a peek the pool lends the dead connection.
+        let client = client(&server, Protocol::Resp2, Policy { retry, peek: false, ..policy() });
+        client.set("k", "v").await.expect("SET");
+        killer.query::<u32>(&["CLIENT", "KILL", "TYPE", "normal"]).await.expect("KILL");
+        until_server_counts(&server, 1).await;
+        assert_eq!(client.get::<String>("k").await.expect("GET"), "v", "{retry:?}");
+        assert_eq!(client.stats().opened, 2, "{retry:?}");
+        client.close().await;
     }
 }

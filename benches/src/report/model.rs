@@ -24,6 +24,13 @@ pub struct Played {
     pub leaked: Option<u64>,
 }
 
+impl Played {
+    /// Whether nothing was measured, as when an interrupt came before the window opened.
+    pub fn is_empty(&self) -> bool {
+        self.turn.as_ref().is_ok_and(|turn| turn.requests == 0)
+    }
+}
+
 /// Everything one entry of a group did.
 #[derive(Debug)]
 pub struct Record {

@@ -42,6 +42,7 @@ pub enum Outcome {
 /// file fails.
 pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     let output = Output::prepare(plan)?;
+    place::raise_descriptor_limit();
     let allowed = place::allowed();
     let mut placement = Placement::choose(&allowed);
     // The one thread that sends and measures.
@@ -196,6 +197,9 @@ async fn play(
             let entry = &group.entries[index];
             progress.turn(format!("{name}: {}", entry.contestant.name));
             let played = take(group, entry, backend, interrupted).await?;
+            if interrupted.is_cancelled() && played.is_empty() {
+                break 'rounds;
+            }
             records[index].rounds.push((round, played));
             progress.turn_is_over();
         }

@@ -238,8 +238,8 @@ fn short_turns(scenario: Scenario) -> (Duration, u32) {
     let (milliseconds, rounds) = match scenario {
         Scenario::Steady => (400, 3),
         Scenario::Reuse => (150, 5),
-        Scenario::Limits => (300, 1),
-        Scenario::Session => (300, 1),
+        Scenario::Limits => (150, 3),
+        Scenario::Session => (200, 2),
     };
     (Duration::from_millis(milliseconds), rounds)
 }

@@ -92,6 +92,7 @@ impl Bound {
 /// # Errors
 /// [`BenchError::Usage`] when an address cannot be bound.
 pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
+    place::raise_descriptor_limit();
     let cpu = options.cpu.filter(|cpu| place::pin(*cpu));
     if options.exit_with_stdin {
         exit_when_stdin_closes();
