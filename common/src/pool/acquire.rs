@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use super::Inner;
 use super::inner::StateOf;
@@ -104,17 +105,19 @@ impl<M: Manager> Inner<M> {
     pub(super) fn acquire_slow<'a>(
         self: &'a Arc<Self>,
         key: &'a M::Key,
+        want: Want,
         step: Step<M>,
     ) -> SlowAcquire<'a, M> {
         self.remember_runtime();
-        Box::pin(async move {
+        let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
+        let acquire = async move {
             let started = Instant::now();
             let mut progress = Progress {
                 started,
                 // A time beyond all time is no deadline.
                 deadline: self.policy.acquire_timeout.and_then(|limit| started.checked_add(limit)),
                 failed_checks: 0,
-                want: Want::default(),
+                want,
             };
             let mut step = step;
             loop {
@@ -141,7 +144,8 @@ impl<M: Manager> Inner<M> {
                     }
                 };
             }
-        })
+        };
+        Box::pin(acquire.instrument(span))
     }
 
     /// Peek and check. `None` when the connection did not pass and was discarded.
@@ -159,7 +163,7 @@ impl<M: Manager> Inner<M> {
         if passed.is_none() {
             progress.failed_checks += 1;
             let enough = self.policy.max_failed_checks;
-            progress.want.fresh = enough.is_some_and(|max| progress.failed_checks >= max);
+            progress.want.fresh |= enough.is_some_and(|max| progress.failed_checks >= max);
         }
         Ok(passed)
     }

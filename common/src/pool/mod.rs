@@ -82,9 +82,10 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     /// When it has to wait or dial outside a tokio runtime with time enabled.
     pub async fn acquire(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
-        match self.inner().acquire_now(key, Want::default()) {
+        let want = Want::default();
+        match self.inner().acquire_now(key, want) {
             Ok(lease) => Ok(lease),
-            Err(step) => self.inner().acquire_slow(key, step).await,
+            Err(step) => self.inner().acquire_slow(key, want, step).await,
         }
     }
 
@@ -98,9 +99,10 @@ impl<M: Manager> Pool<M> {
     /// # Cancel safety
     /// As [`acquire`](Pool::acquire).
     pub async fn acquire_fresh(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
-        match self.inner().acquire_now(key, Want { fresh: true, again: false }) {
+        let want = Want { fresh: true, again: false };
+        match self.inner().acquire_now(key, want) {
             Ok(lease) => Ok(lease),
-            Err(step) => self.inner().acquire_slow(key, step).await,
+            Err(step) => self.inner().acquire_slow(key, want, step).await,
         }
     }
 

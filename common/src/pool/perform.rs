@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
+use tracing::Instrument;
+
 use super::Inner;
 use super::inner::Core;
 use crate::error::DialError;
@@ -153,7 +155,8 @@ impl<M: Manager> Inner<M> {
         key: &M::Key,
     ) -> Result<Connection<M>, DialError<M::Error>> {
         let listener: Weak<dyn Listener> = self.me.clone();
-        let connect = self.manager.connect(key, Notifier::new(listener, id));
+        let span = tracing::debug_span!(target: "pool_common", "dial", id = id.as_u64(), ?key);
+        let connect = self.manager.connect(key, Notifier::new(listener, id)).instrument(span);
         let result = match tokio::time::timeout(self.policy.dial_timeout, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(DialError::Failed(Arc::new(error))),
