@@ -180,10 +180,14 @@ impl<L: Lending<Connection = Connection>> Manager for Fake<L> {
     }
 }
 
+pub fn manager<L>() -> (Fake<L>, Arc<Peer>) {
+    let peer = Arc::new(Peer::default());
+    (Fake { peer: Arc::clone(&peer), lending: PhantomData }, peer)
+}
+
 /// A pool that follows tokio's clock, and its peer.
 pub fn pool<L: Lending<Connection = Connection>>(policy: Policy) -> (Pool<Fake<L>>, Arc<Peer>) {
-    let peer = Arc::new(Peer::default());
-    let manager = Fake { peer: Arc::clone(&peer), lending: PhantomData };
+    let (manager, peer) = manager();
     let pool = Pool::builder(manager)
         .policy(policy)
         .clock(Clock::tokio())

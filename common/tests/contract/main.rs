@@ -1,5 +1,6 @@
 //! One contract over the async pool, run for every profile, on a paused clock.
 
+mod events;
 mod fake;
 mod polls;
 mod scenarios;
