@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::alarm::deadline;
-use crate::error::Error;
+use crate::error::{Closed, Error};
 use crate::slot::Slot;
 
 /// Body of a response, read as the peer sends it.
@@ -59,10 +59,11 @@ enum Hold {
 }
 
 impl Open {
-    fn slot(&self) -> &Slot {
-        match &self.slot {
-            Hold::Alone(slot) => slot,
-            Hold::WithUpload(slot) => slot,
+    /// See [`Slot::note`]. While an upload shares the slot it is left to the driver to tell the pool.
+    fn note(&mut self, error: &h2::Error) -> Option<Closed> {
+        match &mut self.slot {
+            Hold::Alone(slot) => slot.note(error),
+            Hold::WithUpload(slot) => slot.connection().closed(),
         }
     }
 }
@@ -162,7 +163,7 @@ impl Body {
     }
 
     fn fail(&mut self, error: h2::Error) -> Error {
-        let closed = self.open.as_ref().and_then(|open| open.slot().note(&error));
+        let closed = self.open.as_mut().and_then(|open| open.note(&error));
         self.open = None;
         Error::from_response(error, closed)
     }

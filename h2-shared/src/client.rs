@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::{fmt, mem};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use pool_common::connect::TcpConnector;
 use pool_common::policy::{Dial, IdleOrder, Retry};
@@ -181,33 +181,40 @@ where
             false => self.pool.acquire(&self.key).await,
             true => self.pool.acquire_fresh(&self.key).await,
         };
-        let slot = Slot::new(lease.map_err(|error| Failed { error: error.into(), reused: false })?);
-        let failed = |error| Failed { error, reused: slot.is_reused() };
+        let mut slot = match lease {
+            Ok(lease) => Slot::new(lease),
+            Err(error) => return Err(Failed { error: error.into(), reused: false }),
+        };
+        let reused = slot.is_reused();
         let head = match repeatable {
             true => self.head.clone(),
             false => mem::take(&mut self.head),
         };
+        let no_content = head.method() == Method::HEAD;
         let sent = slot.connection().send_request(head, self.source.is_none());
-        let (response, stream) = sent.map_err(|not_sent| failed(not_sent.into()))?;
+        let (response, stream) = match sent {
+            Ok(opened) => opened,
+            Err(not_sent) => {
+                if let NotSent::Gone(_) = not_sent {
+                    slot.retire();
+                }
+                return Err(Failed { error: not_sent.into(), reused });
+            }
+        };
         let config = self.pool.manager().config();
         let upload = self.source.take().map(|source| Upload::new(source, stream));
         let mut exchange = Exchange::new(response, upload, config.response_timeout);
         let mut timer = pin!(None);
-        let result = poll_fn(|cx| exchange.poll(cx, timer.as_mut())).await;
-        match result {
-            Ok(head) => Ok(exchange.into_response(head, slot, config)),
-            Err(stopped) => {
-                self.source = exchange.upload.map(Upload::into_source);
-                let error = match stopped {
-                    Unanswered::Here(error) => error,
-                    Unanswered::Stream(error) => {
-                        let closed = slot.note(&error);
-                        Error::from_stream(error, closed)
-                    }
-                };
-                Err(Failed { error, reused: slot.is_reused() })
+        let error = match poll_fn(|cx| exchange.poll(cx, timer.as_mut())).await {
+            Ok(head) => return Ok(exchange.into_response(head, no_content, slot, config)),
+            Err(Unanswered::Here(error)) => error,
+            Err(Unanswered::Stream(error)) => {
+                let closed = slot.note(&error);
+                Error::from_stream(error, closed)
             }
-        }
+        };
+        self.source = exchange.upload.map(Upload::into_source);
+        Err(Failed { error, reused })
     }
 }
 

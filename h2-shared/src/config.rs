@@ -26,7 +26,8 @@ pub struct Config {
     /// limit that RFC 9113, 6.5.2 recommends to servers.
     pub streams_before_settings: u32,
 
-    /// Whether a dial is complete only when the peer's SETTINGS have arrived. Default `true`.
+    /// Whether a dial is complete only when the peer's SETTINGS have arrived and allow a stream.
+    /// Default `true`.
     ///
     /// A server sends them as soon as it has accepted, so this rarely costs more than what the first
     /// request would wait anyway. It buys two things: the stream limit is never overshot (`net/http`,

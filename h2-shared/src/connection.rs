@@ -90,13 +90,16 @@ impl H2Connection {
         Ok(this)
     }
 
-    /// Waits for the peer's SETTINGS.
+    /// Waits until the peer's SETTINGS allow a stream. A connection that allows none is no use to
+    /// those who wait for one, and if it counted as dialed they would make the pool dial the next.
     async fn settled(&self) -> Result<(), ConnectError> {
         let mut milestones = self.observed.milestones();
         let limit = self.config.settings_timeout;
-        match timeout(limit, reached(&mut milestones, |m| m.settings)).await {
+        let allowed = reached(&mut milestones, |m| m.limit.is_some_and(|limit| limit > 0));
+        match timeout(limit, allowed).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(ConnectError::Ended(self.cause())),
+            Err(_) if self.peer_limit() == Some(0) => Err(ConnectError::NoStreams(limit)),
             Err(_) => Err(ConnectError::SettingsTimeout(limit)),
         }
     }

@@ -132,12 +132,8 @@ where
         if error.is_go_away() && error.is_remote() {
             self.go_away = error.reason();
         }
-        tracing::debug!(%error, "no new streams on this connection");
-        self.retire();
-    }
-
-    fn retire(&mut self) {
         if self.observed.advance(Phase::Draining) {
+            tracing::debug!(%error, "no new streams on this connection");
             self.end.listener.retire();
         }
     }
@@ -149,9 +145,6 @@ where
 
     /// Says goodbye once the users are gone: without the probe h2 ends by itself.
     fn look_at_requests(&mut self) {
-        if self.observed.retire_requested() {
-            self.retire();
-        }
         if self.probe.is_some() && self.observed.close_requested() {
             self.observed.advance(Phase::Draining);
             self.probe = None;

@@ -172,6 +172,11 @@ pub enum ConnectError {
     #[error("no SETTINGS from the peer within {0:?}")]
     SettingsTimeout(Duration),
 
+    /// The peer's SETTINGS allowed no stream, and it did not change its mind for
+    /// [`settings_timeout`](crate::Config::settings_timeout).
+    #[error("the peer allowed no stream within {0:?} (MAX_CONCURRENT_STREAMS is 0)")]
+    NoStreams(Duration),
+
     /// The PING before lending found the connection gone.
     #[error("the check found the connection gone: {0}")]
     CheckFailed(Closed),

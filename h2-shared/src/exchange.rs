@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::ResponseFuture;
-use http::Response;
 use http::header::CONTENT_LENGTH;
+use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::time::{Sleep, sleep_until};
 
@@ -82,13 +82,16 @@ where
     }
 
     /// The response for the caller. What is left of the request body goes on in a task.
+    /// `no_content` says that a content-length does not speak of this response's body (HEAD).
     pub(crate) fn into_response(
         self,
         response: Response<RecvStream>,
+        no_content: bool,
         slot: Slot,
         config: &Config,
     ) -> Response<Body> {
-        let length = response.headers().get(CONTENT_LENGTH);
+        let no_content = no_content || response.status() == StatusCode::NOT_MODIFIED;
+        let length = response.headers().get(CONTENT_LENGTH).filter(|_| !no_content);
         let length = length.and_then(|value| parse_length(value).ok());
         let timeout = config.body_timeout;
         match self.upload.filter(|_| self.sending) {

@@ -29,8 +29,8 @@ pub enum Phase {
 /// What happened since the connection began; rare things, worth waking somebody.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Milestones {
-    /// The peer's first SETTINGS have come.
-    pub(crate) settings: bool,
+    /// The peer's stream limit; `None` until its SETTINGS have come.
+    pub(crate) limit: Option<u32>,
     /// Answers to our PINGs.
     pub(crate) pongs: u64,
     /// The driver has ended.
@@ -54,7 +54,6 @@ pub(crate) struct Observed {
 /// What users want from the driver.
 #[derive(Debug, Default)]
 struct Requests {
-    retire: AtomicBool,
     close: AtomicBool,
     ping: AtomicBool,
     /// The driver's task. Held for a moment only.
@@ -99,10 +98,11 @@ impl Observed {
     pub(crate) fn set_peer_limit(&self, limit: u32) -> bool {
         let old = self.peer_limit.swap(limit, Ordering::Relaxed);
         let first = !self.settings.swap(true, Ordering::AcqRel);
-        if first {
-            self.milestones.send_modify(|m| m.settings = true);
+        let news = first || old != limit;
+        if news {
+            self.milestones.send_modify(|m| m.limit = Some(limit));
         }
-        first || old != limit
+        news
     }
 
     /// Notes whether the peer answers. Returns whether it is news.
@@ -159,16 +159,6 @@ impl Observed {
 
     pub(crate) fn milestones(&self) -> watch::Receiver<Milestones> {
         self.milestones.subscribe()
-    }
-
-    /// Asks the driver to take the connection out of use.
-    pub(crate) fn request_retire(&self) {
-        self.requests.retire.store(true, Ordering::Release);
-        self.wake_driver();
-    }
-
-    pub(crate) fn retire_requested(&self) -> bool {
-        self.requests.retire.load(Ordering::Acquire)
     }
 
     /// Asks the driver to say goodbye as soon as no stream is left.

@@ -29,13 +29,21 @@ impl Slot {
 
     /// Draws the conclusions for the connection from what the stream reported. Returns why the
     /// connection ended, if it has.
-    pub(crate) fn note(&self, error: &h2::Error) -> Option<Closed> {
-        let calls_us_wrong = error.is_reset() && error.reason() == Some(Reason::PROTOCOL_ERROR);
-        if calls_us_wrong && error.is_remote() {
-            // As net/http: whatever the two of us disagree on, the next stream may meet it again.
-            self.lease.observed().request_retire();
+    pub(crate) fn note(&mut self, error: &h2::Error) -> Option<Closed> {
+        // The driver says the same to the pool, but perhaps later than a repeat of this request asks.
+        let takes_no_more = error.is_go_away() || error.is_io();
+        // As net/http: whatever the two of us disagree on, the next stream may meet it again.
+        let calls_us_wrong =
+            error.is_reset() && error.is_remote() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+        if takes_no_more || calls_us_wrong {
+            self.retire();
         }
         self.lease.closed()
+    }
+
+    /// The connection takes no new leases from the moment this one ends.
+    pub(crate) fn retire(&mut self) {
+        self.lease.mark_broken();
     }
 }
 

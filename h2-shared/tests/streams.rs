@@ -246,3 +246,26 @@ async fn a_limit_of_zero_ends_at_the_deadline_and_a_raise_lets_requests_through(
     assert_echoes(&client, addr, 100).await;
     assert_clean(&client).await;
 }
+
+#[tokio::test]
+async fn a_server_that_allows_no_stream_is_not_dialed_again_and_again() {
+    let server = RawServer::start().await;
+    let client = client(
+        |p| {
+            p.max_open_per_key = None;
+            p.after_failed_dial = pool_common::policy::AfterFailedDial::Tell;
+        },
+        |c| c.settings_timeout = Duration::from_millis(100),
+    );
+    let addr = server.addr;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { send(&client, post(addr, "/", "x")).await }
+    });
+    let mut peer = server.accept(Some(0)).await;
+    let error = call.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("MAX_CONCURRENT_STREAMS"), "{error}");
+    peer.drain().await;
+    assert_eq!(client.pool().stats().dials, 1);
+    assert_clean(&client).await;
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pool_common::connect::TcpConnector;
 use pool_common::policy::{Policy, Retry};
+use pool_common::profile::Profile;
 use pool_common::{InvalidPolicy, Pool};
 
 use crate::body::Body;
@@ -210,12 +211,18 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How connections are pooled and requests retried, for instance
-    /// `pool_common::profile::net_http()`. Default [`default_policy`].
+    /// How connections are pooled and requests retried. Default [`default_policy`].
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
+    }
+
+    /// The policy of a surveyed pool, for instance
+    /// [`pool_common::profile::net_http()`](pool_common::profile::net_http).
+    #[must_use]
+    pub fn profile(self, profile: &Profile) -> Self {
+        self.policy(profile.policy.clone())
     }
 
     /// Time limits and size limits. Replaces what was said about them before.

@@ -317,6 +317,8 @@ impl Connection {
     /// Drops what is left of the body as far as it has arrived already. Afterwards the exchange is
     /// over, or it is worth reading on (`true`), or it is not (`false`).
     pub(crate) fn skip_buffered(&mut self) -> bool {
+        // This runs in a drop, which can come after the end of the runtime.
+        self.deadline.forget();
         let limits = &self.config.limits;
         loop {
             match self.decoder.decode(&mut self.input, limits) {

@@ -61,6 +61,12 @@ impl Deadline {
             let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     }
+
+    /// As [`park`](Deadline::park), for where the runtime may be gone: polling a timer would panic
+    /// there.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! `net/http` gives each connection a reading and a writing task, fasthttp works in the caller's
 //! task as is done here; the rest of what distinguishes them (which idle connection goes out
 //! first, who dials, what happens at the limit, which requests are sent again) is in the policy:
-//! `pool_common::profile` has both.
+//! [`pool_common::profile`] has both.
 //!
 //! # Example
 //!
@@ -48,6 +48,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Strict on purpose
+//!
+//! On a reused connection, whatever two readers can understand in two ways becomes somebody else's
+//! response. So these are errors, and cost the connection, though hyper accepts them: a line that
+//! ends with a bare line feed; a `Content-Length` that is not one plain number, also where there is
+//! no body; `Content-Length` together with `Transfer-Encoding`; a `Transfer-Encoding` other than
+//! `chunked`, or one from an HTTP/1.0 server; control characters in chunk extensions. A test sends
+//! the same bytes to hyper and compares. Sizes and counts are bounded by [`Limits`], and every wait
+//! on the peer by [`Config`].
 //!
 //! # When not to use it
 //!

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
-use crate::catalog::Kind;
+use crate::catalog::{Contestant, Kind};
 use crate::measure::{self, Spread};
 use crate::names::Protocol;
 use crate::run::plan::Entry;
@@ -229,6 +229,24 @@ impl GroupResult {
             }))
         };
         Some(VsLimit { throughput: ratios(throughput)?, cpu: ratios(cpu)? })
+    }
+
+    /// The time of an operation played this `variant`, relative to the time with connections reused:
+    /// the ratio of each round, for each contestant or for one.
+    pub fn reuse_ratio(&self, contestant: Option<&Contestant>, variant: Variant) -> Option<f64> {
+        let reused = self.records.iter().filter(|record| {
+            record.entry.variant == Some(Variant::Reused)
+                && contestant.is_none_or(|wanted| record.entry.contestant == *wanted)
+        });
+        let ratios = reused.flat_map(|record| {
+            let other = self.sibling(record, variant);
+            record.rounds.iter().filter_map(move |(round, played)| {
+                let (_, other) = other?.rounds.iter().find(|(same, _)| same == round)?;
+                let reused = throughput(played.turn.as_ref().ok()?)?;
+                Some(reused / throughput(other.turn.as_ref().ok()?)?)
+            })
+        });
+        Spread::of(ratios).map(|spread| spread.median)
     }
 
     /// The record of the same contestant that played another way.

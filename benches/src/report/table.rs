@@ -3,6 +3,7 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::model::{GroupResult, Record};
+use crate::catalog::Contestant;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
@@ -93,13 +94,12 @@ fn reuse(group: &GroupResult) -> Table {
         "reused\nus/op",
         "server closes\nus/op",
         "no pool\nus/op",
-        "ratios\nours",
-        "ratios\npublished (net/http)",
+        "time ratios, published\n1 : 2.39 : 4.69",
+        "CPU us/op",
         "opened/op",
         "err/to\n/ref",
         "mis/dup\n/leak",
     ]);
-    let published = joined(PUBLISHED_REUSE);
     for record in &group.records {
         if record.entry.variant != Some(Variant::Reused) {
             continue;
@@ -112,12 +112,6 @@ fn reuse(group: &GroupResult) -> Table {
             ways.map(|way| way.map_or(UNKNOWN.to_owned(), text)).join(" ")
         };
         let present: Vec<&Record> = ways.into_iter().flatten().collect();
-        let ratios = match times {
-            [Some(reused), Some(closes), Some(none)] => {
-                joined([1.0, closes / reused, none / reused])
-            }
-            _ => UNKNOWN.to_owned(),
-        };
         row(
             &mut table,
             [
@@ -125,8 +119,8 @@ fn reuse(group: &GroupResult) -> Table {
                 figure(times[0]),
                 figure(times[1]),
                 figure(times[2]),
-                ratios,
-                published.clone(),
+                reuse_ratios(group, Some(&record.entry.contestant)),
+                each(|way| figure(way.cpu().map(|spread| spread.median))),
                 each(|way| {
                     or_unknown(way.reused_ratio().map(|reused| format!("{:.2}", 1.0 - reused)))
                 }),
@@ -136,6 +130,15 @@ fn reuse(group: &GroupResult) -> Table {
         );
     }
     table
+}
+
+/// Time per operation of the three ways relative to the first, one contestant's or all together.
+fn reuse_ratios(group: &GroupResult, contestant: Option<&Contestant>) -> String {
+    let ratio = |variant| group.reuse_ratio(contestant, variant);
+    match (ratio(Variant::ServerCloses), ratio(Variant::NoPool)) {
+        (Some(closes), Some(none)) => joined([1.0, closes, none]),
+        _ => UNKNOWN.to_owned(),
+    }
 }
 
 fn joined(ratios: [f64; 3]) -> String {
@@ -171,6 +174,16 @@ fn oracle(records: &[&Record]) -> String {
 
 /// What stands beside the figures: what a contestant does not do, and what could not be measured.
 fn notes(group: &GroupResult, text: &mut String) {
+    if group.scenario == Scenario::Reuse {
+        note(
+            text,
+            &format!(
+                "time per operation, reused : server closes : no pool, all contestants together {}, published {}",
+                reuse_ratios(group, None),
+                joined(PUBLISHED_REUSE)
+            ),
+        );
+    }
     let strategies: Vec<&Record> = group
         .records
         .iter()

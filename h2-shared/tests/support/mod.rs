@@ -76,7 +76,7 @@ pub async fn assert_clean(client: &Client) {
     let pool = client.pool();
     eventually("all leases came back", || {
         let status = pool.status();
-        status.leased == 0 && status.waiting == 0 && status.dialing == 0
+        status.leases == 0 && status.waiting == 0 && status.dialing == 0
     })
     .await;
     let closed = pool.close_within(HANG).await;
