@@ -21,7 +21,7 @@ use crate::state::{ConnectionId, Fitness, Lent};
 pub struct Lease<M: Manager> {
     slot: Slot<M>,
     reused: bool,
-    idle_for: Duration,
+    idle_nanos: u64,
     /// Set when the connection must not be lent again.
     verdict: Option<CloseCause>,
 }
@@ -32,7 +32,7 @@ impl<M: Manager> Lease<M> {
         Self {
             slot: Slot::new(inner, lent.id, lent.handle),
             reused: lent.reused,
-            idle_for: lent.idle_for,
+            idle_nanos: lent.idle_nanos,
             verdict: None,
         }
     }
@@ -46,7 +46,7 @@ impl<M: Manager> Lease<M> {
     /// How long the connection had been idle; zero when it came straight from a dial or from
     /// another borrower. As fine as the pool's clock.
     pub fn idle_for(&self) -> Duration {
-        self.idle_for
+        Duration::from_nanos(self.idle_nanos)
     }
 
     /// Which connection this is; the same number in events.

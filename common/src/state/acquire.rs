@@ -92,13 +92,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection: &Connection<L>,
         now: Timestamp,
     ) -> Option<CloseCause> {
-        if connection.generation != self.generation {
-            Some(CloseCause::Retired)
-        } else if now > connection.expires_at {
+        if now > connection.expires_at {
             Some(CloseCause::Lifetime)
         } else if connection.leased == 0
-            && now.as_nanos().saturating_sub(connection.idle_since.as_nanos())
-                > self.rules.idle_timeout
+            && now.nanos_since(connection.idle_since) > self.rules.idle_timeout
         {
             Some(CloseCause::IdleTimeout)
         } else {
@@ -130,13 +127,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.status.leases += 1;
         self.stats.leased += 1;
         self.stats.reused += u64::from(reused);
-        let idle_for = if was_idle { now.since(idle_since) } else { Duration::ZERO };
+        let idle_nanos = if was_idle { now.nanos_since(idle_since) } else { 0 };
         // Parked for those who were woken by its dial, it is as good as handed over.
-        let was_idle = was_idle && (reused || !idle_for.is_zero());
-        self.emit(id, EventKind::Leased { reused, idle_for }, now);
-        Lent { id, handle, reused, idle_for, was_idle }
+        let was_idle = was_idle && (reused || idle_nanos > 0);
+        if self.listening {
+            let idle_for = Duration::from_nanos(idle_nanos);
+            self.emit(id, EventKind::Leased { reused, idle_for }, now);
+        }
+        Lent { id, handle, reused, idle_nanos, was_idle }
     }
 
+    #[cold]
     fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
         let racing = self.policy.dial == Dial::Racing;
         if racing && self.policy.adopt_dials && !self.keys[key].orphans.is_empty() {

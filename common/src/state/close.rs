@@ -98,10 +98,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// No connection that is open or being leased now is lent again; idle ones are closed. Dials
-    /// in progress are not concerned.
+    /// No connection that is live now is lent again: idle ones are closed, leased ones when they
+    /// come back. Dials in progress are not concerned.
     pub fn retire_all(&mut self, now: Timestamp) {
-        self.generation += 1;
         let live: Vec<ConnectionId> = self
             .connections
             .iter()

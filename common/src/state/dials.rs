@@ -36,7 +36,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             opened_at: now,
             expires_at: Timestamp::NEVER,
             serial: self.serial,
-            generation: self.generation,
             in_key: Link::default(),
             in_all: Link::default(),
         });
@@ -80,7 +79,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     ) -> Option<Lent<L>> {
         let dial_for = self.end_dial(id);
         let expires_at = self.lifetime_end(now);
-        let generation = self.generation;
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
         let connection = &mut self.connections[id];
         let capacity = connection.told_capacity.unwrap_or(capacity);
@@ -90,7 +88,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection.capacity = if L::SHARED { capacity.min(cap) } else { 1 };
         connection.opened_at = now;
         connection.expires_at = expires_at;
-        connection.generation = generation;
         let key = connection.key;
         let retired = connection.retired;
         if retired.is_some() {

@@ -132,7 +132,6 @@ pub(super) struct Connection<L> {
     pub(super) opened_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) serial: u64,
-    pub(super) generation: u64,
     /// In its key's `idle` while live, in `orphans` while dialing.
     pub(super) in_key: Link<ConnectionId>,
     /// In `all_idle`.

@@ -110,8 +110,8 @@ pub struct Lent<L> {
     pub handle: L,
     /// Whether it had been lent before.
     pub reused: bool,
-    /// How long it had been idle; zero when it came from a dial or another borrower.
-    pub idle_for: Duration,
+    /// How long it had been idle, in nanoseconds; zero when it came from a dial or another borrower.
+    pub idle_nanos: u64,
     /// Whether it came out of the idle list, so that a peek and a check make sense.
     pub was_idle: bool,
 }
@@ -211,8 +211,6 @@ pub struct State<K, L, E> {
     stats: Stats,
     /// Serial number of the next connection.
     serial: u64,
-    /// Connections of an earlier generation are not lent again.
-    generation: u64,
     closed: bool,
     rng: fastrand::Rng,
 }
@@ -275,7 +273,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             status: Status::default(),
             stats: Stats::default(),
             serial: 0,
-            generation: 0,
             closed: false,
             rng: fastrand::Rng::with_seed(seed),
         })
@@ -382,10 +379,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// The entry of `key`, made when it is new.
+    #[inline]
     fn key_id(&mut self, key: &K, now: Timestamp) -> KeyId {
-        if let Some(&id) = self.index.get(key) {
-            return id;
+        match self.index.get(key) {
+            Some(&id) => id,
+            None => self.new_key(key, now),
         }
+    }
+
+    #[cold]
+    fn new_key(&mut self, key: &K, now: Timestamp) -> KeyId {
         let id = self.keys.insert(KeyEntry::new(key.clone()));
         self.index.insert(key.clone(), id);
         if self.policy.min_idle > 0 {

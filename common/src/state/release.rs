@@ -25,7 +25,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         fitness: Fitness,
         now: Timestamp,
     ) -> Option<L> {
-        let generation = self.generation;
         let connection = &mut self.connections[id];
         let lost = handle.is_none();
         let leftover = if L::SHARED {
@@ -42,11 +41,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         let cause = match fitness {
             Fitness::Unfit(cause) => Some(cause),
+            // A closed pool has retired all that were leased.
             Fitness::Fit if connection.retired.is_some() => connection.retired,
             Fitness::Fit if lost => Some(CloseCause::Lost),
-            Fitness::Fit if self.closed => Some(CloseCause::PoolClosed),
             Fitness::Fit if now > connection.expires_at => Some(CloseCause::Lifetime),
-            Fitness::Fit if connection.generation != generation => Some(CloseCause::Retired),
             Fitness::Fit => None,
         };
         self.emit(id, EventKind::Returned, now);
@@ -58,6 +56,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// A live connection may have room: serve waiters, then let it wait in its lists.
+    #[inline]
     pub(super) fn settle(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
@@ -81,6 +80,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Lends `id` to waiters as long as there are any and it has room.
+    #[cold]
     fn serve_waiters(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         while self.connections[id].has_room() {
@@ -91,6 +91,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Puts a live connection into the lists it belongs to now: with room, and idle.
+    #[inline]
     pub(super) fn park(&mut self, id: ConnectionId, now: Timestamp) {
         let connection = &self.connections[id];
         let key = connection.key;
@@ -137,6 +138,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// A connection takes no new leases, and is closed as soon as none is out. A shared one with
     /// leases gives up its place in the limits, so that a successor can be dialed meanwhile.
+    #[cold]
     pub(super) fn retire_for(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
         let connection = &mut self.connections[id];
         connection.retired.get_or_insert(cause);
