@@ -24,11 +24,12 @@ pub fn allowed() -> Vec<usize> {
 }
 
 /// Lets this process and its children open as many sockets as the system allows; a shell often
-/// allows fewer than `--callers` asks for.
-pub fn raise_descriptor_limit() {
+/// allows fewer than `--callers` asks for. Returns how many that is, `None` for no limit.
+pub fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     // Refused only where it could not help either.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current
 }
 
 /// Which processor is whose.

@@ -23,7 +23,8 @@ pub trait Manager: Send + Sync + 'static {
     /// Its `Debug` appears in errors and events, so redact secrets there.
     type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
-    /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared).
+    /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared). A lease moves an exclusive
+    /// connection in and out, so box one that is larger than a few words: `Exclusive<Box<C>>`.
     type Lending: Lending;
 
     /// Why a dial, check or reset failed.

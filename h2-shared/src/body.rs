@@ -1,4 +1,5 @@
-//! The response body: gives room back to the peer as it is read, and holds the stream's slot to the end.
+//! The response body: gives room back to the peer as it is read, and holds the stream's slot to the
+//! end.
 
 use std::fmt;
 use std::pin::Pin;
@@ -44,7 +45,8 @@ pub struct Body {
     trailers: bool,
 }
 
-/// What an unfinished body holds. Dropped in this order: the stream ends before its slot is given back.
+/// What an unfinished body holds. Dropped in this order: the stream ends before its slot is given
+/// back.
 struct Open {
     stream: RecvStream,
     /// The rest of the request body, if the response overtook it.
@@ -59,7 +61,8 @@ enum Hold {
 }
 
 impl Open {
-    /// See [`Slot::note`]. While an upload shares the slot it is left to the driver to tell the pool.
+    /// See [`Slot::note`]. While an upload shares the slot it is left to the driver to tell the
+    /// pool.
     fn note(&mut self, error: &h2::Error) -> Option<Closed> {
         match &mut self.slot {
             Hold::Alone(slot) => slot.note(error),
@@ -98,8 +101,8 @@ impl Body {
         }
     }
 
-    /// The same while the request body is still on its way in a task of its own, which ends when this
-    /// body is dropped or has ended: then the peer has said all it will say.
+    /// The same while the request body is still on its way in a task of its own, which ends when
+    /// this body is dropped or has ended: then the peer has said all it will say.
     pub(crate) fn with_upload(
         stream: RecvStream,
         slot: Arc<Slot>,
@@ -130,7 +133,7 @@ impl Body {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Some(Err(error)) => return Poll::Ready(self.fail(error)),
                 None => self.trailers = true,
             }
         }
@@ -140,7 +143,7 @@ impl Body {
                 self.open = None;
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Err(error) => Poll::Ready(Some(Err(self.fail(error)))),
+            Err(error) => Poll::Ready(self.fail(error)),
         }
     }
 
@@ -162,10 +165,15 @@ impl Body {
         Frame::data(data)
     }
 
-    fn fail(&mut self, error: h2::Error) -> Error {
+    /// The stream has failed. If all of the declared length was here before, the answer wins, as in
+    /// `net/http`: h2 forgets the end of a response when its connection fails in the same breath.
+    fn fail(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, Error>> {
         let closed = self.open.as_mut().and_then(|open| open.note(&error));
         self.open = None;
-        Error::from_response(error, closed)
+        match self.remaining {
+            Some(0) => None,
+            _ => Some(Err(Error::from_response(error, closed))),
+        }
     }
 
     /// Whether the peer has been silent for too long.

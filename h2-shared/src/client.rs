@@ -41,8 +41,8 @@ impl Client {
     }
 
     /// What suits shared connections: the oldest connection with room fills up first; one dial at a
-    /// time for each origin serves all who wait for it, where `net/http` lets each dial and throws all but one
-    /// away; what the peer did not process is sent again, up to 4 attempts. The rest as
+    /// time for each origin serves all who wait for it, where `net/http` lets each dial and throws
+    /// all but one away; what the peer did not process is sent again, up to 4 attempts. The rest as
     /// [`Policy::default`].
     pub fn default_policy() -> Policy {
         Policy {
@@ -82,8 +82,8 @@ impl Client {
     /// or is dropped.
     ///
     /// The URI is absolute with scheme `http`. Fields that have no meaning in HTTP/2 (`Connection`,
-    /// `Transfer-Encoding`, ...) are dropped, `Host` becomes the authority, content-length is added when the
-    /// body knows its length. Informational (1xx) responses are skipped.
+    /// `Transfer-Encoding`, ...) are dropped, `Host` becomes the authority, content-length is added
+    /// when the body knows its length. Informational (1xx) responses are skipped.
     ///
     /// What the peer did not process is sent again as the policy's
     /// [`retry`](pool_common::Policy::retry) says, with its body if no more than
@@ -93,8 +93,8 @@ impl Client {
     /// Each variant of [`Error`] says when it occurs and whether the request may have run.
     ///
     /// # Cancel safety
-    /// Dropping the future resets the stream (CANCEL) if it was opened, and gives the slot back. The connection
-    /// and its other streams go on. The peer may have processed the request.
+    /// Dropping the future resets the stream (CANCEL) if it was opened, and gives the slot back.
+    /// The connection and its other streams go on. The peer may have processed the request.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.

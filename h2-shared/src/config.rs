@@ -10,13 +10,12 @@ const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
 
 /// How connections are opened and watched, and what a request may cost.
 ///
-/// Plain data: fill in what differs from the default and give it to
+/// Plain data: write `Config { body_timeout: None, ..Config::default() }` and give it to
 /// [`Client::with_config`](crate::Client::with_config). What the *pool* does (how many connections,
 /// who waits, when idle ones are closed) is the [`Policy`](pool_common::Policy), not this.
 ///
 /// Durations that are `None` mean "no limit"; the defaults leave no wait on a peer without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Config {
     /// Streams allowed at a time before the peer's first SETTINGS frame has told its limit. Default
     /// 100, at least 1. A cap of our own, before and after, is
@@ -29,10 +28,11 @@ pub struct Config {
     /// Whether a dial is complete only when the peer's SETTINGS have arrived and allow a stream.
     /// Default `true`.
     ///
-    /// A server sends them as soon as it has accepted, so this rarely costs more than what the first
-    /// request would wait anyway. It buys two things: the stream limit is never overshot (`net/http`,
-    /// which does not wait, has requests refused by servers with a low limit), and an address that
-    /// accepts connections without speaking HTTP/2 counts as a failed dial, so that back-off works.
+    /// A server sends them as soon as it has accepted, so this rarely costs more than what the
+    /// first request would wait anyway. It buys two things: the stream limit is never overshot
+    /// (`net/http`, which does not wait, has requests refused by servers with a low limit), and an
+    /// address that accepts connections without speaking HTTP/2 counts as a failed dial, so that
+    /// back-off works.
     ///
     /// Source: gRPC, connection back-off protocol ("wait for the SETTINGS frame").
     pub wait_for_settings: bool,
@@ -41,9 +41,9 @@ pub struct Config {
     /// dial as well; the shorter one wins.
     pub settings_timeout: Duration,
 
-    /// Longest wait for the response head. The clock runs while we wait for the peer: from the moment the
-    /// request has been handed over completely, or while flow control keeps its body back. It does
-    /// not run while the caller's body has nothing to send. Default 30 s.
+    /// Longest wait for the response head. The clock runs while we wait for the peer: from the
+    /// moment the request has been handed over completely, or while flow control keeps its body
+    /// back. It does not run while the caller's body has nothing to send. Default 30 s.
     ///
     /// Ends the stream with CANCEL; the connection stays in use. Source: `net/http`
     /// `ResponseHeaderTimeout` (off by default there).
@@ -60,18 +60,19 @@ pub struct Config {
     /// Source: `net/http` `HTTP2Config.SendPingTimeout`, gRPC keepalive time.
     pub keep_alive_interval: Option<Duration>,
 
-    /// Longest wait for an answer to the PING; any byte counts. After a quarter of it the connection
-    /// gets no new leases, at its end the connection is closed. Default 15 s, at least 1 ms.
+    /// Longest wait for an answer to the PING; any byte counts. After a quarter of it the
+    /// connection gets no new leases, at its end the connection is closed. Default 15 s, at least 1
+    /// ms.
     ///
     /// Source: `net/http` `PingTimeout` 15 s; gRPC keepalive timeout 20 s.
     pub keep_alive_timeout: Duration,
 
-    /// Whether a connection without open streams is pinged, too. Default `true` as in `net/http`; gRPC
-    /// servers punish such pings unless they permit them.
+    /// Whether a connection without open streams is pinged, too. Default `true` as in `net/http`;
+    /// gRPC servers punish such pings unless they permit them.
     pub keep_alive_while_idle: bool,
 
-    /// Longest time the socket may refuse to take bytes while some are waiting. Default 30 s. Closes
-    /// the connection.
+    /// Longest time the socket may refuse to take bytes while some are waiting. Default 30 s.
+    /// Closes the connection.
     ///
     /// Source: `net/http` `WriteByteTimeout` (off by default there).
     pub write_timeout: Option<Duration>,
@@ -79,8 +80,9 @@ pub struct Config {
     /// Longest time for the farewell (GOAWAY, flush, shutdown) of a connection. Default 1 s.
     pub close_timeout: Duration,
 
-    /// Receive window of a stream, in bytes: how much of one response the peer may send before it is
-    /// read. Default 1 MiB, 1 to 2^31 - 1. `net/http` 4 MiB, the protocol's own default 64 KiB - 1.
+    /// Receive window of a stream, in bytes: how much of one response the peer may send before it
+    /// is read. Default 1 MiB, 1 to 2^31 - 1. `net/http` 4 MiB, the protocol's own default 64 KiB -
+    /// 1.
     pub stream_window: u32,
 
     /// Receive window of a connection, in bytes: bounds what unread responses can occupy in memory.
@@ -160,11 +162,13 @@ impl Config {
         }
     }
 
-    /// The choices of a gRPC channel (grpc-go 1.85) where they differ from ours: a response may take
-    /// and pause as long as it likes (calls carry deadlines of their own), keep-alive waits 20 s
-    /// and leaves idle connections alone, bodies up to 256 KiB are sent again.
+    /// The choices of a gRPC channel (grpc-go 1.85) where they differ from ours: SETTINGS may take
+    /// 20 s as the whole attempt may, a response may take and pause as long as it likes (calls
+    /// carry deadlines of their own), keep-alive waits 20 s and leaves idle connections alone,
+    /// bodies up to 256 KiB are sent again.
     pub fn grpc() -> Self {
         Self {
+            settings_timeout: Duration::from_secs(20),
             response_timeout: None,
             body_timeout: None,
             keep_alive_timeout: Duration::from_secs(20),

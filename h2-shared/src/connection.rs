@@ -122,8 +122,8 @@ impl H2Connection {
         match now_or_pending(|cx| handle.poll_ready(cx)) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Err(NotSent::Gone(error)),
-            // A handle takes one request too many and then none until that one is on its way. A new handle
-            // takes another; how many there may be is our own count's business.
+            // A handle takes one request too many and then none until that one is on its way. A new
+            // handle takes another; how many there may be is our own count's business.
             Poll::Pending => *handle = handle.clone(),
         }
         handle.send_request(request, end_of_stream).map_err(|error| {
@@ -163,7 +163,8 @@ impl H2Connection {
         self.observed.slots(&self.config)
     }
 
-    /// The peer's MAX_CONCURRENT_STREAMS: `None` before its SETTINGS, `u32::MAX` when it sets no limit.
+    /// The peer's MAX_CONCURRENT_STREAMS: `None` before its SETTINGS, `u32::MAX` when it sets no
+    /// limit.
     pub fn peer_limit(&self) -> Option<u32> {
         self.observed.peer_limit()
     }

@@ -19,8 +19,8 @@ use crate::keep_alive::{KeepAlive, Step};
 use crate::observed::{Observed, Phase, now_or_pending};
 use crate::transport::{Activity, Watched};
 
-/// Given to h2 as the number of streams allowed before SETTINGS, so that their arrival can be seen: a
-/// real limit fits in 32 bits, and a peer without a limit makes it `usize::MAX`. Before SETTINGS
+/// Given to h2 as the number of streams allowed before SETTINGS, so that their arrival can be seen:
+/// a real limit fits in 32 bits, and a peer without a limit makes it `usize::MAX`. Before SETTINGS
 /// the slots of the pool are the limit.
 pub(crate) const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
@@ -40,7 +40,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     L: Listener,
 {
-    /// Dropped before `connection`, so that whoever is woken by the loss of its stream finds the cause.
+    /// Dropped before `connection`, so that whoever is woken by the loss of its stream finds the
+    /// cause.
     end: End<L>,
     connection: Connection<Watched<T>, Bytes>,
     /// Shows a GOAWAY as soon as h2 has read it. Given up to let the connection end.
@@ -132,8 +133,12 @@ where
         if error.is_go_away() && error.is_remote() {
             self.go_away = error.reason();
         }
+        tracing::debug!(%error, "no new streams on this connection");
+        self.retire();
+    }
+
+    fn retire(&self) {
         if self.observed.advance(Phase::Draining) {
-            tracing::debug!(%error, "no new streams on this connection");
             self.end.listener.retire();
         }
     }
@@ -148,7 +153,7 @@ where
         if self.probe.is_some() && self.observed.close_requested() {
             self.observed.advance(Phase::Draining);
             self.probe = None;
-            self.close.set(Instant::now() + self.config.close_timeout);
+            self.close.set(deadline(self.config.close_timeout));
         }
         if self.observed.take_ping_request() {
             self.send_ping();
@@ -197,8 +202,13 @@ where
         None
     }
 
-    /// The deadline on every write; `Some` when the peer has not read for too long.
+    /// The deadline on every write; `Some` when the peer has not read for too long. One whose
+    /// socket failed has only what it sent before: that is read within the time of a goodbye.
     fn check_writes(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        if self.activity.has_failed() && !self.close.is_set() {
+            self.close.set(deadline(self.config.close_timeout));
+            self.retire();
+        }
         let limit = self.config.write_timeout?;
         if !self.activity.is_blocked() {
             self.stall.clear();
@@ -210,6 +220,15 @@ where
             self.stall.set(deadline(limit));
         }
         self.stall.poll(cx).then_some(Closed::WriteStalled)
+    }
+
+    /// The bound on a goodbye.
+    fn check_goodbye(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        let cause = match self.probe {
+            None => Closed::Local,
+            Some(_) => Closed::Broken("the socket failed".into()),
+        };
+        self.close.poll(cx).then_some(cause)
     }
 
     fn remember_driver(&mut self, cx: &Context<'_>) {
@@ -255,9 +274,7 @@ where
             }
             Poll::Pending => {
                 me.look_for_pong(cx);
-                me.check_peer(cx)
-                    .or_else(|| me.check_writes(cx))
-                    .or_else(|| me.close.poll(cx).then_some(Closed::Local))
+                me.check_peer(cx).or_else(|| me.check_writes(cx)).or_else(|| me.check_goodbye(cx))
             }
         };
         match ended {
@@ -270,8 +287,8 @@ where
     }
 }
 
-/// Tells everyone that the connection is over when the task ends, in whatever way: done, aborted with its
-/// runtime, or by a panic in it.
+/// Tells everyone that the connection is over when the task ends, in whatever way: done, aborted
+/// with its runtime, or by a panic in it.
 struct End<L: Listener> {
     observed: Arc<Observed>,
     listener: L,

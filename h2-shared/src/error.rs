@@ -28,8 +28,8 @@ pub enum Error {
     #[error("invalid policy: {0}")]
     InvalidPolicy(#[from] pool_common::InvalidPolicy),
 
-    /// The pool gave no stream slot: the dial failed, the time was up, the limit was reached, or the
-    /// pool is closed. Nothing was sent.
+    /// The pool gave no stream slot: the dial failed, the time was up, the limit was reached, or
+    /// the pool is closed. Nothing was sent.
     #[error("no connection: {0}")]
     Acquire(#[from] pool_common::Error<ConnectError>),
 
@@ -190,10 +190,11 @@ pub enum Closed {
     Local,
     /// The peer announced the end with GOAWAY, without naming a fault, or just closed.
     Peer,
-    /// The peer announced the end with GOAWAY and this fault. ENHANCE_YOUR_CALM means that we asked for too
-    /// much.
+    /// The peer announced the end with GOAWAY and this fault. ENHANCE_YOUR_CALM means that we asked
+    /// for too much.
     GoAway(Reason),
-    /// A PING stayed without an answer for [`keep_alive_timeout`](crate::Config::keep_alive_timeout).
+    /// A PING stayed without an answer for
+    /// [`keep_alive_timeout`](crate::Config::keep_alive_timeout).
     KeepAlive,
     /// The socket took no bytes for [`write_timeout`](crate::Config::write_timeout).
     WriteStalled,

@@ -107,8 +107,8 @@ where
     }
 }
 
-/// Sends the rest of a request body whose response is being read already. Whatever goes wrong resets the
-/// stream, which the reader sees.
+/// Sends the rest of a request body whose response is being read already. Whatever goes wrong
+/// resets the stream, which the reader sees.
 async fn finish<B>(mut upload: Upload<B>, mut patience: Patience, slot: Arc<Slot>)
 where
     B: HttpBody<Data = Bytes>,

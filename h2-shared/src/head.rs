@@ -11,8 +11,8 @@ use crate::error::Error;
 /// Brings a head into the form that HTTP/2 has for it. Gives the head, and the length that the body
 /// declares.
 ///
-/// Fields that belong to one HTTP/1 connection go (RFC 9113, 8.2.2), `Host` becomes `:authority` as in `net/http`, and a
-/// content-length is added when the body knows its own.
+/// Fields that belong to one HTTP/1 connection go (RFC 9113, 8.2.2), `Host` becomes `:authority` as
+/// in `net/http`, and a content-length is added when the body knows its own.
 pub(crate) fn prepare(
     mut parts: Parts,
     body: &impl Body,
@@ -20,9 +20,11 @@ pub(crate) fn prepare(
     if parts.method == Method::CONNECT {
         return Err(Error::InvalidRequest { reason: "CONNECT is not supported" });
     }
-    remove_connection_fields(&mut parts.headers);
-    if let Some(host) = parts.headers.remove(HOST) {
-        parts.uri = with_authority(parts.uri, &host)?;
+    if !parts.headers.is_empty() {
+        remove_connection_fields(&mut parts.headers);
+        if let Some(host) = parts.headers.remove(HOST) {
+            parts.uri = with_authority(parts.uri, &host)?;
+        }
     }
     let declared = match parts.headers.get(CONTENT_LENGTH) {
         Some(value) => Some(parse_length(value)?),
@@ -48,9 +50,6 @@ pub(crate) fn prepare(
 }
 
 fn remove_connection_fields(headers: &mut HeaderMap) {
-    if headers.is_empty() {
-        return;
-    }
     if headers.contains_key(CONNECTION) {
         // It names further fields that go with it.
         let values = headers.get_all(CONNECTION).into_iter().filter_map(|v| v.to_str().ok());

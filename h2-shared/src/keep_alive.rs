@@ -36,8 +36,8 @@ pub(crate) enum Step {
 }
 
 impl KeepAlive {
-    /// `None` when the configuration asks for no check. `patience` multiplies the interval: it is doubled
-    /// each time a peer has complained about too much traffic.
+    /// `None` when the configuration asks for no check. `patience` multiplies the interval: it is
+    /// doubled each time a peer has complained about too much traffic.
     pub(crate) fn new(config: &Config, patience: u32, now: Instant) -> Option<Self> {
         let interval = config.keep_alive_interval?.saturating_mul(patience);
         Some(Self {

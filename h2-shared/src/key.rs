@@ -76,28 +76,31 @@ impl Key {
 
 impl Place {
     fn find(authority: &str) -> Result<Self, &'static str> {
-        let (start, end) = match authority.strip_prefix('[') {
-            Some(address) => (1, 1 + address.find(']').ok_or("the URI has no host")?),
-            None => (0, authority.bytes().position(|b| b == b':').unwrap_or(authority.len())),
-        };
-        let rest = authority[end..].trim_start_matches(']');
-        let port = match rest.strip_prefix(':').unwrap_or(rest) {
-            "" => HTTP_PORT,
-            digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| "the port of the URI is not a port")?
-            }
-            other if other.contains('@') => return Err("the URI holds a user name"),
-            _ => return Err("the port of the URI is not a port"),
-        };
-        if start == end {
-            return Err("the URI has no host");
-        }
-        if authority[start..end].contains('@') {
+        let bytes = authority.as_bytes();
+        if bytes.contains(&b'@') {
             return Err("the URI holds a user name");
         }
+        let bracketed = bytes.first() == Some(&b'[');
+        let (start, last) = if bracketed { (1, b']') } else { (0, b':') };
+        let end = bytes.iter().position(|&b| b == last).unwrap_or(bytes.len());
+        if start >= end {
+            return Err("the URI has no host");
+        }
+        let port = match &bytes[(end + usize::from(bracketed)).min(bytes.len())..] {
+            [] | [b':'] => HTTP_PORT,
+            [b':', digits @ ..] => parse_port(digits).ok_or("the port of the URI is not a port")?,
+            _ => return Err("the port of the URI is not a port"),
+        };
         let short = |at: usize| u16::try_from(at).map_err(|_| "the host of the URI is too long");
         Ok(Self { host_start: short(start)?, host_end: short(end)?, port })
     }
+}
+
+fn parse_port(digits: &[u8]) -> Option<u16> {
+    digits.iter().try_fold(0_u16, |port, byte| {
+        let digit = byte.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        port.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 fn invalid(reason: &'static str) -> Error {
@@ -166,8 +169,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dialed_is_refused() {
-        let uris =
-            ["https://a/", "/path", "http://user:secret@a/", "http://user@a/", "http://a:99999/"];
+        let uris = [
+            "https://a/",
+            "/path",
+            "http://user:secret@a/",
+            "http://user@a/",
+            "http://a:99999/",
+            "http://:80/",
+        ];
         for uri in uris {
             let error = key(uri).unwrap_err();
             assert!(matches!(error, Error::InvalidRequest { .. }), "{uri}");

@@ -1,15 +1,16 @@
 //! HTTP/2 connections shared by many requests, over [`pool_common`]'s pool.
 //!
-//! One connection per origin carries as many requests at a time as the peer allows. A request leases
-//! a *stream slot*, not a connection: the slot is taken at acquire and given back when the request
-//! body and the response body have both ended. Slots follow the peer's MAX_CONCURRENT_STREAMS, also
-//! while it changes, and our own cap. When all slots are taken the policy opens a further connection,
-//! or the request waits in arrival order; the first connection with room fills up before the next, so
-//! that surplus ones become idle and expire. A GOAWAY takes a connection out of use at once and lets
-//! its streams finish; what the peer did not process is sent again elsewhere.
+//! One connection per origin carries as many requests at a time as the peer allows. A request
+//! leases a *stream slot*, not a connection: the slot is taken at acquire and given back when the
+//! request body and the response body have both ended. Slots follow the peer's
+//! MAX_CONCURRENT_STREAMS, also while it changes, and our own cap. When all slots are taken the
+//! policy opens a further connection, or the request waits in arrival order; the first connection
+//! with room fills up before the next, so that surplus ones become idle and expire. A GOAWAY takes
+//! a connection out of use at once and lets its streams finish; what the peer did not process is
+//! sent again elsewhere.
 //!
-//! Real pools of this kind: [`net/http`](https://pkg.go.dev/net/http) (its HTTP/2 transport), gRPC's
-//! channel with [several connections per
+//! Real pools of this kind: [`net/http`](https://pkg.go.dev/net/http) (its HTTP/2 transport),
+//! gRPC's channel with [several connections per
 //! subchannel](https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md),
 //! and every browser.
 //!
@@ -51,9 +52,10 @@
 //!
 //! # When not to use it
 //!
-//! Streams of one connection share one TCP connection: a lost packet holds all of them up, and large
-//! bodies slow small ones down. Where the server speaks HTTP/1 well and latency under load matters
-//! most, many exclusive connections can be faster. TLS, server push and CONNECT are not supported.
+//! Streams of one connection share one TCP connection: a lost packet holds all of them up, and
+//! large bodies slow small ones down. Where the server speaks HTTP/1 well and latency under load
+//! matters most, many exclusive connections can be faster. TLS, server push and CONNECT are not
+//! supported.
 
 #![forbid(unsafe_code)]
 

@@ -19,8 +19,8 @@ const UNKNOWN: u32 = u32::MAX;
 pub enum Phase {
     /// Takes new streams.
     Open,
-    /// Takes no new streams; those that are open may finish. After GOAWAY, or when the peer called us
-    /// a protocol violator.
+    /// Takes no new streams; those that are open may finish. After GOAWAY, or when the peer called
+    /// us a protocol violator.
     Draining,
     /// Gone.
     Closed,
@@ -210,7 +210,8 @@ pub(crate) async fn reached(
 ) -> bool {
     match milestones.wait_for(|m| m.closed || done(m)).await {
         Ok(now) => done(&now),
-        // The sender lives in `Observed`, which the waiting side holds; if it is gone, so is the connection.
+        // The sender lives in `Observed`, which the waiting side holds; if it is gone, so is the
+        // connection.
         Err(_) => false,
     }
 }

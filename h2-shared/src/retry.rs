@@ -36,10 +36,10 @@ const AT_ONCE: Decision = Decision::Again { after: Duration::ZERO, fresh: false 
 
 /// Applies the policy's rule.
 ///
-/// Under every rule but [`Retry::Never`] a request that the peer did not process is repeated, whatever its method:
-/// that is safe, and GOAWAY is how a server asks for it. What *may* have run is repeated only when it
-/// is idempotent, also where the rule's model is bolder (go-redis). A peer that says
-/// ENHANCE_YOUR_CALM is not asked again by itself.
+/// Under every rule but [`Retry::Never`] a request that the peer did not process is repeated,
+/// whatever its method: that is safe, and GOAWAY is how a server asks for it. What *may* have run
+/// is repeated only when it is idempotent, also where the rule's model is bolder (go-redis). A peer
+/// that says ENHANCE_YOUR_CALM is not asked again by itself.
 ///
 /// `random` is a number in 0..1, for the jitter.
 pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
@@ -61,8 +61,8 @@ pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Deci
     }
 }
 
-/// The first repeat at once, as in `net/http` and gRPC. Whoever is refused again goes to a new connection after a
-/// pause.
+/// The first repeat at once, as in `net/http` and gRPC. Whoever is refused again goes to a new
+/// connection after a pause.
 fn again(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
     let refused = attempt.error.reason() == Some(Reason::REFUSED_STREAM);
     match attempt.number {

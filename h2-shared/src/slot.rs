@@ -30,7 +30,8 @@ impl Slot {
     /// Draws the conclusions for the connection from what the stream reported. Returns why the
     /// connection ended, if it has.
     pub(crate) fn note(&mut self, error: &h2::Error) -> Option<Closed> {
-        // The driver says the same to the pool, but perhaps later than a repeat of this request asks.
+        // The driver says the same to the pool, but perhaps later than a repeat of this request
+        // asks.
         let takes_no_more = error.is_go_away() || error.is_io();
         // As net/http: whatever the two of us disagree on, the next stream may meet it again.
         let calls_us_wrong =

@@ -1,4 +1,5 @@
-//! The socket as the driver sees it: every read and every refused write leaves a mark.
+//! The socket as the driver sees it: every read and every refused write leaves a mark, and a write
+//! that fails does not hide what is still to be read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,12 +9,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What passed through a [`Watched`] socket. Only the driver's task touches it, hence relaxed order.
+/// What passed through a [`Watched`] socket. Only the driver's task touches it, hence relaxed
+/// order.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     reads: AtomicU64,
     writes: AtomicU64,
     blocked: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl Activity {
@@ -32,13 +35,35 @@ impl Activity {
         self.blocked.load(Ordering::Relaxed)
     }
 
-    fn note_write<T>(&self, result: &Poll<io::Result<T>>) {
+    /// Whether a write has failed: the peer takes no more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Notes the result of writing `length` bytes. A failure becomes a success.
+    ///
+    /// A peer that closes has often said why before: a GOAWAY that proves which requests it did not
+    /// process, or the response itself, waits in the receive buffer. h2 would drop all of it with
+    /// the first write that fails. So from then on writes go nowhere, and the reads find the end.
+    fn note_write(
+        &self,
+        result: Poll<io::Result<usize>>,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Pending => self.blocked.store(true, Ordering::Relaxed),
             Poll::Ready(_) => {
                 self.blocked.store(false, Ordering::Relaxed);
                 bump(&self.writes);
             }
+        }
+        match result {
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "a write failed, reading on");
+                self.failed.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(length))
+            }
+            other => other,
         }
     }
 }
@@ -85,9 +110,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
+        if me.activity.has_failed() {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let result = Pin::new(&mut me.inner).poll_write(cx, buf);
-        me.activity.note_write(&result);
-        result
+        me.activity.note_write(result, buf.len())
     }
 
     fn poll_write_vectored(
@@ -96,9 +123,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if me.activity.has_failed() {
+            return Poll::Ready(Ok(length));
+        }
         let result = Pin::new(&mut me.inner).poll_write_vectored(cx, bufs);
-        me.activity.note_write(&result);
-        result
+        me.activity.note_write(result, length)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -106,10 +136,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let me = self.get_mut();
+        match me.activity.has_failed() {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut me.inner).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let me = self.get_mut();
+        match me.activity.has_failed() {
+            true => Poll::Ready(Ok(())),
+            false => Pin::new(&mut me.inner).poll_shutdown(cx),
+        }
     }
 }

@@ -152,8 +152,8 @@ pub(crate) struct Upload<B> {
     sent: u64,
 }
 
-/// The sending half of a stream. Without an end the peer must not take what it got for the whole, so an
-/// unfinished one is reset on drop.
+/// The sending half of a stream. Without an end the peer must not take what it got for the whole,
+/// so an unfinished one is reset on drop.
 struct Out {
     stream: SendStream<Bytes>,
     finished: bool,
@@ -208,8 +208,8 @@ where
         self.sent
     }
 
-    /// Moves the body along. Ready when its last frame was handed to h2, or when it has failed, which
-    /// for [`Stopped::Body`] resets the stream.
+    /// Moves the body along. Ready when its last frame was handed to h2, or when it has failed,
+    /// which for [`Stopped::Body`] resets the stream.
     ///
     /// # Cancel safety
     /// What was taken from the body is kept here until it is sent.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use h2_shared::{Error, Reason};
 use pool_common::policy::Retry;
-use support::raw::{DATA, END_STREAM, RawServer, SETTINGS};
+use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer, SETTINGS};
 use support::{assert_clean, assert_echoes, client, eventually, plain_client, post, read, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -350,4 +350,27 @@ async fn nobody_listening_is_a_failed_dial() {
     drop(server);
     let error = send(&plain_client(), post(addr, "/", "x")).await.unwrap_err();
     assert!(matches!(error, Error::Acquire(_)) && error.is_unprocessed(), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_connection_is_reset_is_still_heard() {
+    for _ in 0..20 {
+        let server = RawServer::start().await;
+        let client = plain_client();
+        let call = tokio::spawn({
+            let (client, addr) = (client.clone(), server.addr);
+            async move {
+                let response = send(&client, post(addr, "/", vec![1; 1 << 20])).await?;
+                read(response.into_body()).await
+            }
+        });
+        let mut peer = server.accept(None).await;
+        let stream = peer.read().await.unwrap().stream;
+        // `:status 200`, and content-length 9 by its index in the static table of HPACK.
+        peer.write(HEADERS, END_HEADERS, stream, &[0x88, 0x0f, 0x0d, 1, b'9']).await;
+        peer.write(DATA, END_STREAM, stream, b"too large").await;
+        // Closing with unread bytes resets the connection.
+        drop(peer);
+        assert_eq!(call.await.unwrap().unwrap(), "too large");
+    }
 }

@@ -191,3 +191,26 @@ impl From<&'static str> for Body {
         Bytes::from_static(text.as_bytes()).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Error};
+
+    /// What frameworks ask of a body and a client.
+    #[test]
+    fn bodies_and_clients_can_go_anywhere() {
+        fn anywhere<T: Send + Sync + Unpin + 'static>() {}
+        anywhere::<Body>();
+        anywhere::<Client>();
+        anywhere::<Error>();
+    }
+
+    #[tokio::test]
+    async fn a_body_of_ones_own_is_read_within_its_limit() {
+        assert_eq!(Body::from("abc").read_all(3).await.unwrap(), "abc");
+        assert_eq!(Body::empty().read_all(0).await.unwrap(), "");
+        let error = Body::from("abc").read_all(2).await.unwrap_err();
+        assert!(matches!(error, Error::BodyTooLarge { limit: 2 }));
+    }
+}

@@ -81,7 +81,7 @@ async fn a_request_dropped_at_any_poll_leaves_the_pool_whole() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_cancelled_requests_never_mix_up_answers() {
     let peer = Peer::start(|wire, _| slowly(wire)).await;
     let client = client(|policy| policy.max_open_per_key = Some(4));

@@ -55,7 +55,7 @@ async fn files_heads_and_conditions_are_answered_on_one_connection() {
     settled(&client).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_share_few_connections_and_get_their_own_answers() {
     let server = NginxServer::start(ECHO);
     let policy = Policy { max_open_per_key: Some(5), ..default_policy() };

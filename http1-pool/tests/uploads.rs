@@ -226,6 +226,7 @@ async fn both_directions_can_stream_at_once() {
     drop(sender);
     assert!(within(body.frame()).await.is_none());
     settled(&client).await;
+    assert_eq!(client.pool().status().idle, 0, "the answer came before the request's end");
 }
 
 #[tokio::test]

@@ -42,9 +42,16 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The machine.
-    pub fn environment(&self) -> &Environment {
-        &self.environment
+    /// Says what is measured with, and where it runs.
+    pub fn print_heading(&self) {
+        let Environment { cpu, cores, kernel, placement, .. } = &self.environment;
+        let unknown = || "unknown".to_owned();
+        self.print(&format!(
+            "poolbench {}: {}, {cores} usable, {}\n{placement}\n",
+            env!("CARGO_PKG_VERSION"),
+            cpu.clone().unwrap_or_else(unknown),
+            kernel.clone().unwrap_or_else(unknown),
+        ));
     }
 
     /// Takes a group's results: prints its table and writes its histograms.

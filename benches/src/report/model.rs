@@ -200,7 +200,8 @@ impl Record {
         count(
             self.known_sum(|played| {
                 let (server, turn) = (played.server?, played.turn.as_ref().ok()?);
-                Some(turn.replies.saturating_sub(server.executed))
+                // Beyond what it remembers the server can only call a request a stranger's.
+                Some(turn.replies.saturating_sub(server.executed + server.strangers))
             }),
             "replies that the server never gave",
         );

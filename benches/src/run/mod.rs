@@ -42,7 +42,7 @@ pub enum Outcome {
 /// file fails.
 pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     let output = Output::prepare(plan)?;
-    place::raise_descriptor_limit();
+    check_descriptors(plan, place::raise_descriptor_limit())?;
     let allowed = place::allowed();
     let mut placement = Placement::choose(&allowed);
     // The one thread that sends and measures.
@@ -60,7 +60,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
         let progress = Progress::new(plan.quiet, plan.turns());
-        progress.say(&format!("placement: {}", report.environment().placement));
+        report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
         for group in &plan.groups {
             let result = play(group, &mut backend, &progress, &mut order, &interrupted).await?;
@@ -74,6 +74,21 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         drop(backend);
         report.finish()
     })
+}
+
+/// Descriptors beside those of callers and connections: the runtime's, files, the control connection.
+const OTHER_DESCRIPTORS: usize = 64;
+
+/// Every contestant must be able to open what it is allowed to.
+fn check_descriptors(plan: &Plan, allowed: Option<u64>) -> Result<(), BenchError> {
+    let sockets = |group: &Group| group.callers.max(group.connections) + OTHER_DESCRIPTORS;
+    let needed = plan.groups.iter().map(sockets).max().unwrap_or(0);
+    match allowed {
+        Some(allowed) if (needed as u64) > allowed => Err(BenchError::usage(format!(
+            "--callers and --connections need {needed} open files, the system allows {allowed} (ulimit -Hn)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The first signal ends the run in order, the second at once.

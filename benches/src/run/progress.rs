@@ -30,15 +30,6 @@ impl Progress {
         }
     }
 
-    /// Says something that stays.
-    pub fn say(&self, line: &str) {
-        match self {
-            Self::Bar(bar) => bar.suspend(|| write_line(line)),
-            Self::Lines => write_line(line),
-            Self::Quiet => {}
-        }
-    }
-
     /// A round begins.
     pub fn round(&self, line: &str) {
         if let Self::Lines = self {

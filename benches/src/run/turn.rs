@@ -19,6 +19,8 @@ use crate::nonce::Nonce;
 /// Callers that did not come back this long after the end of a turn are given up and counted as
 /// timeouts.
 const GRACE: Duration = Duration::from_secs(5);
+/// All callers of a contestant are ready within this, or it cannot take its turn.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Closing a contestant takes at most this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A caller whose request failed waits this long before the next: a refusal at once must not
@@ -134,10 +136,9 @@ async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn
         run: load.run,
         record: Mutex::new(Record::new()),
     });
-    let mut ready = Vec::with_capacity(load.callers);
-    for _ in 0..load.callers {
-        ready.push(contestant.caller().await?);
-    }
+    let ready = tokio::time::timeout(PREPARE_TIMEOUT, prepare(contestant, load.callers))
+        .await
+        .map_err(|_| format!("its callers were not ready within {PREPARE_TIMEOUT:?}"))??;
     let mut callers = JoinSet::new();
     for caller in ready {
         callers.spawn(call_until_over::<C>(caller, Arc::clone(&shared)));
@@ -167,6 +168,17 @@ async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn
         timeline,
         first_error: record.first_error,
     })
+}
+
+async fn prepare<C: Contestant>(
+    contestant: &Arc<C>,
+    callers: usize,
+) -> Result<Vec<C::Caller>, String> {
+    let mut ready = Vec::with_capacity(callers);
+    for _ in 0..callers {
+        ready.push(contestant.caller().await?);
+    }
+    Ok(ready)
 }
 
 /// Waits, but not longer than until the turn is interrupted.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use h2::server::SendResponse;
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -28,29 +30,47 @@ async fn exchange(stream: TcpStream, open: &OpenSocket, max_streams: u32) -> Res
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(max_streams);
     let mut connection = builder.handshake::<_, Bytes>(stream).await?;
-    while let Some(accepted) = connection.accept().await {
-        let (request, mut reply) = accepted?;
-        let nonce = request
-            .headers()
-            .get("x-nonce")
-            .map(|value| Bytes::copy_from_slice(value.as_bytes()))
-            .unwrap_or_default();
-        if open.oracle().executed(&nonce) {
-            connection.graceful_shutdown();
+    let mut batch = Vec::new();
+    while let Some(first) = connection.accept().await {
+        batch.push(first?);
+        // Everything that has arrived, so that the answers leave in one write. Polling without a
+        // waker is fine: the loop polls with one before it waits.
+        while let Some(Some(next)) = connection.accept().now_or_never() {
+            batch.push(next?);
         }
-        discard_body(request);
-        let head = Response::builder()
-            .header(http::header::CONTENT_LENGTH, nonce.len())
-            .body(())
-            .expect("a constant head is valid");
-        // An error here means that the client took the request back; the connection goes on.
-        if let Ok(mut body) = reply.send_response(head, nonce.is_empty())
-            && !nonce.is_empty()
-        {
-            drop(body.send_data(nonce, true));
+        for (request, reply) in batch.drain(..) {
+            if answer(request, reply, open) {
+                connection.graceful_shutdown();
+            }
         }
     }
     Ok(())
+}
+
+/// Answers one request, and says whether the connection is to be closed after it.
+fn answer(
+    request: Request<h2::RecvStream>,
+    mut reply: SendResponse<Bytes>,
+    open: &OpenSocket,
+) -> bool {
+    let nonce = request
+        .headers()
+        .get("x-nonce")
+        .map(|value| Bytes::copy_from_slice(value.as_bytes()))
+        .unwrap_or_default();
+    let close = open.oracle().executed(&nonce);
+    discard_body(request);
+    let head = Response::builder()
+        .header(http::header::CONTENT_LENGTH, nonce.len())
+        .body(())
+        .expect("a constant head is valid");
+    // An error here means that the client took the request back; the connection goes on.
+    if let Ok(mut body) = reply.send_response(head, nonce.is_empty())
+        && !nonce.is_empty()
+    {
+        drop(body.send_data(nonce, true));
+    }
+    close
 }
 
 /// Reads a request's body to its end, if there is one, and gives its window back.

@@ -91,6 +91,22 @@ fn an_address_that_is_taken_is_bad_usage() {
 }
 
 #[test]
+fn more_callers_than_the_system_has_descriptors_for_are_refused() {
+    let out = crate::common::directory("descriptors");
+    let script =
+        r#"ulimit -n 100 && exec "$0" run --quiet --protocol framed --callers 200 --out "$1""#;
+    let ran = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_poolbench")])
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    let line = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains("ulimit"), "{line}");
+}
+
+#[test]
 fn help_lists_what_there_is_and_nothing_else() {
     let ran = plain(&["--help"]);
     assert_eq!(ran.code, Some(0));

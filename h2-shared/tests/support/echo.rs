@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Paths: `/echo` sends the request body back, in the header `x-connection` the number of the
-/// connection. `/hold` answers only after [`release`](EchoServer::release). `/bytes/N` sends N bytes.
-/// `/stall/N` sends N bytes and then nothing. `/early` answers before it reads the body, then echoes.
-/// `/trailers` ends with trailers. `/silent` never answers. `/sink` reads the body and tells its
-/// length. `/final` answers completely without reading the body and resets with NO_ERROR.
+/// connection. `/hold` answers only after [`release`](EchoServer::release). `/bytes/N` sends N
+/// bytes. `/stall/N` sends N bytes and then nothing. `/early` answers before it reads the body,
+/// then echoes. `/trailers` ends with trailers. `/silent` never answers. `/sink` reads the body and
+/// tells its length. `/final` answers completely without reading the body and resets with NO_ERROR.
 pub struct EchoServer {
     pub addr: SocketAddr,
     pub seen: Arc<Seen>,
@@ -55,6 +55,11 @@ impl Seen {
 
 impl EchoServer {
     pub async fn start(builder: server::Builder) -> Self {
+        Self::aging(builder, usize::MAX).await
+    }
+
+    /// Says goodbye, gracefully, to each connection that has brought so many requests.
+    pub async fn aging(builder: server::Builder, age: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
@@ -65,8 +70,12 @@ impl EchoServer {
                 loop {
                     let (socket, _) = listener.accept().await.unwrap();
                     let number = seen.connections.fetch_add(1, Ordering::SeqCst) + 1;
-                    let connection =
-                        Connection { number, seen: Arc::clone(&seen), released: released.clone() };
+                    let connection = Connection {
+                        number,
+                        seen: Arc::clone(&seen),
+                        released: released.clone(),
+                        age,
+                    };
                     tokio::spawn(connection.serve(socket, builder.clone()));
                 }
             }
@@ -106,6 +115,7 @@ struct Connection {
     number: usize,
     seen: Arc<Seen>,
     released: watch::Receiver<bool>,
+    age: usize,
 }
 
 impl Connection {
@@ -113,7 +123,12 @@ impl Connection {
         socket.set_nodelay(true).unwrap();
         self.seen.open.fetch_add(1, Ordering::SeqCst);
         if let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await {
+            let mut requests = 0;
             while let Some(Ok((request, respond))) = connection.accept().await {
+                requests += 1;
+                if requests == self.age {
+                    connection.graceful_shutdown();
+                }
                 self.seen.requests.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(self.clone().answer(request, respond));
             }
