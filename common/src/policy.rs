@@ -149,7 +149,7 @@ choices! {
         PruneAtAcquire = "prune-at-acquire",
         /// When its time has come, by a timer (net/http).
         Timer = "timer",
-        /// Every `sweep_interval` (fasthttp, database/sql).
+        /// Every `sweep_interval` (database/sql; the reaper of go-redis v8).
         Sweep = "sweep",
     }
 }
