@@ -104,8 +104,9 @@ impl<M: Manager> Lease<M> {
     }
 
     #[inline]
-    pub(crate) fn is_broken(&mut self) -> bool {
-        self.slot.is_broken()
+    pub(crate) fn is_stale(&mut self) -> bool {
+        let idle_for = self.idle_for();
+        self.slot.is_stale(idle_for)
     }
 
     /// Gives the connection back, unless it needs a reset first; says whether it does. A panic of

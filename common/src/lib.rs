@@ -38,7 +38,8 @@
 //! | method | when the pool calls it | default |
 //! | --- | --- | --- |
 //! | [`connect`](Manager::connect) | to dial, handshake included | |
-//! | [`is_broken`](Manager::is_broken) | when a lease comes back; before lending an idle one, with [`Policy::peek`] | `false` |
+//! | [`is_broken`](Manager::is_broken) | when a lease comes back | `false` |
+//! | [`is_stale`](Manager::is_stale) | before lending an idle one, with [`Policy::peek`] | what `is_broken` says |
 //! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back | no, nothing |
 //! | [`check`](Manager::check) | before lending an idle one, as [`Policy::check`] says | passes |
 //! | [`capacity`](Manager::capacity) | after a dial; [`Shared`] lending only | 1 |

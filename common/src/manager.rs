@@ -57,12 +57,21 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Whether the connection must not be lent again. Cheap, and never waits: asked when a lease
-    /// comes back and, with [`Policy::peek`](crate::Policy::peek), before an idle connection goes
-    /// out. Unread bytes, an end of stream, or a request still in flight all mean `true`.
+    /// comes back, and by [`is_stale`](Manager::is_stale). Unread bytes, an end of stream, or a request still in flight all mean `true`.
     /// Default `false`.
     fn is_broken(&self, connection: &mut Self::Lending) -> bool {
         let _ = connection;
         false
+    }
+
+    /// Whether an idle connection must not be lent; asked before lending, with
+    /// [`Policy::peek`](crate::Policy::peek). Cheap, and never waits. `idle_for` is how long it has
+    /// been idle, as fine as the pool's clock: one that was idle for longer is worth a harder look,
+    /// say a system call ([`connect::has_unread`](crate::connect::has_unread)). Default:
+    /// [`is_broken`](Manager::is_broken).
+    fn is_stale(&self, connection: &mut Self::Lending, idle_for: Duration) -> bool {
+        let _ = idle_for;
+        self.is_broken(connection)
     }
 
     /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap.

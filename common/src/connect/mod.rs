@@ -2,4 +2,4 @@
 
 mod tcp;
 
-pub use tcp::TcpConnector;
+pub use tcp::{TcpConnector, has_unread};

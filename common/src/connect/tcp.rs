@@ -48,7 +48,8 @@ impl TcpConnector {
     /// # Cancel safety
     /// Dropping the future closes whatever was opened.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let deadline = Instant::now() + self.timeout;
+        // A time beyond all time is no deadline.
+        let deadline = Instant::now().checked_add(self.timeout);
         let addresses: Vec<SocketAddr> = match host.parse() {
             Ok(address) => vec![SocketAddr::new(address, port)],
             Err(_) => timeout(self.timeout, lookup_host((host, port)))
@@ -60,7 +61,8 @@ impl TcpConnector {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let count = addresses.len();
         for (tried, address) in addresses.into_iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left =
+                deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             let share = left / u32::try_from(count - tried).unwrap_or(u32::MAX);
             match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
@@ -83,6 +85,19 @@ impl TcpConnector {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         socket.set_tcp_user_timeout(self.user_timeout)?;
         Ok(())
+    }
+}
+
+/// Whether the peer has sent something that was not read, or has gone: one system call that does
+/// not wait and reads nothing. `true` also when the socket reports an error.
+///
+/// tokio's own readiness costs no system call, but knows only what the runtime's driver has seen,
+/// and the driver runs when tasks let it. Ask this where a connection has been idle for longer.
+pub fn has_unread(stream: &TcpStream) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    match SockRef::from(stream).peek(&mut byte) {
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        Ok(_) => true,
     }
 }
 
@@ -110,6 +125,24 @@ mod tests {
         let error = TcpConnector::default().connect("127.0.0.1", port).await.expect_err("closed");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn unread_bytes_and_an_end_are_noticed_without_the_driver() {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let stream = TcpStream::connect(address).await.expect("listening");
+        let (mut peer, _) = listener.accept().expect("connected");
+        assert!(!has_unread(&stream));
+        peer.write_all(b"x").expect("sent");
+        // Loopback delivers within the write; no await lets the driver run in between.
+        assert!(has_unread(&stream));
+        stream.readable().await.expect("connected");
+        assert_eq!(stream.try_read(&mut [0; 8]).expect("still there"), 1);
+        assert!(!has_unread(&stream));
+        drop(peer);
+        assert!(has_unread(&stream));
     }
 
     #[tokio::test]

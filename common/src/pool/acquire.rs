@@ -19,6 +19,9 @@ use crate::manager::Manager;
 use crate::policy::Check;
 use crate::state::{Acquire, Grant, Lent, Refusal, WaiterId, Want};
 
+/// Longer than any program runs: about 30 years, as tokio's own timers have it.
+const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// What the state answered, held by something that gives it back when it is dropped.
 pub(super) enum Step<M: Manager> {
     /// A connection that may go out as it is.
@@ -55,7 +58,7 @@ impl<M: Manager> Inner<M> {
             Acquire::Lend(lent) => {
                 let inspect = lent.was_idle;
                 let mut lease = Lease::new(Arc::clone(self), lent);
-                if inspect && (self.checks || (self.policy.peek && lease.is_broken())) {
+                if inspect && (self.checks || (self.policy.peek && lease.is_stale())) {
                     return Err(Step::Inspect(lease));
                 }
                 Ok(lease)
@@ -169,7 +172,7 @@ impl<M: Manager> Inner<M> {
     }
 
     fn peek(&self, mut lease: Lease<M>) -> Result<Lease<M>, ()> {
-        if self.policy.peek && lease.is_broken() {
+        if self.policy.peek && lease.is_stale() {
             lease.discard_for(CloseCause::PeekFailed);
             return Err(());
         }
@@ -192,7 +195,9 @@ impl<M: Manager> Inner<M> {
     ) -> Result<Option<Lease<M>>, Error<M::Error>> {
         // Until the check has passed, dropping the lease discards the connection.
         lease.doubt(Some(CloseCause::CheckFailed));
-        let limit = Instant::now() + self.policy.check_timeout;
+        let now = Instant::now();
+        // A time beyond all time is no limit; a far one stands for it.
+        let limit = now.checked_add(self.policy.check_timeout).unwrap_or(now + FAR);
         let limit = progress.deadline.map_or(limit, |deadline| deadline.min(limit));
         let idle_for = lease.idle_for();
         let checked = timeout_at(limit, self.manager.check(lease.handle_mut(), idle_for)).await;

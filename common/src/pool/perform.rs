@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tracing::Instrument;
 
@@ -276,6 +277,12 @@ impl<M: Manager> Slot<M> {
     pub(crate) fn is_broken(&mut self) -> bool {
         let handle = self.handle.as_mut().expect("the handle is here until the release");
         self.inner.manager.is_broken(handle)
+    }
+
+    #[inline]
+    pub(crate) fn is_stale(&mut self, idle_for: Duration) -> bool {
+        let handle = self.handle.as_mut().expect("the handle is here until the release");
+        self.inner.manager.is_stale(handle, idle_for)
     }
 
     /// Tells the state; a second time does nothing.

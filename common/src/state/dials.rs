@@ -283,7 +283,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let exponent = i32::try_from(n).unwrap_or(i32::MAX);
         let length = (base * self.policy.back_off_factor.powi(exponent)).min(max);
         let jitter = 1.0 + self.policy.back_off_jitter * (self.rng.f64() * 2.0 - 1.0);
-        Duration::from_secs_f64(length * jitter)
+        Duration::try_from_secs_f64(length * jitter).unwrap_or(Duration::MAX)
     }
 
     /// Common to the good and the bad end of a dial.

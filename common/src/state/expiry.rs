@@ -121,7 +121,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if jitter.is_zero() {
             return now.after(lifetime);
         }
-        now.after(lifetime - jitter).after(jitter.mul_f64(self.rng.f64() * 2.0))
+        let spread = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2);
+        now.after(lifetime - jitter).after(Duration::from_nanos(self.rng.u64(..=spread)))
     }
 
     pub(super) fn watch_lifetime(&mut self, id: ConnectionId, end: Timestamp, now: Timestamp) {

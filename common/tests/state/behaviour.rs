@@ -516,3 +516,34 @@ fn unused_keys_are_forgotten() {
     pool.pass(Policy::default().back_off_max);
     assert_eq!(pool.state.known_keys(), 0);
 }
+
+#[test]
+fn the_longest_durations_there_are_mean_never() {
+    let policy = Policy {
+        idle_timeout: Some(Duration::MAX),
+        max_lifetime: Some(Duration::MAX),
+        lifetime_jitter: Duration::MAX,
+        sweep_interval: Duration::MAX,
+        after_failed_dial: AfterFailedDial::BackOff,
+        back_off_after: 1,
+        back_off_base: Duration::MAX,
+        back_off_max: Duration::MAX,
+        ..plain()
+    };
+    for expiry in Expiry::ALL {
+        let mut pool = Plain::new(Policy { expiry: *expiry, ..policy.clone() });
+        let id = pool.lend_one(1);
+        pool.release(id);
+        pool.pass(1000 * SECOND);
+        assert_eq!(pool.lend_one(1), id);
+        for _ in 0..3 {
+            let dial = pool.acquire(2).dial();
+            pool.dial_failed(dial, Some("refused"));
+            assert!(matches!(pool.acquire(2), Outcome::Refused(Refusal::BackingOff { .. })));
+            pool.pass(1000 * SECOND);
+            if matches!(pool.acquire(2), Outcome::Refused(_)) {
+                break;
+            }
+        }
+    }
+}
