@@ -145,7 +145,7 @@ choices! {
     Expiry {
         /// When it would be lent; a connection nobody asks for stays (go-redis).
         AtAcquire = "at-acquire",
-        /// At every acquire, all that are past their time (redigo).
+        /// At every acquire, from the longest idle on, until one is still good (redigo).
         PruneAtAcquire = "prune-at-acquire",
         /// When its time has come, by a timer (net/http).
         Timer = "timer",

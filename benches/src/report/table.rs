@@ -7,7 +7,7 @@ use crate::catalog::Contestant;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
-use crate::scenario::{PUBLISHED_REUSE, Scenario, Variant};
+use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Scenario, Variant};
 
 /// Stands where nothing was measured.
 const UNKNOWN: &str = "-";
@@ -175,12 +175,15 @@ fn oracle(records: &[&Record]) -> String {
 /// What stands beside the figures: what a contestant does not do, and what could not be measured.
 fn notes(group: &GroupResult, text: &mut String) {
     if group.scenario == Scenario::Reuse {
+        let all = reuse_ratios(group, None);
+        note(text, &format!("reused : server closes : no pool, all contestants together: {all}"));
         note(
             text,
             &format!(
-                "time per operation, reused : server closes : no pool, all contestants together {}, published {}",
-                reuse_ratios(group, None),
-                joined(PUBLISHED_REUSE)
+                "published {}: its loops pause 20, 50 and 100 ms after each request and count that; \
+                 without the pauses they say {}",
+                joined(PUBLISHED_REUSE),
+                joined(PUBLISHED_REST)
             ),
         );
     }

@@ -28,6 +28,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(1);
 /// Distance of the points of a timeline.
 const TIMELINE_STEP: Duration = Duration::from_millis(100);
+/// The least time between two looks, for a window that is over and empty.
+const SHORTEST_STEP: Duration = Duration::from_millis(1);
 
 /// How a turn is driven.
 #[derive(Debug, Clone)]
@@ -145,9 +147,9 @@ async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn
     }
 
     pass(load.warm_up, &load.interrupted).await;
-    let (began, cpu_began) = (Instant::now(), measure::cpu_time());
+    let (began, cpu_began) = (tokio::time::Instant::now(), measure::cpu_time());
     shared.phase.store(MEASURE, Ordering::Relaxed);
-    let timeline = watch(contestant.as_ref(), began, load).await;
+    let timeline = watch(contestant.as_ref(), &shared, began, load).await;
     shared.phase.store(OVER, Ordering::Relaxed);
     let (seconds, cpu) = (began.elapsed(), measure::cpu_time() - cpu_began);
 
@@ -189,10 +191,12 @@ async fn pass(duration: Duration, interrupted: &CancellationToken) {
     }
 }
 
-/// Waits until the window ends, and looks at the pool now and then.
+/// Waits until the window ends, and looks at the pool now and then. A window in which nothing has
+/// ended yet, on a machine that had no time for it, stays open a little longer.
 async fn watch<C: Contestant>(
     contestant: &C,
-    began: Instant,
+    shared: &Shared,
+    began: tokio::time::Instant,
     load: &Load,
 ) -> Option<Vec<TimelinePoint>> {
     let mut points = contestant.status().map(|_| Vec::new());
@@ -204,10 +208,12 @@ async fn watch<C: Contestant>(
             });
         }
         let left = load.duration.saturating_sub(began.elapsed());
-        if left.is_zero() || load.interrupted.is_cancelled() {
+        let late = began.elapsed().saturating_sub(load.duration);
+        let enough = left.is_zero() && (late >= GRACE || shared.record().has_outcome());
+        if enough || load.interrupted.is_cancelled() {
             return points;
         }
-        pass(left.min(TIMELINE_STEP), &load.interrupted).await;
+        pass(left.clamp(SHORTEST_STEP, TIMELINE_STEP), &load.interrupted).await;
     }
 }
 
@@ -269,6 +275,11 @@ impl Record {
             acquire: measure::histogram(),
             first_error: None,
         }
+    }
+
+    /// Whether any request of the window has ended.
+    fn has_outcome(&self) -> bool {
+        self.requests + self.failures + self.timeouts + self.refusals > 0
     }
 
     fn failed(&mut self, error: CallError, measured: bool) {

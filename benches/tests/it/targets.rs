@@ -91,6 +91,7 @@ fn a_server_that_closes_connections_now_and_then_costs_no_request() {
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     for row in ran.rows() {
         assert_unknown(row);
-        assert!(row["opened"].as_u64().unwrap() > 4, "{row:#}");
+        let [opened, requests] = ["opened", "requests"].map(|name| row[name].as_u64().unwrap());
+        assert!(opened * 20 >= requests, "{row:#}");
     }
 }

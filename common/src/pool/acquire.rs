@@ -68,13 +68,11 @@ impl<M: Manager> Inner<M> {
     }
 
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
-        match self.acquire_now(key, Want::default()) {
-            Ok(lease) => Some(lease),
-            // Whatever it was, dropping it gives it back; a connection that needs a check stays.
-            Err(Step::Inspect(lease)) => {
-                self.peek(lease).ok().filter(|lease| !self.needs_check(lease.idle_for()))
+        loop {
+            let lent = self.with(|state, now| state.try_acquire(key, now))?;
+            if let Ok(lease) = self.peek(Lease::new(Arc::clone(self), lent)) {
+                return Some(lease);
             }
-            Err(_) => None,
         }
     }
 
@@ -287,8 +285,12 @@ impl<M: Manager> Future for Waiting<M> {
         let id = self.id;
         let mut core = self.inner.lock();
         if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
+            let emptied = core.state.is_closed() && core.state.is_empty();
             drop(core);
             self.done = true;
+            if emptied {
+                self.inner.tell_emptied();
+            }
             return Poll::Ready(grant);
         }
         let known = core.wakers.get(id).is_some_and(|waker| waker.will_wake(context.waker()));

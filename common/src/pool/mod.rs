@@ -90,8 +90,8 @@ impl<M: Manager> Pool<M> {
     }
 
     /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
-    /// limit the longest idle one makes way; while all are leased, the next that comes back is
-    /// accepted (database/sql's `alwaysNewConn`).
+    /// limit the longest idle one makes way; while all are leased, or the dial that is allowed at a
+    /// time is somebody else's, the next that comes is accepted (database/sql's `alwaysNewConn`).
     ///
     /// # Errors
     /// As [`acquire`](Pool::acquire).
@@ -106,7 +106,8 @@ impl<M: Manager> Pool<M> {
         }
     }
 
-    /// Takes an idle connection if there is one that needs no check; never waits, never dials.
+    /// Takes the idle connection that comes first, if there is one and it needs no check; never
+    /// waits, never dials.
     pub fn try_acquire(&self, key: &M::Key) -> Option<Lease<M>> {
         self.inner().try_acquire(key)
     }

@@ -8,7 +8,7 @@ use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AfterFailedDial, AtLimit, Dial, IdleOrder};
+use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, IdleOrder};
 
 /// What stands in the way of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,25 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.forget_if_unused(key);
         }
         answer
+    }
+
+    /// Lends an idle connection of `key` that needs no check, if the one that comes first is such;
+    /// starts nothing and joins no queue.
+    pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
+        let key = *self.index.get(key)?;
+        if self.closed || self.policy.check == Check::Always {
+            return None;
+        }
+        let id = self.first_with_room(key)?;
+        let connection = &self.connections[id];
+        let idle_nanos = now.nanos_since(connection.idle_since);
+        if self.policy.check == Check::IfIdleLonger
+            && connection.leased == 0
+            && Duration::from_nanos(idle_nanos) > self.policy.check_after
+        {
+            return None;
+        }
+        self.lend_idle(key, now)
     }
 
     /// Lends the connection that the policy's order puts first, closing those past their time.
@@ -140,7 +159,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     #[cold]
     fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
         let racing = self.policy.dial == Dial::Racing;
-        if racing && self.policy.adopt_dials && !self.keys[key].orphans.is_empty() {
+        let adopts = racing && self.policy.adopt_dials && !want.fresh;
+        if adopts && !self.keys[key].orphans.is_empty() {
             let waiter = self.wait_for_anything(key, want.fresh);
             self.adopt(waiter);
             return Acquire::Wait(waiter);
@@ -150,6 +170,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
                 Dial::Detached => {
                     let waiter = self.wait_for_dial(key, want.fresh);
+                    let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
+                    self.waiters[waiter].dial = Some(dial);
+                    Acquire::Wait(waiter)
+                }
+                // One that insists on a new connection is not served by one that comes back.
+                Dial::Racing | Dial::Shared if want.fresh => {
+                    let waiter = self.wait_for_dial(key, true);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                     self.waiters[waiter].dial = Some(dial);
                     Acquire::Wait(waiter)
@@ -187,8 +214,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let entry = &self.keys[key];
         match obstacle {
             Obstacle::KeyFull | Obstacle::PoolFull => {
-                // A place that is about to be free, and a dial that serves many, are worth waiting.
-                let soon = entry.closing > 0 || (L::SHARED && entry.dialing > 0);
+                // A place that is about to be free, or that an idle connection can make, and a
+                // dial that serves many, are worth waiting for.
+                let soon = entry.closing > 0
+                    || (L::SHARED && entry.dialing > 0)
+                    || (want.fresh && !entry.idle.is_empty())
+                    || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty());
                 if self.policy.at_limit == AtLimit::Fail && !soon {
                     return Some(Refusal::Exhausted);
                 }
@@ -217,8 +248,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
         let entry = &self.keys[key];
         let last = entry.last_error.clone()?;
-        (entry.paused_until > now)
-            .then_some(Refusal::BackingOff { until: entry.paused_until, last })
+        let until = entry.paused_until.max(now);
+        self.is_paused(key, now).then_some(Refusal::BackingOff { until, last })
+    }
+
+    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded.
+    pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
+        let entry = &self.keys[key];
+        entry.paused_until > now
+            || (self.policy.after_failed_dial == AfterFailedDial::FailFast
+                && entry.failures >= self.policy.back_off_after)
     }
 
     /// What stands in the way of a dial for `key`, if anything does.
@@ -228,7 +267,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             Some(Obstacle::KeyFull)
         } else if self.policy.max_open.is_some_and(|max| self.status.open >= max) {
             Some(Obstacle::PoolFull)
-        } else if entry.paused_until > now {
+        } else if self.is_paused(key, now) {
             Some(Obstacle::Paused)
         } else if entry.useless > 0
             || self.policy.max_dials_per_key.is_some_and(|max| entry.dialing >= max)

@@ -90,12 +90,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection.capacity = capacity.min(cap);
         self.count_useless(id);
         let connection = &self.connections[id];
+        let (key, serial) = (connection.key, connection.serial);
         if connection.has_room() {
             self.settle(id, now);
         } else {
-            let (key, serial) = (connection.key, connection.serial);
             self.keys[key].room.remove(&serial);
         }
+        // Another connection helps again, when this one allowed none.
+        self.room_appeared(key, now);
     }
 
     /// No connection that is live now is lent again: idle ones are closed, leased ones when they

@@ -122,7 +122,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.connections[id].retired = None;
             self.retire_for(id, cause, now);
         } else if unclaimed
-            && matches!(dial_for, DialFor::Waiter(None))
+            && matches!(dial_for, DialFor::Waiter(None) | DialFor::Key | DialFor::Opener)
             && self.policy.orphan_dial == OrphanDial::Dropped
             && self.keys[key].returns.is_empty()
         {
@@ -178,8 +178,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// `grant` takes a waiter without a dial from `undialed`; one whose dial just ended is not there.
     fn leave_dependents(&mut self, owner: WaiterId) {
-        if self.policy.dial == Dial::Detached {
-            let key = self.waiters[owner].key;
+        let key = self.waiters[owner].key;
+        if self.waiters[owner].in_dials.is_linked() {
             self.keys[key].dependents.remove(
                 &mut self.waiters,
                 owner,
@@ -221,12 +221,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     fn note_failure(&mut self, key: KeyId, dial_for: DialFor, error: E, now: Timestamp) {
         let entry = &mut self.keys[key];
-        entry.failures = entry.failures.saturating_add(1);
+        // Dials that were under way when the pause began are of the same round.
+        let new_round = entry.paused_until <= now;
+        if new_round {
+            entry.failures = entry.failures.saturating_add(1);
+        }
         entry.last_error = Some(error.clone());
         let failures = entry.failures;
         let pauses = self.policy.after_failed_dial != AfterFailedDial::Tell
             && failures >= self.policy.back_off_after;
-        if pauses {
+        if pauses && new_round {
             let until = now.after(self.pause(failures - self.policy.back_off_after));
             self.keys[key].paused_until = until;
             self.set_timer(until, key);

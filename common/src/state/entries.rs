@@ -26,7 +26,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) returns: ReturnQueue,
     /// Waiters no dial is in progress for, in order of arrival.
     pub(super) undialed: List<WaiterId>,
-    /// With detached dials: waiters that depend on a dial, in order of arrival.
+    /// Waiters that depend on a dial of their own (detached dials, or a fresh connection is wanted),
+    /// in order of arrival.
     pub(super) dependents: List<WaiterId>,
     /// Dials in progress for waiters, that have lost theirs.
     pub(super) orphans: List<ConnectionId>,
@@ -179,6 +180,11 @@ impl<L, E> Waiter<L, E> {
             random_at: None,
             in_dials: Link::default(),
         }
+    }
+
+    /// Whether a connection that comes back can serve it.
+    pub(super) fn waits_for_returns(&self) -> bool {
+        self.in_returns.is_linked() || self.random_at.is_some()
     }
 
     pub(super) fn in_returns(&mut self) -> &mut Link<WaiterId> {

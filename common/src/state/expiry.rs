@@ -9,7 +9,7 @@ use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lending;
-use crate::policy::{AfterFailedDial, Expiry};
+use crate::policy::Expiry;
 
 /// Entries of lifetimes that ended early are kept until there are this many more than connections.
 const STALE_LIFETIMES: usize = 64;
@@ -19,6 +19,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
     pub fn next_deadline(&mut self) -> Timestamp {
         self.noted_deadline = Timestamp::NEVER;
+        if self.connections.is_empty() {
+            self.lifetimes.clear();
+        }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
         match self.policy.expiry {
@@ -31,7 +34,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                     next = next.min(at.after(just_after));
                 }
             }
-            Expiry::Sweep if self.status.idle > 0 || !self.lifetimes.is_empty() => {
+            Expiry::Sweep
+                if (self.policy.idle_timeout.is_some() && self.status.idle > 0)
+                    || !self.lifetimes.is_empty() =>
+            {
                 next = next.min(self.next_sweep);
             }
             Expiry::Sweep | Expiry::AtAcquire | Expiry::PruneAtAcquire => {}
@@ -98,12 +104,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     fn key_timeout(&mut self, key: KeyId, now: Timestamp) {
         let Some(entry) = self.keys.get(key) else { return };
         if entry.paused_until <= now {
-            let broken = self.policy.after_failed_dial == AfterFailedDial::FailFast
-                && entry.failures >= self.policy.back_off_after;
-            self.serve_room(key, now);
-            if broken && self.keys[key].dialing == 0 && self.obstacle(key, now).is_none() {
-                self.start_dial(key, DialFor::Probe, now);
+            if self.is_paused(key, now) {
+                self.probe(key, now);
             }
+            self.serve_room(key, now);
         }
         self.refill(key, now);
         let entry = &mut self.keys[key];
@@ -111,6 +115,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.failures = 0;
             entry.last_error = None;
             self.forget_if_unused(key);
+        }
+    }
+
+    /// Failing fast: finds out whether the peer is back, or looks again later.
+    fn probe(&mut self, key: KeyId, now: Timestamp) {
+        let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
+        let full = limit(self.policy.max_open_per_key, self.keys[key].open)
+            || limit(self.policy.max_open, self.status.open);
+        if full {
+            self.set_timer(now.after(self.policy.back_off_base), key);
+        } else if self.keys[key].dialing == 0 {
+            self.start_dial(key, DialFor::Probe, now);
         }
     }
 

@@ -238,7 +238,8 @@ impl Rules {
             global_idle: policy.max_idle.is_some()
                 || policy.max_open.is_some()
                 || (timed && policy.idle_timeout.is_some()),
-            prune: policy.expiry == Expiry::PruneAtAcquire && policy.idle_timeout.is_some(),
+            prune: policy.expiry == Expiry::PruneAtAcquire
+                && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some()),
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
         }
     }

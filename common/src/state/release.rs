@@ -125,7 +125,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.note_deadline(Timestamp::from_nanos(
                 now.as_nanos().saturating_add(limit).saturating_add(1),
             ));
-        } else if self.policy.expiry == Expiry::Sweep {
+        } else if self.policy.expiry == Expiry::Sweep && self.policy.idle_timeout.is_some() {
             self.note_deadline(self.next_sweep);
         }
         self.emit(id, EventKind::Idle, now);

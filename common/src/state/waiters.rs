@@ -89,11 +89,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let dial = waiter.dial.take();
         let entry = &mut self.keys[key];
         entry.returns.leave(&mut self.waiters, id);
-        // With detached dials a waiter that has one is in `dependents`, else in `undialed`; the
-        // other modes keep a waiter that has one in neither.
+        // A waiter that depends on its dial is in `dependents`, one without a dial in `undialed`,
+        // one whose dial races in neither.
         if dial.is_none() {
             entry.undialed.remove(&mut self.waiters, id, Waiter::in_dials);
-        } else if self.policy.dial == Dial::Detached {
+        } else {
             entry.dependents.remove(&mut self.waiters, id, Waiter::in_dials);
         }
         if let Some(dial) = dial {
@@ -138,8 +138,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let key = self.waiters[waiter].key;
         self.waiters[waiter].dial = None;
         let entry = &mut self.keys[key];
-        if self.policy.dial == Dial::Detached {
+        if self.waiters[waiter].in_dials.is_linked() {
             entry.dependents.remove(&mut self.waiters, waiter, Waiter::in_dials);
+        }
+        if !self.waiters[waiter].waits_for_returns() {
             entry.returns.join(&mut self.waiters, waiter, self.policy.waiter_order);
         }
         entry.undialed.push_back(&mut self.waiters, waiter, Waiter::in_dials);
