@@ -103,6 +103,10 @@ impl<M: Manager> Lease<M> {
         self.verdict = verdict;
     }
 
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.verdict.is_some()
+    }
+
     #[inline]
     pub(crate) fn is_stale(&mut self) -> bool {
         let idle_for = self.idle_for();
@@ -123,7 +127,10 @@ impl<M: Manager> Lease<M> {
         } else if self.slot.is_broken() {
             Fitness::Unfit(CloseCause::Broken)
         } else if self.slot.inner.manager.needs_reset(self.slot.handle()) {
-            return true;
+            if !self.slot.inner.is_shut_down() {
+                return true;
+            }
+            Fitness::Unfit(CloseCause::PoolClosed)
         } else {
             Fitness::Fit
         };

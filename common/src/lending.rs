@@ -106,6 +106,14 @@ impl<C: Send + Sync + 'static> Lending for Shared<C> {
     }
 }
 
+/// Another handle of the same connection, which the pool does not count: keep the lease for as
+/// long as it is used.
+impl<C> Clone for Shared<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 impl<C> Deref for Shared<C> {
     type Target = C;
     #[inline]

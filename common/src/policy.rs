@@ -223,7 +223,8 @@ pub struct Policy {
     pub at_limit: AtLimit,
     /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
     pub acquire_timeout: Option<Duration>,
-    /// Most callers waiting for one key; the next fails at once. Default none.
+    /// Most callers waiting for one key without a dial of their own; the next fails at once.
+    /// Default none.
     pub max_waiters: Option<u32>,
     /// Which waiter is served first. Default arrival.
     pub waiter_order: WaiterOrder,
@@ -234,8 +235,8 @@ pub struct Policy {
     pub dial_for_waiters: DialForWaiters,
     /// What becomes of a dial that lost its waiter. Default kept.
     pub orphan_dial: OrphanDial,
-    /// Whether a new waiter takes over a dial that lost its waiter, instead of starting another.
-    /// Default yes.
+    /// With [`Dial::Racing`]: whether a new waiter takes over a dial that lost its waiter, instead
+    /// of starting another. Default yes.
     pub adopt_dials: bool,
     /// Most dials in progress for one key. Default none.
     pub max_dials_per_key: Option<u32>,

@@ -50,7 +50,9 @@ impl TcpConnector {
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         // A time beyond all time is no deadline.
         let deadline = Instant::now().checked_add(self.timeout);
-        let addresses: Vec<SocketAddr> = match host.parse() {
+        // URLs write IPv6 addresses in brackets.
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let addresses: Vec<SocketAddr> = match bare.parse() {
             Ok(address) => vec![SocketAddr::new(address, port)],
             Err(_) => timeout(self.timeout, lookup_host((host, port)))
                 .await

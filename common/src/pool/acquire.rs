@@ -28,6 +28,8 @@ pub(super) enum Step<M: Manager> {
     Ready(Lease<M>),
     /// A connection out of the idle list, to be looked at first.
     Inspect(Lease<M>),
+    /// One that was looked at, and has to be checked.
+    Check(Lease<M>),
     Dial(Ticket<M>),
     Wait(Waiting<M>),
     Refused(Refusal<DialError<M::Error>>),
@@ -41,6 +43,15 @@ struct Progress {
     deadline: Option<Instant>,
     failed_checks: u32,
     want: Want,
+}
+
+impl Progress {
+    /// A connection did not pass: take another, and after `enough` of them a fresh one.
+    fn another<M: Manager>(&mut self, enough: Option<u32>) -> Step<M> {
+        self.failed_checks += 1;
+        self.want.fresh |= enough.is_some_and(|max| self.failed_checks >= max);
+        Step::Again
+    }
 }
 
 type SlowAcquire<'a, M> =
@@ -58,8 +69,13 @@ impl<M: Manager> Inner<M> {
             Acquire::Lend(lent) => {
                 let inspect = lent.was_idle;
                 let mut lease = Lease::new(Arc::clone(self), lent);
-                if inspect && (self.checks || (self.policy.peek && lease.is_stale())) {
+                if inspect && self.policy.peek && lease.is_stale() {
+                    // Asked again it might say otherwise: what it found may be read away.
+                    lease.doubt(Some(CloseCause::PeekFailed));
                     return Err(Step::Inspect(lease));
+                }
+                if inspect && self.needs_check(lease.idle_for()) {
+                    return Err(Step::Check(lease));
                 }
                 Ok(lease)
             }
@@ -110,6 +126,7 @@ impl<M: Manager> Inner<M> {
         step: Step<M>,
     ) -> SlowAcquire<'a, M> {
         self.remember_runtime();
+        self.revive_maintenance();
         let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
         let acquire = async move {
             let started = Instant::now();
@@ -124,9 +141,14 @@ impl<M: Manager> Inner<M> {
             loop {
                 step = match step {
                     Step::Ready(lease) => return Ok(lease),
-                    Step::Inspect(lease) => match self.inspect(key, lease, &mut progress).await? {
-                        Some(lease) => return Ok(lease),
-                        None => Step::Again,
+                    Step::Inspect(lease) => match self.peek(lease) {
+                        Ok(lease) if self.needs_check(lease.idle_for()) => Step::Check(lease),
+                        Ok(lease) => Step::Ready(lease),
+                        Err(()) => progress.another(self.policy.max_failed_checks),
+                    },
+                    Step::Check(lease) => match self.check(key, lease, &progress).await? {
+                        Some(lease) => Step::Ready(lease),
+                        None => progress.another(self.policy.max_failed_checks),
                     },
                     Step::Dial(ticket) => {
                         return self.dial_for_caller(key, ticket, &progress).await;
@@ -149,28 +171,9 @@ impl<M: Manager> Inner<M> {
         Box::pin(acquire.instrument(span))
     }
 
-    /// Peek and check. `None` when the connection did not pass and was discarded.
-    async fn inspect(
-        self: &Arc<Self>,
-        key: &M::Key,
-        lease: Lease<M>,
-        progress: &mut Progress,
-    ) -> Result<Option<Lease<M>>, Error<M::Error>> {
-        let passed = match self.peek(lease) {
-            Ok(lease) if !self.needs_check(lease.idle_for()) => return Ok(Some(lease)),
-            Ok(lease) => self.check(key, lease, progress).await?,
-            Err(()) => None,
-        };
-        if passed.is_none() {
-            progress.failed_checks += 1;
-            let enough = self.policy.max_failed_checks;
-            progress.want.fresh |= enough.is_some_and(|max| progress.failed_checks >= max);
-        }
-        Ok(passed)
-    }
-
+    /// The look before lending. A connection that does not pass is discarded.
     fn peek(&self, mut lease: Lease<M>) -> Result<Lease<M>, ()> {
-        if self.policy.peek && lease.is_stale() {
+        if lease.is_doubted() || (self.policy.peek && lease.is_stale()) {
             lease.discard_for(CloseCause::PeekFailed);
             return Err(());
         }
@@ -221,8 +224,21 @@ impl<M: Manager> Inner<M> {
         ticket: Ticket<M>,
         progress: &Progress,
     ) -> Result<Lease<M>, Error<M::Error>> {
+        let mut shutdown = self.shutdown.subscribe();
         let dial = self.dial(ticket.id(), key);
-        let result = self.until_deadline(key, Stage::Dial, progress, dial).await?;
+        let dialed = tokio::select! {
+            biased;
+            _ = shutdown.wait_for(|stop| *stop) => return Err(Error::Closed),
+            dialed = self.until_deadline(key, Stage::Dial, progress, dial) => dialed,
+        };
+        let result = match dialed {
+            Ok(result) => result,
+            Err(timeout) => {
+                // A peer that lets callers run into their deadlines has failed, too.
+                ticket.finish(Err(DialError::TimedOut(progress.started.elapsed())));
+                return Err(timeout);
+            }
+        };
         let error = result.as_ref().err().cloned();
         match (ticket.finish(result), error) {
             (Some(lent), _) => Ok(Lease::new(Arc::clone(self), lent)),

@@ -12,7 +12,7 @@ use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
 use crate::manager::Manager;
 use crate::notifier::Listener;
-use crate::policy::{Check, Policy};
+use crate::policy::Policy;
 use crate::state::{ConnectionId, State, WaiterId};
 use crate::stats::Status;
 
@@ -25,7 +25,6 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) manager: M,
     pub(crate) policy: Policy,
     pub(super) clock: Clock,
-    pub(super) checks: bool,
     core: Mutex<Core<M>>,
     /// Wakes the maintenance task: an earlier deadline, or the pool is gone.
     pub(super) earlier: Arc<Notify>,
@@ -60,7 +59,6 @@ impl<M: Manager> Inner<M> {
             manager,
             policy: state.policy().clone(),
             clock,
-            checks: state.policy().check != Check::Never,
             core: Mutex::new(Core {
                 state,
                 wakers: SecondaryMap::new(),
@@ -75,8 +73,8 @@ impl<M: Manager> Inner<M> {
         })
     }
 
-    /// The lock. Nothing of the user's runs under it but the `Hash`, `Eq` and `Clone` of keys, so
-    /// a panic under it is a bug of ours or of a key; the state is whole either way.
+    /// The lock. Nothing of the user's runs under it but the `Hash`, `Eq`, `Clone` and `Drop` of
+    /// keys, the `Drop` of the last dial error, and `Waker::clone`; none of them should panic.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core<M>> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,6 +119,12 @@ impl<M: Manager> Inner<M> {
     pub(crate) fn start_close(self: &Arc<Self>) {
         self.shutdown.send_replace(true);
         self.with(|state, now| state.close(now));
+        // The maintenance task ends.
+        self.earlier.notify_one();
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        *self.shutdown.borrow()
     }
 
     pub(super) async fn wait_until_empty(&self) {
@@ -143,9 +147,12 @@ impl<M: Manager> Core<M> {
     /// Whether there is nothing to follow up: nothing to do, to tell, or to be woken for earlier.
     #[inline]
     fn is_settled(&self) -> bool {
-        !self.state.has_work()
-            && !self.state.is_closed()
-            && self.state.noted_deadline() >= self.armed
+        !self.has_work() && !self.state.is_closed()
+    }
+
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        self.state.has_work() || self.state.noted_deadline() < self.armed
     }
 }
 

@@ -15,7 +15,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 impl<M: Manager> Inner<M> {
     pub(super) fn start_maintenance(self: &Arc<Self>) {
-        let presence = Presence(Weak::clone(&self.me));
+        let mut presence = Presence { pool: Weak::clone(&self.me), has_run: false };
         let Some(runtime) = self.runtime() else { return };
         let earlier = Arc::clone(&self.earlier);
         runtime.spawn(async move {
@@ -23,6 +23,19 @@ impl<M: Manager> Inner<M> {
                 wait(&earlier, pause).await;
             }
         });
+    }
+
+    /// Starts the task again when there is something to wait for and it ended with its runtime.
+    /// Called from a runtime that is alive.
+    pub(super) fn revive_maintenance(self: &Arc<Self>) {
+        let mut core = self.lock();
+        if !core.maintained && !core.state.is_closed() {
+            core.armed = Timestamp::NEVER;
+            core.state.renote_deadline();
+            if core.has_work() {
+                self.follow_up(core);
+            }
+        }
     }
 }
 
@@ -37,12 +50,16 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) {
 }
 
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.
-struct Presence<M: Manager>(Weak<Inner<M>>);
+struct Presence<M: Manager> {
+    pool: Weak<Inner<M>>,
+    has_run: bool,
+}
 
 impl<M: Manager> Presence<M> {
     /// Does what is due. Returns how long to sleep (`None`: until told), or `None` to end.
-    fn maintain(&self) -> Option<Option<Duration>> {
-        let inner = self.0.upgrade()?;
+    fn maintain(&mut self) -> Option<Option<Duration>> {
+        self.has_run = true;
+        let inner = self.pool.upgrade()?;
         inner.with(|state, now| state.handle_timeout(now));
         let now = inner.clock.now();
         let mut core = inner.lock();
@@ -57,10 +74,16 @@ impl<M: Manager> Presence<M> {
 
 impl<M: Manager> Drop for Presence<M> {
     fn drop(&mut self) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.pool.upgrade() {
             let mut core = inner.lock();
             core.maintained = false;
-            core.armed = Timestamp::NEVER;
+            // Its runtime may have ended: the next to use the pool starts another task. One that
+            // never ran was spawned on a runtime that had ended already; trying again at once
+            // would be trying for ever, so that is left to `revive_maintenance`.
+            if self.has_run {
+                core.armed = Timestamp::NEVER;
+                core.state.renote_deadline();
+            }
         }
     }
 }

@@ -115,8 +115,8 @@ impl<M: Manager> Pool<M> {
     /// Dials the floor (`min_idle`) of `key` in the background, before its first acquire. Does
     /// nothing when the policy has no floor.
     ///
-    /// # Panics
-    /// Outside a tokio runtime, when the policy has a floor.
+    /// Outside a tokio runtime, and before any acquire inside one, there is nothing to dial in: the
+    /// dials count as failed and are tried again later.
     pub fn warm_up(&self, key: &M::Key) {
         self.inner().remember_runtime();
         self.inner().with(|state, now| state.warm_up(key, now));
@@ -142,8 +142,9 @@ impl<M: Manager> Pool<M> {
         &self.inner().manager
     }
 
-    /// No connection that is open now is lent again; idle ones are closed at once, leased ones
-    /// when they come back. For a failover, or changed credentials.
+    /// No connection there is now is lent again: idle ones are closed at once, leased ones when
+    /// they come back, and one being dialed serves its caller only. For a failover, or changed
+    /// credentials.
     pub fn retire_all(&self) {
         self.inner().with(|state, now| state.retire_all(now));
     }

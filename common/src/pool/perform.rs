@@ -1,17 +1,21 @@
 //! Doing what the state asks for, with the lock released: dial, wake, close, tell.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::Inner;
 use super::inner::Core;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
+use crate::lending::Lending;
 use crate::manager::{Connection, Manager};
 use crate::notifier::{Listener, Notifier};
 use crate::state::{Action, ConnectionId, Fitness, Lent};
@@ -21,7 +25,6 @@ struct Work<M: Manager> {
     actions: Vec<Action<M::Key, M::Lending>>,
     wakers: Vec<Waker>,
     events: Vec<Event<M::Key>>,
-    empty: bool,
     rearm: bool,
     start_maintenance: bool,
 }
@@ -32,7 +35,6 @@ impl<M: Manager> Core<M> {
             actions: Vec::new(),
             wakers: Vec::new(),
             events: self.state.take_events(),
-            empty: self.state.is_closed() && self.state.is_empty(),
             rearm: false,
             start_maintenance: false,
         };
@@ -53,9 +55,12 @@ impl<M: Manager> Core<M> {
 }
 
 impl<M: Manager> Inner<M> {
-    /// Does everything the state asks for, and everything that follows from that.
+    /// Does everything the state asks for, and everything that follows from that, one after
+    /// another: what a step of it causes in turn (a task that cannot be spawned ends, its dial
+    /// fails, the next is due) is left to the loop that is running, however long the chain.
     #[cold]
     pub(super) fn follow_up<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
+        let Some(_following) = Following::start(Arc::as_ptr(self).cast()) else { return };
         loop {
             let work = core.take_work();
             drop(core);
@@ -79,16 +84,18 @@ impl<M: Manager> Inner<M> {
                     Action::Wake(_) => unreachable!("wakers were taken under the lock"),
                 }
             }
-            if work.empty {
-                self.tell_emptied();
-            }
-            if gone.is_empty() {
-                return;
-            }
             let now = self.clock.now();
             core = self.lock();
             for id in gone {
                 core.state.closed(id, now);
+            }
+            if !core.has_work() {
+                let emptied = core.state.is_closed() && core.state.is_empty();
+                drop(core);
+                if emptied {
+                    self.tell_emptied();
+                }
+                return;
             }
         }
     }
@@ -108,6 +115,8 @@ impl<M: Manager> Inner<M> {
     /// when it panics, the connection is dropped.
     fn say_goodbye(self: &Arc<Self>, id: ConnectionId, handle: M::Lending) -> bool {
         let inner = Arc::clone(self);
+        let runtime = self.runtime();
+        let entered = runtime.as_ref().map(Handle::enter);
         let mut goodbye = Box::pin(async move { inner.manager.close(handle).await });
         let mut context = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| goodbye.as_mut().poll(&mut context))) {
@@ -118,7 +127,8 @@ impl<M: Manager> Inner<M> {
                 return true;
             }
         }
-        let Some(runtime) = self.runtime() else { return true };
+        drop(entered);
+        let Some(runtime) = runtime else { return true };
         let farewell = Farewell { inner: Arc::clone(self), id };
         let limit = self.policy.close_timeout;
         runtime.spawn(async move {
@@ -173,6 +183,31 @@ impl<M: Manager> Inner<M> {
     }
 }
 
+thread_local! {
+    /// The pool whose work this thread is doing.
+    static FOLLOWED: Cell<*const ()> = const { Cell::new(ptr::null()) };
+}
+
+/// Marks that this thread does the work of a pool, until it is dropped.
+struct Following(*const ());
+
+impl Following {
+    /// `None` when it does so already.
+    fn start(pool: *const ()) -> Option<Self> {
+        let before = FOLLOWED.get();
+        (before != pool).then(|| {
+            FOLLOWED.set(pool);
+            Self(before)
+        })
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        FOLLOWED.set(self.0);
+    }
+}
+
 /// A dial in progress: its place in the limits comes back whatever happens to it.
 pub(super) struct Ticket<M: Manager> {
     inner: Arc<Inner<M>>,
@@ -200,7 +235,6 @@ impl<M: Manager> Ticket<M> {
         mut self,
         result: Result<Connection<M>, DialError<M::Error>>,
     ) -> Option<Lent<M::Lending>> {
-        use crate::lending::Lending;
         match result {
             Ok(connection) => {
                 // May panic; the ticket is still open then.
@@ -290,9 +324,10 @@ impl<M: Manager> Slot<M> {
     pub(crate) fn release(&mut self, fitness: Fitness) {
         if let Some(handle) = self.handle.take() {
             let id = self.id;
-            let leftover =
-                self.inner.with(|state, now| state.release(id, Some(handle), fitness, now));
-            drop(leftover);
+            // The handle of a shared connection goes first, so that a goodbye which follows holds
+            // the last one.
+            let handle = if M::Lending::SHARED { None } else { Some(handle) };
+            self.inner.with(|state, now| state.release(id, handle, fitness, now));
         }
     }
 }

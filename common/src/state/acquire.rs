@@ -8,7 +8,7 @@ use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, IdleOrder};
+use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters, IdleOrder};
 
 /// What stands in the way of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.adopt(waiter);
             return Acquire::Wait(waiter);
         }
-        let Some(obstacle) = self.obstacle(key, now) else {
+        // What room there is belongs to those the opener dials for.
+        let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener
+            && !self.keys[key].undialed.is_empty();
+        let obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
+        let Some(obstacle) = obstacle else {
             return match self.policy.dial {
                 Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
                 Dial::Detached => {
@@ -182,9 +186,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                     Acquire::Wait(waiter)
                 }
                 Dial::Racing | Dial::Shared => {
-                    if !racing && self.queue_is_full(key, want) {
-                        return Acquire::Refuse(Refusal::TooManyWaiters);
-                    }
                     let waiter = self.wait_for_anything(key, want.fresh);
                     self.serve_room(key, now);
                     Acquire::Wait(waiter)
@@ -218,6 +219,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 // dial that serves many, are worth waiting for.
                 let soon = entry.closing > 0
                     || (L::SHARED && entry.dialing > 0)
+                    || entry.refilling > 0
                     || (want.fresh && !entry.idle.is_empty())
                     || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty());
                 if self.policy.at_limit == AtLimit::Fail && !soon {
@@ -265,8 +267,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let entry = &self.keys[key];
         if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
             Some(Obstacle::KeyFull)
-        } else if self.policy.max_open.is_some_and(|max| self.status.open >= max) {
-            Some(Obstacle::PoolFull)
         } else if self.is_paused(key, now) {
             Some(Obstacle::Paused)
         } else if entry.useless > 0
@@ -274,9 +274,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             || (self.policy.dial == Dial::Shared && entry.dialing > entry.refilling)
         {
             Some(Obstacle::Dialing)
+        } else if self.pool_is_full() {
+            // Last, so that no connection of another key makes way for a dial that may not start.
+            Some(Obstacle::PoolFull)
         } else {
             None
         }
+    }
+
+    pub(super) fn pool_is_full(&self) -> bool {
+        self.policy.max_open.is_some_and(|max| self.status.open >= max)
     }
 
     /// A fresh connection is wanted and only idle ones are in the way.

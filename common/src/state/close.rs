@@ -100,16 +100,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.room_appeared(key, now);
     }
 
-    /// No connection that is live now is lent again: idle ones are closed, leased ones when they
-    /// come back. Dials in progress are not concerned.
+    /// No connection there is now is lent again: idle ones are closed, leased ones when they come
+    /// back; one being dialed serves the caller it was dialed for, once.
     pub fn retire_all(&mut self, now: Timestamp) {
-        let live: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.phase == Phase::Live)
-            .map(|(id, _)| id)
-            .collect();
-        for id in live {
+        let all: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in all {
             self.retire(id, CloseCause::Retired, now);
         }
     }

@@ -112,8 +112,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             // The first lease of a connection that retired while it shook hands is still granted:
             // its borrower finds out, and its retry rule bounds the attempts.
             DialFor::Caller => {
-                self.connections[id].capacity = self.connections[id].capacity.max(1);
+                let capacity = self.connections[id].capacity;
+                self.connections[id].capacity = capacity.max(1);
                 lent = Some(self.lend(id, now));
+                self.connections[id].capacity = capacity;
             }
             _ => self.serve_dependents(id, dial_for, now),
         }
@@ -208,9 +210,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 if let DialFor::Waiter(Some(owner)) = dial_for {
                     self.untie(owner, now);
                 }
+                // Earlier failures may only have been remembered for the sake of this dial.
+                if self.keys[key].failures > 0 {
+                    self.set_timer(now.max(self.keys[key].remember_until), key);
+                }
             }
         }
         if dial_for == DialFor::Floor {
+            if self.policy.floor == Floor::Once {
+                self.keys[key].floor_owed += 1;
+            }
             let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
             let retry_at = retry_at.max(self.keys[key].paused_until);
             self.keys[key].refill_at = retry_at;
@@ -334,6 +343,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.forget_if_unused(starved);
             }
         }
+        if self.status.closing == 0 {
+            self.relieve_starving(now);
+        }
         if self.policy.min_idle > 0 {
             self.refill(key, now);
         }
@@ -388,33 +400,42 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Dials until the floor is reached or the limits are.
     pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
-        let Some(entry) = self.keys.get(key) else { return };
-        let done = self.policy.floor == Floor::Once && entry.floor_started;
-        if done || self.closed || entry.refill_at > now {
+        if self.closed || self.keys.get(key).is_none_or(|entry| entry.refill_at > now) {
             return;
         }
-        while {
-            let entry = &self.keys[key];
-            entry.idle.len() + entry.refilling < self.policy.min_idle
-        } && self.obstacle_to_refill(key, now).is_none()
-        {
-            self.keys[key].refilling += 1;
+        while self.floor_lacks(key) > 0 && self.may_refill(key, now) {
+            let entry = &mut self.keys[key];
+            entry.refilling += 1;
+            entry.floor_owed = entry.floor_owed.saturating_sub(1);
             self.refilling += 1;
             self.start_dial(key, DialFor::Floor, now);
         }
     }
 
-    /// The floor does not wait for a dial that serves waiters, but respects every limit.
-    fn obstacle_to_refill(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
-        // Beyond `max_idle` a refill would only push out the floor of another key.
-        if self.policy.max_idle.is_some_and(|max| self.status.idle + self.refilling >= max) {
-            return Some(Obstacle::PoolFull);
+    /// How many connections the floor of a key lacks, those being dialed for it not counted.
+    fn floor_lacks(&self, key: KeyId) -> u32 {
+        let entry = &self.keys[key];
+        match self.policy.floor {
+            Floor::Kept => self.policy.min_idle.saturating_sub(entry.idle.len() + entry.refilling),
+            Floor::Once => entry.floor_owed,
         }
-        if !self.starved.is_empty() {
-            return Some(Obstacle::PoolFull);
+    }
+
+    /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
+    /// out no other key's floor, and comes after those who wait.
+    fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
+        let crowded =
+            self.policy.max_idle.is_some_and(|max| self.status.idle + self.refilling >= max);
+        if crowded || !self.starved.is_empty() || self.pool_is_full() {
+            return false;
         }
-        self.obstacle(key, now).filter(|obstacle| {
-            *obstacle != Obstacle::Dialing || self.policy.max_dials_per_key.is_some()
-        })
+        match self.obstacle(key, now) {
+            None => true,
+            Some(Obstacle::Dialing) => {
+                let dialing = self.keys[key].dialing;
+                self.policy.max_dials_per_key.is_none_or(|max| dialing < max)
+            }
+            Some(_) => false,
+        }
     }
 }

@@ -35,7 +35,10 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) refilling: u32,
     /// Live shared connections whose peer allows no lease at all: another would not help.
     pub(super) useless: u32,
-    pub(super) floor_started: bool,
+    /// With a floor that holds once: connections still to be dialed for it.
+    pub(super) floor_owed: u32,
+    /// With a floor that is kept, the key is never forgotten.
+    pub(super) floor_kept: bool,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
     /// Dials that failed in a row.
@@ -44,6 +47,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) paused_until: Timestamp,
     pub(super) last_error: Option<E>,
     pub(super) remember_until: Timestamp,
+    /// The earliest of its timers that is pending.
+    pub(super) timer_at: Timestamp,
     /// Whether it is in the queue of starved keys.
     pub(super) starved: bool,
 }
@@ -65,7 +70,9 @@ impl<K, E> KeyEntry<K, E> {
             orphans: List::default(),
             refilling: 0,
             useless: 0,
-            floor_started: false,
+            floor_owed: 0,
+            floor_kept: false,
+            timer_at: Timestamp::NEVER,
             refill_at: Timestamp::ZERO,
             failures: 0,
             paused_until: Timestamp::ZERO,
@@ -81,7 +88,7 @@ impl<K, E> KeyEntry<K, E> {
             && self.waiting == 0
             && self.failures == 0
             && !self.starved
-            && !self.floor_started
+            && !self.floor_kept
     }
 }
 

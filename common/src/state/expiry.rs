@@ -45,6 +45,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         next
     }
 
+    /// Notes the next deadline again, for a new timer to be armed.
+    pub fn renote_deadline(&mut self) {
+        let next = self.next_deadline();
+        self.note_deadline(next);
+    }
+
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
@@ -59,7 +65,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             && at <= now
         {
             self.timers.pop();
-            self.key_timeout(key, now);
+            // An earlier one has replaced it, or the key was forgotten.
+            if self.keys.get(key).is_some_and(|entry| entry.timer_at == at) {
+                self.keys[key].timer_at = Timestamp::NEVER;
+                self.key_timeout(key, now);
+            }
         }
     }
 
@@ -114,8 +124,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if entry.remember_until <= now && entry.paused_until <= now && entry.dialing == 0 {
             entry.failures = 0;
             entry.last_error = None;
-            self.forget_if_unused(key);
         }
+        let pending = [entry.paused_until, entry.refill_at, entry.remember_until];
+        if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
+            self.set_timer(next, key);
+        }
+        self.forget_if_unused(key);
     }
 
     /// Failing fast: finds out whether the peer is back, or looks again later.
@@ -158,8 +172,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Something of this key is due at `at`.
+    ///
+    /// One timer is pending for a key at a time, the earliest; when it fires, the next is set.
     pub(super) fn set_timer(&mut self, at: Timestamp, key: KeyId) {
-        self.timers.push(Reverse((at, key)));
-        self.note_deadline(at);
+        let entry = &mut self.keys[key];
+        if at < entry.timer_at {
+            entry.timer_at = at;
+            self.timers.push(Reverse((at, key)));
+            self.note_deadline(at);
+        }
     }
 }

@@ -76,6 +76,23 @@ impl<I: Key> List<I> {
         self.len += 1;
     }
 
+    pub(super) fn push_front<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = link(&mut map[id]);
+        debug_assert!(!own.linked, "an entry is in a list once");
+        *own = Link { prev: None, next: self.head, linked: true };
+        match self.head {
+            Some(head) => link(&mut map[head]).prev = Some(id),
+            None => self.tail = Some(id),
+        }
+        self.head = Some(id);
+        self.len += 1;
+    }
+
     /// Takes `id` out; nothing happens when it is not in the list.
     #[inline]
     pub(super) fn remove<T>(
@@ -135,6 +152,7 @@ mod tests {
         list.remove(&mut map, ids[4], |link| link);
         assert_eq!(contents(&list, &map), [ids[1], ids[3]]);
         list.push_back(&mut map, ids[0], |link| link);
-        assert_eq!(contents(&list, &map), [ids[1], ids[3], ids[0]]);
+        list.push_front(&mut map, ids[4], |link| link);
+        assert_eq!(contents(&list, &map), [ids[4], ids[1], ids[3], ids[0]]);
     }
 }

@@ -59,7 +59,7 @@ use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
-use crate::policy::{Expiry, Policy};
+use crate::policy::{Expiry, Floor, Policy};
 use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
 use list::List;
@@ -393,8 +393,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let id = self.keys.insert(KeyEntry::new(key.clone()));
         self.index.insert(key.clone(), id);
         if self.policy.min_idle > 0 {
+            let entry = &mut self.keys[id];
+            entry.floor_owed = self.policy.min_idle;
+            entry.floor_kept = self.policy.floor == Floor::Kept;
             self.refill(id, now);
-            self.keys[id].floor_started = true;
         }
         id
     }

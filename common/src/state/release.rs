@@ -10,8 +10,8 @@ use crate::lending::Lending;
 use crate::policy::{Expiry, IdleOverflow};
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
-    /// A lease ends. `handle` is what the lease held; `None` says that it was lost (a panic), and
-    /// an exclusive connection with it.
+    /// A lease ends. `handle` is what the lease held; `None` says that an exclusive connection was
+    /// lost (a panic), or that the handle of a shared one was dropped already.
     ///
     /// Returns a handle to drop, outside any lock.
     ///
@@ -43,7 +43,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             Fitness::Unfit(cause) => Some(cause),
             // A closed pool has retired all that were leased.
             Fitness::Fit if connection.retired.is_some() => connection.retired,
-            Fitness::Fit if lost => Some(CloseCause::Lost),
+            Fitness::Fit if lost && !L::SHARED => Some(CloseCause::Lost),
             Fitness::Fit if now > connection.expires_at => Some(CloseCause::Lifetime),
             Fitness::Fit => None,
         };
@@ -63,7 +63,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.serve_waiters(id, now);
         }
         let idle = self.connections[id].leased == 0;
-        if idle && self.policy.max_open.is_some() && self.somebody_starves() {
+        // One goodbye at a time: each makes room for one of those who starve.
+        let may_make_room = self.policy.max_open.is_some() && self.status.closing == 0;
+        if idle && may_make_room && self.somebody_starves() {
             return self.begin_close(id, CloseCause::MakeRoom, now);
         }
         self.park(id, now);
@@ -72,6 +74,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {
         if self.policy.max_open.is_some()
+            && self.status.closing == 0
+            && self.pool_is_full()
             && self.somebody_starves()
             && let Some(id) = self.all_idle.front()
         {

@@ -38,6 +38,20 @@ impl ReturnQueue {
         }
     }
 
+    /// Joins before the others: it has waited for longer.
+    fn rejoin<L, E>(
+        &mut self,
+        waiters: &mut SlotMap<WaiterId, Waiter<L, E>>,
+        id: WaiterId,
+        order: WaiterOrder,
+    ) {
+        if order == WaiterOrder::Random {
+            self.join(waiters, id, order);
+        } else {
+            self.arrival.push_front(waiters, id, Waiter::in_returns);
+        }
+    }
+
     fn leave<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) {
         match waiters[id].random_at.take() {
             Some(at) => {
@@ -142,9 +156,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.dependents.remove(&mut self.waiters, waiter, Waiter::in_dials);
         }
         if !self.waiters[waiter].waits_for_returns() {
-            entry.returns.join(&mut self.waiters, waiter, self.policy.waiter_order);
+            entry.returns.rejoin(&mut self.waiters, waiter, self.policy.waiter_order);
         }
-        entry.undialed.push_back(&mut self.waiters, waiter, Waiter::in_dials);
+        entry.undialed.push_front(&mut self.waiters, waiter, Waiter::in_dials);
         // What became idle while it depended on its dial serves it now.
         while !self.keys[key].returns.is_empty()
             && let Some(lent) = self.lend_idle(key, now)

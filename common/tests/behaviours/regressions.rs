@@ -1,4 +1,4 @@
-//! Suspected bugs of the core: each test fails, and says which sentence of the docs it breaks.
+//! What went wrong once: each test is named after it, and says which sentence of the docs it broke.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
