@@ -83,7 +83,8 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Asks the peer whether the connection still works; `idle_for` is how long it has been idle.
     /// Called before lending when [`Policy::check`](crate::Policy::check) says so, never for a
-    /// connection that was just dialed. Bounded by `check_timeout`. Default: it does.
+    /// connection that was just dialed. A shared connection can be lent to others while it is being
+    /// checked. Bounded by `check_timeout`. Default: it does.
     ///
     /// # Cancel safety
     /// May be dropped at any await; the pool then discards the connection.

@@ -42,11 +42,19 @@ impl Client {
 
     /// Sends `request`, and returns its response once the head has arrived.
     ///
-    /// The URI says where to (`http://host[:port]/...`). `Host`, `Content-Length` and
-    /// `Transfer-Encoding` are set as needed, and kept if you set them consistently. Interim (1xx)
+    /// The URI says where to (`http://host[:port]/...`). `Host` is kept if you set it. Interim (1xx)
     /// responses are skipped, except `101`, which is final. `Connection: close` closes the
     /// connection afterwards. `Expect: 100-continue` is passed on, and the body is sent without
-    /// waiting for the answer.
+    /// waiting for the answer; a final answer without a `100` before it then ends the connection,
+    /// because a peer that refused the body may take it for the next request.
+    ///
+    /// The framing headers follow from the body, not from what you set. A body of known length
+    /// goes out with `Content-Length`, also if you ask for `Transfer-Encoding: chunked`, and
+    /// without its trailers, for which there is no place then; your own `Content-Length` has to be
+    /// right. A stream of unknown length goes out in chunks, with its trailers, or with the
+    /// `Content-Length` that you set, to which it is held. Once a stream has given as many bytes as
+    /// were announced it is dropped, without waiting for its end. Any other combination is refused
+    /// before anything is sent.
     ///
     /// Any [`http_body::Body`] of [`Bytes`] can be sent: [`Body`], `String`, `Full<Bytes>`,
     /// `Empty<Bytes>`, a stream. One whose only frame is ready at once is sent with the head in one
@@ -73,8 +81,8 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         let (parts, body) = request.into_parts();
-        let (payload, length) = Payload::new(body).await.map_err(Error::RequestBody)?;
-        let (head, key) = RequestHead::new(&parts, length)?;
+        let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
+        let (head, key) = RequestHead::new(&parts, &mut payload)?;
         self.send(head, &key, payload).await
     }
 
@@ -88,8 +96,9 @@ impl Client {
     pub async fn get(&self, uri: Uri) -> Result<Response<Body>, Error> {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.uri = uri;
-        let (head, key) = RequestHead::new(&parts, Some(0))?;
-        self.send(head, &key, Payload::Empty).await
+        let mut payload = Payload::None;
+        let (head, key) = RequestHead::new(&parts, &mut payload)?;
+        self.send(head, &key, payload).await
     }
 
     /// The pool, to look at or to close.

@@ -22,8 +22,10 @@ pub struct Config {
     /// Default 30 s. Source: `net/http` `ResponseHeaderTimeout`, which is off by default; here
     /// every wait on a peer has an end unless the user says otherwise.
     pub response_timeout: Option<Duration>,
-    /// Longest wait for the next byte of a response body. Counted only while somebody reads: a
-    /// body that nobody polls never times out. `None`: wait for ever. Default 30 s.
+    /// Longest wait for the next byte of a response body, also while the rest of the request is
+    /// still being sent. Counted only while somebody reads: a body that nobody polls never times
+    /// out. `None`: wait for ever, which suits exchanges that stream in both directions. Default
+    /// 30 s.
     pub body_timeout: Option<Duration>,
     /// Longest wait for the peer to take the next byte of a request. Waiting for the caller's own
     /// body stream does not count. `None`: wait for ever. Default 30 s.

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body::Frame;
+use pool_common::connect::has_unread;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -30,13 +31,19 @@ use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{Error, ProtocolError, Stage};
 use crate::framing::{self, BodyDecoder, RequestFraming};
-use crate::head::{self, HeadReader, ResponseHead};
+use crate::head::{HeadReader, ResponseHead};
 use crate::outgoing::Outgoing;
 use crate::request::{Payload, RequestHead};
 use crate::upload::Upload;
+use crate::write;
 
 /// Reads grow up to this size while a body fills them.
 const MAX_READ_SIZE: usize = 64 * 1024;
+
+/// From so much idling on, looking for stray bytes is worth a system call, which costs about a
+/// microsecond: next to nothing for a connection that waits, and too much for one that goes from
+/// request to request.
+const ASK_SOCKET_AFTER: Duration = Duration::from_millis(5);
 
 /// A connection as the pool keeps it.
 ///
@@ -50,8 +57,9 @@ pub struct Connection {
     read_size: usize,
     output: Outgoing,
     upload: Option<Box<Upload>>,
-    /// How the rest of `upload` is framed.
-    upload_framing: RequestFraming,
+    /// The request has a body and an `Expect`: a peer that answers without a `100` may not have
+    /// read the body, and take it for the next request.
+    expects: bool,
     method: Method,
     head: HeadReader,
     decoder: BodyDecoder,
@@ -116,7 +124,7 @@ impl Connection {
             read_size: READ_SIZE,
             output: Outgoing::default(),
             upload: None,
-            upload_framing: RequestFraming::None,
+            expects: false,
             method: Method::GET,
             head: HeadReader::default(),
             decoder: BodyDecoder::Length(0),
@@ -131,6 +139,16 @@ impl Connection {
     /// Whether it must not carry another request.
     pub(crate) fn is_broken(&mut self) -> bool {
         self.in_flight || !self.reusable || !self.input.is_empty() || self.peek() != Peek::Quiet
+    }
+
+    /// Whether it must not carry another request after so much idling.
+    ///
+    /// [`is_broken`](Connection::is_broken) costs no system call, but notices only what the
+    /// runtime's driver has seen (it asks tokio's readiness flag), and a driver that has been busy
+    /// elsewhere may not have seen the reply or the close that is waiting in the socket. So after
+    /// [`ASK_SOCKET_AFTER`] the socket itself is asked.
+    pub(crate) fn is_stale(&mut self, idle_for: Duration) -> bool {
+        self.is_broken() || (idle_for >= ASK_SOCKET_AFTER && has_unread(&self.stream))
     }
 
     /// Looks at the socket without waiting. Costs no system call while nothing has arrived.
@@ -172,12 +190,15 @@ impl Connection {
         self.method.clone_from(head.method);
         self.head = HeadReader::default();
         self.deadline.restart();
-        head::write_request(self.output.head(), head);
+        debug_assert!(payload.is_replayable(), "a stream cannot be sent twice");
+        let framing = payload.framing();
+        self.expects =
+            head.expects && !matches!(framing, RequestFraming::None | RequestFraming::Length(0));
+        write::write_request(self.output.head(), head, framing);
         if let Payload::Whole(body) = payload {
             self.output.set_body(body.clone(), b"");
-        } else if let Some(upload) = payload.take_stream() {
-            self.upload = Some(upload);
-            self.upload_framing = head.framing;
+        } else {
+            self.upload = payload.take_stream();
         }
         if self.input.capacity() == 0 {
             self.input = buffers::take_read();
@@ -194,7 +215,13 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Failure>> {
         let sending = match self.poll_send(cx) {
-            Ok(sending) => sending,
+            Ok((sending, wrote)) => {
+                // Waiting for the caller's own body does not count.
+                if wrote || sending == Sending::Starved {
+                    self.deadline.restart();
+                }
+                sending
+            }
             Err(SendError::Body(error)) => return Poll::Ready(Err(self.failure(error))),
             Err(SendError::Io(source)) => {
                 if self.progress == Progress::NothingWritten {
@@ -202,6 +229,7 @@ impl Connection {
                     return Poll::Ready(Err(self.failure(error)));
                 }
                 self.stop_sending();
+                self.deadline.restart();
                 self.write_error = Some(source);
                 Sending::Done
             }
@@ -244,7 +272,8 @@ impl Connection {
         self.reusable &= delivery.reusable;
         self.decoder = delivery.decoder;
         self.deadline.restart();
-        if sending != Sending::Done || self.write_error.is_some() {
+        let refused = self.expects && !self.head.is_continued();
+        if sending != Sending::Done || self.write_error.is_some() || refused {
             self.reusable = false;
         }
         if self.decoder.is_over() {
@@ -254,7 +283,8 @@ impl Connection {
     }
 
     /// The next piece of the response body; `None` once the exchange is over. An answer that began
-    /// before the request was sent completely has the rest of it sent meanwhile.
+    /// before the request was sent completely has the rest of it sent meanwhile, which buys the
+    /// peer no time: each wait ends with its next byte.
     ///
     /// The exchange ends with the last byte, not with the `None` after it.
     pub(crate) fn poll_body(
@@ -381,20 +411,20 @@ impl Connection {
         self.reusable = false;
     }
 
-    /// Writes as much of the request as can be written now.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Sending, SendError> {
+    /// Writes as much of the request as can be written now. Also tells whether that was anything.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<(Sending, bool), SendError> {
+        let mut wrote = false;
         loop {
             // A first frame that is there already goes out with the head, in one write.
             if let Some(upload) = self.upload.as_mut().filter(|_| self.output.takes_more()) {
-                match upload.poll_queue(cx, &mut self.upload_framing, &mut self.output) {
+                match upload.poll_queue(cx, &mut self.output) {
                     Poll::Ready(Ok(true)) => {}
                     Poll::Ready(Ok(false)) => self.upload = None,
                     Poll::Ready(Err(error)) => {
                         return Err(SendError::Body(Error::RequestBody(error)));
                     }
                     Poll::Pending if self.output.is_empty() => {
-                        self.deadline.restart();
-                        return Ok(Sending::Starved);
+                        return Ok((Sending::Starved, wrote));
                     }
                     Poll::Pending => {}
                 }
@@ -403,14 +433,14 @@ impl Connection {
                 match self.output.poll_write(Pin::new(&mut self.stream), cx) {
                     Poll::Ready(Ok(_)) => {
                         self.progress = self.progress.max(Progress::Unanswered);
-                        self.deadline.restart();
+                        wrote = true;
                     }
                     Poll::Ready(Err(error)) => return Err(SendError::Io(error)),
-                    Poll::Pending => return Ok(Sending::Blocked),
+                    Poll::Pending => return Ok((Sending::Blocked, wrote)),
                 }
             }
             if self.upload.is_none() {
-                return Ok(Sending::Done);
+                return Ok((Sending::Done, wrote));
             }
         }
     }

@@ -159,7 +159,11 @@ pub enum InvalidRequest {
     /// Both `Content-Length` and `Transfer-Encoding`.
     #[error("both Content-Length and Transfer-Encoding are set")]
     LengthAndTransferEncoding,
-    /// A body of unknown length, or chunked, in an HTTP/1.0 request.
+    /// A `Connection` header that names `Content-Length`, `Transfer-Encoding` or `Host`: a proxy
+    /// would remove the field, and the server behind it see another request.
+    #[error("the Connection header names a field that frames or routes the request")]
+    ConnectionOption,
+    /// A body of unknown length in an HTTP/1.0 request.
     #[error("an HTTP/1.0 request needs a body of known length")]
     ChunkedInHttp10,
     /// `CONNECT` with a body.

@@ -198,6 +198,18 @@ pub(crate) fn asks_to_close(value: &HeaderValue) -> bool {
     options.close
 }
 
+/// Whether a request's `Connection` header names a field that says where the request ends or goes.
+/// A proxy removes the fields named there (RFC 9110 section 7.6.1), so the next server would see
+/// another message.
+pub(crate) fn gives_up_framing(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|&byte| byte == b',').any(|option| {
+        let option = option.trim_ascii();
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST]
+            .iter()
+            .any(|name| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
 /// The options of `Connection` that matter for reuse.
 #[derive(Clone, Copy, Debug, Default)]
 struct Options {

@@ -1,4 +1,4 @@
-//! Message heads: the request's is written into a buffer, the response's is parsed from one.
+//! The response's head, parsed from the connection's buffer.
 //!
 //! `httparse` does the parsing. What it leaves open is decided here: a line ends with CR LF and
 //! nothing else, and sizes and counts are bounded. Header values are slices of the one buffer the
@@ -7,14 +7,13 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
 use httparse::{EMPTY_HEADER, ParserConfig};
 
 use crate::config::Limits;
 use crate::error::ProtocolError;
-use crate::framing::{RequestFraming, Signals};
-use crate::request::RequestHead;
+use crate::framing::Signals;
 
 /// Headers parsed on the stack; a response with more costs one allocation.
 const INLINE_HEADERS: usize = 48;
@@ -66,6 +65,8 @@ pub(crate) struct HeadReader {
     interim: usize,
     /// Bytes the interim heads took out of the budget.
     spent: usize,
+    /// One of the interim heads was a `100`.
+    continued: bool,
 }
 
 impl HeadReader {
@@ -88,6 +89,7 @@ impl HeadReader {
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(Some(head));
             }
+            self.continued |= head.status == StatusCode::CONTINUE;
             self.spent += end;
             self.interim += 1;
             if self.interim > limits.interim_responses {
@@ -95,6 +97,11 @@ impl HeadReader {
             }
             self.scan = BlockScan::default();
         }
+    }
+
+    /// Whether a `100 (Continue)` has come.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.continued
     }
 }
 
@@ -181,57 +188,9 @@ fn collect(
     Ok(map)
 }
 
-/// Appends the request's head to `out`: request line, `Host`, the caller's headers, framing.
-pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>) {
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    if *head.method == Method::CONNECT {
-        head.write_host(out);
-    } else {
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        if !target.starts_with(['/', '*']) {
-            out.push(b'/');
-        }
-        out.extend_from_slice(target.as_bytes());
-    }
-    out.extend_from_slice(match head.version {
-        Version::HTTP_10 => b" HTTP/1.0\r\n",
-        _ => b" HTTP/1.1\r\n",
-    });
-    if !head.has_host {
-        out.extend_from_slice(b"host: ");
-        head.write_host(out);
-        out.extend_from_slice(b"\r\n");
-    }
-    for (name, value) in head.headers {
-        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
-            write_field(out, name, value);
-        }
-    }
-    match head.framing {
-        RequestFraming::None => {}
-        RequestFraming::Length(length) => {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends one header line. Names and values of the `http` crate hold no line ends.
-pub(crate) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
 
     fn read(input: &[u8], limits: &Limits) -> Result<Option<ResponseHead>, ProtocolError> {
         HeadReader::default().read(&mut BytesMut::from(input), limits)
@@ -239,14 +198,6 @@ mod tests {
 
     fn small() -> Limits {
         Limits { head_bytes: 200, headers: 3, interim_responses: 2, ..Limits::default() }
-    }
-
-    fn request(request: Request<()>, length: Option<u64>) -> Result<String, crate::Error> {
-        let (parts, ()) = request.into_parts();
-        let (head, _) = RequestHead::new(&parts, length)?;
-        let mut out = Vec::new();
-        write_request(&mut out, head);
-        Ok(String::from_utf8(out).unwrap())
     }
 
     #[test]
@@ -331,68 +282,6 @@ mod tests {
             b"\x16\x03\x01\r\n\r\n",
         ] {
             assert!(read(input, &Limits::default()).is_err(), "{}", input.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn a_request_is_written_with_host_and_framing() {
-        let get = Request::get("http://a.example:8080/x?y=1#f").header("Accept", "*/*");
-        assert_eq!(
-            request(get.body(()).unwrap(), Some(0)).unwrap(),
-            "GET /x?y=1 HTTP/1.1\r\nhost: a.example:8080\r\naccept: */*\r\n\r\n"
-        );
-        let post = Request::post("http://a?q").header("host", "b").header("content-length", "3");
-        assert_eq!(
-            request(post.body(()).unwrap(), Some(3)).unwrap(),
-            "POST /?q HTTP/1.1\r\nhost: b\r\ncontent-length: 3\r\n\r\n"
-        );
-        let empty = Request::put("http://[::1]:1");
-        assert_eq!(
-            request(empty.body(()).unwrap(), Some(0)).unwrap(),
-            "PUT / HTTP/1.1\r\nhost: [::1]:1\r\ncontent-length: 0\r\n\r\n"
-        );
-        let stream = Request::put("http://a:/");
-        assert_eq!(
-            request(stream.body(()).unwrap(), None).unwrap(),
-            "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
-        );
-        let connect = Request::connect("a:443");
-        assert_eq!(
-            request(connect.body(()).unwrap(), Some(0)).unwrap(),
-            "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n"
-        );
-        let old = Request::get("http://a/").version(Version::HTTP_10);
-        assert_eq!(
-            request(old.body(()).unwrap(), Some(0)).unwrap(),
-            "GET / HTTP/1.0\r\nhost: a\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn contradictory_requests_are_refused() {
-        use crate::error::InvalidRequest as Invalid;
-        let post = || Request::post("http://a/");
-        for (builder, length, expected) in [
-            (post().header("host", "a").header("host", "b"), Some(0), Invalid::SeveralHosts),
-            (post().header("content-length", "x"), Some(3), Invalid::ContentLength),
-            (post().header("content-length", "+3"), Some(3), Invalid::ContentLength),
-            (
-                post().header("content-length", "4"),
-                Some(3),
-                Invalid::LengthMismatch { header: 4, body: 3 },
-            ),
-            (post().header("transfer-encoding", "gzip"), None, Invalid::TransferEncoding),
-            (
-                post().header("transfer-encoding", "chunked").header("content-length", "3"),
-                Some(3),
-                Invalid::LengthAndTransferEncoding,
-            ),
-            (post().version(Version::HTTP_10), None, Invalid::ChunkedInHttp10),
-            (post().version(Version::HTTP_2), None, Invalid::Version(Version::HTTP_2)),
-            (Request::connect("a:1"), Some(3), Invalid::ConnectWithBody),
-        ] {
-            let error = request(builder.body(()).unwrap(), length).unwrap_err();
-            assert_eq!(error.to_string(), crate::Error::from(expected).to_string());
         }
     }
 }

@@ -53,13 +53,24 @@ impl Manager for Connector {
         connection.is_broken()
     }
 
+    /// What [`is_broken`](Manager::is_broken) sees; after 5 ms of idling also what the socket says
+    /// when asked, with one system call of about a microsecond.
+    ///
+    /// Below 5 ms only what the runtime's driver has seen is noticed (tokio's readiness flag, which
+    /// is free to ask): a stray reply that arrived since then would be read as the answer to the
+    /// next request. That is the price of not paying for a system call on each request of a busy
+    /// connection.
+    fn is_stale(&self, connection: &mut Exclusive<Box<Connection>>, idle_for: Duration) -> bool {
+        connection.is_stale(idle_for)
+    }
+
     /// HTTP/1 has no ping: every request is a request. So a check sees what a peek sees.
     async fn check(
         &self,
         connection: &mut Exclusive<Box<Connection>>,
-        _idle_for: Duration,
+        idle_for: Duration,
     ) -> io::Result<()> {
-        match connection.is_broken() {
+        match connection.is_stale(idle_for) {
             false => Ok(()),
             true => Err(io::ErrorKind::ConnectionAborted.into()),
         }

@@ -58,8 +58,9 @@ async fn ours(method: &Method, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, 
     let mut connection = Connection::new(stream.unwrap(), Arc::new(Config::default()));
     let request = Request::builder().method(method).uri("http://a/").body(()).unwrap();
     let parts = request.into_parts().0;
-    let (head, _) = RequestHead::new(&parts, Some(0)).unwrap();
-    connection.begin(head, &mut Payload::Empty).map_err(|failure| failure.error)?;
+    let mut payload = Payload::None;
+    let (head, _) = RequestHead::new(&parts, &mut payload).unwrap();
+    connection.begin(head, &mut payload).map_err(|failure| failure.error)?;
     let head = poll_fn(|cx| connection.poll_response(cx)).await.map_err(|failure| failure.error)?;
     let (mut body, mut trailers) = (Vec::new(), None);
     while let Some(frame) = poll_fn(|cx| connection.poll_body(cx)).await {

@@ -13,13 +13,16 @@ use http_body::{Body, Frame};
 use crate::error::{BoxError, Error, InvalidRequest};
 use crate::framing::{self, RequestFraming};
 use crate::key::Key;
-use crate::upload::Upload;
+use crate::upload::{LONGER, SHORTER, Upload};
 
 /// The caller's body, as far as one look at it tells.
+///
+/// Its framing follows from it and is kept nowhere else, so a head cannot announce what is not
+/// sent.
 pub(crate) enum Payload {
-    /// No bytes at all.
-    Empty,
-    /// All of it, in memory: it can be sent again.
+    /// No body, and no header about it.
+    None,
+    /// All of it, in memory: it can be sent again. May be empty, which is then said.
     Whole(Bytes),
     /// A stream: it can be sent once.
     Stream(Box<Upload>),
@@ -31,6 +34,15 @@ impl Payload {
     /// Whether it is still there to be sent.
     pub(crate) fn is_replayable(&self) -> bool {
         !matches!(self, Self::Spent)
+    }
+
+    /// How it is sent.
+    pub(crate) fn framing(&self) -> RequestFraming {
+        match self {
+            Self::None | Self::Spent => RequestFraming::None,
+            Self::Whole(bytes) => RequestFraming::Length(bytes.len() as u64),
+            Self::Stream(upload) => upload.framing(),
+        }
     }
 
     /// Takes a stream, which leaves the payload spent.
@@ -48,29 +60,41 @@ impl Payload {
     ///
     /// Whatever its type, a body whose first frame is ready at once and is also its last is a
     /// [`Payload::Whole`]. So `Full<Bytes>`, `String` and the like can be replayed without the
-    /// caller saying so. The second value is the length the body announces.
-    pub(crate) async fn new<B>(body: B) -> Result<(Self, Option<u64>), BoxError>
+    /// caller saying so.
+    pub(crate) async fn new<B>(body: B) -> Result<Self, BoxError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if body.is_end_stream() {
-            return Ok((Self::Empty, Some(0)));
+            return Ok(Self::None);
         }
         let length = body.size_hint().exact();
         let mut body = Box::pin(body);
         let first = poll_fn(|cx| Poll::Ready(poll_first(body.as_mut(), cx))).await?;
+        let bytes = match &first {
+            First::Frame(frame) => frame.data_ref().map_or(0, Bytes::len),
+            First::End | First::Later => 0,
+        };
+        if length.is_some_and(|length| length < bytes as u64) {
+            return Err(LONGER.into());
+        }
         match first {
-            First::End => Ok((Self::Empty, Some(0))),
+            // Nothing may follow but trailers, which have no place after a known length.
+            _ if length == Some(0) => Ok(Self::None),
+            First::End if length.is_some() => Err(SHORTER.into()),
+            First::End => Ok(Self::None),
             First::Frame(frame) if body.is_end_stream() && frame.is_data() => {
+                if length.is_some_and(|length| length != bytes as u64) {
+                    return Err(SHORTER.into());
+                }
                 let data = frame.into_data().unwrap_or_default();
-                let length = Some(data.len() as u64);
-                Ok((if data.is_empty() { Self::Empty } else { Self::Whole(data) }, length))
+                Ok(if data.is_empty() { Self::None } else { Self::Whole(data) })
             }
             First::Frame(frame) => {
-                Ok((Self::Stream(Box::new(Upload::new(body, Some(frame)))), length))
+                Ok(Self::Stream(Box::new(Upload::new(body, Some(frame), length))))
             }
-            First::Later => Ok((Self::Stream(Box::new(Upload::new(body, None))), length)),
+            First::Later => Ok(Self::Stream(Box::new(Upload::new(body, None, length)))),
         }
     }
 }
@@ -101,17 +125,18 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) uri: &'a Uri,
     pub(crate) version: Version,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) framing: RequestFraming,
     /// The caller gave a `Host` header.
     pub(crate) has_host: bool,
     /// The connection is not to be used again after this request.
     pub(crate) close: bool,
+    /// The caller gave an `Expect` header.
+    pub(crate) expects: bool,
 }
 
 impl<'a> RequestHead<'a> {
-    /// Checks a request whose body is `length` bytes long, if that is known. Also tells where to
-    /// send it.
-    pub(crate) fn new(parts: &'a Parts, length: Option<u64>) -> Result<(Self, Key), Error> {
+    /// Checks a request with this body, and settles how the body is framed: by the length it has or
+    /// the caller gives, and in chunks where there is neither. Also tells where to send it.
+    pub(crate) fn new(parts: &'a Parts, payload: &mut Payload) -> Result<(Self, Key), Error> {
         let Parts { method, uri, version, headers, .. } = parts;
         if !matches!(*version, Version::HTTP_11 | Version::HTTP_10) {
             return Err(InvalidRequest::Version(*version).into());
@@ -129,22 +154,25 @@ impl<'a> RequestHead<'a> {
             uri,
             version: *version,
             headers,
-            framing: RequestFraming::None,
             has_host: false,
             close: old,
+            expects: false,
         };
-        head.read_headers(length)?;
-        if old && head.framing == RequestFraming::Chunked {
+        head.read_headers(payload)?;
+        let framing = payload.framing();
+        if old && framing == RequestFraming::Chunked {
             return Err(InvalidRequest::ChunkedInHttp10.into());
         }
-        if *method == Method::CONNECT && head.framing != RequestFraming::None {
+        if *method == Method::CONNECT && framing != RequestFraming::None {
             return Err(InvalidRequest::ConnectWithBody.into());
         }
         Ok((head, key))
     }
 
     /// One pass over the caller's headers.
-    fn read_headers(&mut self, length: Option<u64>) -> Result<(), InvalidRequest> {
+    ///
+    /// A `Transfer-Encoding` is checked and then has no say: [`Payload::framing`] decides.
+    fn read_headers(&mut self, payload: &mut Payload) -> Result<(), InvalidRequest> {
         let (mut has_length, mut chunked) = (false, false);
         for (name, value) in self.headers {
             if *name == header::HOST {
@@ -153,7 +181,12 @@ impl<'a> RequestHead<'a> {
                 }
                 self.has_host = true;
             } else if *name == header::CONNECTION {
+                if framing::gives_up_framing(value) {
+                    return Err(InvalidRequest::ConnectionOption);
+                }
                 self.close |= framing::asks_to_close(value);
+            } else if *name == header::EXPECT {
+                self.expects = true;
             } else if *name == header::CONTENT_LENGTH {
                 has_length = true;
             } else if *name == header::TRANSFER_ENCODING {
@@ -166,30 +199,29 @@ impl<'a> RequestHead<'a> {
         if chunked && has_length {
             return Err(InvalidRequest::LengthAndTransferEncoding);
         }
-        if chunked {
-            self.framing = RequestFraming::Chunked;
-            return Ok(());
-        }
         if has_length {
             let given = framing::content_length(self.headers)
                 .map_err(|_| InvalidRequest::ContentLength)?
                 .unwrap_or(0);
-            match length {
-                Some(body) if body != given => {
+            if let Payload::Stream(upload) = payload {
+                upload.announce(given);
+            }
+            match payload.framing() {
+                RequestFraming::None if given == 0 => *payload = Payload::Whole(Bytes::new()),
+                RequestFraming::Length(body) if given == body => {}
+                RequestFraming::Length(body) => {
                     return Err(InvalidRequest::LengthMismatch { header: given, body });
                 }
-                _ => self.framing = RequestFraming::Length(given),
+                RequestFraming::None | RequestFraming::Chunked => {
+                    return Err(InvalidRequest::LengthMismatch { header: given, body: 0 });
+                }
             }
-            return Ok(());
-        }
-        self.framing = match length {
+        } else if matches!(payload, Payload::None)
+            && matches!(*self.method, Method::POST | Method::PUT | Method::PATCH)
+        {
             // RFC 9110 section 8.6: methods that anticipate a body say that there is none.
-            Some(0) if !matches!(*self.method, Method::POST | Method::PUT | Method::PATCH) => {
-                RequestFraming::None
-            }
-            Some(length) => RequestFraming::Length(length),
-            None => RequestFraming::Chunked,
-        };
+            *payload = Payload::Whole(Bytes::new());
+        }
         Ok(())
     }
 

@@ -2,11 +2,14 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body::Frame;
 use http1_pool::{Body, Client, Config, Error, Key, Limits, ProtocolError, Stage, default_policy};
-use support::{Peer, answers_are_own, fetch, finished, get, look_at_sockets, within};
+use support::{Peer, answers_are_own, fed, fetch, finished, get, look_at_sockets, within};
 use tokio::io::AsyncWriteExt;
 
 /// A peer whose first connection answers one request with `bytes`, and then closes or stays open;
@@ -237,6 +240,84 @@ async fn a_trickle_does_not_extend_the_wait() {
         assert!(matches!(error, Error::Timeout { stage: Stage::Response, .. }), "{error}");
         finished(&client, &peer).await;
     }
+}
+
+/// A response body that stalls is given up, whatever the request body does meanwhile.
+#[tokio::test]
+async fn an_upload_buys_a_stalled_body_no_time() {
+    for dripping in [false, true] {
+        let peer = Peer::start(|mut wire, _| async move {
+            wire.head().await.unwrap();
+            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+            wire.closed().await;
+        })
+        .await;
+        let client = quick();
+        let (sender, body) = fed(None);
+        let request = Request::post(peer.uri("/")).body(body).unwrap();
+        let response = within(client.request(request)).await.unwrap();
+        let drip = async {
+            let mut pace = tokio::time::interval(Duration::from_millis(10));
+            while !dripping || sender.send(Frame::data(Bytes::from_static(b"x"))).is_ok() {
+                pace.tick().await;
+            }
+        };
+        let error = tokio::select! {
+            read = within(response.into_body().read_all(100)) => read.unwrap_err(),
+            () = drip => unreachable!("the upload is over before the response"),
+        };
+        assert!(matches!(error, Error::Timeout { stage: Stage::Body, .. }), "{error}");
+        drop(sender);
+        finished(&client, &peer).await;
+    }
+}
+
+/// All announced bytes are there, so it is the peer who is waited for.
+#[tokio::test]
+async fn the_answer_to_a_complete_upload_is_timed_though_its_stream_is_open() {
+    let peer = Peer::start(|mut wire, _| async move {
+        wire.head().await.unwrap();
+        wire.closed().await;
+    })
+    .await;
+    let client = quick();
+    let (sender, body) = fed(Some(2));
+    sender.send(Frame::data(Bytes::from_static(b"ab"))).unwrap();
+    let request = Request::post(peer.uri("/")).body(body).unwrap();
+    let error = within(client.request(request)).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout { stage: Stage::Response, .. }), "{error}");
+    finished(&client, &peer).await;
+}
+
+/// A stray reply is waiting in the socket, and the runtime has had no time to look.
+#[tokio::test]
+async fn a_stray_reply_the_runtime_has_not_seen_is_nobodys_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (go, gone) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let (signal, sent) = (go.0, gone.1);
+    let peer = std::thread::spawn(move || {
+        let answer = |body| format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{body}");
+        let mut request = [0; 1024];
+        let (mut first, _) = listener.accept().unwrap();
+        assert!(first.read(&mut request).unwrap() > 0);
+        first.write_all(answer("first").as_bytes()).unwrap();
+        go.1.recv().unwrap();
+        first.write_all(answer("stray").as_bytes()).unwrap();
+        gone.0.send(()).unwrap();
+        let (mut second, _) = listener.accept().unwrap();
+        assert!(second.read(&mut request).unwrap() > 0);
+        second.write_all(answer("other").as_bytes()).unwrap();
+    });
+    let client = Client::new();
+    let request = || Request::get(format!("http://{addr}/")).body(Body::empty()).unwrap();
+    assert_eq!(fetch(&client, request()).await.unwrap().1, "first");
+    signal.send(()).unwrap();
+    // Blocks the runtime on purpose, for longer than the time from which the socket is asked.
+    sent.recv().unwrap();
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(fetch(&client, request()).await.unwrap().1, "other");
+    peer.join().unwrap();
 }
 
 #[tokio::test]

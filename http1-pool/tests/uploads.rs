@@ -8,41 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full};
 use http1_pool::{Body, Client, Error};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use support::{Peer, answers_are_own, finished, settled, within};
+use support::{Peer, answers_are_own, fed, fetch, finished, settled, within};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-
-/// A body that is fed by hand.
-struct Fed {
-    frames: mpsc::UnboundedReceiver<Frame<Bytes>>,
-    length: Option<u64>,
-}
-
-impl http_body::Body for Fed {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.frames.poll_recv(cx).map(|frame| frame.map(Ok))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-fn fed(length: Option<u64>) -> (mpsc::UnboundedSender<Frame<Bytes>>, Fed) {
-    let (sender, frames) = mpsc::unbounded_channel();
-    (sender, Fed { frames, length })
-}
 
 fn data(text: &'static str) -> Frame<Bytes> {
     Frame::data(Bytes::from_static(text.as_bytes()))
@@ -133,8 +105,12 @@ async fn a_stream_of_known_length_is_held_to_it() {
         (4, &["ab", "cde"], false),
         (4, &["ab", "c"], false),
         (4, &["abcde", "f"], false),
+        (4, &["ab", "cd", "e"], false),
+        (4, &["ab", "cd", ""], true),
+        (0, &[], true),
+        (0, &["a"], false),
     ] {
-        let peer = mirror(4).await;
+        let peer = mirror(if fits { frames.concat().len() } else { 4 }).await;
         let client = Client::new();
         let (sender, body) = fed(Some(length));
         for text in frames {
@@ -145,7 +121,8 @@ async fn a_stream_of_known_length_is_held_to_it() {
         let result = within(client.request(request)).await;
         if fits {
             let text = result.unwrap().into_body().read_all(1000).await.unwrap();
-            assert!(text.ends_with(b"content-length: 4\r\n\r\nabcd"));
+            let end = format!("content-length: {length}\r\n\r\n{}", frames.concat());
+            assert!(text.ends_with(end.as_bytes()));
         } else {
             let error = result.unwrap_err();
             assert!(matches!(error, Error::RequestBody(_)), "{error}");
@@ -272,6 +249,80 @@ async fn expecting_to_continue_never_hangs() {
         let response = within(client.request(request.body(Body::from("ab")).unwrap())).await;
         assert_eq!(within(response.unwrap().into_body().read_all(10)).await.unwrap(), expected);
     }
+}
+
+/// A peer that refuses a body need not read it, and may take it for the next request.
+#[tokio::test]
+async fn a_refused_expectation_ends_the_connection() {
+    for (expect, interim, accepted) in [
+        (true, "", 2),
+        (true, "HTTP/1.1 103 Early Hints\r\n\r\n", 2),
+        (true, "HTTP/1.1 100 Continue\r\n\r\n", 1),
+        (false, "", 1),
+    ] {
+        let peer = Peer::start(move |mut wire, number| async move {
+            if number == 0 {
+                wire.head().await.unwrap();
+                wire.bytes(2).await;
+                wire.send(interim).await;
+                wire.reply("first").await;
+            }
+            wire.echo().await;
+        })
+        .await;
+        let client = Client::new();
+        let mut request = Request::post(peer.uri("/"));
+        if expect {
+            request = request.header("expect", "100-continue");
+        }
+        let (_, text) = fetch(&client, request.body(Body::from("ab")).unwrap()).await.unwrap();
+        assert_eq!(text, "first");
+        answers_are_own(&client, &peer).await;
+        assert_eq!(peer.accepted(), accepted, "{interim}");
+        finished(&client, &peer).await;
+    }
+}
+
+/// The announced length is the end, so the connection is back although the stream is not over.
+#[tokio::test]
+async fn an_upload_ends_with_its_announced_length() {
+    for in_header in [false, true] {
+        let peer = mirror(4).await;
+        let client = Client::new();
+        let (sender, body) = fed((!in_header).then_some(4));
+        for text in ["ab", "cd"] {
+            sender.send(data(text)).unwrap();
+        }
+        let mut request = Request::post(peer.uri("/"));
+        if in_header {
+            request = request.header("content-length", "4");
+        }
+        let response = within(client.request(request.body(body).unwrap())).await.unwrap();
+        let text = within(response.into_body().read_all(1000)).await.unwrap();
+        assert!(text.ends_with(b"content-length: 4\r\n\r\nabcd"));
+        assert!(sender.is_closed(), "the stream is still held");
+        answers_are_own(&client, &peer).await;
+        assert_eq!(peer.accepted(), 1);
+        finished(&client, &peer).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_at_once_is_held_to_what_it_announced() {
+    let peer = Peer::echo().await;
+    let client = Client::new();
+    for (length, frames) in [(2, &[][..]), (2, &["a"]), (1, &["ab"])] {
+        let (sender, body) = fed(Some(length));
+        for text in frames {
+            sender.send(data(text)).unwrap();
+        }
+        drop(sender);
+        let request = Request::post(peer.uri("/")).body(body).unwrap();
+        let error = within(client.request(request)).await.unwrap_err();
+        assert!(matches!(error, Error::RequestBody(_)), "{error}");
+    }
+    settled(&client).await;
+    assert_eq!(client.pool().status().open, 0);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use pool_common::{
 use crate::{
     Lease,
     command::{Request, cmd},
+    command_table,
     config::Config,
     connection::Connection,
     error::{ConfigError, Error},
@@ -67,6 +68,10 @@ impl Client {
     /// After a failure the command is sent again when the policy's [`Retry`] rule says so. Each
     /// attempt may wait for a connection as long as the policy's `acquire_timeout` allows.
     ///
+    /// No rule sends a command again that may have been carried out, unless it only reads (see
+    /// [`Error::may_have_executed`]). Here [`Retry::Attempts`] differs from go-redis on purpose: that
+    /// one repeats writes whose reply was lost as well, and an `INCR` then counts twice.
+    ///
     /// # Errors
     /// [`Error::Acquire`] when there is no connection, otherwise as for [`Connection::query`]; the
     /// last failure when several attempts failed.
@@ -83,7 +88,7 @@ impl Client {
     }
 
     /// Sends several commands in one write and returns their replies in order; error replies are
-    /// values. Sent again as a whole.
+    /// values. Sent again as a whole, and only when nothing of it had been sent.
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -107,10 +112,12 @@ impl Client {
     }
 
     /// Carries out commands as a transaction; see [`Connection::transaction`]. Without a `WATCH` it
-    /// is never `None`, so the replies come as they are. Sent again as a whole.
+    /// is never `None`, so the replies come as they are. Sent again as a whole, and only when nothing
+    /// of it had been sent.
     ///
     /// # Errors
-    /// As for [`Connection::transaction`] and [`query`](Self::query).
+    /// [`Error::Aborted`] when the server says that a watched key had changed, although none is
+    /// watched. Others as for [`Connection::transaction`] and [`query`](Self::query).
     ///
     /// # Cancel safety
     /// As for [`query`](Self::query).
@@ -413,7 +420,7 @@ impl<R: Request + ?Sized> Job for Single<'_, R> {
     }
 
     fn is_read_only(&self) -> bool {
-        self.0.part(0).is_some_and(retry::is_read_only)
+        self.0.part(0).is_some_and(command_table::is_read_only)
     }
 
     fn has_own_timeout(&self) -> bool {
@@ -436,6 +443,6 @@ impl Job for Atomic<'_> {
 
     async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
         let replies = connection.transaction(self.0).await?;
-        Ok(replies.unwrap_or_default())
+        replies.ok_or(Error::Aborted)
     }
 }

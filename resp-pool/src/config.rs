@@ -56,6 +56,9 @@ pub struct Settings {
     /// How many messages a connection keeps that the server sent on its own and nobody took. One
     /// more ends the connection, rather than losing one silently. Default 4096.
     pub max_pushes: usize,
+    /// How much memory these messages may take together, in bytes. More ends the connection.
+    /// Default 16 MiB.
+    pub max_push_bytes: usize,
     /// How many frames a reset reads away before it gives the connection up. Default 1000.
     pub drain_replies: usize,
     /// How many bytes a reset reads away before it gives the connection up. Default 1 MiB.
@@ -84,6 +87,7 @@ impl Default for Settings {
             write_timeout: Some(Duration::from_secs(5)),
             limits: Limits::default(),
             max_pushes: 4096,
+            max_push_bytes: 16 * 1024 * 1024,
             drain_replies: 1000,
             drain_bytes: 1024 * 1024,
         }
@@ -227,7 +231,13 @@ impl Config {
                 ("client_name", name) => {
                     config.client_name = Some(decoded(name).ok_or(malformed("client_name"))?);
                 }
-                (other, _) => return Err(ConfigError::Parameter(other.to_owned())),
+                (other, _) => {
+                    // With a `?` in the password, this is the rest of the password.
+                    let harmless = !query.contains('@')
+                        && other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                    let name = if harmless { other } else { "" };
+                    return Err(ConfigError::Parameter(name.to_owned()));
+                }
             }
         }
         config.validate()?;
@@ -303,6 +313,9 @@ mod tests {
             ("redis://:secret@host?protocol=4", "protocol"),
             ("redis://:secret@host?tls=secret", "parameter"),
             ("redis://:secret@[::1", "host"),
+            ("redis://alice:2024?secret2@cache:6379/0", "parameter"),
+            ("redis://alice:2024?secret=@cache:6379/0", "parameter"),
+            ("redis://cache:6379/0?Secret2", "parameter"),
             ("redis://host?client_name=a%20b", "client_name"),
         ] {
             let error = Config::from_url(url).expect_err(url);

@@ -1,22 +1,22 @@
 //! One connection: requests out, replies in, and the mark that says whose reply comes next.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use pool_common::connect::TcpConnector;
 use tokio::net::TcpStream;
 
 use crate::{
-    command::{Request, effect_of},
+    command::Request,
     config::Settings,
     effect::Effect,
-    error::{Error, ProtocolError},
+    error::Error,
     from_value::FromValue,
     key::Key,
     pipeline::{self, Pipeline},
-    pubsub,
+    pushes::Pushes,
     session::Session,
     value::Value,
-    wire::{Deadline, Stray, Wire},
+    wire::{Stray, Wire},
 };
 
 /// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or
@@ -36,7 +36,6 @@ use crate::{
 /// What a borrower changes in the session (transaction, watched keys, subscriptions, database, ...)
 /// is followed in [`session`](Self::session) and undone when the connection is returned; see
 /// [`Session`].
-#[derive(Debug)]
 pub struct Connection {
     pub(crate) wire: Wire,
     pub(crate) session: Session,
@@ -45,26 +44,15 @@ pub struct Connection {
     /// The commands that are owed a reply, oldest first.
     pub(crate) expected: VecDeque<Effect>,
     /// What the server sent on its own and nobody took yet.
-    pub(crate) pushes: VecDeque<Value>,
+    pub(crate) pushes: Pushes,
     /// A call has begun and not completed.
-    in_call: bool,
+    pub(crate) in_call: bool,
     /// Failed for good.
-    broken: bool,
+    pub(crate) broken: bool,
 }
 
 /// A queue that grew beyond this for one large pipeline is given back afterwards.
 const LARGEST_KEPT: usize = 1024;
-
-/// What a frame turned out to be.
-#[derive(Debug)]
-pub(crate) enum Incoming {
-    /// The reply to the oldest command that is owed one.
-    Reply(Value),
-    /// Something the server sent on its own.
-    Push(Value),
-    /// A confirmation that completes nothing.
-    Nothing,
-}
 
 impl Connection {
     /// Dials `key` and shakes hands: `HELLO` with credentials and name (RESP3) or `AUTH` and
@@ -116,7 +104,7 @@ impl Connection {
             settings,
             key: key.clone(),
             expected: VecDeque::new(),
-            pushes: VecDeque::new(),
+            pushes: Pushes::default(),
             in_call: false,
             broken: false,
         };
@@ -159,7 +147,7 @@ impl Connection {
         request: &(impl Request + ?Sized),
     ) -> Result<T, Error> {
         match self.call(request).await? {
-            Value::Error(error) => Err(Error::Server(error)),
+            Value::Error(error) => Err(Error::Server(error.answering(request.part(0)))),
             value => Ok(T::from_value(value)?),
         }
     }
@@ -172,14 +160,13 @@ impl Connection {
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn call(&mut self, request: &(impl Request + ?Sized)) -> Result<Value, Error> {
-        let effect = self.check_request(request)?;
+        let effect = self.admit_request(request)?;
         if effect == Effect::MuteReplies {
             return Err(Error::Refused {
                 command: effect.name(),
                 reason: "no reply would come; use send, and discard the connection",
             });
         }
-        self.check_fresh()?;
         let limit = request.read_timeout().unwrap_or(self.settings.read_timeout);
         self.in_call = true;
         self.enqueue(effect, |out| request.encode(out));
@@ -196,9 +183,7 @@ impl Connection {
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.check_usable()?;
-        pipeline.check()?;
-        self.check_fresh()?;
+        self.admit_pipeline(pipeline)?;
         self.in_call = true;
         self.expected.extend(pipeline.effects());
         self.wire.out().extend_from_slice(pipeline.encoded());
@@ -228,8 +213,7 @@ impl Connection {
     /// [`Error::Refused`] for replication commands, [`Error::Broken`], [`Error::Abandoned`] or
     /// [`Error::Stale`].
     pub fn send(&mut self, request: &(impl Request + ?Sized)) -> Result<(), Error> {
-        let effect = self.check_request(request)?;
-        self.check_fresh()?;
+        let effect = self.admit_request(request)?;
         if effect == Effect::MuteReplies {
             self.session.set_unfit("CLIENT REPLY silenced replies");
             request.encode(self.wire.out());
@@ -291,9 +275,7 @@ impl Connection {
             // Whatever is unread belongs to what the reset will read away.
             return false;
         }
-        if !self.pushes.is_empty() {
-            self.pushes = VecDeque::new();
-        }
+        self.pushes.clear();
         self.wire.shed();
         // What was seen once stays true, although looking may have taken the bytes in.
         self.broken = !matches!(self.wire.stray(), Stray::Nothing);
@@ -305,60 +287,10 @@ impl Connection {
         !self.expected.is_empty() || self.wire.has_output() || !self.session.is_neutral()
     }
 
-    /// Refuses to work on a connection that failed or was given up.
-    pub(crate) fn check_usable(&self) -> Result<(), Error> {
-        match (self.broken, self.in_call) {
-            (true, _) => Err(Error::Broken),
-            (false, true) => Err(Error::Abandoned),
-            (false, false) => Ok(()),
-        }
-    }
-
-    /// Between two calls nothing may arrive in a neutral session: what is there now would be taken
-    /// for the reply to the next request. Costs no system call while the reactor has seen nothing.
-    fn check_fresh(&mut self) -> Result<(), Error> {
-        if self.needs_reset() {
-            return Ok(());
-        }
-        let error = match self.wire.stray() {
-            Stray::Nothing => return Ok(()),
-            Stray::Refusal(error) => Error::Server(error),
-            Stray::Something => Error::Stale,
-        };
-        self.broken = true;
-        Err(error)
-    }
-
-    fn check_request(&self, request: &(impl Request + ?Sized)) -> Result<Effect, Error> {
-        self.check_usable()?;
-        if request.is_empty() {
-            return Err(Error::Refused { command: "an empty request", reason: "it has no name" });
-        }
-        let effect = effect_of(request);
-        if effect == Effect::Replication {
-            return Err(Error::Refused {
-                command: effect.name(),
-                reason: "this client does not follow replication streams",
-            });
-        }
-        if matches!(effect, Effect::Subscription { .. }) && self.session.in_transaction() {
-            // Redis 7 answers EXEC with an array that has pushes for elements, one for each channel
-            // although it announced one for each command: nobody can tell where it ends.
-            return Err(Error::Refused {
-                command: effect.name(),
-                reason: "not inside a transaction",
-            });
-        }
-        if self.session.is_monitoring() {
-            return Err(Error::Refused {
-                command: "a request after MONITOR",
-                reason: "its reply could not be told from the stream; use receive_push",
-            });
-        }
-        Ok(effect)
-    }
-
     fn enqueue(&mut self, effect: Effect, encode: impl FnOnce(&mut Vec<u8>)) {
+        if effect == Effect::Monitor {
+            self.session.expect_monitor();
+        }
         self.expected.push_back(effect);
         encode(self.wire.out());
     }
@@ -416,94 +348,21 @@ impl Connection {
         }
         result
     }
+}
 
-    /// The next reply, for which `limit` is granted. Pushes on the way are kept.
-    pub(crate) async fn next_reply(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
-        let mut deadline = Deadline::after(limit);
-        loop {
-            match self.next_incoming()? {
-                Some(Incoming::Reply(reply)) => return Ok(reply),
-                Some(Incoming::Push(push)) => self.keep_push(push)?,
-                Some(Incoming::Nothing) => {}
-                None => self.wire.fill(&mut deadline).await?,
-            }
-        }
-    }
-
-    /// The next whole frame that has been read, sorted.
-    pub(crate) fn next_incoming(&mut self) -> Result<Option<Incoming>, Error> {
-        let value = self.wire.next_value().map_err(Error::Protocol)?;
-        value.map(|value| self.sort(value)).transpose()
-    }
-
-    pub(crate) fn keep_push(&mut self, push: Value) -> Result<(), Error> {
-        if self.pushes.len() >= self.settings.max_pushes {
-            return Err(Error::Protocol(ProtocolError::TooManyPushes(self.settings.max_pushes)));
-        }
-        self.pushes.push_back(push);
-        Ok(())
-    }
-
-    fn sort(&mut self, value: Value) -> Result<Incoming, Error> {
-        match &value {
-            Value::Push(items) => Ok(match pubsub::confirmation(items) {
-                Some(confirmation) => self.confirm(confirmation, value),
-                None => Incoming::Push(value),
-            }),
-            // RESP2 has no pushes: messages and confirmations are arrays.
-            Value::Array(items) if self.expects_confirmation() || self.session.is_subscribed() => {
-                if let Some(confirmation) = pubsub::confirmation(items) {
-                    Ok(self.confirm(confirmation, value))
-                } else if pubsub::is_message(items) {
-                    Ok(Incoming::Push(value))
-                } else {
-                    self.answer(value)
-                }
-            }
-            Value::Simple(_) if self.session.is_monitoring() && self.expected.is_empty() => {
-                Ok(Incoming::Push(value))
-            }
-            _ => self.answer(value),
-        }
-    }
-
-    /// `value` is the reply to the oldest command.
-    fn answer(&mut self, value: Value) -> Result<Incoming, Error> {
-        match self.expected.pop_front() {
-            Some(effect) => {
-                self.session.apply(effect, &value);
-                Ok(Incoming::Reply(value))
-            }
-            None => Err(Error::Protocol(ProtocolError::Unsolicited)),
-        }
-    }
-
-    fn expects_confirmation(&self) -> bool {
-        matches!(self.expected.front(), Some(Effect::Subscription { .. }))
-    }
-
-    fn confirm(&mut self, confirmation: pubsub::Confirmation, value: Value) -> Incoming {
-        let pubsub::Confirmation { kind, subscribe, total } = confirmation;
-        let before = self.session.subscriptions(kind);
-        self.session.confirm(kind, subscribe, total);
-        match self.expected.front_mut() {
-            Some(Effect::Subscription { kind: of, subscribe: to, left })
-                if *of == kind && *to == subscribe =>
-            {
-                // An unsubscribe from everything is confirmed once for each, and once if there was
-                // none.
-                let remaining = left.unwrap_or(before.max(1)) - 1;
-                *left = Some(remaining);
-                if remaining == 0 {
-                    self.expected.pop_front();
-                    Incoming::Reply(value)
-                } else {
-                    Incoming::Nothing
-                }
-            }
-            // The server ended a subscription on its own.
-            _ => Incoming::Nothing,
-        }
+/// Shows what the connection is and how much it holds, but no bytes: requests and replies may be
+/// secret.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("key", &self.key)
+            .field("session", &self.session)
+            .field("wire", &self.wire)
+            .field("pending_replies", &self.expected.len())
+            .field("pushes", &self.pushes)
+            .field("in_call", &self.in_call)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
     }
 }
 

@@ -55,6 +55,14 @@ pub enum Error {
     /// The server refused the command.
     #[error("{0}")]
     Server(#[source] ServerError),
+    /// The server refused the `MULTI` of a transaction. The commands between it and `EXEC` may have
+    /// been carried out, each for itself and without a transaction. The connection stays usable.
+    #[error("MULTI was refused, the commands were sent without a transaction: {0}")]
+    NoTransaction(#[source] ServerError),
+    /// The server did not carry out a transaction although it was complete: a watched key had
+    /// changed. The connection stays usable.
+    #[error("the transaction was aborted, nothing was carried out")]
+    Aborted,
     /// The reply is not what the caller asked for.
     #[error(transparent)]
     Conversion(#[from] ConversionError),
@@ -89,13 +97,17 @@ impl Error {
     }
 
     /// Whether the command may have been executed, in whole or in part. When this is false, sending
-    /// the command again cannot run it twice. (An error reply that says "not now" is proof that
-    /// nothing ran; another error reply is not, since a script may fail halfway.)
+    /// the command again cannot run it twice.
+    ///
+    /// An error reply is proof that nothing ran only if it says "not now" (such as `LOADING`) and the
+    /// command is one of the server's own that reads or writes data. A script, a function or a
+    /// command of a module can answer with any error after it wrote, and so can one in a
+    /// transaction.
     pub fn may_have_executed(&self) -> bool {
         match self {
             Self::Io { sent, .. } | Self::Timeout { sent, .. } => *sent,
-            Self::Protocol(_) | Self::Conversion(_) => true,
-            Self::Server(error) => !error.kind().is_retryable(),
+            Self::Protocol(_) | Self::Conversion(_) | Self::NoTransaction(_) => true,
+            Self::Server(error) => !error.proves_nothing_ran(),
             _ => false,
         }
     }
@@ -126,7 +138,7 @@ impl Error {
     /// The server's error reply, when that is what happened, also while dialing.
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
-            Self::Server(error) => Some(error),
+            Self::Server(error) | Self::NoTransaction(error) => Some(error),
             Self::Acquire(error) => match &**error {
                 pool_common::Error::Dial { source: pool_common::DialError::Failed(error) } => {
                     error.server_error()
@@ -139,7 +151,14 @@ impl Error {
 
     /// Whether the connection this came from is still in step.
     pub(crate) fn leaves_connection_usable(&self) -> bool {
-        matches!(self, Self::Server(_) | Self::Conversion(_) | Self::Refused { .. })
+        matches!(
+            self,
+            Self::Server(_)
+                | Self::NoTransaction(_)
+                | Self::Aborted
+                | Self::Conversion(_)
+                | Self::Refused { .. }
+        )
     }
 }
 
@@ -191,6 +210,10 @@ pub enum ProtocolError {
     /// [`Settings::max_pushes`](crate::Settings::max_pushes).
     #[error("more than {0} messages came that nobody took")]
     TooManyPushes(usize),
+    /// Messages that nobody took hold more memory than allowed, see
+    /// [`Settings::max_push_bytes`](crate::Settings::max_push_bytes).
+    #[error("messages that nobody took hold more than {0} bytes")]
+    TooManyPushBytes(usize),
     /// More came than a reset reads away, see
     /// [`Settings::drain_replies`](crate::Settings::drain_replies).
     #[error("too much is left in the connection to read it away")]
@@ -248,8 +271,11 @@ pub enum ConfigError {
         /// Which part.
         part: &'static str,
     },
-    /// A query parameter of the URL is unknown.
-    #[error("unknown URL parameter {0:?}; known are protocol and client_name")]
+    /// A query parameter of the URL is unknown. Holds its name if that is a word of small letters,
+    /// otherwise nothing: it may be a part of a password.
+    #[error(
+        "unknown URL parameter {0:?} (known are protocol and client_name; a ? in a password is %3F)"
+    )]
     Parameter(String),
     /// A setting is out of range or contradicts another.
     #[error("{field}: {reason}")]

@@ -28,6 +28,15 @@ pub trait FromValue: Sized {
     fn list_from_bytes(bytes: Bytes) -> Result<Vec<Self>, ConversionError> {
         Err(ConversionError::new("a list", &Value::Bulk(bytes)))
     }
+
+    /// How the elements of an array become a list of this type. By default each for itself; pairs
+    /// also take two elements in turn, as RESP2 sends them.
+    ///
+    /// # Errors
+    /// [`ConversionError`] when an element does not convert.
+    fn list_from_items(items: Vec<Value>) -> Result<Vec<Self>, ConversionError> {
+        items.into_iter().map(Self::from_value).collect()
+    }
 }
 
 impl FromValue for Value {
@@ -142,18 +151,17 @@ impl<T: FromValue> FromValue for Option<T> {
 }
 
 /// The elements of an array, set or push; the keys and values of a map in turn; a null is an empty
-/// list. As `Vec<u8>`: the bytes of a string.
+/// list. As `Vec<u8>`: the bytes of a string. As a list of pairs: the entries of a map, an array of
+/// arrays of two (`ZRANGE WITHSCORES` in RESP3), or two elements in turn (the same in RESP2).
 impl<T: FromValue> FromValue for Vec<T> {
     fn from_value(value: Value) -> Result<Self, ConversionError> {
         match value {
             Value::Array(items) | Value::Set(items) | Value::Push(items) => {
-                items.into_iter().map(T::from_value).collect()
+                T::list_from_items(items)
             }
-            Value::Map(entries) => entries
-                .into_iter()
-                .flat_map(|(key, value)| [key, value])
-                .map(T::from_value)
-                .collect(),
+            Value::Map(entries) => T::list_from_items(
+                entries.into_iter().flat_map(|(key, value)| [key, value]).collect(),
+            ),
             Value::Null => Ok(Vec::new()),
             Value::Bulk(bytes) | Value::Simple(bytes) | Value::Verbatim { text: bytes, .. } => {
                 T::list_from_bytes(bytes)
@@ -214,20 +222,54 @@ macro_rules! from_tuple {
 }
 
 from_tuple!(1: A);
-from_tuple!(2: A, B);
 from_tuple!(3: A, B, C);
 from_tuple!(4: A, B, C, D);
 from_tuple!(5: A, B, C, D, E);
 from_tuple!(6: A, B, C, D, E, F);
 
+/// An array of exactly two elements. In lists also two elements in turn.
+impl<A: FromValue, B: FromValue> FromValue for (A, B) {
+    fn from_value(value: Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Array(items) | Value::Push(items) if items.len() == 2 => {
+                let mut items = items.into_iter();
+                let mut next = || items.next().expect("the length was checked");
+                Ok((A::from_value(next())?, B::from_value(next())?))
+            }
+            other => Err(ConversionError::new("an array of 2 elements", &other)),
+        }
+    }
+
+    fn list_from_items(items: Vec<Value>) -> Result<Vec<Self>, ConversionError> {
+        pairs(Value::Array(items))?
+            .into_iter()
+            .map(|(first, second)| Ok((A::from_value(first)?, B::from_value(second)?)))
+            .collect()
+    }
+}
+
 fn parse<T: std::str::FromStr>(value: &Value) -> Option<T> {
     std::str::from_utf8(value.as_bytes()?).ok()?.parse().ok()
 }
 
+/// The entries of a map; of an array whose elements are all arrays of two, these; otherwise its
+/// elements in turn.
 fn pairs(value: Value) -> Result<Vec<(Value, Value)>, ConversionError> {
+    let is_pair = |item: &Value| matches!(item, Value::Array(pair) if pair.len() == 2);
     match value {
         Value::Map(entries) => Ok(entries),
         Value::Null => Ok(Vec::new()),
+        Value::Array(items) if items.iter().all(is_pair) => {
+            let mut entries = Vec::with_capacity(items.len());
+            for item in items {
+                if let Value::Array(pair) = item
+                    && let Ok([key, value]) = <[Value; 2]>::try_from(pair)
+                {
+                    entries.push((key, value));
+                }
+            }
+            Ok(entries)
+        }
         Value::Array(items) if items.len() % 2 == 0 => {
             let mut entries = Vec::with_capacity(items.len() / 2);
             let mut items = items.into_iter();
@@ -287,6 +329,26 @@ mod tests {
         assert!(HashMap::<String, i32>::from_value(Value::Array(vec![bulk("a")])).is_err());
         assert_eq!(Vec::<Option<i64>>::from_value(Value::Array(vec![Value::Null])), Ok(vec![None]));
         assert!(Vec::<i64>::from_value(bulk("12")).is_err());
+    }
+
+    #[test]
+    fn pairs_come_as_a_map_nested_or_in_turn() {
+        let nested = Value::Array(vec![
+            Value::Array(vec![bulk("a"), Value::Double(1.5)]),
+            Value::Array(vec![bulk("b"), Value::Double(2.0)]),
+        ]);
+        let flat = Value::Array(vec![bulk("a"), bulk("1.5"), bulk("b"), bulk("2")]);
+        let map =
+            Value::Map(vec![(bulk("a"), Value::Double(1.5)), (bulk("b"), Value::Double(2.0))]);
+        let expected = vec![("a".to_owned(), 1.5), ("b".to_owned(), 2.0)];
+        for value in [nested, flat, map] {
+            assert_eq!(Vec::<(String, f64)>::from_value(value.clone()), Ok(expected.clone()));
+            let as_map = HashMap::<String, f64>::from_value(value).expect("a map");
+            assert_eq!(as_map, expected.iter().cloned().collect());
+        }
+        assert_eq!(Vec::<(String, f64)>::from_value(Value::Array(Vec::new())), Ok(Vec::new()));
+        let odd = Value::Array(vec![bulk("a"), bulk("1"), bulk("b")]);
+        assert!(Vec::<(String, f64)>::from_value(odd).is_err());
     }
 
     #[test]

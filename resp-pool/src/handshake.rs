@@ -6,8 +6,7 @@ use crate::{
     error::{Error, ProtocolError},
     key::Protocol,
     pipeline::Pipeline,
-    session::Session,
-    value::{ServerError, Value},
+    value::{ServerError, ServerErrorKind, Value},
 };
 
 impl Connection {
@@ -50,24 +49,24 @@ impl Connection {
             return Err(Error::Protocol(ProtocolError::Unsolicited));
         }
         // What the handshake changed is what the key asks for.
-        self.session = Session::new(key.database());
+        self.session = self.session.after_handshake();
         Ok(())
     }
 
-    /// Servers before Redis 6 answer an unknown `HELLO` by repeating its arguments.
+    /// Servers before Redis 6 answer an unknown `HELLO` by repeating its arguments, or the first part
+    /// of them. So once credentials were sent, only the code of a refusal is kept.
     fn without_secrets(&self, error: &ServerError) -> ServerError {
-        let secret = self.key().password().map_or("", |password| password.expose());
-        if secret.is_empty() || !error.to_string().contains(secret) {
+        let Some(password) = self.key().password() else {
             return error.clone();
+        };
+        if error.kind() == ServerErrorKind::MaxClients {
+            return ServerError::from_line(b"ERR max number of clients reached");
         }
-        let line = format!(
-            "{} the handshake was refused (the server's text repeats the password)",
-            error.code()
-        );
-        if line.contains(secret) {
-            ServerError::from_line(b"ERR")
-        } else {
-            ServerError::from_line(line.as_bytes())
-        }
+        let code = error.code();
+        let plain = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        let code =
+            if plain && code.len() <= 16 && code != password.expose() { code } else { "ERR" };
+        let words = "the handshake was refused (the text is withheld, it may repeat the password)";
+        ServerError::from_line(format!("{code} {words}").as_bytes())
     }
 }

@@ -54,6 +54,12 @@
 //! # Choices
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with).
+//! - **Peek before lending** (policy `peek`): anything unread or a closed socket costs the
+//!   connection. One that was idle for less than 5 ms is judged by what the runtime's driver has
+//!   seen, without a system call; one that was idle for longer by asking the socket.
+//! - **Again**: no retry rule repeats a write that may have been carried out. go-redis does; with its
+//!   profile, too, only commands that read are repeated after their reply was lost, and pipelines
+//!   and transactions only when nothing of them had been sent.
 //! - **Time**: a reply may take [`read_timeout`](Settings::read_timeout), 5 s unless told otherwise
 //!   (redigo waits for ever); a blocking command brings [its own](Command::timeout).
 //! - **Size**: nesting, lengths and counts are bounded by [`Limits`]; nothing is allocated because a
@@ -69,20 +75,24 @@
 //! TLS, Unix sockets and streamed RESP3 types are not there yet.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod client;
 mod codec;
 mod command;
+mod command_table;
 mod config;
 mod connection;
 mod effect;
 mod error;
 mod from_value;
 mod handshake;
+mod incoming;
 mod key;
 mod limits;
 mod manager;
 mod pipeline;
 mod pubsub;
+mod pushes;
 mod reset;
 mod retry;
 mod scan;

@@ -20,6 +20,8 @@ use crate::{
 pub struct Pipeline {
     encoded: Vec<u8>,
     effects: Vec<Effect>,
+    /// A request without even a name was added.
+    holds_empty: bool,
 }
 
 impl Pipeline {
@@ -29,7 +31,7 @@ impl Pipeline {
     }
 
     /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's
-    /// `read_timeout` holds.
+    /// `read_timeout` holds. With an empty request among them the whole is refused when it is sent.
     pub fn add(&mut self, request: &(impl Request + ?Sized)) -> &mut Self {
         self.add_as(effect_of(request), request)
     }
@@ -40,6 +42,11 @@ impl Pipeline {
         effect: Effect,
         request: &(impl Request + ?Sized),
     ) -> &mut Self {
+        if request.is_empty() {
+            // It would be owed a reply that never comes.
+            self.holds_empty = true;
+            return self;
+        }
         request.encode(&mut self.encoded);
         self.effects.push(effect);
         self
@@ -49,6 +56,7 @@ impl Pipeline {
     pub fn append(&mut self, other: &Self) -> &mut Self {
         self.encoded.extend_from_slice(&other.encoded);
         self.effects.extend_from_slice(&other.effects);
+        self.holds_empty |= other.holds_empty;
         self
     }
 
@@ -66,6 +74,7 @@ impl Pipeline {
     pub fn clear(&mut self) {
         self.encoded.clear();
         self.effects.clear();
+        self.holds_empty = false;
     }
 
     pub(crate) fn encoded(&self) -> &[u8] {
@@ -78,6 +87,9 @@ impl Pipeline {
 
     /// Refuses commands after which replies can no longer be counted.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.holds_empty {
+            return Err(Error::Refused { command: "an empty request", reason: "it has no name" });
+        }
         let unfit = |effect: &&Effect| {
             matches!(effect, Effect::MuteReplies | Effect::Monitor | Effect::Replication)
         };

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     command::{Command, cmd},
-    connection::{Connection, Incoming},
+    connection::Connection,
     effect::SubscriptionKind,
     error::{Error, ProtocolError},
+    incoming::Incoming,
     value::Value,
     wire::Deadline,
 };
@@ -199,21 +200,25 @@ impl Connection {
     }
 
     async fn wait_for_push(&mut self, deadline: &mut Deadline) -> Result<Option<Value>, Error> {
-        if let Some(push) = self.pushes.pop_front() {
+        if let Some(push) = self.pushes.take() {
             return Ok(Some(push));
         }
         loop {
-            match self.next_incoming()? {
-                Some(Incoming::Push(push)) => return Ok(Some(push)),
-                Some(Incoming::Nothing) => {}
-                Some(Incoming::Reply(_)) => {
-                    return Err(Error::Protocol(ProtocolError::Unsolicited));
-                }
-                None => match self.wire.fill(deadline).await {
-                    Ok(()) => {}
-                    Err(Error::Timeout { .. }) => return Ok(None),
-                    Err(error) => return Err(error),
+            let step = match self.wire.breathe(deadline).await {
+                Err(error) => Err(error),
+                Ok(()) => match self.next_incoming()? {
+                    Some(Incoming::Push(push)) => return Ok(Some(push)),
+                    Some(Incoming::Nothing) => Ok(()),
+                    Some(Incoming::Reply(_)) => {
+                        return Err(Error::Protocol(ProtocolError::Unsolicited));
+                    }
+                    None => self.wire.fill(deadline).await,
                 },
+            };
+            match step {
+                Ok(()) => {}
+                Err(Error::Timeout { .. }) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }

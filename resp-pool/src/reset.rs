@@ -1,8 +1,9 @@
 //! Is it still good, and how is it brought back to neutral?
 
 use crate::{
-    connection::{Connection, Incoming},
+    connection::Connection,
     error::{Error, ProtocolError},
+    incoming::Incoming,
     value::Value,
     wire::{Deadline, Stray},
 };
@@ -105,6 +106,7 @@ impl Connection {
         let mut last = None;
         let mut deadline = Deadline::after(self.settings.read_timeout);
         while !self.expected.is_empty() {
+            self.wire.breathe(&mut deadline).await?;
             match self.next_incoming()? {
                 Some(incoming) => {
                     *frames += 1;

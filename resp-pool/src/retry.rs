@@ -52,7 +52,11 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next 
         Retry::BadConnection if left && is_lost(error) && !error.may_have_executed() => again(last),
         // The nearest that Redis has to REFUSED_STREAM.
         Retry::Unprocessed if left => match error {
-            Error::Server(error) if error.kind().is_retryable() => again(false),
+            Error::Server(refusal)
+                if refusal.kind().is_retryable() && !error.may_have_executed() =>
+            {
+                again(false)
+            }
             _ => Next::Stop,
         },
         _ => Next::Stop,
@@ -65,11 +69,14 @@ fn is_lost(error: &Error) -> bool {
 }
 
 /// go-redis: network errors, time limits (except those of a blocking command), and some refusals.
-/// Writes included: a command whose reply was lost can run twice.
+///
+/// Different from it on purpose: go-redis repeats a write whose reply was lost, which may then run
+/// twice. Here only what reads is repeated after it may have been executed.
 fn is_worth_an_attempt(failure: &Failure<'_>) -> bool {
     let blocked = matches!(failure.error, Error::Timeout { stage: crate::Stage::Read, .. })
         && failure.own_timeout;
-    failure.error.is_retryable() && !blocked
+    let harmless = failure.read_only || !failure.error.may_have_executed();
+    failure.error.is_retryable() && harmless && !blocked
 }
 
 /// Whether a connection that gave this error should not be used again, although it is in step: it
@@ -87,109 +94,10 @@ fn back_off(policy: &Policy, attempt: u32, random: f64) -> Duration {
         return Duration::ZERO;
     }
     let spread = min * 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX));
-    Duration::from_secs_f64((min + random * spread).min(max))
+    // Seconds as a float may round up beyond the longest duration.
+    Duration::try_from_secs_f64((min + random * spread).min(max))
+        .map_or(policy.retry_back_off_max, |pause| pause.min(policy.retry_back_off_max))
 }
-
-/// Whether a command only reads. Names that are not listed are taken to write.
-pub(crate) fn is_read_only(name: &[u8]) -> bool {
-    const LONGEST: usize = 20;
-    if name.len() > LONGEST {
-        return false;
-    }
-    let mut upper = [0; LONGEST];
-    let upper = &mut upper[..name.len()];
-    upper.copy_from_slice(name);
-    upper.make_ascii_uppercase();
-    READ_ONLY.binary_search_by(|known| known.as_bytes().cmp(upper)).is_ok()
-}
-
-/// Sorted. Source: the commands with the flag `readonly` in `COMMAND` of Redis 7, and `ECHO` and
-/// `PING`.
-const READ_ONLY: &[&str] = &[
-    "BITCOUNT",
-    "BITFIELD_RO",
-    "BITPOS",
-    "DBSIZE",
-    "DUMP",
-    "ECHO",
-    "EVALSHA_RO",
-    "EVAL_RO",
-    "EXISTS",
-    "EXPIRETIME",
-    "FCALL_RO",
-    "GEODIST",
-    "GEOHASH",
-    "GEOPOS",
-    "GEORADIUSBYMEMBER_RO",
-    "GEORADIUS_RO",
-    "GEOSEARCH",
-    "GET",
-    "GETBIT",
-    "GETRANGE",
-    "HEXISTS",
-    "HGET",
-    "HGETALL",
-    "HKEYS",
-    "HLEN",
-    "HMGET",
-    "HRANDFIELD",
-    "HSCAN",
-    "HSTRLEN",
-    "HVALS",
-    "KEYS",
-    "LCS",
-    "LINDEX",
-    "LLEN",
-    "LPOS",
-    "LRANGE",
-    "MGET",
-    "PEXPIRETIME",
-    "PFCOUNT",
-    "PING",
-    "PTTL",
-    "RANDOMKEY",
-    "SCAN",
-    "SCARD",
-    "SDIFF",
-    "SINTER",
-    "SINTERCARD",
-    "SISMEMBER",
-    "SMEMBERS",
-    "SMISMEMBER",
-    "SORT_RO",
-    "SRANDMEMBER",
-    "SSCAN",
-    "STRLEN",
-    "SUBSTR",
-    "SUNION",
-    "TOUCH",
-    "TTL",
-    "TYPE",
-    "XLEN",
-    "XPENDING",
-    "XRANGE",
-    "XREAD",
-    "XREVRANGE",
-    "ZCARD",
-    "ZCOUNT",
-    "ZDIFF",
-    "ZINTER",
-    "ZINTERCARD",
-    "ZLEXCOUNT",
-    "ZMSCORE",
-    "ZRANDMEMBER",
-    "ZRANGE",
-    "ZRANGEBYLEX",
-    "ZRANGEBYSCORE",
-    "ZRANK",
-    "ZREVRANGE",
-    "ZREVRANGEBYLEX",
-    "ZREVRANGEBYSCORE",
-    "ZREVRANK",
-    "ZSCAN",
-    "ZSCORE",
-    "ZUNION",
-];
 
 #[cfg(test)]
 mod tests {
@@ -206,7 +114,7 @@ mod tests {
     }
 
     fn server(line: &str) -> Error {
-        Error::Server(ServerError::from_line(line.as_bytes()))
+        Error::Server(ServerError::from_line(line.as_bytes()).answering(Some(b"SET")))
     }
 
     fn slow() -> Error {
@@ -222,20 +130,37 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_sorted_and_found_in_any_letter_case() {
-        assert!(READ_ONLY.is_sorted());
-        assert!(is_read_only(b"get") && is_read_only(b"GEORADIUSBYMEMBER_RO"));
-        assert!(!is_read_only(b"SET") && !is_read_only(b"GETDEL") && !is_read_only(&[b'X'; 30]));
+    fn attempts_repeat_a_write_only_if_it_was_certainly_not_executed() {
+        let retry = Retry::Attempts;
+        let of_script =
+            Error::Server(ServerError::from_line(b"TRYAGAIN later").answering(Some(b"EVAL")));
+        for error in [lost(true), slow(), of_script] {
+            assert!(!goes_on(retry, &failure(&error)), "{error:?}");
+            let reading = Failure { read_only: true, ..failure(&error) };
+            assert!(goes_on(retry, &reading), "{error:?}");
+            assert!(!goes_on(retry, &Failure { attempts: 4, ..reading }), "{error:?}");
+        }
     }
 
     #[test]
-    fn attempts_follow_go_redis_item_by_item() {
+    fn an_error_code_of_a_script_does_not_prove_that_nothing_ran() {
+        let retry = Retry::Unprocessed;
+        let line = &b"TRYAGAIN later"[..];
+        for (name, proof) in [("GET", true), ("INCR", true), ("EVAL", false), ("X.Y", false)] {
+            let reply = ServerError::from_line(line).answering(Some(name.as_bytes()));
+            let error = Error::Server(reply);
+            assert_eq!(error.may_have_executed(), !proof, "{name}");
+            assert_eq!(goes_on(retry, &failure(&error)), proof, "{name}");
+        }
+        assert!(Error::Server(ServerError::from_line(line)).may_have_executed());
+    }
+
+    #[test]
+    fn attempts_otherwise_follow_go_redis_item_by_item() {
         let retry = Retry::Attempts;
         for error in [
-            lost(true),
             lost(false),
             Error::Stale,
-            slow(),
             server("LOADING x"),
             server("READONLY x"),
             server("MASTERDOWN x"),
@@ -260,7 +185,8 @@ mod tests {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
         }
         let error = slow();
-        assert!(!goes_on(retry, &Failure { own_timeout: true, ..failure(&error) }));
+        let blocking = Failure { own_timeout: true, read_only: true, ..failure(&error) };
+        assert!(!goes_on(retry, &blocking));
     }
 
     #[test]
@@ -312,6 +238,12 @@ mod tests {
         assert_eq!(back_off(&policy, 1, 0.5), Duration::from_millis(20));
         assert_eq!(back_off(&policy, 3, 0.5), Duration::from_millis(50));
         assert_eq!(back_off(&policy, 4000, 0.9), Duration::from_secs(1));
+        let endless = Policy {
+            retry_back_off_min: Duration::MAX,
+            retry_back_off_max: Duration::MAX,
+            ..policy.clone()
+        };
+        assert_eq!(back_off(&endless, 1, 0.9), Duration::MAX);
         let none = Policy { retry_back_off_min: Duration::ZERO, ..policy };
         assert_eq!(back_off(&none, 3, 0.9), Duration::ZERO);
     }

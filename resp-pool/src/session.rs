@@ -23,7 +23,8 @@ use crate::{
 /// | `CLIENT SETNAME`, `TRACKING`, `NO-EVICT`, `NO-TOUCH`, `READONLY` | set back |
 /// | `ASKING` | spent on a `PING` |
 /// | replies not read yet | read away, within bounds |
-/// | `MONITOR`, `AUTH`, `HELLO`, `RESET`, `QUIT`, `CLIENT REPLY OFF`, `SCRIPT DEBUG`, replication | the connection is discarded |
+/// | `MONITOR`, `CLIENT REPLY OFF`, `SCRIPT DEBUG`, replication | the connection is discarded |
+/// | `AUTH`, `HELLO` with arguments, `RESET`, `QUIT`, even refused | the connection is discarded |
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The database the key asks for.
@@ -44,6 +45,10 @@ pub struct Session {
     read_only: bool,
     asking: bool,
     monitoring: bool,
+    /// `MONITOR` is on its way.
+    will_monitor: bool,
+    /// The protocol version is 3.
+    resp3: bool,
     unfit: Option<&'static str>,
 }
 
@@ -67,8 +72,16 @@ impl Session {
             read_only: false,
             asking: false,
             monitoring: false,
+            will_monitor: false,
+            resp3: false,
             unfit: None,
         }
+    }
+
+    /// The session after a handshake that succeeded: the same protocol version, and all else as the
+    /// key asks for.
+    pub(crate) fn after_handshake(&self) -> Self {
+        Self { resp3: self.resp3, ..Self::new(self.home) }
     }
 
     /// Whether nothing has to be undone before the next borrower.
@@ -109,6 +122,25 @@ impl Session {
         self.monitoring
     }
 
+    pub(crate) fn expect_monitor(&mut self) {
+        self.will_monitor = true;
+    }
+
+    /// Whether the stream of `MONITOR` runs, or will when everything on its way is carried out.
+    pub(crate) fn may_monitor(&self) -> bool {
+        self.monitoring || self.will_monitor
+    }
+
+    /// Whether the server may send something between two calls.
+    pub(crate) fn brings_messages(&self) -> bool {
+        self.is_subscribed() || self.tracking || self.monitoring
+    }
+
+    /// Whether the protocol version is 3, learned from the form of the reply to `HELLO`.
+    pub(crate) fn speaks_resp3(&self) -> bool {
+        self.resp3
+    }
+
     pub(crate) fn set_unfit(&mut self, reason: &'static str) {
         self.unfit.get_or_insert(reason);
     }
@@ -123,8 +155,18 @@ impl Session {
 
     fn apply_slowly(&mut self, effect: Effect, reply: &Value) {
         self.asking = false;
+        match effect {
+            // Whatever the reply is: Redis 7.0 carries out the AUTH and the SETNAME of a HELLO that
+            // it then refuses for a later word, and a queued one is carried out soon enough.
+            Effect::Auth => self.set_unfit("AUTH changed the user"),
+            Effect::Hello => self.set_unfit("HELLO changed the protocol or the user"),
+            Effect::Reset => self.set_unfit("RESET took the user and the protocol away"),
+            Effect::Quit => self.set_unfit("QUIT ended the connection"),
+            Effect::Monitor => self.will_monitor = false,
+            _ => {}
+        }
         match (effect, reply) {
-            // A refusal changes nothing, with two exceptions: transactions end with some of them.
+            // Otherwise a refusal changes nothing, except that transactions end with some of them.
             (Effect::Exec, Value::Error(error)) => {
                 if ends_transaction(error) {
                     self.end_transaction();
@@ -171,10 +213,16 @@ impl Session {
             Effect::Unwatch => self.watching = false,
             Effect::Select(Some(database)) => self.database = database,
             Effect::Select(None) => self.set_unfit("SELECT of an unknown database"),
-            Effect::Auth => self.set_unfit("AUTH changed the user"),
-            Effect::Hello => self.set_unfit("HELLO changed the protocol or the user"),
-            Effect::Reset => self.set_unfit("RESET took the user and the protocol away"),
-            Effect::Quit => self.set_unfit("QUIT ended the connection"),
+            Effect::Auth | Effect::Quit => {}
+            Effect::Hello => match reply {
+                Value::Map(_) => self.resp3 = true,
+                Value::Array(_) => self.resp3 = false,
+                _ => {}
+            },
+            Effect::Reset => {
+                self.end_transaction();
+                self.resp3 = false;
+            }
             Effect::Monitor => {
                 self.monitoring = true;
                 self.set_unfit("MONITOR cannot be left");
@@ -211,7 +259,8 @@ impl Session {
 
     /// A confirmation of a subscription or its end came. `total` is the server's count after it:
     /// channels and patterns together, or shard channels.
-    pub(crate) fn confirm(&mut self, kind: SubscriptionKind, subscribe: bool, total: i64) {
+    /// Returns whether it changed anything.
+    pub(crate) fn confirm(&mut self, kind: SubscriptionKind, subscribe: bool, total: i64) -> bool {
         let known = match kind {
             SubscriptionKind::Shard => i64::from(self.shards),
             _ => i64::from(self.channels) + i64::from(self.patterns),
@@ -222,11 +271,13 @@ impl Session {
             SubscriptionKind::Shard => &mut self.shards,
         };
         // Subscribing twice to the same channel does not count twice.
+        let before = *count;
         if subscribe && total > known {
             *count = count.saturating_add(1);
         } else if !subscribe && total < known {
             *count = count.saturating_sub(1);
         }
+        *count != before
     }
 
     /// The commands that bring this session back to neutral, as far as commands can. `name` is the
@@ -343,6 +394,34 @@ mod tests {
             session.apply(effect, &simple("OK"));
             assert!(session.unfit().is_some(), "{effect:?}");
         }
+    }
+
+    #[test]
+    fn a_refused_hello_makes_the_session_unfit_and_other_refusals_do_not() {
+        for effect in [Effect::Auth, Effect::Hello, Effect::Reset, Effect::Quit] {
+            for reply in [error("ERR Syntax error in HELLO option 'BOGUS'"), simple("QUEUED")] {
+                let mut session = Session::new(0);
+                session.apply(effect, &reply);
+                assert!(session.unfit().is_some(), "{effect:?} {reply:?}");
+            }
+        }
+        for effect in [Effect::Multi, Effect::Watch, Effect::Tracking(true), Effect::Monitor] {
+            let mut session = Session::new(0);
+            session.apply(effect, &error("NOPERM"));
+            assert!(session.is_neutral(), "{effect:?}");
+        }
+    }
+
+    #[test]
+    fn the_reply_to_hello_tells_the_protocol_version() {
+        let mut session = Session::new(0);
+        assert!(!session.speaks_resp3());
+        session.apply(Effect::Hello, &Value::Map(Vec::new()));
+        assert!(session.speaks_resp3());
+        session.apply(Effect::Hello, &error("NOPROTO"));
+        assert!(session.speaks_resp3() && session.after_handshake().speaks_resp3());
+        session.apply(Effect::Hello, &Value::Array(Vec::new()));
+        assert!(!session.speaks_resp3());
     }
 
     #[test]

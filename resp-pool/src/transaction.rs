@@ -42,14 +42,16 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Server`] when a command was refused while queueing: nothing was carried out, and
-    /// the error is the one of that command. [`Error::Refused`] inside an open transaction, or for
+    /// the error is the one of that command. [`Error::NoTransaction`] when the server refused the
+    /// `MULTI` itself: the commands were sent with it, so they may have been carried out one by one.
+    /// [`Error::Refused`] inside an open transaction, or for
     /// commands that would end or nest it. Others as for [`query`](Self::query).
     ///
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn transaction(&mut self, commands: &Pipeline) -> Result<Option<Vec<Value>>, Error> {
         let refuse = |command, reason| Err(Error::Refused { command, reason });
-        if self.session().in_transaction() {
+        if self.transaction_before(&[]) {
             return refuse("a transaction", "one is open already");
         }
         let nests = |effect: &&Effect| {
@@ -73,6 +75,10 @@ impl Connection {
         let mut replies = self.pipeline(&wrapped).await?;
 
         let executed = replies.pop();
+        if let Some(Value::Error(refusal)) = replies.first() {
+            // The server goes on after a refused MULTI: each command was carried out for itself.
+            return Err(Error::NoTransaction(refusal.clone()));
+        }
         let refused = replies.into_iter().find_map(|reply| match reply {
             Value::Error(error) => Some(error),
             _ => None,

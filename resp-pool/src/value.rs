@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::command_table;
+
 /// A reply, or a part of one.
 ///
 /// Strings share the buffer they were read into, so keeping a short string keeps its neighbours in
@@ -93,10 +95,26 @@ impl Value {
 /// usable.
 ///
 /// The first word is the [`code`](Self::code), by which programs tell errors apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct ServerError {
     line: Box<str>,
     code: u32,
+    /// Whether it is known that nothing was carried out. Not part of what the server said.
+    nothing_ran: bool,
+}
+
+impl PartialEq for ServerError {
+    fn eq(&self, other: &Self) -> bool {
+        self.line == other.line
+    }
+}
+
+impl Eq for ServerError {}
+
+impl std::hash::Hash for ServerError {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.line.hash(state);
+    }
 }
 
 impl ServerError {
@@ -106,7 +124,28 @@ impl ServerError {
         let code = line.find(' ').unwrap_or(line.len());
         // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be
         // empty.
-        Self { code: u32::try_from(code).unwrap_or(0), line: line.into_boxed_str() }
+        Self {
+            code: u32::try_from(code).unwrap_or(0),
+            line: line.into_boxed_str(),
+            nothing_ran: false,
+        }
+    }
+
+    /// The same, as the reply to the command of this name: whether it proves that nothing ran.
+    pub(crate) fn answering(mut self, name: Option<&[u8]>) -> Self {
+        self.nothing_ran =
+            self.kind().is_retryable() && name.is_some_and(command_table::is_built_in);
+        self
+    }
+
+    /// The same, as what a server said before any command was sent.
+    pub(crate) fn before_any_command(mut self) -> Self {
+        self.nothing_ran = true;
+        self
+    }
+
+    pub(crate) fn proves_nothing_ran(&self) -> bool {
+        self.nothing_ran
     }
 
     /// The first word: `ERR`, `WRONGTYPE`, `NOAUTH`, `LOADING`, ...
@@ -200,7 +239,8 @@ pub enum ServerErrorKind {
 }
 
 impl ServerErrorKind {
-    /// Whether the same command may succeed a little later, and was not executed.
+    /// Whether the same command may succeed a little later. Whether it was executed is another
+    /// question, see [`Error::may_have_executed`](crate::Error::may_have_executed).
     ///
     /// Source: the list on which go-redis repeats a command.
     pub fn is_retryable(self) -> bool {

@@ -1,6 +1,7 @@
 //! The socket with its two buffers and its timer: bytes out, whole frames in.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
@@ -18,7 +19,7 @@ use tokio::{
 use crate::{
     codec,
     error::{Error, ProtocolError, Stage},
-    limits::Limits,
+    limits::{Limits, ScanError},
     scan::{ATTRIBUTE, Scanner},
     value::{ServerError, Value},
 };
@@ -33,9 +34,11 @@ const LARGEST_READ: usize = 64 * 1024;
 const LARGEST_IDLE: usize = 4 * 1024;
 /// A buffer that grew beyond this for one large request or reply is given back afterwards.
 const LARGEST_KEPT: usize = 64 * 1024;
+/// After so many reads and frames that were there at once, other tasks get a turn and the clock is
+/// looked at.
+const MOST_WORK: u32 = 128;
 
 /// A socket that speaks in frames.
-#[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
     limits: Limits,
@@ -48,6 +51,10 @@ pub(crate) struct Wire {
     input: BytesMut,
     next_read: usize,
     scanner: Scanner,
+    /// The last frame was an attribute.
+    after_attribute: bool,
+    /// Reads and frames since the last request, or the last [`breathe`](Self::breathe).
+    work: u32,
     /// Armed for a deadline that may be earlier than the one in force: moving it for every request
     /// would cost more than finding out, once in a while, that it rang too early.
     timer: Option<Pin<Box<Sleep>>>,
@@ -73,6 +80,14 @@ impl Deadline {
         }
         self.at
     }
+
+    fn has_passed(&mut self) -> bool {
+        self.at().is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn error(&self, stage: Stage, sent: bool) -> Error {
+        Error::Timeout { stage, sent, after: self.limit.unwrap_or_default() }
+    }
 }
 
 impl Wire {
@@ -87,6 +102,8 @@ impl Wire {
             input: BytesMut::new(),
             next_read: SMALLEST_READ,
             scanner: Scanner::new(limits),
+            after_attribute: false,
+            work: 0,
             timer: None,
         }
     }
@@ -131,6 +148,7 @@ impl Wire {
     pub(crate) async fn flush(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         // A request nearly always fits the socket's buffer: one system call, no timer.
         if self.written == 0 && !self.out.is_empty() {
+            self.work = 0;
             match self.stream.try_write(&self.out) {
                 Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -174,13 +192,11 @@ impl Wire {
                     if let Err(error) = self.read_ahead(cx) {
                         return Poll::Ready(Err(self.write_error(error)));
                     }
-                    let at = deadline.at();
-                    ready!(poll_timer(&mut self.timer, cx, at));
-                    return Poll::Ready(Err(Error::Timeout {
-                        stage: Stage::Write,
-                        sent: self.total_written > 0,
-                        after: deadline.limit.unwrap_or_default(),
-                    }));
+                    // A timer says nothing to a task whose turn is used up, and reading uses it up.
+                    if !deadline.has_passed() {
+                        ready!(poll_timer(&mut self.timer, cx, deadline.at()));
+                    }
+                    return Poll::Ready(Err(deadline.error(Stage::Write, self.total_written > 0)));
                 }
             }
         }
@@ -208,6 +224,19 @@ impl Wire {
         Error::Io { stage: Stage::Write, sent: self.total_written > 0, source }
     }
 
+    /// Called before each look for a frame: a peer that sends faster than we read must neither keep
+    /// the other tasks of the thread waiting nor hold the deadline off.
+    ///
+    /// Cancel-safe: nothing is taken.
+    pub(crate) async fn breathe(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
+        if self.work < MOST_WORK {
+            return Ok(());
+        }
+        self.work = 0;
+        tokio::task::yield_now().await;
+        if deadline.has_passed() { Err(deadline.error(Stage::Read, true)) } else { Ok(()) }
+    }
+
     /// The next whole frame that has been read, decoded. Attributes are dropped.
     pub(crate) fn next_value(&mut self) -> Result<Option<Value>, ProtocolError> {
         loop {
@@ -222,8 +251,15 @@ impl Wire {
             if frame.len > LARGEST_KEPT && self.input.is_empty() {
                 self.input = BytesMut::new();
             }
+            self.work += 1;
             if frame.kind != ATTRIBUTE {
+                self.after_attribute = false;
                 return codec::decode(&bytes, frame).map(Some);
+            }
+            // As inside a frame: an attribute describes the value after it. Without this, attributes
+            // without end would be read over.
+            if std::mem::replace(&mut self.after_attribute, true) {
+                return Err(ScanError::Misplaced(ATTRIBUTE).into());
             }
         }
     }
@@ -232,10 +268,10 @@ impl Wire {
     ///
     /// Cancel-safe: what was read is kept.
     pub(crate) async fn fill(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
-        let Self { stream, input, timer, next_read, .. } = self;
         // Growth follows what has arrived, never what was announced. Room that nobody refers to any
         // more is used again; while replies are kept, the rest of their buffer is used up first.
-        let room = (*next_read).max(input.len());
+        let room = self.next_read.max(self.input.len());
+        let Self { stream, input, timer, .. } = self;
         let free = input.capacity() - input.len();
         if free < room && !input.try_reclaim(room) && free < LEAST_READ {
             input.reserve(room);
@@ -251,19 +287,16 @@ impl Wire {
                 }));
             }
             ready!(poll_timer(timer, cx, deadline.at()));
-            Poll::Ready(Err(Error::Timeout {
-                stage: Stage::Read,
-                sent: true,
-                after: deadline.limit.unwrap_or_default(),
-            }))
+            Poll::Ready(Err(deadline.error(Stage::Read, true)))
         })
         .await?;
+        self.work += 1;
         if count == 0 {
             let source = io::ErrorKind::UnexpectedEof.into();
             return Err(Error::Io { stage: Stage::Read, sent: true, source });
         }
         if count >= space {
-            *next_read = (*next_read * 2).min(LARGEST_READ);
+            self.next_read = (self.next_read * 2).min(LARGEST_READ);
         }
         Ok(())
     }
@@ -275,12 +308,14 @@ impl Wire {
     pub(crate) fn stray(&mut self) -> Stray {
         /// More pushes than this at one time are not worth keeping the connection for.
         const MOST_READS: usize = 64;
+        const MOST_FRAMES: usize = 1024;
+        let mut frames = 0;
         let mut space = [0; 64];
         for _ in 0..MOST_READS {
             while !self.input.is_empty() {
                 let first = self.total_consumed == 0;
                 match self.next_value() {
-                    Ok(Some(Value::Push(_))) => {}
+                    Ok(Some(Value::Push(_))) if frames < MOST_FRAMES => frames += 1,
                     Ok(Some(Value::Error(error))) if first => return Stray::Refusal(error),
                     Ok(None) => break,
                     _ => return Stray::Something,
@@ -295,6 +330,19 @@ impl Wire {
             }
         }
         Stray::Something
+    }
+}
+
+/// Shows how much there is, not what: requests and replies may be secret.
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("stream", &self.stream)
+            .field("unwritten", &(self.out.len() - self.written))
+            .field("unread", &self.input.len())
+            .field("total_written", &self.total_written)
+            .field("total_consumed", &self.total_consumed)
+            .finish_non_exhaustive()
     }
 }
 

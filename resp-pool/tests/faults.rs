@@ -396,8 +396,16 @@ async fn a_server_that_became_a_replica_is_left() {
 }
 
 #[tokio::test]
-async fn a_lost_write_is_not_repeated_unless_the_policy_says_so() {
-    for (retry, runs) in [(Retry::Never, 1), (Retry::Attempts, 2), (Retry::Idempotent, 1)] {
+async fn a_lost_write_is_repeated_by_no_rule_and_a_lost_read_by_some() {
+    for (retry, command, runs) in [
+        (Retry::Never, "APPEND", 1),
+        (Retry::Attempts, "APPEND", 1),
+        (Retry::Idempotent, "APPEND", 1),
+        (Retry::Unprocessed, "APPEND", 1),
+        (Retry::Never, "GETRANGE", 1),
+        (Retry::Attempts, "GETRANGE", 2),
+        (Retry::Idempotent, "GETRANGE", 2),
+    ] {
         let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counter = Arc::clone(&count);
         let config = peer(move |request| {
@@ -407,9 +415,9 @@ async fn a_lost_write_is_not_repeated_unless_the_policy_says_so() {
         .await;
         let policy = Policy { retry, ..Policy::default() };
         let client = Client::builder(config).policy(policy).build().expect("a client");
-        let result = client.query::<()>(&["APPEND", "k", "v"]).await;
-        assert_eq!(result.is_ok(), runs == 2, "{retry:?}");
-        assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), runs, "{retry:?}");
+        let result = client.query::<()>(&[command, "k", "v"]).await;
+        assert_eq!(result.is_ok(), runs == 2, "{retry:?} {command}");
+        assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), runs, "{retry:?} {command}");
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use pool_common::{
     Policy,
     clock::Clock,
+    connect::TcpConnector,
     policy::{Check, Retry},
     profile::Profile,
     testing::servers::RedisServer,
@@ -304,7 +305,10 @@ async fn attempts_outlast_a_restart_of_the_server() {
     };
     let client = client(&server, Protocol::Resp2, patient);
     client.set("k", "before").await.expect("SET");
+    let open = client.acquire().await.expect("a connection");
     server.stop();
+    // On the connection that was open the INCR could be lost halfway, and is then not repeated.
+    open.discard();
     let waiting = tokio::spawn({
         let client = client.clone();
         async move { client.incr("n", 1).await }
@@ -313,6 +317,62 @@ async fn attempts_outlast_a_restart_of_the_server() {
     server.restart();
     assert_eq!(waiting.await.expect("no panic").expect("in the end"), 1);
     assert_neutral(&client, "restarted").await;
+}
+
+#[tokio::test]
+async fn a_script_that_wrote_is_not_run_again_whatever_it_answers() {
+    let server = RedisServer::start(&[]);
+    let script = "redis.call('INCR', KEYS[1]); return redis.error_reply('TRYAGAIN later')";
+    for (number, retry) in (1..).zip([Retry::Unprocessed, Retry::Attempts]) {
+        let client = client(&server, Protocol::Resp2, Policy { retry, ..policy() });
+        let eval = cmd("EVAL").arg(script).arg(1).arg("n");
+        let error = client.query::<Value>(&eval).await.expect_err("the script says so");
+        assert!(error.may_have_executed(), "{error:?}");
+        assert_eq!(client.get::<u32>("n").await.expect("GET"), number, "{retry:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_durations_are_no_trouble() {
+    let server = RedisServer::start(&[]);
+    let max = Duration::MAX;
+    let endless = Policy {
+        check: Check::Always,
+        check_timeout: max,
+        reset_timeout: max,
+        dial_timeout: max,
+        close_timeout: max,
+        acquire_timeout: Some(max),
+        idle_timeout: Some(max),
+        max_lifetime: Some(max),
+        lifetime_jitter: max,
+        retry: Retry::Attempts,
+        retry_back_off_min: max,
+        retry_back_off_max: max,
+        ..policy()
+    };
+    let mut config = config(&server, Protocol::Resp2);
+    config.settings.read_timeout = Some(max);
+    config.settings.write_timeout = Some(max);
+    let connector = TcpConnector { timeout: max, ..TcpConnector::default() };
+    let client = |config| {
+        let builder = Client::builder(config).policy(endless.clone()).connector(connector.clone());
+        builder.build().expect("a good policy")
+    };
+    let working = client(config.clone());
+    for _ in 0..2 {
+        let mut lease = working.acquire().await.expect("a connection");
+        lease.query::<()>(&["SELECT", "1"]).await.expect("SELECT");
+        lease.release().await;
+    }
+    assert_eq!(working.stats().opened, 1);
+    working.close().await;
+
+    // The pause before the second attempt is as long as the policy says; it does not panic.
+    drop(server);
+    let call = client(config);
+    let call = call.query::<()>(&["PING"]);
+    assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
 }
 
 #[tokio::test]

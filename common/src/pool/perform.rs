@@ -326,7 +326,12 @@ impl<M: Manager> Slot<M> {
             let id = self.id;
             // The handle of a shared connection goes first, so that a goodbye which follows holds
             // the last one.
-            let handle = if M::Lending::SHARED { None } else { Some(handle) };
+            let handle = if M::Lending::SHARED {
+                drop(handle);
+                None
+            } else {
+                Some(handle)
+            };
             self.inner.with(|state, now| state.release(id, handle, fitness, now));
         }
     }

@@ -93,5 +93,9 @@ const CHOICES: &[Choice] = &[
         Question::Return,
         "no reset: sessions are not shared out; unread data removes a connection",
     ),
-    same(Question::Retry, "MaxRetries = 3 after the first try, 10 ms to 1 s, jittered"),
+    differs(
+        Question::Retry,
+        "MaxRetries = 3 after the first try, 10 ms to 1 s, jittered; writes too",
+        "only what reads, or was certainly not carried out: a lost reply must not run a write twice",
+    ),
 ];

@@ -348,6 +348,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         if self.policy.min_idle > 0 {
             self.refill(key, now);
+            for _ in 0..self.hungry.len() {
+                let Some(hungry) = self.hungry.pop_front() else { break };
+                if let Some(entry) = self.keys.get_mut(hungry) {
+                    entry.hungry = false;
+                    self.refill(hungry, now);
+                }
+            }
         }
         self.forget_if_unused(key);
     }
@@ -409,6 +416,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.floor_owed = entry.floor_owed.saturating_sub(1);
             self.refilling += 1;
             self.start_dial(key, DialFor::Floor, now);
+        }
+        let full = self.pool_is_full() || self.policy.max_idle.is_some();
+        if full && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
+            self.keys[key].hungry = true;
+            self.hungry.push_back(key);
         }
     }
 

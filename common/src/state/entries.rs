@@ -49,6 +49,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) remember_until: Timestamp,
     /// The earliest of its timers that is pending.
     pub(super) timer_at: Timestamp,
+    /// Whether it is in the queue of keys whose floor was denied room.
+    pub(super) hungry: bool,
     /// Whether it is in the queue of starved keys.
     pub(super) starved: bool,
 }
@@ -78,6 +80,7 @@ impl<K, E> KeyEntry<K, E> {
             paused_until: Timestamp::ZERO,
             last_error: None,
             remember_until: Timestamp::ZERO,
+            hungry: false,
             starved: false,
         }
     }

@@ -201,6 +201,8 @@ pub struct State<K, L, E> {
     noted_deadline: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
     starved: VecDeque<KeyId>,
+    /// Keys whose floor was denied room by the limits over all keys.
+    hungry: VecDeque<KeyId>,
     opener_busy: bool,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
@@ -266,6 +268,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             next_sweep: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
+            hungry: VecDeque::new(),
             opener_busy: false,
             refilling: 0,
             actions: VecDeque::new(),

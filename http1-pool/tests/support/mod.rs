@@ -3,18 +3,23 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use http1_pool::{Body, Client, Error, default_policy};
 use pool_common::policy::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// A server whose every connection runs a script.
@@ -154,6 +159,33 @@ impl Wire {
             self.reply(&request.target).await;
         }
     }
+}
+
+/// A body that is fed by hand.
+pub(crate) struct Fed {
+    frames: mpsc::UnboundedReceiver<Frame<Bytes>>,
+    length: Option<u64>,
+}
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.frames.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+pub(crate) fn fed(length: Option<u64>) -> (mpsc::UnboundedSender<Frame<Bytes>>, Fed) {
+    let (sender, frames) = mpsc::unbounded_channel();
+    (sender, Fed { frames, length })
 }
 
 pub(crate) fn client(change: impl FnOnce(&mut Policy)) -> Client {

@@ -1,0 +1,306 @@
+//! The state machine.
+
+use crate::driver::{Driver, Outcome};
+use pool_common::event::CloseCause;
+use pool_common::policy::*;
+use pool_common::state::{Fitness, Refusal, Want};
+use pool_common::{Exclusive, Policy, Shared, profile};
+use std::time::Duration;
+type Ex = Driver<Exclusive<u32>>;
+type Sh = Driver<Shared<u32>>;
+
+#[test]
+fn fresh_below_the_limit_is_given_a_reused_one() {
+    let mut d = Ex::new(Policy::default());
+    let old = d.lend_one(1);
+    let w = d.acquire_as(1, Want { fresh: true, again: false }).waiter();
+    assert_eq!(d.background.len(), 1, "a dial is in progress for it");
+    d.release(old);
+    match d.collect(w) {
+        Some(Outcome::Lent(id)) => assert_ne!(id, old, "fresh got a used one"),
+        other => assert!(other.is_none(), "{other:?}"),
+    }
+}
+
+#[test]
+fn fail_fast_is_hidden_by_a_full_pool() {
+    let mut d = Ex::new(Policy {
+        max_open: Some(1),
+        dial: Dial::Caller,
+        after_failed_dial: AfterFailedDial::FailFast,
+        back_off_after: 1,
+        back_off_base: Duration::from_secs(5),
+        acquire_timeout: None,
+        ..Policy::default()
+    });
+    let dial = d.acquire(2).dial();
+    d.dial_failed(dial, Some("down"));
+    assert!(matches!(d.acquire(2), Outcome::Refused(Refusal::BackingOff { .. })));
+    let a = d.lend_one(1);
+    d.release(a); // idle, healthy
+    let o = d.acquire(2);
+    assert!(
+        matches!(o, Outcome::Refused(Refusal::BackingOff { .. })),
+        "must fail fast, not wait and close another key's idle connection"
+    );
+}
+
+#[test]
+fn shared_dial_in_progress_closes_other_keys_idle() {
+    let mut d = Sh::new(Policy { max_open: Some(2), dial: Dial::Shared, ..Policy::default() });
+    let a = d.lend_one(1);
+    d.release(a);
+    d.acquire(2).waiter(); // dial for key 2 in progress, pool full
+    d.acquire(2).waiter();
+    assert!(d.closing.is_empty(), "the dial in progress serves both: {:?}", d.closing);
+}
+
+#[test]
+fn raised_capacity_does_not_wake_dials() {
+    let mut d = Sh::new(Policy { max_open_per_key: Some(5), ..Policy::default() });
+    let c = d.lend_one(1); // capacity 2
+    assert_eq!(d.acquire(1).lent(), c);
+    d.state.set_capacity(c, 0, d.now);
+    d.settle();
+    let w = d.acquire(1).waiter();
+    assert_eq!(d.background.len(), 0);
+    d.state.set_capacity(c, 2, d.now);
+    d.settle(); // full again, not useless
+    assert_eq!(d.background.len(), 1, "the limits allow a dial for {w:?}, and nothing starts it");
+}
+
+#[test]
+fn raised_capacity_serves_some_and_forgets_the_rest() {
+    let mut d =
+        Sh::new(Policy { max_open_per_key: Some(5), dial: Dial::Shared, ..Policy::default() });
+    d.capacity = 0;
+    let ws: Vec<_> = (0..5).map(|_| d.acquire(1).waiter()).collect();
+    let dial = d.background[0];
+    d.dialed(dial);
+    d.state.set_capacity(dial, 1, d.now);
+    d.settle();
+    let _ = ws;
+    assert_eq!(d.background.len(), 1, "4 wait, 4 more may be opened, none is dialed");
+}
+
+#[test]
+fn max_waiters_0_shared() {
+    let p = Policy {
+        max_waiters: Some(0),
+        at_limit: AtLimit::Fail,
+        dial: Dial::Shared,
+        ..Policy::default()
+    };
+    p.validate().expect("valid");
+    let mut d = Sh::new(p);
+    let o = d.acquire(1);
+    assert!(matches!(o, Outcome::Wait(_)), "{o:?}");
+}
+
+#[test]
+fn one_starving_waiter_closes_everything_released() {
+    let mut d = Ex::new(Policy { max_open: Some(4), ..Policy::default() });
+    let held = d.lend(1, 4);
+    d.acquire(2).waiter();
+    for id in held {
+        d.release(id);
+    }
+    assert_eq!(d.closing.len(), 1, "one waiter needs one place: {:?}", d.closing);
+}
+
+#[test]
+fn a_key_whose_dial_was_given_up_is_never_forgotten() {
+    let mut d = Ex::new(Policy {
+        dial: Dial::Caller,
+        after_failed_dial: AfterFailedDial::Tell,
+        ..Policy::default()
+    });
+    let dial = d.acquire(1).dial();
+    d.dial_failed(dial, Some("down"));
+    d.pass(Duration::from_secs(4));
+    let dial = d.acquire(1).dial();
+    d.pass(Duration::from_secs(2));
+    d.dial_failed(dial, None);
+    d.pass(Duration::from_secs(3600));
+    assert_eq!(d.state.known_keys(), 0);
+}
+
+#[test]
+fn cold_start_with_a_floor_and_fail() {
+    let mut d = Ex::new(Policy {
+        min_idle: 2,
+        max_open_per_key: Some(2),
+        at_limit: AtLimit::Fail,
+        ..Policy::default()
+    });
+    let o = d.acquire(1);
+    assert!(!matches!(o, Outcome::Refused(_)), "{o:?}, nothing is leased");
+}
+
+#[test]
+fn floor_once_with_few_dials_at_a_time() {
+    let mut d = Ex::new(Policy {
+        min_idle: 3,
+        floor: Floor::Once,
+        max_dials_per_key: Some(1),
+        ..Policy::default()
+    });
+    d.state.warm_up(&1, d.now);
+    d.settle();
+    while let Some(&id) = d.background.first() {
+        d.dialed(id);
+    }
+    assert_eq!(d.state.status().idle, 3);
+}
+
+#[test]
+fn newcomer_overtakes_waiters_of_the_opener() {
+    let mut d = Ex::new(Policy { max_open_per_key: Some(3), ..profile::database_sql().policy });
+    let held = d.lend(1, 3);
+    for _ in 0..3 {
+        d.acquire(1).waiter();
+    }
+    for id in held {
+        d.release_as(id, Fitness::Unfit(CloseCause::Broken));
+    }
+    d.finish_closing();
+    let o = d.acquire(1);
+    assert!(matches!(o, Outcome::Wait(_)), "three waited before it: {o:?}");
+}
+
+#[test]
+fn capacity_zero_by_caller() {
+    let mut d = Sh::new(Policy { dial: Dial::Caller, ..Policy::default() });
+    d.capacity = 0;
+    let dial = d.acquire(1).dial();
+    let c = d.dialed(dial).expect("first");
+    d.release(c);
+    let o = d.acquire(1);
+    assert!(!matches!(o, Outcome::Lent(_)), "the peer allows none: {o:?}");
+}
+
+#[test]
+fn useless_sticks_for_caller() {
+    let mut d = Sh::new(Policy { dial: Dial::Caller, ..Policy::default() });
+    d.capacity = 0;
+    let dial = d.acquire(1).dial();
+    let _c = d.dialed(dial).expect("first");
+    let next = d.acquire(1);
+    assert!(!matches!(next, Outcome::Lent(_)), "the peer allows no lease: {next:?}");
+}
+
+#[test]
+fn untie_loses_place() {
+    // detached, patient
+    let mut d = Ex::new(Policy {
+        dial: Dial::Detached,
+        max_open_per_key: Some(2),
+        wait_for_ready: true,
+        back_off_after: 1,
+        ..Policy::default()
+    });
+    let held = d.lend_one(1);
+    let first = d.acquire(1).waiter();
+    let second = d.acquire(1).waiter();
+    let dial = d.background[0];
+    d.dial_failed(dial, Some("down"));
+    d.release(held);
+    assert!(d.collect(first).is_some(), "second was served before first: {:?}", d.collect(second));
+}
+
+#[test]
+fn keys_with_a_floor_are_never_forgotten() {
+    let mut d = Ex::new(profile::silenceper().policy);
+    for key in 0..100u8 {
+        d.state.warm_up(&key, d.now);
+        d.settle();
+        while let Some(&id) = d.background.first() {
+            d.dialed(id);
+        }
+        let mut ids = vec![];
+        for _ in 0..5 {
+            ids.push(d.lend_one(key));
+        }
+        for id in ids {
+            d.release_as(id, Fitness::Unfit(CloseCause::Broken));
+        }
+        d.finish_closing();
+    }
+    assert_eq!(d.state.status().open, 0);
+    assert_eq!(d.state.known_keys(), 0);
+}
+
+#[test]
+fn timers_grow_with_failures() {
+    let mut d = Ex::new(Policy {
+        dial: Dial::Caller,
+        after_failed_dial: AfterFailedDial::Tell,
+        back_off_max: Duration::from_secs(3600),
+        ..Policy::default()
+    });
+    for _ in 0..1000 {
+        let dial = d.acquire(1).dial();
+        d.dial_failed(dial, Some("down"));
+    }
+    let text = format!("{:?}", d.state);
+    let at = text.find("timers:").unwrap();
+    let end = text[at..].find("]").unwrap();
+    assert!(end < 10_000, "the heap of timers has grown to {end} bytes of text");
+}
+
+#[test]
+fn a_floor_denied_room_is_never_filled() {
+    let mut d = Ex::new(Policy {
+        min_idle: 1,
+        max_open: Some(2),
+        idle_timeout: Some(Duration::from_secs(10)),
+        ..Policy::default()
+    });
+    let a = d.lend_one(2);
+    while d.state.status().dialing > 0 {
+        let id = d.background[0];
+        d.dialed(id);
+    }
+    d.state.warm_up(&1, d.now);
+    d.settle();
+    assert_eq!(d.state.status().open, 2);
+    d.release_as(a, Fitness::Unfit(CloseCause::Broken));
+    d.finish_closing();
+    for _ in 0..100 {
+        d.pass(Duration::from_secs(1));
+        d.finish_closing();
+        while let Some(&id) = d.background.first() {
+            d.dialed(id);
+        }
+    }
+    assert_eq!(d.state.status().idle, 2, "one for each key: there is room for both");
+}
+
+#[test]
+fn a_second_starving_key_is_left_behind() {
+    let mut d = Ex::new(Policy { max_open: Some(3), ..Policy::default() });
+    let idle = d.lend(1, 2);
+    let _held = d.lend_one(9);
+    for id in idle {
+        d.release(id);
+    }
+    let two = d.acquire(2).waiter();
+    let three = d.acquire(3).waiter();
+    let first = d.closing[0].0;
+    d.closed(first); // one place: for key 2
+    for dial in d.background.clone() {
+        d.dialed(dial);
+    }
+    d.collect(two);
+    d.collect(three);
+    d.pass(Duration::from_secs(60)); // less than the idle timeout
+    d.finish_closing();
+    for dial in d.background.clone() {
+        d.dialed(dial);
+    }
+    assert!(
+        d.collect(three).is_some() || d.state.status().waiting == 0,
+        "a waiter waits, and key 1 has an idle connection in its way: {:?}",
+        d.state.status()
+    );
+}

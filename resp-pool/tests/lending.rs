@@ -1,0 +1,151 @@
+//! What is lent: never a connection with somebody else's bytes in it. Peers are scripted.
+
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use pool_common::{Policy, clock::Clock, policy::Check};
+use resp_pool::{Client, ClientBuilder, Config, Connection, Error, Pipeline};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// A peer that hands each request it reads to `answer` and sends what that returns.
+async fn peer(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Config {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let mut space = [0; 1024];
+                while let Ok(count @ 1..) = stream.read(&mut space).await {
+                    let reply = answer(&String::from_utf8_lossy(&space[..count]));
+                    if stream.write_all(reply.as_bytes()).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    config
+}
+
+fn one(config: Config, check: Check) -> ClientBuilder {
+    let policy = Policy { max_open_per_key: Some(1), check, ..Policy::default() };
+    Client::builder(config).policy(policy)
+}
+
+/// The answer to `PING` with a word.
+fn pong(request: &str) -> String {
+    let word = request.split("\r\n").nth(4).expect("PING has a word");
+    format!("${}\r\n{word}\r\n", word.len())
+}
+
+#[tokio::test]
+async fn a_reply_that_the_driver_has_not_seen_is_not_lent() {
+    // One thread for tasks and driver, and the caller keeps it busy while the stray reply arrives.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let (arrived, has_arrived) = std::sync::mpsc::channel();
+    let may_go_on = Arc::new(std::sync::Mutex::new(may_go_on));
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.expect("a connection");
+            stream.set_nodelay(true).expect("a socket");
+            let (arrived, may_go_on) = (arrived.clone(), Arc::clone(&may_go_on));
+            std::thread::spawn(move || {
+                let mut space = [0; 1024];
+                let _ = stream.read(&mut space);
+                let _ = stream.write_all(if number == 0 { b"+first\r\n" } else { b"+good\r\n" });
+                if number == 0 {
+                    let _ = may_go_on.lock().expect("no panic").recv();
+                    let _ = stream.write_all(b"+stray\r\n");
+                    let _ = arrived.send(());
+                }
+                let _ = stream.read(&mut space);
+            });
+        }
+    });
+    let (clock, hands) = Clock::manual();
+    let client = one(config, Check::Never).clock(clock).build().expect("a client");
+    assert_eq!(client.get::<String>("a").await.expect("GET"), "first");
+    go_on.send(()).expect("the peer runs");
+    has_arrived.recv().expect("the peer runs");
+    // Idle for long enough to be looked at harder.
+    hands.advance(Duration::from_millis(5));
+    assert_eq!(client.get::<String>("b").await.expect("GET"), "good");
+    assert_eq!(client.stats().opened, 2);
+}
+
+#[tokio::test]
+async fn a_leftover_in_a_changed_session_is_not_the_next_reply() {
+    let config = peer(|request| {
+        if request.contains("SELECT") { "+OK\r\n+stray\r\n" } else { "+honest\r\n" }.to_owned()
+    })
+    .await;
+    let key = config.key().expect("valid");
+    let mut connection = Connection::dial(&key, Arc::new(config.settings)).await.expect("connects");
+    connection.query::<()>(&["SELECT", "1"]).await.expect("SELECT");
+    assert!(connection.needs_reset());
+    let error = connection.query::<String>(&["GET", "x"]).await.expect_err("stale");
+    assert!(matches!(error, Error::Stale), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_push_during_the_check_does_not_reach_the_borrower() {
+    let config = peer(|request| {
+        if request.contains("PING") {
+            format!(">3\r\n+message\r\n+news\r\n+foreign\r\n{}", pong(request))
+        } else {
+            "+OK\r\n".to_owned()
+        }
+    })
+    .await;
+    let client = one(config, Check::Always).build().expect("a client");
+    client.set("a", "b").await.expect("SET");
+    let mut lease = client.acquire().await.expect("a connection");
+    assert!(lease.is_reused());
+    let push = lease.receive_push(Duration::from_millis(1)).await.expect("alive");
+    assert_eq!(push, None);
+}
+
+#[tokio::test]
+async fn a_check_that_swallows_the_failure_does_not_lend_a_broken_connection() {
+    let config = peer(|request| {
+        // Another reply than the check's PING asks for.
+        if request.contains("PING") { "+PONG\r\n" } else { "+OK\r\n" }.to_owned()
+    })
+    .await;
+    let client = one(config, Check::Always)
+        .check_with(|connection, _idle| {
+            Box::pin(async move {
+                let _ = connection.ping().await;
+                Ok(())
+            })
+        })
+        .build()
+        .expect("a client");
+    for opened in 1..4 {
+        client.set("a", "b").await.expect("on a connection that works");
+        assert_eq!(client.stats().opened, opened);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_server_aborted_is_an_error_on_the_client() {
+    let config = peer(|_| "+OK\r\n+QUEUED\r\n*-1\r\n".to_owned()).await;
+    let client = one(config, Check::Never).build().expect("a client");
+    let mut increment = Pipeline::new();
+    increment.add(&["INCR", "n"]);
+    let error = client.transaction(&increment).await.expect_err("aborted");
+    assert!(matches!(error, Error::Aborted), "{error:?}");
+    assert!(!error.may_have_executed());
+}
