@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
+use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http1_pool::{Body, Client, Error, Key};
 use pool_common::Policy;
@@ -24,6 +25,8 @@ pub(super) struct Errand {
     uri: Uri,
     status: StatusCode,
     echoes: bool,
+    /// Whether each request asks for its connection to be closed.
+    keeps_alive: bool,
 }
 
 impl Errand {
@@ -32,7 +35,13 @@ impl Errand {
             uri: target.uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
+            keeps_alive: true,
         }
+    }
+
+    /// Each request says `Connection: close`, as net/http's does with `DisableKeepAlives`.
+    fn without_keep_alive(self) -> Self {
+        Self { keeps_alive: false, ..self }
     }
 
     /// One request, and its reply read to the end.
@@ -41,6 +50,9 @@ impl Errand {
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);
+        if !self.keeps_alive {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let response = client.request(request).await.map_err(failed)?;
         let status = response.status();
         let limit = if self.echoes { NONCE_LEN } else { MAX_BODY };
@@ -125,7 +137,8 @@ impl Contestant for Http1Pool {
     }
 }
 
-/// A client for each request: what a program does that makes one wherever it needs one.
+/// A client for each request, and keep-alive refused: what a program does that makes one wherever
+/// it needs one. The study this is compared with sets `DisableKeepAlives`, which is the same header.
 pub(super) struct Http1Fresh {
     policy: Policy,
     errand: Errand,
@@ -134,7 +147,7 @@ pub(super) struct Http1Fresh {
 impl Http1Fresh {
     /// Makes clients with this policy.
     pub(super) fn new(target: &Target, template: &Template, policy: Policy) -> Self {
-        Self { policy, errand: Errand::new(target, template) }
+        Self { policy, errand: Errand::new(target, template).without_keep_alive() }
     }
 }
 

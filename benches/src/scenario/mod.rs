@@ -77,7 +77,7 @@ impl Scenario {
         match self {
             Self::Steady => "closed loop at full load",
             Self::Reuse => {
-                "http1, one caller: connections reused / server closes after each response / a client for each operation"
+                "http1, one caller: connections reused / server closes after each response / no pool: a client for each operation that refuses keep-alive"
             }
             Self::Limits => "50 callers, 8 connections (--callers and --connections change both)",
             Self::Session => {
