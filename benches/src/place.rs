@@ -56,6 +56,9 @@ impl Placement {
             (Some(client), Some(server)) if embedded => format!(
                 "client pinned to cpu {client}, server in its own process pinned to cpu {server}, one thread each"
             ),
+            (Some(client), None) if embedded => format!(
+                "client pinned to cpu {client}, one thread; server in its own process, not pinned"
+            ),
             (Some(client), _) => {
                 format!("client pinned to cpu {client}, one thread; the server is the user's")
             }

@@ -51,8 +51,10 @@ impl Alarm {
     }
 }
 
+/// Longer than any program runs: stands for a duration that an instant cannot be moved by.
+pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// `limit` from now; a limit beyond the clock's range is as good as none.
 pub(crate) fn deadline(limit: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
     Instant::now() + limit.min(FAR)
 }

@@ -222,7 +222,7 @@ impl From<NotSent> for Error {
     fn from(not_sent: NotSent) -> Self {
         match not_sent {
             NotSent::Gone(source) => Self::Unprocessed {
-                reason: source.reason().filter(|_| source.is_go_away()),
+                reason: source.reason().filter(|_| source.is_go_away() && source.is_remote()),
                 source,
             },
             NotSent::Invalid => Self::InvalidRequest { reason: "its head is not valid in HTTP/2" },

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::alarm::FAR;
 use crate::config::Config;
 
 /// A connection is suspect after this part of the timeout has passed without an answer.
@@ -39,10 +40,10 @@ impl KeepAlive {
     /// `None` when the configuration asks for no check. `patience` multiplies the interval: it is
     /// doubled each time a peer has complained about too much traffic.
     pub(crate) fn new(config: &Config, patience: u32, now: Instant) -> Option<Self> {
-        let interval = config.keep_alive_interval?.saturating_mul(patience);
+        let interval = config.keep_alive_interval?.saturating_mul(patience).min(FAR);
         Some(Self {
             interval,
-            timeout: config.keep_alive_timeout,
+            timeout: config.keep_alive_timeout.min(FAR),
             while_idle: config.keep_alive_while_idle,
             last_read: now,
             asked: None,

@@ -11,7 +11,7 @@ use pool_common::Policy;
 use super::pooled::Sampler;
 use super::raw::Template;
 use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
-use crate::nonce::{NONCE_LEN, Nonce};
+use crate::nonce::Nonce;
 use crate::target::Target;
 
 /// The longest body that is read.
@@ -55,8 +55,7 @@ impl Errand {
         }
         let response = client.request(request).await.map_err(failed)?;
         let status = response.status();
-        let limit = if self.echoes { NONCE_LEN } else { MAX_BODY };
-        let body = response.into_body().read_all(limit).await.map_err(failed)?;
+        let body = response.into_body().read_all(MAX_BODY).await.map_err(failed)?;
         if status != self.status {
             return Err(CallError::failed(format!("status {status}")));
         }

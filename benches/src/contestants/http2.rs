@@ -77,19 +77,24 @@ impl Errand {
         let response = self.client.request(request).await.map_err(failed)?;
         let status = response.status();
         let mut body = response.into_body();
-        let mut first = Bytes::new();
+        let mut reply = Bytes::new();
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame.map_err(failed)?.into_data()
-                && first.is_empty()
+                && (self.echoes || reply.is_empty())
             {
-                first = data;
+                reply = joined(reply, data);
             }
         }
         if status != self.status {
             return Err(CallError::failed(format!("status {status}")));
         }
-        Ok(Echo::check(self.echoes, nonce, &first))
+        Ok(Echo::check(self.echoes, nonce, &reply))
     }
+}
+
+/// What has come of an echo. One frame is the rule, and is not copied.
+pub(super) fn joined(before: Bytes, data: Bytes) -> Bytes {
+    if before.is_empty() { data } else { [before, data].concat().into() }
 }
 
 fn failed(error: Error) -> CallError {

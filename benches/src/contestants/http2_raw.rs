@@ -11,9 +11,10 @@ use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::http2::joined;
 use super::raw::{Template, dial};
 use super::{CallError, Contestant, Counts, Echo, Reply};
-use crate::nonce::Nonce;
+use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
 
 /// A connection and the task that drives it.
@@ -56,15 +57,16 @@ async fn exchange(
     let response = response.await?;
     let status = response.status();
     let mut body = response.into_body();
-    let mut first = Bytes::new();
+    let mut reply = Bytes::new();
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.len())?;
-        if first.is_empty() {
-            first = data;
+        // An echo may come in pieces; of a long answer the beginning is enough.
+        if reply.len() <= NONCE_LEN {
+            reply = joined(reply, data);
         }
     }
-    Ok((status, first))
+    Ok((status, reply))
 }
 
 /// Asks the target once, to learn that it speaks HTTP/2 with prior knowledge.

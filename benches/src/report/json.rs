@@ -101,7 +101,11 @@ impl Document {
             partial,
             results: groups
                 .iter()
-                .flat_map(|group| group.records.iter().map(|record| Row::new(group, record)))
+                .flat_map(|group| {
+                    // What was interrupted before its first turn has nothing to say.
+                    let played = group.records.iter().filter(|record| !record.rounds.is_empty());
+                    played.map(|record| Row::new(group, record))
+                })
                 .collect(),
             warnings,
         }

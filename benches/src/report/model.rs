@@ -25,9 +25,13 @@ pub struct Played {
 }
 
 impl Played {
-    /// Whether nothing was measured, as when an interrupt came before the window opened.
+    /// Whether nothing was measured and nothing went wrong, as when an interrupt came before the
+    /// window opened.
     pub fn is_empty(&self) -> bool {
-        self.turn.as_ref().is_ok_and(|turn| turn.requests == 0)
+        let quiet = |turn: &Turn| turn.requests == 0 && turn.mismatches.unwrap_or(0) == 0;
+        self.turn.as_ref().is_ok_and(quiet)
+            && self.leaked.unwrap_or(0) == 0
+            && self.server.is_none_or(|server| server.duplicates == 0)
     }
 }
 
@@ -168,17 +172,18 @@ impl Record {
         merged
     }
 
-    /// Why it broke: it could not start, or none of its requests had a reply.
+    /// Why it broke: it could not start, or in one of its rounds no request had a reply.
     pub fn broke(&self) -> Option<String> {
         for (_, played) in &self.rounds {
             if let Err(error) = &played.turn {
                 return Some(error.clone());
             }
         }
-        if !self.rounds.is_empty() && self.sum(|turn| turn.replies) == 0 {
-            return Some(self.first_error().unwrap_or("no request had a reply").to_owned());
-        }
-        None
+        // Such a turn has no figures, and the medians would be of the others only.
+        let dead = self.turns().find(|turn| turn.replies == 0)?;
+        Some(
+            dead.first_error.clone().unwrap_or_else(|| "a round without a single reply".to_owned()),
+        )
     }
 
     /// The first failure of any turn.
@@ -200,11 +205,17 @@ impl Record {
         count(
             self.known_sum(|played| {
                 let (server, turn) = (played.server?, played.turn.as_ref().ok()?);
-                // Beyond what it remembers the server can only call a request a stranger's.
-                Some(turn.replies.saturating_sub(server.executed + server.strangers))
+                Some(turn.replies.saturating_sub(server.executed + server.unchecked))
             }),
             "replies that the server never gave",
         );
+        count(
+            self.known_sum(|played| Some(played.server?.strangers)),
+            "requests that reached the server in another's turn",
+        );
+        for why in self.turns().filter_map(|turn| turn.unclosed.as_ref()) {
+            faults.push(format!("{}: {why}", self.label()));
+        }
         if let Some(why) = self.broke() {
             faults.push(format!("{}: broke: {why}", self.label()));
         }

@@ -54,7 +54,7 @@ fn comparison(group: &GroupResult) -> Table {
         "err/to\n/ref",
         "mis/dup\n/leak",
     ]);
-    for record in &group.records {
+    for record in group.records.iter().filter(|record| !record.rounds.is_empty()) {
         let ratios = group.vs_limit(record);
         let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
         let acquire = Percentiles::of(&record.merged(|turn| &turn.acquire));
@@ -100,7 +100,7 @@ fn reuse(group: &GroupResult) -> Table {
         "err/to\n/ref",
         "mis/dup\n/leak",
     ]);
-    for record in &group.records {
+    for record in group.records.iter().filter(|record| !record.rounds.is_empty()) {
         if record.entry.variant != Some(Variant::Reused) {
             continue;
         }

@@ -75,6 +75,8 @@ pub struct Turn {
     pub timeline: Option<Vec<TimelinePoint>>,
     /// The first failure, for people.
     pub first_error: Option<String>,
+    /// What was left of its pool after it was closed; `None` when nothing was, or without a pool.
+    pub unclosed: Option<String>,
 }
 
 /// The gauges of a pool at one moment of the measured window.
@@ -126,9 +128,15 @@ impl Shared {
 pub async fn drive<C: Contestant>(contestant: C, load: &Load) -> Result<Turn, String> {
     let contestant = Arc::new(contestant);
     let result = measure(&contestant, load).await;
-    // A contestant that does not end its close in time shows up as a leak.
-    drop(tokio::time::timeout(CLOSE_TIMEOUT, contestant.close()).await);
-    result
+    let closed = tokio::time::timeout(CLOSE_TIMEOUT, contestant.close()).await.is_ok();
+    let left = contestant.status().filter(|status| *status != PoolStatus::default());
+    let mut turn = result?;
+    turn.unclosed = match left {
+        Some(left) => Some(format!("its pool was not empty after it was closed: {left:?}")),
+        None if !closed => Some(format!("its close did not end within {CLOSE_TIMEOUT:?}")),
+        None => None,
+    };
+    Ok(turn)
 }
 
 async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn, String> {
@@ -153,7 +161,7 @@ async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn
     shared.phase.store(OVER, Ordering::Relaxed);
     let (seconds, cpu) = (began.elapsed(), measure::cpu_time() - cpu_began);
 
-    let lost = join(callers).await;
+    let lost = join(callers).await?;
     let record = std::mem::replace(&mut *shared.record(), Record::new());
     Ok(Turn {
         seconds: seconds.as_secs_f64(),
@@ -169,6 +177,7 @@ async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn
         counts: contestant.counts(),
         timeline,
         first_error: record.first_error,
+        unclosed: None,
     })
 }
 
@@ -218,14 +227,26 @@ async fn watch<C: Contestant>(
 }
 
 /// Waits for the callers to finish their last request; how many did not.
-async fn join(mut callers: JoinSet<()>) -> u64 {
-    let all = async { while callers.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_ok() {
-        return 0;
+///
+/// # Errors
+/// When a caller panicked: what the others measured is not what the turn asked for.
+async fn join(mut callers: JoinSet<()>) -> Result<u64, String> {
+    let mut panicked = 0_usize;
+    let all = async {
+        while let Some(end) = callers.join_next().await {
+            panicked += usize::from(end.is_err_and(|error| error.is_panic()));
+        }
+    };
+    let in_time = tokio::time::timeout(GRACE, all).await.is_ok();
+    if panicked > 0 {
+        return Err(format!("{panicked} of its callers panicked"));
+    }
+    if in_time {
+        return Ok(0);
     }
     let lost = callers.len() as u64;
     callers.shutdown().await;
-    lost
+    Ok(lost)
 }
 
 async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Shared>) {
@@ -235,15 +256,18 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         let nonce = Nonce::new(shared.run, sequence);
         let result = C::call(&mut caller, nonce, started).await;
         let now = Instant::now();
-        let measured = shared.phase.load(Ordering::Relaxed) == MEASURE;
+        let phase = shared.phase.load(Ordering::Relaxed);
+        // What ends after the window was waited for in it: how long it took, or that it failed,
+        // counts; for the throughput of the window it comes too late.
+        let (measured, in_window) = (phase != WARM_UP, phase == MEASURE);
         match result {
             Ok(reply) => {
                 let mut record = shared.record();
                 record.replies += 1;
                 record.mismatches += u64::from(reply.echo == Echo::Wrong);
                 record.echoed += u64::from(reply.echo != Echo::NotAsked);
+                record.requests += u64::from(in_window);
                 if measured {
-                    record.requests += 1;
                     let began = reply.began.unwrap_or(started);
                     measure::record(&mut record.latency, now - began);
                     if let Some(acquire) = reply.acquire {
@@ -340,8 +364,8 @@ mod tests {
         assert!(turn.refusals > 0);
         assert!(turn.mismatches.unwrap() > 0);
         assert_eq!((turn.failures, turn.timeouts), (0, 0));
-        assert_eq!(turn.latency.len(), turn.requests);
-        assert!(turn.acquire.len() < turn.requests);
+        assert!(turn.latency.len() >= turn.requests, "what ended after the window counts, too");
+        assert!(turn.acquire.len() < turn.latency.len());
         assert_eq!(turn.first_error, None);
         assert!(turn.timeline.is_none());
     }

@@ -21,8 +21,10 @@ pub struct Counters {
     pub executed: u64,
     /// Executions of a nonce that had been executed before.
     pub duplicates: u64,
-    /// Requests with a nonce of another run, or beyond what is remembered.
+    /// Requests with a nonce of another run.
     pub strangers: u64,
+    /// Requests of this turn beyond those it remembers.
+    pub unchecked: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Sockets that are open now.
@@ -76,8 +78,12 @@ impl Oracle {
         let Some((run, sequence)) = Nonce::parse(nonce) else {
             return state.close_after;
         };
-        if run != state.counters.run || sequence >= MAX_SEQUENCES {
+        if run != state.counters.run {
             state.counters.strangers += 1;
+            return state.close_after;
+        }
+        if sequence >= MAX_SEQUENCES {
+            state.counters.unchecked += 1;
             return state.close_after;
         }
         let (word, bit) = ((sequence / 64) as usize, 1_u64 << (sequence % 64));
@@ -150,7 +156,7 @@ mod tests {
         oracle.executed(Nonce::new(8, u32::MAX).as_bytes());
         oracle.executed(b"no nonce at all");
         let counters = oracle.counters();
-        assert_eq!((counters.executed, counters.strangers), (0, 2));
+        assert_eq!((counters.executed, counters.strangers, counters.unchecked), (0, 1, 1));
     }
 
     #[test]
