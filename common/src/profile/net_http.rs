@@ -60,7 +60,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Check,
         "persistConn.readLoop watches every idle connection",
-        "we look at the socket when it is lent, at the cost of no task and no system call; a \
+        "we look when it is lent, at the cost of no task, and of a system call only after idling; a \
          connection the peer closed stays in the list until then, or until its idle timeout",
     ),
     same(Question::Age, "DefaultTransport.IdleConnTimeout = 90 s, a timer for each; no lifetime"),

@@ -230,8 +230,7 @@ async fn the_goodbye_of_a_shared_one_is_not_alone() {
 
 #[test]
 fn waiters_are_told_one_inside_the_other_when_a_runtime_ends() {
-    let waiters: usize =
-        std::env::var("WAITERS").ok().and_then(|w| w.parse().ok()).unwrap_or(20_000);
+    let waiters: usize = 20_000;
     let (pool, peer) = pool::<Ex>(Policy {
         max_open_per_key: Some(1),
         acquire_timeout: None,
@@ -247,6 +246,7 @@ fn waiters_are_told_one_inside_the_other_when_a_runtime_ends() {
         until("waiting", || pool.status().waiting as usize == waiters).await;
     });
     drop(rt);
+    assert_eq!(pool.status(), pool_common::Status::default());
 }
 
 struct Slowly {
@@ -271,7 +271,7 @@ fn goodbye_from_another_thread() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lease = rt.block_on(pool.acquire(&1)).unwrap();
     std::thread::spawn(move || lease.discard()).join().unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    rt.block_on(pool.close()); // waits until the goodbye is over
     assert_eq!(pool.manager().said.load(SeqCst), 1, "a runtime is known, and no goodbye was said");
 }
 
@@ -327,13 +327,13 @@ fn close_races_with_waiters_on_threads() {
             }
             let p = pool.clone();
             let closing =
-                tokio::spawn(async move { p.close_within(Duration::from_millis(300)).await });
+                tokio::spawn(async move { p.close_within(Duration::from_secs(20)).await });
             drop(lease);
             if !closing.await.unwrap() {
                 hung += 1;
                 assert!(pool.status() == Default::default());
             }
-            if hung > 2 {
+            if hung > 0 {
                 break;
             }
         }
@@ -343,10 +343,8 @@ fn close_races_with_waiters_on_threads() {
 }
 
 #[test]
-fn broken_lease_from_a_plain_thread_after_the_runtime_ended() {
-    let waiters: usize =
-        std::env::var("WAITERS").ok().and_then(|w| w.parse().ok()).unwrap_or(20_000);
-    // Default policy but told, with back-off off by default? the default policy:
+fn a_runtime_that_ends_under_many_waiters_leaves_nothing() {
+    let waiters: usize = 20_000;
     let (pool, peer) = pool::<Ex>(Policy {
         max_open_per_key: Some(1),
         acquire_timeout: None,
@@ -365,6 +363,8 @@ fn broken_lease_from_a_plain_thread_after_the_runtime_ended() {
         }
     });
     drop(rt);
+    assert_eq!(pool.status(), pool_common::Status::default());
+    assert_eq!(peer.open(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,7 +398,8 @@ async fn a_black_hole_never_backs_off() {
 
 #[tokio::test]
 async fn bracketed_v6() {
-    let l = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    // Without IPv6 on the machine there is nothing to connect to.
+    let Ok(l) = tokio::net::TcpListener::bind("[::1]:0").await else { return };
     let port = l.local_addr().unwrap().port();
     pool_common::connect::TcpConnector::default().connect("[::1]", port).await.unwrap();
 }

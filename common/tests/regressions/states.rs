@@ -74,12 +74,13 @@ fn raised_capacity_serves_some_and_forgets_the_rest() {
     let mut d =
         Sh::new(Policy { max_open_per_key: Some(5), dial: Dial::Shared, ..Policy::default() });
     d.capacity = 0;
-    let ws: Vec<_> = (0..5).map(|_| d.acquire(1).waiter()).collect();
+    for _ in 0..5 {
+        d.acquire(1).waiter();
+    }
     let dial = d.background[0];
     d.dialed(dial);
     d.state.set_capacity(dial, 1, d.now);
     d.settle();
-    let _ = ws;
     assert_eq!(d.background.len(), 1, "4 wait, 4 more may be opened, none is dialed");
 }
 
