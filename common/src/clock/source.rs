@@ -71,8 +71,10 @@ impl ManualClock {
 #[inline]
 fn coarse_now() -> Timestamp {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let nanos = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
-    Timestamp::from_nanos(nanos.saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0)))
+    // Never negative, and 584 years until it wraps.
+    Timestamp::from_nanos(
+        (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64),
+    )
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -17,7 +17,7 @@ use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Check;
-use crate::state::{Acquire, Grant, Lent, Refusal, WaiterId, Want};
+use crate::state::{Acquire, ConnectionId, Fitness, Grant, Lent, Refusal, WaiterId, Want};
 
 /// Longer than any program runs: about 30 years, as tokio's own timers have it.
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
@@ -35,6 +35,29 @@ pub(super) enum Step<M: Manager> {
     Refused(Refusal<DialError<M::Error>>),
     DialFailed(DialError<M::Error>),
     Again,
+}
+
+/// What a look at a connection out of the idle list says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Fine,
+    Stale,
+    ToBeChecked,
+}
+
+/// A connection that the manager looks at; gone for good when that panics.
+struct LostInPanic<'a, M: Manager> {
+    inner: &'a Arc<Inner<M>>,
+    id: ConnectionId,
+}
+
+impl<M: Manager> Drop for LostInPanic<'_, M> {
+    #[cold]
+    fn drop(&mut self) {
+        let lost = Fitness::Unfit(CloseCause::Lost);
+        let leftover = self.inner.with(|state, now| state.release(self.id, None, lost, now));
+        drop(leftover);
+    }
 }
 
 /// How far an acquire has come.
@@ -59,28 +82,58 @@ type SlowAcquire<'a, M> =
 
 impl<M: Manager> Inner<M> {
     /// The fast path: an idle connection that needs no check. No await, no timer, no allocation.
-    #[inline]
+    #[inline(always)]
     pub(super) fn acquire_now(
         self: &Arc<Self>,
         key: &M::Key,
         want: Want,
     ) -> Result<Lease<M>, Step<M>> {
-        match self.with(|state, now| state.acquire(key, want, now)) {
-            Acquire::Lend(lent) => {
-                let inspect = lent.was_idle;
-                let mut lease = Lease::new(Arc::clone(self), lent);
-                if inspect && self.policy.peek && lease.is_stale() {
-                    // Asked again it might say otherwise: what it found may be read away.
-                    lease.doubt(Some(CloseCause::PeekFailed));
-                    return Err(Step::Inspect(lease));
-                }
-                if inspect && self.needs_check(lease.idle_for()) {
-                    return Err(Step::Check(lease));
-                }
-                Ok(lease)
-            }
-            answer => Err(self.hold(answer)),
+        let now = self.clock.now();
+        let mut core = self.lock();
+        if !want.fresh
+            && let Some(mut lent) = core.state.acquire_idle(key, now)
+        {
+            self.unlock(core);
+            // The lease is made last, so that it is built where it goes and not moved about.
+            return match self.look(&mut lent) {
+                Look::Fine => Ok(Lease::new(Arc::clone(self), lent)),
+                look => Err(self.hold_doubtful(lent, look)),
+            };
         }
+        let answer = core.state.acquire(key, want, now);
+        self.unlock(core);
+        Err(self.hold(answer))
+    }
+
+    /// The peek at a connection out of the idle list, and whether a check has to follow. When the
+    /// manager panics in here, the connection is lost and its slot comes back.
+    #[inline(always)]
+    fn look(self: &Arc<Self>, lent: &mut Lent<M::Lending>) -> Look {
+        if !(lent.was_idle && self.looks) {
+            return Look::Fine;
+        }
+        let idle_for = Duration::from_nanos(lent.idle_nanos);
+        if self.policy.peek {
+            let guard = LostInPanic { inner: self, id: lent.id };
+            let stale = self.manager.is_stale(&mut lent.handle, idle_for);
+            std::mem::forget(guard);
+            if stale {
+                return Look::Stale;
+            }
+        }
+        if self.needs_check(idle_for) { Look::ToBeChecked } else { Look::Fine }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hold_doubtful(self: &Arc<Self>, lent: Lent<M::Lending>, look: Look) -> Step<M> {
+        let mut lease = Lease::new(Arc::clone(self), lent);
+        if look == Look::Stale {
+            // Asked again it might say otherwise: what it found may be read away.
+            lease.doubt(Some(CloseCause::PeekFailed));
+            return Step::Inspect(lease);
+        }
+        Step::Check(lease)
     }
 
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
@@ -92,6 +145,8 @@ impl<M: Manager> Inner<M> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn hold(self: &Arc<Self>, answer: Acquire<M::Lending, DialError<M::Error>>) -> Step<M> {
         match answer {
             Acquire::Lend(lent) => self.hold_lent(lent),

@@ -12,7 +12,7 @@ use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
 use crate::manager::Manager;
 use crate::notifier::Listener;
-use crate::policy::Policy;
+use crate::policy::{Check, Policy};
 use crate::state::{ConnectionId, State, WaiterId};
 use crate::stats::Status;
 
@@ -24,6 +24,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) me: Weak<Self>,
     pub(crate) manager: M,
     pub(crate) policy: Policy,
+    /// Whether idle connections are looked at before they are lent: a peek or a check.
+    pub(super) looks: bool,
     pub(super) clock: Clock,
     core: Mutex<Core<M>>,
     /// Wakes the maintenance task: an earlier deadline, or the pool is gone.
@@ -58,6 +60,7 @@ impl<M: Manager> Inner<M> {
             me: Weak::clone(me),
             manager,
             policy: state.policy().clone(),
+            looks: state.policy().peek || state.policy().check != Check::Never,
             clock,
             core: Mutex::new(Core {
                 state,
@@ -93,12 +96,18 @@ impl<M: Manager> Inner<M> {
         let now = self.clock.now();
         let mut core = self.lock();
         let result = tell(&mut core.state, now);
+        self.unlock(core);
+        result
+    }
+
+    /// Unlocks, and does what the state asks for.
+    #[inline]
+    pub(super) fn unlock<'a>(self: &'a Arc<Self>, core: MutexGuard<'a, Core<M>>) {
         if core.is_settled() {
             drop(core);
         } else {
             self.follow_up(core);
         }
-        result
     }
 
     /// Remembers the runtime of the caller, for what has to be spawned from outside one.

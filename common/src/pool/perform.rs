@@ -319,6 +319,12 @@ impl<M: Manager> Slot<M> {
         self.inner.manager.is_stale(handle, idle_for)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn release_lost(&mut self) {
+        self.release(Fitness::Unfit(CloseCause::Lost));
+    }
+
     /// Tells the state; a second time does nothing.
     #[inline]
     pub(crate) fn release(&mut self, fitness: Fitness) {
@@ -340,6 +346,8 @@ impl<M: Manager> Slot<M> {
 impl<M: Manager> Drop for Slot<M> {
     #[inline]
     fn drop(&mut self) {
-        self.release(Fitness::Unfit(CloseCause::Lost));
+        if self.handle.is_some() {
+            self.release_lost();
+        }
     }
 }

@@ -4,11 +4,12 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::entries::{DialFor, Phase};
+use super::list::Link;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters, IdleOrder};
+use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};
 
 /// What stands in the way of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,33 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Asks for a connection of `key`.
     #[inline]
     pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
+        if !want.fresh
+            && let Some(lent) = self.acquire_idle(key, now)
+        {
+            if want.again {
+                // Others it was woken with may leave something idle, in the way of another key.
+                self.relieve_starving(now);
+            }
+            return Acquire::Lend(lent);
+        }
+        self.acquire_anew(key, want, now)
+    }
+
+    /// The first half of [`acquire`](State::acquire): an idle connection, or one with room. Starts
+    /// nothing and joins no queue.
+    #[inline(always)]
+    pub fn acquire_idle(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
+        let key = self.known_key(key)?;
+        if self.rules.prune {
+            self.prune(key, now);
+        }
+        self.lend_idle(key, now)
+    }
+
+    /// The second half: nothing is idle, or a new connection is wanted.
+    #[cold]
+    #[inline(never)]
+    fn acquire_anew(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
         if self.closed {
             self.stats.refused += 1;
             return Acquire::Refuse(Refusal::Closed);
@@ -35,15 +63,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let key = self.key_id(key, now);
         if self.rules.prune {
             self.prune(key, now);
-        }
-        if !want.fresh
-            && let Some(lent) = self.lend_idle(key, now)
-        {
-            if want.again {
-                // Others it was woken with may leave something idle, in the way of another key.
-                self.relieve_starving(now);
-            }
-            return Acquire::Lend(lent);
         }
         let answer = self.acquire_without_idle(key, want, now);
         if matches!(answer, Acquire::Refuse(_)) {
@@ -56,7 +75,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Lends an idle connection of `key` that needs no check, if the one that comes first is such;
     /// starts nothing and joins no queue.
     pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
-        let key = *self.index.get(key)?;
+        let key = self.known_key(key)?;
         if self.closed || self.policy.check == Check::Always {
             return None;
         }
@@ -73,7 +92,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Lends the connection that the policy's order puts first, closing those past their time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
         loop {
             let id = self.first_with_room(key)?;
@@ -81,8 +100,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.retire_for(id, cause, now);
                 continue;
             }
-            let lent = self.lend(id, now);
-            if self.policy.min_idle > 0 {
+            let lent = self.lend_here(id, now);
+            if self.rules.floor {
                 self.refill(key, now);
             }
             return Some(lent);
@@ -92,12 +111,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     #[inline]
     fn first_with_room(&self, key: KeyId) -> Option<ConnectionId> {
         let entry = &self.keys[key];
-        let newest = self.policy.idle_order == IdleOrder::NewestFirst;
         if L::SHARED {
-            let at_end =
-                if newest { entry.room.last_key_value() } else { entry.room.first_key_value() };
-            at_end.map(|(_, &id)| id)
-        } else if newest {
+            entry.room.first()
+        } else if self.rules.newest_first {
             entry.idle.back()
         } else {
             entry.idle.front()
@@ -123,26 +139,31 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Counts a lease of a live connection with room, and takes it out of the lists it leaves.
-    #[inline]
+    #[inline(never)]
     pub(super) fn lend(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
+        self.lend_here(id, now)
+    }
+
+    /// As `lend`, for the fast path: in place, without a call or a copy of what it returns.
+    #[inline(always)]
+    fn lend_here(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
         let connection = &mut self.connections[id];
         debug_assert!(connection.leased < connection.capacity);
         connection.leased += 1;
         let leased = connection.leased;
-        let was_idle = connection.in_key.is_linked();
+        let key = connection.key;
         let reused = std::mem::replace(&mut connection.lent_before, true);
         let idle_since = connection.idle_since;
         let handle = L::lend(&mut connection.handle).expect("a connection with room is here");
+        let link = std::mem::take(&mut connection.in_key);
+        let was_idle = link.is_linked();
         if L::SHARED && leased == connection.capacity {
-            let (key, serial) = (connection.key, connection.serial);
-            self.keys[key].room.remove(&serial);
+            self.leave_room(id);
         }
         if was_idle {
-            self.unlink_idle(id);
+            self.leave_idle(id, key, link);
         }
-        if leased == 1 {
-            self.status.leased += 1;
-        }
+        self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;
         self.stats.leased += 1;
         self.stats.reused += u64::from(reused);
@@ -312,11 +333,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// Takes an idle connection out of the idle lists.
+    /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.
     #[inline]
-    pub(super) fn unlink_idle(&mut self, id: ConnectionId) {
-        let key = self.connections[id].key;
-        self.keys[key].idle.remove(&mut self.connections, id, Connection::in_key);
+    pub(super) fn leave_idle(&mut self, id: ConnectionId, key: KeyId, link: Link<ConnectionId>) {
+        self.keys[key].idle.unlink(&mut self.connections, link, Connection::in_key);
         if self.rules.global_idle {
             self.all_idle.remove(&mut self.connections, id, Connection::in_all);
         }

@@ -12,23 +12,19 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A live connection without leases says goodbye. It keeps its place in the limits until
     /// [`closed`](State::closed).
     pub(super) fn begin_close(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
-        if self.connections[id].in_key.is_linked() {
-            self.unlink_idle(id);
+        let connection = &mut self.connections[id];
+        let (key, link) = (connection.key, std::mem::take(&mut connection.in_key));
+        if link.is_linked() {
+            self.leave_idle(id, key, link);
         }
+        self.leave_room(id);
         let connection = &mut self.connections[id];
         debug_assert_eq!(connection.leased, 0);
         connection.phase = Phase::Closing;
         let handle = connection.handle.take();
         self.count_useless(id);
-        let connection = &self.connections[id];
-        let serial = connection.serial;
-        let drained = connection.drained;
-        let entry = &mut self.keys[connection.key];
-        if L::SHARED {
-            entry.room.remove(&serial);
-        }
-        if !drained {
-            entry.closing += 1;
+        if !self.connections[id].drained {
+            self.keys[key].closing += 1;
             self.status.closing += 1;
         }
         self.stats.closed_by_cause[cause as usize] += 1;
@@ -90,11 +86,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection.capacity = capacity.min(cap);
         self.count_useless(id);
         let connection = &self.connections[id];
-        let (key, serial) = (connection.key, connection.serial);
+        let key = connection.key;
         if connection.has_room() {
             self.settle(id, now);
         } else {
-            self.keys[key].room.remove(&serial);
+            self.leave_room(id);
         }
         // Another connection helps again, when this one allowed none.
         self.room_appeared(key, now);

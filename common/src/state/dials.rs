@@ -36,6 +36,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             opened_at: now,
             expires_at: Timestamp::NEVER,
             serial: self.serial,
+            in_room: false,
             in_key: Link::default(),
             in_all: Link::default(),
         });

@@ -1,8 +1,7 @@
 //! What the state remembers of each key, connection and waiter.
 
-use std::collections::BTreeMap;
-
 use super::list::{Link, List};
+use super::room::Room;
 use super::waiters::ReturnQueue;
 use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
@@ -20,8 +19,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) waiting: u32,
     /// Connections without a lease, longest idle first.
     pub(super) idle: List<ConnectionId>,
-    /// Shared connections with room, by serial number: the oldest first.
-    pub(super) room: BTreeMap<u64, ConnectionId>,
+    /// Shared connections with room.
+    pub(super) room: Room,
     /// Waiters that a connection coming back can serve.
     pub(super) returns: ReturnQueue,
     /// Waiters no dial is in progress for, in order of arrival.
@@ -65,7 +64,7 @@ impl<K, E> KeyEntry<K, E> {
             draining: 0,
             waiting: 0,
             idle: List::default(),
-            room: BTreeMap::new(),
+            room: Room::default(),
             returns: ReturnQueue::default(),
             undialed: List::default(),
             dependents: List::default(),
@@ -143,6 +142,8 @@ pub(super) struct Connection<L> {
     pub(super) opened_at: Timestamp,
     pub(super) expires_at: Timestamp,
     pub(super) serial: u64,
+    /// Whether it is in its key's `room`.
+    pub(super) in_room: bool,
     /// In its key's `idle` while live, in `orphans` while dialing.
     pub(super) in_key: Link<ConnectionId>,
     /// In `all_idle`.

@@ -26,10 +26,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
         match self.policy.expiry {
             Expiry::Timer => {
-                if let (Some(limit), Some(id)) = (self.policy.idle_timeout, self.all_idle.front()) {
-                    let since = self.connections[id].idle_since;
-                    next = next.min(since.after(limit).after(just_after));
-                }
                 if let Some(Reverse((at, _))) = self.lifetimes.peek() {
                     next = next.min(at.after(just_after));
                 }
@@ -57,8 +53,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if sweeps {
             self.next_sweep = now.after(self.policy.sweep_interval);
         }
+        if sweeps {
+            self.sweep_idle(now);
+        }
         if sweeps || self.policy.expiry == Expiry::Timer {
-            self.expire_idle(now);
             self.expire_lifetimes(now);
         }
         while let Some(&Reverse((at, key))) = self.timers.peek()
@@ -73,8 +71,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    fn expire_idle(&mut self, now: Timestamp) {
-        if self.policy.idle_timeout.is_none() {
+    fn sweep_idle(&mut self, now: Timestamp) {
+        if !self.rules.swept_idle {
             return;
         }
         while let Some(id) = self.all_idle.front() {
@@ -112,6 +110,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     fn key_timeout(&mut self, key: KeyId, now: Timestamp) {
+        if self.rules.timed_idle {
+            self.prune(key, now);
+        }
         let Some(entry) = self.keys.get(key) else { return };
         if entry.paused_until <= now {
             if self.is_paused(key, now) {
@@ -125,7 +126,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.failures = 0;
             entry.last_error = None;
         }
-        let pending = [entry.paused_until, entry.refill_at, entry.remember_until];
+        let longest_idle = entry.idle.front().filter(|_| self.rules.timed_idle);
+        let idle_end = longest_idle
+            .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
+        let pending = [idle_end, entry.paused_until, entry.refill_at, entry.remember_until];
         if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
             self.set_timer(next, key);
         }

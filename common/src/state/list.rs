@@ -65,15 +65,28 @@ impl<I: Key> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let own = link(&mut map[id]);
-        debug_assert!(!own.linked, "an entry is in a list once");
-        *own = Link { prev: self.tail, next: None, linked: true };
-        match self.tail {
-            Some(tail) => link(&mut map[tail]).next = Some(id),
+        let own = self.append(map, id, &link);
+        *link(&mut map[id]) = own;
+    }
+
+    /// Appends `id`, but leaves it to the caller to store the returned link in its entry: one
+    /// look-up less for one that has the entry at hand anyway.
+    #[inline]
+    #[must_use = "the link belongs into the entry"]
+    pub(super) fn append<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) -> Link<I> {
+        debug_assert!(!link(&mut map[id]).linked, "an entry is in a list once");
+        let prev = self.tail.replace(id);
+        match prev {
+            Some(prev) => link(&mut map[prev]).next = Some(id),
             None => self.head = Some(id),
         }
-        self.tail = Some(id);
         self.len += 1;
+        Link { prev, next: None, linked: true }
     }
 
     pub(super) fn push_front<T>(
@@ -101,11 +114,21 @@ impl<I: Key> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let own = link(&mut map[id]);
-        if !own.linked {
-            return;
+        let own = std::mem::take(link(&mut map[id]));
+        if own.linked {
+            self.unlink(map, own, link);
         }
-        let Link { prev, next, .. } = std::mem::take(own);
+    }
+
+    /// Takes out the entry whose link was `own`; the caller has taken that from the entry.
+    #[inline]
+    pub(super) fn unlink<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        own: Link<I>,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let Link { prev, next, .. } = own;
         match prev {
             Some(prev) => link(&mut map[prev]).next = next,
             None => self.head = next,

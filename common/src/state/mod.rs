@@ -45,6 +45,7 @@ mod expiry;
 mod invariants;
 mod list;
 mod release;
+mod room;
 mod waiters;
 
 use std::cmp::Reverse;
@@ -59,7 +60,7 @@ use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
-use crate::policy::{Expiry, Floor, Policy};
+use crate::policy::{Expiry, Floor, IdleOrder, Policy};
 use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
 use list::List;
@@ -190,11 +191,14 @@ pub struct State<K, L, E> {
     keys: SlotMap<KeyId, KeyEntry<K, E>>,
     connections: SlotMap<ConnectionId, Connection<L>>,
     waiters: SlotMap<WaiterId, Waiter<L, E>>,
+    /// The key that was asked for last: most programs ask for it again.
+    recent: KeyId,
     /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
     all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
-    /// When pauses end, failed refills are due, and failed keys can be forgotten.
+    /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
+    /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
     /// The earliest deadline that arose since [`State::next_deadline`] was asked.
@@ -221,28 +225,47 @@ pub struct State<K, L, E> {
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     idle_timeout: u64,
-    /// Whether idle connections are closed by a timer.
+    max_idle_per_key: u32,
+    newest_first: bool,
+    /// Whether idle connections are closed by a timer of their key.
     timed_idle: bool,
+    /// Whether idle connections are closed by sweeps.
+    swept_idle: bool,
     global_idle: bool,
     prune: bool,
     timed_lifetimes: bool,
+    /// Whether there is a limit over all keys, so that an idle connection of one can be in the way
+    /// of another.
+    crowded: bool,
+    /// Whether there is a floor to keep.
+    floor: bool,
 }
 
 impl Rules {
+    /// When a connection that is idle from `now` on has been so for too long.
+    #[inline]
+    fn idle_end(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
+    }
+
     fn new(policy: &Policy) -> Self {
         let nanos = |d: Option<Duration>| {
             d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
         };
         let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
+        let swept_idle = policy.expiry == Expiry::Sweep && policy.idle_timeout.is_some();
         Self {
             idle_timeout: nanos(policy.idle_timeout),
+            max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
+            newest_first: policy.idle_order == IdleOrder::NewestFirst,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
-            global_idle: policy.max_idle.is_some()
-                || policy.max_open.is_some()
-                || (timed && policy.idle_timeout.is_some()),
+            swept_idle,
+            global_idle: policy.max_idle.is_some() || policy.max_open.is_some() || swept_idle,
             prune: policy.expiry == Expiry::PruneAtAcquire
                 && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some()),
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
+            crowded: policy.max_idle.is_some() || policy.max_open.is_some(),
+            floor: policy.min_idle > 0,
         }
     }
 }
@@ -262,6 +285,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             keys: SlotMap::with_key(),
             connections: SlotMap::with_key(),
             waiters: SlotMap::with_key(),
+            recent: KeyId::default(),
             all_idle: List::default(),
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
@@ -382,11 +406,21 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// The entry of `key`, made when it is new.
+    /// The entry of `key`, if it is known.
     #[inline]
+    fn known_key(&mut self, key: &K) -> Option<KeyId> {
+        if self.keys.get(self.recent).is_some_and(|entry| entry.key == *key) {
+            return Some(self.recent);
+        }
+        let id = *self.index.get(key)?;
+        self.recent = id;
+        Some(id)
+    }
+
+    /// The entry of `key`, made when it is new.
     fn key_id(&mut self, key: &K, now: Timestamp) -> KeyId {
-        match self.index.get(key) {
-            Some(&id) => id,
+        match self.known_key(key) {
+            Some(id) => id,
             None => self.new_key(key, now),
         }
     }

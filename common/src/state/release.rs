@@ -3,11 +3,11 @@
 use std::hash::Hash;
 
 use super::entries::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, State};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{Expiry, IdleOverflow};
+use crate::policy::IdleOverflow;
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A lease ends. `handle` is what the lease held; `None` says that an exclusive connection was
@@ -35,24 +35,31 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         };
         connection.leased -= 1;
         self.status.leases -= 1;
-        let last = connection.leased == 0;
-        if last && connection.phase == Phase::Live {
-            self.status.leased -= 1;
-        }
-        let cause = match fitness {
-            Fitness::Unfit(cause) => Some(cause),
-            // A closed pool has retired all that were leased.
-            Fitness::Fit if connection.retired.is_some() => connection.retired,
-            Fitness::Fit if lost && !L::SHARED => Some(CloseCause::Lost),
-            Fitness::Fit if now > connection.expires_at => Some(CloseCause::Lifetime),
-            Fitness::Fit => None,
-        };
+        let live = matches!(connection.phase, Phase::Live);
+        self.status.leased -= u32::from(live && connection.leased == 0);
+        let sound = fitness == Fitness::Fit
+            && connection.retired.is_none()
+            && (L::SHARED || !lost)
+            && now <= connection.expires_at;
         self.emit(id, EventKind::Returned, now);
-        match cause {
-            None => self.settle(id, now),
-            Some(cause) => self.retire_for(id, cause, now),
+        if sound {
+            self.settle(id, now);
+        } else {
+            self.retire_returned(id, fitness, lost, now);
         }
         leftover
+    }
+
+    #[cold]
+    fn retire_returned(&mut self, id: ConnectionId, fitness: Fitness, lost: bool, now: Timestamp) {
+        let cause = match (fitness, self.connections[id].retired) {
+            (Fitness::Unfit(cause), _) => cause,
+            // A closed pool has retired all that were leased.
+            (Fitness::Fit, Some(cause)) => cause,
+            (Fitness::Fit, None) if lost && !L::SHARED => CloseCause::Lost,
+            (Fitness::Fit, None) => CloseCause::Lifetime,
+        };
+        self.retire_for(id, cause, now);
     }
 
     /// A live connection may have room: serve waiters, then let it wait in its lists.
@@ -62,13 +69,19 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if !self.keys[key].returns.is_empty() {
             self.serve_waiters(id, now);
         }
-        let idle = self.connections[id].leased == 0;
-        // One goodbye at a time: each makes room for one of those who starve.
-        let may_make_room = self.policy.max_open.is_some() && self.status.closing == 0;
-        if idle && may_make_room && self.somebody_starves() {
+        if self.rules.crowded && self.makes_way(id) {
             return self.begin_close(id, CloseCause::MakeRoom, now);
         }
         self.park(id, now);
+    }
+
+    /// Whether an idle connection is in the way of another key. One goodbye at a time: each makes
+    /// room for one of those who starve.
+    fn makes_way(&mut self, id: ConnectionId) -> bool {
+        self.connections[id].leased == 0
+            && self.policy.max_open.is_some()
+            && self.status.closing == 0
+            && self.somebody_starves()
     }
 
     /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
@@ -97,46 +110,53 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Puts a live connection into the lists it belongs to now: with room, and idle.
     #[inline]
     pub(super) fn park(&mut self, id: ConnectionId, now: Timestamp) {
+        self.join_room(id);
         let connection = &self.connections[id];
         let key = connection.key;
-        if L::SHARED && connection.has_room() {
-            let serial = connection.serial;
-            self.keys[key].room.insert(serial, id);
-        }
-        let connection = &self.connections[id];
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
-        if let Some(max) = self.policy.max_idle_per_key
-            && self.keys[key].idle.len() >= max
-        {
-            match (self.policy.idle_overflow, self.keys[key].idle.front()) {
-                (IdleOverflow::CloseOldest, Some(oldest)) => {
-                    self.begin_close(oldest, CloseCause::IdleLimit, now);
-                }
-                _ => return self.begin_close(id, CloseCause::IdleLimit, now),
-            }
+        if self.keys[key].idle.len() >= self.rules.max_idle_per_key && !self.has_a_place(key, now) {
+            return self.begin_close(id, CloseCause::IdleLimit, now);
         }
+        let entry = &mut self.keys[key];
+        let link = entry.idle.append(&mut self.connections, id, Connection::in_key);
+        let due = self.rules.idle_end(now);
+        let earliest = due < entry.timer_at;
         let connection = &mut self.connections[id];
         connection.idle_since = now;
-        self.keys[key].idle.push_back(&mut self.connections, id, Connection::in_key);
+        connection.in_key = link;
+        self.status.idle += 1;
         if self.rules.global_idle {
             self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
         }
-        self.status.idle += 1;
         if self.rules.timed_idle {
-            let limit = self.rules.idle_timeout;
-            self.note_deadline(Timestamp::from_nanos(
-                now.as_nanos().saturating_add(limit).saturating_add(1),
-            ));
-        } else if self.policy.expiry == Expiry::Sweep && self.policy.idle_timeout.is_some() {
+            // A timer that is pending looks at what is idle then, and sets the next.
+            if earliest {
+                self.set_timer(due, key);
+            }
+        } else if self.rules.swept_idle {
             self.note_deadline(self.next_sweep);
         }
         self.emit(id, EventKind::Idle, now);
-        if self.policy.max_idle.is_some_and(|max| self.status.idle > max)
+        if self.rules.crowded
+            && self.policy.max_idle.is_some_and(|max| self.status.idle > max)
             && let Some(longest) = self.all_idle.front()
         {
             self.begin_close(longest, CloseCause::Evicted, now);
+        }
+    }
+
+    /// The idle list of a key is full: whether the connection that comes back gets the place of
+    /// the one that has been there longest.
+    #[cold]
+    fn has_a_place(&mut self, key: KeyId, now: Timestamp) -> bool {
+        match (self.policy.idle_overflow, self.keys[key].idle.front()) {
+            (IdleOverflow::CloseOldest, Some(oldest)) => {
+                self.begin_close(oldest, CloseCause::IdleLimit, now);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -158,10 +178,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 if L::SHARED {
                     connection.phase = Phase::Draining;
                     connection.drained = true;
-                    let serial = connection.serial;
                     self.count_useless(id);
+                    self.leave_room(id);
                     let entry = &mut self.keys[key];
-                    entry.room.remove(&serial);
                     entry.open -= 1;
                     entry.draining += 1;
                     self.status.open -= 1;
