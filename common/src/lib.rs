@@ -134,5 +134,5 @@ pub use manager::{Connection, Manager};
 pub use notifier::Notifier;
 pub use policy::Policy;
 #[cfg(feature = "runtime")]
-pub use pool::{Builder, Pool};
+pub use pool::{Acquiring, Builder, Pool};
 pub use stats::{Stats, Status};

@@ -44,6 +44,20 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&nanos))), ManualClock(nanos))
     }
 
+    /// How far the clock may be behind the time.
+    pub(crate) fn resolution(&self) -> Duration {
+        match &self.0 {
+            Source::Coarse => coarse_resolution(),
+            Source::Tokio(_) | Source::Manual(_) => Duration::ZERO,
+        }
+    }
+
+    /// Whether a timer that has fired says what time it is, even if the clock does not say so yet:
+    /// a coarse clock may be a tick behind, and stands still while tokio's is advanced by hand.
+    pub(crate) fn trails_timers(&self) -> bool {
+        matches!(&self.0, Source::Coarse)
+    }
+
     /// The time now.
     #[inline]
     pub fn now(&self) -> Timestamp {
@@ -75,6 +89,17 @@ fn coarse_now() -> Timestamp {
     Timestamp::from_nanos(
         (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64),
     )
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn coarse_resolution() -> Duration {
+    let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    Duration::new(tick.tv_sec as u64, tick.tv_nsec as u32)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn coarse_resolution() -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -1,29 +1,28 @@
-//! The way of a caller to its lease: the short one without an await, and the long one.
+//! The long way of a caller to its lease: peek, check, dial, another try.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::Inner;
-use super::inner::StateOf;
+use super::inner::{AnswerOf, GrantOf};
 use super::perform::Ticket;
+use super::waiting::Waiting;
 use crate::error::{DialError, Error, Stage};
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::manager::Manager;
-use crate::policy::Check;
-use crate::state::{Acquire, ConnectionId, Fitness, Grant, Lent, Refusal, WaiterId, Want};
+use crate::state::{Acquire, Grant, Lent, Refusal, Want};
 
 /// Longer than any program runs: about 30 years, as tokio's own timers have it.
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// What the state answered, held by something that gives it back when it is dropped.
-pub(super) enum Step<M: Manager> {
+pub(super) enum Step<'a, M: Manager> {
     /// A connection that may go out as it is.
     Ready(Lease<M>),
     /// A connection out of the idle list, to be looked at first.
@@ -31,33 +30,11 @@ pub(super) enum Step<M: Manager> {
     /// One that was looked at, and has to be checked.
     Check(Lease<M>),
     Dial(Ticket<M>),
-    Wait(Waiting<M>),
+    Wait(Waiting<'a, M>),
     Refused(Refusal<DialError<M::Error>>),
     DialFailed(DialError<M::Error>),
+    TimedOut,
     Again,
-}
-
-/// What a look at a connection out of the idle list says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Fine,
-    Stale,
-    ToBeChecked,
-}
-
-/// A connection that the manager looks at; gone for good when that panics.
-struct LostInPanic<'a, M: Manager> {
-    inner: &'a Arc<Inner<M>>,
-    id: ConnectionId,
-}
-
-impl<M: Manager> Drop for LostInPanic<'_, M> {
-    #[cold]
-    fn drop(&mut self) {
-        let lost = Fitness::Unfit(CloseCause::Lost);
-        let leftover = self.inner.with(|state, now| state.release(self.id, None, lost, now));
-        drop(leftover);
-    }
 }
 
 /// How far an acquire has come.
@@ -70,72 +47,17 @@ struct Progress {
 
 impl Progress {
     /// A connection did not pass: take another, and after `enough` of them a fresh one.
-    fn another<M: Manager>(&mut self, enough: Option<u32>) -> Step<M> {
+    fn another<'a, M: Manager>(&mut self, enough: Option<u32>) -> Step<'a, M> {
         self.failed_checks += 1;
         self.want.fresh |= enough.is_some_and(|max| self.failed_checks >= max);
         Step::Again
     }
 }
 
-type SlowAcquire<'a, M> =
+pub(super) type SlowAcquire<'a, M> =
     Pin<Box<dyn Future<Output = Result<Lease<M>, Error<<M as Manager>::Error>>> + Send + 'a>>;
 
 impl<M: Manager> Inner<M> {
-    /// The fast path: an idle connection that needs no check. No await, no timer, no allocation.
-    #[inline(always)]
-    pub(super) fn acquire_now(
-        self: &Arc<Self>,
-        key: &M::Key,
-        want: Want,
-    ) -> Result<Lease<M>, Step<M>> {
-        let now = self.clock.now();
-        let mut core = self.lock();
-        if !want.fresh
-            && let Some(mut lent) = core.state.acquire_idle(key, now)
-        {
-            self.unlock(core);
-            // The lease is made last, so that it is built where it goes and not moved about.
-            return match self.look(&mut lent) {
-                Look::Fine => Ok(Lease::new(Arc::clone(self), lent)),
-                look => Err(self.hold_doubtful(lent, look)),
-            };
-        }
-        let answer = core.state.acquire(key, want, now);
-        self.unlock(core);
-        Err(self.hold(answer))
-    }
-
-    /// The peek at a connection out of the idle list, and whether a check has to follow. When the
-    /// manager panics in here, the connection is lost and its slot comes back.
-    #[inline(always)]
-    fn look(self: &Arc<Self>, lent: &mut Lent<M::Lending>) -> Look {
-        if !(lent.was_idle && self.looks) {
-            return Look::Fine;
-        }
-        let idle_for = Duration::from_nanos(lent.idle_nanos);
-        if self.policy.peek {
-            let guard = LostInPanic { inner: self, id: lent.id };
-            let stale = self.manager.is_stale(&mut lent.handle, idle_for);
-            std::mem::forget(guard);
-            if stale {
-                return Look::Stale;
-            }
-        }
-        if self.needs_check(idle_for) { Look::ToBeChecked } else { Look::Fine }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn hold_doubtful(self: &Arc<Self>, lent: Lent<M::Lending>, look: Look) -> Step<M> {
-        let mut lease = Lease::new(Arc::clone(self), lent);
-        if look == Look::Stale {
-            // Asked again it might say otherwise: what it found may be read away.
-            lease.doubt(Some(CloseCause::PeekFailed));
-            return Step::Inspect(lease);
-        }
-        Step::Check(lease)
-    }
-
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
         loop {
             let lent = self.with(|state, now| state.try_acquire(key, now))?;
@@ -145,46 +67,48 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn hold(self: &Arc<Self>, answer: Acquire<M::Lending, DialError<M::Error>>) -> Step<M> {
+    pub(super) fn hold<'a>(self: &'a Arc<Self>, answer: AnswerOf<M>) -> Step<'a, M> {
         match answer {
             Acquire::Lend(lent) => self.hold_lent(lent),
             Acquire::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
-            Acquire::Wait(id) => Step::Wait(Waiting { inner: Arc::clone(self), id, done: false }),
+            Acquire::Wait(id) => Step::Wait(Waiting::new(self, id)),
             Acquire::Refuse(refusal) => Step::Refused(refusal),
         }
     }
 
-    fn hold_lent(self: &Arc<Self>, lent: Lent<M::Lending>) -> Step<M> {
+    fn hold_lent<'a>(self: &'a Arc<Self>, lent: Lent<M::Lending>) -> Step<'a, M> {
         let was_idle = lent.was_idle;
         let lease = Lease::new(Arc::clone(self), lent);
         if was_idle { Step::Inspect(lease) } else { Step::Ready(lease) }
     }
 
-    fn hold_grant(self: &Arc<Self>, grant: Grant<M::Lending, DialError<M::Error>>) -> Step<M> {
+    pub(super) fn hold_grant<'a>(self: &'a Arc<Self>, grant: GrantOf<M>) -> Step<'a, M> {
         match grant {
             Grant::Lend(lent) => self.hold_lent(lent),
             Grant::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
             Grant::Retry => Step::Again,
             Grant::DialFailed(error) => Step::DialFailed(error),
+            Grant::TimedOut => Step::TimedOut,
             Grant::Refuse(refusal) => Step::Refused(refusal),
         }
     }
 
-    /// Everything that is not the fast path. Boxed, so that the common future stays small.
+    /// Everything that is neither a hit nor a plain wait, `waited` after the acquire began. Boxed, so
+    /// that the common future stays small.
     #[cold]
     pub(super) fn acquire_slow<'a>(
         self: &'a Arc<Self>,
         key: &'a M::Key,
         want: Want,
-        step: Step<M>,
+        waited: Duration,
+        step: Step<'a, M>,
     ) -> SlowAcquire<'a, M> {
         self.remember_runtime();
         self.revive_maintenance();
         let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
         let acquire = async move {
-            let started = Instant::now();
+            let now = Instant::now();
+            let started = now.checked_sub(waited).unwrap_or(now);
             let mut progress = Progress {
                 started,
                 // A time beyond all time is no deadline.
@@ -215,6 +139,9 @@ impl<M: Manager> Inner<M> {
                     }
                     Step::Refused(refusal) => return Err(self.refused(refusal)),
                     Step::DialFailed(source) => return Err(Error::Dial { source }),
+                    Step::TimedOut => {
+                        return Err(self.timed_out(key, Stage::Queue, started.elapsed()));
+                    }
                     Step::Again => {
                         progress.want.again = true;
                         let want = progress.want;
@@ -233,14 +160,6 @@ impl<M: Manager> Inner<M> {
             return Err(());
         }
         Ok(lease)
-    }
-
-    fn needs_check(&self, idle_for: Duration) -> bool {
-        match self.policy.check {
-            Check::Never => false,
-            Check::Always => true,
-            Check::IfIdleLonger => idle_for > self.policy.check_after,
-        }
     }
 
     async fn check(
@@ -267,7 +186,7 @@ impl<M: Manager> Inner<M> {
                 Ok(None)
             }
             Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                Err(self.timed_out(key, Stage::Check, progress))
+                Err(self.timed_out(key, Stage::Check, progress.started.elapsed()))
             }
             Err(_) => Ok(None),
         }
@@ -312,22 +231,28 @@ impl<M: Manager> Inner<M> {
         match progress.deadline {
             None => Ok(future.await),
             Some(deadline) => {
-                timeout_at(deadline, future).await.map_err(|_| self.timed_out(key, stage, progress))
+                let timed_out = |_| self.timed_out(key, stage, progress.started.elapsed());
+                timeout_at(deadline, future).await.map_err(timed_out)
             }
         }
     }
 
-    fn timed_out(&self, key: &M::Key, stage: Stage, progress: &Progress) -> Error<M::Error> {
+    pub(super) fn timed_out(
+        &self,
+        key: &M::Key,
+        stage: Stage,
+        waited: Duration,
+    ) -> Error<M::Error> {
         let core = self.lock();
         Error::Timeout {
             stage,
-            waited: progress.started.elapsed(),
+            waited,
             status: core.state.status(),
             last_dial_error: core.state.last_dial_error(key).cloned(),
         }
     }
 
-    fn refused(&self, refusal: Refusal<DialError<M::Error>>) -> Error<M::Error> {
+    pub(super) fn refused(&self, refusal: Refusal<DialError<M::Error>>) -> Error<M::Error> {
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::Exhausted => Error::Exhausted { status: self.status() },
@@ -338,47 +263,6 @@ impl<M: Manager> Inner<M> {
             Refusal::BackingOff { until, last } => {
                 Error::BackingOff { retry_in: until.since(self.clock.now()), last }
             }
-        }
-    }
-}
-
-/// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
-pub(super) struct Waiting<M: Manager> {
-    inner: Arc<Inner<M>>,
-    id: WaiterId,
-    done: bool,
-}
-
-impl<M: Manager> Future for Waiting<M> {
-    type Output = Grant<M::Lending, DialError<M::Error>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let id = self.id;
-        let mut core = self.inner.lock();
-        if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
-            let emptied = core.state.is_closed() && core.state.is_empty();
-            drop(core);
-            self.done = true;
-            if emptied {
-                self.inner.tell_emptied();
-            }
-            return Poll::Ready(grant);
-        }
-        let known = core.wakers.get(id).is_some_and(|waker| waker.will_wake(context.waker()));
-        let replaced = if known { None } else { core.wakers.insert(id, context.waker().clone()) };
-        drop(core);
-        drop(replaced);
-        Poll::Pending
-    }
-}
-
-impl<M: Manager> Drop for Waiting<M> {
-    fn drop(&mut self) {
-        if !self.done {
-            let leftover = self.inner.with(|state, now| state.cancel(self.id, now));
-            drop(leftover);
-            let waker = self.inner.lock().wakers.remove(self.id);
-            drop(waker);
         }
     }
 }

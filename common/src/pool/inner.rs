@@ -2,22 +2,27 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use slotmap::SecondaryMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use super::maintenance::Maintenance;
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
 use crate::manager::Manager;
 use crate::notifier::Listener;
 use crate::policy::{Check, Policy};
-use crate::state::{ConnectionId, State, WaiterId};
+use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
 
 pub(crate) type StateOf<M> =
     State<<M as Manager>::Key, <M as Manager>::Lending, DialError<<M as Manager>::Error>>;
+
+pub(super) type GrantOf<M> = Grant<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
+pub(super) type AnswerOf<M> = Acquire<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
 
 pub(crate) struct Inner<M: Manager> {
     /// Itself, for tasks and notifiers.
@@ -34,6 +39,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) shutdown: watch::Sender<bool>,
     /// Told when a closed pool has become empty.
     emptied: Notify,
+    /// The clock's tick.
+    resolution: Duration,
     pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
     runtime: OnceLock<Handle>,
 }
@@ -45,8 +52,7 @@ pub(crate) struct Core<M: Manager> {
     pub(super) wakers: SecondaryMap<WaiterId, Waker>,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
-    /// Whether there is a maintenance task.
-    pub(super) maintained: bool,
+    pub(super) maintenance: Maintenance,
 }
 
 impl<M: Manager> Inner<M> {
@@ -61,12 +67,13 @@ impl<M: Manager> Inner<M> {
             manager,
             policy: state.policy().clone(),
             looks: state.policy().peek || state.policy().check != Check::Never,
+            resolution: clock.resolution(),
             clock,
             core: Mutex::new(Core {
                 state,
                 wakers: SecondaryMap::new(),
                 armed: Timestamp::NEVER,
-                maintained: false,
+                maintenance: Maintenance::None,
             }),
             earlier: Arc::new(Notify::new()),
             shutdown: watch::Sender::new(false),
@@ -106,8 +113,32 @@ impl<M: Manager> Inner<M> {
         if core.is_settled() {
             drop(core);
         } else {
+            self.unlock_with_work(core);
+        }
+    }
+
+    #[inline(never)]
+    fn unlock_with_work<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
+        // A hand-over: nothing but somebody to wake.
+        if !core.state.is_closed()
+            && core.state.noted_deadline() >= core.armed
+            && let Some(waiter) = core.state.poll_lone_wake()
+        {
+            let waker = core.wakers.remove(waiter);
+            drop(core);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        } else {
             self.follow_up(core);
         }
+    }
+
+    /// When an acquire that began at `now` stops waiting: never early, so a tick of the clock is added.
+    pub(super) fn end_of_wait(&self, now: Timestamp) -> Timestamp {
+        self.policy
+            .acquire_timeout
+            .map_or(Timestamp::NEVER, |limit| now.after(limit.saturating_add(self.resolution)))
     }
 
     /// Remembers the runtime of the caller, for what has to be spawned from outside one.
@@ -162,6 +193,12 @@ impl<M: Manager> Core<M> {
     #[inline]
     pub(super) fn has_work(&self) -> bool {
         self.state.has_work() || self.state.noted_deadline() < self.armed
+    }
+
+    /// Whom to wake when a waiter is granted something; returns a waker to drop, outside the lock.
+    pub(super) fn remember_waker(&mut self, waiter: WaiterId, waker: &Waker) -> Option<Waker> {
+        let known = self.wakers.get(waiter).is_some_and(|known| known.will_wake(waker));
+        if known { None } else { self.wakers.insert(waiter, waker.clone()) }
     }
 }
 

@@ -2,25 +2,63 @@
 //! a deadline for the first time, and ends with the pool.
 
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::Inner;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
-/// A coarse clock may still read a moment before the deadline that a timer has reached.
+/// A clock moved by hand may still read a moment before the deadline that a timer has reached.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
+/// Whether there is a maintenance task, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maintenance {
+    None,
+    /// About to be spawned.
+    Starting,
+    /// On a runtime whose threads go on whatever its users do.
+    Driven,
+    /// On a runtime that goes on only while somebody blocks on it.
+    On(Id),
+}
+
+impl Maintenance {
+    pub(super) fn is_there(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether it is sure to run for as long as the caller's task does, so that the caller needs
+    /// no timer of its own.
+    pub(super) fn watches_here(self) -> bool {
+        match self {
+            Self::Driven => true,
+            Self::On(runtime) => Handle::try_current().is_ok_and(|here| here.id() == runtime),
+            Self::None | Self::Starting => false,
+        }
+    }
+}
 
 impl<M: Manager> Inner<M> {
     pub(super) fn start_maintenance(self: &Arc<Self>) {
         let mut presence = Presence { pool: Weak::clone(&self.me), has_run: false };
         let Some(runtime) = self.runtime() else { return };
+        {
+            let mut core = self.lock();
+            core.maintenance = match runtime.runtime_flavor() {
+                RuntimeFlavor::MultiThread => Maintenance::Driven,
+                _ => Maintenance::On(runtime.id()),
+            };
+        }
         let earlier = Arc::clone(&self.earlier);
         runtime.spawn(async move {
-            while let Some(pause) = presence.maintain() {
-                wait(&earlier, pause).await;
+            let mut in_time = false;
+            while let Some(pause) = presence.maintain(in_time) {
+                in_time = wait(&earlier, pause).await;
             }
         });
     }
@@ -29,7 +67,7 @@ impl<M: Manager> Inner<M> {
     /// Called from a runtime that is alive.
     pub(super) fn revive_maintenance(self: &Arc<Self>) {
         let mut core = self.lock();
-        if !core.maintained && !core.state.is_closed() {
+        if !core.maintenance.is_there() && !core.state.is_closed() {
             core.armed = Timestamp::NEVER;
             core.state.renote_deadline();
             if core.has_work() {
@@ -39,12 +77,16 @@ impl<M: Manager> Inner<M> {
     }
 }
 
-async fn wait(earlier: &Notify, pause: Option<Duration>) {
+/// Whether it slept for as long as it was told.
+async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
     match pause {
-        None => earlier.notified().await,
+        None => {
+            earlier.notified().await;
+            false
+        }
         Some(pause) => tokio::select! {
-            () = tokio::time::sleep(pause.max(SHORTEST_SLEEP)) => {}
-            () = earlier.notified() => {}
+            () = tokio::time::sleep(pause.max(SHORTEST_SLEEP)) => true,
+            () = earlier.notified() => false,
         },
     }
 }
@@ -57,34 +99,42 @@ struct Presence<M: Manager> {
 
 impl<M: Manager> Presence<M> {
     /// Does what is due. Returns how long to sleep (`None`: until told), or `None` to end.
-    fn maintain(&mut self) -> Option<Option<Duration>> {
+    fn maintain(&mut self, in_time: bool) -> Option<Option<Duration>> {
         self.has_run = true;
         let inner = self.pool.upgrade()?;
-        inner.with(|state, now| state.handle_timeout(now));
-        let now = inner.clock.now();
+        let mut core = inner.lock();
+        let mut now = inner.clock.now();
+        if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
+            now = now.max(core.armed);
+        }
+        core.state.handle_timeout(now);
+        inner.unlock(core);
         let mut core = inner.lock();
         if core.state.is_closed() {
             return None;
         }
         core.armed = core.state.next_deadline();
-        let pause = (core.armed != Timestamp::NEVER).then(|| core.armed.since(now));
+        let pause = (core.armed != Timestamp::NEVER).then(|| core.armed.since(inner.clock.now()));
         Some(pause)
     }
 }
 
 impl<M: Manager> Drop for Presence<M> {
     fn drop(&mut self) {
-        if let Some(inner) = self.pool.upgrade() {
-            let mut core = inner.lock();
-            core.maintained = false;
-            // Its runtime may have ended: the next to use the pool starts another task. One that
-            // never ran was spawned on a runtime that had ended already; trying again at once
-            // would be trying for ever, so that is left to `revive_maintenance`.
-            if self.has_run {
-                core.armed = Timestamp::NEVER;
-                core.state.renote_deadline();
-            }
+        let Some(inner) = self.pool.upgrade() else { return };
+        let mut core = inner.lock();
+        core.maintenance = Maintenance::None;
+        // Its runtime may have ended: the next to use the pool starts another task. One that never
+        // ran was spawned on a runtime that had ended already; trying again at once would be
+        // trying for ever, so that is left to `revive_maintenance`.
+        if self.has_run {
+            core.armed = Timestamp::NEVER;
+            core.state.renote_deadline();
         }
+        // Nobody watches the deadlines of those who wait: they have to do so themselves.
+        let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();
+        drop(core);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

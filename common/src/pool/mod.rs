@@ -1,24 +1,27 @@
 //! The async shell: lock, ask the state, unlock; then dial, wake, close.
 
 mod acquire;
+mod acquiring;
 mod builder;
 mod inner;
+mod look;
 mod maintenance;
 mod perform;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use acquiring::Acquiring;
 pub use builder::Builder;
 pub(crate) use inner::Inner;
 pub(crate) use perform::Slot;
 
-use crate::error::Error;
 use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Policy;
-use crate::state::{ConnectionId, Want};
+use crate::state::ConnectionId;
 use crate::stats::{Stats, Status};
 
 /// A connection pool. Cheap to clone; every clone is the same pool.
@@ -81,12 +84,9 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Panics
     /// When it has to wait or dial outside a tokio runtime with time enabled.
-    pub async fn acquire(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
-        let want = Want::default();
-        match self.inner().acquire_now(key, want) {
-            Ok(lease) => Ok(lease),
-            Err(step) => self.inner().acquire_slow(key, want, step).await,
-        }
+    #[inline]
+    pub fn acquire<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
+        Acquiring::new(self.inner(), key, false)
     }
 
     /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
@@ -98,12 +98,8 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Cancel safety
     /// As [`acquire`](Pool::acquire).
-    pub async fn acquire_fresh(&self, key: &M::Key) -> Result<Lease<M>, Error<M::Error>> {
-        let want = Want { fresh: true, again: false };
-        match self.inner().acquire_now(key, want) {
-            Ok(lease) => Ok(lease),
-            Err(step) => self.inner().acquire_slow(key, want, step).await,
-        }
+    pub fn acquire_fresh<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
+        Acquiring::new(self.inner(), key, true)
     }
 
     /// Takes the idle connection that comes first, if there is one and it needs no check; never

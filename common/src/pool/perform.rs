@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::Inner;
 use super::inner::Core;
+use super::maintenance::Maintenance;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
@@ -48,7 +49,10 @@ impl<M: Manager> Core<M> {
         if deadline < self.armed {
             self.armed = deadline;
             work.rearm = true;
-            work.start_maintenance = !std::mem::replace(&mut self.maintained, true);
+            work.start_maintenance = !self.maintenance.is_there();
+            if work.start_maintenance {
+                self.maintenance = Maintenance::Starting;
+            }
         }
         work
     }

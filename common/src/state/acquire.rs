@@ -29,6 +29,19 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Asks for a connection of `key`.
     #[inline]
     pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
+        self.acquire_until(key, want, Timestamp::NEVER, now)
+    }
+
+    /// As [`acquire`](State::acquire), but one that has to wait is granted
+    /// [`Grant::TimedOut`](super::Grant::TimedOut) at `deadline`.
+    #[inline]
+    pub fn acquire_until(
+        &mut self,
+        key: &K,
+        want: Want,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Acquire<L, E> {
         if !want.fresh
             && let Some(lent) = self.acquire_idle(key, now)
         {
@@ -38,7 +51,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             return Acquire::Lend(lent);
         }
-        self.acquire_anew(key, want, now)
+        self.acquire_anew(key, want, deadline, now)
     }
 
     /// The first half of [`acquire`](State::acquire): an idle connection, or one with room. Starts
@@ -55,7 +68,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// The second half: nothing is idle, or a new connection is wanted.
     #[cold]
     #[inline(never)]
-    fn acquire_anew(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
+    fn acquire_anew(
+        &mut self,
+        key: &K,
+        want: Want,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Acquire<L, E> {
         if self.closed {
             self.stats.refused += 1;
             return Acquire::Refuse(Refusal::Closed);
@@ -65,9 +84,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.prune(key, now);
         }
         let answer = self.acquire_without_idle(key, want, now);
-        if matches!(answer, Acquire::Refuse(_)) {
-            self.stats.refused += 1;
-            self.forget_if_unused(key);
+        match answer {
+            Acquire::Wait(waiter) => self.watch_waiter(waiter, deadline),
+            Acquire::Refuse(_) => {
+                self.stats.refused += 1;
+                self.forget_if_unused(key);
+            }
+            Acquire::Lend(_) | Acquire::Dial(_) => {}
         }
         answer
     }

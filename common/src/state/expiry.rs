@@ -24,6 +24,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
+        if let Some(waiter) = self.deadlines.front() {
+            next = next.min(self.waiters[waiter].deadline);
+        }
         match self.policy.expiry {
             Expiry::Timer => {
                 if let Some(Reverse((at, _))) = self.lifetimes.peek() {
@@ -49,6 +52,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.expire_waiters(now);
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
         if sweeps {
             self.next_sweep = now.after(self.policy.sweep_interval);

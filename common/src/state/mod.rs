@@ -146,6 +146,8 @@ pub enum Grant<L, E> {
     Retry,
     /// The dial it depended on failed.
     DialFailed(E),
+    /// Its deadline passed.
+    TimedOut,
     /// No.
     Refuse(Refusal<E>),
 }
@@ -195,6 +197,8 @@ pub struct State<K, L, E> {
     recent: KeyId,
     /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
     all_idle: List<ConnectionId>,
+    /// Waiters with a deadline, earliest first.
+    deadlines: List<WaiterId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
@@ -287,6 +291,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             waiters: SlotMap::with_key(),
             recent: KeyId::default(),
             all_idle: List::default(),
+            deadlines: List::default(),
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
@@ -386,6 +391,20 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     #[inline]
     pub fn poll_action(&mut self) -> Option<Action<K, L>> {
         self.actions.pop_front()
+    }
+
+    /// The waiter to wake, when that is all there is to do and to tell.
+    pub fn poll_lone_wake(&mut self) -> Option<WaiterId> {
+        if self.actions.len() != 1 || !self.events.is_empty() {
+            return None;
+        }
+        match self.actions.front() {
+            Some(&Action::Wake(waiter)) => {
+                self.actions.clear();
+                Some(waiter)
+            }
+            _ => None,
+        }
     }
 
     /// Starts or stops recording events.

@@ -96,8 +96,38 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.waiters.insert(Waiter::new(key, fresh))
     }
 
+    /// A new waiter is told when its time is up. Deadlines come in the order of arrival but for
+    /// acquires that were told to try again, which pass by those that came after them.
+    pub(super) fn watch_waiter(&mut self, id: WaiterId, deadline: Timestamp) {
+        let Some(waiter) = self.waiters.get_mut(id) else { return };
+        if deadline == Timestamp::NEVER || waiter.grant.is_some() {
+            return;
+        }
+        waiter.deadline = deadline;
+        let mut after = self.deadlines.back();
+        while let Some(later) = after.filter(|&other| self.waiters[other].deadline > deadline) {
+            after = self.waiters[later].in_deadlines.prev();
+        }
+        self.deadlines.insert_after(&mut self.waiters, after, id, Waiter::in_deadlines);
+        if after.is_none() {
+            self.note_deadline(deadline);
+        }
+    }
+
+    /// Those whose time is up stop waiting.
+    pub(super) fn expire_waiters(&mut self, now: Timestamp) {
+        while let Some(id) = self.deadlines.front().filter(|&id| self.waiters[id].deadline <= now) {
+            self.stats.gave_up += 1;
+            self.grant(id, Grant::TimedOut);
+        }
+    }
+
     /// Takes a waiter out of every queue, and its dial from it.
     pub(super) fn leave_queues(&mut self, id: WaiterId) {
+        let link = std::mem::take(&mut self.waiters[id].in_deadlines);
+        if link.is_linked() {
+            self.deadlines.unlink(&mut self.waiters, link, Waiter::in_deadlines);
+        }
         let waiter = &mut self.waiters[id];
         let key = waiter.key;
         let dial = waiter.dial.take();
@@ -220,7 +250,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.relieve_starving(now);
                 None
             }
-            Some(Grant::DialFailed(_) | Grant::Refuse(_)) => None,
+            Some(Grant::DialFailed(_) | Grant::TimedOut | Grant::Refuse(_)) => None,
         };
         self.waiters.remove(id);
         self.forget_if_unused(key);

@@ -21,6 +21,7 @@ pub enum Outcome {
     Retry,
     Refused(Refusal<Error>),
     DialFailed(Error),
+    TimedOut,
 }
 
 impl Outcome {
@@ -130,6 +131,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             }
             Grant::Retry => Outcome::Retry,
             Grant::DialFailed(error) => Outcome::DialFailed(error),
+            Grant::TimedOut => Outcome::TimedOut,
             Grant::Refuse(refusal) => Outcome::Refused(refusal),
         };
         self.settle();

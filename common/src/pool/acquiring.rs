@@ -1,0 +1,195 @@
+//! The future of an acquire: a hit at once, a plain wait, or the long way.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Inner;
+use super::acquire::{SlowAcquire, Step};
+use super::inner::Core;
+use super::look::Look;
+use super::waiting::{Found, Waiting};
+use crate::clock::Timestamp;
+use crate::error::{Error, Stage};
+use crate::lease::Lease;
+use crate::manager::Manager;
+use crate::state::{Acquire, Grant, Want};
+
+/// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
+///
+/// Nothing happens before it is first polled; dropping it gives everything back.
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Acquiring<'a, M: Manager> {
+    inner: &'a Arc<Inner<M>>,
+    key: &'a M::Key,
+    want: Want,
+    started: Timestamp,
+    /// When it stops waiting; set by its first wait.
+    deadline: Option<Timestamp>,
+    progress: Progress<'a, M>,
+}
+
+enum Progress<'a, M: Manager> {
+    Start,
+    /// In the queue; the pool's maintenance watches the deadline.
+    Waiting(Waiting<'a, M>),
+    Slow(SlowAcquire<'a, M>),
+    Done,
+}
+
+impl<'a, M: Manager> Acquiring<'a, M> {
+    pub(super) fn new(inner: &'a Arc<Inner<M>>, key: &'a M::Key, fresh: bool) -> Self {
+        let want = Want { fresh, again: false };
+        let started = Timestamp::ZERO;
+        Self { inner, key, want, started, deadline: None, progress: Progress::Start }
+    }
+
+    /// Not a hit: asks the state for more, and takes what way it shows.
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, mut core: MutexGuard<'a, Core<M>>, now: Timestamp, context: &Context<'_>) {
+        let inner = self.inner;
+        inner.remember_runtime();
+        let deadline = *self.deadline.get_or_insert_with(|| {
+            self.started = now;
+            inner.end_of_wait(now)
+        });
+        // Cloned before there is a waiter that a panic in here could leave behind.
+        let waker = context.waker().clone();
+        let answer = core.state.acquire_until(self.key, self.want, deadline, now);
+        if let Acquire::Wait(id) = answer {
+            core.wakers.insert(id, waker);
+            let watched = deadline == Timestamp::NEVER || core.maintenance.watches_here();
+            inner.unlock(core);
+            let waiting = Waiting::new(inner, id);
+            if watched {
+                self.progress = Progress::Waiting(waiting);
+            } else {
+                self.go_slow(Step::Wait(waiting));
+            }
+        } else {
+            inner.unlock(core);
+            drop(waker);
+            self.go_slow(inner.hold(answer));
+        }
+    }
+
+    fn go_slow(&mut self, step: Step<'a, M>) {
+        let waited = match self.deadline {
+            Some(_) => self.waited(),
+            None => Duration::ZERO,
+        };
+        self.progress = Progress::Slow(self.inner.acquire_slow(self.key, self.want, waited, step));
+    }
+
+    fn waited(&self) -> Duration {
+        self.inner.clock.now().since(self.started)
+    }
+
+    /// Everything after the first look at the idle list.
+    #[inline(never)]
+    fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        loop {
+            match &mut self.progress {
+                Progress::Waiting(waiting) => match waiting.look(context) {
+                    Found::Grant(Grant::Lend(lent)) if !lent.was_idle => {
+                        self.progress = Progress::Done;
+                        return Poll::Ready(Ok(Lease::new(Arc::clone(self.inner), lent)));
+                    }
+                    Found::Grant(Grant::TimedOut) => {
+                        self.progress = Progress::Done;
+                        let waited = self.waited();
+                        return Poll::Ready(Err(self.inner.timed_out(
+                            self.key,
+                            Stage::Queue,
+                            waited,
+                        )));
+                    }
+                    Found::Grant(Grant::Retry) => {
+                        self.want.again = true;
+                        self.progress = Progress::Start;
+                    }
+                    Found::Grant(grant) => self.go_slow(self.inner.hold_grant(grant)),
+                    Found::Nothing => return Poll::Pending,
+                    Found::NobodyWatches if self.deadline == Some(Timestamp::NEVER) => {
+                        return Poll::Pending;
+                    }
+                    Found::NobodyWatches => {
+                        let Progress::Waiting(waiting) =
+                            std::mem::replace(&mut self.progress, Progress::Done)
+                        else {
+                            unreachable!("it was waiting just now");
+                        };
+                        self.go_slow(Step::Wait(waiting));
+                    }
+                },
+                Progress::Slow(slow) => {
+                    let result = std::task::ready!(slow.as_mut().poll(context));
+                    self.progress = Progress::Done;
+                    return Poll::Ready(result);
+                }
+                Progress::Start => {
+                    let now = self.inner.clock.now();
+                    let core = self.inner.lock();
+                    self.begin(core, now, context);
+                    if matches!(self.progress, Progress::Waiting(_)) {
+                        // Its waker is known; the grant wakes it.
+                        return Poll::Pending;
+                    }
+                }
+                Progress::Done => panic!("an acquire was polled after it had ended"),
+            }
+        }
+    }
+}
+
+impl<M: Manager> Future for Acquiring<'_, M> {
+    type Output = Result<Lease<M>, Error<M::Error>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !matches!(self.progress, Progress::Start) {
+            return self.go_on(context);
+        }
+        let inner = self.inner;
+        let now = inner.clock.now();
+        let mut core = inner.lock();
+        if !self.want.fresh
+            && let Some(mut lent) = core.state.acquire_idle(self.key, now)
+        {
+            inner.unlock(core);
+            // The lease is made last, so that it is built where it goes and not moved about.
+            match inner.look(&mut lent) {
+                Look::Fine => {
+                    self.progress = Progress::Done;
+                    return Poll::Ready(Ok(Lease::new(Arc::clone(inner), lent)));
+                }
+                look => self.go_slow(inner.hold_doubtful(lent, look)),
+            }
+        } else {
+            self.begin(core, now, context);
+            if matches!(self.progress, Progress::Waiting(_)) {
+                return Poll::Pending;
+            }
+        }
+        self.go_on(context)
+    }
+}
+
+impl<M: Manager> fmt::Debug for Acquiring<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let progress = match &self.progress {
+            Progress::Start => "not started",
+            Progress::Waiting(_) => "waiting",
+            Progress::Slow(_) => "dialing, checking or waiting",
+            Progress::Done => "done",
+        };
+        f.debug_struct("Acquiring")
+            .field("key", &self.key)
+            .field("progress", &progress)
+            .finish_non_exhaustive()
+    }
+}
