@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending};
 use crate::manager::{Connection, Manager};
-use crate::pool::{Inner, Slot};
+use crate::pool::{Inner, Node, Slot};
 use crate::state::{ConnectionId, Fitness, Lent};
 
 /// A leased connection.
@@ -20,50 +20,45 @@ use crate::state::{ConnectionId, Fitness, Lent};
 /// the reset, call [`release`](Lease::release).
 pub struct Lease<M: Manager> {
     slot: Slot<M>,
-    reused: bool,
-    idle_nanos: u64,
-    /// Set when the connection must not be lent again.
-    verdict: Option<CloseCause>,
 }
 
 impl<M: Manager> Lease<M> {
     #[inline]
-    pub(crate) fn new(inner: Arc<Inner<M>>, lent: Lent<M::Lending>) -> Self {
-        Self {
-            slot: Slot::new(inner, lent.id, lent.handle),
-            reused: lent.reused,
-            idle_nanos: lent.idle_nanos,
-            verdict: None,
-        }
+    pub(crate) fn new(
+        inner: Arc<Inner<M>>,
+        node: Option<Box<Node<M>>>,
+        lent: Lent<M::Lending>,
+    ) -> Self {
+        Self { slot: Slot::new(inner, node, lent) }
     }
 
     /// Whether the connection was lent before. A failure of a reused connection before the first
     /// byte of an answer usually means that the peer had closed it while it was idle.
     pub fn is_reused(&self) -> bool {
-        self.reused
+        self.slot.node().reused
     }
 
     /// How long the connection had been idle; zero when it came straight from a dial or from
     /// another borrower. As fine as the pool's clock.
     pub fn idle_for(&self) -> Duration {
-        Duration::from_nanos(self.idle_nanos)
+        Duration::from_nanos(self.slot.node().idle_nanos)
     }
 
     /// Which connection this is; the same number in events.
     pub fn connection_id(&self) -> ConnectionId {
-        self.slot.id
+        self.slot.node().id
     }
 
     /// The key it was acquired for.
     pub fn key(&self) -> M::Key {
-        let core = self.slot.inner.lock();
-        core.state.key_of(self.slot.id).cloned().expect("a leased connection is known")
+        let core = self.slot.inner().lock();
+        core.state.key_of(self.connection_id()).cloned().expect("a leased connection is known")
     }
 
     /// From now on the connection is discarded when the lease ends. For shared lending it takes
     /// no new leases either, once this one has ended.
     pub fn mark_broken(&mut self) {
-        self.verdict = Some(CloseCause::Discarded);
+        self.doubt(Some(CloseCause::Discarded));
     }
 
     /// Ends the lease and closes the connection (as soon as its other leases have ended, when it
@@ -95,22 +90,21 @@ impl<M: Manager> Lease<M> {
     }
 
     pub(crate) fn discard_for(mut self, cause: CloseCause) {
-        self.verdict = Some(cause);
+        self.doubt(Some(cause));
     }
 
     /// Sets or clears what happens to the connection when the lease ends.
     pub(crate) fn doubt(&mut self, verdict: Option<CloseCause>) {
-        self.verdict = verdict;
+        self.slot.node_mut().verdict = verdict;
     }
 
     pub(crate) fn is_doubted(&self) -> bool {
-        self.verdict.is_some()
+        self.slot.node().verdict.is_some()
     }
 
     #[inline]
     pub(crate) fn is_stale(&mut self) -> bool {
-        let idle_for = self.idle_for();
-        self.slot.is_stale(idle_for)
+        self.slot.is_stale()
     }
 
     /// Gives the connection back, unless it needs a reset first; says whether it does. A panic of
@@ -120,14 +114,14 @@ impl<M: Manager> Lease<M> {
         if self.slot.is_released() {
             return false;
         }
-        let fitness = if let Some(cause) = self.verdict {
+        let fitness = if let Some(cause) = self.slot.node().verdict {
             Fitness::Unfit(cause)
         } else if std::thread::panicking() {
             Fitness::Unfit(CloseCause::Lost)
         } else if self.slot.is_broken() {
             Fitness::Unfit(CloseCause::Broken)
-        } else if self.slot.inner.manager.needs_reset(self.slot.handle()) {
-            if !self.slot.inner.is_shut_down() {
+        } else if self.slot.needs_reset() {
+            if !self.slot.inner().is_shut_down() {
                 return true;
             }
             Fitness::Unfit(CloseCause::PoolClosed)
@@ -141,7 +135,7 @@ impl<M: Manager> Lease<M> {
 
 /// Resets within `reset_timeout`, then gives back or discards.
 async fn reset<M: Manager>(mut slot: Slot<M>) {
-    let inner = Arc::clone(&slot.inner);
+    let inner = Arc::clone(slot.inner());
     let limit = inner.policy.reset_timeout;
     let reset = inner.manager.reset(slot.handle_mut());
     let fitness = match tokio::time::timeout(limit, reset).await {
@@ -163,7 +157,7 @@ impl<M: Manager> Drop for Lease<M> {
             return;
         }
         // Its session has to be reset, which takes a task.
-        match (self.slot.inner.runtime(), self.slot.take()) {
+        match (self.slot.inner().runtime(), self.slot.take()) {
             (Some(runtime), Some(slot)) => drop(runtime.spawn(reset(slot))),
             (None, Some(mut slot)) => slot.release(Fitness::Unfit(CloseCause::ResetFailed)),
             (_, None) => {}
@@ -190,8 +184,8 @@ impl<C: Send + 'static, M: Manager<Lending = Exclusive<C>>> DerefMut for Lease<M
 impl<M: Manager> fmt::Debug for Lease<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("connection", &self.slot.id)
-            .field("reused", &self.reused)
+            .field("connection", &self.connection_id())
+            .field("reused", &self.is_reused())
             .finish_non_exhaustive()
     }
 }

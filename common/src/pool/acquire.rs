@@ -61,7 +61,7 @@ impl<M: Manager> Inner<M> {
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
         loop {
             let lent = self.with(|state, now| state.try_acquire(key, now))?;
-            if let Ok(lease) = self.peek(Lease::new(Arc::clone(self), lent)) {
+            if let Ok(lease) = self.peek(self.lease(lent)) {
                 return Some(lease);
             }
         }
@@ -78,7 +78,7 @@ impl<M: Manager> Inner<M> {
 
     fn hold_lent<'a>(self: &'a Arc<Self>, lent: Lent<M::Lending>) -> Step<'a, M> {
         let was_idle = lent.was_idle;
-        let lease = Lease::new(Arc::clone(self), lent);
+        let lease = self.lease(lent);
         if was_idle { Step::Inspect(lease) } else { Step::Ready(lease) }
     }
 
@@ -133,9 +133,7 @@ impl<M: Manager> Inner<M> {
                         return self.dial_for_caller(key, ticket, &progress).await;
                     }
                     Step::Wait(waiting) => {
-                        let grant =
-                            self.until_deadline(key, Stage::Queue, &progress, waiting).await?;
-                        self.hold_grant(grant)
+                        self.until_deadline(key, Stage::Queue, &progress, waiting).await?
                     }
                     Step::Refused(refusal) => return Err(self.refused(refusal)),
                     Step::DialFailed(source) => return Err(Error::Dial { source }),
@@ -215,7 +213,7 @@ impl<M: Manager> Inner<M> {
         };
         let error = result.as_ref().err().cloned();
         match (ticket.finish(result), error) {
-            (Some(lent), _) => Ok(Lease::new(Arc::clone(self), lent)),
+            (Some(lent), _) => Ok(self.lease(lent)),
             (None, Some(source)) => Err(Error::Dial { source }),
             (None, None) => Err(Error::Closed),
         }

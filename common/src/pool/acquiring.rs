@@ -95,9 +95,9 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         loop {
             match &mut self.progress {
                 Progress::Waiting(waiting) => match waiting.look(context) {
-                    Found::Grant(Grant::Lend(lent)) if !lent.was_idle => {
+                    Found::Lease(lease) => {
                         self.progress = Progress::Done;
-                        return Poll::Ready(Ok(Lease::new(Arc::clone(self.inner), lent)));
+                        return Poll::Ready(Ok(lease));
                     }
                     Found::Grant(Grant::TimedOut) => {
                         self.progress = Progress::Done;
@@ -160,12 +160,12 @@ impl<M: Manager> Future for Acquiring<'_, M> {
         if !self.want.fresh
             && let Some(mut lent) = core.state.acquire_idle(self.key, now)
         {
+            let node = core.take_node();
             inner.unlock(core);
-            // The lease is made last, so that it is built where it goes and not moved about.
             match inner.look(&mut lent) {
                 Look::Fine => {
                     self.progress = Progress::Done;
-                    return Poll::Ready(Ok(Lease::new(Arc::clone(inner), lent)));
+                    return Poll::Ready(Ok(Lease::new(Arc::clone(inner), node, lent)));
                 }
                 look => self.go_slow(inner.hold_doubtful(lent, look)),
             }

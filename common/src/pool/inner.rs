@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::maintenance::Maintenance;
+use super::slot::Node;
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
@@ -53,6 +54,8 @@ pub(crate) struct Core<M: Manager> {
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
     pub(super) maintenance: Maintenance,
+    /// Leases that ended, for the next ones.
+    pub(super) nodes: Vec<Box<Node<M>>>,
 }
 
 impl<M: Manager> Inner<M> {
@@ -74,6 +77,7 @@ impl<M: Manager> Inner<M> {
                 wakers: SecondaryMap::new(),
                 armed: Timestamp::NEVER,
                 maintenance: Maintenance::None,
+                nodes: Vec::new(),
             }),
             earlier: Arc::new(Notify::new()),
             shutdown: watch::Sender::new(false),

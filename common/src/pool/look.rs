@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Inner;
 use super::acquire::Step;
 use crate::event::CloseCause;
-use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Check;
 use crate::state::{ConnectionId, Fitness, Lent};
@@ -56,7 +55,7 @@ impl<M: Manager> Inner<M> {
         lent: Lent<M::Lending>,
         look: Look,
     ) -> Step<'a, M> {
-        let mut lease = Lease::new(Arc::clone(self), lent);
+        let mut lease = self.lease(lent);
         if look == Look::Stale {
             // Asked again it might say otherwise: what it found may be read away.
             lease.doubt(Some(CloseCause::PeekFailed));

@@ -7,6 +7,7 @@ mod inner;
 mod look;
 mod maintenance;
 mod perform;
+mod slot;
 mod waiting;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use std::time::Duration;
 pub use acquiring::Acquiring;
 pub use builder::Builder;
 pub(crate) use inner::Inner;
-pub(crate) use perform::Slot;
+pub(crate) use slot::{Node, Slot};
 
 use crate::lease::Lease;
 use crate::manager::Manager;

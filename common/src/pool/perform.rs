@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tracing::Instrument;
@@ -15,11 +14,11 @@ use super::Inner;
 use super::inner::Core;
 use super::maintenance::Maintenance;
 use crate::error::DialError;
-use crate::event::{CloseCause, Event};
+use crate::event::Event;
 use crate::lending::Lending;
 use crate::manager::{Connection, Manager};
 use crate::notifier::{Listener, Notifier};
-use crate::state::{Action, ConnectionId, Fitness, Lent};
+use crate::state::{Action, ConnectionId, Lent};
 
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {
@@ -275,83 +274,5 @@ struct Farewell<M: Manager> {
 impl<M: Manager> Drop for Farewell<M> {
     fn drop(&mut self) {
         self.inner.with(|state, now| state.closed(self.id, now));
-    }
-}
-
-/// A lent connection: counted out whatever happens before it is released.
-pub(crate) struct Slot<M: Manager> {
-    pub(crate) inner: Arc<Inner<M>>,
-    pub(crate) id: ConnectionId,
-    handle: Option<M::Lending>,
-}
-
-impl<M: Manager> Slot<M> {
-    #[inline]
-    pub(crate) fn new(inner: Arc<Inner<M>>, id: ConnectionId, handle: M::Lending) -> Self {
-        Self { inner, id, handle: Some(handle) }
-    }
-
-    /// Moves what is left to do into a slot of its own; nothing when it was released.
-    pub(crate) fn take(&mut self) -> Option<Self> {
-        let handle = self.handle.take()?;
-        Some(Self::new(Arc::clone(&self.inner), self.id, handle))
-    }
-
-    pub(crate) fn is_released(&self) -> bool {
-        self.handle.is_none()
-    }
-
-    #[inline]
-    pub(crate) fn handle(&self) -> &M::Lending {
-        self.handle.as_ref().expect("the handle is here until the release")
-    }
-
-    #[inline]
-    pub(crate) fn handle_mut(&mut self) -> &mut M::Lending {
-        self.handle.as_mut().expect("the handle is here until the release")
-    }
-
-    #[inline]
-    pub(crate) fn is_broken(&mut self) -> bool {
-        let handle = self.handle.as_mut().expect("the handle is here until the release");
-        self.inner.manager.is_broken(handle)
-    }
-
-    #[inline]
-    pub(crate) fn is_stale(&mut self, idle_for: Duration) -> bool {
-        let handle = self.handle.as_mut().expect("the handle is here until the release");
-        self.inner.manager.is_stale(handle, idle_for)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn release_lost(&mut self) {
-        self.release(Fitness::Unfit(CloseCause::Lost));
-    }
-
-    /// Tells the state; a second time does nothing.
-    #[inline]
-    pub(crate) fn release(&mut self, fitness: Fitness) {
-        if let Some(handle) = self.handle.take() {
-            let id = self.id;
-            // The handle of a shared connection goes first, so that a goodbye which follows holds
-            // the last one.
-            let handle = if M::Lending::SHARED {
-                drop(handle);
-                None
-            } else {
-                Some(handle)
-            };
-            self.inner.with(|state, now| state.release(id, handle, fitness, now));
-        }
-    }
-}
-
-impl<M: Manager> Drop for Slot<M> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.handle.is_some() {
-            self.release_lost();
-        }
     }
 }

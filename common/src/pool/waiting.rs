@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Inner;
+use super::acquire::Step;
 use super::inner::{GrantOf, StateOf};
+use crate::lease::Lease;
 use crate::manager::Manager;
-use crate::state::WaiterId;
+use crate::state::{Grant, WaiterId};
 
 /// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
 ///
-/// As a future it waits for a grant, for as long as it is polled.
+/// As a future it waits for the next step, for as long as it is polled.
 pub(super) struct Waiting<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     id: WaiterId,
@@ -21,6 +23,8 @@ pub(super) struct Waiting<'a, M: Manager> {
 
 /// What a waiter finds when it looks.
 pub(super) enum Found<M: Manager> {
+    /// A connection that may go out as it is.
+    Lease(Lease<M>),
     Grant(GrantOf<M>),
     Nothing,
     /// Nothing, and nobody will tell it when its time is up.
@@ -37,9 +41,17 @@ impl<'a, M: Manager> Waiting<'a, M> {
         let id = self.id;
         let mut core = self.inner.lock();
         if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
+            self.done = true;
+            match grant {
+                Grant::Lend(lent) if !lent.was_idle => {
+                    let node = core.take_node();
+                    drop(core);
+                    return Found::Lease(Lease::new(Arc::clone(self.inner), node, lent));
+                }
+                _ => {}
+            }
             let emptied = core.state.is_closed() && core.state.is_empty();
             drop(core);
-            self.done = true;
             if emptied {
                 self.inner.tell_emptied();
             }
@@ -53,12 +65,13 @@ impl<'a, M: Manager> Waiting<'a, M> {
     }
 }
 
-impl<M: Manager> Future for Waiting<'_, M> {
-    type Output = GrantOf<M>;
+impl<'a, M: Manager> Future for Waiting<'a, M> {
+    type Output = Step<'a, M>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.look(context) {
-            Found::Grant(grant) => Poll::Ready(grant),
+            Found::Lease(lease) => Poll::Ready(Step::Ready(lease)),
+            Found::Grant(grant) => Poll::Ready(self.inner.hold_grant(grant)),
             Found::Nothing | Found::NobodyWatches => Poll::Pending,
         }
     }

@@ -1,0 +1,193 @@
+//! What a lease is made of. It lives on the heap and is used again, so that a lease is one pointer
+//! wherever it is moved, and none of this is copied on the way to the borrower.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inner;
+use super::inner::Core;
+use crate::event::CloseCause;
+use crate::lease::Lease;
+use crate::lending::Lending;
+use crate::manager::Manager;
+use crate::state::{ConnectionId, Fitness, Lent};
+
+/// How many unused nodes are kept at most.
+const KEPT_NODES: usize = 1024;
+
+/// The inside of a slot; unused ones wait in [`Core`].
+pub(crate) struct Node<M: Manager> {
+    /// Empty while unused.
+    inner: Option<Arc<Inner<M>>>,
+    handle: Option<M::Lending>,
+    pub(crate) id: ConnectionId,
+    pub(crate) idle_nanos: u64,
+    pub(crate) reused: bool,
+    /// Set when the connection must not be lent again.
+    pub(crate) verdict: Option<CloseCause>,
+}
+
+impl<M: Manager> Node<M> {
+    fn unused() -> Box<Self> {
+        Box::new(Self {
+            inner: None,
+            handle: None,
+            id: ConnectionId::default(),
+            idle_nanos: 0,
+            reused: false,
+            verdict: None,
+        })
+    }
+}
+
+impl<M: Manager> Core<M> {
+    /// A node that was used before, if there is one.
+    #[inline]
+    pub(super) fn take_node(&mut self) -> Option<Box<Node<M>>> {
+        self.nodes.pop()
+    }
+
+    #[inline]
+    fn keep_node(&mut self, node: Box<Node<M>>) {
+        if self.nodes.len() < KEPT_NODES {
+            self.nodes.push(node);
+        }
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// A lease of what was lent.
+    pub(super) fn lease(self: &Arc<Self>, lent: Lent<M::Lending>) -> Lease<M> {
+        let node = self.lock().take_node();
+        Lease::new(Arc::clone(self), node, lent)
+    }
+}
+
+/// A lent connection: counted out whatever happens before it is released.
+pub(crate) struct Slot<M: Manager>(Option<Box<Node<M>>>);
+
+impl<M: Manager> Slot<M> {
+    #[inline]
+    pub(crate) fn new(
+        inner: Arc<Inner<M>>,
+        node: Option<Box<Node<M>>>,
+        lent: Lent<M::Lending>,
+    ) -> Self {
+        let mut node = node.unwrap_or_else(Node::unused);
+        node.inner = Some(inner);
+        node.handle = Some(lent.handle);
+        node.id = lent.id;
+        node.idle_nanos = lent.idle_nanos;
+        node.reused = lent.reused;
+        node.verdict = None;
+        Self(Some(node))
+    }
+
+    /// Moves what is left to do into a slot of its own; nothing when it was released.
+    pub(crate) fn take(&mut self) -> Option<Self> {
+        self.0.take().map(|node| Self(Some(node)))
+    }
+
+    #[inline]
+    pub(crate) fn is_released(&self) -> bool {
+        self.0.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn node(&self) -> &Node<M> {
+        self.0.as_ref().expect("the connection is here until the release")
+    }
+
+    #[inline]
+    pub(crate) fn node_mut(&mut self) -> &mut Node<M> {
+        self.0.as_mut().expect("the connection is here until the release")
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &Arc<Inner<M>> {
+        self.node().inner.as_ref().expect("a node in use knows its pool")
+    }
+
+    #[inline]
+    pub(crate) fn handle(&self) -> &M::Lending {
+        self.node().handle.as_ref().expect("the handle is here until the release")
+    }
+
+    #[inline]
+    pub(crate) fn handle_mut(&mut self) -> &mut M::Lending {
+        self.node_mut().handle.as_mut().expect("the handle is here until the release")
+    }
+
+    /// What the lease does to its connection, with the pool at hand.
+    #[inline]
+    fn parts(&mut self) -> (&Inner<M>, &mut M::Lending) {
+        let Node { inner: Some(inner), handle: Some(handle), .. } = self.node_mut() else {
+            unreachable!("a node in use has its pool and its handle");
+        };
+        (inner, handle)
+    }
+
+    #[inline]
+    pub(crate) fn is_broken(&mut self) -> bool {
+        let (inner, handle) = self.parts();
+        inner.manager.is_broken(handle)
+    }
+
+    #[inline]
+    pub(crate) fn needs_reset(&mut self) -> bool {
+        let (inner, handle) = self.parts();
+        inner.manager.needs_reset(handle)
+    }
+
+    #[inline]
+    pub(crate) fn is_stale(&mut self) -> bool {
+        let idle_for = Duration::from_nanos(self.node().idle_nanos);
+        let (inner, handle) = self.parts();
+        inner.manager.is_stale(handle, idle_for)
+    }
+
+    /// Tells the state; a second time does nothing.
+    #[inline]
+    pub(crate) fn release(&mut self, fitness: Fitness) {
+        if let Some(node) = self.0.take() {
+            give_back(node, fitness);
+        }
+    }
+}
+
+#[inline]
+fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
+    let (Some(inner), Some(handle)) = (node.inner.take(), node.handle.take()) else { return };
+    let id = node.id;
+    // The handle of a shared connection goes first, so that a goodbye which follows holds the last
+    // one.
+    let handle = if M::Lending::SHARED {
+        drop(handle);
+        None
+    } else {
+        Some(handle)
+    };
+    let now = inner.clock.now();
+    let mut core = inner.lock();
+    core.keep_node(node);
+    let leftover = core.state.release(id, handle, fitness, now);
+    inner.unlock(core);
+    drop(leftover);
+}
+
+impl<M: Manager> Drop for Slot<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.release_lost();
+        }
+    }
+}
+
+impl<M: Manager> Slot<M> {
+    #[cold]
+    #[inline(never)]
+    fn release_lost(&mut self) {
+        self.release(Fitness::Unfit(CloseCause::Lost));
+    }
+}
