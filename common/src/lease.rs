@@ -23,7 +23,7 @@ pub struct Lease<M: Manager> {
 }
 
 impl<M: Manager> Lease<M> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(
         inner: Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,

@@ -59,7 +59,12 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         });
         // Cloned before there is a waiter that a panic in here could leave behind.
         let waker = context.waker().clone();
-        let answer = core.state.acquire_until(self.key, self.want, deadline, now);
+        // With a first try, the idle list was looked at under this lock already.
+        let answer = if self.want.again {
+            core.state.acquire_until(self.key, self.want, deadline, now)
+        } else {
+            core.state.acquire_anew(self.key, self.want, deadline, now)
+        };
         if let Acquire::Wait(id) = answer {
             core.wakers.insert(id, waker);
             let watched = deadline == Timestamp::NEVER || core.maintenance.watches_here();

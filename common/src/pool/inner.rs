@@ -112,7 +112,7 @@ impl<M: Manager> Inner<M> {
     }
 
     /// Unlocks, and does what the state asks for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unlock<'a>(self: &'a Arc<Self>, core: MutexGuard<'a, Core<M>>) {
         if core.is_settled() {
             drop(core);

@@ -67,7 +67,7 @@ impl<M: Manager> Inner<M> {
 pub(crate) struct Slot<M: Manager>(Option<Box<Node<M>>>);
 
 impl<M: Manager> Slot<M> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(
         inner: Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,

@@ -65,10 +65,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.lend_idle(key, now)
     }
 
-    /// The second half: nothing is idle, or a new connection is wanted.
+    /// The second half: nothing is idle, or a new connection is wanted. `deadline` as in
+    /// [`acquire_until`](State::acquire_until).
     #[cold]
     #[inline(never)]
-    fn acquire_anew(
+    pub fn acquire_anew(
         &mut self,
         key: &K,
         want: Want,

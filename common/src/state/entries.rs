@@ -178,10 +178,6 @@ pub(super) struct Waiter<L, E> {
     pub(super) random_at: Option<usize>,
     /// In its key's `undialed` or `dependents`.
     pub(super) in_dials: Link<WaiterId>,
-    /// When it stops waiting.
-    pub(super) deadline: Timestamp,
-    /// In `deadlines`.
-    pub(super) in_deadlines: Link<WaiterId>,
 }
 
 impl<L, E> Waiter<L, E> {
@@ -194,8 +190,6 @@ impl<L, E> Waiter<L, E> {
             in_returns: Link::default(),
             random_at: None,
             in_dials: Link::default(),
-            deadline: Timestamp::NEVER,
-            in_deadlines: Link::default(),
         }
     }
 
@@ -206,10 +200,6 @@ impl<L, E> Waiter<L, E> {
 
     pub(super) fn in_returns(&mut self) -> &mut Link<WaiterId> {
         &mut self.in_returns
-    }
-
-    pub(super) fn in_deadlines(&mut self) -> &mut Link<WaiterId> {
-        &mut self.in_deadlines
     }
 
     pub(super) fn in_dials(&mut self) -> &mut Link<WaiterId> {

@@ -24,9 +24,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
-        if let Some(waiter) = self.deadlines.front() {
-            next = next.min(self.waiters[waiter].deadline);
-        }
+        next = next.min(self.next_expiry());
         match self.policy.expiry {
             Expiry::Timer => {
                 if let Some(Reverse((at, _))) = self.lifetimes.peek() {

@@ -23,13 +23,6 @@ impl<I> Link<I> {
     }
 }
 
-impl<I: Copy> Link<I> {
-    /// The entry before this one.
-    pub(super) fn prev(&self) -> Option<I> {
-        self.prev
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct List<I> {
     head: Option<I>,
@@ -113,24 +106,6 @@ impl<I: Key> List<I> {
         self.len += 1;
     }
 
-    /// Puts `id` behind the entry `after`, or in front of all.
-    pub(super) fn insert_after<T>(
-        &mut self,
-        map: &mut SlotMap<I, T>,
-        after: Option<I>,
-        id: I,
-        link: impl Fn(&mut T) -> &mut Link<I>,
-    ) {
-        let Some(after) = after else { return self.push_front(map, id, link) };
-        let Some(next) = link(&mut map[after]).next else { return self.push_back(map, id, link) };
-        link(&mut map[after]).next = Some(id);
-        link(&mut map[next]).prev = Some(id);
-        let own = link(&mut map[id]);
-        debug_assert!(!own.linked, "an entry is in a list once");
-        *own = Link { prev: Some(after), next: Some(next), linked: true };
-        self.len += 1;
-    }
-
     /// Takes `id` out; nothing happens when it is not in the list.
     #[inline]
     pub(super) fn remove<T>(
@@ -202,12 +177,5 @@ mod tests {
         list.push_back(&mut map, ids[0], |link| link);
         list.push_front(&mut map, ids[4], |link| link);
         assert_eq!(contents(&list, &map), [ids[4], ids[1], ids[3], ids[0]]);
-        list.insert_after(&mut map, Some(ids[1]), ids[2], |link| link);
-        assert_eq!(contents(&list, &map), [ids[4], ids[1], ids[2], ids[3], ids[0]]);
-        list.remove(&mut map, ids[0], |link| link);
-        list.insert_after(&mut map, Some(ids[3]), ids[0], |link| link);
-        list.remove(&mut map, ids[4], |link| link);
-        list.insert_after(&mut map, None, ids[4], |link| link);
-        assert_eq!(contents(&list, &map), [ids[4], ids[1], ids[2], ids[3], ids[0]]);
     }
 }

@@ -197,8 +197,10 @@ pub struct State<K, L, E> {
     recent: KeyId,
     /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
     all_idle: List<ConnectionId>,
-    /// Waiters with a deadline, earliest first.
-    deadlines: List<WaiterId>,
+    /// Waiters with a deadline, earliest first; those that have left are skipped.
+    deadlines: VecDeque<(Timestamp, WaiterId)>,
+    /// Waiters with a grant to be told of.
+    wakes: VecDeque<WaiterId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
@@ -291,7 +293,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             waiters: SlotMap::with_key(),
             recent: KeyId::default(),
             all_idle: List::default(),
-            deadlines: List::default(),
+            deadlines: VecDeque::new(),
+            wakes: VecDeque::new(),
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
@@ -372,7 +375,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Whether there is something to do or to tell.
     #[inline]
     pub fn has_work(&self) -> bool {
-        !self.actions.is_empty() || !self.events.is_empty()
+        (self.wakes.len() | self.actions.len() | self.events.len()) != 0
     }
 
     /// The earliest deadline that arose since [`next_deadline`](State::next_deadline) was asked:
@@ -390,21 +393,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// The next thing to do, if any. Ask until `None` after every command and report.
     #[inline]
     pub fn poll_action(&mut self) -> Option<Action<K, L>> {
-        self.actions.pop_front()
+        match self.wakes.pop_front() {
+            Some(waiter) => Some(Action::Wake(waiter)),
+            None => self.actions.pop_front(),
+        }
     }
 
     /// The waiter to wake, when that is all there is to do and to tell.
     pub fn poll_lone_wake(&mut self) -> Option<WaiterId> {
-        if self.actions.len() != 1 || !self.events.is_empty() {
-            return None;
-        }
-        match self.actions.front() {
-            Some(&Action::Wake(waiter)) => {
-                self.actions.clear();
-                Some(waiter)
-            }
-            _ => None,
-        }
+        let lone = self.wakes.len() == 1 && self.actions.is_empty() && self.events.is_empty();
+        if lone { self.wakes.pop_front() } else { None }
     }
 
     /// Starts or stops recording events.

@@ -6,10 +6,18 @@ use slotmap::SlotMap;
 
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::List;
-use super::{Action, Fitness, Grant, KeyId, Refusal, State, WaiterId};
+use super::{Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
+
+/// Deadlines of those who have left are kept until there are this many more than waiters.
+const STALE_DEADLINES: usize = 64;
+
+/// Whether a waiter is still there and was granted nothing.
+fn waits<L, E>(waiters: &SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) -> bool {
+    waiters.get(id).is_some_and(|waiter| waiter.grant.is_none())
+}
 
 /// The waiters that a returned connection can serve. Joining and leaving are O(1) in every order.
 #[derive(Debug, Default)]
@@ -99,53 +107,68 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A new waiter is told when its time is up. Deadlines come in the order of arrival but for
     /// acquires that were told to try again, which pass by those that came after them.
     pub(super) fn watch_waiter(&mut self, id: WaiterId, deadline: Timestamp) {
-        let Some(waiter) = self.waiters.get_mut(id) else { return };
-        if deadline == Timestamp::NEVER || waiter.grant.is_some() {
+        if deadline == Timestamp::NEVER {
             return;
         }
-        waiter.deadline = deadline;
-        let mut after = self.deadlines.back();
-        while let Some(later) = after.filter(|&other| self.waiters[other].deadline > deadline) {
-            after = self.waiters[later].in_deadlines.prev();
+        let most = STALE_DEADLINES + 2 * self.status.waiting as usize;
+        if self.deadlines.len() >= most {
+            let waiters = &self.waiters;
+            self.deadlines.retain(|(_, id)| waits(waiters, *id));
         }
-        self.deadlines.insert_after(&mut self.waiters, after, id, Waiter::in_deadlines);
-        if after.is_none() {
-            self.note_deadline(deadline);
+        if self.deadlines.back().is_none_or(|(last, _)| *last <= deadline) {
+            self.deadlines.push_back((deadline, id));
+        } else {
+            let at = self.deadlines.partition_point(|(other, _)| *other <= deadline);
+            self.deadlines.insert(at, (deadline, id));
         }
+        if deadline < self.noted_deadline {
+            self.noted_deadline = deadline;
+        }
+    }
+
+    /// When the first of those who wait stops waiting.
+    pub(super) fn next_expiry(&mut self) -> Timestamp {
+        while let Some(&(deadline, id)) = self.deadlines.front() {
+            if waits(&self.waiters, id) {
+                return deadline;
+            }
+            self.deadlines.pop_front();
+        }
+        Timestamp::NEVER
     }
 
     /// Those whose time is up stop waiting.
     pub(super) fn expire_waiters(&mut self, now: Timestamp) {
-        while let Some(id) = self.deadlines.front().filter(|&id| self.waiters[id].deadline <= now) {
-            self.stats.gave_up += 1;
-            self.grant(id, Grant::TimedOut);
+        while let Some(&(deadline, id)) = self.deadlines.front()
+            && deadline <= now
+        {
+            self.deadlines.pop_front();
+            if waits(&self.waiters, id) {
+                self.stats.gave_up += 1;
+                self.grant(id, Grant::TimedOut);
+            }
         }
     }
 
     /// Takes a waiter out of every queue, and its dial from it.
     pub(super) fn leave_queues(&mut self, id: WaiterId) {
-        let link = std::mem::take(&mut self.waiters[id].in_deadlines);
-        if link.is_linked() {
-            self.deadlines.unlink(&mut self.waiters, link, Waiter::in_deadlines);
-        }
         let waiter = &mut self.waiters[id];
         let key = waiter.key;
         let dial = waiter.dial.take();
+        let in_dials = std::mem::take(&mut waiter.in_dials);
         let entry = &mut self.keys[key];
         entry.returns.leave(&mut self.waiters, id);
         // A waiter that depends on its dial is in `dependents`, one without a dial in `undialed`,
         // one whose dial races in neither.
-        if dial.is_none() {
-            entry.undialed.remove(&mut self.waiters, id, Waiter::in_dials);
-        } else {
-            entry.dependents.remove(&mut self.waiters, id, Waiter::in_dials);
+        if in_dials.is_linked() {
+            let queue = if dial.is_none() { &mut entry.undialed } else { &mut entry.dependents };
+            queue.unlink(&mut self.waiters, in_dials, Waiter::in_dials);
         }
+        entry.waiting -= 1;
+        self.status.waiting -= 1;
         if let Some(dial) = dial {
             self.orphan(dial);
         }
-        let entry = &mut self.keys[key];
-        entry.waiting -= 1;
-        self.status.waiting -= 1;
     }
 
     /// A dial in progress has lost its waiter.
@@ -203,7 +226,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         debug_assert!(self.waiters[id].grant.is_none(), "a waiter is granted once");
         self.leave_queues(id);
         self.waiters[id].grant = Some(grant);
-        self.actions.push_back(Action::Wake(id));
+        self.wakes.push_back(id);
     }
 
     /// Tells every waiter of a key that no connection comes back to now (`undialed`) the same.
@@ -222,10 +245,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Collects what a waiter was granted, which ends it; `None` while it still waits.
     pub fn take_grant(&mut self, id: WaiterId) -> Option<Grant<L, E>> {
-        self.waiters.get(id)?.grant.as_ref()?;
-        let waiter = self.waiters.remove(id)?;
-        self.forget_if_unused(waiter.key);
-        waiter.grant
+        let waiter = self.waiters.get_mut(id)?;
+        let grant = waiter.grant.take()?;
+        let key = waiter.key;
+        self.waiters.remove(id);
+        self.forget_if_unused(key);
+        Some(grant)
     }
 
     /// A waiter leaves. What it had been granted and not collected goes to the next.
