@@ -55,6 +55,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if totals != (seen.open, seen.idle, seen.waiting, seen.draining) {
             return Err(format!("keys add up to {totals:?}, the pool has {seen:?}"));
         }
+        if !self.deadlines.iter().is_sorted_by_key(|(deadline, _)| *deadline) {
+            return Err("deadlines of waiters are out of order".into());
+        }
         if self.keys.len() != self.index.len() {
             return Err("a key is remembered but not found, or found but not remembered".into());
         }

@@ -345,6 +345,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.keys.len()
     }
 
+    /// How many deadlines of waiters are remembered, those of waiters that have left included.
+    pub fn watched_deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// The key of a connection, while it lives.
     pub fn key_of(&self, id: ConnectionId) -> Option<&K> {
         let connection = self.connections.get(id)?;

@@ -1,5 +1,6 @@
 //! The state machine alone: no socket, no clock, no runtime.
 
 mod behaviour;
+mod deadlines;
 mod driver;
 mod properties;

@@ -1,0 +1,111 @@
+//! How long a waiter waits, as the state sees it.
+
+use std::time::Duration;
+
+use pool_common::clock::Timestamp;
+use pool_common::state::{Acquire, Grant, State, WaiterId, Want};
+use pool_common::{Exclusive, Policy, policy::*};
+
+type Pool = State<u8, Exclusive<u32>, &'static str>;
+
+const AGAIN: Want = Want { fresh: false, again: true };
+
+/// One connection, which somebody has.
+fn busy(policy: Policy) -> Pool {
+    let mut pool = Pool::new(policy, 1).expect("a valid policy");
+    let Acquire::Dial(id) = pool.acquire(&1, Want::default(), at(0)) else { panic!("no dial") };
+    let lent = pool.dialed(id, pool_common::Lending::new(7), 1, at(0));
+    assert!(lent.is_some());
+    pool
+}
+
+fn limited(waiter_order: WaiterOrder) -> Policy {
+    Policy {
+        dial: Dial::Caller,
+        max_open_per_key: Some(1),
+        waiter_order,
+        idle_timeout: None,
+        max_lifetime: None,
+        lifetime_jitter: Duration::ZERO,
+        ..Policy::default()
+    }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_nanos((seconds + 1) * 1_000_000_000)
+}
+
+fn wait(pool: &mut Pool, want: Want, until: Timestamp, now: Timestamp) -> WaiterId {
+    match pool.acquire_until(&1, want, until, now) {
+        Acquire::Wait(waiter) => waiter,
+        other => panic!("expected to wait, got {other:?}"),
+    }
+}
+
+fn timed_out(pool: &mut Pool, waiter: WaiterId) -> bool {
+    let grant = pool.take_grant(waiter);
+    assert!(matches!(grant, None | Some(Grant::TimedOut)), "{grant:?}");
+    grant.is_some()
+}
+
+#[test]
+fn a_waiter_is_told_at_its_deadline_and_not_before() {
+    for order in WaiterOrder::ALL {
+        let mut pool = busy(limited(*order));
+        let waiter = wait(&mut pool, Want::default(), at(5), at(0));
+        assert_eq!(pool.next_deadline(), at(5));
+        pool.handle_timeout(at(4));
+        assert!(!timed_out(&mut pool, waiter));
+        pool.handle_timeout(at(5));
+        assert!(timed_out(&mut pool, waiter));
+        assert_eq!(pool.status().waiting, 0);
+        assert_eq!(pool.stats().gave_up, 1);
+        assert_eq!(pool.next_deadline(), Timestamp::NEVER);
+        pool.check_invariants().expect("sound");
+    }
+}
+
+#[test]
+fn one_that_tries_again_keeps_its_deadline_among_later_ones() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let later: Vec<_> =
+        (10..13).map(|end| wait(&mut pool, Want::default(), at(end), at(0))).collect();
+    let earlier = wait(&mut pool, AGAIN, at(5), at(1));
+    assert_eq!(pool.next_deadline(), at(5));
+    pool.handle_timeout(at(5));
+    assert!(timed_out(&mut pool, earlier));
+    for (waiter, end) in later.into_iter().zip(10..) {
+        assert_eq!(pool.next_deadline(), at(end));
+        pool.handle_timeout(at(end));
+        assert!(timed_out(&mut pool, waiter));
+    }
+}
+
+#[test]
+fn deadlines_of_those_who_left_are_not_kept() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let stays = wait(&mut pool, Want::default(), at(100), at(0));
+    for _ in 0..10_000 {
+        let waiter = wait(&mut pool, Want::default(), at(50), at(0));
+        drop(pool.cancel(waiter, at(0)));
+    }
+    assert!(pool.watched_deadlines() < 200, "{}", pool.watched_deadlines());
+    pool.handle_timeout(at(50));
+    assert!(!timed_out(&mut pool, stays));
+    assert_eq!(pool.next_deadline(), at(100));
+}
+
+#[test]
+fn a_granted_waiter_does_not_time_out() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let waiter = wait(&mut pool, Want::default(), at(5), at(0));
+    let id = pool.live_connections().next().expect("one is open");
+    drop(pool.release(
+        id,
+        Some(pool_common::Lending::new(7)),
+        pool_common::state::Fitness::Fit,
+        at(1),
+    ));
+    pool.handle_timeout(at(60));
+    assert!(matches!(pool.take_grant(waiter), Some(Grant::Lend(_))));
+}
