@@ -19,7 +19,7 @@ use crate::state::{ConnectionId, Fitness, Lent};
 /// there is no runtime to do it in); else it goes to the next waiter or becomes idle. To wait for
 /// the reset, call [`release`](Lease::release).
 pub struct Lease<M: Manager> {
-    slot: Slot<M>,
+    pub(crate) slot: Slot<M>,
 }
 
 impl<M: Manager> Lease<M> {

@@ -114,6 +114,8 @@ pub mod lending;
 #[cfg(feature = "runtime")]
 mod manager;
 #[cfg(feature = "runtime")]
+pub mod metrics;
+#[cfg(feature = "runtime")]
 mod notifier;
 pub mod policy;
 #[cfg(feature = "runtime")]

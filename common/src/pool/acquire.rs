@@ -61,7 +61,8 @@ impl<M: Manager> Inner<M> {
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
         loop {
             let lent = self.with(|state, now| state.try_acquire(key, now))?;
-            if let Ok(lease) = self.peek(self.lease(lent)) {
+            if let Ok(mut lease) = self.peek(self.lease(lent)) {
+                self.meter.hit(&mut lease);
                 return Some(lease);
             }
         }

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Stage};
 use crate::lease::Lease;
 use crate::manager::Manager;
+use crate::metrics::Since;
 use crate::state::{Acquire, Grant, Want};
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
@@ -29,6 +30,8 @@ pub struct Acquiring<'a, M: Manager> {
     started: Timestamp,
     /// When it stops waiting; set by its first wait.
     deadline: Option<Timestamp>,
+    /// When it was no hit, for the metrics.
+    waiting_since: Since,
     progress: Progress<'a, M>,
 }
 
@@ -44,7 +47,15 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     pub(super) fn new(inner: &'a Arc<Inner<M>>, key: &'a M::Key, fresh: bool) -> Self {
         let want = Want { fresh, again: false };
         let started = Timestamp::ZERO;
-        Self { inner, key, want, started, deadline: None, progress: Progress::Start }
+        Self {
+            inner,
+            key,
+            want,
+            started,
+            deadline: None,
+            waiting_since: Since::default(),
+            progress: Progress::Start,
+        }
     }
 
     /// Not a hit: asks the state for more, and takes what way it shows.
@@ -55,6 +66,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         inner.remember_runtime();
         let deadline = *self.deadline.get_or_insert_with(|| {
             self.started = now;
+            self.waiting_since = inner.meter.now();
             inner.end_of_wait(now)
         });
         // Cloned before there is a waiter that a panic in here could leave behind.
@@ -85,7 +97,10 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     fn go_slow(&mut self, step: Step<'a, M>) {
         let waited = match self.deadline {
             Some(_) => self.waited(),
-            None => Duration::ZERO,
+            None => {
+                self.waiting_since = self.inner.meter.now();
+                Duration::ZERO
+            }
         };
         self.progress = Progress::Slow(self.inner.acquire_slow(self.key, self.want, waited, step));
     }
@@ -97,6 +112,12 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     /// Everything after the first look at the idle list.
     #[inline(never)]
     fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        let mut result = self.step(context);
+        self.inner.meter.waited(&mut result, &self.waiting_since);
+        result
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
         loop {
             match &mut self.progress {
                 Progress::Waiting(waiting) => match waiting.look(context) {
@@ -170,7 +191,9 @@ impl<M: Manager> Future for Acquiring<'_, M> {
             match inner.look(&mut lent) {
                 Look::Fine => {
                     self.progress = Progress::Done;
-                    return Poll::Ready(Ok(Lease::new(Arc::clone(inner), node, lent)));
+                    let mut lease = Lease::new(Arc::clone(inner), node, lent);
+                    inner.meter.hit(&mut lease);
+                    return Poll::Ready(Ok(lease));
                 }
                 look => self.go_slow(inner.hold_doubtful(lent, look)),
             }

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::error::InvalidPolicy;
 use crate::event::Observer;
 use crate::manager::Manager;
+use crate::metrics::{Meter, Plan};
 use crate::policy::Policy;
 use crate::state::State;
 
@@ -18,6 +19,8 @@ pub struct Builder<M: Manager> {
     clock: Clock,
     seed: Option<u64>,
     observer: Option<Arc<dyn Observer<M::Key>>>,
+    /// What is reported; set by `metrics`, where there is that feature.
+    pub(crate) reporting: Plan,
 }
 
 impl<M: Manager> fmt::Debug for Builder<M> {
@@ -34,6 +37,7 @@ impl<M: Manager> Builder<M> {
             clock: Clock::default(),
             seed: None,
             observer: None,
+            reporting: Plan::default(),
         }
     }
 
@@ -72,6 +76,10 @@ impl<M: Manager> Builder<M> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let mut state = State::new(self.policy, seed)?;
         state.listen(self.observer.is_some());
-        Ok(Pool::from_inner(Inner::new(self.manager, state, self.clock, self.observer)))
+        let meter = Meter::new(self.reporting);
+        let inner = Inner::new(self.manager, state, self.clock, self.observer, meter);
+        // The limits are reported from the start.
+        inner.with(|_, _| ());
+        Ok(Pool::from_inner(inner))
     }
 }

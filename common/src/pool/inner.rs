@@ -14,6 +14,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
 use crate::manager::Manager;
+use crate::metrics::{Meter, Tally};
 use crate::notifier::Listener;
 use crate::policy::{Check, Policy};
 use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
@@ -43,6 +44,7 @@ pub(crate) struct Inner<M: Manager> {
     /// The clock's tick.
     resolution: Duration,
     pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
+    pub(super) meter: Meter,
     runtime: OnceLock<Handle>,
 }
 
@@ -56,15 +58,19 @@ pub(crate) struct Core<M: Manager> {
     pub(super) maintenance: Maintenance,
     /// Leases that ended, for the next ones.
     pub(super) nodes: Vec<Box<Node<M>>>,
+    /// What was reported of the state.
+    pub(super) tally: Tally,
 }
 
 impl<M: Manager> Inner<M> {
     pub(super) fn new(
         manager: M,
-        state: StateOf<M>,
+        mut state: StateOf<M>,
         clock: Clock,
         observer: Option<Arc<dyn Observer<M::Key>>>,
+        meter: Meter,
     ) -> Arc<Self> {
+        let tally = meter.tally(&mut state);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             manager,
@@ -78,11 +84,13 @@ impl<M: Manager> Inner<M> {
                 armed: Timestamp::NEVER,
                 maintenance: Maintenance::None,
                 nodes: Vec::new(),
+                tally,
             }),
             earlier: Arc::new(Notify::new()),
             shutdown: watch::Sender::new(false),
             emptied: Notify::new(),
             observer,
+            meter,
             runtime: OnceLock::new(),
         })
     }
@@ -126,6 +134,7 @@ impl<M: Manager> Inner<M> {
         // A hand-over: nothing but somebody to wake.
         if !core.state.is_closed()
             && core.state.noted_deadline() >= core.armed
+            && !core.tally.lags(&core.state)
             && let Some(waiter) = core.state.poll_lone_wake()
         {
             let waker = core.wakers.remove(waiter);
@@ -196,7 +205,9 @@ impl<M: Manager> Core<M> {
 
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        self.state.has_work() || self.state.noted_deadline() < self.armed
+        self.state.has_work()
+            || self.state.noted_deadline() < self.armed
+            || self.tally.lags(&self.state)
     }
 
     /// Whom to wake when a waiter is granted something; returns a waker to drop, outside the lock.

@@ -17,6 +17,7 @@ use crate::error::DialError;
 use crate::event::Event;
 use crate::lending::Lending;
 use crate::manager::{Connection, Manager};
+use crate::metrics::Report;
 use crate::notifier::{Listener, Notifier};
 use crate::state::{Action, ConnectionId, Lent};
 
@@ -27,6 +28,7 @@ struct Work<M: Manager> {
     events: Vec<Event<M::Key>>,
     rearm: bool,
     start_maintenance: bool,
+    report: Report,
 }
 
 impl<M: Manager> Core<M> {
@@ -37,6 +39,7 @@ impl<M: Manager> Core<M> {
             events: self.state.take_events(),
             rearm: false,
             start_maintenance: false,
+            report: self.tally.take(&mut self.state),
         };
         while let Some(action) = self.state.poll_action() {
             match action {
@@ -74,6 +77,7 @@ impl<M: Manager> Inner<M> {
                 self.earlier.notify_one();
             }
             self.tell(&work.events);
+            self.meter.apply(work.report);
             let mut gone = Vec::new();
             for action in work.actions {
                 match action {
@@ -171,6 +175,7 @@ impl<M: Manager> Inner<M> {
         let listener: Weak<dyn Listener> = self.me.clone();
         let span = tracing::debug_span!(target: "pool_common", "dial", id = id.as_u64(), ?key);
         let connect = self.manager.connect(key, Notifier::new(listener, id)).instrument(span);
+        let connect = self.meter.time_dial(connect);
         let result = match tokio::time::timeout(self.policy.dial_timeout, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(DialError::Failed(Arc::new(error))),

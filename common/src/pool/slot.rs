@@ -10,6 +10,7 @@ use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
 use crate::manager::Manager;
+use crate::metrics::Since;
 use crate::state::{ConnectionId, Fitness, Lent};
 
 /// How many unused nodes are kept at most.
@@ -25,6 +26,7 @@ pub(crate) struct Node<M: Manager> {
     pub(crate) reused: bool,
     /// Set when the connection must not be lent again.
     pub(crate) verdict: Option<CloseCause>,
+    pub(crate) since: Since,
 }
 
 impl<M: Manager> Node<M> {
@@ -36,6 +38,7 @@ impl<M: Manager> Node<M> {
             idle_nanos: 0,
             reused: false,
             verdict: None,
+            since: Since::default(),
         })
     }
 }
@@ -80,6 +83,7 @@ impl<M: Manager> Slot<M> {
         node.idle_nanos = lent.idle_nanos;
         node.reused = lent.reused;
         node.verdict = None;
+        node.since = Since::default();
         Self(Some(node))
     }
 
@@ -159,6 +163,7 @@ impl<M: Manager> Slot<M> {
 fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     let (Some(inner), Some(handle)) = (node.inner.take(), node.handle.take()) else { return };
     let id = node.id;
+    inner.meter.used(std::mem::take(&mut node.since));
     // The handle of a shared connection goes first, so that a goodbye which follows holds the last
     // one.
     let handle = if M::Lending::SHARED {

@@ -43,6 +43,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.emit(id, EventKind::Closed, now);
         let connection = self.connections.remove(id).expect("a connection closes once");
         assert_eq!(connection.phase, Phase::Closing, "a connection says goodbye first");
+        if self.recording_ages {
+            self.ages.push(now.since(connection.opened_at));
+        }
         let entry = &mut self.keys[connection.key];
         if connection.drained {
             entry.draining -= 1;

@@ -219,6 +219,8 @@ pub struct State<K, L, E> {
     actions: VecDeque<Action<K, L>>,
     listening: bool,
     events: Vec<Event<K>>,
+    recording_ages: bool,
+    ages: Vec<Duration>,
     status: Status,
     stats: Stats,
     /// Serial number of the next connection.
@@ -306,6 +308,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             actions: VecDeque::new(),
             listening: false,
             events: Vec::new(),
+            recording_ages: false,
+            ages: Vec::new(),
             status: Status::default(),
             stats: Stats::default(),
             serial: 0,
@@ -418,6 +422,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Takes the events recorded since the last time.
     pub fn take_events(&mut self) -> Vec<Event<K>> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Starts or stops recording how old connections become.
+    pub fn record_ages(&mut self, recording: bool) {
+        self.recording_ages = recording;
+    }
+
+    /// How long the connections that are gone had been open, from the end of the dial to the end
+    /// of the goodbye; those of which that was recorded since the last time.
+    pub fn take_ages(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.ages)
     }
 
     #[inline]

@@ -1,0 +1,60 @@
+//! Without the feature `metrics` nothing is reported: as `meter`, but everything is empty.
+
+use std::future::Future;
+
+use crate::lease::Lease;
+use crate::manager::Manager;
+use crate::state::State;
+
+// Braces, so that both are made as those of `meter` are.
+#[derive(Default)]
+pub(crate) struct Plan {}
+
+pub(crate) struct Meter;
+
+#[derive(Debug, Default)]
+pub(crate) struct Since {}
+
+pub(crate) struct Tally;
+
+pub(crate) struct Report;
+
+impl Meter {
+    pub(crate) fn new(_plan: Plan) -> Self {
+        Self
+    }
+
+    pub(crate) fn tally<K, L, E>(&self, _state: &mut State<K, L, E>) -> Tally {
+        Tally
+    }
+
+    pub(crate) fn apply(&self, _report: Report) {}
+
+    #[inline]
+    pub(crate) fn hit<M: Manager>(&self, _lease: &mut Lease<M>) {}
+
+    pub(crate) fn now(&self) -> Since {
+        Since {}
+    }
+
+    #[inline]
+    pub(crate) fn waited<T>(&self, _result: &mut T, _since: &Since) {}
+
+    pub(crate) fn time_dial<F: Future>(&self, connect: F) -> F {
+        connect
+    }
+
+    #[inline]
+    pub(crate) fn used(&self, _since: Since) {}
+}
+
+impl Tally {
+    #[inline]
+    pub(crate) fn lags<K, L, E>(&self, _state: &State<K, L, E>) -> bool {
+        false
+    }
+
+    pub(crate) fn take<K, L, E>(&mut self, _state: &mut State<K, L, E>) -> Report {
+        Report
+    }
+}
