@@ -24,6 +24,16 @@ pub struct Heard {
 }
 
 impl Heard {
+    pub fn by(recorder: &DebuggingRecorder) -> Self {
+        Self {
+            snapshotter: recorder.snapshotter(),
+            gauges: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+            described: Vec::new(),
+        }
+    }
+
     /// Takes in what was reported since the last time: the recorder forgets it when it is asked.
     pub fn update(&mut self) {
         self.described.clear();
@@ -95,13 +105,7 @@ pub fn reporting<L: Lending<Connection = Connection>>(
     metrics: Metrics,
 ) -> (Pool<Fake<L>>, Arc<Peer>, Heard) {
     let recorder = DebuggingRecorder::new();
-    let heard = Heard {
-        snapshotter: recorder.snapshotter(),
-        gauges: BTreeMap::new(),
-        counters: BTreeMap::new(),
-        histograms: BTreeMap::new(),
-        described: Vec::new(),
-    };
+    let heard = Heard::by(&recorder);
     let (pool, peer) = under(&recorder, policy, Some(metrics));
     (pool, peer, heard)
 }

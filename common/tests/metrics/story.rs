@@ -3,13 +3,14 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use metrics_util::debugging::DebuggingRecorder;
 use pool_common::metrics::Metrics;
 use pool_common::policy::Check;
 use pool_common::{Error, Exclusive, Policy, Shared};
 use tokio::time::sleep;
 
 use crate::fake::{Connection, Way, until};
-use crate::heard::{Heard, reporting};
+use crate::heard::{Heard, reporting, under};
 
 type Ex = Exclusive<Connection>;
 
@@ -173,5 +174,22 @@ async fn a_pool_that_is_dropped_with_a_lease_out_reports_until_that_is_back() {
         "the lease, and no limit any more"
     );
     drop(lease);
+    assert_eq!(heard.left(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pools_of_one_name_add_up() {
+    let recorder = DebuggingRecorder::new();
+    let mut heard = Heard::by(&recorder);
+    let (one, _peer) = under::<Ex>(&recorder, Policy::default(), Some(Metrics::db("p")));
+    let (two, _peer) = under::<Ex>(&recorder, Policy::default(), Some(Metrics::db("p")));
+    let leases = (one.acquire(&1).await.expect("dialed"), two.acquire(&1).await.expect("dialed"));
+    assert_eq!(heard.gauge(USED), 2.0);
+    assert_eq!(heard.gauge("db.client.connection.max{pool.limit.scope=key}"), 200.0);
+    drop(two);
+    drop(leases);
+    assert_eq!((heard.gauge(USED), heard.gauge(IDLE)), (0.0, 1.0));
+    assert_eq!(heard.gauge("db.client.connection.max{pool.limit.scope=key}"), 100.0);
+    one.close().await;
     assert_eq!(heard.left(), []);
 }
