@@ -55,11 +55,34 @@
 //! `capacity`, and `connect` gets a [`Notifier`] through which the connection says later that its
 //! capacity changed, that it takes no new leases, or that it is gone.
 //!
+//! A whole client of that kind, to read and to copy from, is in [`example`]: key, mark, check,
+//! goodbye, policy. `cargo run -p pool-common --example memcached` runs it.
+//!
 //! # Choosing a policy
 //!
 //! [`Policy::default`] is what we would choose ourselves. A [`profile`] is the strategy of a known
 //! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Change a field and you have
 //! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]).
+//!
+//! # Watching a pool
+//!
+//! [`Pool::status`] says what it is doing now, [`Pool::stats`] what it has done so far, and an
+//! [`Observer`](event::Observer) hears of every step in the life of a connection. With the feature
+//! `metrics` a pool reports through the `metrics` crate, under the names of OpenTelemetry:
+//! `Pool::builder(manager).metrics(Metrics::db("orders"))`. The most important are below;
+//! [`metrics`] has all of them, and their names for HTTP clients.
+//!
+//! | name | kind | unit | meaning |
+//! | --- | --- | --- | --- |
+//! | `db.client.connection.count` | gauge | connections | idle and used ones, by `db.client.connection.state` |
+//! | `db.client.connection.max` | gauge | connections | the limit |
+//! | `db.client.connection.pending_requests` | gauge | requests | callers that wait |
+//! | `db.client.connection.timeouts` | counter | timeouts | acquires whose time was up |
+//! | `db.client.connection.create_time` | histogram | seconds | dials |
+//! | `db.client.connection.wait_time` | histogram | seconds | acquires |
+//! | `db.client.connection.use_time` | histogram | seconds | leases |
+//! | `pool.dials.failed` | counter | dials | those that failed or were given up |
+//! | `pool.connection.closed` | counter | connections | closes, by `pool.close.cause` |
 //!
 //! # What it promises
 //!
@@ -92,6 +115,7 @@
 //!
 //! - `runtime` (on): the async pool on tokio. Without it there is the state machine alone, with
 //!   its policies and profiles.
+//! - `metrics`: pools can report through the `metrics` crate.
 //! - `serde` (on): policies can be written and read, statistics written.
 //! - `testing`: launchers of real servers, for the tests of this workspace.
 //!
@@ -107,14 +131,21 @@ pub mod clock;
 pub mod connect;
 pub mod error;
 pub mod event;
+/// A pool for a protocol of one's own: memcached, in full. This is
+/// `common/examples/memcached/main.rs`; the little server it brings along is beside it.
+#[cfg(all(doc, not(doctest), feature = "runtime"))]
+#[doc = concat!("```ignore\n", include_str!("../examples/memcached/main.rs"), "\n```")]
+pub mod example {}
 pub mod knob;
 #[cfg(feature = "runtime")]
 mod lease;
 pub mod lending;
 #[cfg(feature = "runtime")]
 mod manager;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(all(feature = "runtime", not(feature = "metrics")))]
+mod metrics;
 #[cfg(feature = "runtime")]
 mod notifier;
 pub mod policy;

@@ -63,7 +63,8 @@ impl Client {
         Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
     }
 
-    /// A client over a pool that was built elsewhere, with an observer or a connector of one's own.
+    /// A client over a pool that was built elsewhere, with an observer, metrics or a connector
+    /// of one's own.
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
         Self { pool }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pool_common::connect::TcpConnector;
+#[cfg(feature = "metrics")]
+use pool_common::metrics::Metrics;
 use pool_common::policy::{Policy, Retry};
 use pool_common::profile::Profile;
 use pool_common::{InvalidPolicy, Pool};
@@ -217,6 +219,8 @@ pub struct ClientBuilder {
     policy: Option<Policy>,
     config: Config,
     tcp: TcpConnector,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 impl ClientBuilder {
@@ -256,6 +260,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Reports what the pool does through the `metrics` crate, under OpenTelemetry's names for HTTP
+    /// clients and with `name` as the pool's; see [`pool_common::metrics`]. Default nothing.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self, name: impl Into<String>) -> Self {
+        self.metrics = Some(Metrics::http_client(name));
+        self
+    }
+
     /// Makes the client. Dials nothing.
     ///
     /// # Errors
@@ -263,7 +276,13 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, BuildError> {
         let connector = Connector::new(self.tcp, self.config)?;
         let policy = self.policy.unwrap_or_else(default_policy);
-        Ok(Pool::builder(connector).policy(policy).build()?.into())
+        let builder = Pool::builder(connector).policy(policy);
+        #[cfg(feature = "metrics")]
+        let builder = match self.metrics {
+            Some(metrics) => builder.metrics(metrics),
+            None => builder,
+        };
+        Ok(builder.build()?.into())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "metrics")]
+use pool_common::metrics::Metrics;
 use pool_common::{
     Policy, Pool, Stats, Status,
     clock::Clock,
@@ -54,6 +56,8 @@ impl Client {
             clock: Clock::default(),
             seed: None,
             observer: None,
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 
@@ -302,6 +306,8 @@ pub struct ClientBuilder {
     clock: Clock,
     seed: Option<u64>,
     observer: Option<Arc<dyn Observer<Key>>>,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 impl ClientBuilder {
@@ -365,6 +371,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Reports what the pool does through the `metrics` crate, under OpenTelemetry's names for
+    /// database clients and with `name` as the pool's; see [`pool_common::metrics`]. Default nothing.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self, name: impl Into<String>) -> Self {
+        self.metrics = Some(Metrics::db(name));
+        self
+    }
+
     /// The client. Dials nothing yet.
     ///
     /// # Errors
@@ -377,6 +392,10 @@ impl ClientBuilder {
         }
         if let Some(observer) = self.observer {
             builder = builder.observer(move |event: &Event<Key>| observer.event(event));
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = self.metrics {
+            builder = builder.metrics(metrics);
         }
         let pool = builder.build().map_err(ConfigError::from)?;
         Ok(Client { pool, key })
