@@ -193,3 +193,21 @@ async fn pools_of_one_name_add_up() {
     one.close().await;
     assert_eq!(heard.left(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_waited_for_and_a_try_is_not() {
+    let policy = Policy { check: Check::IfIdleLonger, check_after: secs(10), ..Policy::default() };
+    let (pool, peer, mut heard) = reporting::<Ex>(policy, Metrics::db("p"));
+    peer.set(&peer.check, Way::Slow(secs(3)));
+    drop(pool.acquire(&1).await.expect("dialed"));
+    sleep(secs(20)).await;
+    drop(pool.acquire(&1).await.expect("it passes"));
+    assert_eq!(heard.histogram("db.client.connection.wait_time"), [0.0, 3.0]);
+    let lease = pool.try_acquire(&1).expect("idle");
+    sleep(secs(1)).await;
+    drop(lease);
+    assert_eq!(heard.histogram("db.client.connection.wait_time"), [0.0, 0.0, 3.0]);
+    // The time of the check is the pool's, not the borrower's.
+    assert_eq!(heard.histogram("db.client.connection.use_time"), [0.0, 0.0, 1.0]);
+    pool.close().await;
+}
