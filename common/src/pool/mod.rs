@@ -73,10 +73,10 @@ impl<M: Manager> Pool<M> {
     /// The [`Lease`] gives the connection back when it is dropped.
     ///
     /// # Errors
-    /// [`Error::Timeout`] after `acquire_timeout` (one deadline over queue, dial and check),
-    /// [`Error::Dial`] when the dial it depended on failed, [`Error::Exhausted`] and
-    /// [`Error::TooManyWaiters`] at the limits, [`Error::BackingOff`] while dials are paused,
-    /// [`Error::Closed`] after [`close`](Pool::close).
+    /// [`Error::Timeout`](crate::Error::Timeout) after `acquire_timeout` (one deadline over queue, dial and check),
+    /// [`Error::Dial`](crate::Error::Dial) when the dial it depended on failed, [`Error::Exhausted`](crate::Error::Exhausted) and
+    /// [`Error::TooManyWaiters`](crate::Error::TooManyWaiters) at the limits, [`Error::BackingOff`](crate::Error::BackingOff) while dials are paused,
+    /// [`Error::Closed`](crate::Error::Closed) after [`close`](Pool::close).
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue. A connection that had been assigned
@@ -153,7 +153,7 @@ impl<M: Manager> Pool<M> {
         });
     }
 
-    /// Closes the pool without waiting: waiters and later acquires fail with [`Error::Closed`],
+    /// Closes the pool without waiting: waiters and later acquires fail with [`Error::Closed`](crate::Error::Closed),
     /// idle connections are closed, leased ones when they come back, dials are stopped.
     pub fn start_close(&self) {
         self.inner().start_close();
