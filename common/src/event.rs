@@ -20,6 +20,8 @@ pub enum CloseCause {
     Evicted,
     /// It made way for a connection of another key, or for a fresh one.
     MakeRoom,
+    /// More were open than a limit allows that was lowered while the pool ran.
+    OverLimit,
     /// `is_broken` said so when it came back.
     Broken,
     /// `is_broken` said so before it was lent.
@@ -47,12 +49,13 @@ impl CloseCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::IdleTimeout,
         Self::Lifetime,
         Self::IdleLimit,
         Self::Evicted,
         Self::MakeRoom,
+        Self::OverLimit,
         Self::Broken,
         Self::PeekFailed,
         Self::CheckFailed,
@@ -73,6 +76,7 @@ impl CloseCause {
             Self::IdleLimit => "idle-limit",
             Self::Evicted => "evicted",
             Self::MakeRoom => "make-room",
+            Self::OverLimit => "over-limit",
             Self::Broken => "broken",
             Self::PeekFailed => "peek-failed",
             Self::CheckFailed => "check-failed",

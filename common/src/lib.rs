@@ -62,7 +62,8 @@
 //!
 //! [`Policy::default`] is what we would choose ourselves. A [`profile`] is the strategy of a known
 //! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Change a field and you have
-//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]).
+//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]). The
+//! [`Limits`] in it can be changed while the pool runs, see [`Pool::set_limits`].
 //!
 //! # Watching a pool
 //!
@@ -165,7 +166,7 @@ pub use lending::{Exclusive, Lending, Shared};
 pub use manager::{Connection, Manager};
 #[cfg(feature = "runtime")]
 pub use notifier::Notifier;
-pub use policy::Policy;
+pub use policy::{Limits, Policy};
 #[cfg(feature = "runtime")]
 pub use pool::{Acquiring, Builder, Pool};
 pub use stats::{Stats, Status};

@@ -3,7 +3,11 @@
 //! Two strategies differ exactly where their policies differ. The named ones are in
 //! [`profile`](crate::profile); every field can also be set by name, see [`knob`](crate::knob).
 
+mod limits;
+
 use std::time::Duration;
+
+pub use limits::Limits;
 
 use crate::error::InvalidPolicy;
 

@@ -110,7 +110,7 @@ impl Client {
         let limit = self.pool.manager().config().replay_limit;
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));
         let idempotent = head.method().is_idempotent();
-        let policy = self.pool.policy();
+        let policy = self.pool.initial_policy();
         let mut call = Call { pool: &self.pool, key, head, source };
         let (mut number, mut fresh) = (1, false);
         loop {

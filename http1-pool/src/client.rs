@@ -156,7 +156,7 @@ impl Client {
                 reused: lease.is_reused(),
                 number,
             };
-            let verdict = retry::decide(self.pool.policy(), attempt, &failure);
+            let verdict = retry::decide(self.pool.initial_policy(), attempt, &failure);
             lease.discard();
             fresh = verdict == Verdict::AgainFresh;
             match verdict {

@@ -84,7 +84,7 @@ impl Client {
     /// Dropping the future loses nothing but the command's outcome: a connection with a request in
     /// flight is discarded.
     pub async fn query<T: FromValue>(&self, request: &(impl Request + ?Sized)) -> Result<T, Error> {
-        if self.pool.policy().retry == Retry::Never {
+        if self.pool.initial_policy().retry == Retry::Never {
             return self.acquire().await?.query(request).await;
         }
         let value = self.carry_out(&Single(request)).await?;
@@ -252,7 +252,7 @@ impl Client {
     }
 
     async fn carry_out<J: Job>(&self, job: &J) -> Result<J::Output, Error> {
-        let policy = self.pool.policy();
+        let policy = self.pool.initial_policy();
         let mut attempts = 0;
         let mut fresh = false;
         loop {

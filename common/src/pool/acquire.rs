@@ -255,10 +255,9 @@ impl<M: Manager> Inner<M> {
         match refusal {
             Refusal::Closed => Error::Closed,
             Refusal::Exhausted => Error::Exhausted { status: self.status() },
-            Refusal::TooManyWaiters => Error::TooManyWaiters {
-                limit: self.policy.max_waiters.unwrap_or(u32::MAX),
-                status: self.status(),
-            },
+            Refusal::TooManyWaiters { limit } => {
+                Error::TooManyWaiters { limit, status: self.status() }
+            }
             Refusal::BackingOff { until, last } => {
                 Error::BackingOff { retry_in: until.since(self.clock.now()), last }
             }

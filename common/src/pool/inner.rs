@@ -30,6 +30,7 @@ pub(crate) struct Inner<M: Manager> {
     /// Itself, for tasks and notifiers.
     pub(super) me: Weak<Self>,
     pub(crate) manager: M,
+    /// As it was built: its limits may have changed since, and only the state reads those.
     pub(crate) policy: Policy,
     /// Whether idle connections are looked at before they are lent: a peek or a check.
     pub(super) looks: bool,

@@ -19,9 +19,10 @@ pub use builder::Builder;
 pub(crate) use inner::Inner;
 pub(crate) use slot::{Node, Slot};
 
+use crate::error::InvalidPolicy;
 use crate::lease::Lease;
 use crate::manager::Manager;
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 use crate::state::ConnectionId;
 use crate::stats::{Stats, Status};
 
@@ -129,9 +130,44 @@ impl<M: Manager> Pool<M> {
         self.inner().lock().state.stats().clone()
     }
 
-    /// The policy it follows.
-    pub fn policy(&self) -> &Policy {
+    /// The policy it follows, with the limits as they are now. Takes the pool's lock and copies;
+    /// where only other fields are asked for, [`initial_policy`](Pool::initial_policy) is cheaper.
+    pub fn policy(&self) -> Policy {
+        self.inner().lock().state.policy().clone()
+    }
+
+    /// The policy it was built with. All but its limits still holds.
+    pub fn initial_policy(&self) -> &Policy {
         &self.inner().policy
+    }
+
+    /// The limits as they are now.
+    pub fn limits(&self) -> Limits {
+        self.inner().lock().state.policy().limits()
+    }
+
+    /// Changes the limits while the pool runs; the whole policy is checked with them.
+    ///
+    /// ```
+    /// # use pool_common::{InvalidPolicy, Limits, Manager, Pool};
+    /// # fn grow<M: Manager>(pool: &Pool<M>) -> Result<(), InvalidPolicy> {
+    /// pool.set_limits(Limits { max_open_per_key: Some(20), ..pool.limits() })
+    /// # }
+    /// ```
+    ///
+    /// Where there is more room, those who wait are served and floors filled at once. Where there
+    /// is less, nobody is cut off: surplus idle connections are closed at once, leased ones when
+    /// they come back, dials end as they would have, and nothing is dialed until fewer are open
+    /// than the limit; a shared connection beyond the limit takes no new leases from the first that
+    /// comes back. See [`State::set_limits`](crate::state::State::set_limits) for each limit.
+    ///
+    /// Two that change limits at a time may overwrite each other's: the one who is last wins.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), InvalidPolicy> {
+        self.inner().remember_runtime();
+        self.inner().with(|state, now| state.set_limits(limits, now))
     }
 
     /// The protocol's side of it.

@@ -283,12 +283,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             Obstacle::Dialing => {}
         }
-        self.queue_is_full(key, want).then_some(Refusal::TooManyWaiters)
-    }
-
-    fn queue_is_full(&self, key: KeyId, want: Want) -> bool {
-        !want.again
-            && self.policy.max_waiters.is_some_and(|max| self.keys[key].undialed.len() >= max)
+        match self.policy.max_waiters {
+            Some(limit) if !want.again && entry.undialed.len() >= limit => {
+                Some(Refusal::TooManyWaiters { limit })
+            }
+            _ => None,
+        }
     }
 
     /// What a caller is told while dials are paused.

@@ -55,6 +55,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             entry.closing -= 1;
             self.status.open -= 1;
             self.status.closing -= 1;
+            self.shrink_allowances(connection.key);
         }
         self.room_appeared(connection.key, now);
     }
@@ -77,7 +78,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// lowered capacity stay; new ones wait. Nothing happens when the connection has ended, is
     /// or is exclusive.
     pub fn set_capacity(&mut self, id: ConnectionId, capacity: u32, now: Timestamp) {
-        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if matches!(connection.phase, Phase::Dialing(_)) {
             // It spoke up before its dial was reported; that report may be older.
@@ -86,7 +86,15 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if !L::SHARED || connection.phase != Phase::Live {
             return;
         }
-        connection.capacity = capacity.min(cap);
+        connection.peer_capacity = capacity;
+        self.apply_capacity(id, now);
+    }
+
+    /// A live shared connection serves as many leases as its peer and the policy's cap allow now.
+    pub(super) fn apply_capacity(&mut self, id: ConnectionId, now: Timestamp) {
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let connection = &mut self.connections[id];
+        connection.capacity = connection.peer_capacity.min(cap);
         self.count_useless(id);
         let connection = &self.connections[id];
         let key = connection.key;

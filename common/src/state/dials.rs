@@ -27,6 +27,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             handle: None,
             leased: 0,
             capacity: 1,
+            peer_capacity: 1,
             told_capacity: None,
             lent_before: false,
             retired: None,
@@ -86,6 +87,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let took = now.since(connection.opened_at);
         connection.phase = Phase::Live;
         connection.handle = Some(handle);
+        connection.peer_capacity = capacity;
         connection.capacity = if L::SHARED { capacity.min(cap) } else { 1 };
         connection.opened_at = now;
         connection.expires_at = expires_at;
@@ -204,6 +206,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.connections.remove(id);
         self.keys[key].open -= 1;
         self.status.open -= 1;
+        self.shrink_allowances(key);
         match error {
             Some(error) => self.note_failure(key, dial_for, error, now),
             // Its caller is gone; a waiter it may have had goes on without a dial.
@@ -362,48 +365,59 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Starts the dials that the waiters of a key are owed and the limits allow.
     pub(super) fn serve_room(&mut self, key: KeyId, now: Timestamp) {
-        while !self.closed && !self.keys[key].undialed.is_empty() {
-            if self.policy.dial == Dial::Racing
-                && self.policy.adopt_dials
-                && !self.keys[key].orphans.is_empty()
-                && let Some(waiter) = self.keys[key].undialed.front()
-            {
-                self.adopt(waiter);
-                continue;
+        while self.serve_room_once(key, now) {}
+    }
+
+    /// Starts one of them; says whether it did, so that there may be another.
+    pub(super) fn serve_room_once(&mut self, key: KeyId, now: Timestamp) -> bool {
+        if self.closed || self.keys[key].undialed.is_empty() {
+            return false;
+        }
+        if self.policy.dial == Dial::Racing
+            && self.policy.adopt_dials
+            && !self.keys[key].orphans.is_empty()
+            && let Some(waiter) = self.keys[key].undialed.front()
+        {
+            self.adopt(waiter);
+            return true;
+        }
+        match self.obstacle(key, now) {
+            None => {}
+            Some(Obstacle::PoolFull) => {
+                self.make_room(key, now);
+                return false;
             }
-            match self.obstacle(key, now) {
-                None => {}
-                Some(Obstacle::PoolFull) => return self.make_room(key, now),
-                Some(_) => return,
+            Some(_) => return false,
+        }
+        match (self.policy.dial, self.policy.dial_for_waiters) {
+            (Dial::Shared, _) => {
+                self.start_dial(key, DialFor::Key, now);
+                return false;
             }
-            match (self.policy.dial, self.policy.dial_for_waiters) {
-                (Dial::Shared, _) => {
-                    self.start_dial(key, DialFor::Key, now);
-                    return;
+            (Dial::Caller, DialForWaiters::Opener) => {
+                if self.opener_busy {
+                    self.starve(key);
+                    return false;
                 }
-                (Dial::Caller, DialForWaiters::Opener) => {
-                    if self.opener_busy {
-                        return self.starve(key);
-                    }
-                    self.opener_busy = true;
-                    self.start_dial(key, DialFor::Opener, now);
-                    return;
+                self.opener_busy = true;
+                self.start_dial(key, DialFor::Opener, now);
+                return false;
+            }
+            (Dial::Caller, DialForWaiters::Waiter) => {
+                let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return false };
+                let dial = self.start_dial(key, DialFor::Caller, now);
+                self.grant(waiter, Grant::Dial(dial));
+                if self.policy.waiter_order == WaiterOrder::AllAtOnce {
+                    self.wake_all(key);
                 }
-                (Dial::Caller, DialForWaiters::Waiter) => {
-                    let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
-                    let dial = self.start_dial(key, DialFor::Caller, now);
-                    self.grant(waiter, Grant::Dial(dial));
-                    if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                        self.wake_all(key);
-                    }
-                }
-                (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
-                    let Some(waiter) = self.keys[key].undialed.front() else { return };
-                    let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                    self.tie(waiter, dial);
-                }
+            }
+            (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
+                let Some(waiter) = self.keys[key].undialed.front() else { return false };
+                let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
+                self.tie(waiter, dial);
             }
         }
+        true
     }
 
     /// Dials until the floor is reached or the limits are.

@@ -32,6 +32,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) orphans: List<ConnectionId>,
     /// Dials in progress for the floor.
     pub(super) refilling: u32,
+    /// Open beyond `max_open_per_key` since that was lowered, at most; zero when not above.
+    pub(super) allowance: u32,
     /// Live shared connections whose peer allows no lease at all: another would not help.
     pub(super) useless: u32,
     /// With a floor that holds once: connections still to be dialed for it.
@@ -70,6 +72,7 @@ impl<K, E> KeyEntry<K, E> {
             dependents: List::default(),
             orphans: List::default(),
             refilling: 0,
+            allowance: 0,
             useless: 0,
             floor_owed: 0,
             floor_kept: false,
@@ -129,6 +132,8 @@ pub(super) struct Connection<L> {
     pub(super) handle: Option<L>,
     pub(super) leased: u32,
     pub(super) capacity: u32,
+    /// What the peer allows; `capacity` is that, or less where the policy caps it.
+    pub(super) peer_capacity: u32,
     /// The capacity it announced before its dial was reported.
     pub(super) told_capacity: Option<u32>,
     pub(super) lent_before: bool,

@@ -4,6 +4,7 @@ use std::hash::Hash;
 
 use super::entries::Phase;
 use super::{State, Status};
+use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::Dial;
 
@@ -38,8 +39,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if seen != self.status {
             return Err(format!("status says {:?}, entries say {seen:?}", self.status));
         }
-        if self.policy.max_open.is_some_and(|max| seen.open > max) {
+        if self.policy.max_open.is_some_and(|max| seen.open > max.max(self.allowance)) {
             return Err(format!("{} open, above max_open", seen.open));
+        }
+        let allowances = self.keys.values().map(|entry| entry.allowance);
+        let above = allowances.chain([self.allowance]).filter(|allowance| *allowance > 0).count();
+        if self.above_limits as usize != above {
+            return Err(format!("{above} are above a limit, counted {}", self.above_limits));
+        }
+        let staying = seen.open - seen.closing;
+        if self.policy.max_open.is_some_and(|max| staying > max) && seen.idle > 0 {
+            return Err(format!("{} idle while {staying} are open, above max_open", seen.idle));
         }
         if self.policy.max_idle.is_some_and(|max| seen.idle > max) {
             return Err(format!("{} idle, above max_idle", seen.idle));
@@ -66,8 +76,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     fn check_keys(&self) -> Result<(), String> {
         for (id, entry) in &self.keys {
-            if self.policy.max_open_per_key.is_some_and(|max| entry.open > max) {
+            let max_open = self.policy.max_open_per_key;
+            if max_open.is_some_and(|max| entry.open > max.max(entry.allowance)) {
                 return Err(format!("{} open for one key", entry.open));
+            }
+            let staying = entry.open - entry.closing;
+            if max_open.is_some_and(|max| staying > max) && !entry.idle.is_empty() {
+                return Err(format!("some idle while {staying} are open for one key"));
+            }
+            // An allowance shrinks with what is open, and goes with the last above the limit.
+            let above = if max_open.is_some_and(|max| entry.open > max) { entry.open } else { 0 };
+            if entry.allowance != above {
+                return Err(format!("{} may be open, {} are", entry.allowance, entry.open));
             }
             if self.policy.max_idle_per_key.is_some_and(|max| entry.idle.len() > max) {
                 return Err(format!("{} idle for one key", entry.idle.len()));
@@ -87,9 +107,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             let hope = entry.open > 0
                 || entry.draining > 0
                 || entry.starved
-                || entry.paused_until > crate::clock::Timestamp::ZERO;
+                || entry.paused_until > Timestamp::ZERO;
             if entry.waiting > 0 && !hope {
                 return Err("somebody waits and nothing is under way".into());
+            }
+            // Pauses, goodbyes and the opener's one dial at a time are left out: when they end,
+            // those who wait are looked at.
+            let may_dial = entry.paused_until == Timestamp::ZERO
+                && entry.closing == 0
+                && !self.opener_busy
+                && self.obstacle(id, Timestamp::NEVER).is_none();
+            if may_dial && !self.closed && !entry.undialed.is_empty() {
+                return Err("somebody waits while there is room to dial".into());
             }
             if L::SHARED {
                 let room = self.connections.values().filter(|c| c.key == id && c.has_room());

@@ -43,6 +43,7 @@ mod dials;
 mod entries;
 mod expiry;
 mod invariants;
+mod limits;
 mod list;
 mod release;
 mod room;
@@ -125,7 +126,10 @@ pub enum Refusal<E> {
     /// At the limit, and the policy is to fail.
     Exhausted,
     /// As many wait as may.
-    TooManyWaiters,
+    TooManyWaiters {
+        /// How many that is: `max_waiters` at that moment.
+        limit: u32,
+    },
     /// Dials are paused after failures.
     BackingOff {
         /// When the next may start.
@@ -213,6 +217,10 @@ pub struct State<K, L, E> {
     starved: VecDeque<KeyId>,
     /// Keys whose floor was denied room by the limits over all keys.
     hungry: VecDeque<KeyId>,
+    /// Open beyond `max_open` since that was lowered, at most; zero when not above.
+    allowance: u32,
+    /// How many allowances there are, of keys and the pool's own.
+    above_limits: u32,
     opener_busy: bool,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
@@ -303,6 +311,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
             hungry: VecDeque::new(),
+            allowance: 0,
+            above_limits: 0,
             opener_busy: false,
             refilling: 0,
             actions: VecDeque::new(),
@@ -318,7 +328,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         })
     }
 
-    /// The policy this pool follows.
+    /// The policy this pool follows, with the limits as they are now.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }

@@ -42,10 +42,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             && (L::SHARED || !lost)
             && now <= connection.expires_at;
         self.emit(id, EventKind::Returned, now);
-        if sound {
-            self.settle(id, now);
-        } else {
+        if !sound {
             self.retire_returned(id, fitness, lost, now);
+        } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
+            self.retire_for(id, CloseCause::OverLimit, now);
+        } else {
+            self.settle(id, now);
         }
         leftover
     }
@@ -68,6 +70,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
             self.serve_waiters(id, now);
+        }
+        if self.above_limits > 0 && self.connections[id].leased == 0 && self.is_surplus(key) {
+            return self.begin_close(id, CloseCause::OverLimit, now);
         }
         if self.rules.crowded && self.makes_way(id) {
             return self.begin_close(id, CloseCause::MakeRoom, now);
@@ -186,6 +191,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                     self.status.open -= 1;
                     self.status.leased -= 1;
                     self.status.draining += 1;
+                    self.shrink_allowances(key);
                     self.emit(id, EventKind::Retired, now);
                     self.room_appeared(key, now);
                 } else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause::*;
 use pool_common::state::{Refusal, WaiterId};
-use pool_common::{Exclusive, Policy, Status, profile};
+use pool_common::{Exclusive, Limits, Policy, Status, profile};
 use tokio::time::sleep;
 
 use crate::driver::Outcome;
@@ -269,6 +269,69 @@ fn a_caller_that_dials_is_not_served_by_a_return_which_becomes_idle() {
     pool.release(id);
     assert_eq!((pool.idle(), pool.woken.len()), (1, 0));
     assert_eq!(pool.dialed(dial), Some(dial), "it waits for its own");
+}
+
+/// Changes some of the limits.
+fn change(pool: &mut Plain, change: impl FnOnce(&mut Limits)) {
+    let mut limits = pool.state.policy().limits();
+    change(&mut limits);
+    pool.state.set_limits(limits, pool.now).expect("valid");
+    pool.settle();
+}
+
+/// database-sql 17. Not counted as closed for the idle limit.
+#[test]
+fn a_limit_lowered_below_those_in_use_closes_what_returns_until_it_holds() {
+    let mut pool = Plain::new(Policy { max_idle_per_key: Some(5), ..max_open(5) });
+    let ids = pool.lend(1, 5);
+    change(&mut pool, |limits| limits.max_open_per_key = Some(2));
+    assert_eq!(pool.open(), 5);
+    pool.return_all(&ids);
+    assert_eq!(pool.closing, [(ids[0], OverLimit), (ids[1], OverLimit), (ids[2], OverLimit)]);
+    pool.finish_closing();
+    assert_eq!((pool.open(), pool.idle(), pool.closed_for(IdleLimit)), (2, 2, 0));
+}
+
+/// database-sql 18.
+#[test]
+fn a_lowered_limit_cuts_the_idle_at_once_and_raising_it_changes_nothing() {
+    let mut pool = Plain::new(Policy { max_idle_per_key: Some(5), ..max_open(5) });
+    let ids = pool.lend(1, 5);
+    pool.return_all(&ids);
+    change(&mut pool, |limits| limits.max_open_per_key = Some(2));
+    assert_eq!(pool.finish_closing(), [OverLimit; 3]);
+    assert_eq!((pool.open(), pool.idle()), (2, 2));
+    change(&mut pool, |limits| limits.max_open_per_key = None);
+    assert_eq!((pool.open(), pool.idle(), pool.dials()), (2, 2, 5));
+}
+
+/// database-sql 19. What differs: waiters notice at once, through the opener.
+#[test]
+fn when_the_limit_is_raised_the_opener_dials_for_those_who_wait() {
+    let mut pool = Plain::new(max_open(1));
+    pool.lend_one(1);
+    let waiters = pool.queue(3);
+    change(&mut pool, |limits| limits.max_open_per_key = Some(3));
+    for already_served in 0..2 {
+        assert_eq!(pool.state.status().waiting, 3 - already_served);
+        let dial = pool.only_dial();
+        pool.dialed(dial);
+    }
+    assert_eq!(served(&mut pool, &waiters).len(), 2);
+    assert_eq!((pool.background.len(), pool.open()), (0, 3), "the limit is met again");
+}
+
+/// database-sql 20.
+#[test]
+fn an_idle_limit_lowered_from_5_to_2_closes_the_three_returned_last() {
+    let mut pool = Plain::new(max_idle(5));
+    let ids = pool.lend(1, 5);
+    pool.return_all(&ids);
+    change(&mut pool, |limits| limits.max_idle_per_key = Some(2));
+    let mut closed: Vec<_> = pool.closing.iter().map(|(id, _)| *id).collect();
+    closed.sort_unstable();
+    assert_eq!(closed, ids[2..]);
+    assert_eq!(pool.finish_closing(), [IdleLimit; 3]);
 }
 
 /// database-sql 21. What differs: an expired one is no failure, the next or a new one is taken.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pool_common::event::CloseCause::*;
 use pool_common::policy::WaiterOrder;
 use pool_common::state::{ConnectionId, Refusal};
-use pool_common::{Error, Policy, Shared, Status, profile};
+use pool_common::{Error, Limits, Policy, Shared, Status, profile};
 use tokio::time::{Instant, sleep};
 
 use crate::driver::Outcome;
@@ -341,6 +341,24 @@ fn closing_the_channel_refuses_those_who_wait_and_a_second_time_changes_nothing(
     pool.release(id);
     assert_eq!(pool.finish_closing(), [PoolClosed]);
     assert!(pool.state.is_empty());
+}
+
+/// grpc 32, its second half. What differs: it closes those above the limit as their calls end.
+#[test]
+fn a105_m_lowered_dials_no_more_and_cuts_no_call_off() {
+    let mut pool = channel(a105(3), 1);
+    let ids = pool.lend(1, 3);
+    let limits = Limits { max_open_per_key: Some(1), ..pool.state.policy().limits() };
+    pool.state.set_limits(limits, pool.now).expect("valid");
+    pool.settle();
+    assert_eq!((pool.closing.len(), pool.state.status().leases), (0, 3));
+    let call = pool.acquire(1).waiter();
+    pool.release(ids[0]);
+    pool.release(ids[1]);
+    assert_eq!(pool.finish_closing(), [OverLimit; 2]);
+    assert_eq!((pool.background.len(), pool.collect(call)), (0, None));
+    pool.release(ids[2]);
+    assert_eq!(pool.collect(call), Some(Outcome::Lent(ids[2])));
 }
 
 /// grpc 30.

@@ -2,6 +2,7 @@
 
 mod events;
 mod fake;
+mod limits;
 mod polls;
 mod scenarios;
 
@@ -35,6 +36,8 @@ macro_rules! contract {
                 a_dropped_pool_leaves_nothing_behind
                 an_outage_is_survived_without_help
                 callers_that_give_up_at_random_leave_nothing
+                those_who_wait_are_served_when_the_limit_is_raised
+                a_lowered_limit_closes_what_is_too_much_and_then_holds
             );
         }
     )+};

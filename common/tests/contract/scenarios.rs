@@ -9,15 +9,16 @@ use pool_common::{Error, Lease, Lending, Policy, Pool, Stage, Status};
 use tokio::time::{Instant, sleep};
 
 use crate::fake::{Connection, Fake, Peer, Way, pool, until};
+pub use crate::limits::*;
 
 /// Lending of the fake's connections.
 pub trait Lend: Lending<Connection = Connection> {}
 impl<L: Lending<Connection = Connection>> Lend for L {}
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 
 /// The profile with room for `limit` connections, and waiting at the limit.
-fn limited(policy: Policy, limit: u32) -> Policy {
+pub fn limited(policy: Policy, limit: u32) -> Policy {
     Policy {
         max_open_per_key: Some(policy.max_open_per_key.map_or(limit, |own| own.min(limit))),
         max_idle_per_key: None,
@@ -37,14 +38,14 @@ fn leases_at_limit<L: Lend>(policy: &Policy, peer: &Peer) -> usize {
 /// Leases all there are.
 async fn exhaust<L: Lend>(pool: &Pool<Fake<L>>, peer: &Peer) -> Vec<Lease<Fake<L>>> {
     let mut leases = Vec::new();
-    for _ in 0..leases_at_limit::<L>(pool.policy(), peer) {
+    for _ in 0..leases_at_limit::<L>(&pool.policy(), peer) {
         leases.push(pool.acquire(&1).await.expect("below the limit"));
     }
     leases
 }
 
 /// Everything is zero, here and at the peer.
-async fn ends_at_zero<L: Lend>(pool: Pool<Fake<L>>, peer: &Peer) {
+pub async fn ends_at_zero<L: Lend>(pool: Pool<Fake<L>>, peer: &Peer) {
     pool.close().await;
     assert_eq!(pool.status(), Status::default());
     assert_eq!(peer.open(), 0, "open at the peer");

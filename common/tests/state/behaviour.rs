@@ -94,7 +94,7 @@ fn at_the_limit_it_fails_or_waits_and_at_most_so_many_wait() {
     pool.lend(1, 1);
     pool.acquire(1).waiter();
     pool.acquire(1).waiter();
-    assert_eq!(pool.acquire(1), Outcome::Refused(Refusal::TooManyWaiters));
+    assert_eq!(pool.acquire(1), Outcome::Refused(Refusal::TooManyWaiters { limit: 2 }));
     assert_eq!(pool.state.stats().refused, 1);
 }
 

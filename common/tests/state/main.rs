@@ -3,4 +3,5 @@
 mod behaviour;
 mod deadlines;
 mod driver;
+mod limits;
 mod properties;

@@ -8,7 +8,7 @@ use pool_common::knob::{Accepts, KNOBS};
 use pool_common::lending::Lending;
 use pool_common::profile::Profile;
 use pool_common::state::{Fitness, Want};
-use pool_common::{Exclusive, Policy, Shared, Status};
+use pool_common::{Exclusive, Limits, Policy, Shared, Status};
 use proptest::prelude::*;
 
 use crate::driver::{Driver, Outcome};
@@ -29,6 +29,7 @@ enum Event {
     DialsGetCapacity(u32),
     RetireAll,
     WarmUp(u8),
+    SetLimits(Limits),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -49,14 +50,34 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4u32).prop_map(Event::DialsGetCapacity),
         1 => Just(Event::RetireAll),
         1 => (0..3u8).prop_map(Event::WarmUp),
+        1 => limits().prop_map(Event::SetLimits),
     ]
+}
+
+fn limit() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), (1..5u32).prop_map(Some)]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let idle = || prop_oneof![Just(None), (0..4u32).prop_map(Some)];
+    (limit(), limit(), limit(), idle(), idle(), 0..4u32, limit(), limit()).prop_map(
+        |(per_key, open, leases, idle_per_key, idle, min_idle, waiters, dials)| Limits {
+            max_open_per_key: per_key,
+            max_open: open,
+            max_leases_per_connection: leases,
+            max_idle_per_key: idle_per_key,
+            max_idle: idle,
+            min_idle,
+            max_waiters: waiters,
+            max_dials_per_key: dials,
+        },
+    )
 }
 
 /// A profile with some knobs turned, small limits above all, so that limits are met.
 fn policy() -> impl Strategy<Value = Policy> {
     let profiles = Profile::all();
     let turned = prop::collection::vec((0..KNOBS.len(), 0..8usize), 0..10);
-    let limit = || prop_oneof![Just(None), (1..5u32).prop_map(Some)];
     (0..=profiles.len(), turned, limit(), limit(), limit()).prop_filter_map(
         "contradictory",
         move |(profile, turned, per_key, open, idle)| {
@@ -153,6 +174,14 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             Event::DialsGetCapacity(capacity) => self.capacity = capacity,
             Event::RetireAll => {
                 self.state.retire_all(self.now);
+                self.settle();
+            }
+            Event::SetLimits(limits) => {
+                let before = self.state.policy().clone();
+                match self.state.set_limits(limits, self.now) {
+                    Ok(()) => assert_eq!(self.state.policy().limits(), limits),
+                    Err(_) => assert_eq!(*self.state.policy(), before, "nothing changed"),
+                }
                 self.settle();
             }
             Event::WarmUp(key) => {

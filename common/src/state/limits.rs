@@ -1,0 +1,204 @@
+//! Limits change while the pool runs: what was held back starts, what is too much ends.
+//!
+//! Nobody is cut off. Above a lowered limit idle connections are closed at once, leased ones when
+//! a lease of them comes back, dials end as they would have; until then `open` is above the limit,
+//! and it only falls. How far above it may still be is the *allowance*, of each key and of the pool:
+//! the number that were open when the limit was lowered, or last fell.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use super::entries::Phase;
+use super::{Connection, ConnectionId, KeyId, Rules, State};
+use crate::clock::Timestamp;
+use crate::error::InvalidPolicy;
+use crate::event::CloseCause;
+use crate::lending::Lending;
+use crate::policy::{Floor, IdleOverflow, Limits};
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// Changes the limits. They are checked as a whole, together with the rest of the policy.
+    ///
+    /// - More room: those who wait are dialed for at once, keys in turn; floors are refilled.
+    /// - Less room: what is idle beyond it is closed at once, the longest idle first (beyond
+    ///   `max_idle_per_key` the one `idle_overflow` names). A leased connection is closed when it
+    ///   comes back, as long as more are open than allowed; a shared one takes no new leases from
+    ///   the first that comes back, and ends with the last. Dials in progress are not stopped.
+    /// - `max_leases_per_connection` holds for live connections, too: leases beyond it stay.
+    /// - A lowered `max_waiters` sends nobody away who waits already; a lowered `min_idle` closes
+    ///   nothing.
+    ///
+    /// Costs a walk over all keys and connections.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
+    pub fn set_limits(&mut self, limits: Limits, now: Timestamp) -> Result<(), InvalidPolicy> {
+        let policy = self.policy.clone().with_limits(limits);
+        policy.validate()?;
+        let before = std::mem::replace(&mut self.policy, policy).limits();
+        let had_global_idle = self.rules.global_idle;
+        self.rules = Rules::new(&self.policy);
+        if self.rules.global_idle != had_global_idle {
+            self.rebuild_all_idle();
+        }
+        self.set_allowances();
+        if self.closed {
+            return Ok(());
+        }
+        self.close_surplus(now);
+        if limits.max_leases_per_connection != before.max_leases_per_connection {
+            self.cap_leases(now);
+        }
+        self.set_floors(before.min_idle);
+        self.serve_in_turn(now);
+        let keys: Vec<KeyId> = self.keys.keys().collect();
+        for key in keys {
+            // Something done for another may have made the pool forget it.
+            if self.keys.contains_key(key) {
+                self.room_appeared(key, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The list over all keys, which is kept only where a limit needs it.
+    fn rebuild_all_idle(&mut self) {
+        while let Some(id) = self.all_idle.front() {
+            self.all_idle.remove(&mut self.connections, id, Connection::in_all);
+        }
+        if self.rules.global_idle {
+            let mut idle: Vec<(Timestamp, u64, ConnectionId)> = self
+                .connections
+                .iter()
+                .filter(|(_, c)| c.phase == Phase::Live && c.in_key.is_linked())
+                .map(|(id, c)| (c.idle_since, c.serial, id))
+                .collect();
+            idle.sort_unstable_by_key(|(since, serial, _)| (*since, *serial));
+            for (_, _, id) in idle {
+                self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
+            }
+        }
+    }
+
+    /// Notes for each key and the pool how many may be open beyond the limit.
+    fn set_allowances(&mut self) {
+        let beyond = |open: u32, max: Option<u32>| {
+            if max.is_some_and(|max| open > max) { open } else { 0 }
+        };
+        self.allowance = beyond(self.status.open, self.policy.max_open);
+        self.above_limits = u32::from(self.allowance > 0);
+        for entry in self.keys.values_mut() {
+            entry.allowance = beyond(entry.open, self.policy.max_open_per_key);
+            self.above_limits += u32::from(entry.allowance > 0);
+        }
+    }
+
+    /// A place in the limits was given up: the allowances shrink with `open`.
+    pub(super) fn shrink_allowances(&mut self, key: KeyId) {
+        if self.above_limits == 0 {
+            return;
+        }
+        let entry = &mut self.keys[key];
+        let pairs = [
+            (&mut self.allowance, self.status.open, self.policy.max_open),
+            (&mut entry.allowance, entry.open, self.policy.max_open_per_key),
+        ];
+        for (allowance, open, max) in pairs {
+            if *allowance > 0 {
+                *allowance = if max.is_some_and(|max| open > max) { open } else { 0 };
+                self.above_limits -= u32::from(*allowance == 0);
+            }
+        }
+    }
+
+    /// Whether more connections are open than a lowered limit allows, those that say goodbye not
+    /// counted, so that one of this key has to go.
+    #[cold]
+    pub(super) fn is_surplus(&self, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        let above = |max: Option<u32>, open: u32| max.is_some_and(|max| open > max);
+        above(self.policy.max_open_per_key, entry.open - entry.closing) || self.pool_is_above()
+    }
+
+    fn pool_is_above(&self) -> bool {
+        let staying = self.status.open - self.status.closing;
+        self.policy.max_open.is_some_and(|max| staying > max)
+    }
+
+    /// Closes what is idle beyond the limits.
+    fn close_surplus(&mut self, now: Timestamp) {
+        let keys: Vec<KeyId> = self.keys.keys().collect();
+        for key in keys {
+            let max = self.policy.max_open_per_key;
+            while max.is_some_and(|max| self.keys[key].open - self.keys[key].closing > max)
+                && let Some(id) = self.keys[key].idle.front()
+            {
+                self.begin_close(id, CloseCause::OverLimit, now);
+            }
+        }
+        while self.pool_is_above()
+            && let Some(id) = self.all_idle.front()
+        {
+            self.begin_close(id, CloseCause::OverLimit, now);
+        }
+        let keys: Vec<KeyId> = self.keys.keys().collect();
+        for key in keys {
+            while self.policy.max_idle_per_key.is_some_and(|max| self.keys[key].idle.len() > max) {
+                let idle = &self.keys[key].idle;
+                let id = match self.policy.idle_overflow {
+                    // The limit leaves those that it would have left had it held before.
+                    IdleOverflow::CloseReturned => idle.back(),
+                    IdleOverflow::CloseOldest => idle.front(),
+                };
+                self.begin_close(id.expect("more than none"), CloseCause::IdleLimit, now);
+            }
+        }
+        while self.policy.max_idle.is_some_and(|max| self.status.idle > max)
+            && let Some(id) = self.all_idle.front()
+        {
+            self.begin_close(id, CloseCause::Evicted, now);
+        }
+    }
+
+    /// The cap on leases changed: what each peer allows, below the new cap.
+    fn cap_leases(&mut self, now: Timestamp) {
+        if L::SHARED {
+            let live: Vec<ConnectionId> = self.live_connections().collect();
+            for id in live {
+                // Room for one may have closed another, in favour of a key that starved.
+                if self.connections.get(id).is_some_and(|c| c.phase == Phase::Live) {
+                    self.apply_capacity(id, now);
+                }
+            }
+        }
+    }
+
+    /// The floor of every key the pool knows.
+    fn set_floors(&mut self, before: u32) {
+        let min_idle = self.policy.min_idle;
+        for entry in self.keys.values_mut() {
+            entry.floor_kept = min_idle > 0 && self.policy.floor == Floor::Kept;
+            entry.floor_owed = match min_idle.checked_sub(before) {
+                Some(more) => entry.floor_owed.saturating_add(more),
+                None => entry.floor_owed.min(min_idle),
+            };
+        }
+    }
+
+    /// Starts what waiters are owed, one dial for each key in turn: those first that the limit over
+    /// all keys had held back, in their order.
+    fn serve_in_turn(&mut self, now: Timestamp) {
+        let mut turn: VecDeque<KeyId> = std::mem::take(&mut self.starved);
+        for (key, entry) in &mut self.keys {
+            // Those that are held back again starve again, in the order of their turns.
+            if !std::mem::take(&mut entry.starved) && !entry.undialed.is_empty() {
+                turn.push_back(key);
+            }
+        }
+        while let Some(key) = turn.pop_front() {
+            if self.keys.contains_key(key) && self.serve_room_once(key, now) {
+                turn.push_back(key);
+            }
+        }
+    }
+}
