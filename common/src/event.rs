@@ -117,7 +117,7 @@ pub struct Event<K> {
 pub enum EventKind {
     /// Its dial started.
     Dialing,
-    /// Its dial failed or was given up: the end of its life.
+    /// Its dial failed, was given up, or was stopped: the end of its life.
     DialFailed,
     /// Its dial succeeded after this long.
     Opened(Duration),

@@ -245,6 +245,7 @@ knobs! {
     Dial: dial, Accepts::Words(Dial::WORDS), "who dials for an acquire that found nothing";
     Dial: dial_for_waiters, Accepts::Words(DialForWaiters::WORDS), "who dials when room appears";
     Dial: max_dials_per_key, Accepts::Limit, "dials in progress for one key";
+    Dial: dial_ramp, Accepts::SpanLimit, "damped cold start: dials start as connections do, or after this";
     Dial: dial_timeout, Accepts::Span, "longest a dial may take";
     OrphanDial: orphan_dial, Accepts::Words(OrphanDial::WORDS), "what becomes of its connection";
     OrphanDial: adopt_dials, Accepts::Flag, "whether a new waiter takes such a dial over";

@@ -127,6 +127,12 @@ choices! {
         Kept = "kept",
         /// Its connection serves a waiter if there is one, else it is closed.
         Dropped = "dropped",
+        /// It is stopped when its waiter was served by another connection and nobody waits without a
+        /// dial; at most as many are stopped as connections were opened for those who waited, so
+        /// that a pool at the edge of its demand grows. Kept when its waiter left: who leaves
+        /// unserved has not shown that it was not needed. A dial for all waiters
+        /// ([`Dial::Shared`]) and the opener's are kept.
+        Stopped = "stopped",
     }
 }
 
@@ -195,7 +201,8 @@ choices! {
 ///
 /// `None` means "no limit". [`Policy::default`] is what we would choose ourselves: exclusive or
 /// shared, newest first, bounded, checked by a peek, one deadline over everything, a lifetime with
-/// jitter, racing dials that are never more than the callers that still wait.
+/// jitter, racing dials that are never more than the callers that still wait and start no faster
+/// than connections prove to be needed.
 ///
 /// A policy is checked when a pool is built, see [`validate`](Policy::validate).
 #[derive(Clone, Debug, PartialEq)]
@@ -237,13 +244,25 @@ pub struct Policy {
     pub dial: Dial,
     /// Who dials for those who wait, with [`Dial::Caller`]. Default the waiter.
     pub dial_for_waiters: DialForWaiters,
-    /// What becomes of a dial that lost its waiter. Default kept.
+    /// What becomes of a dial that lost its waiter. Default stopped.
     pub orphan_dial: OrphanDial,
     /// With [`Dial::Racing`]: whether a new waiter takes over a dial that lost its waiter, instead
     /// of starting another. Default yes.
     pub adopt_dials: bool,
     /// Most dials in progress for one key. Default none.
     pub max_dials_per_key: Option<u32>,
+    /// A damped cold start: a key has no more dials in progress than it has connections, idle or
+    /// leased, but always one. An empty pool so opens 1, 2, 4, ... and those who turn out to be
+    /// served by what comes back cost no connection; who needs n gets them after log2(n) more dial
+    /// times. A dial that takes longer than this step holds nobody back any more: it counts as a
+    /// connection, so that slow or hanging dials cost a step each instead of their whole time. So does
+    /// one that failed, with [`AfterFailedDial::Tell`]; with the others, failures pause dials.
+    ///
+    /// Who is held back waits, also with [`Dial::Caller`], and is served by what comes back or gets
+    /// to dial (with [`DialForWaiters::Opener`] one after another). It does not count for
+    /// `max_waiters` or `at_limit` while the limits have a place for it. The floor is not held back.
+    /// Default 100 ms; none starts all dials at once.
+    pub dial_ramp: Option<Duration>,
     /// Longest a dial may take, handshakes included. Default 10 s.
     pub dial_timeout: Duration,
 
@@ -318,9 +337,10 @@ impl Default for Policy {
             waiter_order: WaiterOrder::Arrival,
             dial: Dial::Racing,
             dial_for_waiters: DialForWaiters::Waiter,
-            orphan_dial: OrphanDial::Kept,
+            orphan_dial: OrphanDial::Stopped,
             adopt_dials: true,
             max_dials_per_key: None,
+            dial_ramp: Some(Duration::from_millis(100)),
             dial_timeout: Duration::from_secs(10),
             peek: true,
             check: Check::Never,
@@ -448,6 +468,7 @@ impl Policy {
         }
         let durations = [
             ("acquire_timeout", self.acquire_timeout),
+            ("dial_ramp", self.dial_ramp),
             ("dial_timeout", Some(self.dial_timeout)),
             ("check_timeout", Some(self.check_timeout)),
             ("idle_timeout", self.idle_timeout),

@@ -56,7 +56,7 @@ pub struct Stats {
     pub refused: u64,
     /// Dials started.
     pub dials: u64,
-    /// Dials that failed or were given up.
+    /// Dials that failed, were given up, or were stopped because nobody needed them any more.
     pub dials_failed: u64,
     /// Connections opened.
     pub opened: u64,

@@ -10,13 +10,14 @@ use tokio::sync::{Notify, watch};
 
 use super::maintenance::Maintenance;
 use super::slot::Node;
+use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
 use crate::event::{CloseCause, Observer};
 use crate::manager::Manager;
 use crate::metrics::{Meter, Tally};
 use crate::notifier::Listener;
-use crate::policy::{Check, Policy};
+use crate::policy::{Check, OrphanDial, Policy};
 use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
 
@@ -54,6 +55,8 @@ pub(crate) struct Core<M: Manager> {
     pub(crate) state: StateOf<M>,
     /// Who to wake when a waiter is granted something.
     pub(super) wakers: SecondaryMap<WaiterId, Waker>,
+    /// How to stop the dials in progress that may turn out not to be needed.
+    pub(super) stops: Stops,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
     pub(super) maintenance: Maintenance,
@@ -82,6 +85,7 @@ impl<M: Manager> Inner<M> {
             core: Mutex::new(Core {
                 state,
                 wakers: SecondaryMap::new(),
+                stops: Stops::default(),
                 armed: Timestamp::NEVER,
                 maintenance: Maintenance::None,
                 nodes: Vec::new(),
@@ -175,6 +179,11 @@ impl<M: Manager> Inner<M> {
         self.with(|state, now| state.close(now));
         // The maintenance task ends.
         self.earlier.notify_one();
+    }
+
+    /// Whether dials that nobody needs any more are stopped.
+    pub(super) fn stops_dials(&self) -> bool {
+        self.policy.orphan_dial == OrphanDial::Stopped
     }
 
     pub(crate) fn is_shut_down(&self) -> bool {

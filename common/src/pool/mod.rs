@@ -8,6 +8,7 @@ mod look;
 mod maintenance;
 mod perform;
 mod slot;
+mod stop;
 mod waiting;
 
 use std::fmt;

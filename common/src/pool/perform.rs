@@ -8,23 +8,28 @@ use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tracing::Instrument;
 
 use super::Inner;
 use super::inner::Core;
 use super::maintenance::Maintenance;
+use super::stop::stopped;
 use crate::error::DialError;
 use crate::event::Event;
 use crate::lending::Lending;
 use crate::manager::{Connection, Manager};
 use crate::metrics::Report;
 use crate::notifier::{Listener, Notifier};
+use crate::policy::OrphanDial;
 use crate::state::{Action, ConnectionId, Lent};
 
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {
     actions: Vec<Action<M::Key, M::Lending>>,
     wakers: Vec<Waker>,
+    /// Dials to stop.
+    stops: Vec<Arc<Notify>>,
     events: Vec<Event<M::Key>>,
     rearm: bool,
     start_maintenance: bool,
@@ -36,6 +41,7 @@ impl<M: Manager> Core<M> {
         let mut work = Work {
             actions: Vec::new(),
             wakers: Vec::new(),
+            stops: Vec::new(),
             events: self.state.take_events(),
             rearm: false,
             start_maintenance: false,
@@ -44,7 +50,16 @@ impl<M: Manager> Core<M> {
         while let Some(action) = self.state.poll_action() {
             match action {
                 Action::Wake(waiter) => work.wakers.extend(self.wakers.remove(waiter)),
-                action => work.actions.push(action),
+                // One that has ended meanwhile is not there any more.
+                Action::StopDial(id) => work.stops.extend(self.stops.get(id)),
+                action => {
+                    if let Action::Dial { id, .. } = action
+                        && self.state.policy().orphan_dial == OrphanDial::Stopped
+                    {
+                        self.stops.add(id);
+                    }
+                    work.actions.push(action);
+                }
             }
         }
         let deadline = self.state.noted_deadline();
@@ -71,6 +86,7 @@ impl<M: Manager> Inner<M> {
             let work = core.take_work();
             drop(core);
             work.wakers.into_iter().for_each(Waker::wake);
+            work.stops.iter().for_each(|stop| stop.notify_one());
             if work.start_maintenance {
                 self.start_maintenance();
             } else if work.rearm {
@@ -88,7 +104,9 @@ impl<M: Manager> Inner<M> {
                             gone.push(id);
                         }
                     }
-                    Action::Wake(_) => unreachable!("wakers were taken under the lock"),
+                    Action::Wake(_) | Action::StopDial(_) => {
+                        unreachable!("both were taken under the lock")
+                    }
                 }
             }
             let now = self.clock.now();
@@ -154,11 +172,13 @@ impl<M: Manager> Inner<M> {
             return;
         };
         let inner = Arc::clone(self);
+        let stop = if self.stops_dials() { self.lock().stops.get(id) } else { None };
         runtime.spawn(async move {
             let mut shutdown = inner.shutdown.subscribe();
             tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => drop(ticket),
+                () = stopped(stop.as_deref()) => ticket.give_up(),
                 result = inner.dial(id, &key) => {
                     ticket.finish(result);
                 }
@@ -238,6 +258,19 @@ impl<M: Manager> Ticket<M> {
         self.id
     }
 
+    /// The dial is not needed any more, which is nobody's failure.
+    fn give_up(mut self) {
+        self.done = true;
+        self.forget_stop();
+        self.inner.with(|state, now| state.dial_failed(self.id, None, now));
+    }
+
+    fn forget_stop(&self) {
+        if !self.by_caller && self.inner.stops_dials() {
+            self.inner.lock().stops.remove(self.id);
+        }
+    }
+
     /// Reports the result. Returns the connection when the caller dialed and the pool is open.
     pub(super) fn finish(
         mut self,
@@ -249,10 +282,12 @@ impl<M: Manager> Ticket<M> {
                 let capacity = self.inner.manager.capacity(&connection);
                 let handle = M::Lending::new(connection);
                 self.done = true;
+                self.forget_stop();
                 self.inner.with(|state, now| state.dialed(self.id, handle, capacity, now))
             }
             Err(error) => {
                 self.done = true;
+                self.forget_stop();
                 self.inner.with(|state, now| state.dial_failed(self.id, Some(error), now));
                 None
             }
@@ -263,6 +298,7 @@ impl<M: Manager> Ticket<M> {
 impl<M: Manager> Drop for Ticket<M> {
     fn drop(&mut self) {
         if !self.done {
+            self.forget_stop();
             let panicked = std::thread::panicking();
             let error = (!self.by_caller || panicked).then_some(DialError::Abandoned);
             self.inner.with(|state, now| state.dial_failed(self.id, error, now));

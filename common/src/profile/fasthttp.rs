@@ -20,6 +20,7 @@ pub fn fasthttp() -> Profile {
             dial: Dial::Caller,
             dial_for_waiters: DialForWaiters::Background,
             orphan_dial: OrphanDial::Kept,
+            dial_ramp: None,
             dial_timeout: Duration::from_secs(3),
             peek: false,
             check: Check::Never,

@@ -24,6 +24,7 @@ pub fn go_redis() -> Profile {
             waiter_order: WaiterOrder::Arrival,
             dial: Dial::Detached,
             orphan_dial: OrphanDial::Kept,
+            dial_ramp: None,
             adopt_dials: false,
             dial_timeout: Duration::from_secs(5),
             peek: true,

@@ -17,6 +17,7 @@ pub fn grpc() -> Profile {
             waiter_order: WaiterOrder::AllAtOnce,
             dial: Dial::Shared,
             orphan_dial: OrphanDial::Kept,
+            dial_ramp: None,
             dial_timeout: Duration::from_secs(20),
             peek: true,
             check: Check::Never,

@@ -20,6 +20,7 @@ pub fn net_http() -> Profile {
             waiter_order: WaiterOrder::Arrival,
             dial: Dial::Racing,
             orphan_dial: OrphanDial::Kept,
+            dial_ramp: None,
             adopt_dials: false,
             dial_timeout: Duration::from_secs(30),
             peek: true,

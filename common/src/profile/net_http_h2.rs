@@ -17,6 +17,7 @@ pub fn net_http_h2() -> Profile {
             waiter_order: WaiterOrder::AllAtOnce,
             dial: Dial::Shared,
             orphan_dial: OrphanDial::Kept,
+            dial_ramp: None,
             dial_timeout: Duration::from_secs(30),
             peek: true,
             check: Check::Never,

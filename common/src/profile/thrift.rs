@@ -19,6 +19,7 @@ pub fn thrift() -> Profile {
             dial: Dial::Caller,
             dial_for_waiters: DialForWaiters::Waiter,
             orphan_dial: OrphanDial::Dropped,
+            dial_ramp: None,
             dial_timeout: Duration::from_secs(10),
             peek: false,
             check: Check::Never,

@@ -23,6 +23,8 @@ pub(super) enum Obstacle {
     /// `max_dials_per_key`; or a dial for all waiters of the key is in progress; or the peer allows
     /// no lease on the connection there is.
     Dialing,
+    /// `dial_ramp`.
+    Ramp,
 }
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
@@ -210,6 +212,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.adopt(waiter);
             return Acquire::Wait(waiter);
         }
+        if self.policy.dial_ramp.is_some() && !self.keys[key].undialed.is_empty() {
+            // What the ramp allows by now belongs to those who wait.
+            self.serve_room(key, now);
+        }
         // What room there is belongs to those the opener dials for.
         let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener
             && !self.keys[key].undialed.is_empty();
@@ -244,6 +250,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         match obstacle {
             Obstacle::KeyFull if want.fresh => self.close_longest_idle(key, now),
             Obstacle::PoolFull => self.make_room(key, now),
+            Obstacle::Ramp => self.watch_ramp(key),
             _ => {}
         }
         Acquire::Wait(waiter)
@@ -258,11 +265,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         now: Timestamp,
     ) -> Option<Refusal<E>> {
         let entry = &self.keys[key];
+        // Those the ramp holds back are owed the places that are left. Who comes after them is as
+        // one who comes at the limit.
+        let owed = if obstacle == Obstacle::Ramp { self.room_above_ramp(key) } else { 0 };
+        if owed > entry.undialed.len() {
+            return None;
+        }
         match obstacle {
-            Obstacle::KeyFull | Obstacle::PoolFull => {
+            Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Ramp => {
                 // A place that is about to be free, or that an idle connection can make, and a
                 // dial that serves many, are worth waiting for.
                 let soon = entry.closing > 0
+                    || entry.stopping > 0
                     || (L::SHARED && entry.dialing > 0)
                     || entry.refilling > 0
                     || (want.fresh && !entry.idle.is_empty())
@@ -284,7 +298,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             Obstacle::Dialing => {}
         }
         match self.policy.max_waiters {
-            Some(limit) if !want.again && entry.undialed.len() >= limit => {
+            Some(limit) if !want.again && entry.undialed.len() - owed >= limit => {
                 Some(Refusal::TooManyWaiters { limit })
             }
             _ => None,
@@ -319,6 +333,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             || (self.policy.dial == Dial::Shared && entry.dialing > entry.refilling)
         {
             Some(Obstacle::Dialing)
+        } else if self.ramp_holds(entry, now) {
+            Some(Obstacle::Ramp)
         } else if self.pool_is_full() {
             // Last, so that no connection of another key makes way for a dial that may not start.
             Some(Obstacle::PoolFull)

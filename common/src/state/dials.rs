@@ -20,6 +20,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         dial_for: DialFor,
         now: Timestamp,
     ) -> ConnectionId {
+        self.note_dial(key, now);
         self.serial += 1;
         let id = self.connections.insert(Connection {
             key,
@@ -42,6 +43,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             in_all: Link::default(),
         });
         let entry = &mut self.keys[key];
+        if let DialFor::Waiter(Some(_)) = dial_for {
+            entry.tied.push_back(&mut self.connections, id, Connection::in_key);
+        }
         entry.open += 1;
         entry.dialing += 1;
         self.status.open += 1;
@@ -60,8 +64,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub(super) fn adopt(&mut self, waiter: WaiterId) {
         let key = self.waiters[waiter].key;
         let Some(dial) = self.keys[key].orphans.front() else { return };
-        self.keys[key].orphans.remove(&mut self.connections, dial, Connection::in_key);
-        self.connections[dial].phase = Phase::Dialing(DialFor::Waiter(Some(waiter)));
+        self.adopt_dial(waiter, dial);
+    }
+
+    pub(super) fn adopt_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
+        self.give_dial(waiter, dial);
         self.tie(waiter, dial);
     }
 
@@ -138,6 +145,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.wake_all(key);
             }
         }
+        if self.connections[id].leased > 0 {
+            self.keys[key].stops_left = self.keys[key].stops_left.saturating_add(1);
+        }
         self.room_appeared(key, now);
         lent
     }
@@ -145,6 +155,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Serves the waiters that a finished dial belongs to before all others.
     fn serve_dependents(&mut self, id: ConnectionId, dial_for: DialFor, now: Timestamp) {
         let key = self.connections[id].key;
+        let dial_for = self.for_first_in_line(id, dial_for);
         if let DialFor::Waiter(Some(owner)) = dial_for
             && self.connections[id].capacity > 0
         {
@@ -193,8 +204,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// A dial failed, with `error`; or was given up by its caller, with `None`, which does not
-    /// count as a failure of the peer.
+    /// A dial failed, with `error`; or was given up by its caller or stopped, with `None`, which
+    /// does not count as a failure of the peer.
     ///
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
@@ -309,9 +320,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let Phase::Dialing(dial_for) = connection.phase else {
             panic!("a dial ends once");
         };
-        let key = connection.key;
+        let (key, started) = (connection.key, connection.opened_at);
         self.status.dialing -= 1;
         self.keys[key].dialing -= 1;
+        self.forget_dial(key, started);
         match dial_for {
             DialFor::Waiter(None) => {
                 self.keys[key].orphans.remove(&mut self.connections, id, Connection::in_key);
@@ -321,7 +333,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.refilling -= 1;
             }
             DialFor::Opener => self.opener_busy = false,
-            DialFor::Waiter(Some(_)) | DialFor::Caller | DialFor::Key | DialFor::Probe => {}
+            DialFor::Waiter(Some(_)) => {
+                self.keys[key].tied.remove(&mut self.connections, id, Connection::in_key);
+            }
+            DialFor::Nobody => self.keys[key].stopping -= 1,
+            DialFor::Caller | DialFor::Key | DialFor::Probe => {}
         }
         dial_for
     }
@@ -385,6 +401,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             None => {}
             Some(Obstacle::PoolFull) => {
                 self.make_room(key, now);
+                return false;
+            }
+            Some(Obstacle::Ramp) => {
+                self.watch_ramp(key);
                 return false;
             }
             Some(_) => return false,
@@ -458,7 +478,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         match self.obstacle(key, now) {
             None => true,
-            Some(Obstacle::Dialing) => {
+            // The ramp damps what callers ask for; the size of the floor is known.
+            Some(Obstacle::Dialing | Obstacle::Ramp) => {
                 let dialing = self.keys[key].dialing;
                 self.policy.max_dials_per_key.is_none_or(|max| dialing < max)
             }

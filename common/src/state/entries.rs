@@ -28,10 +28,21 @@ pub(super) struct KeyEntry<K, E> {
     /// Waiters that depend on a dial of their own (detached dials, or a fresh connection is wanted),
     /// in order of arrival.
     pub(super) dependents: List<WaiterId>,
+    /// Dials in progress that each belong to a waiter, about in the order of their start.
+    pub(super) tied: List<ConnectionId>,
     /// Dials in progress for waiters, that have lost theirs.
     pub(super) orphans: List<ConnectionId>,
     /// Dials in progress for the floor.
     pub(super) refilling: u32,
+    /// Dials in progress that are being stopped.
+    pub(super) stopping: u32,
+    /// How many dials may be stopped: one for each that opened a connection for a waiter.
+    pub(super) stops_left: u32,
+    /// When the last dial started.
+    pub(super) last_dial_at: Timestamp,
+    /// Dials in progress that count as ended for the ramp: those that started by `late_before`.
+    pub(super) late: u32,
+    pub(super) late_before: Timestamp,
     /// Open beyond `max_open_per_key` since that was lowered, at most; zero when not above.
     pub(super) allowance: u32,
     /// Live shared connections whose peer allows no lease at all: another would not help.
@@ -70,8 +81,14 @@ impl<K, E> KeyEntry<K, E> {
             returns: ReturnQueue::default(),
             undialed: List::default(),
             dependents: List::default(),
+            tied: List::default(),
             orphans: List::default(),
             refilling: 0,
+            stopping: 0,
+            stops_left: 0,
+            last_dial_at: Timestamp::ZERO,
+            late: 0,
+            late_before: Timestamp::ZERO,
             allowance: 0,
             useless: 0,
             floor_owed: 0,
@@ -114,6 +131,8 @@ pub(super) enum DialFor {
     Caller,
     /// One waiter; `None` when it was served otherwise, or left.
     Waiter(Option<WaiterId>),
+    /// Nobody any more: it is being stopped.
+    Nobody,
     /// All waiters of the key.
     Key,
     /// Any waiter, one dial after another.
@@ -149,7 +168,7 @@ pub(super) struct Connection<L> {
     pub(super) serial: u64,
     /// Whether it is in its key's `room`.
     pub(super) in_room: bool,
-    /// In its key's `idle` while live, in `orphans` while dialing.
+    /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
     pub(super) in_key: Link<ConnectionId>,
     /// In `all_idle`.
     pub(super) in_all: Link<ConnectionId>,

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use super::acquire::Obstacle;
 use super::entries::Phase;
 use super::{State, Status};
 use crate::clock::Timestamp;
@@ -116,9 +117,25 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             let may_dial = entry.paused_until == Timestamp::ZERO
                 && entry.closing == 0
                 && !self.opener_busy
+                && !self.ramp_holds(entry, Timestamp::ZERO)
                 && self.obstacle(id, Timestamp::NEVER).is_none();
             if may_dial && !self.closed && !entry.undialed.is_empty() {
                 return Err("somebody waits while there is room to dial".into());
+            }
+            // Those the ramp holds back are looked at again when it ends, if nothing happens before.
+            let held = self.obstacle(id, entry.last_dial_at) == Some(Obstacle::Ramp)
+                && !entry.undialed.is_empty()
+                && entry.closing == 0
+                && !entry.starved;
+            if held && !self.opener_busy && !self.closed && entry.timer_at == Timestamp::NEVER {
+                return Err("the ramp holds somebody back without an end".into());
+            }
+            let of_waiters = self.waiters.values().filter(|w| w.key == id && w.dial.is_some());
+            if of_waiters.count() != entry.tied.len() as usize {
+                return Err("a dial has lost its waiter, or a waiter its dial".into());
+            }
+            if entry.late > entry.dialing || entry.stopping > entry.dialing {
+                return Err("more dials are late or being stopped than there are".into());
             }
             if L::SHARED {
                 let room = self.connections.values().filter(|c| c.key == id && c.has_room());

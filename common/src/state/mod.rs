@@ -45,6 +45,7 @@ mod expiry;
 mod invariants;
 mod limits;
 mod list;
+mod ramp;
 mod release;
 mod room;
 mod waiters;
@@ -166,6 +167,9 @@ pub enum Action<K, L> {
         /// Where to.
         key: K,
     },
+    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`] without an error;
+    /// or, if it ended meanwhile, what it came to.
+    StopDial(ConnectionId),
     /// Wake this waiter: it has a grant.
     Wake(WaiterId),
     /// Say goodbye to this connection, then say [`State::closed`].

@@ -6,7 +6,7 @@ use slotmap::SlotMap;
 
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::List;
-use super::{Fitness, Grant, KeyId, Refusal, State, WaiterId};
+use super::{Connection, Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
@@ -172,16 +172,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// A dial in progress has lost its waiter.
-    fn orphan(&mut self, dial: super::ConnectionId) {
+    pub(super) fn orphan(&mut self, dial: super::ConnectionId) {
         let Some(connection) = self.connections.get_mut(dial) else { return };
         if let Phase::Dialing(DialFor::Waiter(owner @ Some(_))) = &mut connection.phase {
             *owner = None;
-            let key = connection.key;
-            self.keys[key].orphans.push_back(
-                &mut self.connections,
-                dial,
-                super::Connection::in_key,
-            );
+            let entry = &mut self.keys[connection.key];
+            entry.tied.remove(&mut self.connections, dial, Connection::in_key);
+            entry.orphans.push_back(&mut self.connections, dial, Connection::in_key);
         }
     }
 
@@ -224,8 +221,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Gives a waiter what it waited for, or an error.
     pub(super) fn grant(&mut self, id: WaiterId, grant: Grant<L, E>) {
         debug_assert!(self.waiters[id].grant.is_none(), "a waiter is granted once");
+        let dial = self.waiters[id].dial;
+        let lent = matches!(grant, Grant::Lend(_));
         self.leave_queues(id);
         self.waiters[id].grant = Some(grant);
+        if lent && let Some(dial) = dial {
+            self.outrun(dial);
+        }
         self.wakes.push_back(id);
     }
 

@@ -4,6 +4,7 @@ mod events;
 mod fake;
 mod limits;
 mod polls;
+mod ramp;
 mod scenarios;
 
 use pool_common::{Exclusive, Policy, Shared, profile};

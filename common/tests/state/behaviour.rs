@@ -15,7 +15,7 @@ type Streams = Driver<Shared<u32>>;
 const SECOND: Duration = Duration::from_secs(1);
 const FRESH: Want = Want { fresh: true, again: false };
 
-/// The caller dials, nothing expires, nothing is limited.
+/// The caller dials, nothing expires, nothing is limited or damped.
 fn plain() -> Policy {
     Policy {
         dial: Dial::Caller,
@@ -24,6 +24,8 @@ fn plain() -> Policy {
         max_lifetime: None,
         lifetime_jitter: Duration::ZERO,
         after_failed_dial: AfterFailedDial::Tell,
+        orphan_dial: OrphanDial::Kept,
+        dial_ramp: None,
         ..Policy::default()
     }
 }

@@ -56,6 +56,8 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub by_callers: Vec<ConnectionId>,
     /// Waiting acquires, with their keys.
     pub waiters: Vec<(WaiterId, u8)>,
+    /// Of those in the background, the ones that are to stop.
+    pub stopping: Vec<ConnectionId>,
     pub woken: Vec<WaiterId>,
     pub closing: Vec<(ConnectionId, CloseCause)>,
     pub capacity: u32,
@@ -70,6 +72,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             background: Vec::new(),
             by_callers: Vec::new(),
             waiters: Vec::new(),
+            stopping: Vec::new(),
             woken: Vec::new(),
             closing: Vec::new(),
             capacity: 2,
@@ -81,6 +84,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         while let Some(action) = self.state.poll_action() {
             match action {
                 Action::Dial { id, .. } => self.background.push(id),
+                Action::StopDial(id) => {
+                    assert!(self.background.contains(&id), "a dial in progress is stopped, once");
+                    assert!(!self.stopping.contains(&id), "a dial in progress is stopped, once");
+                    self.stopping.push(id);
+                }
                 Action::Wake(id) => self.woken.push(id),
                 Action::Close { id, handle, cause } => {
                     drop(handle);
@@ -172,7 +180,17 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     fn end_dial(&mut self, id: ConnectionId) {
         self.background.retain(|dial| *dial != id);
+        self.stopping.retain(|dial| *dial != id);
         self.by_callers.retain(|dial| *dial != id);
+    }
+
+    /// Dials that are to stop have stopped. Returns how many.
+    pub fn finish_stopping(&mut self) -> usize {
+        let stopping = self.stopping.clone();
+        for id in &stopping {
+            self.dial_failed(*id, None);
+        }
+        stopping.len()
     }
 
     pub fn closed(&mut self, id: ConnectionId) {

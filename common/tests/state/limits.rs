@@ -10,12 +10,17 @@ use crate::driver::{Driver, Outcome};
 type Plain = Driver<Exclusive<u32>>;
 type Streams = Driver<Shared<u32>>;
 
+/// Dials start as soon as the limits allow.
+fn undamped() -> Policy {
+    Policy { dial_ramp: None, ..Policy::default() }
+}
+
 fn open_per_key(limit: u32) -> Policy {
-    Policy { max_open_per_key: Some(limit), ..Policy::default() }
+    Policy { max_open_per_key: Some(limit), ..undamped() }
 }
 
 fn open(limit: u32) -> Policy {
-    Policy { max_open: Some(limit), ..Policy::default() }
+    Policy { max_open: Some(limit), ..undamped() }
 }
 
 impl<L: pool_common::Lending<Connection = u32>> Driver<L> {

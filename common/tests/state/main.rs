@@ -5,3 +5,4 @@ mod deadlines;
 mod driver;
 mod limits;
 mod properties;
+mod ramp;

@@ -23,6 +23,7 @@ enum Event {
     DialFails(usize),
     CallerLeavesDial(usize),
     GoodbyeEnds(usize),
+    DialStops(usize),
     TimePasses(u32),
     Retire(usize),
     SetCapacity { which: usize, capacity: u32 },
@@ -44,6 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => which.clone().prop_map(Event::DialFails),
         1 => which.clone().prop_map(Event::CallerLeavesDial),
         3 => which.clone().prop_map(Event::GoodbyeEnds),
+        2 => which.clone().prop_map(Event::DialStops),
         2 => (0..40_000u32).prop_map(Event::TimePasses),
         1 => which.clone().prop_map(Event::Retire),
         1 => (which, 0..4u32).prop_map(|(which, capacity)| Event::SetCapacity { which, capacity }),
@@ -156,6 +158,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             Event::GoodbyeEnds(which) => {
                 if let Some(id) = pick(&closing, which) {
                     self.closed(id);
+                }
+            }
+            Event::DialStops(which) => {
+                if let Some(id) = pick(&self.stopping, which) {
+                    self.dial_failed(id, None);
                 }
             }
             Event::TimePasses(millis) => self.pass(Duration::from_millis(millis.into())),
