@@ -136,6 +136,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             if entry.late > entry.dialing || entry.stopping > entry.dialing {
                 return Err("more dials are late or being stopped than there are".into());
+            // An idle connection of another key makes way, one at a time, unless it is the opener that
+            // they wait for.
+            let starves = entry.starved
+                && !self.opener_busy
+                && !entry.undialed.is_empty()
+                && self.obstacle(id, crate::clock::Timestamp::ZERO) == Some(Obstacle::PoolFull);
+            if starves && !self.closed && self.status.idle > 0 && self.status.closing == 0 {
+                return Err("somebody waits while an idle connection could make way".into());
             }
             if L::SHARED {
                 let room = self.connections.values().filter(|c| c.key == id && c.has_room());

@@ -60,6 +60,11 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub stopping: Vec<ConnectionId>,
     pub woken: Vec<WaiterId>,
     pub closing: Vec<(ConnectionId, CloseCause)>,
+    /// When the connections that are not gone were opened.
+    opened: Vec<(ConnectionId, Timestamp)>,
+    /// The last connection and the last waiter that ended.
+    pub ended: Option<ConnectionId>,
+    pub left: Option<WaiterId>,
     pub capacity: u32,
 }
 
@@ -75,6 +80,9 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             stopping: Vec::new(),
             woken: Vec::new(),
             closing: Vec::new(),
+            opened: Vec::new(),
+            ended: None,
+            left: None,
             capacity: 2,
         }
     }
@@ -107,7 +115,10 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     pub fn acquire_as(&mut self, key: u8, want: Want) -> Outcome {
         let outcome = match self.state.acquire(&key, want, self.now) {
-            Acquire::Lend(lent) => self.keep(lent),
+            Acquire::Lend(lent) => {
+                self.check_age(&lent);
+                self.keep(lent)
+            }
             Acquire::Dial(id) => {
                 self.by_callers.push(id);
                 Outcome::Dial(id)
@@ -122,6 +133,27 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         outcome
     }
 
+    pub fn try_acquire(&mut self, key: u8) -> Option<ConnectionId> {
+        let lent = self.state.try_acquire(&key, self.now);
+        let id = lent.map(|lent| {
+            self.check_age(&lent);
+            self.keep(lent).lent()
+        });
+        self.settle();
+        id
+    }
+
+    /// What an acquire finds is not past its time, whether or not a timer has looked.
+    fn check_age(&self, lent: &Lent<L>) {
+        let policy = self.state.policy();
+        let idle = Duration::from_nanos(lent.idle_nanos);
+        assert!(policy.idle_timeout.is_none_or(|max| idle <= max), "lent after {idle:?} idle");
+        let opened = self.opened.iter().find(|(id, _)| *id == lent.id);
+        let age = opened.map_or(Duration::ZERO, |(_, at)| self.now.since(*at));
+        let oldest = policy.max_lifetime.map(|max| max.saturating_add(policy.lifetime_jitter));
+        assert!(oldest.is_none_or(|max| age <= max), "lent at the age of {age:?}");
+    }
+
     fn keep(&mut self, lent: Lent<L>) -> Outcome {
         self.leases.push((lent.id, lent.handle));
         Outcome::Lent(lent.id)
@@ -131,6 +163,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     pub fn collect(&mut self, waiter: WaiterId) -> Option<Outcome> {
         let grant = self.state.take_grant(waiter)?;
         self.waiters.retain(|(id, _)| *id != waiter);
+        self.left = Some(waiter);
         let outcome = match grant {
             Grant::Lend(lent) => self.keep(lent),
             Grant::Dial(id) => {
@@ -148,6 +181,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     pub fn cancel(&mut self, waiter: WaiterId) {
         self.waiters.retain(|(id, _)| *id != waiter);
+        self.left = Some(waiter);
         drop(self.state.cancel(waiter, self.now));
         self.settle();
     }
@@ -157,15 +191,27 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     }
 
     pub fn release_as(&mut self, id: ConnectionId, fitness: Fitness) {
-        let at = self.leases.iter().position(|(lent, _)| *lent == id).expect("it is leased");
-        let (_, handle) = self.leases.swap_remove(at);
+        let handle = self.end_lease(id);
         drop(self.state.release(id, Some(handle), fitness, self.now));
         self.settle();
+    }
+
+    /// The lease ends without its handle.
+    pub fn lose(&mut self, id: ConnectionId) {
+        drop(self.end_lease(id));
+        drop(self.state.release(id, None, Fitness::Fit, self.now));
+        self.settle();
+    }
+
+    fn end_lease(&mut self, id: ConnectionId) -> L {
+        let at = self.leases.iter().position(|(lent, _)| *lent == id).expect("it is leased");
+        self.leases.swap_remove(at).1
     }
 
     /// A dial ends well.
     pub fn dialed(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         self.end_dial(id);
+        self.opened.push((id, self.now));
         let lent = self.state.dialed(id, L::new(0), self.capacity, self.now);
         let lent = lent.map(|lent| self.keep(lent).lent());
         self.settle();
@@ -174,6 +220,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     pub fn dial_failed(&mut self, id: ConnectionId, error: Option<Error>) {
         self.end_dial(id);
+        self.ended = Some(id);
         self.state.dial_failed(id, error, self.now);
         self.settle();
     }
@@ -195,6 +242,8 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     pub fn closed(&mut self, id: ConnectionId) {
         self.closing.retain(|(closing, _)| *closing != id);
+        self.opened.retain(|(opened, _)| *opened != id);
+        self.ended = Some(id);
         self.state.closed(id, self.now);
         self.settle();
     }

@@ -3,6 +3,8 @@
 mod behaviour;
 mod deadlines;
 mod driver;
+mod fuzz;
 mod limits;
+mod operations;
 mod properties;
 mod ramp;

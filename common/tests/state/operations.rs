@@ -1,0 +1,279 @@
+//! What can happen to a pool, as values: the property tests and the fuzzer play the same ones.
+//!
+//! A new operation is a variant of [`Operation`], an arm of [`Driver::play`], a line in the
+//! fuzzer's table and one in the strategy of the property tests.
+
+use std::time::Duration;
+
+use pool_common::event::CloseCause;
+use pool_common::knob::{Accepts, KNOBS};
+use pool_common::lending::Lending;
+use pool_common::profile::Profile;
+use pool_common::state::{Fitness, Want};
+use pool_common::{Policy, Status};
+
+use crate::driver::{Driver, Outcome};
+
+/// One thing that happens. Whom it happens to is a number taken modulo those there are, so that an
+/// operation means something wherever in a sequence it stands; where there is nobody it does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Acquire {
+        key: u8,
+        fresh: bool,
+        again: bool,
+    },
+    TryAcquire(u8),
+    Collect(usize),
+    Cancel(usize),
+    Release {
+        which: usize,
+        how: Return,
+    },
+    DialSucceeds(usize),
+    DialFails(usize),
+    CallerLeavesDial(usize),
+    GoodbyeEnds(usize),
+    /// The state is told at each of its deadlines.
+    TimePasses(u32),
+    /// The state is not told, as when a timer is late.
+    TimeJumps(u32),
+    TimerFires,
+    Retire(usize),
+    SetCapacity {
+        which: usize,
+        capacity: u32,
+    },
+    DialsGetCapacity(u32),
+    /// Word of a connection and of a waiter that have ended.
+    LateWord,
+    RetireAll,
+    WarmUp(u8),
+    Close,
+}
+
+/// How a connection comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    Fit,
+    Unfit,
+    /// Without its handle.
+    Lost,
+}
+
+/// The policy of profile number `profile` (the default policy behind the last one) with some knobs
+/// turned, each to one of a few choices; `None` when they contradict each other.
+pub fn turned(
+    profile: usize,
+    knobs: impl IntoIterator<Item = (usize, usize)>,
+    [per_key, open, idle]: [Option<u32>; 3],
+) -> Option<Policy> {
+    let profiles = Profile::all();
+    let mut policy =
+        profiles.get(profile).map_or_else(Policy::default, |found| found.policy.clone());
+    for (knob, choice) in knobs {
+        let knob = &KNOBS[knob];
+        let value = match knob.accepts {
+            Accepts::Words(words) => words[choice % words.len()].to_owned(),
+            Accepts::Flag => (choice % 2 == 0).to_string(),
+            Accepts::Limit => ["none", "1", "2", "3"][choice % 4].to_owned(),
+            Accepts::Count => (choice % 4).to_string(),
+            Accepts::Span | Accepts::SpanLimit => {
+                ["50ms", "1s", "10s", "30s"][choice % 4].to_owned()
+            }
+            Accepts::Number => continue,
+        };
+        policy.set(knob.name, &value).expect("a value of its kind");
+    }
+    policy.max_open_per_key = per_key;
+    policy.max_open = open;
+    policy.max_idle = idle;
+    policy.validate().is_ok().then_some(policy)
+}
+
+fn pick<T: Copy>(from: &[T], which: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from[which % from.len()])
+}
+
+impl<L: Lending<Connection = u32>> Driver<L> {
+    pub fn play(&mut self, operation: Operation) {
+        let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
+        let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
+        match operation {
+            Operation::Acquire { key, fresh, again } => {
+                self.acquire_as(key, Want { fresh, again });
+            }
+            Operation::TryAcquire(key) => {
+                self.try_acquire(key);
+            }
+            Operation::Collect(which) => {
+                let woken: Vec<_> = self
+                    .waiters
+                    .iter()
+                    .filter(|(id, _)| self.woken.contains(id))
+                    .copied()
+                    .collect();
+                // One that was not woken may look, too.
+                if let Some((id, key)) = pick(&woken, which).or_else(|| pick(&self.waiters, which))
+                    && self.collect(id) == Some(Outcome::Retry)
+                {
+                    self.acquire_as(key, Want { fresh: false, again: true });
+                }
+            }
+            Operation::Cancel(which) => {
+                if let Some((id, _)) = pick(&self.waiters, which) {
+                    self.cancel(id);
+                }
+            }
+            Operation::Release { which, how } => {
+                if let Some(id) = pick(&leases, which) {
+                    match how {
+                        Return::Fit => self.release(id),
+                        Return::Unfit => self.release_as(id, Fitness::Unfit(CloseCause::Broken)),
+                        Return::Lost => self.lose(id),
+                    }
+                }
+            }
+            Operation::DialSucceeds(which) => {
+                if let Some(id) = pick(&dials, which) {
+                    self.dialed(id);
+                }
+            }
+            Operation::DialFails(which) => {
+                if let Some(id) = pick(&dials, which) {
+                    self.dial_failed(id, Some("refused"));
+                }
+            }
+            Operation::CallerLeavesDial(which) => {
+                if let Some(id) = pick(&self.by_callers, which) {
+                    self.dial_failed(id, None);
+                }
+            }
+            Operation::GoodbyeEnds(which) => {
+                if let Some((id, _)) = pick(&self.closing, which) {
+                    self.closed(id);
+                }
+            }
+            Operation::TimePasses(millis) => self.pass(Duration::from_millis(millis.into())),
+            Operation::TimeJumps(millis) => {
+                self.now = self.now.after(Duration::from_millis(millis.into()));
+            }
+            Operation::TimerFires => self.pass(Duration::ZERO),
+            Operation::Retire(which) => {
+                if let Some(id) = pick(&self.speakers(), which) {
+                    self.state.retire(id, CloseCause::Retired, self.now);
+                    self.settle();
+                }
+            }
+            Operation::SetCapacity { which, capacity } => {
+                if let Some(id) = pick(&self.speakers(), which) {
+                    self.state.set_capacity(id, capacity, self.now);
+                    self.settle();
+                }
+            }
+            Operation::DialsGetCapacity(capacity) => self.capacity = capacity,
+            Operation::LateWord => self.late_word(),
+            Operation::RetireAll => {
+                self.state.retire_all(self.now);
+                self.settle();
+            }
+            Operation::WarmUp(key) => {
+                self.state.warm_up(&key, self.now);
+                self.settle();
+            }
+            Operation::Close => {
+                self.state.close(self.now);
+                self.settle();
+            }
+        }
+    }
+
+    /// The connections that can speak up: leased, being dialed, idle.
+    fn speakers(&self) -> Vec<pool_common::state::ConnectionId> {
+        let leases = self.leases.iter().map(|(id, _)| *id);
+        let dials = self.background.iter().chain(&self.by_callers).copied();
+        leases.chain(dials).chain(self.state.live_connections()).collect()
+    }
+
+    /// Word of what has ended touches nothing.
+    fn late_word(&mut self) {
+        let before = self.state.status();
+        if let Some(id) = self.ended {
+            self.state.retire(id, CloseCause::Retired, self.now);
+            self.state.set_capacity(id, 2, self.now);
+        }
+        if let Some(id) = self.left {
+            assert!(self.state.cancel(id, self.now).is_none(), "it had left");
+            assert!(self.state.take_grant(id).is_none(), "it had left");
+        }
+        assert!(!self.state.has_work(), "late word made work");
+        assert_eq!(self.state.status(), before, "late word changed something");
+        self.settle();
+    }
+
+    /// From now on everything goes well: everybody who waits must be served.
+    pub fn serve_everybody(&mut self) {
+        self.capacity = 3;
+        for round in 1..500 {
+            let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
+            for id in leases {
+                // A peer that allowed nothing would keep everybody waiting, rightly.
+                self.state.set_capacity(id, 3, self.now);
+                self.settle();
+                self.release(id);
+            }
+            // Connections in the idle list may have been told a capacity of 0.
+            let live: Vec<_> = self.state.live_connections().collect();
+            for id in live {
+                self.state.set_capacity(id, 3, self.now);
+                self.settle();
+            }
+            let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
+            for id in dials {
+                self.state.set_capacity(id, 3, self.now);
+                self.dialed(id);
+            }
+            self.finish_closing();
+            let waiters = self.waiters.clone();
+            if waiters.is_empty() && self.leases.is_empty() {
+                return;
+            }
+            for (waiter, key) in waiters {
+                if let Some(Outcome::Retry) = self.collect(waiter) {
+                    self.acquire_as(key, Want { fresh: false, again: true });
+                }
+            }
+            // Pauses end, refills are due; the longest of them within a few hundred rounds.
+            self.pass(Duration::from_millis(100) * round);
+        }
+        panic!(
+            "{} wait for ever, {:?}\npolicy: {:#?}",
+            self.waiters.len(),
+            self.state.status(),
+            self.state.policy()
+        );
+    }
+
+    /// Closes the pool and ends everything that is out; nothing may be left.
+    pub fn end(&mut self) {
+        self.state.close(self.now);
+        self.settle();
+        for (waiter, _) in self.waiters.clone() {
+            self.collect(waiter);
+        }
+        let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
+        for id in dials {
+            self.dialed(id);
+        }
+        let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
+        for id in leases {
+            self.release(id);
+        }
+        self.finish_closing();
+        assert!(self.state.is_empty(), "something is left of a closed pool");
+        assert_eq!(self.state.status(), Status::default());
+        let stats = self.state.stats();
+        assert_eq!(stats.opened, stats.closed_in_all(), "every connection opened was closed");
+        assert_eq!(stats.dials, stats.opened + stats.dials_failed, "every dial ended");
+    }
+}
