@@ -197,11 +197,10 @@ impl<M: Manager> Inner<M> {
         ticket: Ticket<M>,
         progress: &Progress,
     ) -> Result<Lease<M>, Error<M::Error>> {
-        let mut shutdown = self.shutdown.subscribe();
         let dial = self.dial(ticket.id(), key);
         let dialed = tokio::select! {
             biased;
-            _ = shutdown.wait_for(|stop| *stop) => return Err(Error::Closed),
+            () = self.shut_down() => return Err(Error::Closed),
             dialed = self.until_deadline(key, Stage::Dial, progress, dial) => dialed,
         };
         let result = match dialed {

@@ -190,6 +190,12 @@ impl<M: Manager> Inner<M> {
         *self.shutdown.borrow()
     }
 
+    /// Ends when the pool is closed. Holds no lock of the channel when it has ended: what follows
+    /// runs the user's code.
+    pub(super) async fn shut_down(&self) {
+        let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
+    }
+
     pub(super) async fn wait_until_empty(&self) {
         loop {
             let mut emptied = std::pin::pin!(self.emptied.notified());

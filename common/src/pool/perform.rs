@@ -174,10 +174,9 @@ impl<M: Manager> Inner<M> {
         let inner = Arc::clone(self);
         let stop = if self.stops_dials() { self.lock().stops.get(id) } else { None };
         runtime.spawn(async move {
-            let mut shutdown = inner.shutdown.subscribe();
             tokio::select! {
                 biased;
-                _ = shutdown.wait_for(|stop| *stop) => drop(ticket),
+                () = inner.shut_down() => drop(ticket),
                 () = stopped(stop.as_deref()) => ticket.give_up(),
                 result = inner.dial(id, &key) => {
                     ticket.finish(result);

@@ -7,4 +7,5 @@ mod driver;
 #[allow(dead_code)] // Shared with tests/contract, which uses all of it.
 mod fake;
 mod shell;
+mod shutdown;
 mod states;
