@@ -267,7 +267,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.leave_queues(id);
                 None
             }
-            Some(Grant::Lend(lent)) => self.release(lent.id, Some(lent.handle), Fitness::Fit, now),
+            Some(Grant::Lend(lent)) => {
+                // The handle of a shared connection goes first, so that a goodbye which follows
+                // holds the last one; the pool's own keeps the connection until then.
+                let handle = (!L::SHARED).then_some(lent.handle);
+                self.release(lent.id, handle, Fitness::Fit, now)
+            }
             Some(Grant::Dial(dial)) => {
                 self.dial_failed(dial, None, now);
                 None

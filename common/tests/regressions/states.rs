@@ -3,7 +3,7 @@
 use crate::driver::{Driver, Outcome};
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
-use pool_common::state::{Fitness, Refusal, Want};
+use pool_common::state::{Action, Fitness, Refusal, Want};
 use pool_common::{Exclusive, Policy, Shared, profile};
 use std::time::Duration;
 type Ex = Driver<Exclusive<u32>>;
@@ -304,4 +304,20 @@ fn a_second_starving_key_is_left_behind() {
         "a waiter waits, and key 1 has an idle connection in its way: {:?}",
         d.state.status()
     );
+}
+
+#[test]
+fn the_goodbye_of_a_cancelled_grant_is_not_alone() {
+    let mut d = Sh::new(Policy { max_open_per_key: Some(1), ..Policy::default() });
+    d.capacity = 1;
+    let a = d.lend_one(1);
+    let w = d.acquire(1).waiter();
+    d.release(a); // goes to the waiter
+    d.state.close(d.now);
+    d.settle();
+    let leftover = d.state.cancel(w, d.now);
+    let Some(Action::Close { handle, .. }) = d.state.poll_action() else { panic!("no goodbye") };
+    let handles = std::sync::Arc::strong_count(&handle.into_arc());
+    assert_eq!(handles, 1, "close() returns while the leaver still holds a handle");
+    drop(leftover);
 }
