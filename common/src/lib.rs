@@ -155,6 +155,8 @@ mod pool;
 pub mod profile;
 pub mod state;
 pub mod stats;
+#[cfg(feature = "runtime")]
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 

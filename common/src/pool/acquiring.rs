@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::metrics::Since;
 use crate::state::{Acquire, Grant, Want};
+use crate::sync::MutexGuard;
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
 ///

@@ -1,6 +1,6 @@
 //! What all clones, leases and tasks of a pool share.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::notifier::Listener;
 use crate::policy::{Check, OrphanDial, Policy};
 use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
+use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) type StateOf<M> =
     State<<M as Manager>::Key, <M as Manager>::Lending, DialError<<M as Manager>::Error>>;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::metrics::Report;
 use crate::notifier::{Listener, Notifier};
 use crate::policy::OrphanDial;
 use crate::state::{Action, ConnectionId, Lent};
+use crate::sync::{MutexGuard, thread_local};
 
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {

@@ -1,0 +1,101 @@
+//! What the shell is synchronised with: the standard library, or, built with `--cfg shuttle`, the
+//! same names on shuttle's scheduler, which tries out one order of events after another.
+//!
+//! Only what a thread can be made to wait by, or can be interrupted between, has to come from here.
+
+#[cfg(not(shuttle))]
+pub(crate) use std::{
+    sync::{Mutex, MutexGuard},
+    thread_local,
+};
+
+#[cfg(shuttle)]
+pub(crate) use model::{LocalCell, Mutex, MutexGuard, thread_local};
+
+#[cfg(shuttle)]
+mod model {
+    use std::cell::Cell;
+    use std::ops::{Deref, DerefMut};
+    use std::sync::{LockResult, PoisonError};
+
+    use shuttle::sync::atomic::{AtomicBool, Ordering};
+    use shuttle::thread::LocalKey;
+
+    /// A lock after which others may go on, too. Shuttle lets them before it is taken and before it
+    /// is given back, and what follows, a waker or a [`Notify`](tokio::sync::Notify) that it does
+    /// not know, would be one step with that.
+    pub(crate) struct Mutex<T> {
+        inner: shuttle::sync::Mutex<T>,
+        unlocked: AtomicBool,
+    }
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
+        }
+
+        pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            let unlocked = &self.unlocked;
+            match self.inner.lock() {
+                Ok(inner) => Ok(MutexGuard { inner: Some(inner), unlocked }),
+                Err(poisoned) => {
+                    let inner = Some(poisoned.into_inner());
+                    Err(PoisonError::new(MutexGuard { inner, unlocked }))
+                }
+            }
+        }
+    }
+
+    pub(crate) struct MutexGuard<'a, T> {
+        inner: Option<shuttle::sync::MutexGuard<'a, T>>,
+        unlocked: &'a AtomicBool,
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.inner.as_ref().expect("held until it is dropped")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.inner.as_mut().expect("held until it is dropped")
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.inner = None;
+            // Looking at an atomic is a step of its own.
+            if !std::thread::panicking() {
+                self.unlocked.load(Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// A thread-local cell with the methods that the standard library's has.
+    pub(crate) struct LocalCell<T: 'static>(pub(crate) &'static LocalKey<Cell<T>>);
+
+    impl<T: Copy> LocalCell<T> {
+        pub(crate) fn get(&self) -> T {
+            self.0.with(Cell::get)
+        }
+
+        pub(crate) fn set(&self, value: T) {
+            self.0.with(|cell| cell.set(value));
+        }
+    }
+
+    macro_rules! local_cell {
+        ($(#[$about:meta])* static $name:ident: Cell<$of:ty> = const { $start:expr };) => {
+            $(#[$about])*
+            static $name: $crate::sync::LocalCell<$of> = {
+                shuttle::thread_local! { static KEY: Cell<$of> = $start; }
+                $crate::sync::LocalCell(&KEY)
+            };
+        };
+    }
+    pub(crate) use local_cell as thread_local;
+}
