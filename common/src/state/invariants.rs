@@ -136,6 +136,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             if entry.late > entry.dialing || entry.stopping > entry.dialing {
                 return Err("more dials are late or being stopped than there are".into());
+            }
             // An idle connection of another key makes way, one at a time, unless it is the opener that
             // they wait for.
             let starves = entry.starved

@@ -8,3 +8,4 @@ mod limits;
 mod operations;
 mod properties;
 mod ramp;
+mod shrink;
