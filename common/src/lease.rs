@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,12 @@ impl<M: Manager> Lease<M> {
 
     pub(crate) fn discard_for(mut self, cause: CloseCause) {
         self.doubt(Some(cause));
+    }
+
+    /// Remembers where it was taken, when leak detection is on.
+    #[inline]
+    pub(crate) fn track(&mut self, taken_at: &'static Location<'static>) {
+        self.slot.track(taken_at);
     }
 
     /// Sets or clears what happens to the connection when the lease ends.

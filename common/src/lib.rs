@@ -96,6 +96,12 @@
 //! - No lock is held over the manager's code, I/O, a waker or a goodbye.
 //! - After [`close`](Pool::close) nothing is left.
 //!
+//! # Finding leaks
+//!
+//! A lease that is never returned holds its place for ever, and one day everybody waits.
+//! [`Builder::leak_detection`] warns of leases that are held for too long, with the file and line of
+//! the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists those that are out.
+//!
 //! # How it is built
 //!
 //! ```text
@@ -170,5 +176,5 @@ pub use manager::{Connection, Manager};
 pub use notifier::Notifier;
 pub use policy::{Limits, Policy};
 #[cfg(feature = "runtime")]
-pub use pool::{Acquiring, Builder, Pool};
+pub use pool::{Acquiring, Builder, LeaseInfo, Pool};
 pub use stats::{Stats, Status};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +29,8 @@ pub struct Acquiring<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     key: &'a M::Key,
     want: Want,
+    /// Who asked.
+    place: &'static Location<'static>,
     started: Timestamp,
     /// When it stops waiting; set by its first wait.
     deadline: Option<Timestamp>,
@@ -45,13 +48,20 @@ enum Progress<'a, M: Manager> {
 }
 
 impl<'a, M: Manager> Acquiring<'a, M> {
-    pub(super) fn new(inner: &'a Arc<Inner<M>>, key: &'a M::Key, fresh: bool) -> Self {
+    #[inline]
+    pub(super) fn new(
+        inner: &'a Arc<Inner<M>>,
+        key: &'a M::Key,
+        fresh: bool,
+        place: &'static Location<'static>,
+    ) -> Self {
         let want = Want { fresh, again: false };
         let started = Timestamp::ZERO;
         Self {
             inner,
             key,
             want,
+            place,
             started,
             deadline: None,
             waiting_since: Since::default(),
@@ -115,6 +125,9 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
         let mut result = self.step(context);
         self.inner.meter.waited(&mut result, &self.waiting_since);
+        if let Poll::Ready(Ok(lease)) = &mut result {
+            lease.track(self.place);
+        }
         result
     }
 
@@ -194,6 +207,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
                     self.progress = Progress::Done;
                     let mut lease = Lease::new(Arc::clone(inner), node, lent);
                     inner.meter.hit(&mut lease);
+                    lease.track(self.place);
                     return Poll::Ready(Ok(lease));
                 }
                 look => self.go_slow(inner.hold_doubtful(lent, look)),

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::leaks::Leaks;
 use super::{Inner, Pool};
 use crate::clock::Clock;
 use crate::error::InvalidPolicy;
@@ -21,6 +23,7 @@ pub struct Builder<M: Manager> {
     observer: Option<Arc<dyn Observer<M::Key>>>,
     /// What is reported; set by `metrics`, where there is that feature.
     pub(crate) reporting: Plan,
+    leaks_after: Option<Duration>,
 }
 
 impl<M: Manager> fmt::Debug for Builder<M> {
@@ -38,6 +41,7 @@ impl<M: Manager> Builder<M> {
             seed: None,
             observer: None,
             reporting: Plan::default(),
+            leaks_after: None,
         }
     }
 
@@ -68,6 +72,21 @@ impl<M: Manager> Builder<M> {
         self
     }
 
+    /// Looks for leaks: a lease that is held longer than `after` is reported once, by a
+    /// [`tracing`] event of level `WARN` and target `pool_common` that says the connection, its key,
+    /// how long it has been out and in which line it was taken; and
+    /// [`Pool::leases`](super::Pool::leases) lists all that are out. The lease itself goes on.
+    ///
+    /// Every acquire and release then costs a second, short lock; more when it is contended.
+    /// Reports come from the pool's maintenance task, so they need a runtime.
+    /// With [`Duration::MAX`] nothing is reported, but `leases` can be asked.
+    ///
+    /// Default off, which costs nothing that can be measured.
+    pub fn leak_detection(mut self, after: Duration) -> Self {
+        self.leaks_after = Some(after);
+        self
+    }
+
     /// The pool. Dials nothing yet.
     ///
     /// # Errors
@@ -77,7 +96,8 @@ impl<M: Manager> Builder<M> {
         let mut state = State::new(self.policy, seed)?;
         state.listen(self.observer.is_some());
         let meter = Meter::new(self.reporting);
-        let inner = Inner::new(self.manager, state, self.clock, self.observer, meter);
+        let leaks = self.leaks_after.map(Leaks::new);
+        let inner = Inner::new(self.manager, state, self.clock, self.observer, meter, leaks);
         // The limits are reported from the start.
         inner.with(|_, _| ());
         Ok(Pool::from_inner(inner))

@@ -8,6 +8,7 @@ use slotmap::SecondaryMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
+use super::leaks::Leaks;
 use super::maintenance::Maintenance;
 use super::slot::Node;
 use super::stop::Stops;
@@ -48,6 +49,8 @@ pub(crate) struct Inner<M: Manager> {
     resolution: Duration,
     pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
     pub(super) meter: Meter,
+    /// Which leases are out; with leak detection only.
+    pub(super) leaks: Option<Leaks>,
     runtime: OnceLock<Handle>,
 }
 
@@ -74,6 +77,7 @@ impl<M: Manager> Inner<M> {
         clock: Clock,
         observer: Option<Arc<dyn Observer<M::Key>>>,
         meter: Meter,
+        leaks: Option<Leaks>,
     ) -> Arc<Self> {
         let tally = meter.tally(&mut state);
         Arc::new_cyclic(|me| Self {
@@ -97,6 +101,7 @@ impl<M: Manager> Inner<M> {
             emptied: Notify::new(),
             observer,
             meter,
+            leaks,
             runtime: OnceLock::new(),
         })
     }

@@ -1,5 +1,6 @@
-//! The one task of a pool: it sleeps until the state's next deadline. It is started when there is
-//! a deadline for the first time, and ends with the pool.
+//! The one task of a pool: it sleeps until the state's next deadline, or until a lease has been out
+//! for too long. It is started when there is a deadline for the first time, and ends with the pool;
+//! with leak detection a closed pool keeps it until every lease was returned or reported.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -9,6 +10,7 @@ use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::Inner;
+use super::inner::Core;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
@@ -68,12 +70,18 @@ impl<M: Manager> Inner<M> {
     pub(super) fn revive_maintenance(self: &Arc<Self>) {
         let mut core = self.lock();
         if !core.maintenance.is_there() && !core.state.is_closed() {
-            core.armed = Timestamp::NEVER;
-            core.state.renote_deadline();
+            self.renote_deadlines(&mut core);
             if core.has_work() {
                 self.follow_up(core);
             }
         }
+    }
+
+    /// Nobody watches: everything that will be due has to be noted again.
+    fn renote_deadlines(&self, core: &mut Core<M>) {
+        core.armed = Timestamp::NEVER;
+        core.state.renote_deadline();
+        core.state.note_deadline(self.next_leak());
     }
 }
 
@@ -107,13 +115,19 @@ impl<M: Manager> Presence<M> {
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
             now = now.max(core.armed);
         }
-        core.state.handle_timeout(now);
+        if !core.state.is_closed() {
+            core.state.handle_timeout(now);
+        }
         inner.unlock(core);
+        inner.report_leaks(now);
         let mut core = inner.lock();
-        if core.state.is_closed() {
+        // Read under the lock: a lease that begins later notes its deadline after this.
+        let leak = inner.next_leak();
+        let next = core.state.next_deadline();
+        core.armed = if core.state.is_closed() { leak } else { next.min(leak) };
+        if core.state.is_closed() && leak == Timestamp::NEVER {
             return None;
         }
-        core.armed = core.state.next_deadline();
         let pause = (core.armed != Timestamp::NEVER).then(|| core.armed.since(inner.clock.now()));
         Some(pause)
     }
@@ -128,8 +142,7 @@ impl<M: Manager> Drop for Presence<M> {
         // ran was spawned on a runtime that had ended already; trying again at once would be
         // trying for ever, so that is left to `revive_maintenance`.
         if self.has_run {
-            core.armed = Timestamp::NEVER;
-            core.state.renote_deadline();
+            inner.renote_deadlines(&mut core);
         }
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();

@@ -4,6 +4,7 @@ mod acquire;
 mod acquiring;
 mod builder;
 mod inner;
+mod leaks;
 mod look;
 mod maintenance;
 mod perform;
@@ -12,12 +13,14 @@ mod stop;
 mod waiting;
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use acquiring::Acquiring;
 pub use builder::Builder;
 pub(crate) use inner::Inner;
+pub use leaks::LeaseInfo;
 pub(crate) use slot::{Node, Slot};
 
 use crate::error::InvalidPolicy;
@@ -88,8 +91,9 @@ impl<M: Manager> Pool<M> {
     /// # Panics
     /// When it has to wait or dial outside a tokio runtime with time enabled.
     #[inline]
+    #[track_caller]
     pub fn acquire<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
-        Acquiring::new(self.inner(), key, false)
+        self.acquire_from(key, Location::caller())
     }
 
     /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
@@ -101,14 +105,52 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Cancel safety
     /// As [`acquire`](Pool::acquire).
+    #[track_caller]
     pub fn acquire_fresh<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
-        Acquiring::new(self.inner(), key, true)
+        self.acquire_fresh_from(key, Location::caller())
+    }
+
+    /// As [`acquire`](Pool::acquire), for code that acquires on behalf of another: leak detection
+    /// says that the lease was taken at `place`, not here.
+    ///
+    /// # Errors
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Pool::acquire).
+    #[inline]
+    pub fn acquire_from<'a>(
+        &'a self,
+        key: &'a M::Key,
+        place: &'static Location<'static>,
+    ) -> Acquiring<'a, M> {
+        Acquiring::new(self.inner(), key, false, place)
+    }
+
+    /// As [`acquire_fresh`](Pool::acquire_fresh), for code that acquires on behalf of another; see
+    /// [`acquire_from`](Pool::acquire_from).
+    ///
+    /// # Errors
+    /// As [`acquire`](Pool::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`acquire`](Pool::acquire).
+    pub fn acquire_fresh_from<'a>(
+        &'a self,
+        key: &'a M::Key,
+        place: &'static Location<'static>,
+    ) -> Acquiring<'a, M> {
+        Acquiring::new(self.inner(), key, true, place)
     }
 
     /// Takes the idle connection that comes first, if there is one and it needs no check; never
     /// waits, never dials.
+    #[track_caller]
     pub fn try_acquire(&self, key: &M::Key) -> Option<Lease<M>> {
-        self.inner().try_acquire(key)
+        let place = Location::caller();
+        let mut lease = self.inner().try_acquire(key)?;
+        lease.track(place);
+        Some(lease)
     }
 
     /// Dials the floor (`min_idle`) of `key` in the background, before its first acquire. Does
@@ -129,6 +171,15 @@ impl<M: Manager> Pool<M> {
     /// What the pool has done so far.
     pub fn stats(&self) -> Stats {
         self.inner().lock().state.stats().clone()
+    }
+
+    /// The leases that are out, longest held first: of which connection, for which key, for how
+    /// long, and in which line of the program they were taken. A lease that is being reset after
+    /// its return is still out. Costs a walk over all of them.
+    ///
+    /// Empty unless [`Builder::leak_detection`] is on: only then is it known.
+    pub fn leases(&self) -> Vec<LeaseInfo<M::Key>> {
+        self.inner().leases()
     }
 
     /// The policy it follows, with the limits as they are now. Takes the pool's lock and copies;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::inner::Core;
+use super::leaks::LeaseNumber;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
@@ -27,6 +28,8 @@ pub(crate) struct Node<M: Manager> {
     /// Set when the connection must not be lent again.
     pub(crate) verdict: Option<CloseCause>,
     pub(crate) since: Since,
+    /// Its lease in the table of leases; with leak detection only.
+    pub(super) tracked: Option<LeaseNumber>,
 }
 
 impl<M: Manager> Node<M> {
@@ -39,6 +42,7 @@ impl<M: Manager> Node<M> {
             reused: false,
             verdict: None,
             since: Since::default(),
+            tracked: None,
         })
     }
 }
@@ -164,6 +168,9 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     let (Some(inner), Some(handle)) = (node.inner.take(), node.handle.take()) else { return };
     let id = node.id;
     inner.meter.used(std::mem::take(&mut node.since));
+    if let Some(lease) = node.tracked.take() {
+        inner.untrack(lease);
+    }
     // The handle of a shared connection goes first, so that a goodbye which follows holds the last
     // one.
     let handle = if M::Lending::SHARED {

@@ -408,8 +408,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.noted_deadline
     }
 
+    /// Something is due at `at`, in here or in the shell.
     #[inline]
-    fn note_deadline(&mut self, at: Timestamp) {
+    pub(crate) fn note_deadline(&mut self, at: Timestamp) {
         self.noted_deadline = self.noted_deadline.min(at);
     }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod fake;
+mod leaks;
 mod limits;
 mod polls;
 mod ramp;

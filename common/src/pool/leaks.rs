@@ -1,0 +1,265 @@
+//! Leak detection: which leases are out, since when, and where they were taken.
+//!
+//! A table of its own beside the pool's state, under a lock of its own, so that a pool without
+//! leak detection pays for one test of an `Option` and nothing else. The two locks nest in one
+//! order only: the pool's may be held while the table is asked for its deadline, never the other
+//! way round.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use slotmap::{SlotMap, new_key_type};
+
+use super::{Inner, Slot};
+use crate::clock::Timestamp;
+use crate::manager::Manager;
+use crate::state::ConnectionId;
+
+/// Leases that ended are taken out of the queue when there are this many more than are out.
+const ENDED: usize = 64;
+
+new_key_type! {
+    /// Names one lease while it is out.
+    pub(crate) struct LeaseNumber;
+}
+
+/// A lease that is out: what [`Pool::leases`](crate::Pool::leases) says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseInfo<K> {
+    /// The connection it is of; several leases can be of one shared connection.
+    pub connection: ConnectionId,
+    /// The key it was acquired for.
+    pub key: K,
+    /// The call of [`acquire`](crate::Pool::acquire) (or one of its kin) that took it.
+    pub taken_at: &'static Location<'static>,
+    /// How long it has been out, as fine as the pool's clock.
+    pub held_for: Duration,
+}
+
+/// The table of leases, and when the next of them has been out for too long.
+pub(crate) struct Leaks {
+    /// Leases held longer than this are reported.
+    after: Duration,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    out: SlotMap<LeaseNumber, Entry>,
+    /// Leases not reported yet, in the order they were taken; some have ended. As all are given
+    /// the same time, this is also the order in which they are due.
+    due: VecDeque<(Timestamp, LeaseNumber)>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    connection: ConnectionId,
+    taken_at: &'static Location<'static>,
+    since: Timestamp,
+}
+
+impl fmt::Debug for Leaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaks").field("after", &self.after).finish_non_exhaustive()
+    }
+}
+
+impl Leaks {
+    pub(super) fn new(after: Duration) -> Self {
+        Self { after, table: Mutex::default() }
+    }
+
+    /// Nothing of the user's runs under it.
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lease begins. Also says when it is due, if no other was waiting to be: else whoever
+    /// watches has an earlier time to look at already.
+    fn begin(
+        &self,
+        connection: ConnectionId,
+        taken_at: &'static Location<'static>,
+        now: Timestamp,
+    ) -> (LeaseNumber, Option<Timestamp>) {
+        let due = now.after(self.after);
+        let mut table = self.lock();
+        let number = table.out.insert(Entry { connection, taken_at, since: now });
+        if due == Timestamp::NEVER {
+            return (number, None);
+        }
+        let first = table.due.is_empty();
+        table.due.push_back((due, number));
+        if table.due.len() > 2 * table.out.len() + ENDED {
+            let Table { out, due } = &mut *table;
+            due.retain(|(_, number)| out.contains_key(*number));
+        }
+        (number, first.then_some(due))
+    }
+
+    /// A lease ends. Says whether none is out any more.
+    fn end(&self, number: LeaseNumber) -> bool {
+        let mut table = self.lock();
+        table.out.remove(number);
+        table.out.is_empty()
+    }
+
+    /// When the next lease is due.
+    fn next_deadline(&self) -> Timestamp {
+        let mut table = self.lock();
+        while let Some(&(at, number)) = table.due.front() {
+            if table.out.contains_key(number) {
+                return at;
+            }
+            table.due.pop_front();
+        }
+        Timestamp::NEVER
+    }
+
+    /// The leases that are due at `now`, each once.
+    fn take_due(&self, now: Timestamp) -> Vec<Entry> {
+        let mut found = Vec::new();
+        let mut table = self.lock();
+        while let Some(&(at, number)) = table.due.front() {
+            let entry = table.out.get(number).copied();
+            if entry.is_some() && at > now {
+                break;
+            }
+            table.due.pop_front();
+            found.extend(entry);
+        }
+        found
+    }
+}
+
+impl<M: Manager> Slot<M> {
+    /// Remembers where its lease was taken, when leak detection is on.
+    #[inline]
+    pub(crate) fn track(&mut self, taken_at: &'static Location<'static>) {
+        if self.inner().leaks.is_some() {
+            self.begin_tracking(taken_at);
+        }
+    }
+
+    #[cold]
+    fn begin_tracking(&mut self, taken_at: &'static Location<'static>) {
+        let inner = Arc::clone(self.inner());
+        let Some(leaks) = &inner.leaks else { return };
+        let node = self.node_mut();
+        let (number, due) = leaks.begin(node.id, taken_at, inner.clock.now());
+        node.tracked = Some(number);
+        if let Some(due) = due {
+            // The maintenance task has to be there, and may have to look earlier.
+            inner.remember_runtime();
+            let mut core = inner.lock();
+            core.state.note_deadline(due);
+            inner.unlock(core);
+        }
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// A lease has ended, however it ended.
+    #[cold]
+    pub(super) fn untrack(&self, lease: LeaseNumber) {
+        let none_is_out = self.leaks.as_ref().is_some_and(|leaks| leaks.end(lease));
+        if none_is_out && self.is_shut_down() {
+            // Nothing is left to watch: the maintenance task ends.
+            self.earlier.notify_one();
+        }
+    }
+
+    /// When the next lease has been out for too long; never, when nobody looks.
+    pub(super) fn next_leak(&self) -> Timestamp {
+        self.leaks.as_ref().map_or(Timestamp::NEVER, Leaks::next_deadline)
+    }
+
+    /// Warns of the leases that are due.
+    pub(super) fn report_leaks(&self, now: Timestamp) {
+        let Some(leaks) = &self.leaks else { return };
+        for lease in self.describe(leaks.take_due(now), now) {
+            tracing::warn!(
+                target: "pool_common",
+                connection = lease.connection.as_u64(),
+                key = ?lease.key,
+                held_for = ?lease.held_for,
+                taken_at = %lease.taken_at,
+                "a lease has been out for long: it may have leaked"
+            );
+        }
+    }
+
+    /// The leases that are out, longest held first.
+    pub(super) fn leases(&self) -> Vec<LeaseInfo<M::Key>> {
+        let Some(leaks) = &self.leaks else { return Vec::new() };
+        let mut entries: Vec<Entry> = leaks.lock().out.values().copied().collect();
+        entries.sort_by_key(|entry| entry.since);
+        self.describe(entries, self.clock.now())
+    }
+
+    /// Adds the keys. A lease whose connection has ended in the meantime has ended too.
+    fn describe(&self, entries: Vec<Entry>, now: Timestamp) -> Vec<LeaseInfo<M::Key>> {
+        let mut leases = Vec::with_capacity(entries.len());
+        let core = self.lock();
+        for Entry { connection, taken_at, since } in entries {
+            if let Some(key) = core.state.key_of(connection) {
+                let held_for = now.since(since);
+                leases.push(LeaseInfo { connection, key: key.clone(), taken_at, held_for });
+            }
+        }
+        leases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::ZERO.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn leases_that_ended_are_forgotten_long_before_they_are_due() {
+        let leaks = Leaks::new(1_000_000 * SECOND);
+        let kept = leaks.begin(ConnectionId::default(), Location::caller(), at(0)).0;
+        for now in 0..10_000 {
+            let number = leaks.begin(ConnectionId::default(), Location::caller(), at(now)).0;
+            leaks.end(number);
+            assert!(leaks.lock().due.len() <= 2 + ENDED + 2);
+        }
+        assert!(leaks.lock().out.contains_key(kept));
+        assert_eq!(leaks.next_deadline(), at(1_000_000));
+    }
+
+    #[test]
+    fn only_the_first_of_a_queue_says_when_it_is_due() {
+        let leaks = Leaks::new(10 * SECOND);
+        let (first, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(0));
+        assert_eq!(due, Some(at(10)));
+        let (_, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(5));
+        assert_eq!(due, None);
+        leaks.end(first);
+        assert_eq!(leaks.take_due(at(14)).len(), 0);
+        assert_eq!(leaks.next_deadline(), at(15));
+        assert_eq!(leaks.take_due(at(15)).len(), 1);
+        assert_eq!(leaks.take_due(at(1000)).len(), 0, "each is reported once");
+        assert_eq!(leaks.next_deadline(), Timestamp::NEVER);
+        let (_, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(1000));
+        assert_eq!(due, Some(at(1010)));
+    }
+
+    #[test]
+    fn a_time_beyond_all_time_is_never_due() {
+        let leaks = Leaks::new(Duration::MAX);
+        let (_, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(1));
+        assert_eq!((due, leaks.next_deadline()), (None, Timestamp::NEVER));
+        assert_eq!(leaks.lock().out.len(), 1, "but it can be asked for");
+    }
+}
