@@ -28,6 +28,9 @@ pub enum CloseCause {
     PeekFailed,
     /// Its check failed or timed out.
     CheckFailed,
+    /// It was idle when the check of another of its key began that then failed, and the policy
+    /// distrusts such ([`AfterFailedCheck`](crate::policy::AfterFailedCheck)).
+    Suspect,
     /// Its reset failed or timed out.
     ResetFailed,
     /// Its borrower discarded it.
@@ -59,6 +62,7 @@ impl CloseCause {
         Self::Broken,
         Self::PeekFailed,
         Self::CheckFailed,
+        Self::Suspect,
         Self::ResetFailed,
         Self::Discarded,
         Self::Lost,
@@ -80,6 +84,7 @@ impl CloseCause {
             Self::Broken => "broken",
             Self::PeekFailed => "peek-failed",
             Self::CheckFailed => "check-failed",
+            Self::Suspect => "suspect",
             Self::ResetFailed => "reset-failed",
             Self::Discarded => "discarded",
             Self::Lost => "lost",

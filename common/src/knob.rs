@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::policy::{
-    AfterFailedDial, AtLimit, Check, Dial, DialForWaiters, Expiry, Floor, IdleOrder, IdleOverflow,
-    OrphanDial, Policy, Retry, WaiterOrder,
+    AfterFailedCheck, AfterFailedDial, AtLimit, Check, Dial, DialForWaiters, Expiry, Floor,
+    IdleOrder, IdleOverflow, OrphanDial, Policy, Retry, WaiterOrder,
 };
 
 /// A field of a policy: its name, which question it answers, what it accepts.
@@ -203,6 +203,7 @@ words!(
     DialForWaiters,
     OrphanDial,
     Check,
+    AfterFailedCheck,
     Expiry,
     AfterFailedDial,
     Retry
@@ -253,6 +254,7 @@ knobs! {
     Check: check, Accepts::Words(Check::WORDS), "a round trip before lending";
     Check: check_after, Accepts::Span, "idle time after which that is done";
     Check: check_timeout, Accepts::Span, "longest a check may take";
+    Check: after_failed_check, Accepts::Words(AfterFailedCheck::WORDS), "what a failed check says of the others";
     Check: max_failed_checks, Accepts::Limit, "failures in a row after which an acquire dials";
     Age: idle_timeout, Accepts::SpanLimit, "longest a connection may be idle";
     Age: max_lifetime, Accepts::SpanLimit, "oldest a connection may become";

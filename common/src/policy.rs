@@ -149,6 +149,19 @@ choices! {
 }
 
 choices! {
+    /// What does a failed check say of the other idle connections of its key?
+    AfterFailedCheck {
+        /// Nothing: the next one is taken, and checked in turn. After an outage in which every
+        /// idle connection died silently, one acquire can pay `check_timeout` for each of them.
+        Next = "next",
+        /// Those that were idle when the check began are suspect too and are closed, all at once;
+        /// the acquire goes on to a fresh connection, where the limits allow one. Those that came
+        /// back while the check ran have just worked, and stay.
+        Distrust = "distrust",
+    }
+}
+
+choices! {
     /// When is a connection closed that is past `idle_timeout` or its lifetime?
     ///
     /// An expired connection is never lent, whatever the choice.
@@ -274,8 +287,13 @@ pub struct Policy {
     pub check_after: Duration,
     /// Longest a check may take. Default 5 s.
     pub check_timeout: Duration,
+    /// Whether a check that failed or took too long is evidence against the connections that were
+    /// idle beside it. A failed peek never is: it costs nothing to look at the next. Default
+    /// distrust.
+    pub after_failed_check: AfterFailedCheck,
     /// After how many connections in a row that failed their peek or check an acquire dials, even
-    /// if more are idle. Default none: it goes on to the next.
+    /// if more are idle. Default none: it goes on to the next, unless `after_failed_check` has it
+    /// dial after the first failed check.
     pub max_failed_checks: Option<u32>,
 
     /// How long a connection may stay idle. Default 90 s.
@@ -346,6 +364,7 @@ impl Default for Policy {
             check: Check::Never,
             check_after: Duration::from_secs(60),
             check_timeout: Duration::from_secs(5),
+            after_failed_check: AfterFailedCheck::Distrust,
             max_failed_checks: None,
             idle_timeout: Some(Duration::from_secs(90)),
             max_lifetime: Some(Duration::from_secs(30 * 60)),

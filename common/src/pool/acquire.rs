@@ -12,10 +12,12 @@ use super::Inner;
 use super::inner::{AnswerOf, GrantOf};
 use super::perform::Ticket;
 use super::waiting::Waiting;
+use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::manager::Manager;
+use crate::policy::AfterFailedCheck;
 use crate::state::{Acquire, Grant, Lent, Refusal, Want};
 
 /// Longer than any program runs: about 30 years, as tokio's own timers have it.
@@ -128,7 +130,10 @@ impl<M: Manager> Inner<M> {
                     },
                     Step::Check(lease) => match self.check(key, lease, &progress).await? {
                         Some(lease) => Step::Ready(lease),
-                        None => progress.another(self.policy.max_failed_checks),
+                        None => {
+                            progress.want.fresh |= self.distrusts();
+                            progress.another(self.policy.max_failed_checks)
+                        }
                     },
                     Step::Dial(ticket) => {
                         return self.dial_for_caller(key, ticket, &progress).await;
@@ -168,7 +173,8 @@ impl<M: Manager> Inner<M> {
         progress: &Progress,
     ) -> Result<Option<Lease<M>>, Error<M::Error>> {
         // Until the check has passed, dropping the lease discards the connection.
-        lease.doubt(Some(CloseCause::CheckFailed));
+        lease.doubt(Some(CloseCause::Lost));
+        let began = self.clock.now();
         let now = Instant::now();
         // A time beyond all time is no limit; a far one stands for it.
         let limit = now.checked_add(self.policy.check_timeout).unwrap_or(now + FAR);
@@ -182,13 +188,30 @@ impl<M: Manager> Inner<M> {
             }
             Ok(Err(error)) => {
                 tracing::debug!(target: "pool_common", ?key, %error, "check failed");
+                self.check_failed(lease, began);
                 Ok(None)
             }
             Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                self.check_failed(lease, began);
                 Err(self.timed_out(key, Stage::Check, progress.started.elapsed()))
             }
-            Err(_) => Ok(None),
+            Err(_) => {
+                self.check_failed(lease, began);
+                Ok(None)
+            }
         }
+    }
+
+    /// The others first, so that nobody is lent one of them in between.
+    fn check_failed(self: &Arc<Self>, lease: Lease<M>, began: Timestamp) {
+        if self.distrusts() {
+            self.with(|state, now| state.distrust(lease.connection_id(), began, now));
+        }
+        lease.discard_for(CloseCause::CheckFailed);
+    }
+
+    fn distrusts(&self) -> bool {
+        self.policy.after_failed_check == AfterFailedCheck::Distrust
     }
 
     async fn dial_for_caller(

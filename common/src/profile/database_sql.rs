@@ -24,6 +24,7 @@ pub fn database_sql() -> Profile {
             dial_timeout: Duration::from_secs(30),
             peek: false,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: None,
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

@@ -24,6 +24,7 @@ pub fn fasthttp() -> Profile {
             dial_timeout: Duration::from_secs(3),
             peek: false,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: Some(Duration::from_secs(10)),
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

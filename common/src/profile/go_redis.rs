@@ -29,6 +29,7 @@ pub fn go_redis() -> Profile {
             dial_timeout: Duration::from_secs(5),
             peek: true,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             max_failed_checks: Some(3),
             idle_timeout: Some(Duration::from_secs(30 * 60)),
             max_lifetime: None,

@@ -21,6 +21,7 @@ pub fn grpc() -> Profile {
             dial_timeout: Duration::from_secs(20),
             peek: true,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: Some(Duration::from_secs(30 * 60)),
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

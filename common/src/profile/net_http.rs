@@ -25,6 +25,7 @@ pub fn net_http() -> Profile {
             dial_timeout: Duration::from_secs(30),
             peek: true,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: Some(Duration::from_secs(90)),
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

@@ -26,6 +26,7 @@ pub fn redigo() -> Profile {
             peek: false,
             check: Check::IfIdleLonger,
             check_after: Duration::from_secs(60),
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: Some(Duration::from_secs(240)),
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

@@ -27,6 +27,7 @@ pub fn silenceper() -> Profile {
             dial_timeout: Duration::from_secs(10),
             peek: false,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: Some(Duration::from_secs(15)),
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

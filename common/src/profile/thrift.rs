@@ -23,6 +23,7 @@ pub fn thrift() -> Profile {
             dial_timeout: Duration::from_secs(10),
             peek: false,
             check: Check::Never,
+            after_failed_check: AfterFailedCheck::Next,
             idle_timeout: None,
             max_lifetime: None,
             lifetime_jitter: Duration::ZERO,

@@ -4,8 +4,8 @@
 //! of methods:
 //!
 //! - *commands* of a user: [`acquire`](State::acquire), [`release`](State::release),
-//!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`retire`](State::retire),
-//!   [`close`](State::close);
+//!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`distrust`](State::distrust),
+//!   [`retire`](State::retire), [`close`](State::close);
 //! - *reports* of what was done for it: [`dialed`](State::dialed),
 //!   [`dial_failed`](State::dial_failed), [`closed`](State::closed),
 //!   [`handle_timeout`](State::handle_timeout);
@@ -48,6 +48,7 @@ mod list;
 mod ramp;
 mod release;
 mod room;
+mod suspects;
 mod waiters;
 
 use std::cmp::Reverse;

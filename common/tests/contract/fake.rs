@@ -59,6 +59,10 @@ pub struct Peer {
     /// Dials under way, and the most of them at a time.
     pub dialing: AtomicU32,
     pub attempts: AtomicU32,
+    /// How often everything that was open died silently.
+    pub deaths: AtomicU32,
+    /// Checks of connections that had died; they never end.
+    pub dead_checks: AtomicU32,
 }
 
 impl Default for Peer {
@@ -76,6 +80,8 @@ impl Default for Peer {
             resets: AtomicU32::new(0),
             dialing: AtomicU32::new(0),
             attempts: AtomicU32::new(0),
+            deaths: AtomicU32::new(0),
+            dead_checks: AtomicU32::new(0),
         }
     }
 }
@@ -89,6 +95,11 @@ impl Peer {
         *stage.lock().expect("no panic under it")
     }
 
+    /// Everything that is open dies silently: nobody is told, and no answer comes any more.
+    pub fn die(&self) {
+        self.deaths.fetch_add(1, SeqCst);
+    }
+
     pub fn open(&self) -> u32 {
         self.open.load(SeqCst)
     }
@@ -100,6 +111,8 @@ pub struct Connection {
     pub number: u32,
     pub broken: AtomicBool,
     pub dirty: AtomicBool,
+    /// How often the peer had died when it was opened.
+    born: u32,
     peer: Arc<Peer>,
 }
 
@@ -111,8 +124,14 @@ impl Connection {
             number: peer.accepted.fetch_add(1, SeqCst),
             broken: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
+            born: peer.deaths.load(SeqCst),
             peer: Arc::clone(peer),
         }
+    }
+
+    /// Whether it died silently.
+    pub fn is_dead(&self) -> bool {
+        self.born < self.peer.deaths.load(SeqCst)
     }
 }
 
@@ -161,8 +180,12 @@ impl<L: Lending<Connection = Connection>> Manager for Fake<L> {
         connection.get().dirty.load(SeqCst)
     }
 
-    async fn check(&self, _connection: &mut L, _idle_for: Duration) -> Result<(), Refused> {
+    async fn check(&self, connection: &mut L, _idle_for: Duration) -> Result<(), Refused> {
         self.peer.checks.fetch_add(1, SeqCst);
+        if connection.get().is_dead() {
+            self.peer.dead_checks.fetch_add(1, SeqCst);
+            return std::future::pending().await;
+        }
         Peer::way(&self.peer.check).go().await
     }
 

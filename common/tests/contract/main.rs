@@ -4,6 +4,7 @@ mod events;
 mod fake;
 mod leaks;
 mod limits;
+mod outage;
 mod polls;
 mod ramp;
 mod scenarios;
@@ -36,11 +37,20 @@ macro_rules! contract {
                 a_goodbye_that_hangs_is_cut
                 closing_wakes_waiters_and_lets_leases_end
                 a_dropped_pool_leaves_nothing_behind
-                an_outage_is_survived_without_help
                 callers_that_give_up_at_random_leave_nothing
                 those_who_wait_are_served_when_the_limit_is_raised
                 a_lowered_limit_closes_what_is_too_much_and_then_holds
             );
+            contract!(@outages $lending, $policy;
+                an_outage_is_survived_without_help
+                the_first_caller_after_a_silent_outage_pays_what_the_policy_says
+            );
+        }
+    )+};
+    (@outages $lending:ident, $policy:expr; $($scenario:ident)+) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $scenario() {
+            outage::$scenario::<$lending<fake::Connection>>($policy).await;
         }
     )+};
     (@scenarios $lending:ident, $policy:expr; $($scenario:ident)+) => {$(

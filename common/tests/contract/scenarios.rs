@@ -391,48 +391,6 @@ pub async fn a_dropped_pool_leaves_nothing_behind<L: Lend>(policy: Policy) {
     until("the leased one is closed", || peer.open() == 0).await;
 }
 
-pub async fn an_outage_is_survived_without_help<L: Lend>(policy: Policy) {
-    let (pool, peer) = pool::<L>(limited(policy, 4));
-    let demand = tokio::spawn({
-        let pool = pool.clone();
-        async move {
-            let mut callers = tokio::task::JoinSet::new();
-            for _ in 0..10_000 {
-                let pool = pool.clone();
-                callers.spawn(async move {
-                    if let Ok(lease) = pool.acquire(&1).await {
-                        sleep(SECOND / 50).await;
-                        drop(lease);
-                    }
-                });
-                sleep(SECOND / 10).await;
-            }
-            callers.join_all().await;
-        }
-    });
-    sleep(Duration::from_secs(10)).await;
-    let lent_before = pool.stats().leased;
-    assert!(lent_before > 90);
-    // The peer goes: what is open breaks, and every dial fails after a while.
-    pool.retire_all();
-    peer.set(&peer.connect, Way::SlowlyFails(SECOND / 5));
-    for _ in 0..900 {
-        sleep(SECOND).await;
-        let status = pool.status();
-        assert!(status.dialing <= 4, "{status:?}");
-    }
-    peer.set(&peer.connect, Way::Ok);
-    // The longest pause of any profile is two minutes and a fifth.
-    sleep(Duration::from_secs(150)).await;
-    let recovered = pool.stats().leased;
-    drop(pool.acquire(&1).await.expect("the pool has recovered"));
-    sleep(SECOND * 10).await;
-    assert!(pool.stats().leased > recovered, "demand is served again");
-    demand.abort();
-    let _ = demand.await;
-    ends_at_zero(pool, &peer).await;
-}
-
 pub async fn callers_that_give_up_at_random_leave_nothing<L: Lend>(policy: Policy) {
     let (pool, peer) = pool::<L>(limited(policy, 3));
     let mut rng = fastrand::Rng::with_seed(5);

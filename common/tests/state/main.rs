@@ -9,3 +9,4 @@ mod operations;
 mod properties;
 mod ramp;
 mod shrink;
+mod suspects;

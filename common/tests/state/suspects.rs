@@ -1,0 +1,103 @@
+//! A failed check, and what it says of the others: at the level of single decisions.
+
+use std::time::Duration;
+
+use pool_common::event::CloseCause::{CheckFailed, Suspect};
+use pool_common::policy::*;
+use pool_common::state::{ConnectionId, Fitness, Want};
+use pool_common::{Exclusive, Policy};
+
+use crate::driver::{Driver, Outcome};
+
+type Plain = Driver<Exclusive<u32>>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const FAILED: Fitness = Fitness::Unfit(CheckFailed);
+/// What the acquire asks for after the failed check.
+const FRESH: Want = Want { fresh: true, again: true };
+
+fn checking() -> Policy {
+    Policy { dial: Dial::Caller, check: Check::Always, ..Policy::default() }
+}
+
+impl Plain {
+    /// The check of a leased connection takes five seconds and fails.
+    fn check_fails(&mut self, id: ConnectionId, began: pool_common::clock::Timestamp) {
+        self.state.distrust(id, began, self.now);
+        self.settle();
+        self.release_as(id, FAILED);
+    }
+}
+
+#[test]
+fn all_that_were_idle_when_the_check_began_are_closed_and_the_rest_stays() {
+    let mut pool = Plain::new(checking());
+    let ids = pool.lend(1, 5);
+    let other_key = pool.lend_one(2);
+    pool.release(other_key);
+    ids[..3].iter().for_each(|id| pool.release(*id));
+    pool.pass(SECOND);
+    let checked = pool.acquire(1).lent();
+    assert_eq!(checked, ids[2]);
+    let began = pool.now;
+    pool.pass(SECOND);
+    pool.release(ids[3]);
+    pool.pass(4 * SECOND);
+    pool.check_fails(checked, began);
+    assert_eq!(pool.closing, [(ids[0], Suspect), (ids[1], Suspect), (checked, CheckFailed)]);
+    let status = pool.state.status();
+    assert_eq!((status.idle, status.leased, status.closing), (2, 1, 3), "{status:?}");
+    // The one who checked insists on a fresh one; others may have the trusted one.
+    pool.acquire_as(1, FRESH).dial();
+    assert_eq!(pool.acquire(1), Outcome::Lent(ids[3]));
+}
+
+#[test]
+fn one_that_became_idle_in_the_tick_of_the_check_is_a_suspect() {
+    let mut pool = Plain::new(checking());
+    let ids = pool.lend(1, 2);
+    ids.iter().for_each(|id| pool.release(*id));
+    let checked = pool.acquire(1).lent();
+    pool.check_fails(checked, pool.now);
+    assert_eq!(pool.closing, [(ids[0], Suspect), (checked, CheckFailed)]);
+}
+
+#[test]
+fn at_the_limit_suspects_keep_their_places_until_they_are_gone() {
+    let limit = Policy { max_open_per_key: Some(3), ..checking() };
+    for at_limit in [AtLimit::Wait, AtLimit::Fail] {
+        let mut pool = Plain::new(Policy { at_limit, ..limit.clone() });
+        let ids = pool.lend(1, 3);
+        ids.iter().for_each(|id| pool.release(*id));
+        let checked = pool.acquire(1).lent();
+        pool.check_fails(checked, pool.now);
+        let waiter = pool.acquire_as(1, FRESH).waiter();
+        assert_eq!((pool.state.status().open, pool.collect(waiter)), (3, None));
+        pool.closed(ids[0]);
+        pool.collect(waiter).expect("room").dial();
+        assert_eq!(pool.state.status().open, 3);
+    }
+}
+
+#[test]
+fn a_policy_that_takes_the_next_suspects_nobody() {
+    let mut pool = Plain::new(Policy { after_failed_check: AfterFailedCheck::Next, ..checking() });
+    let ids = pool.lend(1, 3);
+    ids.iter().for_each(|id| pool.release(*id));
+    let checked = pool.acquire(1).lent();
+    pool.check_fails(checked, pool.now);
+    assert_eq!(pool.closing, [(checked, CheckFailed)]);
+    assert_eq!(pool.acquire(1), Outcome::Lent(ids[1]));
+}
+
+#[test]
+fn word_of_a_connection_that_has_ended_changes_nothing() {
+    let mut pool = Plain::new(checking());
+    let ids = pool.lend(1, 2);
+    pool.release_as(ids[0], FAILED);
+    pool.finish_closing();
+    pool.release(ids[1]);
+    pool.state.distrust(ids[0], pool.now, pool.now);
+    pool.settle();
+    assert_eq!((pool.closing.len(), pool.state.status().idle), (0, 1));
+}
