@@ -37,7 +37,7 @@ pub enum CloseCause {
     Discarded,
     /// Its lease ended without giving it back: a panic, or a future dropped in its check.
     Lost,
-    /// It retired itself or was retired: GOAWAY, `retire_all`.
+    /// It retired itself or was retired: GOAWAY, `retire_all`, `retire_all_now`.
     Retired,
     /// It said by itself that it is gone.
     Gone,
@@ -52,7 +52,7 @@ impl CloseCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::IdleTimeout,
         Self::Lifetime,
         Self::IdleLimit,

@@ -227,11 +227,38 @@ impl<M: Manager> Pool<M> {
         &self.inner().manager
     }
 
-    /// No connection there is now is lent again: idle ones are closed at once, leased ones when
-    /// they come back, and one being dialed serves its caller only. For a failover, or changed
-    /// credentials.
+    /// Replaces every connection there is now. For what changes while the old still works:
+    /// credentials that overlap, other settings, backends to be balanced anew. When no old one may
+    /// be used again, call [`retire_all_now`](Pool::retire_all_now).
+    ///
+    /// Idle connections are closed at once, leased ones when they come back, and one being dialed
+    /// serves the caller it was dialed for, once. A pool that keeps a floor
+    /// ([`Policy::min_idle`] with [`Floor::Kept`](crate::policy::Floor)) makes before it breaks, key
+    /// by key:
+    ///
+    /// - Up to `min_idle` idle connections stay in service and their successors are dialed. Each
+    ///   successor that becomes idle closes an old one, so nobody has to wait for a dial.
+    /// - An old one is lent only while nothing newer is there to be lent. When it comes back it
+    ///   serves on, unless the floor has been remade.
+    /// - While dials fail the old ones serve on, for as long as it takes; the dial is tried again
+    ///   after its pause.
+    /// - No limit is exceeded. Where `max_open_per_key` or `max_open` leaves no room for a
+    ///   successor, an old one is closed before its successor is dialed, one at a time. A floor of
+    ///   one connection at a limit of one is empty meanwhile.
+    ///
+    /// Returns at once; the rest happens in the background.
     pub fn retire_all(&self) {
         self.inner().with(|state, now| state.retire_all(now));
+    }
+
+    /// No connection there is now is lent again: idle ones are closed at once, leased ones when
+    /// they come back, and one being dialed serves the caller it was dialed for, once. For a
+    /// failover, when the old ones lead nowhere, or credentials that were revoked.
+    ///
+    /// A floor is empty until it has been dialed again; see [`retire_all`](Pool::retire_all) for
+    /// when that matters. Also ends whatever `retire_all` has left in service.
+    pub fn retire_all_now(&self) {
+        self.inner().with(|state, now| state.retire_all_now(now));
     }
 
     /// No new lease of this connection; it ends with those that are out.

@@ -136,6 +136,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     #[inline]
     fn first_with_room(&self, key: KeyId) -> Option<ConnectionId> {
+        if self.remaking > 0
+            && let Some(id) = self.first_of_newest(key)
+        {
+            return Some(id);
+        }
         let entry = &self.keys[key];
         if L::SHARED {
             entry.room.first()
@@ -376,6 +381,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.
     #[inline]
     pub(super) fn leave_idle(&mut self, id: ConnectionId, key: KeyId, link: Link<ConnectionId>) {
+        if self.remaking > 0 {
+            self.leave_reserve(id);
+        }
         self.keys[key].idle.unlink(&mut self.connections, link, Connection::in_key);
         if self.rules.global_idle {
             self.all_idle.remove(&mut self.connections, id, Connection::in_all);

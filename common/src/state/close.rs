@@ -1,4 +1,4 @@
-//! Ways out: one connection, a generation of them, the whole pool.
+//! Ways out: one connection, or the whole pool.
 
 use std::hash::Hash;
 
@@ -105,15 +105,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         // Another connection helps again, when this one allowed none.
         self.room_appeared(key, now);
-    }
-
-    /// No connection there is now is lent again: idle ones are closed, leased ones when they come
-    /// back; one being dialed serves the caller it was dialed for, once.
-    pub fn retire_all(&mut self, now: Timestamp) {
-        let all: Vec<ConnectionId> = self.connections.keys().collect();
-        for id in all {
-            self.retire(id, CloseCause::Retired, now);
-        }
     }
 
     /// Closes the pool: idle connections now, leased ones when they come back; everybody who waits

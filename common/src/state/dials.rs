@@ -39,6 +39,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             expires_at: Timestamp::NEVER,
             serial: self.serial,
             in_room: false,
+            generation: self.generation,
             in_key: Link::default(),
             in_all: Link::default(),
         });
@@ -442,7 +443,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Dials until the floor is reached or the limits are.
     pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
-        if self.closed || self.keys.get(key).is_none_or(|entry| entry.refill_at > now) {
+        if self.closed || !self.keys.contains_key(key) {
+            return;
+        }
+        if self.remaking > 0 {
+            self.remake(key, now);
+        }
+        if self.keys[key].refill_at > now {
             return;
         }
         while self.floor_lacks(key) > 0 && self.may_refill(key, now) {
@@ -452,8 +459,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.refilling += 1;
             self.start_dial(key, DialFor::Floor, now);
         }
-        let full = self.pool_is_full() || self.policy.max_idle.is_some();
-        if full && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
+        // What stands in the way may end with something of another key.
+        let denied =
+            self.pool_is_full() || self.policy.max_idle.is_some() || !self.starved.is_empty();
+        if denied && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
             self.keys[key].hungry = true;
             self.hungry.push_back(key);
         }
@@ -463,7 +472,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     fn floor_lacks(&self, key: KeyId) -> u32 {
         let entry = &self.keys[key];
         match self.policy.floor {
-            Floor::Kept => self.policy.min_idle.saturating_sub(entry.idle.len() + entry.refilling),
+            Floor::Kept => {
+                self.policy.min_idle.saturating_sub(self.new_idle(key) + entry.refilling)
+            }
             Floor::Once => entry.floor_owed,
         }
     }
@@ -471,8 +482,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
     /// out no other key's floor, and comes after those who wait.
     fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
-        let crowded =
-            self.policy.max_idle.is_some_and(|max| self.status.idle + self.refilling >= max);
+        // Each of the reserve makes way for a successor.
+        let stays = self.status.idle - self.keys[key].old_idle;
+        let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
         if crowded || !self.starved.is_empty() || self.pool_is_full() {
             return false;
         }

@@ -47,6 +47,11 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) allowance: u32,
     /// Live shared connections whose peer allows no lease at all: another would not help.
     pub(super) useless: u32,
+    /// Connections of older generations that serve until the floor has been remade; some may have
+    /// ended. Empty when it is not being remade.
+    pub(super) reserve: Vec<ConnectionId>,
+    /// How many in `idle` are of an older generation: all of them in `reserve`.
+    pub(super) old_idle: u32,
     /// With a floor that holds once: connections still to be dialed for it.
     pub(super) floor_owed: u32,
     /// With a floor that is kept, the key is never forgotten.
@@ -91,6 +96,8 @@ impl<K, E> KeyEntry<K, E> {
             late_before: Timestamp::ZERO,
             allowance: 0,
             useless: 0,
+            reserve: Vec::new(),
+            old_idle: 0,
             floor_owed: 0,
             floor_kept: false,
             timer_at: Timestamp::NEVER,
@@ -168,6 +175,8 @@ pub(super) struct Connection<L> {
     pub(super) serial: u64,
     /// Whether it is in its key's `room`.
     pub(super) in_room: bool,
+    /// How often all connections had been retired when its dial began.
+    pub(super) generation: u64,
     /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
     pub(super) in_key: Link<ConnectionId>,
     /// In `all_idle`.

@@ -72,6 +72,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if self.keys.len() != self.index.len() {
             return Err("a key is remembered but not found, or found but not remembered".into());
         }
+        let remade = self.keys.values().filter(|entry| !entry.reserve.is_empty()).count();
+        if u32::try_from(remade).map_err(|e| e.to_string())? != self.remaking {
+            return Err(format!("{remade} floors are remade, {} counted", self.remaking));
+        }
         self.check_keys()
     }
 
@@ -145,6 +149,22 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 && self.obstacle(id, crate::clock::Timestamp::ZERO) == Some(Obstacle::PoolFull);
             if starves && !self.closed && self.status.idle > 0 && self.status.closing == 0 {
                 return Err("somebody waits while an idle connection could make way".into());
+            }
+            let old = |c: &&super::Connection<L>| {
+                c.key == id
+                    && c.phase == Phase::Live
+                    && c.retired.is_none()
+                    && c.generation < self.generation
+            };
+            let old_idle = self.connections.values().filter(old).filter(|c| c.leased == 0).count();
+            if u32::try_from(old_idle).map_err(|e| e.to_string())? != entry.old_idle {
+                return Err(format!("{} old ones idle, {old_idle} seen", entry.old_idle));
+            }
+            if entry.reserve.is_empty() && self.connections.values().any(|c| old(&c)) {
+                return Err("an old connection is not in the reserve".into());
+            }
+            if entry.old_idle > self.policy.min_idle {
+                return Err(format!("{} old ones idle, above the floor", entry.old_idle));
             }
             if L::SHARED {
                 let room = self.connections.values().filter(|c| c.key == id && c.has_room());

@@ -50,6 +50,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.cap_leases(now);
         }
         self.set_floors(before.min_idle);
+        self.shrink_reserves(now);
         self.serve_in_turn(now);
         let keys: Vec<KeyId> = self.keys.keys().collect();
         for key in keys {

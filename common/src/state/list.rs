@@ -21,6 +21,20 @@ impl<I> Link<I> {
     pub(super) fn is_linked(&self) -> bool {
         self.linked
     }
+
+    pub(super) fn next(&self) -> Option<I>
+    where
+        I: Copy,
+    {
+        self.next
+    }
+
+    pub(super) fn prev(&self) -> Option<I>
+    where
+        I: Copy,
+    {
+        self.prev
+    }
 }
 
 #[derive(Debug)]

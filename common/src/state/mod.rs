@@ -42,6 +42,7 @@ mod close;
 mod dials;
 mod entries;
 mod expiry;
+mod generation;
 mod invariants;
 mod limits;
 mod list;
@@ -229,6 +230,10 @@ pub struct State<K, L, E> {
     opener_busy: bool,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
+    /// How often all connections were retired.
+    generation: u64,
+    /// Keys with a reserve: old connections that serve until their floor has been remade.
+    remaking: u32,
     actions: VecDeque<Action<K, L>>,
     listening: bool,
     events: Vec<Event<K>>,
@@ -320,6 +325,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             above_limits: 0,
             opener_busy: false,
             refilling: 0,
+            generation: 0,
+            remaking: 0,
             actions: VecDeque::new(),
             listening: false,
             events: Vec::new(),

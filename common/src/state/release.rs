@@ -121,6 +121,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
+        if self.remaking > 0 && !self.join_in_remake(id, now) {
+            return;
+        }
         if self.keys[key].idle.len() >= self.rules.max_idle_per_key && !self.has_a_place(key, now) {
             return self.begin_close(id, CloseCause::IdleLimit, now);
         }

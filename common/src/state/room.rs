@@ -21,6 +21,11 @@ impl Room {
         self.first
     }
 
+    /// In the order they were dialed.
+    pub(super) fn values(&self) -> impl DoubleEndedIterator<Item = &ConnectionId> {
+        self.by_serial.values()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_serial.len()
     }

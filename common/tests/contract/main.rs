@@ -2,6 +2,7 @@
 
 mod events;
 mod fake;
+mod generations;
 mod leaks;
 mod limits;
 mod outage;
@@ -41,10 +42,21 @@ macro_rules! contract {
                 those_who_wait_are_served_when_the_limit_is_raised
                 a_lowered_limit_closes_what_is_too_much_and_then_holds
             );
+            contract!(@floors $lending, $policy;
+                nobody_waits_while_the_floor_is_remade
+                old_ones_serve_while_their_successors_are_refused
+                retired_now_means_that_no_old_one_is_lent_again
+            );
             contract!(@outages $lending, $policy;
                 an_outage_is_survived_without_help
                 the_first_caller_after_a_silent_outage_pays_what_the_policy_says
             );
+        }
+    )+};
+    (@floors $lending:ident, $policy:expr; $($scenario:ident)+) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $scenario() {
+            generations::$scenario::<$lending<fake::Connection>>($policy).await;
         }
     )+};
     (@outages $lending:ident, $policy:expr; $($scenario:ident)+) => {$(

@@ -114,7 +114,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     }
 
     pub fn acquire_as(&mut self, key: u8, want: Want) -> Outcome {
-        let outcome = match self.state.acquire(&key, want, self.now) {
+        self.acquire_until(key, want, Timestamp::NEVER)
+    }
+
+    pub fn acquire_until(&mut self, key: u8, want: Want, deadline: Timestamp) -> Outcome {
+        let outcome = match self.state.acquire_until(&key, want, deadline, self.now) {
             Acquire::Lend(lent) => {
                 self.check_age(&lent);
                 self.keep(lent)

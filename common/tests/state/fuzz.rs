@@ -16,7 +16,7 @@ use pool_common::knob::KNOBS;
 use pool_common::lending::Lending;
 use pool_common::policy::Expiry;
 use pool_common::profile::Profile;
-use pool_common::{Exclusive, Policy, Shared};
+use pool_common::{Exclusive, Limits, Policy, Shared};
 
 use crate::driver::Driver;
 use crate::operations::{Operation, Return, turned};
@@ -45,15 +45,22 @@ const KINDS: &[Kind] = &[
         fresh: rng.u8(..10) == 0,
         again: rng.u8(..10) == 0,
     }),
+    Kind(40, SOMETIMES, |rng| Operation::AcquireWithin {
+        key: key(rng),
+        again: rng.u8(..10) == 0,
+        millis: rng.u32(..1_000),
+    }),
     Kind(8, SOMETIMES, |rng| Operation::TryAcquire(key(rng))),
     Kind(60, ALWAYS, |rng| Operation::Collect(which(rng))),
     Kind(16, SOMETIMES, |rng| Operation::Cancel(which(rng))),
     Kind(64, ALWAYS, |rng| Operation::Release { which: which(rng), how: Return::Fit }),
     Kind(8, SOMETIMES, |rng| Operation::Release { which: which(rng), how: Return::Unfit }),
     Kind(2, SOMETIMES, |rng| Operation::Release { which: which(rng), how: Return::Lost }),
+    Kind(8, SOMETIMES, |rng| Operation::CheckFails { which: which(rng), took: rng.u16(..10_000) }),
     Kind(60, ALWAYS, |rng| Operation::DialSucceeds(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::DialFails(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::CallerLeavesDial(which(rng))),
+    Kind(30, ALWAYS, |rng| Operation::DialStops(which(rng))),
     Kind(50, ALWAYS, |rng| Operation::GoodbyeEnds(which(rng))),
     Kind(24, ALWAYS, |rng| Operation::TimePasses(span(rng))),
     Kind(12, SOMETIMES, |rng| Operation::TimeJumps(span(rng))),
@@ -63,11 +70,28 @@ const KINDS: &[Kind] = &[
     Kind(3, SOMETIMES, |rng| Operation::DialsGetCapacity(rng.u32(..4))),
     Kind(4, SOMETIMES, |_| Operation::LateWord),
     Kind(1, SOMETIMES, |_| Operation::RetireAll),
+    Kind(1, SOMETIMES, |_| Operation::RetireAllNow),
     Kind(4, SOMETIMES, |rng| Operation::WarmUp(key(rng))),
+    Kind(2, SOMETIMES, |rng| Operation::SetLimits(limits(rng))),
 ];
 
 fn key(rng: &mut Rng) -> u8 {
     rng.u8(..KEYS)
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    let mut limit = |least| rng.bool().then(|| rng.u32(least..5));
+    Limits {
+        max_open_per_key: limit(1),
+        max_open: limit(1),
+        max_leases_per_connection: limit(1),
+        max_idle_per_key: limit(0),
+        max_idle: limit(0),
+        max_waiters: limit(1),
+        max_dials_per_key: limit(1),
+        // Often below the limits, or nothing would change.
+        min_idle: limit(0).unwrap_or(0),
+    }
 }
 
 fn which(rng: &mut Rng) -> usize {
@@ -163,7 +187,8 @@ fn policy(seed: u64, rng: &mut Rng) -> Policy {
         let knobs: Vec<(usize, usize)> =
             (0..rng.usize(..most)).map(|_| (rng.usize(..KNOBS.len()), rng.usize(..8))).collect();
         let mut limit = || rng.bool().then(|| rng.u32(1..5));
-        if let Some(mut policy) = turned(profile, knobs, [limit(), limit(), limit()]) {
+        let floor = limit().map(|floor| floor / 2);
+        if let Some(mut policy) = turned(profile, knobs, [limit(), limit(), limit(), floor]) {
             if policy.expiry == Expiry::Sweep {
                 // Every sweep in a stretch of time is a step of its own.
                 policy.sweep_interval = policy.sweep_interval.max(Duration::from_secs(1));
@@ -192,7 +217,9 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     fn step(&mut self, operation: Operation) {
         let status = self.state.status();
         let crowd = self.waiters.len() + (status.open + status.draining + status.leases) as usize;
-        if matches!(operation, Operation::Acquire { .. }) && crowd >= CROWD {
+        let enters =
+            matches!(operation, Operation::Acquire { .. } | Operation::AcquireWithin { .. });
+        if enters && crowd >= CROWD {
             return;
         }
         self.play(operation);

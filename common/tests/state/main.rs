@@ -4,6 +4,7 @@ mod behaviour;
 mod deadlines;
 mod driver;
 mod fuzz;
+mod generations;
 mod limits;
 mod operations;
 mod properties;

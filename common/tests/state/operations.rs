@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use pool_common::clock::Timestamp;
 use pool_common::event::CloseCause;
 use pool_common::knob::{Accepts, KNOBS};
 use pool_common::lending::Lending;
 use pool_common::profile::Profile;
 use pool_common::state::{Fitness, Want};
-use pool_common::{Policy, Status};
+use pool_common::{Limits, Policy, Status};
 
 use crate::driver::{Driver, Outcome};
 
@@ -23,6 +24,12 @@ pub enum Operation {
         fresh: bool,
         again: bool,
     },
+    /// An acquire that waits for so many milliseconds at most.
+    AcquireWithin {
+        key: u8,
+        again: bool,
+        millis: u32,
+    },
     TryAcquire(u8),
     Collect(usize),
     Cancel(usize),
@@ -30,9 +37,16 @@ pub enum Operation {
         which: usize,
         how: Return,
     },
+    /// A check that began so many milliseconds ago fails.
+    CheckFails {
+        which: usize,
+        took: u16,
+    },
     DialSucceeds(usize),
     DialFails(usize),
     CallerLeavesDial(usize),
+    /// One that was to stop has stopped.
+    DialStops(usize),
     GoodbyeEnds(usize),
     /// The state is told at each of its deadlines.
     TimePasses(u32),
@@ -48,7 +62,9 @@ pub enum Operation {
     /// Word of a connection and of a waiter that have ended.
     LateWord,
     RetireAll,
+    RetireAllNow,
     WarmUp(u8),
+    SetLimits(Limits),
     Close,
 }
 
@@ -66,7 +82,7 @@ pub enum Return {
 pub fn turned(
     profile: usize,
     knobs: impl IntoIterator<Item = (usize, usize)>,
-    [per_key, open, idle]: [Option<u32>; 3],
+    [per_key, open, idle, floor]: [Option<u32>; 4],
 ) -> Option<Policy> {
     let profiles = Profile::all();
     let mut policy =
@@ -88,6 +104,7 @@ pub fn turned(
     policy.max_open_per_key = per_key;
     policy.max_open = open;
     policy.max_idle = idle;
+    policy.min_idle = floor.unwrap_or(policy.min_idle);
     policy.validate().is_ok().then_some(policy)
 }
 
@@ -102,6 +119,10 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         match operation {
             Operation::Acquire { key, fresh, again } => {
                 self.acquire_as(key, Want { fresh, again });
+            }
+            Operation::AcquireWithin { key, again, millis } => {
+                let deadline = self.now.after(Duration::from_millis(millis.into()));
+                self.acquire_until(key, Want { fresh: false, again }, deadline);
             }
             Operation::TryAcquire(key) => {
                 self.try_acquire(key);
@@ -134,6 +155,15 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                     }
                 }
             }
+            Operation::CheckFails { which, took } => {
+                if let Some(id) = pick(&leases, which) {
+                    let took = u64::from(took) * 1_000_000;
+                    let began = Timestamp::from_nanos(self.now.as_nanos().saturating_sub(took));
+                    self.state.distrust(id, began, self.now);
+                    self.settle();
+                    self.release_as(id, Fitness::Unfit(CloseCause::CheckFailed));
+                }
+            }
             Operation::DialSucceeds(which) => {
                 if let Some(id) = pick(&dials, which) {
                     self.dialed(id);
@@ -146,6 +176,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             }
             Operation::CallerLeavesDial(which) => {
                 if let Some(id) = pick(&self.by_callers, which) {
+                    self.dial_failed(id, None);
+                }
+            }
+            Operation::DialStops(which) => {
+                if let Some(id) = pick(&self.stopping, which) {
                     self.dial_failed(id, None);
                 }
             }
@@ -175,6 +210,19 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             Operation::LateWord => self.late_word(),
             Operation::RetireAll => {
                 self.state.retire_all(self.now);
+                self.settle();
+            }
+            Operation::RetireAllNow => {
+                self.state.retire_all_now(self.now);
+                self.settle();
+                assert_eq!(self.state.status().idle, 0, "an old one may be lent again");
+            }
+            Operation::SetLimits(limits) => {
+                let before = self.state.policy().clone();
+                match self.state.set_limits(limits, self.now) {
+                    Ok(()) => assert_eq!(self.state.policy().limits(), limits),
+                    Err(_) => assert_eq!(*self.state.policy(), before, "nothing changed"),
+                }
                 self.settle();
             }
             Operation::WarmUp(key) => {

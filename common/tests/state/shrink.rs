@@ -56,6 +56,14 @@ fn simpler(operation: Operation) -> Vec<Operation> {
             ];
             plain.into_iter().filter(|plain| *plain != operation).collect()
         }
+        Operation::AcquireWithin { key, again, millis } => {
+            let plain = [
+                Operation::Acquire { key, fresh: false, again: false },
+                Operation::AcquireWithin { key: 0, again, millis },
+                Operation::AcquireWithin { key, again: false, millis },
+            ];
+            plain.into_iter().filter(|plain| *plain != operation).collect()
+        }
         Operation::TryAcquire(_) => vec![Operation::TryAcquire(0)],
         Operation::Collect(_) => vec![Operation::Collect(0)],
         Operation::Cancel(_) => vec![Operation::Cancel(0)],
@@ -66,6 +74,8 @@ fn simpler(operation: Operation) -> Vec<Operation> {
         Operation::DialSucceeds(_) => vec![Operation::DialSucceeds(0)],
         Operation::DialFails(_) => vec![Operation::DialFails(0)],
         Operation::CallerLeavesDial(_) => vec![Operation::CallerLeavesDial(0)],
+        Operation::CheckFails { took, .. } => vec![Operation::CheckFails { which: 0, took }],
+        Operation::DialStops(_) => vec![Operation::DialStops(0)],
         Operation::GoodbyeEnds(_) => vec![Operation::GoodbyeEnds(0)],
         Operation::TimePasses(_) => vec![Operation::TimePasses(0), Operation::TimePasses(1_000)],
         Operation::TimeJumps(_) => vec![Operation::TimeJumps(0), Operation::TimeJumps(1_000)],
@@ -78,6 +88,8 @@ fn simpler(operation: Operation) -> Vec<Operation> {
         | Operation::TimerFires
         | Operation::LateWord
         | Operation::RetireAll
+        | Operation::RetireAllNow
+        | Operation::SetLimits(_)
         | Operation::Close => Vec::new(),
     }
 }

@@ -1,0 +1,256 @@
+//! A generation of connections makes way for the next, all at once or make-before-break.
+//!
+//! A connection belongs to the generation in which its dial began. Retiring all of them begins a
+//! new generation; what is older serves out its lease and is closed. A key whose floor is kept may
+//! hold back as many idle ones as the floor asks for: its *reserve*. It stays lendable, behind
+//! whatever is newer, until the floor has been remade, so that nobody has to wait for a dial in
+//! between. How the reserve shrinks:
+//!
+//! - a new connection that becomes idle closes one of it, once the two together exceed the floor;
+//! - where a limit leaves no room for a dial, one of it is closed first, and another only after the
+//!   successor has arrived;
+//! - when the floor consists of new connections, the rest goes.
+//!
+//! Every hook in the fast path tests `remaking > 0` and nothing else.
+
+use std::hash::Hash;
+
+use super::entries::Phase;
+use super::{ConnectionId, KeyId, State};
+use crate::clock::Timestamp;
+use crate::event::CloseCause;
+use crate::lending::Lending;
+use crate::policy::{Floor, IdleOrder};
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+    /// Begins a new generation: leased connections are closed when they come back, one being dialed
+    /// serves the caller it was dialed for, once, and idle ones are closed; where a floor is kept,
+    /// up to `min_idle` of each key only when their successors are connected.
+    pub fn retire_all(&mut self, now: Timestamp) {
+        if self.closed || self.policy.min_idle == 0 || self.policy.floor == Floor::Once {
+            return self.retire_all_now(now);
+        }
+        self.generation += 1;
+        let keys: Vec<KeyId> = self.keys.keys().collect();
+        // The surplus first: what it gives up need not be taken from the reserve.
+        let mut retired: Vec<ConnectionId> =
+            keys.iter().flat_map(|key| self.hold_back_reserve(*key)).collect();
+        let is_idle = |id: &ConnectionId| {
+            let connection = &self.connections[*id];
+            connection.phase == Phase::Live && connection.leased == 0
+        };
+        retired.extend(self.connections.keys().filter(|id| !is_idle(id)));
+        for id in retired {
+            self.retire(id, CloseCause::Retired, now);
+        }
+        for key in keys {
+            self.refill(key, now);
+        }
+    }
+
+    /// Begins a new generation, and lends no connection of an older one again: idle ones are closed
+    /// now, leased ones when they come back; one being dialed serves the caller it was dialed for,
+    /// once.
+    pub fn retire_all_now(&mut self, now: Timestamp) {
+        self.generation += 1;
+        if std::mem::take(&mut self.remaking) > 0 {
+            for entry in self.keys.values_mut() {
+                entry.reserve.clear();
+                entry.old_idle = 0;
+            }
+        }
+        let all: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in all {
+            self.retire(id, CloseCause::Retired, now);
+        }
+    }
+
+    /// How often all connections were retired.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The [`generation`](State::generation) in which the dial of a connection began, while it
+    /// lives.
+    pub fn generation_of(&self, id: ConnectionId) -> Option<u64> {
+        self.connections.get(id).map(|connection| connection.generation)
+    }
+
+    fn is_old(&self, id: ConnectionId) -> bool {
+        self.connections[id].generation < self.generation
+    }
+
+    /// Chooses which idle connections of a key stay in service. Returns the others.
+    fn hold_back_reserve(&mut self, key: KeyId) -> Vec<ConnectionId> {
+        let mut idle = self.idle_of(key);
+        // Of a reserve that had not been replaced yet, the oldest generation goes first.
+        idle.sort_by_key(|id| self.connections[*id].generation);
+        let floor = usize::try_from(self.policy.min_idle).unwrap_or(usize::MAX);
+        let reserve = idle.split_off(idle.len().saturating_sub(floor));
+        let surplus = idle;
+        let entry = &mut self.keys[key];
+        let was_remade = !entry.reserve.is_empty();
+        entry.old_idle = entry.idle.len();
+        entry.reserve = reserve;
+        self.remaking =
+            self.remaking - u32::from(was_remade) + u32::from(!self.keys[key].reserve.is_empty());
+        surplus
+    }
+
+    /// Longest idle first.
+    fn idle_of(&self, key: KeyId) -> Vec<ConnectionId> {
+        let mut found = Vec::new();
+        let mut next = self.keys[key].idle.front();
+        while let Some(id) = next {
+            found.push(id);
+            next = self.connections[id].in_key.next();
+        }
+        found
+    }
+
+    /// Idle connections of the current generation.
+    pub(super) fn new_idle(&self, key: KeyId) -> u32 {
+        let entry = &self.keys[key];
+        entry.idle.len() - entry.old_idle
+    }
+
+    /// A connection leaves the idle list.
+    #[cold]
+    pub(super) fn leave_reserve(&mut self, id: ConnectionId) {
+        if self.is_old(id) {
+            let key = self.connections[id].key;
+            self.keys[key].old_idle -= 1;
+        }
+    }
+
+    /// The newest generation first, whatever the order of idle connections. `None` when the key has
+    /// no reserve, or nothing with room.
+    ///
+    /// Looks at no more connections than the floor asks for, and one.
+    #[cold]
+    pub(super) fn first_of_newest(&self, key: KeyId) -> Option<ConnectionId> {
+        let entry = &self.keys[key];
+        if entry.reserve.is_empty() {
+            return None;
+        }
+        let newest_first = self.policy.idle_order == IdleOrder::NewestFirst;
+        let mut found: Option<ConnectionId> = None;
+        // Whether to go on looking.
+        let mut consider = |id: ConnectionId| {
+            let generation = self.connections[id].generation;
+            if found.is_none_or(|best| generation > self.connections[best].generation) {
+                found = Some(id);
+            }
+            generation < self.generation
+        };
+        if L::SHARED && newest_first {
+            entry.room.values().rev().all(|id| consider(*id));
+        } else if L::SHARED {
+            entry.room.values().all(|id| consider(*id));
+        } else {
+            let mut next = if newest_first { entry.idle.back() } else { entry.idle.front() };
+            while let Some(id) = next
+                && consider(id)
+            {
+                let link = &self.connections[id].in_key;
+                next = if newest_first { link.prev() } else { link.next() };
+            }
+        }
+        found
+    }
+
+    /// A connection without leases is about to join the idle list while floors are remade. Says
+    /// whether it may; else it was closed.
+    #[cold]
+    pub(super) fn join_in_remake(&mut self, id: ConnectionId, now: Timestamp) -> bool {
+        let key = self.connections[id].key;
+        if self.keys[key].reserve.is_empty() {
+            return true;
+        }
+        let floor_is_full = |state: &Self| state.keys[key].idle.len() >= state.policy.min_idle;
+        if self.is_old(id) {
+            if floor_is_full(self) || self.has_to_break(key, now) {
+                self.begin_close(id, CloseCause::Retired, now);
+                return false;
+            }
+            self.keys[key].old_idle += 1;
+            return true;
+        }
+        while self.keys[key].old_idle > 0
+            && (floor_is_full(self)
+                || self.policy.max_idle.is_some_and(|max| self.status.idle >= max))
+        {
+            self.close_oldest_of_reserve(key, now);
+        }
+        true
+    }
+
+    /// Goes on with the floor of a key: its reserve is not needed any more, or is in the way.
+    #[cold]
+    pub(super) fn remake(&mut self, key: KeyId, now: Timestamp) {
+        if self.keys[key].reserve.is_empty() {
+            return;
+        }
+        if self.new_idle(key) >= self.policy.min_idle {
+            let reserve = std::mem::take(&mut self.keys[key].reserve);
+            for id in reserve {
+                self.retire(id, CloseCause::Retired, now);
+            }
+            self.remaking -= 1;
+        } else if self.has_to_break(key, now) {
+            if self.keys[key].old_idle > 0 {
+                self.close_oldest_of_reserve(key, now);
+            } else if L::SHARED {
+                // In use, it gives up its place and ends with its leases.
+                let in_use = |id: &&ConnectionId| {
+                    self.connections.get(**id).is_some_and(|c| c.phase == Phase::Live)
+                };
+                if let Some(&id) = self.keys[key].reserve.iter().find(in_use) {
+                    self.retire(id, CloseCause::Retired, now);
+                }
+            }
+        }
+    }
+
+    /// The floor was changed: no more is held back than it asks for.
+    pub(super) fn shrink_reserves(&mut self, now: Timestamp) {
+        if self.remaking == 0 {
+            return;
+        }
+        let keys: Vec<KeyId> = self.keys.keys().collect();
+        for key in keys {
+            while self.keys.get(key).is_some_and(|entry| entry.old_idle > self.policy.min_idle) {
+                self.close_oldest_of_reserve(key, now);
+            }
+            if self.keys.contains_key(key) {
+                self.remake(key, now);
+            }
+        }
+    }
+
+    /// Whether only a limit on open connections keeps the floor from being dialed, so that an old
+    /// connection has to go before its successor can come. One at a time: not while a place is
+    /// about to be free, or a dial is under way or would fail, or somebody else would take the place.
+    fn has_to_break(&self, key: KeyId, now: Timestamp) -> bool {
+        let entry = &self.keys[key];
+        let key_is_full = self.policy.max_open_per_key.is_some_and(|max| entry.open >= max);
+        let full = (key_is_full && entry.closing == 0)
+            || (self.pool_is_full() && self.status.closing == 0);
+        full && entry.refilling == 0
+            && entry.refill_at <= now
+            && entry.undialed.is_empty()
+            && self.starved.is_empty()
+            && !self.is_paused(key, now)
+            && self.new_idle(key) < self.policy.min_idle
+    }
+
+    /// The oldest generation first, and of it the one that has been idle longest.
+    fn close_oldest_of_reserve(&mut self, key: KeyId, now: Timestamp) {
+        let idle = self.idle_of(key);
+        let oldest = idle.into_iter().min_by_key(|id| self.connections[*id].generation);
+        if let Some(id) = oldest {
+            debug_assert!(self.is_old(id));
+            self.begin_close(id, CloseCause::Retired, now);
+        }
+    }
+}
