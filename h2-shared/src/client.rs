@@ -1,6 +1,7 @@
 //! The client: one call for a request, over the pool's shared connections.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::pin::pin;
 use std::{fmt, mem};
 
@@ -99,7 +100,23 @@ impl Client {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
-    pub async fn request<B>(&self, request: Request<B>) -> Result<Response<Body>, Error>
+    #[track_caller]
+    pub fn request<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        self.carry_out(request, Location::caller())
+    }
+
+    async fn carry_out<B>(
+        &self,
+        request: Request<B>,
+        place: &'static Location<'static>,
+    ) -> Result<Response<Body>, Error>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
@@ -111,7 +128,7 @@ impl Client {
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));
         let idempotent = head.method().is_idempotent();
         let policy = self.pool.initial_policy();
-        let mut call = Call { pool: &self.pool, key, head, source };
+        let mut call = Call { pool: &self.pool, key, place, head, source };
         let (mut number, mut fresh) = (1, false);
         loop {
             let repeatable = policy.retry != Retry::Never && number < policy.retry_attempts;
@@ -156,6 +173,8 @@ impl fmt::Debug for Client {
 struct Call<'a, B> {
     pool: &'a Pool<H2Manager>,
     key: Key,
+    /// Who asked, for leak detection.
+    place: &'static Location<'static>,
     head: Request<()>,
     /// `None` when there is no body, and while an attempt has it.
     source: Option<Source<B>>,
@@ -179,8 +198,8 @@ where
     /// Sends the request once. The head is used up unless it is `repeatable`.
     async fn attempt(&mut self, repeatable: bool, fresh: bool) -> Result<Response<Body>, Failed> {
         let lease = match fresh {
-            false => self.pool.acquire(&self.key).await,
-            true => self.pool.acquire_fresh(&self.key).await,
+            false => self.pool.acquire_from(&self.key, self.place).await,
+            true => self.pool.acquire_fresh_from(&self.key, self.place).await,
         };
         let mut slot = match lease {
             Ok(lease) => Slot::new(lease),

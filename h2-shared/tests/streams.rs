@@ -4,6 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use h2_shared::{Client, Config, H2Manager};
+use pool_common::Pool;
+use pool_common::connect::TcpConnector;
 use support::echo::EchoServer;
 use support::raw::RawServer;
 use support::{
@@ -267,5 +270,24 @@ async fn a_server_that_allows_no_stream_is_not_dialed_again_and_again() {
     assert!(error.to_string().contains("MAX_CONCURRENT_STREAMS"), "{error}");
     peer.drain().await;
     assert_eq!(client.pool().stats().dials, 1);
+    assert_clean(&client).await;
+}
+
+#[tokio::test]
+async fn every_open_stream_tells_the_line_that_asked_for_it() {
+    let server = EchoServer::plain().await;
+    let manager = H2Manager::new(Config::default(), TcpConnector::default()).unwrap();
+    let pool = Pool::builder(manager).leak_detection(Duration::MAX).build().unwrap();
+    let client = Client::from_pool(pool);
+    let ask = || post(server.addr, "/", "x");
+    let (one, first) = (client.request(ask()).await.unwrap(), line!());
+    let (two, second) = (client.request(ask()).await.unwrap(), line!());
+    let leases = client.pool().leases();
+    assert!(leases.iter().all(|lease| lease.taken_at.file() == file!()));
+    let mut lines: Vec<_> = leases.iter().map(|lease| lease.taken_at.line()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [first, second]);
+    drop((one, two));
+    eventually("both have ended", || client.pool().leases().is_empty()).await;
     assert_clean(&client).await;
 }

@@ -1,7 +1,8 @@
 //! The client: requests in, responses out, connections from the pool.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,15 +78,22 @@ impl Client {
     ///
     /// Source: `net/http` `Transport.RoundTrip`; differs in that redirects, cookies, compression
     /// and proxies are left to others, and that the caller's task does the I/O, as in fasthttp.
-    pub async fn request<B>(&self, request: Request<B>) -> Result<Response<Body>, Error>
+    #[track_caller]
+    pub fn request<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
-        let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
-        let (head, key) = RequestHead::new(&parts, &mut payload)?;
-        self.send(head, &key, payload).await
+        let place = Location::caller();
+        async move {
+            let (parts, body) = request.into_parts();
+            let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
+            let (head, key) = RequestHead::new(&parts, &mut payload)?;
+            self.send(head, &key, payload, place).await
+        }
     }
 
     /// Sends a `GET` without headers of its own.
@@ -95,12 +103,16 @@ impl Client {
     ///
     /// # Cancel safety
     /// As [`request`](Client::request).
-    pub async fn get(&self, uri: Uri) -> Result<Response<Body>, Error> {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        parts.uri = uri;
-        let mut payload = Payload::None;
-        let (head, key) = RequestHead::new(&parts, &mut payload)?;
-        self.send(head, &key, payload).await
+    #[track_caller]
+    pub fn get(&self, uri: Uri) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
+        let place = Location::caller();
+        async move {
+            let (mut parts, ()) = Request::new(()).into_parts();
+            parts.uri = uri;
+            let mut payload = Payload::None;
+            let (head, key) = RequestHead::new(&parts, &mut payload)?;
+            self.send(head, &key, payload, place).await
+        }
     }
 
     /// The pool, to look at or to close.
@@ -121,20 +133,22 @@ impl Client {
         self.pool.close().await;
     }
 
-    /// Attempts until there is a response or the retry rule gives up.
+    /// Attempts until there is a response or the retry rule gives up. `place` is the caller's, for
+    /// leak detection.
     async fn send(
         &self,
         head: RequestHead<'_>,
         key: &Key,
         mut payload: Payload,
+        place: &'static Location<'static>,
     ) -> Result<Response<Body>, Error> {
         let mut number = 1;
         let mut fresh = false;
         loop {
             let mut lease = if fresh {
-                self.pool.acquire_fresh(key).await?
+                self.pool.acquire_fresh_from(key, place).await?
             } else {
-                self.pool.acquire(key).await?
+                self.pool.acquire_from(key, place).await?
             };
             let failure = match exchange(&mut lease, head, &mut payload).await {
                 Ok(head) => {

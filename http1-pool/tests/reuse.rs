@@ -4,11 +4,14 @@ mod support;
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use http1_pool::{Body, Client, Error, InvalidRequest};
+use http1_pool::{Body, Client, Config, Connector, Error, InvalidRequest};
+use pool_common::Pool;
+use pool_common::connect::TcpConnector;
 use support::{Peer, answers_are_own, client, fetch, finished, get, settled, within};
 
 #[tokio::test]
@@ -215,4 +218,27 @@ async fn what_cannot_be_sent_dials_nothing() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     assert_eq!(client.pool().stats(), pool_common::Stats::default());
     assert_eq!(peer.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_tells_the_line_that_asked_for_it() {
+    let peer = Peer::start(|mut wire, _| async move {
+        wire.head().await.unwrap();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
+    let pool = Pool::builder(connector).leak_detection(Duration::MAX).build().unwrap();
+    let client = Client::from(pool);
+    let uri: http::Uri = peer.uri("/").parse().unwrap();
+    let (one, first) = (client.get(uri.clone()).await.unwrap(), line!());
+    let request = Request::get(uri).body(Body::empty()).unwrap();
+    let (two, second) = (client.request(request).await.unwrap(), line!());
+    let leases = client.pool().leases();
+    assert!(leases.iter().all(|lease| lease.taken_at.file() == file!()));
+    let mut lines: Vec<_> = leases.iter().map(|lease| lease.taken_at.line()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [first, second]);
+    drop((one, two));
 }

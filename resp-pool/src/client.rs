@@ -56,6 +56,7 @@ impl Client {
             clock: Clock::default(),
             seed: None,
             observer: None,
+            leaks_after: None,
             #[cfg(feature = "metrics")]
             metrics: None,
         }
@@ -203,8 +204,10 @@ impl Client {
     ///
     /// # Cancel safety
     /// As for [`Pool::acquire`].
-    pub async fn acquire(&self) -> Result<Lease, Error> {
-        self.pool.acquire(&self.key).await.map_err(Error::from)
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<Lease, Error>> + Send {
+        let lease = self.pool.acquire(&self.key);
+        async { lease.await.map_err(Error::from) }
     }
 
     /// Borrows a connection that was just dialed.
@@ -214,8 +217,10 @@ impl Client {
     ///
     /// # Cancel safety
     /// As for [`Pool::acquire_fresh`].
-    pub async fn acquire_fresh(&self) -> Result<Lease, Error> {
-        self.pool.acquire_fresh(&self.key).await.map_err(Error::from)
+    #[track_caller]
+    pub fn acquire_fresh(&self) -> impl Future<Output = Result<Lease, Error>> + Send {
+        let lease = self.pool.acquire_fresh(&self.key);
+        async { lease.await.map_err(Error::from) }
     }
 
     /// Dials the policy's floor of idle connections (`min_idle`) before the first command.
@@ -306,6 +311,7 @@ pub struct ClientBuilder {
     clock: Clock,
     seed: Option<u64>,
     observer: Option<Arc<dyn Observer<Key>>>,
+    leaks_after: Option<Duration>,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
 }
@@ -380,6 +386,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Warns of leases that are held longer than `after`, with the line that called
+    /// [`Client::acquire`]; see [`leak_detection`](pool_common::Builder::leak_detection). A command
+    /// sent without a lease of one's own borrows its connection in this crate. Default off.
+    #[must_use]
+    pub fn leak_detection(mut self, after: Duration) -> Self {
+        self.leaks_after = Some(after);
+        self
+    }
+
     /// The client. Dials nothing yet.
     ///
     /// # Errors
@@ -396,6 +411,9 @@ impl ClientBuilder {
         #[cfg(feature = "metrics")]
         if let Some(metrics) = self.metrics {
             builder = builder.metrics(metrics);
+        }
+        if let Some(after) = self.leaks_after {
+            builder = builder.leak_detection(after);
         }
         let pool = builder.build().map_err(ConfigError::from)?;
         Ok(Client { pool, key })

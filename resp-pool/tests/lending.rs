@@ -149,3 +149,17 @@ async fn a_transaction_that_the_server_aborted_is_an_error_on_the_client() {
     assert!(matches!(error, Error::Aborted), "{error:?}");
     assert!(!error.may_have_executed());
 }
+
+#[tokio::test]
+async fn a_lease_tells_the_line_that_borrowed_it() {
+    let config = peer(|_| "+OK\r\n".to_owned()).await;
+    let client = Client::builder(config).leak_detection(Duration::MAX).build().unwrap();
+    let (lease, line) = (client.acquire().await.unwrap(), line!());
+    let (fresh, second) = (client.acquire_fresh().await.unwrap(), line!());
+    let places: Vec<_> =
+        client.pool().leases().iter().map(|l| (l.taken_at.file(), l.taken_at.line())).collect();
+    assert_eq!(places.len(), 2);
+    assert!(places.contains(&(file!(), line)) && places.contains(&(file!(), second)), "{places:?}");
+    drop((lease, fresh));
+    assert_eq!(client.pool().leases(), []);
+}
