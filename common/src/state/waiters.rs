@@ -5,18 +5,33 @@ use std::hash::Hash;
 use slotmap::SlotMap;
 
 use super::entries::{DialFor, Phase, Waiter};
-use super::list::List;
-use super::{Connection, Fitness, Grant, KeyId, Refusal, State, WaiterId};
+use super::list::{Link, List};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
 
-/// Deadlines of those who have left are kept until there are this many more than waiters.
+/// Deadlines of those who have left are kept until there are four times as many as waiters, and
+/// this many more.
 const STALE_DEADLINES: usize = 64;
 
 /// Whether a waiter is still there and was granted nothing.
 fn waits<L, E>(waiters: &SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) -> bool {
     waiters.get(id).is_some_and(|waiter| waiter.grant.is_none())
+}
+
+/// Where a waiter stands in a [`ReturnQueue`].
+struct Place {
+    link: Link<WaiterId>,
+    random_at: Option<usize>,
+}
+
+impl Place {
+    /// Takes it out of the waiter's entry.
+    #[inline]
+    fn of<L, E>(waiter: &mut Waiter<L, E>) -> Self {
+        Self { link: std::mem::take(&mut waiter.in_returns), random_at: waiter.random_at.take() }
+    }
 }
 
 /// The waiters that a returned connection can serve. Joining and leaving are O(1) in every order.
@@ -61,14 +76,20 @@ impl ReturnQueue {
     }
 
     fn leave<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) {
-        match waiters[id].random_at.take() {
-            Some(at) => {
-                self.random.swap_remove(at);
-                if let Some(&moved) = self.random.get(at) {
-                    waiters[moved].random_at = Some(at);
-                }
+        let place = Place::of(&mut waiters[id]);
+        self.vacate(waiters, place);
+    }
+
+    /// As `leave`, of a waiter whose place was taken out of its entry already.
+    #[inline]
+    fn vacate<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, place: Place) {
+        if place.link.is_linked() {
+            self.arrival.unlink(waiters, place.link, Waiter::in_returns);
+        } else if let Some(at) = place.random_at {
+            self.random.swap_remove(at);
+            if let Some(&moved) = self.random.get(at) {
+                waiters[moved].random_at = Some(at);
             }
-            None => self.arrival.remove(waiters, id, Waiter::in_returns),
         }
     }
 
@@ -85,8 +106,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub(super) fn wait_for_anything(&mut self, key: KeyId, fresh: bool) -> WaiterId {
         let id = self.wait(key, fresh);
         let entry = &mut self.keys[key];
-        entry.returns.join(&mut self.waiters, id, self.policy.waiter_order);
-        entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
+        if self.policy.waiter_order == WaiterOrder::Random {
+            entry.returns.join(&mut self.waiters, id, WaiterOrder::Random);
+            entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
+        } else {
+            // Both links with one look at the entry.
+            let in_returns =
+                entry.returns.arrival.append(&mut self.waiters, id, Waiter::in_returns);
+            let in_dials = entry.undialed.append(&mut self.waiters, id, Waiter::in_dials);
+            let waiter = &mut self.waiters[id];
+            (waiter.in_returns, waiter.in_dials) = (in_returns, in_dials);
+        }
         id
     }
 
@@ -110,7 +140,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if deadline == Timestamp::NEVER {
             return;
         }
-        let most = STALE_DEADLINES + 2 * self.status.waiting as usize;
+        let most = STALE_DEADLINES + 4 * self.status.waiting as usize;
         if self.deadlines.len() >= most {
             let waiters = &self.waiters;
             self.deadlines.retain(|(_, id)| waits(waiters, *id));
@@ -150,14 +180,23 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// Takes a waiter out of every queue, and its dial from it.
-    pub(super) fn leave_queues(&mut self, id: WaiterId) {
+    /// Takes a waiter out of every queue, and its dial from it. `grant` is what it gets instead.
+    ///
+    /// Returns the dial, which has lost its waiter.
+    pub(super) fn leave_queues(
+        &mut self,
+        id: WaiterId,
+        grant: Option<Grant<L, E>>,
+    ) -> Option<ConnectionId> {
         let waiter = &mut self.waiters[id];
+        debug_assert!(waiter.grant.is_none(), "a waiter is granted once");
+        waiter.grant = grant;
         let key = waiter.key;
         let dial = waiter.dial.take();
         let in_dials = std::mem::take(&mut waiter.in_dials);
+        let place = Place::of(waiter);
         let entry = &mut self.keys[key];
-        entry.returns.leave(&mut self.waiters, id);
+        entry.returns.vacate(&mut self.waiters, place);
         // A waiter that depends on its dial is in `dependents`, one without a dial in `undialed`,
         // one whose dial races in neither.
         if in_dials.is_linked() {
@@ -169,6 +208,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if let Some(dial) = dial {
             self.orphan(dial);
         }
+        dial
     }
 
     /// A dial in progress has lost its waiter.
@@ -220,12 +260,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Gives a waiter what it waited for, or an error.
     pub(super) fn grant(&mut self, id: WaiterId, grant: Grant<L, E>) {
-        debug_assert!(self.waiters[id].grant.is_none(), "a waiter is granted once");
-        let dial = self.waiters[id].dial;
         let lent = matches!(grant, Grant::Lend(_));
-        self.leave_queues(id);
-        self.waiters[id].grant = Some(grant);
-        if lent && let Some(dial) = dial {
+        if let Some(dial) = self.leave_queues(id, Some(grant))
+            && lent
+        {
             self.outrun(dial);
         }
         self.wakes.push_back(id);
@@ -264,7 +302,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let leftover = match waiter.grant.take() {
             None => {
                 self.stats.gave_up += 1;
-                self.leave_queues(id);
+                self.leave_queues(id, None);
                 None
             }
             Some(Grant::Lend(lent)) => {
