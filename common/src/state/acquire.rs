@@ -217,7 +217,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.adopt(waiter);
             return Acquire::Wait(waiter);
         }
-        if self.policy.dial_ramp.is_some() && !self.keys[key].undialed.is_empty() {
+        let entry = &self.keys[key];
+        if entry.dialing > 0 && self.policy.dial_ramp.is_some() && !entry.undialed.is_empty() {
             // What the ramp allows by now belongs to those who wait.
             self.serve_room(key, now);
         }

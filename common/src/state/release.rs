@@ -1,9 +1,10 @@
 //! Release: back to a waiter, to the idle list, or out.
 
 use std::hash::Hash;
+use std::time::Duration;
 
 use super::entries::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, State};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
@@ -33,23 +34,46 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             connection.handle = handle;
             None
         };
-        connection.leased -= 1;
-        self.status.leases -= 1;
-        let live = matches!(connection.phase, Phase::Live);
-        self.status.leased -= u32::from(live && connection.leased == 0);
         let sound = fitness == Fitness::Fit
             && connection.retired.is_none()
             && (L::SHARED || !lost)
             && now <= connection.expires_at;
+        let key = connection.key;
+        let wanted = !self.keys[key].returns.is_empty();
+        if wanted && !L::SHARED && sound && self.above_limits == 0 {
+            self.hand_over(id, key, now);
+            return leftover;
+        }
+        let connection = &mut self.connections[id];
+        connection.leased -= 1;
+        self.status.leases -= 1;
+        let live = matches!(connection.phase, Phase::Live);
+        self.status.leased -= u32::from(live && connection.leased == 0);
         self.emit(id, EventKind::Returned, now);
         if !sound {
             self.retire_returned(id, fitness, lost, now);
         } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
-        } else {
+        } else if wanted {
             self.settle(id, now);
+        } else {
+            self.settle_unwanted(id, key, now);
         }
         leftover
+    }
+
+    /// An exclusive connection goes from one borrower to the next: what a return and a lending come
+    /// to, without the way in between.
+    #[inline(never)]
+    fn hand_over(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
+        let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
+        let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
+        self.stats.leased += 1;
+        self.stats.reused += 1;
+        self.emit(id, EventKind::Returned, now);
+        self.emit(id, EventKind::Leased { reused: true, idle_for: Duration::ZERO }, now);
+        let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
+        self.grant(waiter, Grant::Lend(lent));
     }
 
     #[cold]
@@ -65,12 +89,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// A live connection may have room: serve waiters, then let it wait in its lists.
-    #[inline]
+    #[inline(never)]
     pub(super) fn settle(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         if !self.keys[key].returns.is_empty() {
             self.serve_waiters(id, now);
         }
+        self.settle_unwanted(id, key, now);
+    }
+
+    /// Nobody waits for it, or it has no room.
+    #[inline(always)]
+    fn settle_unwanted(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
         if self.above_limits > 0 && self.connections[id].leased == 0 && self.is_surplus(key) {
             return self.begin_close(id, CloseCause::OverLimit, now);
         }
