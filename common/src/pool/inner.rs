@@ -45,8 +45,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) shutdown: watch::Sender<bool>,
     /// Told when a closed pool has become empty.
     emptied: Notify,
-    /// The clock's tick.
-    resolution: Duration,
+    /// `acquire_timeout` in nanoseconds; never early, so a tick of the clock is added.
+    longest_wait: u64,
     pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
     pub(super) meter: Meter,
     /// Which leases are out; with leak detection only.
@@ -85,7 +85,7 @@ impl<M: Manager> Inner<M> {
             manager,
             policy: state.policy().clone(),
             looks: state.policy().peek || state.policy().check != Check::Never,
-            resolution: clock.resolution(),
+            longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
             core: Mutex::new(Core {
                 state,
@@ -158,11 +158,10 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// When an acquire that began at `now` stops waiting: never early, so a tick of the clock is added.
+    /// When an acquire that began at `now` stops waiting.
+    #[inline]
     pub(super) fn end_of_wait(&self, now: Timestamp) -> Timestamp {
-        self.policy
-            .acquire_timeout
-            .map_or(Timestamp::NEVER, |limit| now.after(limit.saturating_add(self.resolution)))
+        Timestamp::from_nanos(now.as_nanos().saturating_add(self.longest_wait))
     }
 
     /// Remembers the runtime of the caller, for what has to be spawned from outside one.
@@ -216,6 +215,11 @@ impl<M: Manager> Inner<M> {
     pub(super) fn tell_emptied(&self) {
         self.emptied.notify_waiters();
     }
+}
+
+fn longest_wait(acquire_timeout: Option<Duration>, resolution: Duration) -> u64 {
+    let limit = acquire_timeout.map(|limit| limit.saturating_add(resolution).as_nanos());
+    limit.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(u64::MAX)
 }
 
 impl<M: Manager> Core<M> {

@@ -210,6 +210,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     #[cold]
     fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
+        if !want.fresh && self.just_waits(key) {
+            return Acquire::Wait(self.wait_for_anything(key, false));
+        }
         let racing = self.policy.dial == Dial::Racing;
         let adopts = racing && self.policy.adopt_dials && !want.fresh;
         if adopts && !self.keys[key].orphans.is_empty() {
@@ -260,6 +263,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             _ => {}
         }
         Acquire::Wait(waiter)
+    }
+
+    /// The most frequent of all cases, told apart before the others: every place of the key is taken
+    /// by a connection, and the policy is to wait, however many do.
+    #[inline]
+    fn just_waits(&self, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        self.rules.waits_at_limit
+            && entry.open >= self.rules.max_open_per_key
+            && entry.dialing == 0
+            && entry.orphans.is_empty()
     }
 
     /// Why an acquire may not even wait.

@@ -64,7 +64,7 @@ use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
-use crate::policy::{Expiry, Floor, IdleOrder, Policy};
+use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy};
 use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
 use list::List;
@@ -252,6 +252,9 @@ pub struct State<K, L, E> {
 struct Rules {
     idle_timeout: u64,
     max_idle_per_key: u32,
+    max_open_per_key: u32,
+    /// Whether nobody is turned away at the limit.
+    waits_at_limit: bool,
     newest_first: bool,
     /// Whether idle connections are closed by a timer of their key.
     timed_idle: bool,
@@ -283,6 +286,8 @@ impl Rules {
         Self {
             idle_timeout: nanos(policy.idle_timeout),
             max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
+            max_open_per_key: policy.max_open_per_key.unwrap_or(u32::MAX),
+            waits_at_limit: policy.at_limit == AtLimit::Wait && policy.max_waiters.is_none(),
             newest_first: policy.idle_order == IdleOrder::NewestFirst,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             swept_idle,
