@@ -38,18 +38,38 @@ impl InvalidPolicy {
 }
 
 /// Why a dial gave no connection.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `source` is the manager's own error, so that one can be downcast to it.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum DialError<E: std::error::Error> {
     /// The manager's `connect` failed. Several waiters may share one failure.
-    #[error("{0}")]
-    Failed(#[source] Arc<E>),
-    /// `dial_timeout` passed.
-    #[error("no connection within the dial timeout of {0:?}")]
+    Failed(Arc<E>),
+    /// [`dial_timeout`](crate::Policy::dial_timeout) passed.
     TimedOut(Duration),
     /// The task that dialed ended early: `connect` panicked, or its runtime shut down.
-    #[error("the dial was abandoned (connect panicked, or the runtime shut down)")]
     Abandoned,
+}
+
+impl<E: std::error::Error> fmt::Display for DialError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::TimedOut(limit) => write!(f, "no connection within dial_timeout, {limit:?}"),
+            Self::Abandoned => {
+                f.write_str("the dial was abandoned (connect panicked, or the runtime shut down)")
+            }
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for DialError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(&**error),
+            Self::TimedOut(_) | Self::Abandoned => None,
+        }
+    }
 }
 
 impl<E: std::error::Error> Clone for DialError<E> {
@@ -85,47 +105,48 @@ impl fmt::Display for Stage {
 }
 
 /// Why an acquire gave no lease.
-#[derive(Debug, thiserror::Error)]
+///
+/// Nothing of the caller's was sent, so whatever it is, the request can be tried again elsewhere or
+/// later. The text says all of it, the dial's failure included; `source` is the manager's own error
+/// where a failed dial is the reason.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error<E: std::error::Error> {
     /// The pool is closed.
-    #[error("the pool is closed")]
     Closed,
-    /// `acquire_timeout` passed.
-    #[error("no connection within {waited:?}, the time was up while {stage}; {status}{}",
-            self.last_dial_words())]
+    /// [`acquire_timeout`](crate::Policy::acquire_timeout) passed. In [`Stage::Queue`] with all
+    /// connections leased: too few for the load, borrowers that keep them for long, or a leak
+    /// ([`leak_detection`](crate::Builder::leak_detection) finds it).
     Timeout {
         /// The stage it was in.
         stage: Stage,
         /// How long the acquire had taken, all stages together.
         waited: Duration,
-        /// What the pool was doing.
+        /// What the pool was doing, over all keys; this caller no longer waits in it.
         status: Status,
         /// The last dial of this key that failed since one succeeded, if any.
         last_dial_error: Option<DialError<E>>,
     },
     /// The dial this acquire depended on failed.
-    #[error("could not connect: {source}")]
     Dial {
         /// Why.
         source: DialError<E>,
     },
-    /// Every connection is in use, and the policy says to fail (`at_limit=fail`).
-    #[error("all connections are in use and the policy is to fail at the limit; {status}")]
+    /// Every connection is in use, and the policy says to fail
+    /// ([`AtLimit::Fail`](crate::policy::AtLimit::Fail)).
     Exhausted {
         /// What the pool was doing.
         status: Status,
     },
-    /// `max_waiters` callers wait already.
-    #[error("{limit} callers are waiting already, which is max_waiters; {status}")]
+    /// [`max_waiters`](crate::Policy::max_waiters) callers wait already.
     TooManyWaiters {
         /// The bound.
         limit: u32,
         /// What the pool was doing.
         status: Status,
     },
-    /// Dials have failed, and none is tried until the pause is over.
-    #[error("dials are paused for {retry_in:?} more after failures; the last: {last}")]
+    /// Dials have failed, and none is tried until the pause is over. Acquires wait through it with
+    /// [`wait_for_ready`](crate::Policy::wait_for_ready).
     BackingOff {
         /// How long the pause still lasts.
         retry_in: Duration,
@@ -134,13 +155,61 @@ pub enum Error<E: std::error::Error> {
     },
 }
 
-impl<E: std::error::Error> Error<E> {
-    fn last_dial_words(&self) -> String {
+/// A duration as people read it: whole milliseconds, where there are any.
+pub(crate) fn legible(duration: Duration) -> Duration {
+    let rounded = duration.saturating_add(Duration::from_micros(500));
+    let millis = Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000);
+    if millis.is_zero() { duration } else { millis }
+}
+
+impl<E: std::error::Error> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout { last_dial_error: Some(error), .. } => {
-                format!("; the last dial failed: {error}")
+            Self::Closed => f.write_str("the pool is closed"),
+            Self::Timeout { stage, waited, status, last_dial_error } => {
+                let waited = legible(*waited);
+                write!(f, "no connection within {waited:?}, the time was up while {stage}; ")?;
+                write!(f, "{status}")?;
+                match last_dial_error {
+                    Some(error) => write!(f, "; the last dial failed: {error}"),
+                    None => Ok(()),
+                }
             }
-            _ => String::new(),
+            Self::Dial { source } => write!(f, "could not connect: {source}"),
+            Self::Exhausted { status } => write!(
+                f,
+                "all connections are in use and the policy is to fail at the limit; {status}"
+            ),
+            Self::TooManyWaiters { limit, status } => {
+                write!(f, "as many callers wait already as max_waiters allows, {limit}; {status}")
+            }
+            Self::BackingOff { retry_in, last } => {
+                let retry_in = legible(*retry_in);
+                write!(f, "dials are paused for {retry_in:?} more after failures; the last: {last}")
+            }
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // The text says the dial error's own; a chain that repeated it would say it thrice.
+            Self::Dial { source: error } | Self::BackingOff { last: error, .. } => error.source(),
+            Self::Timeout { last_dial_error, .. } => last_dial_error.as_ref()?.source(),
+            Self::Closed | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
+        }
+    }
+}
+
+impl<E: std::error::Error> Error<E> {
+    /// The failed dial behind it: of [`Dial`](Error::Dial), [`BackingOff`](Error::BackingOff) and,
+    /// where one failed meanwhile, [`Timeout`](Error::Timeout).
+    pub fn dial_error(&self) -> Option<&DialError<E>> {
+        match self {
+            Self::Dial { source: error } | Self::BackingOff { last: error, .. } => Some(error),
+            Self::Timeout { last_dial_error, .. } => last_dial_error.as_ref(),
+            Self::Closed | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
         }
     }
 

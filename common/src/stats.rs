@@ -8,12 +8,14 @@ use crate::event::CloseCause;
 ///
 /// `open = idle + leased + dialing + closing`; a shared connection with at least one lease counts
 /// as leased.
+/// As text: `5 open (1 idle, 3 leased, 1 dialing), 2 waiting`, with what is closing or draining, and
+/// the leases of shared connections, where there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Status {
     /// Connections that hold a place in the limits.
     pub open: u32,
-    /// Connections without a lease, ready to be lent.
+    /// Connections without a lease, ready to be lent; also a shared one whose capacity is 0 for now.
     pub idle: u32,
     /// Connections with at least one lease.
     pub leased: u32,
@@ -32,15 +34,25 @@ pub struct Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} open ({} idle, {} leased, {} dialing), {} waiting",
-            self.open, self.idle, self.leased, self.dialing, self.waiting
-        )
+        write!(f, "{} open ({} idle, {} leased", self.open, self.idle, self.leased)?;
+        write!(f, ", {} dialing", self.dialing)?;
+        if self.closing > 0 {
+            write!(f, ", {} closing", self.closing)?;
+        }
+        f.write_str(")")?;
+        if self.draining > 0 {
+            write!(f, ", {} draining", self.draining)?;
+        }
+        if self.leases != self.leased {
+            write!(f, ", {} leases", self.leases)?;
+        }
+        write!(f, ", {} waiting", self.waiting)
     }
 }
 
 /// Counters: what the pool has done since it was built. They only grow.
+///
+/// As text, one line: leases, dials, and closes with their causes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Stats {
@@ -75,5 +87,21 @@ impl Stats {
     /// Connections closed, whatever the cause.
     pub fn closed_in_all(&self) -> u64 {
         self.closed_by_cause.iter().sum()
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { leased, reused, waited, gave_up, refused, dials, dials_failed, .. } = self;
+        write!(f, "{leased} leased ({reused} reused), {waited} waited, {gave_up} gave up, ")?;
+        write!(f, "{refused} refused; {dials} dials ({dials_failed} failed); ")?;
+        write!(f, "{} opened, at most {} at a time; ", self.opened, self.peak_open)?;
+        write!(f, "{} closed", self.closed_in_all())?;
+        let causes = CloseCause::ALL.into_iter().filter(|cause| self.closed(*cause) > 0);
+        for (n, cause) in causes.enumerate() {
+            let before = if n == 0 { ": " } else { ", " };
+            write!(f, "{before}{} {cause}", self.closed(cause))?;
+        }
+        Ok(())
     }
 }

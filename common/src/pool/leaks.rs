@@ -15,6 +15,7 @@ use slotmap::{SlotMap, new_key_type};
 
 use super::{Inner, Slot};
 use crate::clock::Timestamp;
+use crate::error::legible;
 use crate::manager::Manager;
 use crate::state::ConnectionId;
 
@@ -27,6 +28,8 @@ new_key_type! {
 }
 
 /// A lease that is out: what [`Pool::leases`](crate::Pool::leases) says of it.
+///
+/// As text, one line with all of it: `connection 4294967297 to "db", out for 900ms, taken at src/main.rs:12:9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseInfo<K> {
@@ -38,6 +41,14 @@ pub struct LeaseInfo<K> {
     pub taken_at: &'static Location<'static>,
     /// How long it has been out, as fine as the pool's clock.
     pub held_for: Duration,
+}
+
+impl<K: fmt::Debug> fmt::Display for LeaseInfo<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connection, key, taken_at, held_for } = self;
+        let held_for = legible(*held_for);
+        write!(f, "connection {connection} to {key:?}, out for {held_for:?}, taken at {taken_at}")
+    }
 }
 
 /// The table of leases, and when the next of them has been out for too long.
@@ -186,7 +197,7 @@ impl<M: Manager> Inner<M> {
                 target: "pool_common",
                 connection = lease.connection.as_u64(),
                 key = ?lease.key,
-                held_for = ?lease.held_for,
+                held_for = ?legible(lease.held_for),
                 taken_at = %lease.taken_at,
                 "a lease has been out for long: it may have leaked"
             );

@@ -54,6 +54,7 @@ mod waiters;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -81,6 +82,13 @@ impl ConnectionId {
     /// A number for logs and reports; different for every connection of a pool.
     pub fn as_u64(self) -> u64 {
         slotmap::Key::data(&self).as_ffi()
+    }
+}
+
+/// The number that log lines say: [`as_u64`](ConnectionId::as_u64).
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_u64().fmt(f)
     }
 }
 

@@ -9,6 +9,7 @@ mod outage;
 mod polls;
 mod ramp;
 mod scenarios;
+mod words;
 
 use pool_common::{Exclusive, Policy, Shared, profile};
 
