@@ -19,6 +19,7 @@ use crate::state::{ConnectionId, Fitness, Lent};
 /// thread is unwinding; reset in a task of its own when its session needs that (discarded when
 /// there is no runtime to do it in); else it goes to the next waiter or becomes idle. To wait for
 /// the reset, call [`release`](Lease::release).
+#[must_use = "a lease that is not kept gives its connection back at once"]
 pub struct Lease<M: Manager> {
     pub(crate) slot: Slot<M>,
 }

@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// What the pool keeps for each connection, and what a lease holds.
 ///
 /// Implemented by [`Exclusive`] and [`Shared`]; a [`Manager`](crate::Manager) names one of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it is lent",
+    label = "not `Exclusive<_>` or `Shared<_>`",
+    note = "use `Exclusive<{Self}>` for one borrower at a time, `Shared<{Self}>` for many"
+)]
 pub trait Lending: Sized + Send + 'static {
     /// The connection inside.
     type Connection: Send + 'static;

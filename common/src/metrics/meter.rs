@@ -25,7 +25,6 @@ impl<M: Manager> Builder<M> {
     /// Reports what the pool does through the `metrics` crate, to the recorder that is installed
     /// when the pool is built; see [`metrics`](crate::metrics) for the names. Default nothing,
     /// which costs nothing.
-    #[must_use]
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.reporting = Some(metrics);
         self

@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::state::State;
 
 /// Builds a [`Pool`]. Only the manager is required.
+#[must_use = "a builder does nothing before `build`"]
 pub struct Builder<M: Manager> {
     manager: M,
     policy: Policy,

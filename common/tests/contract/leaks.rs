@@ -142,7 +142,7 @@ async fn each_of_many_leases_is_reported_when_its_own_time_has_come() {
         leases.push(pool.acquire(&1).await.expect("there is room"));
         sleep(AFTER / 10).await;
     }
-    leases.remove(2);
+    drop(leases.remove(2));
     sleep(AFTER / 2 + A_MOMENT).await;
     for reported in [1, 2, 2, 3, 4] {
         assert_eq!(warnings.count(), reported);
