@@ -84,6 +84,105 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 }
 
 /// Many leases at a time: each lease holds an [`Arc`] of the connection, and gives `&` access.
+///
+/// Such a connection has a task of its own, which hands each answer to who asked and tells the
+/// [`Notifier`](crate::Notifier) what the peer says of the connection. Let that task write as well:
+/// a borrower can be cancelled at any await, and half a request spoils the connection for all.
+///
+/// ```
+/// use std::{collections::VecDeque, io};
+/// use pool_common::{Manager, Notifier, Pool, Shared, connect::TcpConnector};
+/// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+/// use tokio::sync::{mpsc, oneshot};
+///
+/// type Request = (String, oneshot::Sender<String>);
+/// struct Lines(mpsc::Sender<Request>);
+///
+/// impl Lines {
+///     async fn ask(&self, line: &str) -> io::Result<String> {
+///         let (tell, answer) = oneshot::channel();
+///         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+///         self.0.send((format!("{line}\n"), tell)).await.map_err(|_| gone())?;
+///         answer.await.map_err(|_| gone())
+///     }
+/// }
+///
+/// async fn serve(
+///     stream: tokio::net::TcpStream,
+///     mut requests: mpsc::Receiver<Request>,
+///     notifier: &Notifier,
+/// ) -> io::Result<()> {
+///     let (read, mut write) = stream.into_split();
+///     let (mut answers, mut asked) = (BufReader::new(read).lines(), VecDeque::new());
+///     loop {
+///         tokio::select! {
+///             request = requests.recv() => {
+///                 let Some((line, tell)) = request else { return Ok(()) }; // the pool dropped it
+///                 asked.push_back(tell);
+///                 write.write_all(line.as_bytes()).await?;
+///             }
+///             line = answers.next_line() => {
+///                 let Some(line) = line? else { return Ok(()) };
+///                 if line == "GOAWAY" {
+///                     notifier.retire(); // leases that are out go on
+///                 } else if let Some(number) = line.strip_prefix("CAPACITY ") {
+///                     notifier.set_capacity(number.parse().unwrap_or(1));
+///                 } else if let Some(tell) = asked.pop_front() {
+///                     let _ = tell.send(line); // who asked may be gone
+///                 }
+///             }
+///         }
+///     }
+/// }
+///
+/// struct Pipelined;
+/// impl Manager for Pipelined {
+///     type Key = (String, u16);
+///     type Lending = Shared<Lines>;
+///     type Error = io::Error;
+///     async fn connect(&self, key: &Self::Key, notifier: Notifier) -> io::Result<Lines> {
+///         let stream = TcpConnector::default().connect(&key.0, key.1).await?;
+///         let (send, requests) = mpsc::channel(16);
+///         tokio::spawn(async move {
+///             let _ = serve(stream, requests, &notifier).await;
+///             notifier.broken(); // whatever ended it
+///         });
+///         Ok(Lines(send))
+///     }
+///     fn capacity(&self, _: &Lines) -> u32 {
+///         16 // or what the peer said in the handshake
+///     }
+///     fn is_broken(&self, lines: &mut Shared<Lines>) -> bool {
+///         lines.0.is_closed()
+///     }
+/// }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let key = ("127.0.0.1".to_owned(), server.local_addr()?.port());
+/// # tokio::spawn(async move {
+/// #     loop {
+/// #         let (read, mut write) = server.accept().await.unwrap().0.into_split();
+/// #         tokio::spawn(async move {
+/// #             let mut lines = BufReader::new(read).lines();
+/// #             while let Ok(Some(line)) = lines.next_line().await {
+/// #                 let _ = write.write_all(format!("{line}\n").as_bytes()).await;
+/// #             }
+/// #         });
+/// #     }
+/// # });
+/// # let pool = Pool::builder(Pipelined).build()?;
+/// # let mut leases = Vec::new();
+/// # for _ in 0..16 { leases.push(pool.acquire(&key).await?) }
+/// # assert_eq!((pool.status().open, pool.status().leases), (1, 16));
+/// # for n in ["1", "2"] { assert_eq!(leases[7].ask(n).await?, n) }
+/// # leases.push(pool.acquire(&key).await?);
+/// # assert_eq!(pool.status().open, 2);
+/// # // The server of this test says what it is told to say.
+/// # tokio::select! { _ = leases[0].ask("GOAWAY") => {}, () = async { while pool.status().draining == 0 { tokio::task::yield_now().await } } => {} }
+/// # drop(leases);
+/// # pool.close().await;
+/// # Ok(()) }
+/// ```
 pub struct Shared<C>(Arc<C>);
 
 impl<C> Shared<C> {

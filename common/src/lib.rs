@@ -6,6 +6,9 @@
 //! ([`profile`]), and one state machine ([`state`]) carries out all of them, for connections that
 //! are lent to one borrower at a time and for connections that many share.
 //!
+//! It is not on crates.io yet: depend on `pool-common` by path or git, and on `tokio` with the
+//! features `rt`, `macros`, `net`, `io-util`.
+//!
 //! ```
 //! use pool_common::{Exclusive, Manager, Notifier, Pool, connect::TcpConnector};
 //! use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -38,12 +41,12 @@
 //! | method | when the pool calls it | default |
 //! | --- | --- | --- |
 //! | [`connect`](Manager::connect) | to dial, handshake included | |
-//! | [`is_broken`](Manager::is_broken) | when a lease comes back | `false` |
+//! | [`is_broken`](Manager::is_broken) | when a lease comes back, first of all | `false` |
 //! | [`is_stale`](Manager::is_stale) | before lending an idle one, with [`Policy::peek`] | what `is_broken` says |
-//! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back | no, nothing |
+//! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back unbroken | no, nothing |
 //! | [`check`](Manager::check) | before lending an idle one, as [`Policy::check`] says | passes |
 //! | [`capacity`](Manager::capacity) | after a dial; [`Shared`] lending only | 1 |
-//! | [`close`](Manager::close) | to say goodbye | drop |
+//! | [`close`](Manager::close) | to say goodbye, to a broken one as well | drop |
 //!
 //! **Write `is_broken`** for anything but a toy: a borrower that is cancelled between request and
 //! answer leaves an answer behind, and the next borrower would read it. Keep a mark in the
@@ -55,21 +58,52 @@
 //! `capacity`, and `connect` gets a [`Notifier`] through which the connection says later that its
 //! capacity changed, that it takes no new leases, or that it is gone.
 //!
-//! A whole client of that kind, to read and to copy from, is in [`example`]: key, mark, check,
-//! goodbye, policy. `cargo run -p pool-common --example memcached` runs it.
+//! To read and to copy from: [`example`] is a whole client that lends exclusively, with key, mark,
+//! check, goodbye and policy (`cargo run -p pool-common --example memcached` runs it); [`Shared`]
+//! has a manager of the other kind.
 //!
 //! # Choosing a policy
 //!
 //! [`Policy::default`] is what we would choose ourselves. A [`profile`] is the strategy of a known
 //! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Change a field and you have
-//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]). The
-//! [`Limits`] in it can be changed while the pool runs, see [`Pool::set_limits`].
+//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]).
+//!
+//! ```
+//! # use {pool_common::{Policy, policy::Check}, std::time::Duration};
+//! let policy = Policy {
+//!     max_open_per_key: Some(20), // default 100; there is also max_open, over all keys
+//!     min_idle: 2,                // default 0: nothing is dialed ahead
+//!     acquire_timeout: Some(Duration::from_secs(3)), // default 30 s
+//!     check: Check::IfIdleLonger, // default never; each is peeked at
+//!     wait_for_ready: true,       // default no, see below
+//!     ..Policy::default()
+//! };
+//! # policy.validate().unwrap();
+//! ```
+//!
+//! # When an acquire fails
+//!
+//! An [`Error`] says why, and its text says what the pool was doing. **While the server is down**
+//! acquires do not use up their time: after a few failed dials ([`Policy::back_off_after`]) all that
+//! need one fail at once with [`Error::BackingOff`], until the pause is over. With
+//! [`Policy::wait_for_ready`] they wait through it instead, up to `acquire_timeout`.
+//!
+//! # While it runs
+//!
+//! - [`Pool::warm_up`] dials [`Policy::min_idle`] connections before the first acquire.
+//! - [`Pool::set_limits`] changes the [`Limits`] of the policy.
+//! - [`Pool::retire_all`] replaces all connections; after [`Pool::retire_all_now`] no old one is
+//!   lent again.
+//! - [`Pool::close_within`] ends the pool, and says whether everything came back.
+//! - [`Builder::leak_detection`] warns of leases that are held for too long, with the file and line
+//!   of the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists those that are out. A
+//!   lease that is never returned holds its place for ever, and one day everybody waits.
 //!
 //! # Watching a pool
 //!
-//! [`Pool::status`] says what it is doing now, [`Pool::stats`] what it has done so far, and an
-//! [`Observer`](event::Observer) hears of every step in the life of a connection. With the feature
-//! `metrics` a pool reports through the `metrics` crate, under the names of OpenTelemetry:
+//! [`Pool::status`] says what it is doing now, [`Pool::stats`] what it has done so far, both also as
+//! text; an [`Observer`](event::Observer) hears of every step in the life of a connection. With the
+//! feature `metrics` a pool reports through the `metrics` crate, under the names of OpenTelemetry:
 //! `Pool::builder(manager).metrics(Metrics::db("orders"))`. The most important are below;
 //! [`metrics`] has all of them, and their names for HTTP clients.
 //!
@@ -96,11 +130,18 @@
 //! - No lock is held over the manager's code, I/O, a waker or a goodbye.
 //! - After [`close`](Pool::close) nothing is left.
 //!
-//! # Finding leaks
+//! # Features
 //!
-//! A lease that is never returned holds its place for ever, and one day everybody waits.
-//! [`Builder::leak_detection`] warns of leases that are held for too long, with the file and line of
-//! the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists those that are out.
+//! - `runtime` (on): the async pool on tokio. Without it there is the state machine alone, with
+//!   its policies and profiles.
+//! - `metrics`: pools can report through the `metrics` crate.
+//! - `serde` (on): policies can be written and read, statistics written.
+//! - `testing`: launchers of real servers, for the tests of this workspace.
+//!
+//! # When not to use it
+//!
+//! When one connection is enough, or the protocol's own client multiplexes: then a pool only adds
+//! a queue. When calls are blocking: this pool is for async code on tokio.
 //!
 //! # How it is built
 //!
@@ -117,19 +158,6 @@
 //!
 //! [`state::State`] can be used without the pool, for a simulation or a runtime of your own. It is
 //! told the time with every call.
-//!
-//! # Features
-//!
-//! - `runtime` (on): the async pool on tokio. Without it there is the state machine alone, with
-//!   its policies and profiles.
-//! - `metrics`: pools can report through the `metrics` crate.
-//! - `serde` (on): policies can be written and read, statistics written.
-//! - `testing`: launchers of real servers, for the tests of this workspace.
-//!
-//! # When not to use it
-//!
-//! When one connection is enough, or the protocol's own client multiplexes: then a pool only adds
-//! a queue. When calls are blocking: this pool is for async code on tokio.
 
 #![forbid(unsafe_code)]
 

@@ -20,21 +20,23 @@ pub type Connection<M> = <<M as Manager>::Lending as Lending>::Connection;
 pub trait Manager: Send + Sync + 'static {
     /// What separates connections: everything that shaped one (host, port, TLS settings,
     /// credentials, database). Two requests share connections exactly when their keys are equal.
-    /// Its `Debug` appears in errors and events, so redact secrets there.
+    /// Its `Debug` appears in log lines and leak reports, so redact secrets there.
     type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
     /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared). A lease moves an exclusive
     /// connection in and out, so box one that is larger than a few words: `Exclusive<Box<C>>`.
     type Lending: Lending;
 
-    /// Why a dial, check or reset failed.
+    /// Why a dial, check or reset failed: `std::io::Error`, or a type of your own.
+    /// `Box<dyn Error>` and `anyhow::Error` do not implement [`Error`](std::error::Error), so wrap
+    /// them in one that does.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Dials `key` and shakes hands, until the connection is ready for its first request.
     ///
     /// Bounded by `dial_timeout`, and for a caller that dials itself by the deadline of its
     /// acquire. `notifier` lets the connection speak up later, from any task: retire me, I am
-    /// broken, my capacity changed.
+    /// broken, my capacity changed. What it says before this has returned counts too.
     ///
     /// # Cancel safety
     /// May be dropped at any await; whatever was opened has to be closed by that.
@@ -47,7 +49,8 @@ pub trait Manager: Send + Sync + 'static {
         Self: Sized;
 
     /// How many leases one connection serves at a time; asked once, after `connect`. Changes are
-    /// told through the notifier. Default 1. An exclusive connection always serves one.
+    /// told through the notifier, and win over this if they come first. Default 1. An exclusive
+    /// connection always serves one.
     fn capacity(&self, connection: &Connection<Self>) -> u32
     where
         Self: Sized,
@@ -57,8 +60,8 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Whether the connection must not be lent again. Cheap, and never waits: asked when a lease
-    /// comes back, and by [`is_stale`](Manager::is_stale). Unread bytes, an end of stream, or a request still in flight all mean `true`.
-    /// Default `false`.
+    /// comes back, before and after its reset, and by [`is_stale`](Manager::is_stale). Unread bytes,
+    /// an end of stream, or a request still in flight all mean `true`. Default `false`.
     fn is_broken(&self, connection: &mut Self::Lending) -> bool {
         let _ = connection;
         false
@@ -74,8 +77,8 @@ pub trait Manager: Send + Sync + 'static {
         self.is_broken(connection)
     }
 
-    /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap.
-    /// Default `false`.
+    /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap. Asked
+    /// when a lease comes back that is not broken. Default `false`.
     fn needs_reset(&self, connection: &Self::Lending) -> bool {
         let _ = connection;
         false
@@ -110,9 +113,18 @@ pub trait Manager: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Says goodbye. The connection's place in the pool's limits is given up when this ends or
-    /// `close_timeout` has passed. Outside a runtime the connection is dropped instead.
-    /// Default: drop it.
+    /// Says goodbye to a connection that was open, for whatever reason it ends; a shared one when
+    /// its last lease has ended. Its place in the pool's limits is given up when this returns or
+    /// `close_timeout` has passed.
+    ///
+    /// **A broken connection comes here too.** Do not wait for its answer, drop it: with a request
+    /// in flight, or a peer that is gone, the answer never comes, and the place would be kept for
+    /// all of `close_timeout` while others wait for it.
+    ///
+    /// Outside a runtime the connection is dropped instead. Default: drop it.
+    ///
+    /// # Cancel safety
+    /// Dropped when `close_timeout` has passed; whatever is still open has to be closed by that.
     fn close(&self, connection: Self::Lending) -> impl Future<Output = ()> + Send {
         drop(connection);
         ready(())

@@ -238,12 +238,18 @@ pub struct Policy {
     /// Which one is closed at `max_idle_per_key`. Default the returned one.
     pub idle_overflow: IdleOverflow,
 
-    /// Idle connections kept ready for each key that is in use. Default 0.
+    /// Idle connections kept ready for each key, from its first acquire or
+    /// [`warm_up`](crate::Pool::warm_up) on. Default 0.
+    ///
+    /// With [`Floor::Kept`] a key is never forgotten: one whose peer is gone for good is dialed
+    /// until the pool is closed, at the pace of `back_off_max`. Where keys come and go leave it at 0.
+    /// `idle_timeout` holds for these connections too: they are closed and replaced.
     pub min_idle: u32,
     /// How long that floor holds. Default kept.
     pub floor: Floor,
 
-    /// Wait or fail when there is neither a connection nor room. Default wait.
+    /// Wait or fail when there is neither a connection nor room. Default wait. During an outage see
+    /// [`wait_for_ready`](Policy::wait_for_ready).
     pub at_limit: AtLimit,
     /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
     pub acquire_timeout: Option<Duration>,
@@ -298,7 +304,8 @@ pub struct Policy {
 
     /// How long a connection may stay idle. Default 90 s.
     pub idle_timeout: Option<Duration>,
-    /// How old a connection may become; a leased one ends when it is returned. Default 30 min.
+    /// How old a connection may become; a leased one ends when it is returned. Default 30 min. A
+    /// short one needs a shorter `lifetime_jitter` as well, none needs it to be zero.
     pub max_lifetime: Option<Duration>,
     /// Each connection's lifetime is moved by up to this much, either way. Default 3 min.
     pub lifetime_jitter: Duration,
@@ -319,7 +326,9 @@ pub struct Policy {
     pub back_off_max: Duration,
     /// Each pause but the first is moved by up to this share, either way; 0 to 1. Default 0.2.
     pub back_off_jitter: f64,
-    /// Whether acquires wait through a pause instead of failing with the last error. Default no.
+    /// Whether acquires wait through a pause, for as long as `acquire_timeout` allows, instead of
+    /// failing at once with [`Error::BackingOff`](crate::Error::BackingOff). Default no. Say yes
+    /// where callers should sit out a restart of the server.
     pub wait_for_ready: bool,
 
     /// Longest a reset may take when a connection comes back. Default 1 s.
@@ -410,7 +419,7 @@ impl Policy {
                     return Err(InvalidPolicy::pair(
                         "lifetime_jitter",
                         "max_lifetime",
-                        "the jitter is longer than the lifetime; make it shorter",
+                        "the jitter is longer than the lifetime; make lifetime_jitter shorter",
                     ));
                 }
                 Some(_) => {}

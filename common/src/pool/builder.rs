@@ -74,7 +74,7 @@ impl<M: Manager> Builder<M> {
     }
 
     /// Looks for leaks: a lease that is held longer than `after` is reported once, by a
-    /// [`tracing`] event of level `WARN` and target `pool_common` that says the connection, its key,
+    /// `tracing` event of level `WARN` and target `pool_common` that says the connection, its key,
     /// how long it has been out and in which line it was taken; and
     /// [`Pool::leases`](super::Pool::leases) lists all that are out. The lease itself goes on.
     ///

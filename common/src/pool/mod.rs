@@ -86,7 +86,8 @@ impl<M: Manager> Pool<M> {
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue. A connection that had been assigned
     /// goes to the next waiter; a dial in the caller's own task is dropped and its place goes to
-    /// the next waiter; a dial of the pool's own goes on; a connection being checked is closed.
+    /// the next waiter; a dial of the pool's own goes on or ends, as
+    /// [`Policy::orphan_dial`] says; a connection being checked is closed.
     ///
     /// # Panics
     /// When it has to wait or dial outside a tokio runtime with time enabled.
