@@ -107,7 +107,7 @@ impl<M: Manager> Inner<M> {
     }
 
     /// The lock. Nothing of the user's runs under it but the `Hash`, `Eq`, `Clone` and `Drop` of
-    /// keys, the `Drop` of the last dial error, and `Waker::clone`; none of them should panic.
+    /// keys, and the `Drop` of the last dial error; none of them should panic.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core<M>> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,10 +236,9 @@ impl<M: Manager> Core<M> {
             || self.tally.lags(&self.state)
     }
 
-    /// Whom to wake when a waiter is granted something; returns a waker to drop, outside the lock.
-    pub(super) fn remember_waker(&mut self, waiter: WaiterId, waker: &Waker) -> Option<Waker> {
-        let known = self.wakers.get(waiter).is_some_and(|known| known.will_wake(waker));
-        if known { None } else { self.wakers.insert(waiter, waker.clone()) }
+    /// Whether `waker` is whom to wake when the waiter is granted something.
+    pub(super) fn knows_waker(&self, waiter: WaiterId, waker: &Waker) -> bool {
+        self.wakers.get(waiter).is_some_and(|known| known.will_wake(waker))
     }
 }
 

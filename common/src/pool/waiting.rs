@@ -39,29 +39,47 @@ impl<'a, M: Manager> Waiting<'a, M> {
     /// Takes the grant, or leaves word whom to wake.
     pub(super) fn look(&mut self, context: &Context<'_>) -> Found<M> {
         let id = self.id;
-        let mut core = self.inner.lock();
-        if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
-            self.done = true;
-            match grant {
-                Grant::Lend(lent) if !lent.was_idle => {
-                    let node = core.take_node();
-                    drop(core);
-                    return Found::Lease(Lease::new(Arc::clone(self.inner), node, lent));
+        let mut waker = None;
+        loop {
+            let mut core = self.inner.lock();
+            if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
+                self.done = true;
+                // Still there when it looks before it is woken. Whoever waits next under this
+                // number would have it dropped under the lock.
+                let unused = core.wakers.remove(id);
+                match grant {
+                    Grant::Lend(lent) if !lent.was_idle => {
+                        let node = core.take_node();
+                        drop(core);
+                        let lease = Lease::new(Arc::clone(self.inner), node, lent);
+                        drop(unused);
+                        return Found::Lease(lease);
+                    }
+                    _ => {}
                 }
-                _ => {}
+                let emptied = core.state.is_closed() && core.state.is_empty();
+                drop(core);
+                if emptied {
+                    self.inner.tell_emptied();
+                }
+                drop(unused);
+                return Found::Grant(grant);
             }
-            let emptied = core.state.is_closed() && core.state.is_empty();
+            let replaced = if core.knows_waker(id, context.waker()) {
+                None
+            } else if let Some(waker) = waker.take() {
+                core.wakers.insert(id, waker)
+            } else {
+                // Cloned without the lock, as it may run anything; then it looks again.
+                drop(core);
+                waker = Some(context.waker().clone());
+                continue;
+            };
+            let watched = core.maintenance.is_there();
             drop(core);
-            if emptied {
-                self.inner.tell_emptied();
-            }
-            return Found::Grant(grant);
+            drop(replaced);
+            return if watched { Found::Nothing } else { Found::NobodyWatches };
         }
-        let replaced = core.remember_waker(id, context.waker());
-        let watched = core.maintenance.is_there();
-        drop(core);
-        drop(replaced);
-        if watched { Found::Nothing } else { Found::NobodyWatches }
     }
 }
 
@@ -80,9 +98,13 @@ impl<'a, M: Manager> Future for Waiting<'a, M> {
 impl<M: Manager> Drop for Waiting<'_, M> {
     fn drop(&mut self) {
         if !self.done {
-            let leftover = self.inner.with(|state, now| state.cancel(self.id, now));
+            let now = self.inner.clock.now();
+            let mut core = self.inner.lock();
+            // Under the lock that frees its number: the next waiter may have that at once.
+            let waker = core.wakers.remove(self.id);
+            let leftover = core.state.cancel(self.id, now);
+            self.inner.unlock(core);
             drop(leftover);
-            let waker = self.inner.lock().wakers.remove(self.id);
             drop(waker);
         }
     }
