@@ -141,7 +141,9 @@ impl<'a, M: Manager> Acquiring<'a, M> {
                     }
                     Found::Grant(Grant::TimedOut) => {
                         self.progress = Progress::Done;
-                        let waited = self.waited();
+                        // The timer said so, even where the clock does not follow it.
+                        let limit = self.inner.policy.acquire_timeout.unwrap_or_default();
+                        let waited = self.waited().max(limit);
                         return Poll::Ready(Err(self.inner.timed_out(
                             self.key,
                             Stage::Queue,
@@ -155,6 +157,8 @@ impl<'a, M: Manager> Acquiring<'a, M> {
                     Found::Grant(grant) => self.go_slow(self.inner.hold_grant(grant)),
                     Found::Nothing => return Poll::Pending,
                     Found::NobodyWatches if self.deadline == Some(Timestamp::NEVER) => {
+                        // No deadline to be watched, but the end of a pause, say.
+                        self.inner.revive_maintenance();
                         return Poll::Pending;
                     }
                     Found::NobodyWatches => {

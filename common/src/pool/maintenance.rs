@@ -21,7 +21,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maintenance {
     None,
-    /// About to be spawned.
+    /// Spawned, but it has not run yet: its runtime may have ended.
     Starting,
     /// On a runtime whose threads go on whatever its users do.
     Driven,
@@ -47,15 +47,13 @@ impl Maintenance {
 
 impl<M: Manager> Inner<M> {
     pub(super) fn start_maintenance(self: &Arc<Self>) {
-        let mut presence = Presence { pool: Weak::clone(&self.me), has_run: false };
+        let mut presence =
+            Presence { pool: Weak::clone(&self.me), watch: Maintenance::Starting, has_run: false };
         let Some(runtime) = self.runtime() else { return };
-        {
-            let mut core = self.lock();
-            core.maintenance = match runtime.runtime_flavor() {
-                RuntimeFlavor::MultiThread => Maintenance::Driven,
-                _ => Maintenance::On(runtime.id()),
-            };
-        }
+        presence.watch = match runtime.runtime_flavor() {
+            RuntimeFlavor::MultiThread => Maintenance::Driven,
+            _ => Maintenance::On(runtime.id()),
+        };
         let earlier = Arc::clone(&self.earlier);
         runtime.spawn(async move {
             let mut in_time = false;
@@ -102,15 +100,19 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.
 struct Presence<M: Manager> {
     pool: Weak<Inner<M>>,
+    /// What it is from its first run on.
+    watch: Maintenance,
     has_run: bool,
 }
 
 impl<M: Manager> Presence<M> {
     /// Does what is due. Returns how long to sleep (`None`: until told), or `None` to end.
     fn maintain(&mut self, in_time: bool) -> Option<Option<Duration>> {
-        self.has_run = true;
         let inner = self.pool.upgrade()?;
         let mut core = inner.lock();
+        if !std::mem::replace(&mut self.has_run, true) {
+            core.maintenance = self.watch;
+        }
         let mut now = inner.clock.now();
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
             now = now.max(core.armed);
@@ -140,10 +142,11 @@ impl<M: Manager> Drop for Presence<M> {
         core.maintenance = Maintenance::None;
         // Its runtime may have ended: the next to use the pool starts another task. One that never
         // ran was spawned on a runtime that had ended already; trying again at once would be
-        // trying for ever, so that is left to `revive_maintenance`.
-        if self.has_run {
-            inner.renote_deadlines(&mut core);
+        // trying for ever, so that is left to `revive_maintenance`; and nobody relied on it yet.
+        if !self.has_run {
+            return;
         }
+        inner.renote_deadlines(&mut core);
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();
         drop(core);

@@ -75,7 +75,8 @@ impl<'a, M: Manager> Waiting<'a, M> {
                 waker = Some(context.waker().clone());
                 continue;
             };
-            let watched = core.maintenance.is_there();
+            // It may have been moved here from where the watch is kept.
+            let watched = core.maintenance.watches_here();
             drop(core);
             drop(replaced);
             return if watched { Found::Nothing } else { Found::NobodyWatches };
@@ -90,7 +91,12 @@ impl<'a, M: Manager> Future for Waiting<'a, M> {
         match self.look(context) {
             Found::Lease(lease) => Poll::Ready(Step::Ready(lease)),
             Found::Grant(grant) => Poll::Ready(self.inner.hold_grant(grant)),
-            Found::Nothing | Found::NobodyWatches => Poll::Pending,
+            Found::Nothing => Poll::Pending,
+            Found::NobodyWatches => {
+                // It watches its own deadline, but not the end of a pause.
+                self.inner.revive_maintenance();
+                Poll::Pending
+            }
         }
     }
 }

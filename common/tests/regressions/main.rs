@@ -10,6 +10,7 @@ mod shell;
 mod shutdown;
 mod states;
 mod wakers;
+mod watch;
 
 /// Runs `test` on a thread of its own; what takes longer than a minute stands still.
 fn within(test: impl FnOnce() + Send + 'static) {
