@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::leaks::Leaks;
 use super::maintenance::Maintenance;
+use super::perform::wake;
 use super::slot::Node;
 use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
@@ -151,7 +152,7 @@ impl<M: Manager> Inner<M> {
             let waker = core.wakers.remove(waiter);
             drop(core);
             if let Some(waker) = waker {
-                waker.wake();
+                wake(waker);
             }
         } else {
             self.follow_up(core);

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Inner;
 use super::inner::Core;
+use super::perform::wake;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
@@ -150,7 +151,7 @@ impl<M: Manager> Drop for Presence<M> {
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();
         drop(core);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(wake);
     }
 }
 

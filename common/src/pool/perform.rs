@@ -37,6 +37,14 @@ struct Work<M: Manager> {
     report: Report,
 }
 
+/// A waker that panics is reported and otherwise ignored: the rest of the work is not its.
+#[inline]
+pub(super) fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!(target: "pool_common", "the waker of one who waits panicked");
+    }
+}
+
 impl<M: Manager> Core<M> {
     fn take_work(&mut self) -> Work<M> {
         let mut work = Work {
@@ -86,7 +94,7 @@ impl<M: Manager> Inner<M> {
         loop {
             let work = core.take_work();
             drop(core);
-            work.wakers.into_iter().for_each(Waker::wake);
+            work.wakers.into_iter().for_each(wake);
             work.stops.iter().for_each(|stop| stop.notify_one());
             if work.start_maintenance {
                 self.start_maintenance();

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
@@ -126,4 +127,34 @@ fn a_waker_is_cloned_under_the_lock() {
         let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &USES_IN_CLONE)) };
         assert!(poll_with(&mut waiter, &waker).is_pending());
     });
+}
+
+struct Panics;
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker panics");
+    }
+}
+
+#[derive(Default)]
+struct Counts(AtomicUsize);
+impl Wake for Counts {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_the_others_their_wake_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let pool = Pool::builder(Free).policy(one_connection()).build().unwrap();
+    let lease = runtime.block_on(pool.acquire(&1)).unwrap();
+    let (mut first, mut second) = (pool.acquire(&1), pool.acquire(&1));
+    assert!(poll_with(&mut first, &Waker::from(Arc::new(Panics))).is_pending());
+    let woken = Arc::new(Counts::default());
+    assert!(poll_with(&mut second, &Waker::from(Arc::clone(&woken))).is_pending());
+    pool.start_close();
+    assert_eq!(woken.0.load(SeqCst), 1);
+    drop(lease);
+    assert_eq!(pool.status().open, 0);
 }
