@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::leaks::Leaks;
 use super::maintenance::Maintenance;
-use super::perform::wake;
+use super::perform::{Following, wake};
 use super::slot::Node;
 use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
@@ -143,10 +143,12 @@ impl<M: Manager> Inner<M> {
 
     #[inline(never)]
     fn unlock_with_work<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
-        // A hand-over: nothing but somebody to wake.
+        // A hand-over: nothing but somebody to wake. What that causes in turn is left to this call,
+        // so that hand-overs do not pile up where a waker runs whom it wakes.
         if !core.state.is_closed()
             && core.state.noted_deadline() >= core.armed
             && !core.tally.lags(&core.state)
+            && let Some(following) = Following::start(Arc::as_ptr(self).cast())
             && let Some(waiter) = core.state.poll_lone_wake()
         {
             let waker = core.wakers.remove(waiter);
@@ -154,9 +156,13 @@ impl<M: Manager> Inner<M> {
             if let Some(waker) = waker {
                 wake(waker);
             }
-        } else {
-            self.follow_up(core);
+            if !following.was_left_work() {
+                return;
+            }
+            drop(following);
+            core = self.lock();
         }
+        self.follow_up(core);
     }
 
     /// When an acquire that began at `now` stops waiting.

@@ -220,25 +220,33 @@ impl<M: Manager> Inner<M> {
 }
 
 thread_local! {
-    /// The pool whose work this thread is doing.
-    static FOLLOWED: Cell<*const ()> = const { Cell::new(ptr::null()) };
+    /// The pool whose work this thread is doing, and whether more of it was left to that meanwhile.
+    static FOLLOWED: Cell<(*const (), bool)> = const { Cell::new((ptr::null(), false)) };
 }
 
 /// Marks that this thread does the work of a pool, until it is dropped.
-struct Following(*const ());
+pub(super) struct Following((*const (), bool));
 
 impl Following {
-    /// `None` when it does so already.
-    fn start(pool: *const ()) -> Option<Self> {
+    /// `None` when it does so already; the work is left to that.
+    #[inline]
+    pub(super) fn start(pool: *const ()) -> Option<Self> {
         let before = FOLLOWED.get();
-        (before != pool).then(|| {
-            FOLLOWED.set(pool);
-            Self(before)
-        })
+        let is_first = before.0 != pool;
+        FOLLOWED.set((pool, !is_first));
+        // Not `then_some`: one that is made in vain would be dropped.
+        if is_first { Some(Self(before)) } else { None }
+    }
+
+    /// Whether work was left to it.
+    #[inline]
+    pub(super) fn was_left_work(&self) -> bool {
+        FOLLOWED.get().1
     }
 }
 
 impl Drop for Following {
+    #[inline]
     fn drop(&mut self) {
         FOLLOWED.set(self.0);
     }

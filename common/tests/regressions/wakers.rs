@@ -158,3 +158,44 @@ fn a_waker_that_panics_costs_the_others_their_wake_up() {
     drop(lease);
     assert_eq!(pool.status().open, 0);
 }
+
+/// Runs whom it wakes, as some executors do.
+struct RunsInline {
+    waiters: Arc<Mutex<Vec<Option<Acquiring<'static, Free>>>>>,
+    at: usize,
+    /// How many run inside each other, and how many did at most.
+    depth: Arc<(AtomicUsize, AtomicUsize)>,
+}
+
+impl Wake for RunsInline {
+    fn wake(self: Arc<Self>) {
+        let (now, most) = &*self.depth;
+        most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        let waiter = self.waiters.lock().unwrap()[self.at].take();
+        let lease = poll_with(&mut waiter.expect("woken once"), Waker::noop());
+        assert!(lease.is_ready());
+        drop(lease);
+        now.fetch_sub(1, SeqCst);
+    }
+}
+
+#[test]
+fn hand_overs_pile_up_on_the_stack() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let built = Pool::builder(Free).policy(one_connection()).build();
+    let pool: &'static Pool<Free> = Box::leak(Box::new(built.unwrap()));
+    let lease = runtime.block_on(pool.acquire(&1)).unwrap();
+    let (waiters, depth) = (Arc::new(Mutex::new(Vec::new())), Arc::default());
+    for at in 0..100 {
+        let (waiters, depth) = (Arc::clone(&waiters), Arc::clone(&depth));
+        let waker = Waker::from(Arc::new(RunsInline { waiters: Arc::clone(&waiters), at, depth }));
+        let mut waiter = pool.acquire(&1);
+        assert!(poll_with(&mut waiter, &waker).is_pending());
+        waiters.lock().unwrap().push(Some(waiter));
+    }
+    drop(lease);
+    let left = waiters.lock().unwrap().iter().flatten().count();
+    assert_eq!(left, 0, "{:?} {:?}", depth, pool.status());
+    assert_eq!(depth.1.load(SeqCst), 1);
+    assert_eq!(pool.status().idle, 1);
+}
