@@ -57,11 +57,7 @@ impl<'a, M: Manager> Waiting<'a, M> {
                     }
                     _ => {}
                 }
-                let emptied = core.state.is_closed() && core.state.is_empty();
                 drop(core);
-                if emptied {
-                    self.inner.tell_emptied();
-                }
                 drop(unused);
                 return Found::Grant(grant);
             }

@@ -373,9 +373,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.closed
     }
 
-    /// Whether nothing is left: no connection, no dial, no waiter.
+    /// Whether nothing is left: no connection, no dial, nobody who waits. One that was told an
+    /// error and has not collected it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.connections.is_empty() && self.waiters.is_empty()
+        self.connections.is_empty() && self.status.waiting == 0
     }
 
     /// How many keys the pool remembers: those with connections, waiters, a floor, or recent

@@ -1,5 +1,7 @@
 //! Closing a pool that is dialing.
 
+use crate::fake::{Connection, pool};
+use std::pin::pin;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,4 +66,24 @@ fn a_stopped_dial_that_closes_the_pool_hangs() {
         let outcome = ended.recv_timeout(Duration::from_secs(60)).expect("it hangs");
         assert!(matches!(outcome, Err(Error::Closed)), "{dial:?}: {outcome:?}");
     }
+}
+
+/// A program that stops keeps the future of an acquire, but polls it no more.
+#[tokio::test(start_paused = true)]
+async fn close_hangs_with_an_acquire_that_is_kept_and_not_polled() {
+    let (pool, _peer) = pool::<Exclusive<Connection>>(Policy {
+        max_open_per_key: Some(1),
+        acquire_timeout: None,
+        ..Policy::default()
+    });
+    let lease = pool.acquire(&1).await.unwrap();
+    let mut waiter = pin!(pool.acquire(&1));
+    tokio::select! {
+        _ = &mut waiter => unreachable!("the only connection is leased"),
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+    }
+    pool.start_close();
+    drop(lease);
+    assert!(pool.close_within(Duration::from_secs(3600)).await, "{:?}", pool.status());
+    assert!(waiter.await.unwrap_err().is_closed());
 }
