@@ -22,6 +22,8 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maintenance {
     None,
+    /// It was spawned on this runtime, which had ended, or it panicked there.
+    Failed(Id),
     /// Spawned, but it has not run yet: its runtime may have ended.
     Starting,
     /// On a runtime whose threads go on whatever its users do.
@@ -31,8 +33,17 @@ pub(super) enum Maintenance {
 }
 
 impl Maintenance {
+    /// What the task that calls it is, from its first run on.
+    fn here() -> Self {
+        let runtime = Handle::current();
+        match runtime.runtime_flavor() {
+            RuntimeFlavor::MultiThread => Self::Driven,
+            _ => Self::On(runtime.id()),
+        }
+    }
+
     pub(super) fn is_there(self) -> bool {
-        self != Self::None
+        !matches!(self, Self::None | Self::Failed(_))
     }
 
     /// Whether it is sure to run for as long as the caller's task does, so that the caller needs
@@ -41,20 +52,20 @@ impl Maintenance {
         match self {
             Self::Driven => true,
             Self::On(runtime) => Handle::try_current().is_ok_and(|here| here.id() == runtime),
-            Self::None | Self::Starting => false,
+            Self::None | Self::Failed(_) | Self::Starting => false,
         }
     }
 }
 
 impl<M: Manager> Inner<M> {
     pub(super) fn start_maintenance(self: &Arc<Self>) {
-        let mut presence =
-            Presence { pool: Weak::clone(&self.me), watch: Maintenance::Starting, has_run: false };
-        let Some(runtime) = self.runtime() else { return };
-        presence.watch = match runtime.runtime_flavor() {
-            RuntimeFlavor::MultiThread => Maintenance::Driven,
-            _ => Maintenance::On(runtime.id()),
+        let runtime = self.runtime();
+        let mut presence = Presence {
+            pool: Weak::clone(&self.me),
+            runtime: runtime.as_ref().map(Handle::id),
+            has_run: false,
         };
+        let Some(runtime) = runtime else { return };
         let earlier = Arc::clone(&self.earlier);
         runtime.spawn(async move {
             let mut in_time = false;
@@ -64,11 +75,15 @@ impl<M: Manager> Inner<M> {
         });
     }
 
-    /// Starts the task again when there is something to wait for and it ended with its runtime.
-    /// Called from a runtime that is alive.
+    /// Starts the task again when there is something to wait for and it ended with its runtime; not
+    /// where that has failed already.
     pub(super) fn revive_maintenance(self: &Arc<Self>) {
         let mut core = self.lock();
-        if !core.maintenance.is_there() && !core.state.is_closed() {
+        let in_vain = match core.maintenance {
+            Maintenance::Failed(there) => self.runtime().is_none_or(|here| here.id() == there),
+            _ => false,
+        };
+        if !core.maintenance.is_there() && !in_vain && !core.state.is_closed() {
             self.renote_deadlines(&mut core);
             if core.has_work() {
                 self.follow_up(core);
@@ -101,8 +116,7 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.
 struct Presence<M: Manager> {
     pool: Weak<Inner<M>>,
-    /// What it is from its first run on.
-    watch: Maintenance,
+    runtime: Option<Id>,
     has_run: bool,
 }
 
@@ -112,7 +126,7 @@ impl<M: Manager> Presence<M> {
         let inner = self.pool.upgrade()?;
         let mut core = inner.lock();
         if !std::mem::replace(&mut self.has_run, true) {
-            core.maintenance = self.watch;
+            core.maintenance = Maintenance::here();
         }
         let mut now = inner.clock.now();
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
@@ -140,14 +154,19 @@ impl<M: Manager> Drop for Presence<M> {
     fn drop(&mut self) {
         let Some(inner) = self.pool.upgrade() else { return };
         let mut core = inner.lock();
-        core.maintenance = Maintenance::None;
+        let failed = self.runtime.map_or(Maintenance::None, Maintenance::Failed);
         // Its runtime may have ended: the next to use the pool starts another task. One that never
         // ran was spawned on a runtime that had ended already; trying again at once would be
-        // trying for ever, so that is left to `revive_maintenance`; and nobody relied on it yet.
-        if !self.has_run {
+        // trying for ever, so that is left to `revive_maintenance`. So would it be for those who
+        // wait when it panicked: a runtime without time does that to it.
+        let panicked = std::thread::panicking();
+        core.maintenance = if self.has_run && !panicked { Maintenance::None } else { failed };
+        if self.has_run {
+            inner.renote_deadlines(&mut core);
+        } else if self.runtime.is_none() {
+            // Nobody who waits could do better.
             return;
         }
-        inner.renote_deadlines(&mut core);
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();
         drop(core);

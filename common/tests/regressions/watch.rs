@@ -94,3 +94,35 @@ async fn a_wait_in_virtual_time_took_no_time_with_the_coarse_clock() {
         assert!(waited >= timeout, "{waited:?}");
     }
 }
+
+/// It panics, and those who wait must not have it start again, and panic, for ever.
+#[test]
+fn a_runtime_without_time_spins() {
+    let pool = Pool::builder(Peer::default()).policy(one_connection(None)).build().unwrap();
+    let with_time = one_thread();
+    let lease = with_time.block_on(pool.acquire(&1)).unwrap();
+    drop(with_time);
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut polls = 0;
+        let mut waiter = pool.acquire(&1);
+        let mut lease = Some(lease);
+        let served = poll_fn(|context| {
+            polls += 1;
+            let polled = Pin::new(&mut waiter).poll(context);
+            if polls == 1 {
+                context.waker().wake_by_ref();
+            } else if let Some(lease) = lease.take_if(|_| polls == 2) {
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        tokio::task::yield_now().await;
+                    }
+                    drop(lease);
+                });
+            }
+            polled
+        });
+        served.await.unwrap();
+        assert!(polls < 10, "{polls} polls");
+    });
+}
