@@ -105,7 +105,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if self.closed || self.policy.check == Check::Always {
             return None;
         }
-        let id = self.first_with_room(key)?;
+        let id = self.first_in_time(key, now)?;
         let connection = &self.connections[id];
         let idle_nanos = now.nanos_since(connection.idle_since);
         if self.policy.check == Check::IfIdleLonger
@@ -120,17 +120,23 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Lends the connection that the policy's order puts first, closing those past their time.
     #[inline(always)]
     pub(super) fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
+        let id = self.first_in_time(key, now)?;
+        let lent = self.lend_here(id, now);
+        if self.rules.floor {
+            self.refill(key, now);
+        }
+        Some(lent)
+    }
+
+    /// The connection that the policy's order puts first, of those not past their time.
+    #[inline(always)]
+    fn first_in_time(&mut self, key: KeyId, now: Timestamp) -> Option<ConnectionId> {
         loop {
             let id = self.first_with_room(key)?;
-            if let Some(cause) = self.past_its_time(&self.connections[id], now) {
-                self.retire_for(id, cause, now);
-                continue;
+            match self.past_its_time(&self.connections[id], now) {
+                Some(cause) => self.retire_for(id, cause, now),
+                None => return Some(id),
             }
-            let lent = self.lend_here(id, now);
-            if self.rules.floor {
-                self.refill(key, now);
-            }
-            return Some(lent);
         }
     }
 

@@ -321,3 +321,27 @@ fn the_goodbye_of_a_cancelled_grant_is_not_alone() {
     assert_eq!(handles, 1, "close() returns while the leaver still holds a handle");
     drop(leftover);
 }
+
+#[test]
+fn a_try_lent_one_that_had_to_be_checked_behind_one_past_its_time() {
+    let mut d = Ex::new(Policy {
+        check: Check::IfIdleLonger,
+        check_after: Duration::from_secs(10),
+        idle_timeout: None,
+        max_lifetime: Some(Duration::from_secs(100)),
+        lifetime_jitter: Duration::ZERO,
+        expiry: Expiry::AtAcquire,
+        dial: Dial::Caller,
+        dial_ramp: None,
+        ..Policy::default()
+    });
+    let older = d.lend_one(1);
+    d.pass(Duration::from_secs(60));
+    let younger = d.lend_one(1);
+    d.pass(Duration::from_secs(20));
+    d.release(younger);
+    d.pass(Duration::from_secs(19));
+    d.release(older); // first in line, and a second from the end of its lifetime
+    d.pass(Duration::from_secs(2));
+    assert_eq!(d.try_acquire(1), None, "the younger one has been idle for 21 s");
+}
