@@ -221,15 +221,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         let racing = self.policy.dial == Dial::Racing;
         let adopts = racing && self.policy.adopt_dials && !want.fresh;
+        let has_orphans = adopts && !self.keys[key].orphans.is_empty();
+        let ramped = self.policy.dial_ramp.is_some() && self.keys[key].dialing > 0;
+        if (has_orphans || ramped) && !self.keys[key].undialed.is_empty() {
+            // What the ramp allows by now, and dials that lost their waiters, belong to those who wait.
+            self.serve_room(key, now);
+        }
         if adopts && !self.keys[key].orphans.is_empty() {
             let waiter = self.wait_for_anything(key, want.fresh);
             self.adopt(waiter);
             return Acquire::Wait(waiter);
-        }
-        let entry = &self.keys[key];
-        if entry.dialing > 0 && self.policy.dial_ramp.is_some() && !entry.undialed.is_empty() {
-            // What the ramp allows by now belongs to those who wait.
-            self.serve_room(key, now);
         }
         // What room there is belongs to those the opener dials for.
         let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener

@@ -345,3 +345,17 @@ fn a_try_lent_one_that_had_to_be_checked_behind_one_past_its_time() {
     d.pass(Duration::from_secs(2));
     assert_eq!(d.try_acquire(1), None, "the younger one has been idle for 21 s");
 }
+
+#[test]
+fn newcomer_took_the_dial_that_others_waited_for() {
+    for orphan_dial in [OrphanDial::Kept, OrphanDial::Dropped, OrphanDial::Stopped] {
+        let mut d = Ex::new(Policy { max_open_per_key: Some(1), orphan_dial, ..Policy::default() });
+        let first = d.acquire(1).waiter();
+        let second = d.acquire(1).waiter();
+        d.cancel(first); // its dial goes on without a waiter
+        let third = d.acquire(1).waiter();
+        d.dialed(d.background[0]);
+        assert!(d.collect(third).is_none(), "{orphan_dial:?}: the third was served first");
+        assert!(matches!(d.collect(second), Some(Outcome::Lent(_))), "{orphan_dial:?}");
+    }
+}
