@@ -11,6 +11,10 @@ use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
 use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};
 
+/// Keys that were forgotten while they starved are kept in the queue until there are this many more
+/// than keys.
+const STALE_STARVED: usize = 64;
+
 /// What stands in the way of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
@@ -394,10 +398,15 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     pub(super) fn starve(&mut self, key: KeyId) {
         let entry = &mut self.keys[key];
-        if !entry.starved {
-            entry.starved = true;
-            self.starved.push_back(key);
+        if entry.starved {
+            return;
         }
+        entry.starved = true;
+        if self.starved.len() > 2 * self.keys.len() + STALE_STARVED {
+            let keys = &self.keys;
+            self.starved.retain(|key| keys.contains_key(*key));
+        }
+        self.starved.push_back(key);
     }
 
     /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.

@@ -116,7 +116,6 @@ impl<K, E> KeyEntry<K, E> {
             && self.draining == 0
             && self.waiting == 0
             && self.failures == 0
-            && !self.starved
             && !self.floor_kept
     }
 }

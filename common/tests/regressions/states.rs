@@ -359,3 +359,21 @@ fn newcomer_took_the_dial_that_others_waited_for() {
         assert!(matches!(d.collect(second), Some(Outcome::Lent(_))), "{orphan_dial:?}");
     }
 }
+
+#[test]
+fn keys_that_starved_in_vain_were_never_forgotten() {
+    let mut d = Ex::new(Policy { max_open: Some(1), ..Policy::default() });
+    let held = d.lend_one(0);
+    for _ in 0..10 {
+        for key in 1..=200 {
+            let waiter = d.acquire(key).waiter();
+            d.cancel(waiter);
+        }
+    }
+    assert_eq!(d.state.known_keys(), 1, "nobody waits for the others");
+    let waiter = d.acquire(7).waiter();
+    d.release_as(held, Fitness::Unfit(CloseCause::Broken));
+    d.finish_closing();
+    d.dialed(d.background[0]);
+    assert!(matches!(d.collect(waiter), Some(Outcome::Lent(_))), "one that starves is served");
+}
