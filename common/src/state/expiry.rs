@@ -13,6 +13,9 @@ use crate::policy::Expiry;
 
 /// Entries of lifetimes that ended early are kept until there are this many more than connections.
 const STALE_LIFETIMES: usize = 64;
+/// Timers that an earlier one has replaced, or whose key was forgotten, are kept until there are this
+/// many more than keys.
+const STALE_TIMERS: usize = 64;
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
@@ -182,10 +185,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// One timer is pending for a key at a time, the earliest; when it fires, the next is set.
     pub(super) fn set_timer(&mut self, at: Timestamp, key: KeyId) {
         let entry = &mut self.keys[key];
-        if at < entry.timer_at {
-            entry.timer_at = at;
-            self.timers.push(Reverse((at, key)));
-            self.note_deadline(at);
+        if at >= entry.timer_at {
+            return;
         }
+        entry.timer_at = at;
+        if self.timers.len() > 2 * self.keys.len() + STALE_TIMERS {
+            // `at` is among them: one for each key that has any.
+            let pending = self.keys.iter().filter(|(_, entry)| entry.timer_at != Timestamp::NEVER);
+            self.timers = pending.map(|(key, entry)| Reverse((entry.timer_at, key))).collect();
+        } else {
+            self.timers.push(Reverse((at, key)));
+        }
+        self.note_deadline(at);
     }
 }

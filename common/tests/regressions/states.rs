@@ -377,3 +377,33 @@ fn keys_that_starved_in_vain_were_never_forgotten() {
     d.dialed(d.background[0]);
     assert!(matches!(d.collect(waiter), Some(Outcome::Lent(_))), "one that starves is served");
 }
+
+#[test]
+fn timers_grow_with_those_that_are_replaced() {
+    let mut d = Ex::new(Policy {
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_lifetime: None,
+        lifetime_jitter: Duration::ZERO,
+        ..Policy::default()
+    });
+    for _ in 0..1000 {
+        let first = d.lend_one(1);
+        let (second, third) = (d.acquire(1).waiter(), d.acquire(1).waiter());
+        // The ramp holds the third one back: a timer well before the end of what is idle.
+        d.dialed(d.background[0]);
+        let second = d.collect(second).expect("a dial").lent();
+        d.release(first);
+        let third = d.collect(third).expect("the first one's").lent();
+        while let Some(&dial) = d.background.first() {
+            d.dial_failed(dial, None);
+        }
+        d.release(third);
+        d.release_as(second, Fitness::Unfit(CloseCause::Broken));
+        d.finish_closing();
+        d.pass(Duration::from_millis(200));
+    }
+    let text = format!("{:?}", d.state);
+    let at = text.find("timers:").unwrap();
+    let end = text[at..].find("]").unwrap();
+    assert!(end < 10_000, "the heap of timers has grown to {end} bytes of text");
+}
