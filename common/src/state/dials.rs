@@ -369,15 +369,32 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         if self.policy.min_idle > 0 {
             self.refill(key, now);
-            for _ in 0..self.hungry.len() {
-                let Some(hungry) = self.hungry.pop_front() else { break };
-                if let Some(entry) = self.keys.get_mut(hungry) {
-                    entry.hungry = false;
-                    self.refill(hungry, now);
-                }
-            }
+            self.feed_hungry(now);
         }
         self.forget_if_unused(key);
+    }
+
+    /// Refills the floors that the limits over all keys had held back, as long as those allow it.
+    fn feed_hungry(&mut self, now: Timestamp) {
+        for _ in 0..self.hungry.len() {
+            let Some(&hungry) = self.hungry.front() else { break };
+            // What denies one key denies all of them, but for those with a reserve.
+            if self.remaking == 0
+                && self.keys.contains_key(hungry)
+                && self.floors_are_denied(hungry)
+            {
+                break;
+            }
+            self.hungry.pop_front();
+            if let Some(entry) = self.keys.get_mut(hungry) {
+                entry.hungry = false;
+                // The floor comes after those who wait.
+                if self.starved.is_empty() {
+                    self.serve_room(hungry, now);
+                }
+                self.refill(hungry, now);
+            }
+        }
     }
 
     /// Starts the dials that the waiters of a key are owed and the limits allow.
@@ -459,9 +476,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.refilling += 1;
             self.start_dial(key, DialFor::Floor, now);
         }
-        // What stands in the way may end with something of another key.
+        // What stands in the way may end with something of another key. What is the key's own ends
+        // with a timer or a connection of the key.
         let denied =
-            self.pool_is_full() || self.policy.max_idle.is_some() || !self.starved.is_empty();
+            self.floors_are_denied(key) || (self.remaking > 0 && self.policy.max_idle.is_some());
         if denied && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
             self.keys[key].hungry = true;
             self.hungry.push_back(key);
@@ -479,13 +497,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
-    /// out no other key's floor, and comes after those who wait.
-    fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
+    /// Whether the limits over all keys leave no place for the floor of one.
+    fn floors_are_denied(&self, key: KeyId) -> bool {
         // Each of the reserve makes way for a successor.
         let stays = self.status.idle - self.keys[key].old_idle;
         let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
-        if crowded || !self.starved.is_empty() || self.pool_is_full() {
+        crowded || !self.starved.is_empty() || self.pool_is_full()
+    }
+
+    /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
+    /// out no other key's floor, and comes after those who wait.
+    fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
+        if self.floors_are_denied(key) {
             return false;
         }
         match self.obstacle(key, now) {

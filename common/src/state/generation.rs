@@ -44,6 +44,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.retire(id, CloseCause::Retired, now);
         }
         for key in keys {
+            // The floor comes after those who wait.
+            if self.starved.is_empty() && self.keys.contains_key(key) {
+                self.serve_room(key, now);
+            }
             self.refill(key, now);
         }
     }

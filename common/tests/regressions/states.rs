@@ -407,3 +407,17 @@ fn timers_grow_with_those_that_are_replaced() {
     let end = text[at..].find("]").unwrap();
     assert!(end < 10_000, "the heap of timers has grown to {end} bytes of text");
 }
+
+#[test]
+fn a_floor_that_was_denied_overtakes_those_who_wait() {
+    let mut d = Ex::new(Policy { min_idle: 1, max_idle: Some(1), ..Policy::default() });
+    d.acquire(1).waiter();
+    let floor = d.background[0];
+    // No place for the floor of this one; the ramp holds the second caller back.
+    d.acquire(2).waiter();
+    d.acquire(2).waiter();
+    assert_eq!(d.background.len(), 2, "a floor and a caller");
+    d.now = d.now.after(Duration::from_secs(1)); // the ramp's timer is late
+    d.dial_failed(floor, Some("down"));
+    assert_eq!(d.state.status().dialing, 4, "everybody has a dial, and one floor");
+}
