@@ -75,8 +75,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// The peer changed how many leases a shared connection serves at a time. Leases beyond a
-    /// lowered capacity stay; new ones wait. Nothing happens when the connection has ended, is
-    /// or is exclusive.
+    /// lowered capacity stay; new ones wait. Nothing happens when the connection has ended or is
+    /// exclusive.
     pub fn set_capacity(&mut self, id: ConnectionId, capacity: u32, now: Timestamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if matches!(connection.phase, Phase::Dialing(_)) {
