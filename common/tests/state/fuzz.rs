@@ -163,7 +163,7 @@ impl Run {
             }
             if then == Then::End {
                 if self.serve {
-                    driver.serve_everybody();
+                    driver.rest();
                 }
                 driver.end();
             }

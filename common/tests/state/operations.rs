@@ -302,6 +302,47 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         );
     }
 
+    /// Nobody asks any more and everything goes well: floors are full as far as the limits allow, no
+    /// connection is of an older generation, and what is not used any more is forgotten.
+    pub fn rest(&mut self) {
+        self.serve_everybody();
+        let mut at_rest = false;
+        for round in 0..500_u32 {
+            // Long at first, so that whatever has been set goes off; then no time at all.
+            self.pass(Duration::from_secs(60).saturating_mul(u32::from(round < 50)));
+            let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
+            at_rest = dials.is_empty() && self.closing.is_empty();
+            if at_rest && round >= 50 {
+                break;
+            }
+            for id in dials {
+                self.dialed(id);
+            }
+            self.finish_closing();
+        }
+        assert!(at_rest, "dials and goodbyes without end, {:?}", self.state.status());
+        let policy = self.state.policy().clone();
+        let status = self.state.status();
+        let live: Vec<_> = self.state.live_connections().collect();
+        let old = live
+            .iter()
+            .filter(|id| self.state.generation_of(**id) != Some(self.state.generation()));
+        assert_eq!(old.count(), 0, "connections of an older generation stay, {status:?}");
+        let mut keys: Vec<u8> =
+            live.iter().filter_map(|id| self.state.key_of(*id).copied()).collect();
+        keys.sort_unstable();
+        let full = policy.max_open.is_some_and(|max| status.open >= max)
+            || policy.max_idle.is_some_and(|max| status.idle >= max);
+        let floors = keys.chunk_by(|one, other| one == other);
+        let short = floors.clone().filter(|floor| floor.len() < policy.min_idle as usize).count();
+        if policy.floor == pool_common::policy::Floor::Kept {
+            assert!(full || short == 0, "{short} floors are not full, {status:?}");
+        }
+        if policy.min_idle == 0 || !full {
+            assert_eq!(self.state.known_keys(), floors.count(), "keys that nobody uses");
+        }
+    }
+
     /// Closes the pool and ends everything that is out; nothing may be left.
     pub fn end(&mut self) {
         self.state.close(self.now);
