@@ -287,17 +287,21 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             _ => {}
         }
-        // Those who wait for room would wait for the whole pause, with nothing that could come back.
+        self.refuse_hopeless(key, now);
+    }
+
+    /// Those who wait for room would wait for the whole pause, with nothing that could come back.
+    fn refuse_hopeless(&mut self, key: KeyId, now: Timestamp) {
+        let fails = self.policy.after_failed_dial;
+        let patient = self.policy.wait_for_ready && fails == AfterFailedDial::BackOff;
+        if fails == AfterFailedDial::Tell || patient || self.keys[key].undialed.is_empty() {
+            return;
+        }
         let entry = &self.keys[key];
         let hopeless = entry.open == entry.closing || {
-            self.policy.after_failed_dial == AfterFailedDial::FailFast
-                && self.obstacle(key, now) == Some(Obstacle::Paused)
+            fails == AfterFailedDial::FailFast && self.obstacle(key, now) == Some(Obstacle::Paused)
         };
-        if pauses
-            && !patient
-            && hopeless
-            && let Some(refusal) = self.paused(key, now)
-        {
+        if hopeless && let Some(refusal) = self.paused(key, now) {
             self.refuse_undialed(key, &refusal);
         }
     }
@@ -346,10 +350,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// A place in the limits is free, or a dial ended: dial for those who wait. Keys that the pool's
     /// limit had held back come first, in turn; the floor comes last.
     pub(super) fn room_appeared(&mut self, key: KeyId, now: Timestamp) {
+        self.refuse_hopeless(key, now);
         if self.starved.is_empty() {
             self.serve_room(key, now);
         } else if !self.keys[key].undialed.is_empty() {
-            self.starve(key);
+            match self.obstacle(key, now) {
+                None | Some(Obstacle::PoolFull) => self.starve(key),
+                Some(Obstacle::Ramp) => self.watch_ramp(key),
+                // It ends with a timer or a connection of the key; nobody has to make way meanwhile.
+                Some(_) => {}
+            }
         }
         let mut rounds = self.starved.len();
         while rounds > 0

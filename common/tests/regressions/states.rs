@@ -421,3 +421,48 @@ fn a_floor_that_was_denied_overtakes_those_who_wait() {
     d.dial_failed(floor, Some("down"));
     assert_eq!(d.state.status().dialing, 4, "everybody has a dial, and one floor");
 }
+
+#[test]
+fn a_paused_key_was_made_room_for() {
+    let mut d = Ex::new(Policy {
+        max_open: Some(3),
+        dial_ramp: None,
+        back_off_after: 1,
+        back_off_base: Duration::from_secs(5),
+        wait_for_ready: true,
+        ..Policy::default()
+    });
+    d.acquire(1).waiter();
+    d.acquire(1).waiter();
+    let dials = d.background.clone();
+    d.dial_failed(dials[0], Some("down")); // no dial for key 1 for five seconds
+    let leased = d.lend(3, 2);
+    d.acquire(2).waiter();
+    d.dial_failed(dials[1], Some("down")); // its place goes to key 2
+    assert_eq!(d.state.status().dialing, 1);
+    d.release(leased[0]);
+    assert!(d.closing.is_empty(), "closed for a dial that may not start: {:?}", d.closing);
+}
+
+#[test]
+fn those_who_hoped_for_the_last_connection_waited_through_the_pause() {
+    let mut d = Ex::new(Policy {
+        max_open_per_key: Some(2),
+        dial_ramp: None,
+        back_off_after: 1,
+        back_off_base: Duration::from_secs(5),
+        ..Policy::default()
+    });
+    let last = d.lend_one(1);
+    let first = d.acquire(1).waiter();
+    let second = d.acquire(1).waiter();
+    d.dial_failed(d.background[0], Some("down"));
+    assert!(matches!(d.collect(first), Some(Outcome::DialFailed("down"))));
+    assert!(d.collect(second).is_none(), "a connection may come back");
+    d.release_as(last, Fitness::Unfit(CloseCause::Broken));
+    d.finish_closing();
+    let newcomer = d.acquire(1);
+    assert!(matches!(newcomer, Outcome::Refused(Refusal::BackingOff { .. })), "{newcomer:?}");
+    let told = d.collect(second);
+    assert!(matches!(told, Some(Outcome::Refused(Refusal::BackingOff { .. }))), "{told:?}");
+}
