@@ -117,8 +117,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 return Err("somebody waits and nothing is under way".into());
             }
             // Pauses, goodbyes and the opener's one dial at a time are left out: when they end,
-            // those who wait are looked at.
+            // those who wait are looked at. So they are by a timer of the key that is late: time went on
+            // at least to the start of its last dial.
             let may_dial = entry.paused_until == Timestamp::ZERO
+                && entry.timer_at > entry.last_dial_at
                 && entry.closing == 0
                 && !self.opener_busy
                 && !self.ramp_holds(entry, Timestamp::ZERO)
