@@ -147,7 +147,8 @@ pub enum EventKind {
 
 /// Hears of every event of a pool.
 pub trait Observer<K>: Send + Sync + 'static {
-    /// Called in the task that caused the event, outside the pool's lock; be quick. Events of one
+    /// Called in the task that caused the event, outside the pool's lock; be quick: it
+    /// may be the pool's maintenance task, which keeps the time for those who wait. Events of one
     /// connection may arrive out of order when two tasks race; `at` and the kind tell.
     fn event(&self, event: &Event<K>);
 }

@@ -38,7 +38,8 @@ impl Clock {
         Self(Source::Tokio(tokio::time::Instant::now()))
     }
 
-    /// A clock that only moves when told, and its handle.
+    /// A clock that only moves when told, and its handle. Nothing expires, and nobody who waits in
+    /// line times out, before it has been moved; a pool notices that within its next real timer.
     pub fn manual() -> (Self, ManualClock) {
         let nanos = Arc::new(AtomicU64::new(0));
         (Self(Source::Manual(Arc::clone(&nanos))), ManualClock(nanos))

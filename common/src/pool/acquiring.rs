@@ -74,12 +74,13 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     #[inline(never)]
     fn begin(&mut self, mut core: MutexGuard<'a, Core<M>>, now: Timestamp, context: &Context<'_>) {
         let inner = self.inner;
-        inner.remember_runtime();
+        inner.remember_some_runtime();
         let deadline = *self.deadline.get_or_insert_with(|| {
             self.started = now;
             self.waiting_since = inner.meter.now();
             inner.end_of_wait(now)
         });
+        let deadline = if core.clocks_differ { Timestamp::NEVER } else { deadline };
         // Cloned before there is a waiter that a panic in here could leave behind.
         let waker = context.waker().clone();
         // With a first try, the idle list was looked at under this lock already.
@@ -90,9 +91,13 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         };
         if let Acquire::Wait(id) = answer {
             core.wakers.insert(id, waker);
-            let watched = deadline == Timestamp::NEVER || core.maintenance.watches_here();
-            inner.unlock(core);
+            // A task that is asleep wakes in time; one that still has to be told might not hear of it.
+            let in_time = core.asleep_until <= deadline && core.watches_here();
+            let endless = self.deadline == Some(Timestamp::NEVER);
+            let watched = endless || in_time;
+            // Whatever goes wrong from here on, its place in the queue comes back.
             let waiting = Waiting::new(inner, id);
+            inner.unlock(core);
             if watched {
                 self.progress = Progress::Waiting(waiting);
             } else {

@@ -54,7 +54,8 @@ impl<M: Manager> Builder<M> {
     }
 
     /// Where the pool reads the time. Default [`Clock::coarse`]. With a paused tokio clock use
-    /// [`Clock::tokio`], or what expires will not follow it.
+    /// [`Clock::tokio`]: else what expires, and the `acquire_timeout` of those who wait in line,
+    /// follow it only roughly.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self

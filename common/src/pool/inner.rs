@@ -1,6 +1,7 @@
 //! What all clones, leases and tasks of a pool share.
 
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) meter: Meter,
     /// Which leases are out; with leak detection only.
     pub(super) leaks: Option<Leaks>,
-    runtime: OnceLock<Handle>,
+    /// The runtime of the last caller that dialed or checked, and whether there was one.
+    runtime: RwLock<Option<Handle>>,
+    knows_runtime: AtomicBool,
 }
 
 /// What the lock guards.
@@ -65,6 +68,11 @@ pub(crate) struct Core<M: Manager> {
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
     pub(super) maintenance: Maintenance,
+    /// tokio's clock was seen to run by itself, as in tests that pause it: deadlines by the pool's
+    /// clock are not those of the callers.
+    pub(super) clocks_differ: bool,
+    /// The maintenance task is asleep, with a timer set for this; never, when it was nudged since.
+    pub(super) asleep_until: Timestamp,
     /// Leases that ended, for the next ones.
     pub(super) nodes: Vec<Box<Node<M>>>,
     /// What was reported of the state.
@@ -94,6 +102,8 @@ impl<M: Manager> Inner<M> {
                 stops: Stops::default(),
                 armed: Timestamp::NEVER,
                 maintenance: Maintenance::None,
+                clocks_differ: false,
+                asleep_until: Timestamp::NEVER,
                 nodes: Vec::new(),
                 tally,
             }),
@@ -103,7 +113,8 @@ impl<M: Manager> Inner<M> {
             observer,
             meter,
             leaks,
-            runtime: OnceLock::new(),
+            runtime: RwLock::new(None),
+            knows_runtime: AtomicBool::new(false),
         })
     }
 
@@ -173,17 +184,28 @@ impl<M: Manager> Inner<M> {
 
     /// Remembers the runtime of the caller, for what has to be spawned from outside one.
     pub(crate) fn remember_runtime(&self) {
-        if self.runtime.get().is_none()
-            && let Ok(handle) = Handle::try_current()
-        {
-            // Lost only to another caller that remembered one at the same moment.
-            let _ = self.runtime.set(handle);
+        let Ok(here) = Handle::try_current() else { return };
+        let known = self.runtime.read().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| known.id() == here.id()) {
+            return;
+        }
+        drop(known);
+        *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(here);
+    }
+
+    /// As `remember_runtime`, when none is known yet: cheaper, for those who only wait.
+    pub(super) fn remember_some_runtime(&self) {
+        if !self.knows_runtime.load(Ordering::Relaxed) {
+            self.knows_runtime.store(true, Ordering::Relaxed);
+            self.remember_runtime();
         }
     }
 
     /// The runtime to spawn on, if any is known.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        Handle::try_current().ok().or_else(|| self.runtime.get().cloned())
+        Handle::try_current()
+            .ok()
+            .or_else(|| self.runtime.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     pub(crate) fn start_close(self: &Arc<Self>) {

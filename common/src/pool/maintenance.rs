@@ -18,6 +18,9 @@ use crate::manager::Manager;
 /// A clock moved by hand may still read a moment before the deadline that a timer has reached.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
+/// A coarse clock that is further behind a timer than this is not the clock the timer goes by.
+const LONGEST_TICK: Duration = Duration::from_secs(1);
+
 /// Whether there is a maintenance task, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Maintenance {
@@ -26,34 +29,30 @@ pub(super) enum Maintenance {
     Failed(Id),
     /// Spawned, but it has not run yet: its runtime may have ended.
     Starting,
-    /// On a runtime whose threads go on whatever its users do.
-    Driven,
-    /// On a runtime that goes on only while somebody blocks on it.
+    /// On this runtime.
     On(Id),
 }
 
 impl Maintenance {
-    /// What the task that calls it is, from its first run on.
-    fn here() -> Self {
-        let runtime = Handle::current();
-        match runtime.runtime_flavor() {
-            RuntimeFlavor::MultiThread => Self::Driven,
-            _ => Self::On(runtime.id()),
-        }
-    }
-
     pub(super) fn is_there(self) -> bool {
         !matches!(self, Self::None | Self::Failed(_))
     }
 
     /// Whether it is sure to run for as long as the caller's task does, so that the caller needs
-    /// no timer of its own.
+    /// no timer of its own. Another runtime may stand still, or all of its threads be blocked.
     pub(super) fn watches_here(self) -> bool {
         match self {
-            Self::Driven => true,
             Self::On(runtime) => Handle::try_current().is_ok_and(|here| here.id() == runtime),
             Self::None | Self::Failed(_) | Self::Starting => false,
         }
+    }
+}
+
+impl<M: Manager> Core<M> {
+    /// Whether somebody who waits here is told when its time is up.
+    #[inline]
+    pub(super) fn watches_here(&self) -> bool {
+        !self.clocks_differ && self.maintenance.watches_here()
     }
 }
 
@@ -73,6 +72,20 @@ impl<M: Manager> Inner<M> {
                 in_time = wait(&earlier, pause).await;
             }
         });
+    }
+
+    /// The maintenance task has to look earlier than it meant to.
+    ///
+    /// Told by a worker of a runtime, it would run next on that worker and nowhere else, however
+    /// long the task that is running there goes on; so a thread that is no worker tells it.
+    pub(super) fn nudge_maintenance(&self) {
+        let nudge = Nudge(Arc::clone(&self.earlier));
+        match Handle::try_current() {
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+                runtime.spawn_blocking(move || drop(nudge));
+            }
+            _ => drop(nudge),
+        }
     }
 
     /// Starts the task again when there is something to wait for and it ended with its runtime; not
@@ -96,6 +109,15 @@ impl<M: Manager> Inner<M> {
         core.armed = Timestamp::NEVER;
         core.state.renote_deadline();
         core.state.note_deadline(self.next_leak());
+    }
+}
+
+/// Wakes the maintenance task when it is dropped, also by a runtime that ends.
+struct Nudge(Arc<Notify>);
+
+impl Drop for Nudge {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -126,16 +148,23 @@ impl<M: Manager> Presence<M> {
         let inner = self.pool.upgrade()?;
         let mut core = inner.lock();
         if !std::mem::replace(&mut self.has_run, true) {
-            core.maintenance = Maintenance::here();
+            core.maintenance = Maintenance::On(Handle::current().id());
         }
         let mut now = inner.clock.now();
+        let mut untimed: Vec<Waker> = Vec::new();
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
+            if core.armed.since(now) > LONGEST_TICK && !core.clocks_differ {
+                core.clocks_differ = true;
+                core.state.forget_deadlines();
+                untimed.extend(core.wakers.drain().map(|(_, waker)| waker));
+            }
             now = now.max(core.armed);
         }
         if !core.state.is_closed() {
             core.state.handle_timeout(now);
         }
         inner.unlock(core);
+        untimed.into_iter().for_each(wake);
         inner.report_leaks(now);
         let mut core = inner.lock();
         // Read under the lock: a lease that begins later notes its deadline after this.
@@ -145,6 +174,7 @@ impl<M: Manager> Presence<M> {
         if core.state.is_closed() && leak == Timestamp::NEVER {
             return None;
         }
+        core.asleep_until = core.armed;
         let pause = (core.armed != Timestamp::NEVER).then(|| core.armed.since(inner.clock.now()));
         Some(pause)
     }
@@ -161,6 +191,7 @@ impl<M: Manager> Drop for Presence<M> {
         // wait when it panicked: a runtime without time does that to it.
         let panicked = std::thread::panicking();
         core.maintenance = if self.has_run && !panicked { Maintenance::None } else { failed };
+        core.asleep_until = Timestamp::NEVER;
         if self.has_run {
             inner.renote_deadlines(&mut core);
         } else if self.runtime.is_none() {

@@ -15,8 +15,9 @@ use super::Inner;
 use super::inner::Core;
 use super::maintenance::Maintenance;
 use super::stop::stopped;
+use crate::clock::Timestamp;
 use crate::error::DialError;
-use crate::event::Event;
+use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
 use crate::manager::{Connection, Manager};
 use crate::metrics::Report;
@@ -75,6 +76,7 @@ impl<M: Manager> Core<M> {
         if deadline < self.armed {
             self.armed = deadline;
             work.rearm = true;
+            self.asleep_until = Timestamp::NEVER;
             work.start_maintenance = !self.maintenance.is_there();
             if work.start_maintenance {
                 self.maintenance = Maintenance::Starting;
@@ -99,7 +101,7 @@ impl<M: Manager> Inner<M> {
             if work.start_maintenance {
                 self.start_maintenance();
             } else if work.rearm {
-                self.earlier.notify_one();
+                self.nudge_maintenance();
             }
             self.tell(&work.events);
             self.meter.apply(work.report);
@@ -108,8 +110,7 @@ impl<M: Manager> Inner<M> {
                 match action {
                     Action::Dial { id, key } => self.start_dial(id, key),
                     Action::Close { id, handle, cause } => {
-                        tracing::debug!(target: "pool_common", id = id.as_u64(), %cause, "close");
-                        if self.say_goodbye(id, handle) {
+                        if self.say_goodbye(id, handle, cause) {
                             gone.push(id);
                         }
                     }
@@ -147,17 +148,29 @@ impl<M: Manager> Inner<M> {
     /// Closes a connection; `true` when that is over, else [`closed`](crate::state::State::closed)
     /// follows from a task. A goodbye that has to wait gets `close_timeout`; outside a runtime, or
     /// when it panics, the connection is dropped.
-    fn say_goodbye(self: &Arc<Self>, id: ConnectionId, handle: M::Lending) -> bool {
+    fn say_goodbye(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        handle: M::Lending,
+        cause: CloseCause,
+    ) -> bool {
         let inner = Arc::clone(self);
         let runtime = self.runtime();
         let entered = runtime.as_ref().map(Handle::enter);
         let mut goodbye = Box::pin(async move { inner.manager.close(handle).await });
         let mut context = Context::from_waker(Waker::noop());
-        match catch_unwind(AssertUnwindSafe(|| goodbye.as_mut().poll(&mut context))) {
+        // A subscriber that panics costs no more than a manager that does.
+        let first_poll = || {
+            tracing::debug!(target: "pool_common", id = id.as_u64(), %cause, "close");
+            goodbye.as_mut().poll(&mut context)
+        };
+        match catch_unwind(AssertUnwindSafe(first_poll)) {
             Ok(Poll::Ready(())) => return true,
             Ok(Poll::Pending) => {}
             Err(_) => {
-                tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
+                let tell =
+                    || tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
+                let _ = catch_unwind(AssertUnwindSafe(tell));
                 return true;
             }
         }

@@ -72,7 +72,7 @@ impl<'a, M: Manager> Waiting<'a, M> {
                 continue;
             };
             // It may have been moved here from where the watch is kept.
-            let watched = core.maintenance.watches_here();
+            let watched = core.watches_here();
             drop(core);
             drop(replaced);
             return if watched { Found::Nothing } else { Found::NobodyWatches };

@@ -240,6 +240,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener
             && !self.keys[key].undialed.is_empty();
         let obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
+        if want.fresh
+            && obstacle == Some(Obstacle::Paused)
+            && let Some(lent) = self.lend_idle(key, now)
+        {
+            // Nothing new can be had; what works is better than nothing.
+            return Acquire::Lend(lent);
+        }
         let Some(obstacle) = obstacle else {
             return match self.policy.dial {
                 Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),

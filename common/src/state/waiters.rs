@@ -156,6 +156,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
+    /// From now on nobody who waits is told that its time is up: they look after that themselves.
+    pub fn forget_deadlines(&mut self) {
+        self.deadlines.clear();
+    }
+
     /// When the first of those who wait stops waiting.
     pub(super) fn next_expiry(&mut self) -> Timestamp {
         while let Some(&(deadline, id)) = self.deadlines.front() {

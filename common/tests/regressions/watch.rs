@@ -38,10 +38,14 @@ fn a_waiter_that_moves_to_another_runtime_waits_for_ever() {
     let pool = Pool::builder(Peer::default()).policy(one_connection(timeout)).build().unwrap();
     let (first, second) = (one_thread(), one_thread());
     let _lease = first.block_on(pool.acquire(&1)).unwrap();
-    // Its task watches from here on.
+    // Its task watches from here on, and sleeps until somebody's time is up who came before.
     first.block_on(pool.acquire(&1)).unwrap_err();
+    let mut before = pool.acquire(&1);
     let mut waiter = pool.acquire(&1);
     first.block_on(async {
+        let polled = Pin::new(&mut before).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        tokio::time::sleep(Duration::from_millis(5)).await;
         let polled = Pin::new(&mut waiter).poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending());
     });
@@ -122,7 +126,7 @@ fn a_runtime_without_time_spins() {
             }
             polled
         });
-        served.await.unwrap();
+        drop(served.await.unwrap());
         assert!(polls < 10, "{polls} polls");
     });
 }
