@@ -241,8 +241,10 @@ pub struct Policy {
     /// Idle connections kept ready for each key, from its first acquire or
     /// [`warm_up`](crate::Pool::warm_up) on. Default 0.
     ///
-    /// With [`Floor::Kept`] a key is never forgotten: one whose peer is gone for good is dialed
-    /// until the pool is closed, at the pace of `back_off_max`. Where keys come and go leave it at 0.
+    /// With [`Floor::Kept`] a key is not forgotten while its peer can be dialed; one whose peer has
+    /// been gone, and that nobody has asked for, for an hour
+    /// ([`PATIENCE`](crate::state::PATIENCE)) has no floor until somebody does. Where keys
+    /// come and go leave it at 0.
     /// `idle_timeout` holds for these connections too: they are closed and replaced.
     pub min_idle: u32,
     /// How long that floor holds. Default kept.

@@ -90,6 +90,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if self.rules.prune {
             self.prune(key, now);
         }
+        self.want_floor(key, now);
         let answer = self.acquire_without_idle(key, want, now);
         match answer {
             Acquire::Wait(waiter) => self.watch_waiter(waiter, deadline),

@@ -10,7 +10,7 @@ use super::{Action, Connection, ConnectionId, Grant, KeyId, Lent, State, WaiterI
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AfterFailedDial, Dial, DialForWaiters, Floor, OrphanDial, WaiterOrder};
+use crate::policy::{AfterFailedDial, Dial, DialForWaiters, OrphanDial, WaiterOrder};
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Takes a place in the limits; asks the shell to dial unless the caller does.
@@ -113,6 +113,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         entry.failures = 0;
         entry.paused_until = Timestamp::ZERO;
         entry.last_error = None;
+        if self.rules.floor {
+            self.want_floor(key, now);
+        }
 
         if self.closed {
             self.begin_close(id, CloseCause::PoolClosed, now);
@@ -233,13 +236,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
         }
         if dial_for == DialFor::Floor {
-            if self.policy.floor == Floor::Once {
-                self.keys[key].floor_owed += 1;
-            }
-            let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
-            let retry_at = retry_at.max(self.keys[key].paused_until);
-            self.keys[key].refill_at = retry_at;
-            self.set_timer(retry_at, key);
+            self.retry_floor(key, now);
         }
         self.room_appeared(key, now);
     }
@@ -466,69 +463,5 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
         }
         true
-    }
-
-    /// Dials until the floor is reached or the limits are.
-    pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
-        if self.closed || !self.keys.contains_key(key) {
-            return;
-        }
-        if self.remaking > 0 {
-            self.remake(key, now);
-        }
-        if self.keys[key].refill_at > now {
-            return;
-        }
-        while self.floor_lacks(key) > 0 && self.may_refill(key, now) {
-            let entry = &mut self.keys[key];
-            entry.refilling += 1;
-            entry.floor_owed = entry.floor_owed.saturating_sub(1);
-            self.refilling += 1;
-            self.start_dial(key, DialFor::Floor, now);
-        }
-        // What stands in the way may end with something of another key. What is the key's own ends
-        // with a timer or a connection of the key.
-        let denied =
-            self.floors_are_denied(key) || (self.remaking > 0 && self.policy.max_idle.is_some());
-        if denied && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
-            self.keys[key].hungry = true;
-            self.hungry.push_back(key);
-        }
-    }
-
-    /// How many connections the floor of a key lacks, those being dialed for it not counted.
-    fn floor_lacks(&self, key: KeyId) -> u32 {
-        let entry = &self.keys[key];
-        match self.policy.floor {
-            Floor::Kept => {
-                self.policy.min_idle.saturating_sub(self.new_idle(key) + entry.refilling)
-            }
-            Floor::Once => entry.floor_owed,
-        }
-    }
-
-    /// Whether the limits over all keys leave no place for the floor of one.
-    fn floors_are_denied(&self, key: KeyId) -> bool {
-        // Each of the reserve makes way for a successor.
-        let stays = self.status.idle - self.keys[key].old_idle;
-        let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
-        crowded || !self.starved.is_empty() || self.pool_is_full()
-    }
-
-    /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
-    /// out no other key's floor, and comes after those who wait.
-    fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
-        if self.floors_are_denied(key) {
-            return false;
-        }
-        match self.obstacle(key, now) {
-            None => true,
-            // The ramp damps what callers ask for; the size of the floor is known.
-            Some(Obstacle::Dialing | Obstacle::Ramp) => {
-                let dialing = self.keys[key].dialing;
-                self.policy.max_dials_per_key.is_none_or(|max| dialing < max)
-            }
-            Some(_) => false,
-        }
     }
 }

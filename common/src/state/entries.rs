@@ -56,6 +56,10 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) floor_owed: u32,
     /// With a floor that is kept, the key is never forgotten.
     pub(super) floor_kept: bool,
+    /// Whether the floor was given up until somebody asks for the key.
+    pub(super) floor_sleeps: bool,
+    /// When somebody last asked for the key and found nothing idle.
+    pub(super) wanted_at: Timestamp,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
     /// Dials that failed in a row.
@@ -100,6 +104,8 @@ impl<K, E> KeyEntry<K, E> {
             old_idle: 0,
             floor_owed: 0,
             floor_kept: false,
+            floor_sleeps: false,
+            wanted_at: Timestamp::ZERO,
             timer_at: Timestamp::NEVER,
             refill_at: Timestamp::ZERO,
             failures: 0,

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::entries::{DialFor, Phase};
+use super::floor::PATIENCE;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
@@ -141,8 +142,15 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.forget_if_unused(key);
     }
 
-    /// Failing fast: finds out whether the peer is back, or looks again later.
+    /// Failing fast: finds out whether the peer is back, or looks again later. For a key that nobody
+    /// has asked for in a long time that is left to who asks next.
     fn probe(&mut self, key: KeyId, now: Timestamp) {
+        let entry = &mut self.keys[key];
+        let deserted = entry.open == 0 && entry.waiting == 0 && !entry.floor_kept;
+        if deserted && now >= entry.wanted_at.after(PATIENCE) {
+            entry.failures = 0;
+            return;
+        }
         let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
         let full = limit(self.policy.max_open_per_key, self.keys[key].open)
             || limit(self.policy.max_open, self.status.open);

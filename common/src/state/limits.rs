@@ -179,6 +179,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let min_idle = self.policy.min_idle;
         for entry in self.keys.values_mut() {
             entry.floor_kept = min_idle > 0 && self.policy.floor == Floor::Kept;
+            entry.floor_sleeps = false;
             entry.floor_owed = match min_idle.checked_sub(before) {
                 Some(more) => entry.floor_owed.saturating_add(more),
                 None => entry.floor_owed.min(min_idle),

@@ -42,6 +42,7 @@ mod close;
 mod dials;
 mod entries;
 mod expiry;
+mod floor;
 mod generation;
 mod invariants;
 mod limits;
@@ -68,6 +69,7 @@ use crate::lending::Lending;
 use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy};
 use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
+pub use floor::PATIENCE;
 use list::List;
 
 new_key_type! {
@@ -413,6 +415,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     pub fn warm_up(&mut self, key: &K, now: Timestamp) {
         if !self.closed {
             let id = self.key_id(key, now);
+            self.want_floor(id, now);
             self.forget_if_unused(id);
         }
     }
@@ -507,6 +510,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             let entry = &mut self.keys[id];
             entry.floor_owed = self.policy.min_idle;
             entry.floor_kept = self.policy.floor == Floor::Kept;
+            entry.wanted_at = now;
             self.refill(id, now);
         }
         id

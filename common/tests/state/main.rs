@@ -3,6 +3,7 @@
 mod behaviour;
 mod deadlines;
 mod driver;
+mod floor;
 mod fuzz;
 mod generations;
 mod limits;

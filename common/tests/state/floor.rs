@@ -1,0 +1,107 @@
+//! The floor of a key whose peer does not answer.
+
+use std::time::Duration;
+
+use pool_common::policy::*;
+use pool_common::state::PATIENCE;
+use pool_common::{Exclusive, Policy};
+
+use crate::driver::{Driver, Outcome};
+
+type Plain = Driver<Exclusive<u32>>;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn floor(floor: Floor) -> Policy {
+    Policy { min_idle: 2, floor, dial: Dial::Caller, dial_ramp: None, ..Policy::default() }
+}
+
+/// Every dial fails, for `time`. Returns how many there were.
+fn fail_for(pool: &mut Plain, time: Duration) -> usize {
+    let mut failed = 0;
+    let end = pool.now.after(time);
+    while pool.now < end {
+        for id in pool.background.clone() {
+            failed += 1;
+            pool.dial_failed(id, Some("refused"));
+        }
+        pool.pass(Duration::from_secs(1));
+    }
+    failed
+}
+
+#[test]
+fn a_floor_nobody_asks_for_is_dialed_for_an_hour_and_then_given_up() {
+    for kind in [Floor::Kept, Floor::Once] {
+        let mut pool = Plain::new(floor(kind));
+        pool.state.warm_up(&1, pool.now);
+        pool.settle();
+        assert!(fail_for(&mut pool, PATIENCE) > 600, "{kind:?}: tried again and again");
+        fail_for(&mut pool, 2 * MINUTE);
+        assert_eq!(fail_for(&mut pool, PATIENCE), 0, "{kind:?}");
+        assert_eq!(pool.state.known_keys(), 0, "{kind:?}: forgotten");
+    }
+}
+
+#[test]
+fn whoever_asks_for_the_key_wakes_its_floor() {
+    let policy = Policy { after_failed_dial: AfterFailedDial::Tell, ..floor(Floor::Kept) };
+    let mut pool = Plain::new(policy);
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    fail_for(&mut pool, PATIENCE + MINUTE);
+    assert!(pool.background.is_empty());
+    let Outcome::Dial(own) = pool.acquire(1) else { panic!("the caller dials for itself") };
+    pool.dialed(own);
+    assert_eq!(pool.background.len(), 2, "and the floor is dialed");
+}
+
+#[test]
+fn an_outage_of_a_few_minutes_after_a_quiet_day_does_not_cost_the_floor() {
+    let mut pool = Plain::new(Policy {
+        idle_timeout: None,
+        max_lifetime: None,
+        lifetime_jitter: Duration::ZERO,
+        ..floor(Floor::Kept)
+    });
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    for id in pool.background.clone() {
+        pool.dialed(id);
+    }
+    // All that is asked for is there, so nothing is dialed for hours.
+    for _ in 0..100 {
+        let id = pool.acquire(1).lent();
+        pool.release(id);
+        pool.pass(10 * MINUTE);
+        for id in pool.background.clone() {
+            pool.dialed(id);
+        }
+        pool.finish_closing();
+    }
+    pool.state.retire_all_now(pool.now);
+    pool.settle();
+    pool.finish_closing();
+    assert!(fail_for(&mut pool, 15 * MINUTE) > 100);
+    pool.pass(Duration::from_secs(10));
+    assert!(!pool.background.is_empty(), "it is still being dialed");
+}
+
+#[test]
+fn a_key_that_failed_fast_is_probed_for_an_hour_and_then_forgotten() {
+    let policy = Policy {
+        after_failed_dial: AfterFailedDial::FailFast,
+        back_off_after: 1,
+        dial: Dial::Caller,
+        ..Policy::default()
+    };
+    let mut pool = Plain::new(policy);
+    let own = pool.acquire(1).dial();
+    pool.dial_failed(own, Some("refused"));
+    assert!(fail_for(&mut pool, PATIENCE) > 600, "probed again and again");
+    fail_for(&mut pool, 2 * MINUTE);
+    assert_eq!(fail_for(&mut pool, PATIENCE), 0);
+    assert_eq!(pool.state.known_keys(), 0);
+    let own = pool.acquire(1).dial();
+    pool.dialed(own);
+}
