@@ -5,10 +5,10 @@
 //! and it only falls. How far above it may still be is the *allowance*, of each key and of the pool:
 //! the number that were open when the limit was lowered, or last fell.
 
-use std::collections::VecDeque;
 use std::hash::Hash;
 
 use super::entries::Phase;
+use super::steps::VecDeque;
 use super::{Connection, ConnectionId, KeyId, Rules, State};
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;

@@ -1,7 +1,9 @@
 //! A doubly linked list threaded through the entries of a slot map: O(1) at both ends and in the
 //! middle, no allocation. An entry can be in several lists, through one link for each.
 
-use slotmap::{Key, SlotMap};
+use slotmap::Key;
+
+use super::steps::SlotMap;
 
 /// An entry's place in one list.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn entries_leave_from_anywhere_and_the_rest_keeps_its_order() {
-        let mut map = SlotMap::new();
+        let mut map = SlotMap::with_key();
         let mut list = List::default();
         let ids: Vec<_> = (0..5).map(|_| map.insert(Entry::default())).collect();
         for &id in &ids {

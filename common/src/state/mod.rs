@@ -42,6 +42,8 @@ mod close;
 mod dials;
 mod entries;
 mod expiry;
+#[cfg(test)]
+mod flat;
 mod floor;
 mod generation;
 mod invariants;
@@ -50,17 +52,16 @@ mod list;
 mod ramp;
 mod release;
 mod room;
+mod steps;
 mod suspects;
 mod waiters;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use hashbrown::HashMap;
-use slotmap::{SlotMap, new_key_type};
+use slotmap::new_key_type;
 
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
@@ -71,6 +72,7 @@ use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
 pub use floor::PATIENCE;
 use list::List;
+use steps::{BinaryHeap, HashMap, SlotMap, VecDeque};
 
 new_key_type! {
     /// Names one connection from the start of its dial to its end, and no other one ever.

@@ -2,10 +2,9 @@
 
 use std::hash::Hash;
 
-use slotmap::SlotMap;
-
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
+use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;

@@ -1,0 +1,268 @@
+//! The collections of the state. In this crate's unit tests they count how many entries are looked
+//! at, so that a test can say what a command costs without a clock; everywhere else they are the
+//! plain ones.
+
+#[cfg(not(test))]
+pub(super) use {
+    hashbrown::HashMap,
+    slotmap::SlotMap,
+    std::collections::{BinaryHeap, VecDeque},
+};
+
+#[cfg(test)]
+pub(super) use counted::{BinaryHeap, HashMap, SlotMap, VecDeque, count, taken};
+
+/// Each method of the collections that the state uses, and no other: one that is added is counted,
+/// or the tests do not compile. A method that walks counts the whole walk at its start.
+#[cfg(test)]
+mod counted {
+    use std::cell::Cell;
+    use std::collections;
+    use std::hash::Hash;
+    use std::ops::{Index, IndexMut};
+
+    use slotmap::{Key, basic};
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts that many steps more.
+    pub(in crate::state) fn count(steps: usize) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    /// How many steps this thread takes in `work`.
+    pub(in crate::state) fn taken(work: impl FnOnce()) -> usize {
+        let before = STEPS.get();
+        work();
+        STEPS.get() - before
+    }
+
+    /// `what` took that many steps.
+    fn after<T>(steps: usize, what: T) -> T {
+        count(steps);
+        what
+    }
+
+    #[derive(Debug)]
+    pub(in crate::state) struct SlotMap<K: Key, V>(slotmap::SlotMap<K, V>);
+
+    impl<K: Key, V> SlotMap<K, V> {
+        pub(in crate::state) fn with_key() -> Self {
+            after(0, Self(slotmap::SlotMap::with_key()))
+        }
+
+        pub(in crate::state) fn len(&self) -> usize {
+            after(1, self.0.len())
+        }
+
+        pub(in crate::state) fn is_empty(&self) -> bool {
+            after(1, self.0.is_empty())
+        }
+
+        pub(in crate::state) fn insert(&mut self, value: V) -> K {
+            after(1, self.0.insert(value))
+        }
+
+        pub(in crate::state) fn remove(&mut self, key: K) -> Option<V> {
+            after(1, self.0.remove(key))
+        }
+
+        pub(in crate::state) fn contains_key(&self, key: K) -> bool {
+            after(1, self.0.contains_key(key))
+        }
+
+        pub(in crate::state) fn get(&self, key: K) -> Option<&V> {
+            after(1, self.0.get(key))
+        }
+
+        pub(in crate::state) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+            after(1, self.0.get_mut(key))
+        }
+
+        pub(in crate::state) fn iter(&self) -> basic::Iter<'_, K, V> {
+            after(self.0.len(), self.0.iter())
+        }
+
+        pub(in crate::state) fn keys(&self) -> basic::Keys<'_, K, V> {
+            after(self.0.len(), self.0.keys())
+        }
+
+        pub(in crate::state) fn values(&self) -> basic::Values<'_, K, V> {
+            after(self.0.len(), self.0.values())
+        }
+
+        pub(in crate::state) fn values_mut(&mut self) -> basic::ValuesMut<'_, K, V> {
+            after(self.0.len(), self.0.values_mut())
+        }
+    }
+
+    impl<K: Key, V> Index<K> for SlotMap<K, V> {
+        type Output = V;
+
+        fn index(&self, key: K) -> &V {
+            after(1, &self.0[key])
+        }
+    }
+
+    impl<K: Key, V> IndexMut<K> for SlotMap<K, V> {
+        fn index_mut(&mut self, key: K) -> &mut V {
+            after(1, &mut self.0[key])
+        }
+    }
+
+    impl<'a, K: Key, V> IntoIterator for &'a SlotMap<K, V> {
+        type Item = (K, &'a V);
+        type IntoIter = basic::Iter<'a, K, V>;
+
+        fn into_iter(self) -> Self::IntoIter {
+            after(self.0.len(), self.0.iter())
+        }
+    }
+
+    impl<'a, K: Key, V> IntoIterator for &'a mut SlotMap<K, V> {
+        type Item = (K, &'a mut V);
+        type IntoIter = basic::IterMut<'a, K, V>;
+
+        fn into_iter(self) -> Self::IntoIter {
+            after(self.0.len(), self.0.iter_mut())
+        }
+    }
+
+    #[derive(Debug)]
+    pub(in crate::state) struct HashMap<K, V>(hashbrown::HashMap<K, V>);
+
+    impl<K: Eq + Hash, V> HashMap<K, V> {
+        pub(in crate::state) fn new() -> Self {
+            after(0, Self(hashbrown::HashMap::new()))
+        }
+
+        pub(in crate::state) fn len(&self) -> usize {
+            after(1, self.0.len())
+        }
+
+        pub(in crate::state) fn get(&self, key: &K) -> Option<&V> {
+            after(1, self.0.get(key))
+        }
+
+        pub(in crate::state) fn insert(&mut self, key: K, value: V) -> Option<V> {
+            after(1, self.0.insert(key, value))
+        }
+
+        pub(in crate::state) fn remove(&mut self, key: &K) -> Option<V> {
+            after(1, self.0.remove(key))
+        }
+    }
+
+    #[derive(Debug)]
+    pub(in crate::state) struct VecDeque<T>(collections::VecDeque<T>);
+
+    impl<T> VecDeque<T> {
+        pub(in crate::state) fn new() -> Self {
+            after(0, Self(collections::VecDeque::new()))
+        }
+
+        pub(in crate::state) fn len(&self) -> usize {
+            after(1, self.0.len())
+        }
+
+        pub(in crate::state) fn is_empty(&self) -> bool {
+            after(1, self.0.is_empty())
+        }
+
+        pub(in crate::state) fn front(&self) -> Option<&T> {
+            after(1, self.0.front())
+        }
+
+        pub(in crate::state) fn back(&self) -> Option<&T> {
+            after(1, self.0.back())
+        }
+
+        pub(in crate::state) fn push_back(&mut self, item: T) {
+            count(1);
+            self.0.push_back(item);
+        }
+
+        pub(in crate::state) fn pop_front(&mut self) -> Option<T> {
+            after(1, self.0.pop_front())
+        }
+
+        pub(in crate::state) fn clear(&mut self) {
+            count(self.0.len());
+            self.0.clear();
+        }
+
+        pub(in crate::state) fn iter(&self) -> collections::vec_deque::Iter<'_, T> {
+            after(self.0.len(), self.0.iter())
+        }
+
+        pub(in crate::state) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+            count(self.0.len());
+            self.0.retain(keep);
+        }
+
+        /// Moves the items on the shorter side.
+        pub(in crate::state) fn insert(&mut self, at: usize, item: T) {
+            count(at.min(self.0.len() - at));
+            self.0.insert(at, item);
+        }
+
+        pub(in crate::state) fn partition_point(&self, mut below: impl FnMut(&T) -> bool) -> usize {
+            self.0.partition_point(|item| after(1, below(item)))
+        }
+    }
+
+    impl<T> Default for VecDeque<T> {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    #[derive(Debug)]
+    pub(in crate::state) struct BinaryHeap<T>(collections::BinaryHeap<T>);
+
+    impl<T: Ord> FromIterator<T> for BinaryHeap<T> {
+        fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+            let heap: collections::BinaryHeap<T> = items.into_iter().collect();
+            after(heap.len(), Self(heap))
+        }
+    }
+
+    impl<T: Ord> BinaryHeap<T> {
+        pub(in crate::state) fn new() -> Self {
+            after(0, Self(collections::BinaryHeap::new()))
+        }
+
+        pub(in crate::state) fn len(&self) -> usize {
+            after(1, self.0.len())
+        }
+
+        pub(in crate::state) fn is_empty(&self) -> bool {
+            after(1, self.0.is_empty())
+        }
+
+        pub(in crate::state) fn peek(&self) -> Option<&T> {
+            after(1, self.0.peek())
+        }
+
+        pub(in crate::state) fn push(&mut self, item: T) {
+            count(1);
+            self.0.push(item);
+        }
+
+        pub(in crate::state) fn pop(&mut self) -> Option<T> {
+            after(1, self.0.pop())
+        }
+
+        pub(in crate::state) fn clear(&mut self) {
+            count(self.0.len());
+            self.0.clear();
+        }
+
+        pub(in crate::state) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+            count(self.0.len());
+            self.0.retain(keep);
+        }
+    }
+}
