@@ -111,6 +111,8 @@ pub struct Connection {
     pub number: u32,
     pub broken: AtomicBool,
     pub dirty: AtomicBool,
+    /// Its reset succeeds, and breaks it.
+    pub fragile: AtomicBool,
     /// How often the peer had died when it was opened.
     born: u32,
     peer: Arc<Peer>,
@@ -124,6 +126,7 @@ impl Connection {
             number: peer.accepted.fetch_add(1, SeqCst),
             broken: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
+            fragile: AtomicBool::new(false),
             born: peer.deaths.load(SeqCst),
             peer: Arc::clone(peer),
         }
@@ -192,7 +195,9 @@ impl<L: Lending<Connection = Connection>> Manager for Fake<L> {
     async fn reset(&self, connection: &mut L) -> Result<(), Refused> {
         self.peer.resets.fetch_add(1, SeqCst);
         Peer::way(&self.peer.reset).go().await?;
-        connection.get().dirty.store(false, SeqCst);
+        let connection = connection.get();
+        connection.dirty.store(false, SeqCst);
+        connection.broken.fetch_or(connection.fragile.load(SeqCst), SeqCst);
         Ok(())
     }
 

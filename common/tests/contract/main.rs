@@ -6,6 +6,7 @@ mod generations;
 mod leaks;
 mod limits;
 mod outage;
+mod panics;
 mod polls;
 mod ramp;
 mod scenarios;
@@ -26,6 +27,8 @@ macro_rules! contract {
                 an_acquire_ends_at_its_deadline
                 a_dial_that_hangs_ends_at_its_limit
                 the_deadline_covers_the_dial
+                the_deadline_covers_the_check
+                one_deadline_covers_the_queue_and_the_dial_after_it
                 a_failed_dial_is_told_and_leaves_nothing
                 waiters_outlive_the_failure_of_others
                 a_broken_connection_is_not_lent_again
@@ -36,6 +39,7 @@ macro_rules! contract {
                 a_connection_that_fails_its_check_is_replaced
                 a_session_is_reset_before_the_next_lease
                 a_connection_that_cannot_be_reset_is_discarded
+                a_connection_that_is_broken_after_its_reset_is_discarded
                 a_goodbye_that_hangs_is_cut
                 closing_wakes_waiters_and_lets_leases_end
                 a_dropped_pool_leaves_nothing_behind

@@ -182,6 +182,51 @@ pub async fn the_deadline_covers_the_dial<L: Lend>(policy: Policy) {
     ends_at_zero(pool, &peer).await;
 }
 
+pub async fn the_deadline_covers_the_check<L: Lend>(policy: Policy) {
+    let (pool, peer) = pool::<L>(Policy {
+        acquire_timeout: Some(SECOND),
+        check: Check::Always,
+        check_timeout: Duration::from_secs(30),
+        ..limited(policy, 1)
+    });
+    drop(pool.acquire(&1).await.expect("dialed, so not checked"));
+    peer.set(&peer.check, Way::Never);
+    let started = Instant::now();
+    let error = pool.acquire(&1).await.expect_err("nobody answers");
+    assert_eq!(started.elapsed(), SECOND);
+    assert!(matches!(error, Error::Timeout { stage: Stage::Check, .. }), "{error}");
+    ends_at_zero(pool, &peer).await;
+}
+
+pub async fn one_deadline_covers_the_queue_and_the_dial_after_it<L: Lend>(policy: Policy) {
+    let (pool, peer) = pool::<L>(Policy {
+        acquire_timeout: Some(SECOND),
+        dial_timeout: Duration::from_secs(30),
+        ..limited(policy, 1)
+    });
+    let mut leases = exhaust(&pool, &peer).await;
+    peer.set(&peer.connect, Way::Never);
+    // From now on somebody keeps the pool's time, and the next wait relies on it.
+    pool.acquire(&1).await.map(drop).expect_err("nothing comes back");
+    let waiting = {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let error = pool.acquire(&1).await.map(drop).expect_err("nobody answers");
+            (started.elapsed(), error)
+        })
+    };
+    until("it waits", || pool.status().waiting == 1).await;
+    sleep(SECOND * 3 / 5).await;
+    leases.iter_mut().for_each(Lease::mark_broken);
+    drop(leases);
+    let (waited, error) = waiting.await.expect("no panic");
+    // The timekeeper of a queue sleeps in whole milliseconds.
+    assert!((SECOND..=SECOND + Duration::from_millis(2)).contains(&waited), "{waited:?}: {error}");
+    assert!(matches!(error, Error::Timeout { .. }), "{error}");
+    ends_at_zero(pool, &peer).await;
+}
+
 pub async fn a_failed_dial_is_told_and_leaves_nothing<L: Lend>(policy: Policy) {
     let (pool, peer) = pool::<L>(limited(policy, 2));
     peer.set(&peer.connect, Way::Fails);
@@ -348,6 +393,25 @@ pub async fn a_connection_that_cannot_be_reset_is_discarded<L: Lend>(policy: Pol
         drop(lease);
         ends_at_zero(pool, &peer).await;
     }
+}
+
+pub async fn a_connection_that_is_broken_after_its_reset_is_discarded<L: Lend>(policy: Policy) {
+    let (pool, peer) = pool::<L>(limited(policy, 1));
+    for waits in [true, false] {
+        let lease = pool.acquire(&1).await.expect("dialed");
+        let id = lease.connection_id();
+        lease.dirty.store(true, SeqCst);
+        lease.fragile.store(true, SeqCst);
+        if waits {
+            lease.release().await;
+        } else {
+            drop(lease);
+        }
+        until("it is reset", || pool.status().leases == 0).await;
+        let next = pool.acquire(&1).await.expect("dialed anew");
+        assert_ne!(next.connection_id(), id);
+    }
+    ends_at_zero(pool, &peer).await;
 }
 
 pub async fn a_goodbye_that_hangs_is_cut<L: Lend>(policy: Policy) {
