@@ -12,10 +12,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
-use pool_common::policy::Check;
+use pool_common::policy::{Check, Dial};
 use pool_common::profile::Profile;
 use pool_common::{Exclusive, Lending, Manager, Notifier, Policy, Pool, Shared};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 
 /// Turns that are counted: enough that a list which grows now and then is noticed.
 const TURNS: u64 = 1_000;
@@ -134,6 +134,31 @@ async fn nothing_is_allocated_for_a_key_that_owns_memory() {
     let key = (host, 5432);
     assert_free::<(String, u16), Exclusive<u64>>("pair", key.clone(), policy.clone(), 1).await;
     assert_free::<(String, u16), Shared<u64>>("pair", key, policy, 1).await;
+}
+
+/// Memory follows the limits, not the largest crowd there ever was: what leases are made of is used
+/// again, but not all of it is kept for ever.
+#[test]
+fn a_burst_of_leases_leaves_little_behind() {
+    const LEASES: u32 = 20_000;
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let policy = Policy {
+        dial: Dial::Caller,
+        max_open_per_key: None,
+        max_idle_per_key: None,
+        ..Policy::default()
+    };
+    let manager = Free::<u32, Shared<u64>>(PhantomData);
+    let pool = Pool::builder(manager).policy(policy).build().expect("the policy is valid");
+    let burst = async {
+        let mut leases = Vec::new();
+        for _ in 0..LEASES {
+            leases.push(pool.acquire(&1).await.expect("nothing can fail"));
+        }
+    };
+    let left = measure(|| runtime.block_on(burst)).count_current;
+    assert_eq!(pool.status().leases, 0);
+    assert!(left < i64::from(LEASES) / 4, "{left} allocations are left of {LEASES} leases");
 }
 
 /// The price of a check before each lending, which no profile asks for; and the proof that the

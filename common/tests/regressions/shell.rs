@@ -429,3 +429,68 @@ async fn retire_all_spares_the_dial_with_the_old_credentials() {
     let again = pool.acquire(&1).await.unwrap().connection_id();
     assert_ne!(old, again, "a dial begun before retire_all is pooled after it");
 }
+
+/// Promise 2: the pool keeps nothing of a caller that left.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_the_queue_takes_its_waker_along() {
+    struct Task;
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (pool, _peer) = pool::<Ex>(Policy { max_open_per_key: Some(1), ..Policy::default() });
+    let _lease = pool.acquire(&1).await.unwrap();
+    let task = Arc::new(Task);
+    let waker = std::task::Waker::from(Arc::clone(&task));
+    let mut acquire = Box::pin(pool.acquire(&1));
+    let mut context = std::task::Context::from_waker(&waker);
+    assert!(acquire.as_mut().poll(&mut context).is_pending());
+    assert!(Arc::strong_count(&task) > 2, "the pool knows whom to wake");
+    drop(acquire);
+    drop(waker);
+    assert_eq!(Arc::strong_count(&task), 1, "the task of a caller that left is kept");
+}
+
+/// A caller that leaves says nothing of the peer.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_its_own_dial_starts_no_back_off() {
+    let (pool, peer) = pool::<Ex>(Policy {
+        dial: Dial::Caller,
+        after_failed_dial: AfterFailedDial::BackOff,
+        back_off_after: 1,
+        ..Policy::default()
+    });
+    peer.set(&peer.connect, Way::Slow(Duration::from_millis(10)));
+    for _ in 0..5 {
+        let left = tokio::time::timeout(Duration::from_millis(1), pool.acquire(&1)).await;
+        assert!(left.is_err(), "it is still being dialed");
+    }
+    drop(pool.acquire(&1).await.expect("nothing was wrong with the peer"));
+}
+
+/// Promise 4: a future may move from one task to another; the grant wakes who polled it last.
+#[tokio::test(start_paused = true)]
+async fn the_grant_wakes_the_task_that_polled_last() {
+    struct Task(AtomicU32);
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    // With and without a deadline: the long way of an acquire, and the short one.
+    for acquire_timeout in [None, Some(Duration::from_secs(60))] {
+        let policy = Policy { max_open_per_key: Some(1), acquire_timeout, ..Policy::default() };
+        let (pool, _peer) = pool::<Ex>(policy);
+        let lease = pool.acquire(&1).await.unwrap();
+        let tasks = [(); 2].map(|()| Arc::new(Task(AtomicU32::new(0))));
+        let mut acquire = Box::pin(pool.acquire(&1));
+        for task in &tasks {
+            let waker = std::task::Waker::from(Arc::clone(task));
+            let mut context = std::task::Context::from_waker(&waker);
+            assert!(acquire.as_mut().poll(&mut context).is_pending());
+        }
+        drop(lease);
+        let [first, last] = tasks.map(|task| task.0.load(SeqCst));
+        assert_eq!((first, last), (0, 1), "acquire_timeout: {acquire_timeout:?}");
+        drop(acquire.await.unwrap());
+    }
+}

@@ -190,6 +190,29 @@ fn useless_sticks_for_caller() {
     assert!(!matches!(next, Outcome::Lent(_)), "the peer allows no lease: {next:?}");
 }
 
+/// Promise 4: whose dial failed, and who goes on waiting, is the next to be dialed for.
+#[test]
+fn untie_loses_the_next_dial() {
+    let mut d = Ex::new(Policy {
+        dial: Dial::Racing,
+        orphan_dial: OrphanDial::Kept,
+        max_dials_per_key: Some(1),
+        wait_for_ready: true,
+        after_failed_dial: AfterFailedDial::BackOff,
+        back_off_after: 1,
+        dial_ramp: None,
+        ..Policy::default()
+    });
+    let [first, second] = [1, 1].map(|key| d.acquire(key).waiter());
+    let dial = d.background[0];
+    d.dial_failed(dial, Some("down"));
+    d.pass(Duration::from_secs(600));
+    let dial = d.background[0];
+    d.dialed(dial);
+    assert!(d.collect(first).is_some(), "the first in line is served first");
+    assert!(d.collect(second).is_none());
+}
+
 #[test]
 fn untie_loses_place() {
     // detached, patient

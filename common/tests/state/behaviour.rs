@@ -156,6 +156,24 @@ fn a_racing_dial_loses_to_a_connection_that_comes_back_and_is_kept() {
 }
 
 #[test]
+fn a_newcomer_at_the_limit_adopts_an_orphaned_dial_even_when_the_policy_is_to_fail() {
+    let mut pool = Plain::new(Policy {
+        dial: Dial::Racing,
+        adopt_dials: true,
+        orphan_dial: OrphanDial::Kept,
+        max_open_per_key: Some(1),
+        at_limit: AtLimit::Fail,
+        ..plain()
+    });
+    let leaver = pool.acquire(1).waiter();
+    pool.cancel(leaver);
+    let newcomer = pool.acquire(1).waiter();
+    let dial = pool.background[0];
+    pool.dialed(dial);
+    assert_eq!(pool.collect(newcomer).expect("the dial is its own now").lent(), dial);
+}
+
+#[test]
 fn a_newcomer_adopts_an_orphaned_dial_or_starts_its_own_as_the_policy_says() {
     for (adopt, dials) in [(true, 1), (false, 2)] {
         let mut pool = Plain::new(Policy { dial: Dial::Racing, adopt_dials: adopt, ..plain() });
