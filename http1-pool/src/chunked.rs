@@ -270,6 +270,9 @@ mod tests {
         let mut input = b"0\r\n".to_vec();
         input.extend(b"a: b\r\n".repeat(60));
         assert_eq!(whole(&input).unwrap_err(), ProtocolError::TrailersTooLarge(256));
+        // Their end may come with them, in one read.
+        input.extend(b"\r\n");
+        assert_eq!(whole(&input).unwrap_err(), ProtocolError::TrailersTooLarge(256));
     }
 
     #[test]
