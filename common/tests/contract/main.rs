@@ -9,6 +9,7 @@ mod outage;
 mod panics;
 mod polls;
 mod ramp;
+mod reentry;
 mod scenarios;
 mod words;
 
