@@ -50,6 +50,7 @@ for_both_protocols!(
     a_large_pipeline_does_not_lock_up,
     blocking_commands_have_their_own_timeout,
     a_dropped_call_makes_the_connection_unusable,
+    a_dropped_pipeline_makes_the_connection_unusable,
     reset_undoes_what_a_borrower_left,
     what_cannot_be_undone_breaks_the_connection,
     a_session_changed_inside_a_transaction_is_seen,
@@ -316,6 +317,17 @@ async fn a_dropped_call_makes_the_connection_unusable(protocol: Protocol) {
     assert!(connection.is_broken());
     assert!(matches!(connection.query::<String>(&["ECHO", "x"]).await, Err(Error::Abandoned)));
     assert!(matches!(connection.send(&["ECHO", "x"]), Err(Error::Abandoned)));
+    assert!(connection.reset().await.is_err());
+}
+
+async fn a_dropped_pipeline_makes_the_connection_unusable(protocol: Protocol) {
+    let (_server, mut connection) = connect(protocol).await;
+    let mut pipeline = Pipeline::new();
+    pipeline.add(&["PING"]).add(&cmd("BLPOP").arg("nothing").arg(0));
+    let call = connection.pipeline(&pipeline);
+    assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err());
+    assert!(connection.is_broken());
+    assert!(matches!(connection.query::<String>(&["ECHO", "x"]).await, Err(Error::Abandoned)));
     assert!(connection.reset().await.is_err());
 }
 
