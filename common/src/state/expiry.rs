@@ -207,3 +207,41 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.note_deadline(at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lending::Exclusive;
+    use crate::policy::{Dial, Policy};
+    use crate::state::{Acquire, Action, Fitness, Want};
+
+    #[test]
+    fn lifetimes_of_connections_that_are_gone_are_not_kept() {
+        let policy = Policy {
+            dial: Dial::Caller,
+            max_open_per_key: None,
+            max_lifetime: Some(Duration::from_secs(100_000)),
+            ..Policy::default()
+        };
+        let mut state = State::<u8, Exclusive<u32>, ()>::new(policy, 7).expect("a valid policy");
+        let now = Timestamp::from_nanos(1);
+        let open = |state: &mut State<u8, Exclusive<u32>, ()>| {
+            let want = Want { fresh: true, again: false };
+            let Acquire::Dial(id) = state.acquire(&1, want, now) else {
+                panic!("there is no limit");
+            };
+            state.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed")
+        };
+        let _kept = open(&mut state);
+        for _ in 0..10_000 {
+            let lent = open(&mut state);
+            let unfit = Fitness::Unfit(CloseCause::Broken);
+            let _ = state.release(lent.id, Some(lent.handle), unfit, now);
+            while let Some(action) = state.poll_action() {
+                let Action::Close { id, .. } = action else { continue };
+                state.closed(id, now);
+            }
+            assert!(state.lifetimes.len() <= 2 * 2 + STALE_LIFETIMES + 1);
+        }
+    }
+}

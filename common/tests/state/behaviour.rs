@@ -397,6 +397,29 @@ fn pauses_after_failed_dials_grow_and_end_with_a_success() {
 }
 
 #[test]
+fn dials_that_fail_together_are_one_failure() {
+    let mut pool = Plain::new(Policy {
+        after_failed_dial: AfterFailedDial::BackOff,
+        back_off_after: 1,
+        back_off_base: SECOND,
+        back_off_factor: 2.0,
+        back_off_max: 60 * SECOND,
+        back_off_jitter: 0.0,
+        ..plain()
+    });
+    for pause in [1, 2] {
+        let dials = [(); 3].map(|()| pool.acquire(1).dial());
+        for dial in dials {
+            pool.dial_failed(dial, Some("refused"));
+        }
+        let until = pool.now.after(pause * SECOND);
+        let refusal = Refusal::BackingOff { until, last: "refused" };
+        assert_eq!(pool.acquire(1), Outcome::Refused(refusal));
+        pool.pass(pause * SECOND);
+    }
+}
+
+#[test]
 fn those_who_wait_for_ready_wait_through_the_pause() {
     let policy = Policy { wait_for_ready: true, ..profile::grpc().policy };
     let mut pool = Streams::new(policy);
