@@ -503,6 +503,7 @@ mod tests {
         assert_eq!(scan(b"+12345678\r\n"), Ok(true));
         assert_eq!(scan(b"+12345678"), Ok(false));
         assert_eq!(scan(b"+123456789"), Err(ScanError::LineTooLong));
+        assert_eq!(scan(b"+123456789\r\n"), Err(ScanError::LineTooLong));
         assert_eq!(scan(b"$31\r\n"), Err(ScanError::BulkTooLong));
         assert_eq!(scan(b"$30\r\n"), Ok(false));
         assert_eq!(scan(b"*2\r\n$30\r\n"), Err(ScanError::FrameTooLong));
@@ -510,6 +511,19 @@ mod tests {
             scan(&[b"*12\r\n".as_slice(), &b":1\r\n".repeat(9)].concat()),
             Err(ScanError::FrameTooLong)
         );
+        // One that is whole, and one that fills its limit before its last element is.
+        let elements = |count| b":1\r\n".repeat(count);
+        let whole = [b"*9\r\n".as_slice(), &elements(8), b":10\r\n"].concat();
+        assert_eq!(scan(&whole), Err(ScanError::FrameTooLong));
+        let unfinished = [b"*12\r\n".as_slice(), &elements(8), b"+123"].concat();
+        assert_eq!(scan(&unfinished), Err(ScanError::FrameTooLong));
+    }
+
+    #[test]
+    fn no_limit_allows_more_levels_than_the_decoder_survives() {
+        let mut scanner = Scanner::new(Limits { max_depth: usize::MAX, ..Limits::default() });
+        assert_eq!(scanner.scan(&b"*1\r\n".repeat(Limits::DEEPEST)), Ok(None));
+        assert_eq!(scanner.scan(&b"*1\r\n".repeat(Limits::DEEPEST + 1)), Err(ScanError::TooDeep));
     }
 
     #[test]
