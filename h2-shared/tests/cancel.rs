@@ -57,6 +57,22 @@ async fn drop_at_every_poll(path: &str, body: Bytes) {
     eventually("no connection is left", || server.seen.open() == 0).await;
 }
 
+/// The streams that are open are counted by values, so the count falls however they end.
+#[tokio::test]
+async fn no_stream_is_counted_once_it_has_ended() {
+    let server = EchoServer::with_limit(2).await;
+    let client = client(|p| p.max_open_per_key = Some(1), |_| {});
+    let uri = format!("http://{}/echo", server.addr);
+    let key = h2_shared::Key::from_uri(&uri.parse().unwrap()).unwrap();
+    whole_request(client.clone(), uri.clone(), Bytes::from_static(b"x")).await;
+    for polls in 1..4 {
+        limited(whole_request(client.clone(), uri.clone(), Bytes::from_static(b"x")), polls).await;
+    }
+    let lease = client.pool().acquire(&key).await.unwrap();
+    assert!(lease.opened() >= 1);
+    eventually("every stream has ended", || lease.in_flight() == 0).await;
+}
+
 #[tokio::test]
 async fn a_small_request() {
     drop_at_every_poll("/echo", Bytes::from_static(b"small")).await;
