@@ -34,6 +34,11 @@ mod model {
             Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
         }
 
+        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, ()> {
+            let inner = self.inner.try_lock().map_err(|_| ())?;
+            Ok(MutexGuard { inner: Some(inner), unlocked: &self.unlocked })
+        }
+
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             let unlocked = &self.unlocked;
             match self.inner.lock() {

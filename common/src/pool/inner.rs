@@ -122,6 +122,22 @@ impl<M: Manager> Inner<M> {
     /// keys, and the `Drop` of the last dial error; none of them should panic.
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core<M>> {
+        // A poisoned lock is one more for the long way.
+        self.core.try_lock().unwrap_or_else(|_| self.lock_contended())
+    }
+
+    /// Another thread has the lock. It is about to ask for it again, and what the lock guards is in
+    /// its core's caches: going away for a while costs less than taking turns, where each turn moves
+    /// all of that over. Sleeping would cost a system call on both sides, so that comes last.
+    #[cold]
+    #[inline(never)]
+    fn lock_contended(&self) -> MutexGuard<'_, Core<M>> {
+        for spins in [128, 256, 512, 1024] {
+            (0..spins).for_each(|_| std::hint::spin_loop());
+            if let Ok(core) = self.core.try_lock() {
+                return core;
+            }
+        }
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
