@@ -73,6 +73,9 @@ impl<M: Manager> Lease<M> {
     ///
     /// # Cancel safety
     /// Dropping the future discards the connection.
+    ///
+    /// # Panics
+    /// When a reset is needed, outside a tokio runtime with time enabled.
     pub async fn release(mut self) {
         if self.needs_reset_on_return()
             && let Some(slot) = self.slot.take()

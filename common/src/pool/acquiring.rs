@@ -23,7 +23,8 @@ use crate::sync::MutexGuard;
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
 ///
-/// Nothing happens before it is first polled; dropping it gives everything back.
+/// Nothing happens before it is first polled; dropping it gives everything back. It can be moved
+/// while it is polled (`Unpin`); polling it after its end panics.
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Acquiring<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,

@@ -68,7 +68,8 @@ impl<M: Manager> Builder<M> {
         self
     }
 
-    /// Hears of everything that happens to a connection. Default nobody, which costs nothing.
+    /// Hears of everything that happens to a connection. Default nobody, which costs nothing. An
+    /// observer that holds the pool keeps it open.
     pub fn observer(mut self, observer: impl Observer<M::Key>) -> Self {
         self.observer = Some(Arc::new(observer));
         self

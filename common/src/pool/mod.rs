@@ -87,10 +87,12 @@ impl<M: Manager> Pool<M> {
     /// Dropping the future gives up the place in the queue. A connection that had been assigned
     /// goes to the next waiter; a dial in the caller's own task is dropped and its place goes to
     /// the next waiter; a dial of the pool's own goes on or ends, as
-    /// [`Policy::orphan_dial`] says; a connection being checked is closed.
+    /// [`Policy::orphan_dial`] says; a connection being checked is closed. A future that is neither
+    /// polled nor dropped keeps what it was assigned.
     ///
     /// # Panics
-    /// When it has to wait or dial outside a tokio runtime with time enabled.
+    /// When it has to dial, or to wait with a timer of its own, outside a tokio runtime with time
+    /// enabled.
     #[inline]
     #[track_caller]
     pub fn acquire<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
@@ -99,7 +101,8 @@ impl<M: Manager> Pool<M> {
 
     /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
     /// limit the longest idle one makes way; while all are leased, or the dial that is allowed at a
-    /// time is somebody else's, the next that comes is accepted (database/sql's `alwaysNewConn`).
+    /// time is somebody else's, the next that comes is accepted, and while dials pause an idle one
+    /// (database/sql's `alwaysNewConn`).
     ///
     /// # Errors
     /// As [`acquire`](Pool::acquire).
