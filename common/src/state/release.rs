@@ -17,7 +17,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// Returns a handle to drop, outside any lock.
     ///
     /// # Panics
-    /// When `id` has no lease: every [`Lent`](super::Lent) is released once.
+    /// When `id` has no lease: every [`Lent`] is released once.
     #[inline]
     pub fn release(
         &mut self,
