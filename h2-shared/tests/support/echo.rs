@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{self, SendResponse};
 use http::{HeaderMap, Request, Response};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -121,6 +122,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, socket: TcpStream, builder: server::Builder) {
         socket.set_nodelay(true).unwrap();
+        let (socket, lingering) = twice(socket);
         self.seen.open.fetch_add(1, Ordering::SeqCst);
         if let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await {
             let mut requests = 0;
@@ -133,6 +135,7 @@ impl Connection {
                 tokio::spawn(self.clone().answer(request, respond));
             }
         }
+        linger(lingering).await;
         self.seen.open.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -235,4 +238,22 @@ async fn write(out: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result<(), h
         out.send_data(data.split_to(room.min(data.len())), false)?;
     }
     Ok(())
+}
+
+/// Another handle of the same socket.
+fn twice(socket: TcpStream) -> (TcpStream, TcpStream) {
+    let socket = socket.into_std().unwrap();
+    let other = socket.try_clone().unwrap();
+    (TcpStream::from_std(socket).unwrap(), TcpStream::from_std(other).unwrap())
+}
+
+/// Reads what the client still sends before the socket is closed: a socket that is closed with
+/// unread bytes is reset, and takes the last answers with it.
+async fn linger(mut socket: TcpStream) {
+    let drained = async {
+        if socket.shutdown().await.is_ok() {
+            let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), drained).await;
 }
