@@ -87,7 +87,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             return Acquire::Refuse(Refusal::Closed);
         }
         let key = self.key_id(key, now);
-        if self.rules.prune {
+        if self.rules.prune && want.fresh {
+            // The first half, which has done so, was left out.
             self.prune(key, now);
         }
         self.want_floor(key, now);
