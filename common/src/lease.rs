@@ -27,7 +27,7 @@ pub struct Lease<M: Manager> {
 impl<M: Manager> Lease<M> {
     #[inline(always)]
     pub(crate) fn new(
-        inner: Arc<Inner<M>>,
+        inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,
         lent: Lent<M::Lending>,
     ) -> Self {

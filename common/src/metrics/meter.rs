@@ -151,6 +151,7 @@ impl Instruments {
 pub(crate) struct Since(Option<NonZeroU64>);
 
 /// Under the lock: what was reported last.
+#[derive(Default)]
 pub(crate) struct Tally {
     reporting: bool,
     reported: Box<Numbers>,
@@ -174,6 +175,10 @@ struct Changes {
 }
 
 impl Tally {
+    pub(crate) fn of_no_pool() -> Self {
+        Self::default()
+    }
+
     /// Whether there is something new to report.
     #[inline]
     pub(crate) fn lags<K, L, E>(&self, state: &State<K, L, E>) -> bool

@@ -49,6 +49,10 @@ impl Meter {
 }
 
 impl Tally {
+    pub(crate) fn of_no_pool() -> Self {
+        Self
+    }
+
     #[inline]
     pub(crate) fn lags<K, L, E>(&self, _state: &State<K, L, E>) -> bool {
         false

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::acquire::{SlowAcquire, Step};
-use super::inner::Core;
+use super::lock::Guard;
 use super::look::Look;
 use super::waiting::{Found, Waiting};
 use crate::clock::Timestamp;
@@ -19,7 +19,6 @@ use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::metrics::Since;
 use crate::state::{Acquire, Grant, Want};
-use crate::sync::MutexGuard;
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
 ///
@@ -73,7 +72,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     /// Not a hit: asks the state for more, and takes what way it shows.
     #[cold]
     #[inline(never)]
-    fn begin(&mut self, mut core: MutexGuard<'a, Core<M>>, now: Timestamp, context: &Context<'_>) {
+    fn begin(&mut self, mut core: Guard<M>, now: Timestamp, context: &Context<'_>) {
         let inner = self.inner;
         inner.remember_some_runtime();
         let deadline = *self.deadline.get_or_insert_with(|| {
@@ -215,7 +214,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
             match inner.look(&mut lent) {
                 Look::Fine => {
                     self.progress = Progress::Done;
-                    let mut lease = Lease::new(Arc::clone(inner), node, lent);
+                    let mut lease = Lease::new(inner, node, lent);
                     inner.meter.hit(&mut lease);
                     lease.track(self.place);
                     return Poll::Ready(Ok(lease));

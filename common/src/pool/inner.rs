@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::leaks::Leaks;
+use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
-use super::perform::{Following, wake};
+use super::perform::LoneWake;
 use super::slot::Node;
 use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
@@ -23,7 +24,6 @@ use crate::notifier::Listener;
 use crate::policy::{Check, OrphanDial, Policy};
 use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
-use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) type StateOf<M> =
     State<<M as Manager>::Key, <M as Manager>::Lending, DialError<<M as Manager>::Error>>;
@@ -40,7 +40,7 @@ pub(crate) struct Inner<M: Manager> {
     /// Whether idle connections are looked at before they are lent: a peek or a check.
     pub(super) looks: bool,
     pub(super) clock: Clock,
-    core: Mutex<Core<M>>,
+    pub(super) lock: Lock<M>,
     /// Wakes the maintenance task: an earlier deadline, or the pool is gone.
     pub(super) earlier: Arc<Notify>,
     /// Tells background dials to stop.
@@ -73,8 +73,10 @@ pub(crate) struct Core<M: Manager> {
     pub(super) clocks_differ: bool,
     /// The maintenance task is asleep, with a timer set for this; never, when it was nudged since.
     pub(super) asleep_until: Timestamp,
-    /// Leases that ended, for the next ones.
+    /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
     pub(super) nodes: Vec<Box<Node<M>>>,
+    /// Who left work to a call further up on the same thread, which may not hold the pool itself.
+    pub(super) left_by: Option<Arc<Inner<M>>>,
     /// What was reported of the state.
     pub(super) tally: Tally,
 }
@@ -96,17 +98,7 @@ impl<M: Manager> Inner<M> {
             looks: state.policy().peek || state.policy().check != Check::Never,
             longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
-            core: Mutex::new(Core {
-                state,
-                wakers: SecondaryMap::new(),
-                stops: Stops::default(),
-                armed: Timestamp::NEVER,
-                maintenance: Maintenance::None,
-                clocks_differ: false,
-                asleep_until: Timestamp::NEVER,
-                nodes: Vec::new(),
-                tally,
-            }),
+            lock: Lock::new(Core::new(state, tally)),
             earlier: Arc::new(Notify::new()),
             shutdown: watch::Sender::new(false),
             emptied: Notify::new(),
@@ -118,27 +110,10 @@ impl<M: Manager> Inner<M> {
         })
     }
 
-    /// The lock. Nothing of the user's runs under it but the `Hash`, `Eq`, `Clone` and `Drop` of
-    /// keys, and the `Drop` of the last dial error; none of them should panic.
+    /// The lock; see [`Lock::lock`].
     #[inline]
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Core<M>> {
-        // A poisoned lock is one more for the long way.
-        self.core.try_lock().unwrap_or_else(|_| self.lock_contended())
-    }
-
-    /// Another thread has the lock. It is about to ask for it again, and what the lock guards is in
-    /// its core's caches: going away for a while costs less than taking turns, where each turn moves
-    /// all of that over. Sleeping would cost a system call on both sides, so that comes last.
-    #[cold]
-    #[inline(never)]
-    fn lock_contended(&self) -> MutexGuard<'_, Core<M>> {
-        for spins in [128, 256, 512, 1024] {
-            (0..spins).for_each(|_| std::hint::spin_loop());
-            if let Ok(core) = self.core.try_lock() {
-                return core;
-            }
-        }
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Guard<M> {
+        self.lock.lock()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -160,7 +135,7 @@ impl<M: Manager> Inner<M> {
 
     /// Unlocks, and does what the state asks for.
     #[inline(always)]
-    pub(super) fn unlock<'a>(self: &'a Arc<Self>, core: MutexGuard<'a, Core<M>>) {
+    pub(super) fn unlock(self: &Arc<Self>, core: Guard<M>) {
         if core.is_settled() {
             drop(core);
         } else {
@@ -169,27 +144,14 @@ impl<M: Manager> Inner<M> {
     }
 
     #[inline(never)]
-    fn unlock_with_work<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
-        // A hand-over: nothing but somebody to wake. What that causes in turn is left to this call,
-        // so that hand-overs do not pile up where a waker runs whom it wakes.
-        if !core.state.is_closed()
-            && core.state.noted_deadline() >= core.armed
-            && !core.tally.lags(&core.state)
-            && let Some(following) = Following::start(Arc::as_ptr(self).cast())
-            && let Some(waiter) = core.state.poll_lone_wake()
-        {
-            let waker = core.wakers.remove(waiter);
-            drop(core);
-            if let Some(waker) = waker {
-                wake(waker);
+    fn unlock_with_work(self: &Arc<Self>, mut core: Guard<M>) {
+        match LoneWake::take(self.lock, &mut core) {
+            Some(lone) => {
+                drop(core);
+                lone.wake();
             }
-            if !following.was_left_work() {
-                return;
-            }
-            drop(following);
-            core = self.lock();
+            None => self.follow_up(core),
         }
-        self.follow_up(core);
     }
 
     /// When an acquire that began at `now` stops waiting.
@@ -227,6 +189,9 @@ impl<M: Manager> Inner<M> {
     pub(crate) fn start_close(self: &Arc<Self>) {
         self.shutdown.send_replace(true);
         self.with(|state, now| state.close(now));
+        // They hold the pool.
+        let nodes = std::mem::take(&mut self.lock().nodes);
+        drop(nodes);
         // The maintenance task ends.
         self.earlier.notify_one();
     }
@@ -268,9 +233,30 @@ fn longest_wait(acquire_timeout: Option<Duration>, resolution: Duration) -> u64 
 }
 
 impl<M: Manager> Core<M> {
+    pub(super) fn new(state: StateOf<M>, tally: Tally) -> Self {
+        Self {
+            state,
+            wakers: SecondaryMap::new(),
+            stops: Stops::default(),
+            armed: Timestamp::NEVER,
+            maintenance: Maintenance::None,
+            clocks_differ: false,
+            asleep_until: Timestamp::NEVER,
+            nodes: Vec::new(),
+            left_by: None,
+            tally,
+        }
+    }
+
+    /// Of no pool.
+    pub(super) fn vacant() -> Self {
+        let state = State::new(Policy::default(), 0).expect("the default policy is valid");
+        Self::new(state, Tally::of_no_pool())
+    }
+
     /// Whether there is nothing to follow up: nothing to do, to tell, or to be woken for earlier.
     #[inline]
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         !self.has_work() && !self.state.is_closed()
     }
 

@@ -208,5 +208,6 @@ impl<M: Manager> Drop for Presence<M> {
 impl<M: Manager> Drop for Inner<M> {
     fn drop(&mut self) {
         self.earlier.notify_one();
+        drop(self.lock.retire());
     }
 }

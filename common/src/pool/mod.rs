@@ -5,6 +5,7 @@ mod acquiring;
 mod builder;
 mod inner;
 mod leaks;
+mod lock;
 mod look;
 mod maintenance;
 mod perform;

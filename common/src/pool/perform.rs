@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::Inner;
 use super::inner::Core;
+use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
 use super::stop::stopped;
 use crate::clock::Timestamp;
@@ -24,7 +25,7 @@ use crate::metrics::Report;
 use crate::notifier::{Listener, Notifier};
 use crate::policy::OrphanDial;
 use crate::state::{Action, ConnectionId, Lent};
-use crate::sync::{MutexGuard, thread_local};
+use crate::sync::thread_local;
 
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {
@@ -91,9 +92,14 @@ impl<M: Manager> Inner<M> {
     /// another: what a step of it causes in turn (a task that cannot be spawned ends, its dial
     /// fails, the next is due) is left to the loop that is running, however long the chain.
     #[cold]
-    pub(super) fn follow_up<'a>(self: &'a Arc<Self>, mut core: MutexGuard<'a, Core<M>>) {
-        let Some(_following) = Following::start(Arc::as_ptr(self).cast()) else { return };
+    pub(super) fn follow_up(self: &Arc<Self>, mut core: Guard<M>) {
+        let Some(_following) = Following::start(self.lock) else {
+            core.left_by = Some(Arc::clone(self));
+            return;
+        };
         loop {
+            // Not the last reference: it is dropped under the lock.
+            core.left_by = None;
             let work = core.take_work();
             drop(core);
             work.wakers.into_iter().for_each(wake);
@@ -232,8 +238,48 @@ impl<M: Manager> Inner<M> {
     }
 }
 
+/// A hand-over leaves nothing to do but to wake somebody.
+pub(super) struct LoneWake<M: Manager> {
+    lock: Lock<M>,
+    waker: Option<Waker>,
+    following: Following,
+}
+
+impl<M: Manager> LoneWake<M> {
+    /// `None` when there is more to do, or the work is left to somebody.
+    #[inline]
+    pub(super) fn take(lock: Lock<M>, core: &mut Core<M>) -> Option<Self> {
+        if core.state.is_closed()
+            || core.state.noted_deadline() < core.armed
+            || core.tally.lags(&core.state)
+        {
+            return None;
+        }
+        let following = Following::start(lock)?;
+        let waiter = core.state.poll_lone_wake()?;
+        Some(Self { lock, waker: core.wakers.remove(waiter), following })
+    }
+
+    /// Without the lock. What it causes in turn is left to this call, so that hand-overs do not
+    /// pile up where a waker runs whom it wakes.
+    #[inline]
+    pub(super) fn wake(self) {
+        let Self { lock, waker, following } = self;
+        if let Some(waker) = waker {
+            wake(waker);
+        }
+        if following.was_left_work() {
+            drop(following);
+            let mut core = lock.lock();
+            if let Some(inner) = core.left_by.take() {
+                inner.follow_up(core);
+            }
+        }
+    }
+}
+
 thread_local! {
-    /// The pool whose work this thread is doing, and whether more of it was left to that meanwhile.
+    /// The lock of the pool whose work this thread is doing, and whether more of it was left to that meanwhile.
     static FOLLOWED: Cell<(*const (), bool)> = const { Cell::new((ptr::null(), false)) };
 }
 
@@ -241,9 +287,11 @@ thread_local! {
 pub(super) struct Following((*const (), bool));
 
 impl Following {
-    /// `None` when it does so already; the work is left to that.
+    /// `None` when it does so already; the work is left to that, and the pool in
+    /// [`left_by`](Core::left_by).
     #[inline]
-    pub(super) fn start(pool: *const ()) -> Option<Self> {
+    pub(super) fn start<M: Manager>(lock: Lock<M>) -> Option<Self> {
+        let pool = lock.address();
         let before = FOLLOWED.get();
         let is_first = before.0 != pool;
         FOLLOWED.set((pool, !is_first));

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::Inner;
 use super::inner::Core;
 use super::leaks::LeaseNumber;
+use super::lock::{Guard, Lock};
+use super::perform::LoneWake;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
@@ -19,8 +21,9 @@ const KEPT_NODES: usize = 1024;
 
 /// The inside of a slot; unused ones wait in [`Core`].
 pub(crate) struct Node<M: Manager> {
+    /// Kept while unused, so that no lease has to count it.
+    inner: Arc<Inner<M>>,
     /// Empty while unused.
-    inner: Option<Arc<Inner<M>>>,
     handle: Option<M::Lending>,
     pub(crate) id: ConnectionId,
     pub(crate) idle_nanos: u64,
@@ -33,9 +36,10 @@ pub(crate) struct Node<M: Manager> {
 }
 
 impl<M: Manager> Node<M> {
-    fn unused() -> Box<Self> {
+    #[cold]
+    fn unused(inner: &Arc<Inner<M>>) -> Box<Self> {
         Box::new(Self {
-            inner: None,
+            inner: Arc::clone(inner),
             handle: None,
             id: ConnectionId::default(),
             idle_nanos: 0,
@@ -54,10 +58,15 @@ impl<M: Manager> Core<M> {
         self.nodes.pop()
     }
 
+    /// Keeps a node for the next lease. Returns one that is not needed, to be dropped without the
+    /// lock: it may hold the last reference to the pool.
     #[inline]
-    fn keep_node(&mut self, node: Box<Node<M>>) {
-        if self.nodes.len() < KEPT_NODES {
+    fn keep_node(&mut self, node: Box<Node<M>>) -> Option<Box<Node<M>>> {
+        if self.nodes.len() < KEPT_NODES && !self.state.is_closed() {
             self.nodes.push(node);
+            None
+        } else {
+            Some(node)
         }
     }
 }
@@ -66,7 +75,7 @@ impl<M: Manager> Inner<M> {
     /// A lease of what was lent.
     pub(super) fn lease(self: &Arc<Self>, lent: Lent<M::Lending>) -> Lease<M> {
         let node = self.lock().take_node();
-        Lease::new(Arc::clone(self), node, lent)
+        Lease::new(self, node, lent)
     }
 }
 
@@ -76,12 +85,11 @@ pub(crate) struct Slot<M: Manager>(Option<Box<Node<M>>>);
 impl<M: Manager> Slot<M> {
     #[inline(always)]
     pub(crate) fn new(
-        inner: Arc<Inner<M>>,
+        inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,
         lent: Lent<M::Lending>,
     ) -> Self {
-        let mut node = node.unwrap_or_else(Node::unused);
-        node.inner = Some(inner);
+        let mut node = node.unwrap_or_else(|| Node::unused(inner));
         node.handle = Some(lent.handle);
         node.id = lent.id;
         node.idle_nanos = lent.idle_nanos;
@@ -113,7 +121,7 @@ impl<M: Manager> Slot<M> {
 
     #[inline]
     pub(crate) fn inner(&self) -> &Arc<Inner<M>> {
-        self.node().inner.as_ref().expect("a node in use knows its pool")
+        &self.node().inner
     }
 
     #[inline]
@@ -129,8 +137,8 @@ impl<M: Manager> Slot<M> {
     /// What the lease does to its connection, with the pool at hand.
     #[inline]
     fn parts(&mut self) -> (&Inner<M>, &mut M::Lending) {
-        let Node { inner: Some(inner), handle: Some(handle), .. } = self.node_mut() else {
-            unreachable!("a node in use has its pool and its handle");
+        let Node { inner, handle: Some(handle), .. } = self.node_mut() else {
+            unreachable!("a node in use has its handle");
         };
         (inner, handle)
     }
@@ -165,11 +173,10 @@ impl<M: Manager> Slot<M> {
 
 #[inline]
 fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
-    let (Some(inner), Some(handle)) = (node.inner.take(), node.handle.take()) else { return };
-    let id = node.id;
-    inner.meter.used(std::mem::take(&mut node.since));
+    let Some(handle) = node.handle.take() else { return };
+    node.inner.meter.used(std::mem::take(&mut node.since));
     if let Some(lease) = node.tracked.take() {
-        inner.untrack(lease);
+        node.inner.untrack(lease);
     }
     // The handle of a shared connection goes first, so that a goodbye which follows holds the last
     // one.
@@ -179,12 +186,38 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     } else {
         Some(handle)
     };
-    let now = inner.clock.now();
-    let mut core = inner.lock();
-    core.keep_node(node);
-    let leftover = core.state.release(id, handle, fitness, now);
-    inner.unlock(core);
+    let now = node.inner.clock.now();
+    let lock = node.inner.lock;
+    let mut core = lock.lock();
+    let leftover = core.state.release(node.id, handle, fitness, now);
+    if core.is_settled() {
+        let unkept = core.keep_node(node);
+        drop(core);
+        drop(unkept);
+    } else {
+        unlock_with_work(lock, core, node);
+    }
     drop(leftover);
+}
+
+/// As above, when there is more to do.
+#[inline(never)]
+fn unlock_with_work<M: Manager>(lock: Lock<M>, mut core: Guard<M>, node: Box<Node<M>>) {
+    let unkept = match LoneWake::take(lock, &mut core) {
+        Some(lone) => {
+            let unkept = core.keep_node(node);
+            drop(core);
+            lone.wake();
+            unkept
+        }
+        None => {
+            let inner = Arc::clone(&node.inner);
+            let unkept = core.keep_node(node);
+            inner.follow_up(core);
+            unkept
+        }
+    };
+    drop(unkept);
 }
 
 impl<M: Manager> Drop for Slot<M> {

@@ -51,7 +51,7 @@ impl<'a, M: Manager> Waiting<'a, M> {
                     Grant::Lend(lent) if !lent.was_idle => {
                         let node = core.take_node();
                         drop(core);
-                        let lease = Lease::new(Arc::clone(self.inner), node, lent);
+                        let lease = Lease::new(self.inner, node, lent);
                         drop(unused);
                         return Found::Lease(lease);
                     }
