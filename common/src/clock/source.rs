@@ -11,11 +11,11 @@ use super::Timestamp;
 /// The default is [`Clock::coarse`]: reading it costs a quarter of a precise clock, and expiry
 /// does not need more. Tests with a paused tokio clock want [`Clock::tokio`].
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(Option<Arc<Source>>);
 
-#[derive(Clone, Debug)]
+/// Where the time comes from, when it is not the coarse clock.
+#[derive(Debug)]
 enum Source {
-    Coarse,
     Tokio(tokio::time::Instant),
     Manual(Arc<AtomicU64>),
 }
@@ -30,42 +30,48 @@ impl Clock {
     /// The system's monotonic clock, as fine as its timer tick (1 to 10 ms); costs about 7 ns.
     /// Where the system has no coarse clock this is the precise one.
     pub fn coarse() -> Self {
-        Self(Source::Coarse)
+        Self(None)
     }
 
     /// tokio's clock: precise (about 30 ns), and paused or advanced with it in tests.
     pub fn tokio() -> Self {
-        Self(Source::Tokio(tokio::time::Instant::now()))
+        Self(Some(Arc::new(Source::Tokio(tokio::time::Instant::now()))))
     }
 
     /// A clock that only moves when told, and its handle. Nothing expires, and nobody who waits in
     /// line times out, before it has been moved; a pool notices that within its next real timer.
     pub fn manual() -> (Self, ManualClock) {
         let nanos = Arc::new(AtomicU64::new(0));
-        (Self(Source::Manual(Arc::clone(&nanos))), ManualClock(nanos))
+        (Self(Some(Arc::new(Source::Manual(Arc::clone(&nanos))))), ManualClock(nanos))
     }
 
     /// How far the clock may be behind the time.
     pub(crate) fn resolution(&self) -> Duration {
-        match &self.0 {
-            Source::Coarse => coarse_resolution(),
-            Source::Tokio(_) | Source::Manual(_) => Duration::ZERO,
-        }
+        if self.0.is_none() { coarse_resolution() } else { Duration::ZERO }
     }
 
     /// Whether a timer that has fired says what time it is, even if the clock does not say so yet:
     /// a coarse clock may be a tick behind, and stands still while tokio's is advanced by hand.
     pub(crate) fn trails_timers(&self) -> bool {
-        matches!(&self.0, Source::Coarse)
+        self.0.is_none()
     }
 
     /// The time now.
     #[inline]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::Coarse => coarse_now(),
-            Source::Tokio(start) => Timestamp::ZERO.after(start.elapsed()),
-            Source::Manual(nanos) => Timestamp::from_nanos(nanos.load(Ordering::Relaxed)),
+            None => coarse_now(),
+            Some(source) => source.now(),
+        }
+    }
+}
+
+impl Source {
+    #[cold]
+    fn now(&self) -> Timestamp {
+        match self {
+            Self::Tokio(start) => Timestamp::ZERO.after(start.elapsed()),
+            Self::Manual(nanos) => Timestamp::from_nanos(nanos.load(Ordering::Relaxed)),
         }
     }
 }

@@ -69,9 +69,22 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         }
     }
 
-    /// Not a hit: asks the state for more, and takes what way it shows.
-    #[cold]
+    /// Nothing was idle.
     #[inline(never)]
+    fn miss(
+        &mut self,
+        core: Guard<M>,
+        now: Timestamp,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        self.begin(core, now, context);
+        if matches!(self.progress, Progress::Waiting(_)) {
+            return Poll::Pending;
+        }
+        self.go_on(context)
+    }
+
+    /// Not a hit: asks the state for more, and takes what way it shows.
     fn begin(&mut self, mut core: Guard<M>, now: Timestamp, context: &Context<'_>) {
         let inner = self.inner;
         inner.remember_some_runtime();
@@ -206,28 +219,25 @@ impl<M: Manager> Future for Acquiring<'_, M> {
         let inner = self.inner;
         let now = inner.clock.now();
         let mut core = inner.lock();
-        if !self.want.fresh
-            && let Some(mut lent) = core.state.acquire_idle(self.key, now)
-        {
-            let node = core.take_node();
-            inner.unlock(core);
-            match inner.look(&mut lent) {
-                Look::Fine => {
-                    self.progress = Progress::Done;
-                    let mut lease = Lease::new(inner, node, lent);
-                    inner.meter.hit(&mut lease);
-                    lease.track(self.place);
-                    return Poll::Ready(Ok(lease));
-                }
-                look => self.go_slow(inner.hold_doubtful(lent, look)),
+        let lent = if self.want.fresh { None } else { core.state.acquire_idle(self.key, now) };
+        let Some(mut lent) = lent else { return self.miss(core, now, context) };
+        let node = core.take_node();
+        inner.unlock(core);
+        match inner.look(&mut lent) {
+            Look::Fine => {
+                // There is nothing to drop in `Start`.
+                std::mem::forget(std::mem::replace(&mut self.progress, Progress::Done));
+                let mut lease = Lease::new(inner, node, lent);
+                inner.meter.hit(&mut lease);
+                lease.track(self.place);
+                Poll::Ready(Ok(lease))
             }
-        } else {
-            self.begin(core, now, context);
-            if matches!(self.progress, Progress::Waiting(_)) {
-                return Poll::Pending;
+            look => {
+                let lease = Lease::new(inner, node, lent);
+                self.go_slow(Inner::hold_doubtful(lease, look));
+                self.go_on(context)
             }
         }
-        self.go_on(context)
     }
 }
 

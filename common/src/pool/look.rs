@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Inner;
 use super::acquire::Step;
 use crate::event::CloseCause;
+use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Check;
 use crate::state::{ConnectionId, Fitness, Lent};
@@ -50,12 +51,7 @@ impl<M: Manager> Inner<M> {
     /// Holds a connection that did not pass, or has to be checked first.
     #[cold]
     #[inline(never)]
-    pub(super) fn hold_doubtful<'a>(
-        self: &'a Arc<Self>,
-        lent: Lent<M::Lending>,
-        look: Look,
-    ) -> Step<'a, M> {
-        let mut lease = self.lease(lent);
+    pub(super) fn hold_doubtful<'a>(mut lease: Lease<M>, look: Look) -> Step<'a, M> {
         if look == Look::Stale {
             // Asked again it might say otherwise: what it found may be read away.
             lease.doubt(Some(CloseCause::PeekFailed));

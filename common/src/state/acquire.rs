@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::entries::{DialFor, Phase};
 use super::list::Link;
+use super::plain::Idle;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
@@ -64,6 +65,15 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// nothing and joins no queue.
     #[inline(always)]
     pub fn acquire_idle(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
+        match self.lend_plain(key, now) {
+            Idle::Lent(lent) => Some(lent),
+            Idle::Nothing => None,
+            Idle::Unclear => self.acquire_idle_at_length(key, now),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_idle_at_length(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
         let key = self.known_key(key)?;
         if self.rules.prune {
             self.prune(key, now);
@@ -127,7 +137,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     #[inline(always)]
     pub(super) fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
         let id = self.first_in_time(key, now)?;
-        let lent = self.lend_here(id, now);
+        let lent = self.lend_here(id, key, now);
         if self.rules.floor {
             self.refill(key, now);
         }
@@ -139,7 +149,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     fn first_in_time(&mut self, key: KeyId, now: Timestamp) -> Option<ConnectionId> {
         loop {
             let id = self.first_with_room(key)?;
-            match self.past_its_time(&self.connections[id], now) {
+            match self.rules.past_its_time(&self.connections[id], now) {
                 Some(cause) => self.retire_for(id, cause, now),
                 None => return Some(id),
             }
@@ -153,58 +163,43 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         {
             return Some(id);
         }
-        let entry = &self.keys[key];
-        if L::SHARED {
-            entry.room.first()
-        } else if self.rules.newest_first {
-            entry.idle.back()
-        } else {
-            entry.idle.front()
-        }
-    }
-
-    /// Why an idle connection, or a shared one, must not be lent at `now`.
-    #[inline]
-    pub(super) fn past_its_time(
-        &self,
-        connection: &Connection<L>,
-        now: Timestamp,
-    ) -> Option<CloseCause> {
-        if now > connection.expires_at {
-            Some(CloseCause::Lifetime)
-        } else if connection.leased == 0
-            && now.nanos_since(connection.idle_since) > self.rules.idle_timeout
-        {
-            Some(CloseCause::IdleTimeout)
-        } else {
-            None
-        }
+        self.rules.first_of::<L, _, _>(&self.keys[key])
     }
 
     /// Counts a lease of a live connection with room, and takes it out of the lists it leaves.
     #[inline(never)]
     pub(super) fn lend(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
-        self.lend_here(id, now)
+        let key = self.connections[id].key;
+        self.lend_here(id, key, now)
     }
 
-    /// As `lend`, for the fast path: in place, without a call or a copy of what it returns.
+    /// As `lend`, for the fast path: in place, without a call or a copy of what it returns. `key` is
+    /// the connection's.
     #[inline(always)]
-    fn lend_here(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
+    pub(super) fn lend_here(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) -> Lent<L> {
+        if self.remaking > 0 && self.connections[id].in_key.is_linked() {
+            self.leave_reserve(id);
+        }
+        let entry = &mut self.keys[key];
         let connection = &mut self.connections[id];
         debug_assert!(connection.leased < connection.capacity);
         connection.leased += 1;
         let leased = connection.leased;
-        let key = connection.key;
+        let is_full = leased == connection.capacity;
         let reused = std::mem::replace(&mut connection.lent_before, true);
         let idle_since = connection.idle_since;
         let handle = L::lend(&mut connection.handle).expect("a connection with room is here");
         let link = std::mem::take(&mut connection.in_key);
         let was_idle = link.is_linked();
-        if L::SHARED && leased == connection.capacity {
-            self.leave_room(id);
-        }
         if was_idle {
-            self.leave_idle(id, key, link);
+            entry.idle.unlink(&mut self.connections, link, Connection::in_key);
+            self.status.idle -= 1;
+            if self.rules.global_idle {
+                self.all_idle.remove(&mut self.connections, id, Connection::in_all);
+            }
+        }
+        if L::SHARED && is_full {
+            self.leave_room(id);
         }
         self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;
@@ -419,7 +414,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.
-    #[inline]
     pub(super) fn leave_idle(&mut self, id: ConnectionId, key: KeyId, link: Link<ConnectionId>) {
         if self.remaking > 0 {
             self.leave_reserve(id);

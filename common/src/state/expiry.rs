@@ -82,7 +82,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             return;
         }
         while let Some(id) = self.all_idle.front() {
-            match self.past_its_time(&self.connections[id], now) {
+            match self.rules.past_its_time(&self.connections[id], now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
             }
@@ -108,7 +108,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// The idle connections of one key that are past their time, longest idle first.
     pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
         while let Some(id) = self.keys[key].idle.front() {
-            match self.past_its_time(&self.connections[id], now) {
+            match self.rules.past_its_time(&self.connections[id], now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
             }

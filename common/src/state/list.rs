@@ -20,6 +20,11 @@ impl<I> Default for Link<I> {
 }
 
 impl<I> Link<I> {
+    /// The last one, behind `prev`.
+    pub(super) fn after(prev: Option<I>) -> Self {
+        Self { prev, next: None, linked: true }
+    }
+
     pub(super) fn is_linked(&self) -> bool {
         self.linked
     }
@@ -96,13 +101,24 @@ impl<I: Key> List<I> {
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) -> Link<I> {
         debug_assert!(!link(&mut map[id]).linked, "an entry is in a list once");
-        let prev = self.tail.replace(id);
-        match prev {
+        let prev = self.back();
+        self.note_appended(map, id, link);
+        Link::after(prev)
+    }
+
+    /// As [`append`](List::append), when [`Link::after`] the last one is in the entry already.
+    #[inline(always)]
+    pub(super) fn note_appended<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        match self.tail.replace(id) {
             Some(prev) => link(&mut map[prev]).next = Some(id),
             None => self.head = Some(id),
         }
         self.len += 1;
-        Link { prev, next: None, linked: true }
     }
 
     pub(super) fn push_front<T>(
@@ -137,7 +153,7 @@ impl<I: Key> List<I> {
     }
 
     /// Takes out the entry whose link was `own`; the caller has taken that from the entry.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unlink<T>(
         &mut self,
         map: &mut SlotMap<I, T>,

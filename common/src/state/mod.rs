@@ -49,6 +49,7 @@ mod generation;
 mod invariants;
 mod limits;
 mod list;
+mod plain;
 mod ramp;
 mod release;
 mod room;
@@ -280,6 +281,8 @@ struct Rules {
     crowded: bool,
     /// Whether there is a floor to keep.
     floor: bool,
+    /// Whether there is nothing of `global_idle`, `prune`, `crowded` and `floor`.
+    plain: bool,
 }
 
 impl Rules {
@@ -289,12 +292,42 @@ impl Rules {
         Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
     }
 
+    /// The idle connection that comes first, or the shared one with room.
+    #[inline]
+    fn first_of<L: Lending, K, E>(&self, entry: &KeyEntry<K, E>) -> Option<ConnectionId> {
+        if L::SHARED {
+            entry.room.first()
+        } else if self.newest_first {
+            entry.idle.back()
+        } else {
+            entry.idle.front()
+        }
+    }
+
+    /// Why an idle connection, or a shared one, must not be lent at `now`.
+    #[inline]
+    fn past_its_time<L>(&self, connection: &Connection<L>, now: Timestamp) -> Option<CloseCause> {
+        if now > connection.expires_at {
+            Some(CloseCause::Lifetime)
+        } else if connection.leased == 0
+            && now.nanos_since(connection.idle_since) > self.idle_timeout
+        {
+            Some(CloseCause::IdleTimeout)
+        } else {
+            None
+        }
+    }
+
     fn new(policy: &Policy) -> Self {
         let nanos = |d: Option<Duration>| {
             d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
         };
         let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
         let swept_idle = policy.expiry == Expiry::Sweep && policy.idle_timeout.is_some();
+        let crowded = policy.max_idle.is_some() || policy.max_open.is_some();
+        let prune = policy.expiry == Expiry::PruneAtAcquire
+            && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some());
+        let floor = policy.min_idle > 0;
         Self {
             idle_timeout: nanos(policy.idle_timeout),
             max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
@@ -303,12 +336,12 @@ impl Rules {
             newest_first: policy.idle_order == IdleOrder::NewestFirst,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             swept_idle,
-            global_idle: policy.max_idle.is_some() || policy.max_open.is_some() || swept_idle,
-            prune: policy.expiry == Expiry::PruneAtAcquire
-                && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some()),
+            global_idle: crowded || swept_idle,
+            prune,
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
-            crowded: policy.max_idle.is_some() || policy.max_open.is_some(),
-            floor: policy.min_idle > 0,
+            crowded,
+            floor,
+            plain: !(crowded || swept_idle || prune || floor),
         }
     }
 }

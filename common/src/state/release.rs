@@ -26,6 +26,24 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         fitness: Fitness,
         now: Timestamp,
     ) -> Option<L> {
+        if fitness == Fitness::Fit {
+            match self.release_plain(id, handle, now) {
+                Ok(leftover) => leftover,
+                Err(handle) => self.release_at_length(id, handle, fitness, now),
+            }
+        } else {
+            self.release_at_length(id, handle, fitness, now)
+        }
+    }
+
+    #[inline(never)]
+    fn release_at_length(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        fitness: Fitness,
+        now: Timestamp,
+    ) -> Option<L> {
         let connection = &mut self.connections[id];
         let lost = handle.is_none();
         let leftover = if L::SHARED {
