@@ -34,6 +34,11 @@ impl<M: Manager> Lease<M> {
         Self { slot: Slot::new(inner, node, lent) }
     }
 
+    #[inline]
+    pub(crate) fn again(node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
+        Self { slot: Slot::again(node, lent) }
+    }
+
     /// Whether the connection was lent before. A failure of a reused connection before the first
     /// byte of an answer usually means that the peer had closed it while it was idle.
     pub fn is_reused(&self) -> bool {
@@ -82,6 +87,11 @@ impl<M: Manager> Lease<M> {
         {
             reset(slot).await;
         }
+    }
+
+    /// It was never anybody's: goes to the next, unasked.
+    pub(crate) fn pass_on(mut self) {
+        self.slot.release(Fitness::Fit);
     }
 
     /// What the pool lends: for shared lending a handle that can be cloned out of it. The lease

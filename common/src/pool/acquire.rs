@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::Inner;
 use super::inner::{AnswerOf, GrantOf};
 use super::perform::Ticket;
+use super::slot::Node;
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
@@ -37,6 +38,28 @@ pub(super) enum Step<'a, M: Manager> {
     DialFailed(DialError<M::Error>),
     TimedOut,
     Again,
+}
+
+impl<M: Manager> Step<'_, M> {
+    /// A connection that the state has lent.
+    #[inline]
+    pub(super) fn lent(
+        inner: &Arc<Inner<M>>,
+        node: Option<Box<Node<M>>>,
+        lent: Lent<M::Lending>,
+    ) -> Self {
+        let was_idle = lent.was_idle;
+        let lease = Lease::new(inner, node, lent);
+        if was_idle { Self::Inspect(lease) } else { Self::Ready(lease) }
+    }
+
+    /// As [`lent`](Step::lent), with the node of a lease that has just ended.
+    #[inline]
+    pub(super) fn lent_again(node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
+        let was_idle = lent.was_idle;
+        let lease = Lease::again(node, lent);
+        if was_idle { Self::Inspect(lease) } else { Self::Ready(lease) }
+    }
 }
 
 /// How far an acquire has come.
@@ -70,29 +93,64 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    pub(super) fn hold<'a>(self: &'a Arc<Self>, answer: AnswerOf<M>) -> Step<'a, M> {
+    /// Another try, by one who watches its own deadline.
+    fn acquire_again<'a>(self: &'a Arc<Self>, key: &M::Key, want: Want) -> Step<'a, M> {
+        let now = self.clock.now();
+        let mut core = self.lock();
+        match core.state.acquire(key, want, now) {
+            Acquire::Wait(id) => {
+                let waiting = Waiting::new(self, id, core.take_seat(id));
+                self.unlock(core);
+                Step::Wait(waiting)
+            }
+            answer => {
+                self.unlock(core);
+                self.hold(answer)
+            }
+        }
+    }
+
+    /// Holds what the state answered, other than to wait.
+    pub(super) fn hold<'a>(self: &Arc<Self>, answer: AnswerOf<M>) -> Step<'a, M> {
         match answer {
             Acquire::Lend(lent) => self.hold_lent(lent),
             Acquire::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
-            Acquire::Wait(id) => Step::Wait(Waiting::new(self, id)),
+            Acquire::Wait(_) => unreachable!("one who waits has a seat"),
             Acquire::Refuse(refusal) => Step::Refused(refusal),
         }
     }
 
-    fn hold_lent<'a>(self: &'a Arc<Self>, lent: Lent<M::Lending>) -> Step<'a, M> {
-        let was_idle = lent.was_idle;
-        let lease = self.lease(lent);
-        if was_idle { Step::Inspect(lease) } else { Step::Ready(lease) }
+    fn hold_lent<'a>(self: &Arc<Self>, lent: Lent<M::Lending>) -> Step<'a, M> {
+        let node = self.lock().take_node();
+        Step::lent(self, node, lent)
     }
 
-    pub(super) fn hold_grant<'a>(self: &'a Arc<Self>, grant: GrantOf<M>) -> Step<'a, M> {
+    pub(super) fn hold_grant<'a>(
+        self: &Arc<Self>,
+        node: Option<Box<Node<M>>>,
+        grant: GrantOf<M>,
+    ) -> Step<'a, M> {
         match grant {
-            Grant::Lend(lent) => self.hold_lent(lent),
+            Grant::Lend(lent) => Step::lent(self, node, lent),
             Grant::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
             Grant::Retry => Step::Again,
             Grant::DialFailed(error) => Step::DialFailed(error),
             Grant::TimedOut => Step::TimedOut,
             Grant::Refuse(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    /// A waiter has left that was given this.
+    pub(super) fn pass_on(self: &Arc<Self>, step: Step<'_, M>) {
+        match step {
+            // As it came, without a question to the manager: nobody has had it.
+            Step::Ready(lease) | Step::Inspect(lease) => lease.pass_on(),
+            // What it was woken for stays idle, perhaps in the way of another key.
+            Step::Again => self.with(|state, now| state.relieve(now)),
+            // Gives its place back.
+            Step::Dial(ticket) => drop(ticket),
+            Step::Check(_) | Step::Wait(_) => unreachable!("nobody is given this"),
+            Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
         }
     }
 
@@ -148,8 +206,7 @@ impl<M: Manager> Inner<M> {
                     }
                     Step::Again => {
                         progress.want.again = true;
-                        let want = progress.want;
-                        self.hold(self.with(|state, now| state.acquire(key, want, now)))
+                        self.acquire_again(key, progress.want)
                     }
                 };
             }

@@ -18,7 +18,7 @@ use crate::error::{Error, Stage};
 use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::metrics::Since;
-use crate::state::{Acquire, Grant, Want};
+use crate::state::{Acquire, Want};
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
 ///
@@ -69,23 +69,13 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         }
     }
 
-    /// Nothing was idle.
-    #[inline(never)]
-    fn miss(
+    /// Asks the state for more than an idle connection; `None` when it is in the queue now.
+    fn begin(
         &mut self,
-        core: Guard<M>,
+        mut core: Guard<M>,
         now: Timestamp,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
-        self.begin(core, now, context);
-        if matches!(self.progress, Progress::Waiting(_)) {
-            return Poll::Pending;
-        }
-        self.go_on(context)
-    }
-
-    /// Not a hit: asks the state for more, and takes what way it shows.
-    fn begin(&mut self, mut core: Guard<M>, now: Timestamp, context: &Context<'_>) {
+        context: &Context<'_>,
+    ) -> Option<Step<'a, M>> {
         let inner = self.inner;
         inner.remember_some_runtime();
         let deadline = *self.deadline.get_or_insert_with(|| {
@@ -93,34 +83,39 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             self.waiting_since = inner.meter.now();
             inner.end_of_wait(now)
         });
+        let endless = deadline == Timestamp::NEVER;
         let deadline = if core.clocks_differ { Timestamp::NEVER } else { deadline };
-        // Cloned before there is a waiter that a panic in here could leave behind.
-        let waker = context.waker().clone();
         // With a first try, the idle list was looked at under this lock already.
         let answer = if self.want.again {
             core.state.acquire_until(self.key, self.want, deadline, now)
         } else {
             core.state.acquire_anew(self.key, self.want, deadline, now)
         };
-        if let Acquire::Wait(id) = answer {
-            core.wakers.insert(id, waker);
-            // A task that is asleep wakes in time; one that still has to be told might not hear of it.
-            let in_time = core.asleep_until <= deadline && core.watches_here();
-            let endless = self.deadline == Some(Timestamp::NEVER);
-            let watched = endless || in_time;
-            // Whatever goes wrong from here on, its place in the queue comes back.
-            let waiting = Waiting::new(inner, id);
+        let Acquire::Wait(id) = answer else {
             inner.unlock(core);
-            if watched {
-                self.progress = Progress::Waiting(waiting);
-            } else {
-                self.go_slow(Step::Wait(waiting));
-            }
-        } else {
-            inner.unlock(core);
-            drop(waker);
-            self.go_slow(inner.hold(answer));
+            return Some(inner.hold(answer));
+        };
+        let here = core.watches_here();
+        // A task that is asleep wakes in time; one that still has to be told might not hear of it.
+        let in_time = core.asleep_until <= deadline && here;
+        let seat = core.take_seat(id);
+        // Whatever goes wrong from here on, its place in the queue comes back.
+        let mut waiting = Waiting::new(inner, id, seat);
+        inner.unlock(core);
+        let given = waiting.sit(context);
+        if given.is_some() {
+            return given;
         }
+        if !endless && !in_time {
+            return Some(Step::Wait(waiting));
+        }
+        self.progress = Progress::Waiting(waiting);
+        if !here {
+            // No deadline to be watched, but the end of a pause, say.
+            inner.remember_runtime();
+            inner.revive_maintenance();
+        }
+        None
     }
 
     fn go_slow(&mut self, step: Step<'a, M>) {
@@ -138,10 +133,15 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         self.inner.clock.now().since(self.started)
     }
 
-    /// Everything after the first look at the idle list.
+    /// Everything after a look at the idle list that found nothing; `missed` is the lock under which
+    /// it did, if this follows at once.
     #[inline(never)]
-    fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
-        let mut result = self.step(context);
+    fn go_on(
+        &mut self,
+        missed: Option<(Guard<M>, Timestamp)>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        let mut result = self.advance(missed, context);
         self.inner.meter.waited(&mut result, &self.waiting_since);
         if let Poll::Ready(Ok(lease)) = &mut result {
             lease.track(self.place);
@@ -149,61 +149,67 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         result
     }
 
-    fn step(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+    fn advance(
+        &mut self,
+        mut missed: Option<(Guard<M>, Timestamp)>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
         loop {
-            match &mut self.progress {
+            let step = match &mut self.progress {
+                Progress::Start => {
+                    let (core, now) = missed.take().unwrap_or_else(|| {
+                        let now = self.inner.clock.now();
+                        (self.inner.lock(), now)
+                    });
+                    self.begin(core, now, context)
+                }
                 Progress::Waiting(waiting) => match waiting.look(context) {
-                    Found::Lease(lease) => {
-                        self.progress = Progress::Done;
-                        return Poll::Ready(Ok(lease));
-                    }
-                    Found::Grant(Grant::TimedOut) => {
-                        self.progress = Progress::Done;
-                        // The timer said so, even where the clock does not follow it.
-                        let limit = self.inner.policy.acquire_timeout.unwrap_or_default();
-                        let waited = self.waited().max(limit);
-                        return Poll::Ready(Err(self.inner.timed_out(
-                            self.key,
-                            Stage::Queue,
-                            waited,
-                        )));
-                    }
-                    Found::Grant(Grant::Retry) => {
-                        self.want.again = true;
-                        self.progress = Progress::Start;
-                    }
-                    Found::Grant(grant) => self.go_slow(self.inner.hold_grant(grant)),
-                    Found::Nothing => return Poll::Pending,
-                    Found::NobodyWatches if self.deadline == Some(Timestamp::NEVER) => {
-                        // No deadline to be watched, but the end of a pause, say.
-                        self.inner.revive_maintenance();
-                        return Poll::Pending;
-                    }
-                    Found::NobodyWatches => {
-                        let Progress::Waiting(waiting) =
-                            std::mem::replace(&mut self.progress, Progress::Done)
-                        else {
-                            unreachable!("it was waiting just now");
-                        };
-                        self.go_slow(Step::Wait(waiting));
-                    }
+                    Found::Step(step) => Some(step),
+                    Found::Nothing => None,
+                    Found::NobodyWatches => self.watch_alone(),
                 },
                 Progress::Slow(slow) => {
                     let result = std::task::ready!(slow.as_mut().poll(context));
                     self.progress = Progress::Done;
                     return Poll::Ready(result);
                 }
-                Progress::Start => {
-                    let now = self.inner.clock.now();
-                    let core = self.inner.lock();
-                    self.begin(core, now, context);
-                    if matches!(self.progress, Progress::Waiting(_)) {
-                        // Its waker is known; the grant wakes it.
-                        return Poll::Pending;
-                    }
-                }
                 Progress::Done => panic!("an acquire was polled after it had ended"),
+            };
+            match step {
+                None => return Poll::Pending,
+                Some(Step::Ready(lease)) => {
+                    self.progress = Progress::Done;
+                    return Poll::Ready(Ok(lease));
+                }
+                Some(Step::TimedOut) => {
+                    self.progress = Progress::Done;
+                    // The timer said so, even where the clock does not follow it.
+                    let limit = self.inner.policy.acquire_timeout.unwrap_or_default();
+                    let waited = self.waited().max(limit);
+                    let error = self.inner.timed_out(self.key, Stage::Queue, waited);
+                    return Poll::Ready(Err(error));
+                }
+                Some(Step::Again) => {
+                    self.want.again = true;
+                    self.progress = Progress::Start;
+                }
+                Some(step) => self.go_slow(step),
             }
+        }
+    }
+
+    /// Nobody watches its deadline any more: it does so itself. One without a deadline needs the
+    /// maintenance all the same, for the end of a pause, say.
+    #[cold]
+    fn watch_alone(&mut self) -> Option<Step<'a, M>> {
+        if self.deadline == Some(Timestamp::NEVER) {
+            self.inner.remember_runtime();
+            self.inner.revive_maintenance();
+            return None;
+        }
+        match std::mem::replace(&mut self.progress, Progress::Done) {
+            Progress::Waiting(waiting) => Some(Step::Wait(waiting)),
+            _ => unreachable!("it was waiting just now"),
         }
     }
 }
@@ -214,13 +220,13 @@ impl<M: Manager> Future for Acquiring<'_, M> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if !matches!(self.progress, Progress::Start) {
-            return self.go_on(context);
+            return self.go_on(None, context);
         }
         let inner = self.inner;
         let now = inner.clock.now();
         let mut core = inner.lock();
         let lent = if self.want.fresh { None } else { core.state.acquire_idle(self.key, now) };
-        let Some(mut lent) = lent else { return self.miss(core, now, context) };
+        let Some(mut lent) = lent else { return self.go_on(Some((core, now)), context) };
         let node = core.take_node();
         inner.unlock(core);
         match inner.look(&mut lent) {
@@ -235,7 +241,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
             look => {
                 let lease = Lease::new(inner, node, lent);
                 self.go_slow(Inner::hold_doubtful(lease, look));
-                self.go_on(context)
+                self.go_on(None, context)
             }
         }
     }

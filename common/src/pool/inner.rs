@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::task::Waker;
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
@@ -12,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
-use super::perform::LoneWake;
+use super::perform::HandOver;
+use super::seat::Seat;
 use super::slot::Node;
 use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
@@ -61,8 +61,10 @@ pub(crate) struct Inner<M: Manager> {
 /// What the lock guards.
 pub(crate) struct Core<M: Manager> {
     pub(crate) state: StateOf<M>,
-    /// Who to wake when a waiter is granted something.
-    pub(super) wakers: SecondaryMap<WaiterId, Waker>,
+    /// Where each waiter is given what it is granted.
+    pub(super) seats: SecondaryMap<WaiterId, Arc<Seat<M>>>,
+    /// Seats of waits that ended, for the next ones.
+    pub(super) unused_seats: Vec<Arc<Seat<M>>>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
     /// When the maintenance task will look next.
@@ -145,10 +147,11 @@ impl<M: Manager> Inner<M> {
 
     #[inline(never)]
     fn unlock_with_work(self: &Arc<Self>, mut core: Guard<M>) {
-        match LoneWake::take(self.lock, &mut core) {
-            Some(lone) => {
+        match HandOver::take(self.lock, &mut core) {
+            Some(hand_over) => {
+                let node = core.take_node();
                 drop(core);
-                lone.wake();
+                hand_over.perform(self, node);
             }
             None => self.follow_up(core),
         }
@@ -236,7 +239,8 @@ impl<M: Manager> Core<M> {
     pub(super) fn new(state: StateOf<M>, tally: Tally) -> Self {
         Self {
             state,
-            wakers: SecondaryMap::new(),
+            seats: SecondaryMap::new(),
+            unused_seats: Vec::new(),
             stops: Stops::default(),
             armed: Timestamp::NEVER,
             maintenance: Maintenance::None,
@@ -265,11 +269,6 @@ impl<M: Manager> Core<M> {
         self.state.has_work()
             || self.state.noted_deadline() < self.armed
             || self.tally.lags(&self.state)
-    }
-
-    /// Whether `waker` is whom to wake when the waiter is granted something.
-    pub(super) fn knows_waker(&self, waiter: WaiterId, waker: &Waker) -> bool {
-        self.wakers.get(waiter).is_some_and(|known| known.will_wake(waker))
     }
 }
 

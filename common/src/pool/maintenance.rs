@@ -3,7 +3,6 @@
 //! with leak detection a closed pool keeps it until every lease was returned or reported.
 
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id, RuntimeFlavor};
@@ -12,6 +11,7 @@ use tokio::sync::Notify;
 use super::Inner;
 use super::inner::Core;
 use super::perform::wake;
+use super::seat::Seat;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
@@ -135,6 +135,11 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
     }
 }
 
+/// Those who wait are to look whether somebody still watches.
+fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
+    seats.iter().filter_map(|seat| seat.waker()).for_each(wake);
+}
+
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.
 struct Presence<M: Manager> {
     pool: Weak<Inner<M>>,
@@ -151,12 +156,12 @@ impl<M: Manager> Presence<M> {
             core.maintenance = Maintenance::On(Handle::current().id());
         }
         let mut now = inner.clock.now();
-        let mut untimed: Vec<Waker> = Vec::new();
+        let mut untimed = Vec::new();
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
             if core.armed.since(now) > LONGEST_TICK && !core.clocks_differ {
                 core.clocks_differ = true;
                 core.state.forget_deadlines();
-                untimed.extend(core.wakers.drain().map(|(_, waker)| waker));
+                untimed = core.all_seats();
             }
             now = now.max(core.armed);
         }
@@ -164,7 +169,7 @@ impl<M: Manager> Presence<M> {
             core.state.handle_timeout(now);
         }
         inner.unlock(core);
-        untimed.into_iter().for_each(wake);
+        call(&untimed);
         inner.report_leaks(now);
         let mut core = inner.lock();
         // Read under the lock: a lease that begins later notes its deadline after this.
@@ -199,9 +204,9 @@ impl<M: Manager> Drop for Presence<M> {
             return;
         }
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
-        let wakers: Vec<Waker> = core.wakers.drain().map(|(_, waker)| waker).collect();
+        let waiting = core.all_seats();
         drop(core);
-        wakers.into_iter().for_each(wake);
+        call(&waiting);
     }
 }
 

@@ -9,6 +9,7 @@ mod lock;
 mod look;
 mod maintenance;
 mod perform;
+mod seat;
 mod slot;
 mod stop;
 mod waiting;

@@ -12,9 +12,12 @@ use tokio::sync::Notify;
 use tracing::Instrument;
 
 use super::Inner;
-use super::inner::Core;
+use super::acquire::Step;
+use super::inner::{Core, GrantOf, StateOf};
 use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
+use super::seat::Seat;
+use super::slot::Node;
 use super::stop::stopped;
 use crate::clock::Timestamp;
 use crate::error::DialError;
@@ -30,13 +33,20 @@ use crate::sync::thread_local;
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {
     actions: Vec<Action<M::Key, M::Lending>>,
-    wakers: Vec<Waker>,
+    granted: Vec<Granted<M>>,
     /// Dials to stop.
     stops: Vec<Arc<Notify>>,
     events: Vec<Event<M::Key>>,
     rearm: bool,
     start_maintenance: bool,
     report: Report,
+}
+
+/// What a waiter was granted, and what its lease will be made of.
+struct Granted<M: Manager> {
+    seat: Arc<Seat<M>>,
+    grant: GrantOf<M>,
+    node: Option<Box<Node<M>>>,
 }
 
 /// A waker that panics is reported and otherwise ignored: the rest of the work is not its.
@@ -51,7 +61,7 @@ impl<M: Manager> Core<M> {
     fn take_work(&mut self) -> Work<M> {
         let mut work = Work {
             actions: Vec::new(),
-            wakers: Vec::new(),
+            granted: Vec::new(),
             stops: Vec::new(),
             events: self.state.take_events(),
             rearm: false,
@@ -60,7 +70,13 @@ impl<M: Manager> Core<M> {
         };
         while let Some(action) = self.state.poll_action() {
             match action {
-                Action::Wake(waiter) => work.wakers.extend(self.wakers.remove(waiter)),
+                Action::Wake(waiter) => {
+                    // One that has left since, or found it by itself, is not there any more.
+                    let grant = StateOf::<M>::take_grant(&mut self.state, waiter);
+                    if let (Some(seat), Some(grant)) = (self.seats.remove(waiter), grant) {
+                        work.granted.push(Granted { seat, grant, node: self.take_node() });
+                    }
+                }
                 // One that has ended meanwhile is not there any more.
                 Action::StopDial(id) => work.stops.extend(self.stops.get(id)),
                 action => {
@@ -102,7 +118,18 @@ impl<M: Manager> Inner<M> {
             core.left_by = None;
             let work = core.take_work();
             drop(core);
-            work.wakers.into_iter().for_each(wake);
+            // First all of it is held by what gives it back when something goes wrong.
+            let hold = |granted: Granted<M>| {
+                let Granted { seat, grant, node } = granted;
+                (seat, self.hold_grant(node, grant))
+            };
+            let held: Vec<_> = work.granted.into_iter().map(hold).collect();
+            for (seat, step) in held {
+                match seat.give(step) {
+                    Ok(waker) => waker.into_iter().for_each(wake),
+                    Err(step) => self.pass_on(step),
+                }
+            }
             work.stops.iter().for_each(|stop| stop.notify_one());
             if work.start_maintenance {
                 self.start_maintenance();
@@ -238,14 +265,16 @@ impl<M: Manager> Inner<M> {
     }
 }
 
-/// A hand-over leaves nothing to do but to wake somebody.
-pub(super) struct LoneWake<M: Manager> {
+/// All there is to do is to give one who waits what it was granted: a connection goes from hand to
+/// hand.
+pub(super) struct HandOver<M: Manager> {
     lock: Lock<M>,
-    waker: Option<Waker>,
+    seat: Arc<Seat<M>>,
+    lent: Lent<M::Lending>,
     following: Following,
 }
 
-impl<M: Manager> LoneWake<M> {
+impl<M: Manager> HandOver<M> {
     /// `None` when there is more to do, or the work is left to somebody.
     #[inline]
     pub(super) fn take(lock: Lock<M>, core: &mut Core<M>) -> Option<Self> {
@@ -256,17 +285,37 @@ impl<M: Manager> LoneWake<M> {
             return None;
         }
         let following = Following::start(lock)?;
-        let waiter = core.state.poll_lone_wake()?;
-        Some(Self { lock, waker: core.wakers.remove(waiter), following })
+        let (waiter, lent) = core.state.poll_lone_hand_over()?;
+        let seat = core.seats.remove(waiter).expect("one who waits has a seat");
+        Some(Self { lock, seat, lent, following })
     }
 
-    /// Without the lock. What it causes in turn is left to this call, so that hand-overs do not
-    /// pile up where a waker runs whom it wakes.
+    /// Without the lock; `node` becomes the lease.
     #[inline]
-    pub(super) fn wake(self) {
-        let Self { lock, waker, following } = self;
-        if let Some(waker) = waker {
-            wake(waker);
+    pub(super) fn perform(self, inner: &Arc<Inner<M>>, node: Option<Box<Node<M>>>) {
+        let Self { lock, seat, lent, following } = self;
+        let step = Step::lent(inner, node, lent);
+        Self::give(lock, &seat, step, following);
+    }
+
+    /// As [`perform`](HandOver::perform), with the node of the lease that ended.
+    #[inline]
+    pub(super) fn perform_with(self, node: Box<Node<M>>) {
+        let Self { lock, seat, lent, following } = self;
+        let step = Step::lent_again(node, lent);
+        Self::give(lock, &seat, step, following);
+    }
+
+    /// What waking causes in turn is left to this call, so that hand-overs do not pile up where a
+    /// waker runs whom it wakes.
+    #[inline]
+    fn give(lock: Lock<M>, seat: &Seat<M>, step: Step<'static, M>, following: Following) {
+        match seat.give(step) {
+            Ok(Some(waker)) => wake(waker),
+            Ok(None) => {}
+            // It has left.
+            Err(Step::Ready(lease) | Step::Inspect(lease)) => lease.pass_on(),
+            Err(_) => unreachable!("a connection was given"),
         }
         if following.was_left_work() {
             drop(following);

@@ -8,7 +8,8 @@ use super::Inner;
 use super::inner::Core;
 use super::leaks::LeaseNumber;
 use super::lock::{Guard, Lock};
-use super::perform::LoneWake;
+use super::perform::HandOver;
+use super::seat::Seat;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
@@ -31,6 +32,8 @@ pub(crate) struct Node<M: Manager> {
     /// Set when the connection must not be lent again.
     pub(crate) verdict: Option<CloseCause>,
     pub(crate) since: Since,
+    /// Where its borrower waited for it, to be used again.
+    pub(super) seat: Option<Arc<Seat<M>>>,
     /// Its lease in the table of leases; with leak detection only.
     pub(super) tracked: Option<LeaseNumber>,
 }
@@ -46,6 +49,7 @@ impl<M: Manager> Node<M> {
             reused: false,
             verdict: None,
             since: Since::default(),
+            seat: None,
             tracked: None,
         })
     }
@@ -89,7 +93,12 @@ impl<M: Manager> Slot<M> {
         node: Option<Box<Node<M>>>,
         lent: Lent<M::Lending>,
     ) -> Self {
-        let mut node = node.unwrap_or_else(|| Node::unused(inner));
+        Self::again(node.unwrap_or_else(|| Node::unused(inner)), lent)
+    }
+
+    /// With a node that holds the pool already.
+    #[inline(always)]
+    pub(crate) fn again(mut node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
         node.handle = Some(lent.handle);
         node.id = lent.id;
         node.idle_nanos = lent.idle_nanos;
@@ -188,7 +197,11 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     };
     let now = node.inner.clock.now();
     let lock = node.inner.lock;
+    let seat = node.seat.take();
     let mut core = lock.lock();
+    if let Some(seat) = seat {
+        core.keep_seat(seat);
+    }
     let leftover = core.state.release(node.id, handle, fitness, now);
     if core.is_settled() {
         let unkept = core.keep_node(node);
@@ -203,21 +216,19 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
 /// As above, when there is more to do.
 #[inline(never)]
 fn unlock_with_work<M: Manager>(lock: Lock<M>, mut core: Guard<M>, node: Box<Node<M>>) {
-    let unkept = match LoneWake::take(lock, &mut core) {
-        Some(lone) => {
-            let unkept = core.keep_node(node);
+    match HandOver::take(lock, &mut core) {
+        Some(hand_over) => {
+            // The lease that begins takes over from the one that ends.
             drop(core);
-            lone.wake();
-            unkept
+            hand_over.perform_with(node);
         }
         None => {
             let inner = Arc::clone(&node.inner);
             let unkept = core.keep_node(node);
             inner.follow_up(core);
-            unkept
+            drop(unkept);
         }
-    };
-    drop(unkept);
+    }
 }
 
 impl<M: Manager> Drop for Slot<M> {

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use super::Inner;
 use super::acquire::Step;
-use super::inner::{GrantOf, StateOf};
-use crate::lease::Lease;
+use super::inner::StateOf;
+use super::seat::Seat;
 use crate::manager::Manager;
-use crate::state::{Grant, WaiterId};
+use crate::state::WaiterId;
 
 /// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
 ///
@@ -18,65 +18,59 @@ use crate::state::{Grant, WaiterId};
 pub(super) struct Waiting<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     id: WaiterId,
-    done: bool,
+    /// Empty when what it waited for was taken.
+    seat: Option<Arc<Seat<M>>>,
 }
 
 /// What a waiter finds when it looks.
 pub(super) enum Found<M: Manager> {
-    /// A connection that may go out as it is.
-    Lease(Lease<M>),
-    Grant(GrantOf<M>),
+    /// The end of the wait.
+    Step(Step<'static, M>),
     Nothing,
     /// Nothing, and nobody will tell it when its time is up.
     NobodyWatches,
 }
 
 impl<'a, M: Manager> Waiting<'a, M> {
-    pub(super) fn new(inner: &'a Arc<Inner<M>>, id: WaiterId) -> Self {
-        Self { inner, id, done: false }
+    pub(super) fn new(inner: &'a Arc<Inner<M>>, id: WaiterId, seat: Arc<Seat<M>>) -> Self {
+        Self { inner, id, seat: Some(seat) }
     }
 
-    /// Takes the grant, or leaves word whom to wake.
+    /// The first look, which says whom to wake.
+    #[inline]
+    pub(super) fn sit(&mut self, context: &Context<'_>) -> Option<Step<'static, M>> {
+        let waker = context.waker().clone();
+        let given = self.seat.as_ref()?.take_or_wait(waker)?;
+        Some(self.end(given))
+    }
+
+    /// Takes what was given, or leaves word whom to wake.
     pub(super) fn look(&mut self, context: &Context<'_>) -> Found<M> {
-        let id = self.id;
-        let mut waker = None;
-        loop {
-            let mut core = self.inner.lock();
-            if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, id) {
-                self.done = true;
-                // Still there when it looks before it is woken. Whoever waits next under this
-                // number would have it dropped under the lock.
-                let unused = core.wakers.remove(id);
-                match grant {
-                    Grant::Lend(lent) if !lent.was_idle => {
-                        let node = core.take_node();
-                        drop(core);
-                        let lease = Lease::new(self.inner, node, lent);
-                        drop(unused);
-                        return Found::Lease(lease);
-                    }
-                    _ => {}
-                }
-                drop(core);
-                drop(unused);
-                return Found::Grant(grant);
-            }
-            let replaced = if core.knows_waker(id, context.waker()) {
-                None
-            } else if let Some(waker) = waker.take() {
-                core.wakers.insert(id, waker)
-            } else {
-                // Cloned without the lock, as it may run anything; then it looks again.
-                drop(core);
-                waker = Some(context.waker().clone());
-                continue;
-            };
-            // It may have been moved here from where the watch is kept.
-            let watched = core.watches_here();
-            drop(core);
-            drop(replaced);
-            return if watched { Found::Nothing } else { Found::NobodyWatches };
+        let Some(seat) = &self.seat else { return Found::Nothing };
+        if let Some(given) = seat.look(context) {
+            return Found::Step(self.end(given));
         }
+        let mut core = self.inner.lock();
+        if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, self.id) {
+            // Granted within a call that is still running on this thread, and brought here later.
+            let place = core.seats.remove(self.id);
+            let node = core.take_node();
+            drop(core);
+            drop(place);
+            return Found::Step(self.end(self.inner.hold_grant(node, grant)));
+        }
+        // It may have been moved here from where the watch is kept.
+        if core.watches_here() { Found::Nothing } else { Found::NobodyWatches }
+    }
+
+    /// The seat goes back with the lease, as that will take the lock anyway.
+    #[inline]
+    fn end(&mut self, mut given: Step<'static, M>) -> Step<'static, M> {
+        let seat = self.seat.take();
+        if let Step::Ready(lease) = &mut given {
+            lease.slot.node_mut().seat = seat;
+        }
+        given
     }
 }
 
@@ -85,8 +79,7 @@ impl<'a, M: Manager> Future for Waiting<'a, M> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.look(context) {
-            Found::Lease(lease) => Poll::Ready(Step::Ready(lease)),
-            Found::Grant(grant) => Poll::Ready(self.inner.hold_grant(grant)),
+            Found::Step(step) => Poll::Ready(step),
             Found::Nothing => Poll::Pending,
             Found::NobodyWatches => {
                 // It watches its own deadline, but not the end of a pause.
@@ -98,16 +91,27 @@ impl<'a, M: Manager> Future for Waiting<'a, M> {
 }
 
 impl<M: Manager> Drop for Waiting<'_, M> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.done {
-            let now = self.inner.clock.now();
-            let mut core = self.inner.lock();
-            // Under the lock that frees its number: the next waiter may have that at once.
-            let waker = core.wakers.remove(self.id);
-            let leftover = core.state.cancel(self.id, now);
-            self.inner.unlock(core);
-            drop(leftover);
-            drop(waker);
+        if let Some(seat) = self.seat.take() {
+            self.leave(&seat);
         }
+    }
+}
+
+impl<M: Manager> Waiting<'_, M> {
+    #[inline(never)]
+    fn leave(&self, seat: &Seat<M>) {
+        // From here on what is on its way to the seat is passed on by who brings it.
+        if let Some(given) = seat.leave() {
+            return self.inner.pass_on(given);
+        }
+        let now = self.inner.clock.now();
+        let mut core = self.inner.lock();
+        let place = core.seats.remove(self.id);
+        let leftover = core.state.cancel(self.id, now);
+        self.inner.unlock(core);
+        drop(leftover);
+        drop(place);
     }
 }

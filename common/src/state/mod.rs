@@ -483,10 +483,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
-    /// The waiter to wake, when that is all there is to do and to tell.
-    pub fn poll_lone_wake(&mut self) -> Option<WaiterId> {
+    /// The waiter to give a connection to, and the connection, when that is all there is to do and
+    /// to tell. The wait is over.
+    pub fn poll_lone_hand_over(&mut self) -> Option<(WaiterId, Lent<L>)> {
         let lone = self.wakes.len() == 1 && self.actions.is_empty() && self.events.is_empty();
-        if lone { self.wakes.pop_front() } else { None }
+        let waiter = if lone { *self.wakes.front()? } else { return None };
+        let lent = self.take_lent(waiter)?;
+        self.wakes.clear();
+        Some((waiter, lent))
     }
 
     /// Starts or stops recording events.

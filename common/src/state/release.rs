@@ -137,6 +137,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             && self.somebody_starves()
     }
 
+    /// One that was told to try again will not: what it was woken for stays idle, perhaps in the way
+    /// of another key.
+    pub fn relieve(&mut self, now: Timestamp) {
+        self.relieve_starving(now);
+    }
+
     /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {
         if self.policy.max_open.is_some()
