@@ -52,14 +52,6 @@ impl<M: Manager> Step<'_, M> {
         let lease = Lease::new(inner, node, lent);
         if was_idle { Self::Inspect(lease) } else { Self::Ready(lease) }
     }
-
-    /// As [`lent`](Step::lent), with the node of a lease that has just ended.
-    #[inline]
-    pub(super) fn lent_again(node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
-        let was_idle = lent.was_idle;
-        let lease = Lease::again(node, lent);
-        if was_idle { Self::Inspect(lease) } else { Self::Ready(lease) }
-    }
 }
 
 /// How far an acquire has come.

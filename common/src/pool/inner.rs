@@ -11,7 +11,6 @@ use tokio::sync::{Notify, watch};
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
-use super::perform::HandOver;
 use super::seat::Seat;
 use super::slot::Node;
 use super::stop::Stops;
@@ -141,19 +140,7 @@ impl<M: Manager> Inner<M> {
         if core.is_settled() {
             drop(core);
         } else {
-            self.unlock_with_work(core);
-        }
-    }
-
-    #[inline(never)]
-    fn unlock_with_work(self: &Arc<Self>, mut core: Guard<M>) {
-        match HandOver::take(self.lock, &mut core) {
-            Some(hand_over) => {
-                let node = core.take_node();
-                drop(core);
-                hand_over.perform(self, node);
-            }
-            None => self.follow_up(core),
+            self.follow_up(core);
         }
     }
 

@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use tracing::Instrument;
 
 use super::Inner;
-use super::acquire::Step;
 use super::inner::{Core, GrantOf, StateOf};
 use super::lock::{Guard, Lock};
 use super::maintenance::Maintenance;
@@ -262,68 +261,6 @@ impl<M: Manager> Inner<M> {
             }
         }
         result
-    }
-}
-
-/// All there is to do is to give one who waits what it was granted: a connection goes from hand to
-/// hand.
-pub(super) struct HandOver<M: Manager> {
-    lock: Lock<M>,
-    seat: Arc<Seat<M>>,
-    lent: Lent<M::Lending>,
-    following: Following,
-}
-
-impl<M: Manager> HandOver<M> {
-    /// `None` when there is more to do, or the work is left to somebody.
-    #[inline]
-    pub(super) fn take(lock: Lock<M>, core: &mut Core<M>) -> Option<Self> {
-        if core.state.is_closed()
-            || core.state.noted_deadline() < core.armed
-            || core.tally.lags(&core.state)
-        {
-            return None;
-        }
-        let following = Following::start(lock)?;
-        let (waiter, lent) = core.state.poll_lone_hand_over()?;
-        let seat = core.seats.remove(waiter).expect("one who waits has a seat");
-        Some(Self { lock, seat, lent, following })
-    }
-
-    /// Without the lock; `node` becomes the lease.
-    #[inline]
-    pub(super) fn perform(self, inner: &Arc<Inner<M>>, node: Option<Box<Node<M>>>) {
-        let Self { lock, seat, lent, following } = self;
-        let step = Step::lent(inner, node, lent);
-        Self::give(lock, &seat, step, following);
-    }
-
-    /// As [`perform`](HandOver::perform), with the node of the lease that ended.
-    #[inline]
-    pub(super) fn perform_with(self, node: Box<Node<M>>) {
-        let Self { lock, seat, lent, following } = self;
-        let step = Step::lent_again(node, lent);
-        Self::give(lock, &seat, step, following);
-    }
-
-    /// What waking causes in turn is left to this call, so that hand-overs do not pile up where a
-    /// waker runs whom it wakes.
-    #[inline]
-    fn give(lock: Lock<M>, seat: &Seat<M>, step: Step<'static, M>, following: Following) {
-        match seat.give(step) {
-            Ok(Some(waker)) => wake(waker),
-            Ok(None) => {}
-            // It has left.
-            Err(Step::Ready(lease) | Step::Inspect(lease)) => lease.pass_on(),
-            Err(_) => unreachable!("a connection was given"),
-        }
-        if following.was_left_work() {
-            drop(following);
-            let mut core = lock.lock();
-            if let Some(inner) = core.left_by.take() {
-                inner.follow_up(core);
-            }
-        }
     }
 }
 

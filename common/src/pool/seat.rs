@@ -9,6 +9,8 @@ use std::task::{Context, Waker};
 
 use super::acquire::Step;
 use super::inner::Core;
+use super::perform::wake;
+use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::state::WaiterId;
 use crate::sync::{Mutex, MutexGuard};
@@ -49,6 +51,17 @@ impl<M: Manager> Seat<M> {
         }
         inside.given = Some(step);
         Ok(inside.waker.take())
+    }
+
+    /// Gives it a connection that had another borrower just now.
+    #[inline]
+    pub(super) fn hand_over(&self, lease: Lease<M>) {
+        match self.give(Step::Ready(lease)) {
+            Ok(Some(waker)) => wake(waker),
+            Ok(None) => {}
+            Err(Step::Ready(lease)) => lease.pass_on(),
+            Err(_) => unreachable!("a connection was given"),
+        }
     }
 
     /// Takes what was given; else `waker` is woken when it is.

@@ -8,14 +8,14 @@ use super::Inner;
 use super::inner::Core;
 use super::leaks::LeaseNumber;
 use super::lock::{Guard, Lock};
-use super::perform::HandOver;
+use super::perform::Following;
 use super::seat::Seat;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
 use crate::manager::Manager;
 use crate::metrics::Since;
-use crate::state::{ConnectionId, Fitness, Lent};
+use crate::state::{ConnectionId, Fitness, Lent, Released};
 
 /// How many unused nodes are kept at most.
 const KEPT_NODES: usize = 1024;
@@ -202,31 +202,52 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     if let Some(seat) = seat {
         core.keep_seat(seat);
     }
-    let leftover = core.state.release(node.id, handle, fitness, now);
-    if core.is_settled() {
-        let unkept = core.keep_node(node);
-        drop(core);
-        drop(unkept);
-    } else {
-        unlock_with_work(lock, core, node);
+    let mut following = None;
+    let may_hand_over = || {
+        following = Following::start(lock);
+        following.is_some()
+    };
+    match core.state.release_or_hand_over(node.id, handle, fitness, now, may_hand_over) {
+        Released::Done(leftover) => {
+            if core.is_settled() {
+                let unkept = core.keep_node(node);
+                drop(core);
+                drop(unkept);
+            } else {
+                unlock_with_work(core, node);
+            }
+            drop(leftover);
+        }
+        Released::HandedOver(waiter, lent) => {
+            let seat = core.seats.remove(waiter).expect("one who waits has a seat");
+            let inner = (!core.is_settled()).then(|| Arc::clone(&node.inner));
+            drop(core);
+            // The lease that begins takes over from the one that ends.
+            seat.hand_over(Lease::again(node, lent));
+            finish(lock, following, inner);
+        }
     }
-    drop(leftover);
 }
 
-/// As above, when there is more to do.
+/// Gives the node back, too, and does what the state asks for.
 #[inline(never)]
-fn unlock_with_work<M: Manager>(lock: Lock<M>, mut core: Guard<M>, node: Box<Node<M>>) {
-    match HandOver::take(lock, &mut core) {
-        Some(hand_over) => {
-            // The lease that begins takes over from the one that ends.
-            drop(core);
-            hand_over.perform_with(node);
-        }
-        None => {
-            let inner = Arc::clone(&node.inner);
-            let unkept = core.keep_node(node);
+fn unlock_with_work<M: Manager>(mut core: Guard<M>, node: Box<Node<M>>) {
+    let inner = Arc::clone(&node.inner);
+    let unkept = core.keep_node(node);
+    inner.follow_up(core);
+    drop(unkept);
+}
+
+/// What waking the next causes in turn is left to this call, so that hand-overs do not pile up where
+/// a waker runs whom it wakes. `inner` is there when something else was to be done.
+#[inline]
+fn finish<M: Manager>(lock: Lock<M>, following: Option<Following>, inner: Option<Arc<Inner<M>>>) {
+    let was_left_work = following.as_ref().is_some_and(Following::was_left_work);
+    drop(following);
+    if was_left_work || inner.is_some() {
+        let mut core = lock.lock();
+        if let Some(inner) = core.left_by.take().or(inner) {
             inner.follow_up(core);
-            drop(unkept);
         }
     }
 }

@@ -83,9 +83,25 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// The second half: nothing is idle, or a new connection is wanted. `deadline` as in
     /// [`acquire_until`](State::acquire_until).
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub fn acquire_anew(
+        &mut self,
+        key: &K,
+        want: Want,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Acquire<L, E> {
+        if !want.fresh
+            && let Some(waiter) = self.wait_plain(key, now)
+        {
+            self.watch_waiter(waiter, deadline);
+            return Acquire::Wait(waiter);
+        }
+        self.acquire_anew_at_length(key, want, deadline, now)
+    }
+
+    #[inline(never)]
+    fn acquire_anew_at_length(
         &mut self,
         key: &K,
         want: Want,
@@ -217,9 +233,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     #[cold]
     fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
-        if !want.fresh && self.just_waits(key) {
-            return Acquire::Wait(self.wait_for_anything(key, false));
-        }
         let racing = self.policy.dial == Dial::Racing;
         let adopts = racing && self.policy.adopt_dials && !want.fresh;
         let has_orphans = adopts && !self.keys[key].orphans.is_empty();
@@ -278,17 +291,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             _ => {}
         }
         Acquire::Wait(waiter)
-    }
-
-    /// The most frequent of all cases, told apart before the others: every place of the key is taken
-    /// by a connection, and the policy is to wait, however many do.
-    #[inline]
-    fn just_waits(&self, key: KeyId) -> bool {
-        let entry = &self.keys[key];
-        self.rules.waits_at_limit
-            && entry.open >= self.rules.max_open_per_key
-            && entry.dialing == 0
-            && entry.orphans.is_empty()
     }
 
     /// Why an acquire may not even wait.

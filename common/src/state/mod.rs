@@ -68,7 +68,7 @@ use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy};
+use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
 use crate::stats::{Stats, Status};
 use entries::{Connection, KeyEntry, Waiter};
 pub use floor::PATIENCE;
@@ -207,6 +207,15 @@ pub enum Fitness {
     Unfit(CloseCause),
 }
 
+/// What became of a connection that came back.
+#[derive(Debug)]
+pub enum Released<L> {
+    /// All is done; a handle to drop, outside any lock.
+    Done(Option<L>),
+    /// It was lent to this waiter, whose wait is over: nothing is left to collect.
+    HandedOver(WaiterId, Lent<L>),
+}
+
 /// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail.
 #[derive(Debug)]
 pub struct State<K, L, E> {
@@ -266,8 +275,8 @@ struct Rules {
     idle_timeout: u64,
     max_idle_per_key: u32,
     max_open_per_key: u32,
-    /// Whether nobody is turned away at the limit.
-    waits_at_limit: bool,
+    /// Whether everybody queues at the limit, and is served in the order of arrival.
+    queues_at_limit: bool,
     newest_first: bool,
     /// Whether idle connections are closed by a timer of their key.
     timed_idle: bool,
@@ -332,7 +341,9 @@ impl Rules {
             idle_timeout: nanos(policy.idle_timeout),
             max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
             max_open_per_key: policy.max_open_per_key.unwrap_or(u32::MAX),
-            waits_at_limit: policy.at_limit == AtLimit::Wait && policy.max_waiters.is_none(),
+            queues_at_limit: policy.at_limit == AtLimit::Wait
+                && policy.max_waiters.is_none()
+                && policy.waiter_order != WaiterOrder::Random,
             newest_first: policy.idle_order == IdleOrder::NewestFirst,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             swept_idle,
@@ -481,16 +492,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             Some(waiter) => Some(Action::Wake(waiter)),
             None => self.actions.pop_front(),
         }
-    }
-
-    /// The waiter to give a connection to, and the connection, when that is all there is to do and
-    /// to tell. The wait is over.
-    pub fn poll_lone_hand_over(&mut self) -> Option<(WaiterId, Lent<L>)> {
-        let lone = self.wakes.len() == 1 && self.actions.is_empty() && self.events.is_empty();
-        let waiter = if lone { *self.wakes.front()? } else { return None };
-        let lent = self.take_lent(waiter)?;
-        self.wakes.clear();
-        Some((waiter, lent))
     }
 
     /// Starts or stops recording events.

@@ -1,4 +1,5 @@
-//! The short way: an idle connection is lent, and comes back while nobody waits for it.
+//! The short way: an idle connection is lent, and comes back; or all are leased, and it goes from one
+//! borrower to the next who waits.
 //!
 //! What the long way does comes to this when none of the rarer rules has a say: no limit over all
 //! keys, none that was lowered, no floor, no pruning, no sweeps, nobody who listens. So that is one
@@ -7,9 +8,9 @@
 
 use std::hash::Hash;
 
-use super::entries::Phase;
+use super::entries::{Phase, Waiter};
 use super::list::Link;
-use super::{Connection, ConnectionId, Lent, State};
+use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 
@@ -49,27 +50,60 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         Idle::Lent(self.lend_here(id, self.recent, now))
     }
 
-    /// A lease ends of a sound connection that nobody waits for, unless the long way has to look: then
-    /// the handle comes back.
+    /// Joins the queue, when every place of the key is taken by a connection and the policy is to wait,
+    /// however many do.
+    #[inline(always)]
+    pub(super) fn wait_plain(&mut self, key: &K, now: Timestamp) -> Option<WaiterId> {
+        let recent = self.recent;
+        let is_plain = self.is_plain() && self.rules.queues_at_limit && !self.closed;
+        let entry = self.keys.get_mut(recent).filter(|entry| is_plain && entry.key == *key)?;
+        if entry.open < self.rules.max_open_per_key
+            || entry.dialing > 0
+            || !entry.orphans.is_empty()
+            || entry.floor_sleeps
+        {
+            return None;
+        }
+        entry.wanted_at = now;
+        entry.waiting += 1;
+        let id = self.waiters.insert(Waiter {
+            in_returns: Link::after(entry.returns.arrival.back()),
+            in_dials: Link::after(entry.undialed.back()),
+            ..Waiter::new(recent, false)
+        });
+        entry.returns.arrival.note_appended(&mut self.waiters, id, Waiter::in_returns);
+        entry.undialed.note_appended(&mut self.waiters, id, Waiter::in_dials);
+        self.status.waiting += 1;
+        self.stats.waited += 1;
+        Some(id)
+    }
+
+    /// A lease of a sound connection ends, unless the long way has to look: then the handle comes back.
     #[inline(always)]
     pub(super) fn release_plain(
         &mut self,
         id: ConnectionId,
         handle: Option<L>,
         now: Timestamp,
-    ) -> Result<Option<L>, Option<L>> {
+        may_hand_over: impl FnOnce() -> bool,
+    ) -> Result<Released<L>, Option<L>> {
+        let is_plain = self.is_plain();
         let connection = &mut self.connections[id];
         let key = connection.key;
         let entry = &mut self.keys[key];
-        let special = self.above_limits | self.remaking | u32::from(self.listening);
         let is_last = connection.leased == 1;
-        if special != 0
-            || !self.rules.plain
-            || !entry.returns.is_empty()
+        if !is_plain
             || connection.phase != Phase::Live
             || connection.retired.is_some()
             || now > connection.expires_at
-            || (if L::SHARED { !connection.in_room } else { handle.is_none() })
+            || (!L::SHARED && handle.is_none())
+        {
+            return Err(handle);
+        }
+        if !entry.returns.is_empty() {
+            return self.hand_over(id, handle, may_hand_over);
+        }
+        if (L::SHARED && !connection.in_room)
             || (is_last && entry.idle.len() >= self.rules.max_idle_per_key)
         {
             return Err(handle);
@@ -83,7 +117,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         };
         self.status.leases -= 1;
         if !is_last {
-            return Ok(leftover);
+            return Ok(Released::Done(leftover));
         }
         connection.idle_since = now;
         connection.in_key = Link::after(entry.idle.back());
@@ -96,6 +130,35 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if earliest {
             self.set_timer(due, key);
         }
-        Ok(leftover)
+        Ok(Released::Done(leftover))
+    }
+
+    /// The next who waits gets it, and its wait is over. In random order, and with a dial in progress
+    /// for that waiter, the long way has more to do.
+    #[inline(always)]
+    fn hand_over(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        may_hand_over: impl FnOnce() -> bool,
+    ) -> Result<Released<L>, Option<L>> {
+        let connection = &mut self.connections[id];
+        let entry = &mut self.keys[connection.key];
+        let next = match entry.returns.arrival.front() {
+            Some(next) if self.waiters[next].dial.is_none() && may_hand_over() => next,
+            _ => return Err(handle),
+        };
+        let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
+        let handle = handle.expect("it has just come back");
+        let waiter = self.waiters.remove(next).expect("one in the queue waits");
+        debug_assert!(waiter.grant.is_none());
+        entry.returns.arrival.unlink(&mut self.waiters, waiter.in_returns, Waiter::in_returns);
+        entry.undialed.unlink(&mut self.waiters, waiter.in_dials, Waiter::in_dials);
+        entry.waiting -= 1;
+        self.status.waiting -= 1;
+        self.stats.leased += 1;
+        self.stats.reused += 1;
+        let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
+        Ok(Released::HandedOver(next, lent))
     }
 }

@@ -1,10 +1,9 @@
 //! Release: back to a waiter, to the idle list, or out.
 
 use std::hash::Hash;
-use std::time::Duration;
 
 use super::entries::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, State};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Released, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
@@ -26,13 +25,33 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         fitness: Fitness,
         now: Timestamp,
     ) -> Option<L> {
-        if fitness == Fitness::Fit {
-            match self.release_plain(id, handle, now) {
-                Ok(leftover) => leftover,
-                Err(handle) => self.release_at_length(id, handle, fitness, now),
-            }
-        } else {
-            self.release_at_length(id, handle, fitness, now)
+        match self.release_or_hand_over(id, handle, fitness, now, || false) {
+            Released::Done(leftover) => leftover,
+            Released::HandedOver(..) => unreachable!("that was ruled out"),
+        }
+    }
+
+    /// As [`release`](State::release), for one who can give the connection to the next who waits at
+    /// once: where that is all there is to do, no [`Action::Wake`](super::Action::Wake) is queued, and
+    /// the wait is over. `may_hand_over` is asked when it would be.
+    ///
+    /// # Panics
+    /// As [`release`](State::release).
+    #[inline]
+    pub fn release_or_hand_over(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        fitness: Fitness,
+        now: Timestamp,
+        may_hand_over: impl FnOnce() -> bool,
+    ) -> Released<L> {
+        if fitness != Fitness::Fit {
+            return Released::Done(self.release_at_length(id, handle, fitness, now));
+        }
+        match self.release_plain(id, handle, now, may_hand_over) {
+            Ok(released) => released,
+            Err(handle) => Released::Done(self.release_at_length(id, handle, fitness, now)),
         }
     }
 
@@ -58,10 +77,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             && now <= connection.expires_at;
         let key = connection.key;
         let wanted = !self.keys[key].returns.is_empty();
-        if wanted && !L::SHARED && sound && self.above_limits == 0 {
-            self.hand_over(id, key, now);
-            return leftover;
-        }
         let connection = &mut self.connections[id];
         connection.leased -= 1;
         self.status.leases -= 1;
@@ -78,20 +93,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.settle_unwanted(id, key, now);
         }
         leftover
-    }
-
-    /// An exclusive connection goes from one borrower to the next: what a return and a lending come
-    /// to, without the way in between.
-    #[inline(never)]
-    fn hand_over(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
-        let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
-        let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
-        self.stats.leased += 1;
-        self.stats.reused += 1;
-        self.emit(id, EventKind::Returned, now);
-        self.emit(id, EventKind::Leased { reused: true, idle_for: Duration::ZERO }, now);
-        let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
-        self.grant(waiter, Grant::Lend(lent));
     }
 
     #[cold]

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
 use super::steps::SlotMap;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Refusal, State, WaiterId};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
@@ -36,7 +36,7 @@ impl Place {
 /// The waiters that a returned connection can serve. Joining and leaving are O(1) in every order.
 #[derive(Debug, Default)]
 pub(super) struct ReturnQueue {
-    arrival: List<WaiterId>,
+    pub(super) arrival: List<WaiterId>,
     random: Vec<WaiterId>,
 }
 
@@ -295,18 +295,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.waiters.remove(id);
         self.forget_if_unused(key);
         Some(grant)
-    }
-
-    /// As [`take_grant`](State::take_grant), when it is a connection.
-    pub(super) fn take_lent(&mut self, id: WaiterId) -> Option<Lent<L>> {
-        let waiter = self.waiters.get(id)?;
-        if !matches!(waiter.grant, Some(Grant::Lend(_))) {
-            return None;
-        }
-        match self.take_grant(id) {
-            Some(Grant::Lend(lent)) => Some(lent),
-            _ => unreachable!("it was a connection just now"),
-        }
     }
 
     /// A waiter leaves. What it had been granted and not collected goes to the next.
