@@ -16,7 +16,7 @@ pub(crate) use model::{LocalCell, Mutex, MutexGuard, thread_local};
 mod model {
     use std::cell::Cell;
     use std::ops::{Deref, DerefMut};
-    use std::sync::{LockResult, PoisonError};
+    use std::sync::{LockResult, PoisonError, TryLockError};
 
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::thread::LocalKey;
@@ -34,10 +34,19 @@ mod model {
             Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
         }
 
-        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, ()> {
-            let inner = self.inner.try_lock().map_err(|_| ())?;
-            Ok(MutexGuard { inner: Some(inner), unlocked: &self.unlocked })
+        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
+            let guard = |inner| MutexGuard { inner: Some(inner), unlocked: &self.unlocked };
+            match self.inner.try_lock() {
+                Ok(inner) => Ok(guard(inner)),
+                Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    Err(PoisonError::new(guard(poisoned.into_inner())).into())
+                }
+            }
         }
+
+        /// Shuttle ends a run that panics.
+        pub(crate) fn clear_poison(&self) {}
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             let unlocked = &self.unlocked;
