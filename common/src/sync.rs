@@ -34,7 +34,9 @@ mod model {
             Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
         }
 
-        pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
+        pub(crate) fn try_lock(
+            &self,
+        ) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
             let guard = |inner| MutexGuard { inner: Some(inner), unlocked: &self.unlocked };
             match self.inner.try_lock() {
                 Ok(inner) => Ok(guard(inner)),

@@ -188,9 +188,7 @@ impl<M: Manager> Inner<M> {
                     Step::Dial(ticket) => {
                         return self.dial_for_caller(key, ticket, &progress).await;
                     }
-                    Step::Wait(waiting) => {
-                        self.until_deadline(key, Stage::Queue, &progress, waiting).await?
-                    }
+                    Step::Wait(waiting) => self.wait_alone(key, waiting, &progress).await?,
                     Step::Refused(refusal) => return Err(self.refused(refusal)),
                     Step::DialFailed(source) => return Err(Error::Dial { source }),
                     Step::TimedOut => {
@@ -204,6 +202,31 @@ impl<M: Manager> Inner<M> {
             }
         };
         Box::pin(acquire.instrument(span))
+    }
+
+    /// Waits in the queue with a timer of its own, where the pool's maintenance is not, or not in
+    /// time. When that is late, as on a runtime that stands still, takes it over: what ends a pause
+    /// is its work, too.
+    async fn wait_alone<'a>(
+        self: &'a Arc<Self>,
+        key: &M::Key,
+        mut waiting: Waiting<'a, M>,
+        progress: &Progress,
+    ) -> Result<Step<'a, M>, Error<M::Error>> {
+        loop {
+            let look_again = self.until_late().map(|pause| Instant::now() + pause);
+            let until = [progress.deadline, look_again].into_iter().flatten().min();
+            let Some(until) = until else { return Ok(waiting.await) };
+            if let Ok(step) = timeout_at(until, &mut waiting).await {
+                return Ok(step);
+            }
+            if progress.deadline.is_some_and(|end| until >= end) {
+                // It does not count itself among those who wait.
+                drop(waiting);
+                return Err(self.timed_out(key, Stage::Queue, progress.started.elapsed()));
+            }
+            self.revive_maintenance();
+        }
     }
 
     /// The look before lending. A connection that does not pass is discarded.

@@ -77,13 +77,12 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         context: &Context<'_>,
     ) -> Option<Step<'a, M>> {
         let inner = self.inner;
-        inner.remember_some_runtime();
         let deadline = *self.deadline.get_or_insert_with(|| {
             self.started = now;
             self.waiting_since = inner.meter.now();
             inner.end_of_wait(now)
         });
-        let endless = deadline == Timestamp::NEVER;
+        let watched_until = deadline;
         let deadline = if core.clocks_differ { Timestamp::NEVER } else { deadline };
         // With a first try, the idle list was looked at under this lock already.
         let answer = if self.want.again {
@@ -95,9 +94,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             inner.unlock(core);
             return Some(inner.hold(answer));
         };
-        let here = core.watches_here();
-        // A task that is asleep wakes in time; one that still has to be told might not hear of it.
-        let in_time = core.asleep_until <= deadline && here;
+        let is_watched = core.watches_here(watched_until);
         let seat = core.take_seat(id);
         // Whatever goes wrong from here on, its place in the queue comes back.
         let mut waiting = Waiting::new(inner, id, seat);
@@ -106,15 +103,11 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         if given.is_some() {
             return given;
         }
-        if !endless && !in_time {
+        inner.remember_some_runtime();
+        if !is_watched {
             return Some(Step::Wait(waiting));
         }
         self.progress = Progress::Waiting(waiting);
-        if !here {
-            // No deadline to be watched, but the end of a pause, say.
-            inner.remember_runtime();
-            inner.revive_maintenance();
-        }
         None
     }
 
@@ -198,15 +191,9 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         }
     }
 
-    /// Nobody watches its deadline any more: it does so itself. One without a deadline needs the
-    /// maintenance all the same, for the end of a pause, say.
+    /// Nobody watches its deadline any more: it does so itself.
     #[cold]
     fn watch_alone(&mut self) -> Option<Step<'a, M>> {
-        if self.deadline == Some(Timestamp::NEVER) {
-            self.inner.remember_runtime();
-            self.inner.revive_maintenance();
-            return None;
-        }
         match std::mem::replace(&mut self.progress, Progress::Done) {
             Progress::Waiting(waiting) => Some(Step::Wait(waiting)),
             _ => unreachable!("it was waiting just now"),

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use slotmap::SecondaryMap;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
-use super::maintenance::Maintenance;
+use super::maintenance::Keeper;
 use super::seat::Seat;
 use super::slot::Node;
 use super::stop::Stops;
@@ -40,8 +40,6 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) looks: bool,
     pub(super) clock: Clock,
     pub(super) lock: Lock<M>,
-    /// Wakes the maintenance task: an earlier deadline, or the pool is gone.
-    pub(super) earlier: Arc<Notify>,
     /// Tells background dials to stop.
     pub(super) shutdown: watch::Sender<bool>,
     /// Told when a closed pool has become empty.
@@ -68,12 +66,12 @@ pub(crate) struct Core<M: Manager> {
     pub(super) stops: Stops,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
-    pub(super) maintenance: Maintenance,
+    pub(super) keeper: Option<Keeper>,
+    /// The runtime where the maintenance task could not run the last time.
+    pub(super) failed_on: Option<Id>,
     /// tokio's clock was seen to run by itself, as in tests that pause it: deadlines by the pool's
     /// clock are not those of the callers.
     pub(super) clocks_differ: bool,
-    /// The maintenance task is asleep, with a timer set for this; never, when it was nudged since.
-    pub(super) asleep_until: Timestamp,
     /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
     pub(super) nodes: Vec<Box<Node<M>>>,
     /// Who left work to a call further up on the same thread, which may not hold the pool itself.
@@ -100,7 +98,6 @@ impl<M: Manager> Inner<M> {
             longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
             lock: Lock::new(Core::new(state, tally)),
-            earlier: Arc::new(Notify::new()),
             shutdown: watch::Sender::new(false),
             emptied: Notify::new(),
             observer,
@@ -158,32 +155,40 @@ impl<M: Manager> Inner<M> {
             return;
         }
         drop(known);
-        *self.runtime.write().unwrap_or_else(PoisonError::into_inner) = Some(here);
+        let mut known = self.runtime.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.replace(here);
+        drop(known);
+        drop(before);
+        self.knows_runtime.store(true, Ordering::Relaxed);
     }
 
     /// As `remember_runtime`, when none is known yet: cheaper, for those who only wait.
     pub(super) fn remember_some_runtime(&self) {
         if !self.knows_runtime.load(Ordering::Relaxed) {
-            self.knows_runtime.store(true, Ordering::Relaxed);
             self.remember_runtime();
         }
     }
 
+    /// The runtime remembered.
+    pub(super) fn remembered_runtime(&self) -> Option<Handle> {
+        self.runtime.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The runtime to spawn on, if any is known.
     pub(crate) fn runtime(&self) -> Option<Handle> {
-        Handle::try_current()
-            .ok()
-            .or_else(|| self.runtime.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Handle::try_current().ok().or_else(|| self.remembered_runtime())
     }
 
     pub(crate) fn start_close(self: &Arc<Self>) {
         self.shutdown.send_replace(true);
         self.with(|state, now| state.close(now));
         // They hold the pool.
-        let nodes = std::mem::take(&mut self.lock().nodes);
-        drop(nodes);
+        let mut core = self.lock();
+        let nodes = std::mem::take(&mut core.nodes);
         // The maintenance task ends.
-        self.earlier.notify_one();
+        core.wake_keeper();
+        drop(core);
+        drop(nodes);
     }
 
     /// Whether dials that nobody needs any more are stopped.
@@ -230,9 +235,9 @@ impl<M: Manager> Core<M> {
             unused_seats: Vec::new(),
             stops: Stops::default(),
             armed: Timestamp::NEVER,
-            maintenance: Maintenance::None,
+            keeper: None,
+            failed_on: None,
             clocks_differ: false,
-            asleep_until: Timestamp::NEVER,
             nodes: Vec::new(),
             left_by: None,
             tally,

@@ -21,103 +21,163 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// A coarse clock that is further behind a timer than this is not the clock the timer goes by.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 
-/// Whether there is a maintenance task, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Maintenance {
-    None,
-    /// It was spawned on this runtime, which had ended, or it panicked there.
-    Failed(Id),
-    /// Spawned, but it has not run yet: its runtime may have ended.
-    Starting,
-    /// On this runtime.
-    On(Id),
+/// The task is late when it has not looked this long after it should have.
+const LATE: Duration = Duration::from_millis(50);
+
+/// One who waits where the task is not looks after it at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The maintenance task, as the pool knows it.
+pub(super) struct Keeper {
+    /// Where it was spawned.
+    runtime: Id,
+    /// Wakes it: there is an earlier deadline, or it is not needed any more. Tells it from those
+    /// that came before it, too.
+    earlier: Arc<Notify>,
+    /// Whether it has run: until then its runtime may have ended.
+    runs: bool,
+    /// Whether it sleeps until the deadline the pool is armed for: not while it works, nor when it
+    /// was woken and has not looked yet.
+    asleep: bool,
 }
 
-impl Maintenance {
-    pub(super) fn is_there(self) -> bool {
-        !matches!(self, Self::None | Self::Failed(_))
+impl Keeper {
+    /// It is to look, or to end.
+    fn wake(&self) {
+        self.earlier.notify_one();
     }
 
-    /// Whether it is sure to run for as long as the caller's task does, so that the caller needs
-    /// no timer of its own. Another runtime may stand still, or all of its threads be blocked.
-    pub(super) fn watches_here(self) -> bool {
-        match self {
-            Self::On(runtime) => Handle::try_current().is_ok_and(|here| here.id() == runtime),
-            Self::None | Self::Failed(_) | Self::Starting => false,
-        }
+    fn is_here(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
     }
+}
+
+/// How the maintenance task learns of an earlier deadline.
+pub(super) enum Summons {
+    Wake(Arc<Notify>),
+    /// There is none here.
+    Start(Handle, Arc<Notify>),
 }
 
 impl<M: Manager> Core<M> {
-    /// Whether somebody who waits here is told when its time is up.
-    #[inline]
-    pub(super) fn watches_here(&self) -> bool {
-        !self.clocks_differ && self.maintenance.watches_here()
-    }
-}
-
-impl<M: Manager> Inner<M> {
-    pub(super) fn start_maintenance(self: &Arc<Self>) {
-        let runtime = self.runtime();
-        let mut presence = Presence {
-            pool: Weak::clone(&self.me),
-            runtime: runtime.as_ref().map(Handle::id),
-            has_run: false,
-        };
-        let Some(runtime) = runtime else { return };
-        let earlier = Arc::clone(&self.earlier);
-        runtime.spawn(async move {
-            let mut in_time = false;
-            while let Some(pause) = presence.maintain(in_time) {
-                in_time = wait(&earlier, pause).await;
-            }
-        });
-    }
-
-    /// The maintenance task has to look earlier than it meant to.
+    /// Whether somebody who waits here is told when its time is up, at `deadline`.
     ///
-    /// Told by a worker of a runtime, it would run next on that worker and nowhere else, however
-    /// long the task that is running there goes on; so a thread that is no worker tells it.
-    pub(super) fn nudge_maintenance(&self) {
-        let nudge = Nudge(Arc::clone(&self.earlier));
-        match Handle::try_current() {
-            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
-                runtime.spawn_blocking(move || drop(nudge));
-            }
-            _ => drop(nudge),
-        }
+    /// The task is sure to run for as long as the caller's does, where both are on one runtime:
+    /// another may stand still, or all of its threads be blocked. One that is asleep wakes in time;
+    /// one that still has to be told of an earlier time might not hear of it.
+    #[inline]
+    pub(super) fn watches_here(&self, deadline: Timestamp) -> bool {
+        !self.clocks_differ
+            && self.keeper.as_ref().is_some_and(|keeper| {
+                let in_time = keeper.asleep && self.armed <= deadline;
+                keeper.runs && (in_time || deadline == Timestamp::NEVER) && keeper.is_here()
+            })
     }
 
-    /// Starts the task again when there is something to wait for and it ended with its runtime; not
-    /// where that has failed already.
-    pub(super) fn revive_maintenance(self: &Arc<Self>) {
-        let mut core = self.lock();
-        let in_vain = match core.maintenance {
-            Maintenance::Failed(there) => self.runtime().is_none_or(|here| here.id() == there),
-            _ => false,
-        };
-        if !core.maintenance.is_there() && !in_vain && !core.state.is_closed() {
-            self.renote_deadlines(&mut core);
-            if core.has_work() {
-                self.follow_up(core);
+    /// The task has to look at `deadline`, earlier than it meant to.
+    ///
+    /// One on another runtime may not be able to, so that another is started here, and the first
+    /// ends when it hears of that.
+    pub(super) fn arm(
+        &mut self,
+        deadline: Timestamp,
+        remembered: Option<Handle>,
+    ) -> Option<Summons> {
+        self.armed = deadline;
+        let here = Handle::try_current().ok();
+        if let Some(keeper) = &mut self.keeper {
+            if here.as_ref().is_none_or(|here| here.id() == keeper.runtime) {
+                keeper.asleep = false;
+                return Some(Summons::Wake(Arc::clone(&keeper.earlier)));
             }
+            keeper.wake();
+        }
+        let runtime = here.or(remembered)?;
+        let earlier = Arc::new(Notify::new());
+        let keeper = Keeper {
+            runtime: runtime.id(),
+            earlier: Arc::clone(&earlier),
+            runs: false,
+            asleep: false,
+        };
+        self.keeper = Some(keeper);
+        Some(Summons::Start(runtime, earlier))
+    }
+
+    /// The task ends: the pool is closed, or gone, and no lease is to be watched.
+    pub(super) fn wake_keeper(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.wake();
         }
     }
 
     /// Nobody watches: everything that will be due has to be noted again.
-    fn renote_deadlines(&self, core: &mut Core<M>) {
-        core.armed = Timestamp::NEVER;
-        core.state.renote_deadline();
-        core.state.note_deadline(self.next_leak());
+    fn renote_deadlines(&mut self, leak: Timestamp) {
+        if self.state.is_closed() {
+            // Only leases may still be watched.
+            self.armed = if leak == Timestamp::NEVER { Timestamp::ZERO } else { Timestamp::NEVER };
+        } else {
+            self.armed = Timestamp::NEVER;
+            self.state.renote_deadline();
+        }
+        self.state.note_deadline(leak);
     }
 }
 
-/// Wakes the maintenance task when it is dropped, also by a runtime that ends.
-struct Nudge(Arc<Notify>);
+impl<M: Manager> Inner<M> {
+    pub(super) fn summon(self: &Arc<Self>, summons: Summons) {
+        match summons {
+            Summons::Wake(earlier) => earlier.notify_one(),
+            Summons::Start(runtime, earlier) => {
+                let mut presence =
+                    Presence { pool: Weak::clone(&self.me), earlier, has_run: false };
+                runtime.spawn(async move {
+                    let mut in_time = false;
+                    while let Some(pause) = presence.maintain(in_time) {
+                        in_time = wait(&presence.earlier, pause).await;
+                    }
+                });
+            }
+        }
+        // What a worker has woken or spawned it runs next, itself, however long the task goes on
+        // that it is running; but for what it has woken or spawned before that, which any other
+        // worker may run.
+        if let Ok(here) = Handle::try_current()
+            && here.runtime_flavor() == RuntimeFlavor::MultiThread
+        {
+            here.spawn(async {});
+        }
+    }
 
-impl Drop for Nudge {
-    fn drop(&mut self) {
-        self.0.notify_one();
+    /// Starts the task again when there is something to wait for and it ended with its runtime, or
+    /// is late on another; not where that has failed already.
+    pub(super) fn revive_maintenance(self: &Arc<Self>) {
+        let Ok(here) = Handle::try_current() else { return };
+        let mut core = self.lock();
+        let is_needed = match &core.keeper {
+            None => core.failed_on != Some(here.id()),
+            Some(keeper) => {
+                let is_late = core.armed.after(LATE) < self.clock.now();
+                keeper.runtime != here.id() && is_late
+            }
+        };
+        if is_needed && !core.state.is_closed() {
+            if let Some(late) = core.keeper.take() {
+                late.wake();
+            }
+            core.renote_deadlines(self.next_leak());
+            self.unlock(core);
+        }
+    }
+
+    /// How long one who waits here may rely on the task; for as long as it waits where the task
+    /// is, or cannot be.
+    pub(super) fn until_late(&self) -> Option<Duration> {
+        let here = Handle::try_current().ok()?.id();
+        let core = self.lock();
+        let elsewhere = core.keeper.as_ref().is_some_and(|keeper| keeper.runtime != here);
+        let until_late = core.armed.since(self.clock.now()).saturating_add(2 * LATE);
+        elsewhere.then(|| until_late.min(LOOK_AGAIN))
     }
 }
 
@@ -143,18 +203,25 @@ fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.
 struct Presence<M: Manager> {
     pool: Weak<Inner<M>>,
-    runtime: Option<Id>,
+    earlier: Arc<Notify>,
     has_run: bool,
 }
 
 impl<M: Manager> Presence<M> {
+    /// What the pool knows of this task; `None` when another has taken its place.
+    fn keeper<'a>(&self, core: &'a mut Core<M>) -> Option<&'a mut Keeper> {
+        core.keeper.as_mut().filter(|keeper| Arc::ptr_eq(&keeper.earlier, &self.earlier))
+    }
+
     /// Does what is due. Returns how long to sleep (`None`: until told), or `None` to end.
     fn maintain(&mut self, in_time: bool) -> Option<Option<Duration>> {
         let inner = self.pool.upgrade()?;
         let mut core = inner.lock();
-        if !std::mem::replace(&mut self.has_run, true) {
-            core.maintenance = Maintenance::On(Handle::current().id());
-        }
+        self.has_run = true;
+        let keeper = self.keeper(&mut core)?;
+        keeper.runs = true;
+        keeper.asleep = false;
+        core.failed_on = None;
         let mut now = inner.clock.now();
         let mut untimed = Vec::new();
         if in_time && inner.clock.trails_timers() && core.armed != Timestamp::NEVER {
@@ -172,16 +239,18 @@ impl<M: Manager> Presence<M> {
         call(&untimed);
         inner.report_leaks(now);
         let mut core = inner.lock();
+        self.keeper(&mut core)?;
         // Read under the lock: a lease that begins later notes its deadline after this.
         let leak = inner.next_leak();
         let next = core.state.next_deadline();
-        core.armed = if core.state.is_closed() { leak } else { next.min(leak) };
-        if core.state.is_closed() && leak == Timestamp::NEVER {
+        let is_closed = core.state.is_closed();
+        let armed = if is_closed { leak } else { next.min(leak) };
+        core.armed = armed;
+        if is_closed && leak == Timestamp::NEVER {
             return None;
         }
-        core.asleep_until = core.armed;
-        let pause = (core.armed != Timestamp::NEVER).then(|| core.armed.since(inner.clock.now()));
-        Some(pause)
+        self.keeper(&mut core)?.asleep = true;
+        Some((armed != Timestamp::NEVER).then(|| armed.since(inner.clock.now())))
     }
 }
 
@@ -189,19 +258,18 @@ impl<M: Manager> Drop for Presence<M> {
     fn drop(&mut self) {
         let Some(inner) = self.pool.upgrade() else { return };
         let mut core = inner.lock();
-        let failed = self.runtime.map_or(Maintenance::None, Maintenance::Failed);
+        let Some(keeper) = self.keeper(&mut core) else { return };
+        let runtime = keeper.runtime;
+        core.keeper = None;
         // Its runtime may have ended: the next to use the pool starts another task. One that never
         // ran was spawned on a runtime that had ended already; trying again at once would be
         // trying for ever, so that is left to `revive_maintenance`. So would it be for those who
         // wait when it panicked: a runtime without time does that to it.
-        let panicked = std::thread::panicking();
-        core.maintenance = if self.has_run && !panicked { Maintenance::None } else { failed };
-        core.asleep_until = Timestamp::NEVER;
+        if !self.has_run || std::thread::panicking() {
+            core.failed_on = Some(runtime);
+        }
         if self.has_run {
-            inner.renote_deadlines(&mut core);
-        } else if self.runtime.is_none() {
-            // Nobody who waits could do better.
-            return;
+            core.renote_deadlines(inner.next_leak());
         }
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let waiting = core.all_seats();
@@ -212,7 +280,7 @@ impl<M: Manager> Drop for Presence<M> {
 
 impl<M: Manager> Drop for Inner<M> {
     fn drop(&mut self) {
-        self.earlier.notify_one();
-        drop(self.lock.retire());
+        let core = self.lock.retire();
+        core.wake_keeper();
     }
 }

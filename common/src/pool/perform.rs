@@ -14,11 +14,10 @@ use tracing::Instrument;
 use super::Inner;
 use super::inner::{Core, GrantOf, StateOf};
 use super::lock::{Guard, Lock};
-use super::maintenance::Maintenance;
+use super::maintenance::Summons;
 use super::seat::Seat;
 use super::slot::Node;
 use super::stop::stopped;
-use crate::clock::Timestamp;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
@@ -36,8 +35,7 @@ struct Work<M: Manager> {
     /// Dials to stop.
     stops: Vec<Arc<Notify>>,
     events: Vec<Event<M::Key>>,
-    rearm: bool,
-    start_maintenance: bool,
+    summons: Option<Summons>,
     report: Report,
 }
 
@@ -57,14 +55,13 @@ pub(super) fn wake(waker: Waker) {
 }
 
 impl<M: Manager> Core<M> {
-    fn take_work(&mut self) -> Work<M> {
+    fn take_work(&mut self, inner: &Inner<M>) -> Work<M> {
         let mut work = Work {
             actions: Vec::new(),
             granted: Vec::new(),
             stops: Vec::new(),
             events: self.state.take_events(),
-            rearm: false,
-            start_maintenance: false,
+            summons: None,
             report: self.tally.take(&mut self.state),
         };
         while let Some(action) = self.state.poll_action() {
@@ -90,13 +87,7 @@ impl<M: Manager> Core<M> {
         }
         let deadline = self.state.noted_deadline();
         if deadline < self.armed {
-            self.armed = deadline;
-            work.rearm = true;
-            self.asleep_until = Timestamp::NEVER;
-            work.start_maintenance = !self.maintenance.is_there();
-            if work.start_maintenance {
-                self.maintenance = Maintenance::Starting;
-            }
+            work.summons = self.arm(deadline, inner.remembered_runtime());
         }
         work
     }
@@ -115,7 +106,7 @@ impl<M: Manager> Inner<M> {
         loop {
             // Not the last reference: it is dropped under the lock.
             core.left_by = None;
-            let work = core.take_work();
+            let work = core.take_work(self);
             drop(core);
             // First all of it is held by what gives it back when something goes wrong.
             let hold = |granted: Granted<M>| {
@@ -130,10 +121,8 @@ impl<M: Manager> Inner<M> {
                 }
             }
             work.stops.iter().for_each(|stop| stop.notify_one());
-            if work.start_maintenance {
-                self.start_maintenance();
-            } else if work.rearm {
-                self.nudge_maintenance();
+            if let Some(summons) = work.summons {
+                self.summon(summons);
             }
             self.tell(&work.events);
             self.meter.apply(work.report);

@@ -9,6 +9,7 @@ use super::Inner;
 use super::acquire::Step;
 use super::inner::StateOf;
 use super::seat::Seat;
+use crate::clock::Timestamp;
 use crate::manager::Manager;
 use crate::state::WaiterId;
 
@@ -60,7 +61,7 @@ impl<'a, M: Manager> Waiting<'a, M> {
             return Found::Step(self.end(self.inner.hold_grant(node, grant)));
         }
         // It may have been moved here from where the watch is kept.
-        if core.watches_here() { Found::Nothing } else { Found::NobodyWatches }
+        if core.watches_here(Timestamp::NEVER) { Found::Nothing } else { Found::NobodyWatches }
     }
 
     /// The seat goes back with the lease, as that will take the lock anyway.
