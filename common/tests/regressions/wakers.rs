@@ -121,11 +121,13 @@ fn a_waker_is_cloned_under_the_lock() {
         let pool = Pool::builder(Free).policy(one_connection()).build().unwrap();
         let _ = USED.set(pool.clone());
         let _lease = runtime.block_on(pool.acquire(&1)).unwrap();
-        let mut waiter = pool.acquire(&1);
-        assert!(poll_with(&mut waiter, Waker::noop()).is_pending());
         // SAFETY: no function of the table looks at the pointer.
         let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &USES_IN_CLONE)) };
+        let mut waiter = pool.acquire(&1);
+        assert!(poll_with(&mut waiter, Waker::noop()).is_pending());
         assert!(poll_with(&mut waiter, &waker).is_pending());
+        let mut at_once = pool.acquire(&1);
+        assert!(poll_with(&mut at_once, &waker).is_pending());
     });
 }
 

@@ -2,12 +2,16 @@
 //! timekeeping, and whatever becomes of that one.
 
 mod busy;
+mod pauses;
+#[path = "../within.rs"]
+mod within;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use pool_common::{Error, Exclusive, Lease, Manager, Notifier, Policy, Pool, Stage};
 use tokio::runtime::{Builder, Runtime};
+use within::within;
 
 struct Free;
 

@@ -1,0 +1,131 @@
+//! What the lock of a pool outlives, and what must not happen under it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+
+use pool_common::{Exclusive, Manager, Notifier, Policy, Pool};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::within;
+
+/// A key whose `eq` panics once it was told to.
+#[derive(Clone, Debug)]
+struct Fragile(Arc<AtomicBool>);
+
+impl PartialEq for Fragile {
+    fn eq(&self, _: &Self) -> bool {
+        assert!(!self.0.swap(false, SeqCst), "a key panics");
+        true
+    }
+}
+
+impl Eq for Fragile {}
+
+impl Hash for Fragile {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        0.hash(state);
+    }
+}
+
+/// Connections that cost nothing. Holds what tells whether it was dropped.
+struct Free<K>(Arc<K>);
+
+impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + Sync + 'static> Manager for Free<K> {
+    type Key = K;
+    type Lending = Exclusive<u32>;
+    type Error = Infallible;
+
+    async fn connect(&self, _: &K, _: Notifier) -> Result<u32, Infallible> {
+        Ok(7)
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime starts")
+}
+
+#[test]
+fn a_panic_under_the_lock_stops_the_pool_for_ever() {
+    within(|| {
+        let fragile = Arc::new(AtomicBool::new(false));
+        let key = Fragile(Arc::clone(&fragile));
+        let runtime = runtime();
+        let pool = Pool::builder(Free(Arc::new(key.clone()))).build().expect("a valid policy");
+        drop(runtime.block_on(pool.acquire(&key)).expect("dialed"));
+        fragile.store(true, SeqCst);
+        let panics = AssertUnwindSafe(|| drop(runtime.block_on(pool.acquire(&key))));
+        assert!(catch_unwind(panics).is_err());
+        assert_eq!(pool.status().idle, 1);
+        drop(runtime.block_on(pool.acquire(&key)).expect("it costs one call"));
+        drop(pool);
+        // Whoever gets its lock next.
+        let pool = Pool::builder(Free(Arc::new(key.clone()))).build().expect("a valid policy");
+        drop(runtime.block_on(pool.acquire(&key)).expect("dialed"));
+    });
+}
+
+#[test]
+fn a_pool_that_is_gone_is_kept_by_what_it_kept_for_the_next_lease() {
+    let alive = Arc::new(1_u8);
+    let runtime = runtime();
+    let pool = Pool::builder(Free(Arc::clone(&alive))).build().expect("a valid policy");
+    let held = runtime.block_on(async {
+        let (lease, held) = (pool.acquire(&1).await, pool.acquire(&1).await);
+        drop(lease);
+        held.expect("dialed")
+    });
+    drop(pool);
+    drop(held);
+    drop(runtime);
+    assert_eq!(Arc::strong_count(&alive), 1, "its manager is gone with it");
+}
+
+#[test]
+fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
+    let runtime = runtime();
+    for _ in 0..3 {
+        let policy = Policy { max_open_per_key: Some(2), ..Policy::default() };
+        let pool = Pool::builder(Free(Arc::new(1_u8))).policy(policy).build();
+        let pool = pool.expect("a valid policy");
+        assert_eq!(pool.status(), Default::default());
+        assert_eq!(pool.stats(), Default::default());
+        assert!(!pool.is_closed());
+        runtime.block_on(async {
+            let leases = (pool.acquire(&1).await, pool.acquire(&1).await);
+            let mut waiter = pool.acquire(&1);
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut waiter).poll(&mut context).is_pending());
+            drop(leases);
+            let Poll::Ready(Ok(lease)) = Pin::new(&mut waiter).poll(&mut context) else {
+                panic!("it was handed over");
+            };
+            // Some end with a lease out, which comes back when the next has begun.
+            drop(waiter);
+            drop(pool);
+            drop(lease);
+        });
+    }
+}
+
+#[test]
+fn a_closed_pool_starts_its_maintenance_again() {
+    let runtime = runtime();
+    let pool = Pool::builder(Free(Arc::new(1_u8))).build().expect("a valid policy");
+    runtime.block_on(async {
+        let lease = pool.acquire(&1).await.expect("dialed");
+        drop(pool.acquire(&1).await.expect("dialed"));
+        pool.start_close();
+        let tasks = || runtime.metrics().num_alive_tasks();
+        while tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(lease);
+        assert_eq!(tasks(), 0, "nothing is left to be watched");
+    });
+}

@@ -1,0 +1,113 @@
+//! What ends a pause is the work of the maintenance task, too: it must go on where the pool is used.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use pool_common::policy::AfterFailedDial;
+use pool_common::{Error, Exclusive, Manager, Notifier, Policy, Pool};
+
+use crate::{one_thread, within, workers};
+
+/// A peer that is there or not.
+#[derive(Clone, Default)]
+struct Switched(Arc<AtomicBool>);
+
+impl Switched {
+    fn turn(&self, on: bool) {
+        self.0.store(on, Relaxed);
+    }
+}
+
+impl Manager for Switched {
+    type Key = u8;
+    type Lending = Exclusive<u32>;
+    type Error = io::Error;
+
+    async fn connect(&self, _: &u8, _: Notifier) -> io::Result<u32> {
+        if self.0.load(Relaxed) { Ok(7) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+    }
+}
+
+fn pool(after_failed_dial: AfterFailedDial, policy: Policy) -> (Pool<Switched>, Switched) {
+    let peer = Switched::default();
+    let policy = Policy {
+        after_failed_dial,
+        back_off_after: 1,
+        back_off_base: Duration::from_millis(10),
+        back_off_max: Duration::from_millis(10),
+        ..policy
+    };
+    let pool = Pool::builder(peer.clone()).policy(policy).build().expect("a valid policy");
+    (pool, peer)
+}
+
+#[test]
+fn a_key_that_fails_fast_recovers_on_a_second_runtime_while_the_first_stands_still() {
+    within(|| {
+        let (pool, peer) = pool(AfterFailedDial::FailFast, Policy::default());
+        let (first, second) = (one_thread(), one_thread());
+        peer.turn(true);
+        first.block_on(pool.acquire(&1)).expect("dialed").discard();
+        first.block_on(async { drop(pool.acquire(&2).await.expect("dialed")) });
+        // `first` keeps the time, and stands still from here on.
+        peer.turn(false);
+        second.block_on(async {
+            while !matches!(pool.acquire(&1).await, Err(Error::BackingOff { .. })) {}
+            peer.turn(true);
+            while pool.acquire(&1).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        drop(first);
+    });
+}
+
+#[test]
+fn one_who_waits_for_the_end_of_a_pause_on_a_second_runtime_is_served() {
+    for acquire_timeout in [None, Some(Duration::from_secs(600))] {
+        within(move || {
+            let policy = Policy { wait_for_ready: true, acquire_timeout, ..Policy::default() };
+            let (pool, peer) = pool(AfterFailedDial::BackOff, policy);
+            let (first, second) = (one_thread(), workers(1));
+            // A pause that `first` is to end, and does not.
+            let dials = pool.clone();
+            let waits = first.spawn(async move { dials.acquire(&1).await.map(drop) });
+            first.block_on(async {
+                while pool.stats().dials_failed == 0 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            peer.turn(true);
+            second.block_on(pool.acquire(&1)).expect("the pause ended");
+            drop(waits);
+            drop(first);
+        });
+    }
+}
+
+#[test]
+fn one_without_a_deadline_is_served_though_the_pool_was_warmed_up_outside_a_runtime() {
+    within(|| {
+        let policy = Policy {
+            wait_for_ready: true,
+            acquire_timeout: None,
+            min_idle: 1,
+            ..Policy::default()
+        };
+        let (pool, peer) = pool(AfterFailedDial::BackOff, policy);
+        pool.warm_up(&1);
+        std::thread::sleep(Duration::from_millis(50));
+        let runtime = one_thread();
+        runtime.block_on(async {
+            let waits = pool.clone();
+            let waiter = tokio::spawn(async move { waits.acquire(&1).await.map(drop) });
+            while pool.status().waiting == 0 {
+                tokio::task::yield_now().await;
+            }
+            peer.turn(true);
+            waiter.await.expect("no panic").expect("the peer is there");
+        });
+    });
+}
