@@ -16,7 +16,7 @@ pub(crate) use model::{LocalCell, Mutex, MutexGuard, thread_local};
 mod model {
     use std::cell::Cell;
     use std::ops::{Deref, DerefMut};
-    use std::sync::{LockResult, PoisonError, TryLockError};
+    use std::sync::{LockResult, PoisonError};
 
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::thread::LocalKey;
@@ -32,19 +32,6 @@ mod model {
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
             Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
-        }
-
-        pub(crate) fn try_lock(
-            &self,
-        ) -> Result<MutexGuard<'_, T>, TryLockError<MutexGuard<'_, T>>> {
-            let guard = |inner| MutexGuard { inner: Some(inner), unlocked: &self.unlocked };
-            match self.inner.try_lock() {
-                Ok(inner) => Ok(guard(inner)),
-                Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
-                Err(TryLockError::Poisoned(poisoned)) => {
-                    Err(PoisonError::new(guard(poisoned.into_inner())).into())
-                }
-            }
         }
 
         /// Shuttle ends a run that panics.

@@ -19,6 +19,8 @@ const SAMPLED: u64 = 7;
 /// Without holding, a caller lets others run after so many turns: most pools never give way by
 /// themselves while a connection is idle.
 const TURNS_IN_A_ROW: u64 = 32;
+/// Steps of work, about a nanosecond each.
+const WORK: u64 = 300;
 
 /// What the callers do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,13 @@ pub enum Hold {
     No,
     /// They let others run first.
     Yield,
+    /// They work with it for a third of a microsecond or so, and let others run.
+    Work,
+}
+
+/// What a caller does with a connection, for [`Hold::Work`]: so many steps, each after the other.
+fn use_it() {
+    black_box((0..WORK).fold(0_u64, |sum, step| black_box(sum.wrapping_mul(31) ^ step)));
 }
 
 /// A load: each caller takes turns until the time is over.
@@ -83,7 +92,10 @@ async fn call<P: Peer, F: Future<Output = ()> + Send>(
         if let Some(began) = began {
             record(&mut work.waits, began.elapsed());
         }
-        if hold == Hold::Yield {
+        if hold == Hold::Work {
+            use_it();
+        }
+        if hold != Hold::No {
             give_way().await;
         }
         drop(lease);

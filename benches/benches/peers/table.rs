@@ -72,10 +72,11 @@ pub fn alone() -> String {
 
 /// Many callers: three tables.
 pub fn crowds() -> String {
-    [(64, Hold::Yield), (8, Hold::Yield), (64, Hold::No)]
+    [(64, Hold::Yield), (8, Hold::Yield), (64, Hold::Work), (8, Hold::Work), (64, Hold::No)]
         .map(|(connections, hold)| {
             let held = match hold {
                 Hold::Yield => "others run while a connection is held",
+                Hold::Work => "a caller works with it for 0.3 us, and others run while it is held",
                 Hold::No => "a connection is given back at once",
             };
             let title = format!("{CALLERS} callers, {connections} connections; {held}:");

@@ -10,7 +10,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{LazyLock, PoisonError, TryLockError};
+use std::sync::{LazyLock, PoisonError};
 
 use super::inner::Core;
 use crate::manager::Manager;
@@ -72,34 +72,11 @@ impl<M: Manager> Lock<M> {
     /// the `Drop` of the last dial error; none of them should panic.
     #[inline]
     pub(super) fn lock(self) -> Guard<M> {
-        match self.0.try_lock() {
-            Ok(core) => core,
-            Err(failed) => self.lock_at_length(failed),
-        }
-    }
-
-    /// Another thread has the lock. It is about to ask for it again, and what the lock guards is in
-    /// its core's caches: going away for a while costs less than taking turns, where each turn moves
-    /// all of that over. Sleeping would cost a system call on both sides, so that comes last.
-    #[cold]
-    #[inline(never)]
-    fn lock_at_length(self, failed: TryLockError<Guard<M>>) -> Guard<M> {
-        let mut failed = failed;
-        for spins in [128, 256, 512, 1024] {
-            if let TryLockError::Poisoned(poisoned) = failed {
-                return self.heal(poisoned);
-            }
-            (0..spins).for_each(|_| std::hint::spin_loop());
-            match self.0.try_lock() {
-                Ok(core) => return core,
-                Err(still) => failed = still,
-            }
-        }
-        drop(failed);
         self.0.lock().unwrap_or_else(|poisoned| self.heal(poisoned))
     }
 
     /// Something panicked that should not have; the pool is as good as it was then.
+    #[cold]
     fn heal(self, poisoned: PoisonError<Guard<M>>) -> Guard<M> {
         self.0.clear_poison();
         poisoned.into_inner()
