@@ -55,25 +55,26 @@ pub(crate) struct Inner<M: Manager> {
     knows_runtime: AtomicBool,
 }
 
-/// What the lock guards.
+/// What the lock guards; first what every lease touches.
+#[repr(C)]
 pub(crate) struct Core<M: Manager> {
-    pub(crate) state: StateOf<M>,
-    /// Where each waiter is given what it is granted.
-    pub(super) seats: SecondaryMap<WaiterId, Arc<Seat<M>>>,
-    /// Seats of waits that ended, for the next ones.
-    pub(super) unused_seats: Vec<Arc<Seat<M>>>,
-    /// How to stop the dials in progress that may turn out not to be needed.
-    pub(super) stops: Stops,
+    /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
+    pub(super) nodes: Vec<Box<Node<M>>>,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
+    /// Seats of waits that ended, for the next ones.
+    pub(super) unused_seats: Vec<Arc<Seat<M>>>,
+    /// Where each waiter is given what it is granted.
+    pub(super) seats: SecondaryMap<WaiterId, Arc<Seat<M>>>,
+    pub(crate) state: StateOf<M>,
+    /// How to stop the dials in progress that may turn out not to be needed.
+    pub(super) stops: Stops,
     pub(super) keeper: Option<Keeper>,
     /// The runtime where the maintenance task could not run the last time.
     pub(super) failed_on: Option<Id>,
     /// tokio's clock was seen to run by itself, as in tests that pause it: deadlines by the pool's
     /// clock are not those of the callers.
     pub(super) clocks_differ: bool,
-    /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
-    pub(super) nodes: Vec<Box<Node<M>>>,
     /// Who left work to a call further up on the same thread, which may not hold the pool itself.
     pub(super) left_by: Option<Arc<Inner<M>>>,
     /// What was reported of the state.

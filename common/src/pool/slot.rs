@@ -20,7 +20,9 @@ use crate::state::{ConnectionId, Fitness, Lent, Released};
 /// How many unused nodes are kept at most.
 const KEPT_NODES: usize = 1024;
 
-/// The inside of a slot; unused ones wait in [`Core`].
+/// The inside of a slot; unused ones wait in [`Core`]. It moves from thread to thread, in one line of
+/// memory.
+#[repr(align(64))]
 pub(crate) struct Node<M: Manager> {
     /// Kept while unused, so that no lease has to count it.
     inner: Arc<Inner<M>>,

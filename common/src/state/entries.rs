@@ -1,4 +1,8 @@
 //! What the state remembers of each key, connection and waiter.
+//!
+//! Threads that take turns at a pool move what they touch from one core to another, a line of 64
+//! bytes at a time. So an entry starts a line, and its fields are in the order of use: first what a
+//! hit, a hand-over or a wait touches.
 
 use super::list::{Link, List};
 use super::room::Room;
@@ -8,30 +12,37 @@ use crate::clock::Timestamp;
 use crate::event::CloseCause;
 
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct KeyEntry<K, E> {
     pub(super) key: K,
+    /// Connections without a lease, longest idle first.
+    pub(super) idle: List<ConnectionId>,
     /// Places taken in the limits: idle + leased + dialing + closing.
     pub(super) open: u32,
     pub(super) dialing: u32,
-    pub(super) closing: u32,
-    pub(super) draining: u32,
-    /// Waiters without a grant.
-    pub(super) waiting: u32,
-    /// Connections without a lease, longest idle first.
-    pub(super) idle: List<ConnectionId>,
-    /// Shared connections with room.
-    pub(super) room: Room,
     /// Waiters that a connection coming back can serve.
     pub(super) returns: ReturnQueue,
     /// Waiters no dial is in progress for, in order of arrival.
     pub(super) undialed: List<WaiterId>,
+    /// Waiters without a grant.
+    pub(super) waiting: u32,
+    /// Dials in progress for waiters, that have lost theirs.
+    pub(super) orphans: List<ConnectionId>,
+    /// Whether the floor was given up until somebody asks for the key.
+    pub(super) floor_sleeps: bool,
+    /// When somebody last asked for the key and found nothing idle.
+    pub(super) wanted_at: Timestamp,
+    /// The earliest of its timers that is pending.
+    pub(super) timer_at: Timestamp,
+    /// Shared connections with room.
+    pub(super) room: Room,
+    pub(super) closing: u32,
+    pub(super) draining: u32,
     /// Waiters that depend on a dial of their own (detached dials, or a fresh connection is wanted),
     /// in order of arrival.
     pub(super) dependents: List<WaiterId>,
     /// Dials in progress that each belong to a waiter, about in the order of their start.
     pub(super) tied: List<ConnectionId>,
-    /// Dials in progress for waiters, that have lost theirs.
-    pub(super) orphans: List<ConnectionId>,
     /// Dials in progress for the floor.
     pub(super) refilling: u32,
     /// Dials in progress that are being stopped.
@@ -56,10 +67,6 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) floor_owed: u32,
     /// With a floor that is kept, the key is never forgotten.
     pub(super) floor_kept: bool,
-    /// Whether the floor was given up until somebody asks for the key.
-    pub(super) floor_sleeps: bool,
-    /// When somebody last asked for the key and found nothing idle.
-    pub(super) wanted_at: Timestamp,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
     /// Dials that failed in a row.
@@ -68,8 +75,6 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) paused_until: Timestamp,
     pub(super) last_error: Option<E>,
     pub(super) remember_until: Timestamp,
-    /// The earliest of its timers that is pending.
-    pub(super) timer_at: Timestamp,
     /// Whether it is in the queue of keys whose floor was denied room.
     pub(super) hungry: bool,
     /// Whether it is in the queue of starved keys.
@@ -156,34 +161,35 @@ pub(super) enum DialFor {
 }
 
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Connection<L> {
-    pub(super) key: KeyId,
-    pub(super) phase: Phase,
     /// Exclusive: empty while leased. Shared: the pool's own handle.
     pub(super) handle: Option<L>,
+    pub(super) expires_at: Timestamp,
+    pub(super) idle_since: Timestamp,
+    pub(super) key: KeyId,
     pub(super) leased: u32,
     pub(super) capacity: u32,
+    /// Set when it takes no new leases.
+    pub(super) retired: Option<CloseCause>,
+    pub(super) lent_before: bool,
+    /// Whether it is in its key's `room`.
+    pub(super) in_room: bool,
+    pub(super) phase: Phase,
+    /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
+    pub(super) in_key: Link<ConnectionId>,
     /// What the peer allows; `capacity` is that, or less where the policy caps it.
     pub(super) peer_capacity: u32,
     /// The capacity it announced before its dial was reported.
     pub(super) told_capacity: Option<u32>,
-    pub(super) lent_before: bool,
-    /// Set when it takes no new leases.
-    pub(super) retired: Option<CloseCause>,
     /// Whether closing gives up a place in the limits, or only ends a drain.
     pub(super) drained: bool,
     /// Whether it counts in its key's `useless`.
     pub(super) useless: bool,
-    pub(super) idle_since: Timestamp,
     pub(super) opened_at: Timestamp,
-    pub(super) expires_at: Timestamp,
     pub(super) serial: u64,
-    /// Whether it is in its key's `room`.
-    pub(super) in_room: bool,
     /// How often all connections had been retired when its dial began.
     pub(super) generation: u64,
-    /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
-    pub(super) in_key: Link<ConnectionId>,
     /// In `all_idle`.
     pub(super) in_all: Link<ConnectionId>,
 }
@@ -203,19 +209,20 @@ impl<L> Connection<L> {
 }
 
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Waiter<L, E> {
     pub(super) key: KeyId,
-    /// It insists on a fresh connection, so idle ones do not concern it.
-    pub(super) fresh: bool,
-    pub(super) grant: Option<Grant<L, E>>,
-    /// The dial in progress on its behalf.
-    pub(super) dial: Option<ConnectionId>,
     /// In its key's `returns`, by order of arrival.
     pub(super) in_returns: Link<WaiterId>,
-    /// In its key's `returns`, in random order: where.
-    pub(super) random_at: Option<usize>,
     /// In its key's `undialed` or `dependents`.
     pub(super) in_dials: Link<WaiterId>,
+    /// The dial in progress on its behalf.
+    pub(super) dial: Option<ConnectionId>,
+    /// It insists on a fresh connection, so idle ones do not concern it.
+    pub(super) fresh: bool,
+    /// In its key's `returns`, in random order: where.
+    pub(super) random_at: Option<usize>,
+    pub(super) grant: Option<Grant<L, E>>,
 }
 
 impl<L, E> Waiter<L, E> {

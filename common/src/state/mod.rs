@@ -217,55 +217,58 @@ pub enum Released<L> {
 }
 
 /// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail.
+///
+/// The fields are in the order of use, as those of its entries are.
 #[derive(Debug)]
+#[repr(C)]
 pub struct State<K, L, E> {
-    policy: Policy,
-    rules: Rules,
-    index: HashMap<K, KeyId>,
-    keys: SlotMap<KeyId, KeyEntry<K, E>>,
-    connections: SlotMap<ConnectionId, Connection<L>>,
-    waiters: SlotMap<WaiterId, Waiter<L, E>>,
+    /// How many allowances there are, of keys and the pool's own.
+    above_limits: u32,
+    /// Keys with a reserve: old connections that serve until their floor has been remade.
+    remaking: u32,
+    listening: bool,
+    closed: bool,
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
-    /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
-    all_idle: List<ConnectionId>,
-    /// Waiters with a deadline, earliest first; those that have left are skipped.
-    deadlines: VecDeque<(Timestamp, WaiterId)>,
+    status: Status,
+    stats: Stats,
+    waiters: SlotMap<WaiterId, Waiter<L, E>>,
+    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
+    noted_deadline: Timestamp,
     /// Waiters with a grant to be told of.
     wakes: VecDeque<WaiterId>,
+    /// Waiters with a deadline, earliest first; those that have left are skipped.
+    deadlines: VecDeque<(Timestamp, WaiterId)>,
+    keys: SlotMap<KeyId, KeyEntry<K, E>>,
+    connections: SlotMap<ConnectionId, Connection<L>>,
+    rules: Rules,
+    actions: VecDeque<Action<K, L>>,
+    events: Vec<Event<K>>,
+    policy: Policy,
+    index: HashMap<K, KeyId>,
+    /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
+    all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
-    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
-    noted_deadline: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
     starved: VecDeque<KeyId>,
     /// Keys whose floor was denied room by the limits over all keys.
     hungry: VecDeque<KeyId>,
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
     allowance: u32,
-    /// How many allowances there are, of keys and the pool's own.
-    above_limits: u32,
     opener_busy: bool,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
     /// How often all connections were retired.
     generation: u64,
-    /// Keys with a reserve: old connections that serve until their floor has been remade.
-    remaking: u32,
-    actions: VecDeque<Action<K, L>>,
-    listening: bool,
-    events: Vec<Event<K>>,
     recording_ages: bool,
     ages: Vec<Duration>,
-    status: Status,
-    stats: Stats,
     /// Serial number of the next connection.
     serial: u64,
-    closed: bool,
     rng: fastrand::Rng,
 }
 
