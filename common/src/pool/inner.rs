@@ -56,7 +56,7 @@ pub(crate) struct Inner<M: Manager> {
 }
 
 /// What the lock guards; first what every lease touches.
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Core<M: Manager> {
     /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
     pub(super) nodes: Vec<Box<Node<M>>>,
