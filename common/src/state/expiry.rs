@@ -146,10 +146,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// has asked for in a long time that is left to who asks next.
     fn probe(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
-        let deserted = entry.open == 0 && entry.waiting == 0 && !entry.floor_kept;
+        let deserted = entry.open == 0 && entry.waiting == 0;
         if deserted && now >= entry.wanted_at.after(PATIENCE) {
             entry.failures = 0;
-            return;
+            return self.give_up_floor(key);
         }
         let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
         let full = limit(self.policy.max_open_per_key, self.keys[key].open)

@@ -30,14 +30,19 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         // Other dials for the floor end the same way, or wake it.
         let nothing_else = entry.open == entry.refilling && entry.waiting == 0;
         if nothing_else && now >= entry.wanted_at.after(PATIENCE) {
-            entry.floor_sleeps = true;
-            entry.floor_kept = false;
-            return;
+            return self.give_up_floor(key);
         }
         let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
         let retry_at = retry_at.max(entry.paused_until);
         entry.refill_at = retry_at;
         self.set_timer(retry_at, key);
+    }
+
+    /// Nobody has asked for a key for a long time and its peer is gone: its floor sleeps.
+    pub(super) fn give_up_floor(&mut self, key: KeyId) {
+        let entry = &mut self.keys[key];
+        entry.floor_sleeps = true;
+        entry.floor_kept = false;
     }
 
     /// Somebody asks for this key and finds nothing idle: its floor is worth keeping.

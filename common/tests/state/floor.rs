@@ -105,3 +105,22 @@ fn a_key_that_failed_fast_is_probed_for_an_hour_and_then_forgotten() {
     let own = pool.acquire(1).dial();
     pool.dialed(own);
 }
+
+/// Probes took the place of refills, which alone could give the floor up; with a floor that holds
+/// once, each hour of probes ended in another refill.
+#[test]
+fn a_floor_whose_key_failed_fast_was_never_given_up() {
+    for kind in [Floor::Kept, Floor::Once] {
+        let mut pool =
+            Plain::new(Policy { after_failed_dial: AfterFailedDial::FailFast, ..floor(kind) });
+        pool.state.warm_up(&1, pool.now);
+        pool.settle();
+        assert!(fail_for(&mut pool, PATIENCE) > 600, "{kind:?}: tried again and again");
+        fail_for(&mut pool, 2 * MINUTE);
+        assert_eq!(fail_for(&mut pool, PATIENCE), 0, "{kind:?}");
+        assert_eq!(pool.state.known_keys(), 0, "{kind:?}: forgotten");
+        let own = pool.acquire(1).dial();
+        pool.dialed(own);
+        assert_eq!(pool.background.len(), 2, "{kind:?}: whoever asks wakes the floor");
+    }
+}
