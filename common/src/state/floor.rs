@@ -43,6 +43,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let entry = &mut self.keys[key];
         entry.floor_sleeps = true;
         entry.floor_kept = false;
+        self.end_remake(key);
     }
 
     /// Somebody asks for this key and finds nothing idle: its floor is worth keeping.

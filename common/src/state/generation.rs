@@ -216,6 +216,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
     }
 
+    /// The floor of a key that has nothing open is not remade any more.
+    pub(super) fn end_remake(&mut self, key: KeyId) {
+        let entry = &mut self.keys[key];
+        debug_assert_eq!(entry.old_idle, 0);
+        self.remaking -= u32::from(!entry.reserve.is_empty());
+        entry.reserve.clear();
+    }
+
     /// The floor was changed: no more is held back than it asks for.
     pub(super) fn shrink_reserves(&mut self, now: Timestamp) {
         if self.remaking == 0 {

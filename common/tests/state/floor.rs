@@ -124,3 +124,22 @@ fn a_floor_whose_key_failed_fast_was_never_given_up() {
         assert_eq!(pool.background.len(), 2, "{kind:?}: whoever asks wakes the floor");
     }
 }
+
+/// A reserve whose floor was given up counted for ever as one that is being remade.
+#[test]
+fn a_floor_that_was_given_up_while_it_was_remade_left_its_reserve_behind() {
+    let mut pool = Plain::new(Policy { min_idle: 1, ..floor(Floor::Kept) });
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    pool.dialed(pool.background[0]);
+    pool.state.retire_all(pool.now);
+    pool.settle();
+    assert_eq!(pool.state.status().idle, 1, "the old one serves until its successor is there");
+    // The peer is gone. The old one expires, the floor is given up, the key is forgotten.
+    fail_for(&mut pool, 2 * MINUTE);
+    pool.finish_closing();
+    assert_eq!(pool.state.status().idle, 0);
+    fail_for(&mut pool, PATIENCE + 2 * MINUTE);
+    assert!(pool.background.is_empty());
+    assert_eq!(pool.state.known_keys(), 0);
+}
