@@ -113,6 +113,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         entry.failures = 0;
         entry.paused_until = Timestamp::ZERO;
         entry.last_error = None;
+        entry.floor_fails = false;
         if self.rules.floor {
             self.want_floor(key, now);
         }

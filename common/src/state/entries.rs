@@ -67,6 +67,9 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) floor_owed: u32,
     /// With a floor that is kept, the key is never forgotten.
     pub(super) floor_kept: bool,
+    /// Whether a dial for the floor failed since a dial of the key succeeded. Unlike `failures`, it
+    /// is not forgotten while the floor waits for room.
+    pub(super) floor_fails: bool,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
     /// Dials that failed in a row.
@@ -110,6 +113,7 @@ impl<K, E> KeyEntry<K, E> {
             floor_owed: 0,
             floor_kept: false,
             floor_sleeps: false,
+            floor_fails: false,
             wanted_at: Timestamp::ZERO,
             timer_at: Timestamp::NEVER,
             refill_at: Timestamp::ZERO,

@@ -23,7 +23,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.keys[key].floor_owed += 1;
         }
         let entry = &mut self.keys[key];
-        if entry.failures <= 1 {
+        if !std::mem::replace(&mut entry.floor_fails, true) {
             // Until now all was well.
             entry.wanted_at = now;
         }

@@ -143,3 +143,23 @@ fn a_floor_that_was_given_up_while_it_was_remade_left_its_reserve_behind() {
     assert!(pool.background.is_empty());
     assert_eq!(pool.state.known_keys(), 0);
 }
+
+/// Between two of its dials the failures of a key were forgotten, and the hour began anew.
+#[test]
+fn floors_that_take_turns_at_the_limit_were_never_given_up() {
+    let mut pool = Plain::new(Policy { max_open: Some(2), ..floor(Floor::Kept) });
+    for key in [1, 2] {
+        pool.state.warm_up(&key, pool.now);
+        pool.settle();
+    }
+    // A peer that does not answer: each dial takes its whole time.
+    let end = pool.now.after(2 * PATIENCE);
+    while pool.now < end {
+        for id in pool.background.clone() {
+            pool.dial_failed(id, Some("timed out"));
+        }
+        pool.pass(Duration::from_secs(10));
+    }
+    assert!(pool.background.is_empty(), "still dialed: {:?}", pool.state.status());
+    assert_eq!(pool.state.known_keys(), 0);
+}
