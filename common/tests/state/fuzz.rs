@@ -63,7 +63,7 @@ const KINDS: &[Kind] = &[
     Kind(30, ALWAYS, |rng| Operation::DialStops(which(rng))),
     Kind(50, ALWAYS, |rng| Operation::GoodbyeEnds(which(rng))),
     Kind(24, ALWAYS, |rng| Operation::TimePasses(span(rng))),
-    Kind(12, SOMETIMES, |rng| Operation::TimeJumps(span(rng))),
+    Kind(12, SOMETIMES, |rng| Operation::TimeJumps(jump(rng))),
     Kind(8, SOMETIMES, |_| Operation::TimerFires),
     Kind(6, SOMETIMES, |rng| Operation::Retire(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::SetCapacity { which: which(rng), capacity: rng.u32(..4) }),
@@ -98,6 +98,11 @@ fn which(rng: &mut Rng) -> usize {
     rng.usize(..CROWD)
 }
 
+/// A timer is late: mostly as little as others, now and then by hours, as after a night of sleep.
+fn jump(rng: &mut Rng) -> u32 {
+    if rng.u8(..50) == 0 { rng.u32(..10_000_000) } else { span(rng) }
+}
+
 /// Mostly short, so that timeouts, pauses and sweeps are met on both sides.
 fn span(rng: &mut Rng) -> u32 {
     match rng.u8(..20) {
@@ -107,13 +112,23 @@ fn span(rng: &mut Rng) -> u32 {
     }
 }
 
+/// What happens in the end, before the pool is closed if it was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Everything goes well, and everybody who waits must be served.
+    Served,
+    /// Nobody asks any more, and the peers are gone: nothing may go on for ever.
+    Deserted,
+    /// Nothing: everything that is out comes back.
+    Closed,
+}
+
 /// Everything a seed decides.
 struct Run {
     seed: u64,
     policy: Policy,
     operations: Vec<Operation>,
-    /// Whether, in the end, everybody who waits must be served before the pool is closed.
-    serve: bool,
+    ending: Ending,
 }
 
 impl Run {
@@ -142,7 +157,12 @@ impl Run {
         if closes {
             operations[rng.usize(STEPS * 9 / 10..STEPS)] = Operation::Close;
         }
-        Self { seed, policy, operations, serve: !closes && rng.bool() }
+        let ending = match rng.u8(..3) {
+            0 if !closes => Ending::Served,
+            1 if !closes => Ending::Deserted,
+            _ => Ending::Closed,
+        };
+        Self { seed, policy, operations, ending }
     }
 
     /// Plays `operations` from the start, and then the end of a run; what went wrong, and after
@@ -162,8 +182,10 @@ impl Run {
                 played.set(played.get() + 1);
             }
             if then == Then::End {
-                if self.serve {
-                    driver.rest();
+                match self.ending {
+                    Ending::Served => driver.rest(),
+                    Ending::Deserted => driver.desert(),
+                    Ending::Closed => {}
                 }
                 driver.end();
             }
@@ -201,7 +223,7 @@ fn policy(seed: u64, rng: &mut Rng) -> Policy {
 /// What follows the operations of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
-    /// Everybody is served, the pool is closed, and everything has to be zero.
+    /// The run's [`Ending`], the pool is closed, and everything has to be zero.
     End,
     /// Nothing: an operation is what failed.
     Stop,
@@ -291,8 +313,11 @@ impl fmt::Display for Report<'_> {
         }
         match then {
             Then::Stop => {}
-            Then::End if run.serve => writeln!(f, "    (everybody is served, the pool is closed)")?,
-            Then::End => writeln!(f, "    (the pool is closed, everything out comes back)")?,
+            Then::End => match run.ending {
+                Ending::Served => writeln!(f, "    (everybody is served, the pool is closed)")?,
+                Ending::Deserted => writeln!(f, "    (nobody asks any more, every dial fails)")?,
+                Ending::Closed => writeln!(f, "    (the pool is closed, everything comes back)")?,
+            },
         }
         writeln!(f, "fails with: {}", last.what)?;
         writeln!(f, "The policy differs from the default in:")?;
@@ -365,6 +390,6 @@ fn what_is_printed_of_a_failure_cannot_be_made_shorter() {
 fn a_seed_decides_everything() {
     let (one, other) = (Run::new(42), Run::new(42));
     assert_eq!(one.operations, other.operations);
-    assert_eq!((one.policy, one.serve), (other.policy, other.serve));
+    assert_eq!((one.policy, one.ending), (other.policy, other.ending));
     assert_ne!(one.operations, Run::new(43).operations);
 }

@@ -10,7 +10,7 @@ use pool_common::event::CloseCause;
 use pool_common::knob::{Accepts, KNOBS};
 use pool_common::lending::Lending;
 use pool_common::profile::Profile;
-use pool_common::state::{Fitness, Want};
+use pool_common::state::{Fitness, PATIENCE, Want};
 use pool_common::{Limits, Policy, Status};
 
 use crate::driver::{Driver, Outcome};
@@ -341,6 +341,36 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         if policy.min_idle == 0 || !full {
             assert_eq!(self.state.known_keys(), floors.count(), "keys that nobody uses");
         }
+    }
+
+    /// Everybody leaves, what was open breaks, and no peer answers any more: after some time nothing is
+    /// dialed and nothing remembered.
+    pub fn desert(&mut self) {
+        for (waiter, _) in self.waiters.clone() {
+            self.cancel(waiter);
+        }
+        let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
+        for id in leases {
+            self.release_as(id, Fitness::Unfit(CloseCause::Broken));
+        }
+        let live: Vec<_> = self.state.live_connections().collect();
+        for id in live {
+            self.state.retire(id, CloseCause::Broken, self.now);
+            self.settle();
+        }
+        let minute = Duration::from_secs(60);
+        let end = self.now.after(PATIENCE + 15 * minute);
+        while self.now < end {
+            let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
+            for id in dials {
+                self.dial_failed(id, Some("refused"));
+            }
+            self.finish_closing();
+            self.pass(minute);
+        }
+        assert!(self.background.is_empty(), "dialed for ever, {:?}", self.state.status());
+        assert_eq!(self.state.known_keys(), 0, "keys that nobody uses");
+        assert_eq!(self.state.next_deadline(), Timestamp::NEVER, "something is still due");
     }
 
     /// Closes the pool and ends everything that is out; nothing may be left.
