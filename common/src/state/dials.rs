@@ -20,6 +20,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         dial_for: DialFor,
         now: Timestamp,
     ) -> ConnectionId {
+        debug_assert!(!self.closed, "a closed pool dials nobody");
         self.note_dial(key, now);
         self.serial += 1;
         let id = self.connections.insert(Connection {

@@ -188,12 +188,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.note_deadline(due.after(Duration::from_nanos(1)));
     }
 
-    /// Something of this key is due at `at`.
+    /// Something of this key is due at `at`. Nothing is in a closed pool.
     ///
     /// One timer is pending for a key at a time, the earliest; when it fires, the next is set.
     pub(super) fn set_timer(&mut self, at: Timestamp, key: KeyId) {
         let entry = &mut self.keys[key];
-        if at >= entry.timer_at {
+        if at >= entry.timer_at || self.closed {
             return;
         }
         entry.timer_at = at;

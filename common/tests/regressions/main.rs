@@ -7,6 +7,7 @@ mod driver;
 #[allow(dead_code)] // Shared with tests/contract, which uses all of it.
 mod fake;
 mod locks;
+mod pauses;
 mod shell;
 mod shutdown;
 mod states;

@@ -381,14 +381,19 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             self.collect(waiter);
         }
         let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
-        for id in dials {
-            self.dialed(id);
+        let (good, bad) = dials.split_at(dials.len() / 2);
+        for id in good {
+            self.dialed(*id);
+        }
+        for id in bad {
+            self.dial_failed(*id, Some("refused"));
         }
         let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
         for id in leases {
             self.release(id);
         }
         self.finish_closing();
+        assert_eq!(self.state.next_deadline(), Timestamp::NEVER, "a closed pool has plans");
         assert!(self.state.is_empty(), "something is left of a closed pool");
         assert_eq!(self.state.status(), Status::default());
         let stats = self.state.stats();
