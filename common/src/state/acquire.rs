@@ -235,10 +235,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
         let racing = self.policy.dial == Dial::Racing;
         let adopts = racing && self.policy.adopt_dials && !want.fresh;
-        let has_orphans = adopts && !self.keys[key].orphans.is_empty();
-        let ramped = self.policy.dial_ramp.is_some() && self.keys[key].dialing > 0;
-        if (has_orphans || ramped) && !self.keys[key].undialed.is_empty() {
-            // What the ramp allows by now, and dials that lost their waiters, belong to those who wait.
+        if !self.keys[key].undialed.is_empty() && !self.opener_busy {
+            // Dials that lost their waiters belong to those who wait, and so does what the end of a
+            // pause or the ramp allows by now, before their timer has said so.
             self.serve_room(key, now);
         }
         if adopts && !self.keys[key].orphans.is_empty() {
@@ -258,6 +257,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             return Acquire::Lend(lent);
         }
         let Some(obstacle) = obstacle else {
+            debug_assert!(self.keys[key].undialed.is_empty(), "who waits is dialed for first");
             return match self.policy.dial {
                 Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
                 Dial::Detached => {

@@ -193,6 +193,11 @@ fn limited(policy: Policy, connections: u32) -> Policy {
     Policy { max_open_per_key: Some(connections), min_idle: 0, ..policy }
 }
 
+/// So many connections over all keys: whoever comes looks for room at length.
+fn limited_in_all(policy: Policy, connections: u32) -> Policy {
+    Policy { max_open: Some(connections), min_idle: 0, max_idle: None, ..policy }
+}
+
 fn turns(mut turn: impl FnMut(u32)) -> usize {
     // The first turns may find things as they were left.
     (0..FEW).for_each(&mut turn);
@@ -288,6 +293,9 @@ fn the_number_of_keys_costs_nothing() {
 fn the_number_of_waiters_costs_a_hand_over_nothing() {
     assert_flat::<Exclusive<u32>>("hand-over", |policy, _| limited(policy, 1), hand_over);
     assert_flat::<Shared<u32>>("hand-over", |policy, _| limited(policy, 1), hand_over);
+    let what = "hand-over, the pool is full";
+    assert_flat::<Exclusive<u32>>(what, |policy, _| limited_in_all(policy, 1), hand_over);
+    assert_flat::<Shared<u32>>(what, |policy, _| limited_in_all(policy, 1), hand_over);
 }
 
 #[test]

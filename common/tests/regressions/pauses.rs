@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pool_common::policy::*;
+use pool_common::state::Want;
 use pool_common::{Exclusive, Policy};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Outcome};
 
 type Plain = Driver<Exclusive<u32>>;
 
@@ -30,4 +31,49 @@ fn a_closed_pool_probed_its_peer() {
     pool.pass(60 * SECOND);
     assert!(pool.background.is_empty(), "dialed after the close: {:?}", pool.state.status());
     assert!(pool.state.is_empty());
+}
+
+/// Promise 4, when the timer that ends a pause is late: one who waited through the pause comes
+/// before one who comes after it.
+#[test]
+fn a_newcomer_after_the_pause_overtook_who_waited_through_it() {
+    let fresh = Want { fresh: true, again: false };
+    for (dial, want) in [
+        (Dial::Caller, Want::default()),
+        (Dial::Detached, Want::default()),
+        (Dial::Caller, fresh),
+        (Dial::Racing, fresh),
+        (Dial::Shared, fresh),
+    ] {
+        for wait_for_ready in [true, false] {
+            let mut pool = Plain::new(Policy {
+                dial,
+                wait_for_ready,
+                max_open_per_key: Some(2),
+                dial_ramp: None,
+                ..pausing()
+            });
+            // What may come back is a reason to wait, also without wait_for_ready.
+            let held = pool.lend_one(1);
+            pool.acquire_as(1, fresh);
+            let dials = [pool.background.clone(), pool.by_callers.clone()].concat();
+            pool.dial_failed(dials[0], Some("down"));
+            for (told, _) in pool.waiters.clone() {
+                pool.cancel(told);
+            }
+            let first = pool.acquire_as(1, want).waiter();
+            pool.now = pool.now.after(2 * SECOND);
+            let newcomer = pool.acquire_as(1, want);
+            let case = format!("{dial:?}, {want:?}, wait_for_ready={wait_for_ready}");
+            assert!(matches!(newcomer, Outcome::Wait(_)), "{case}: {newcomer:?}");
+            let opened = match pool.collect(first) {
+                Some(outcome) => pool.dialed(outcome.dial()),
+                None => {
+                    pool.dialed(pool.background[0]);
+                    pool.collect(first).map(Outcome::lent)
+                }
+            };
+            assert!(opened.is_some_and(|id| id != held), "{case}: the first is served first");
+        }
+    }
 }
