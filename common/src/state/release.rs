@@ -133,7 +133,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// room for one of those who starve.
     fn makes_way(&mut self, id: ConnectionId) -> bool {
         self.connections[id].leased == 0
-            && self.policy.max_open.is_some()
+            && self.pool_is_full()
             && self.status.closing == 0
             && self.somebody_starves()
     }
@@ -146,8 +146,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {
-        if self.policy.max_open.is_some()
-            && self.status.closing == 0
+        if self.status.closing == 0
             && self.pool_is_full()
             && self.somebody_starves()
             && let Some(id) = self.all_idle.front()

@@ -489,3 +489,25 @@ fn those_who_hoped_for_the_last_connection_waited_through_the_pause() {
     let told = d.collect(second);
     assert!(matches!(told, Some(Outcome::Refused(Refusal::BackingOff { .. }))), "{told:?}");
 }
+
+#[test]
+fn who_waited_for_the_opener_had_idle_connections_closed() {
+    let mut d = Ex::new(Policy {
+        max_open: Some(5),
+        max_open_per_key: Some(1),
+        ..profile::database_sql().policy
+    });
+    let [one, two, three] = [1, 2, 3].map(|key| d.lend_one(key));
+    let waiters = [1, 2].map(|key| d.acquire(key).waiter());
+    for broken in [one, two] {
+        d.release_as(broken, Fitness::Unfit(CloseCause::Broken));
+    }
+    d.finish_closing();
+    assert_eq!(d.background.len(), 1, "the opener dials for key 1; key 2 has its turn next");
+    d.release(three);
+    assert!(d.closing.is_empty(), "nothing is in anybody's way: {:?}", d.closing);
+    for waiter in waiters {
+        d.dialed(d.background[0]);
+        assert!(matches!(d.collect(waiter), Some(Outcome::Lent(_))));
+    }
+}
