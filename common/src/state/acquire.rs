@@ -6,15 +6,12 @@ use std::time::Duration;
 use super::entries::{DialFor, Phase};
 use super::list::Link;
 use super::plain::Idle;
+use super::stale::queue_up;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
 use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};
-
-/// Keys that were forgotten while they starved are kept in the queue until there are this many more
-/// than keys.
-const STALE_STARVED: usize = 64;
 
 /// What stands in the way of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,16 +400,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 
     pub(super) fn starve(&mut self, key: KeyId) {
-        let entry = &mut self.keys[key];
-        if entry.starved {
-            return;
+        if !std::mem::replace(&mut self.keys[key].starved, true) {
+            queue_up(&mut self.starved, &self.keys, key);
         }
-        entry.starved = true;
-        if self.starved.len() > 2 * self.keys.len() + STALE_STARVED {
-            let keys = &self.keys;
-            self.starved.retain(|key| keys.contains_key(*key));
-        }
-        self.starved.push_back(key);
     }
 
     /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.

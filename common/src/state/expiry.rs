@@ -6,17 +6,12 @@ use std::time::Duration;
 
 use super::entries::{DialFor, Phase};
 use super::floor::PATIENCE;
+use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lending;
 use crate::policy::Expiry;
-
-/// Entries of lifetimes that ended early are kept until there are this many more than connections.
-const STALE_LIFETIMES: usize = 64;
-/// Timers that an earlier one has replaced, or whose key was forgotten, are kept until there are this
-/// many more than keys.
-const STALE_TIMERS: usize = 64;
 
 impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
@@ -179,7 +174,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if !self.rules.timed_lifetimes {
             return;
         }
-        if self.lifetimes.len() > 2 * self.connections.len() + STALE_LIFETIMES {
+        if is_overgrown(self.lifetimes.len(), self.connections.len()) {
             let connections = &self.connections;
             self.lifetimes.retain(|Reverse((_, id))| connections.contains_key(*id));
         }
@@ -197,7 +192,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             return;
         }
         entry.timer_at = at;
-        if self.timers.len() > 2 * self.keys.len() + STALE_TIMERS {
+        if is_overgrown(self.timers.len(), self.keys.len()) {
             // `at` is among them: one for each key that has any.
             let pending = self.keys.iter().filter(|(_, entry)| entry.timer_at != Timestamp::NEVER);
             self.timers = pending.map(|(key, entry)| Reverse((entry.timer_at, key))).collect();
@@ -241,7 +236,7 @@ mod tests {
                 let Action::Close { id, .. } = action else { continue };
                 state.closed(id, now);
             }
-            assert!(state.lifetimes.len() <= 2 * 2 + STALE_LIFETIMES + 1);
+            assert!(!is_overgrown(state.lifetimes.len() - 1, 2));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::acquire::Obstacle;
 use super::entries::DialFor;
+use super::stale::queue_up;
 use super::{KeyId, State};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
@@ -78,9 +79,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         // with a timer or a connection of the key.
         let denied =
             self.floors_are_denied(key) || (self.remaking > 0 && self.policy.max_idle.is_some());
-        if denied && self.floor_lacks(key) > 0 && !self.keys[key].hungry {
-            self.keys[key].hungry = true;
-            self.hungry.push_back(key);
+        if denied
+            && self.floor_lacks(key) > 0
+            && !std::mem::replace(&mut self.keys[key].hungry, true)
+        {
+            queue_up(&mut self.hungry, &self.keys, key);
         }
     }
 

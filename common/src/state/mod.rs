@@ -53,6 +53,7 @@ mod plain;
 mod ramp;
 mod release;
 mod room;
+mod stale;
 mod steps;
 mod suspects;
 mod waiters;

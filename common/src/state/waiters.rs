@@ -4,15 +4,12 @@ use std::hash::Hash;
 
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
+use super::stale::is_overgrown;
 use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
-
-/// Deadlines of those who have left are kept until there are four times as many as waiters, and
-/// this many more.
-const STALE_DEADLINES: usize = 64;
 
 /// Whether a waiter is still there and was granted nothing.
 fn waits<L, E>(waiters: &SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) -> bool {
@@ -139,8 +136,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if deadline == Timestamp::NEVER {
             return;
         }
-        let most = STALE_DEADLINES + 4 * self.status.waiting as usize;
-        if self.deadlines.len() >= most {
+        // Each who waits leaves one behind: twice as many of them may wait for the walk.
+        if is_overgrown(self.deadlines.len(), 2 * self.status.waiting as usize) {
             let waiters = &self.waiters;
             self.deadlines.retain(|(_, id)| waits(waiters, *id));
         }

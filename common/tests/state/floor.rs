@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pool_common::event::CloseCause;
 use pool_common::policy::*;
-use pool_common::state::PATIENCE;
+use pool_common::state::{Fitness, PATIENCE, Refusal};
 use pool_common::{Exclusive, Policy};
 
 use crate::driver::{Driver, Outcome};
@@ -162,4 +163,31 @@ fn floors_that_take_turns_at_the_limit_were_never_given_up() {
     }
     assert!(pool.background.is_empty(), "still dialed: {:?}", pool.state.status());
     assert_eq!(pool.state.known_keys(), 0);
+}
+
+#[test]
+fn floors_that_were_denied_and_forgotten_piled_up() {
+    let mut pool =
+        Plain::new(Policy { max_open: Some(3), at_limit: AtLimit::Fail, ..floor(Floor::Once) });
+    // The second of them goes on waiting for the rest of its floor.
+    for key in [1, 2] {
+        pool.state.warm_up(&key, pool.now);
+        pool.settle();
+        while let Some(&dial) = pool.background.first() {
+            pool.dialed(dial);
+        }
+    }
+    let held = [1, 1, 2].map(|key| pool.acquire(key).lent());
+    for turn in 0..1_000 {
+        let key = 3 + u8::try_from(turn % 200).expect("a few");
+        assert_eq!(pool.acquire(key), Outcome::Refused(Refusal::Exhausted));
+    }
+    assert_eq!(pool.state.known_keys(), 2);
+    let text = format!("{:?}", pool.state);
+    let at = text.find("hungry: [").expect("a queue");
+    let end = text[at..].find(']').expect("its end");
+    assert!(end < 3_000, "the queue has grown to {end} bytes of text");
+    pool.release_as(held[0], Fitness::Unfit(CloseCause::Broken));
+    pool.finish_closing();
+    assert_eq!(pool.background.len(), 1, "the second floor is completed");
 }
