@@ -89,9 +89,13 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// It was never anybody's: goes to the next, unasked.
-    pub(crate) fn pass_on(mut self) {
-        self.slot.release(Fitness::Fit);
+    /// It was never anybody's: goes to the next, unasked. `was_idle`, it has yet to be looked at.
+    pub(crate) fn pass_on(mut self, was_idle: bool) {
+        if was_idle {
+            self.slot.take_back();
+        } else {
+            self.slot.release(Fitness::Fit);
+        }
     }
 
     /// What the pool lends: for shared lending a handle that can be cloned out of it. The lease

@@ -136,7 +136,8 @@ impl<M: Manager> Inner<M> {
     pub(super) fn pass_on(self: &Arc<Self>, step: Step<'_, M>) {
         match step {
             // As it came, without a question to the manager: nobody has had it.
-            Step::Ready(lease) | Step::Inspect(lease) => lease.pass_on(),
+            Step::Ready(lease) => lease.pass_on(false),
+            Step::Inspect(lease) => lease.pass_on(true),
             // What it was woken for stays idle, perhaps in the way of another key.
             Step::Again => self.with(|state, now| state.relieve(now)),
             // Gives its place back.

@@ -59,7 +59,7 @@ impl<M: Manager> Seat<M> {
         match self.give(Step::Ready(lease)) {
             Ok(Some(waker)) => wake(waker),
             Ok(None) => {}
-            Err(Step::Ready(lease)) => lease.pass_on(),
+            Err(Step::Ready(lease)) => lease.pass_on(false),
             Err(_) => unreachable!("a connection was given"),
         }
     }

@@ -182,6 +182,18 @@ impl<M: Manager> Slot<M> {
     }
 }
 
+impl<M: Manager> Slot<M> {
+    /// Ends a lease that nobody has had, of a connection that was idle.
+    pub(crate) fn take_back(&mut self) {
+        let Some(mut node) = self.0.take() else { return };
+        let Some(handle) = node.handle.take() else { return };
+        let Node { id, idle_nanos, reused, .. } = *node;
+        let lent = Lent { id, handle, reused, idle_nanos, was_idle: true };
+        let leftover = node.inner.with(|state, now| state.take_back(lent, now));
+        drop(leftover);
+    }
+}
+
 #[inline]
 fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     let Some(handle) = node.handle.take() else { return };

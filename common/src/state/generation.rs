@@ -103,13 +103,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// Longest idle first.
     fn idle_of(&self, key: KeyId) -> Vec<ConnectionId> {
-        let mut found = Vec::new();
-        let mut next = self.keys[key].idle.front();
-        while let Some(id) = next {
-            found.push(id);
-            next = self.connections[id].in_key.next();
-        }
-        found
+        self.keys[key].idle.ids(&self.connections, |c| &c.in_key).collect()
     }
 
     /// Idle connections of the current generation.

@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use super::acquire::Obstacle;
 use super::entries::Phase;
-use super::{State, Status};
+use super::{ConnectionId, State, Status};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::Dial;
@@ -66,6 +66,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if totals != (seen.open, seen.idle, seen.waiting, seen.draining) {
             return Err(format!("keys add up to {totals:?}, the pool has {seen:?}"));
         }
+        if !self.is_sorted(self.all_idle.ids(&self.connections, |c| &c.in_all)) {
+            return Err("idle connections are out of order".into());
+        }
         if !self.deadlines.iter().is_sorted_by_key(|(deadline, _)| *deadline) {
             return Err("deadlines of waiters are out of order".into());
         }
@@ -77,6 +80,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             return Err(format!("{remade} floors are remade, {} counted", self.remaking));
         }
         self.check_keys()
+    }
+
+    /// Whether the longest idle come first.
+    fn is_sorted(&self, idle: impl Iterator<Item = ConnectionId>) -> bool {
+        idle.is_sorted_by_key(|id| self.connections[id].idle_since)
     }
 
     fn check_keys(&self) -> Result<(), String> {
@@ -96,6 +104,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             }
             if self.policy.max_idle_per_key.is_some_and(|max| entry.idle.len() > max) {
                 return Err(format!("{} idle for one key", entry.idle.len()));
+            }
+            if !self.is_sorted(entry.idle.ids(&self.connections, |c| &c.in_key)) {
+                return Err("idle connections of a key are out of order".into());
             }
             let could_serve = self.connections.values().any(|c| c.key == id && c.has_room());
             let waits = self.waiters.values().any(|w| {

@@ -138,6 +138,40 @@ impl<I: Key> List<I> {
         self.len += 1;
     }
 
+    /// Moves `id`, the last one, before those at the end that are `later`.
+    pub(super) fn move_before<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        later: impl Fn(&T) -> bool,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let (mut prev, mut next) = (link(&mut map[id]).prev, None);
+        while let Some(other) = prev
+            && later(&map[other])
+        {
+            (prev, next) = (link(&mut map[other]).prev, prev);
+        }
+        let Some(after) = next else { return };
+        self.remove(map, id, &link);
+        *link(&mut map[id]) = Link { prev, next, linked: true };
+        link(&mut map[after]).prev = Some(id);
+        match prev {
+            Some(prev) => link(&mut map[prev]).next = Some(id),
+            None => self.head = Some(id),
+        }
+        self.len += 1;
+    }
+
+    /// All of them, from the front.
+    pub(super) fn ids<T>(
+        &self,
+        map: &SlotMap<I, T>,
+        link: impl Fn(&T) -> &Link<I>,
+    ) -> impl Iterator<Item = I> {
+        std::iter::successors(self.head, move |id| link(&map[*id]).next)
+    }
+
     /// Takes `id` out; nothing happens when it is not in the list.
     #[inline]
     pub(super) fn remove<T>(
@@ -209,5 +243,36 @@ mod tests {
         list.push_back(&mut map, ids[0], |link| link);
         list.push_front(&mut map, ids[4], |link| link);
         assert_eq!(contents(&list, &map), [ids[4], ids[1], ids[3], ids[0]]);
+    }
+
+    #[test]
+    fn the_last_one_moves_before_those_that_are_later() {
+        for number in [0, 1, 2, 3, 9] {
+            let mut map: SlotMap<DefaultKey, (u32, Entry)> = SlotMap::with_key();
+            let mut list = List::default();
+            for other in [1, 3, 5, number] {
+                let id = map.insert((other, Entry::default()));
+                list.push_back(&mut map, id, |(_, link)| link);
+            }
+            let id = list.back().expect("the last one");
+            list.move_before(&mut map, id, |(other, _)| *other > number, |(_, link)| link);
+            let mut forth = Vec::new();
+            let mut at = list.front();
+            while let Some(id) = at {
+                forth.push(map[id].0);
+                at = map[id].1.next;
+            }
+            let mut sorted = vec![1, 3, 5, number];
+            sorted.sort_unstable();
+            assert_eq!(forth, sorted);
+            let mut back = Vec::new();
+            let mut at = list.back();
+            while let Some(id) = at {
+                back.push(map[id].0);
+                at = map[id].1.prev;
+            }
+            back.reverse();
+            assert_eq!((back, list.len()), (sorted, 4));
+        }
     }
 }

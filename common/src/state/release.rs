@@ -1,9 +1,10 @@
 //! Release: back to a waiter, to the idle list, or out.
 
 use std::hash::Hash;
+use std::time::Duration;
 
 use super::entries::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Released, State};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
@@ -93,6 +94,73 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             self.settle_unwanted(id, key, now);
         }
         leftover
+    }
+
+    /// One that nobody has looked at goes to the next who waits, as one that has been idle since
+    /// `since`.
+    fn hand_on(&mut self, id: ConnectionId, key: KeyId, since: Timestamp, now: Timestamp) {
+        let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
+        let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
+        let idle_nanos = now.nanos_since(since);
+        self.stats.leased += 1;
+        self.stats.reused += 1;
+        self.emit(id, EventKind::Returned, now);
+        let idle_for = Duration::from_nanos(idle_nanos);
+        self.emit(id, EventKind::Leased { reused: true, idle_for }, now);
+        let lent = Lent { id, handle, reused: true, idle_nanos, was_idle: true };
+        self.grant(waiter, Grant::Lend(lent));
+    }
+
+    /// What was granted comes back uncollected. One that had been idle was looked at by nobody: the
+    /// next who waits is told so, or it goes on being idle as if nothing had happened.
+    ///
+    /// Returns a handle to drop, outside any lock.
+    pub fn take_back(&mut self, lent: Lent<L>, now: Timestamp) -> Option<L> {
+        let Lent { id, handle, was_idle, .. } = lent;
+        // The handle of a shared connection goes first, so that a goodbye which follows holds the
+        // last one; the pool's own keeps the connection until then.
+        let handle = (!L::SHARED).then_some(handle);
+        let connection = &mut self.connections[id];
+        if !was_idle || connection.leased > 1 {
+            return self.release(id, handle, Fitness::Fit, now);
+        }
+        let (key, since) = (connection.key, connection.idle_since);
+        let sound = connection.retired.is_none() && now <= connection.expires_at;
+        let surplus = self.above_limits > 0 && self.is_surplus(key);
+        if now.nanos_since(since) > self.rules.idle_timeout {
+            let expired = Fitness::Unfit(CloseCause::IdleTimeout);
+            return self.release(id, handle, expired, now);
+        }
+        if sound && !surplus && !self.keys[key].returns.is_empty() {
+            if !L::SHARED {
+                self.connections[id].handle = handle;
+            }
+            self.hand_on(id, key, since, now);
+            return None;
+        }
+        let leftover = self.release(id, handle, Fitness::Fit, now);
+        self.backdate(id, since);
+        leftover
+    }
+
+    /// A connection that has just become the last of the idle ones has been idle since `since`, and
+    /// belongs before those that became idle after that. Costs a step for each of them.
+    fn backdate(&mut self, id: ConnectionId, since: Timestamp) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.phase != Phase::Live || !connection.in_key.is_linked() {
+            return;
+        }
+        connection.idle_since = since;
+        let key = connection.key;
+        let later = |other: &Connection<L>| other.idle_since > since;
+        let entry = &mut self.keys[key];
+        entry.idle.move_before(&mut self.connections, id, later, Connection::in_key);
+        if self.rules.global_idle {
+            self.all_idle.move_before(&mut self.connections, id, later, Connection::in_all);
+        }
+        if self.rules.timed_idle {
+            self.set_timer(self.rules.idle_end(since), key);
+        }
     }
 
     #[cold]

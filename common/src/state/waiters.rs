@@ -6,7 +6,7 @@ use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
 use super::stale::is_overgrown;
 use super::steps::SlotMap;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Refusal, State, WaiterId};
+use super::{Connection, ConnectionId, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
@@ -306,12 +306,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
                 self.leave_queues(id, None);
                 None
             }
-            Some(Grant::Lend(lent)) => {
-                // The handle of a shared connection goes first, so that a goodbye which follows
-                // holds the last one; the pool's own keeps the connection until then.
-                let handle = (!L::SHARED).then_some(lent.handle);
-                self.release(lent.id, handle, Fitness::Fit, now)
-            }
+            Some(Grant::Lend(lent)) => self.take_back(lent, now),
             Some(Grant::Dial(dial)) => {
                 self.dial_failed(dial, None, now);
                 None

@@ -11,6 +11,7 @@ mod pauses;
 mod shell;
 mod shutdown;
 mod states;
+mod uncollected;
 mod wakers;
 mod watch;
 #[path = "../within.rs"]
