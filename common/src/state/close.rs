@@ -98,10 +98,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.count_useless(id);
         let connection = &self.connections[id];
         let key = connection.key;
-        if connection.has_room() {
-            self.settle(id, now);
-        } else {
+        if !connection.has_room() {
             self.leave_room(id);
+        } else if let Some(cause) = self.rules.past_its_time(connection, now) {
+            self.retire_for(id, cause, now);
+        } else {
+            self.settle(id, now);
         }
         // Another connection helps again, when this one allowed none.
         self.room_appeared(key, now);

@@ -85,6 +85,23 @@ fn raised_capacity_serves_some_and_forgets_the_rest() {
 }
 
 #[test]
+fn raised_capacity_lent_what_was_past_its_time() {
+    for (minutes, cause) in [(5, CloseCause::IdleTimeout), (60, CloseCause::Lifetime)] {
+        let mut d = Sh::new(Policy { expiry: Expiry::AtAcquire, ..Policy::default() });
+        let c = d.lend_one(1);
+        d.state.set_capacity(c, 0, d.now);
+        d.release(c);
+        let waiter = d.acquire(1).waiter();
+        d.pass(Duration::from_secs(minutes * 60));
+        d.state.set_capacity(c, 2, d.now);
+        d.settle();
+        assert_eq!(d.collect(waiter), None, "{cause:?}");
+        assert_eq!(d.closing, [(c, cause)]);
+        assert_eq!(d.background.len(), 1, "{cause:?}: a dial is in progress for the waiter");
+    }
+}
+
+#[test]
 fn max_waiters_0_shared() {
     let p = Policy {
         max_waiters: Some(0),

@@ -150,8 +150,6 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     /// What an acquire finds is not past its time, whether or not a timer has looked.
     fn check_age(&self, lent: &Lent<L>) {
         let policy = self.state.policy();
-        let idle = Duration::from_nanos(lent.idle_nanos);
-        assert!(policy.idle_timeout.is_none_or(|max| idle <= max), "lent after {idle:?} idle");
         let opened = self.opened.iter().find(|(id, _)| *id == lent.id);
         let age = opened.map_or(Duration::ZERO, |(_, at)| self.now.since(*at));
         let oldest = policy.max_lifetime.map(|max| max.saturating_add(policy.lifetime_jitter));
@@ -159,6 +157,9 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     }
 
     fn keep(&mut self, lent: Lent<L>) -> Outcome {
+        let idle = Duration::from_nanos(lent.idle_nanos);
+        let longest = self.state.policy().idle_timeout;
+        assert!(longest.is_none_or(|max| idle <= max), "lent after {idle:?} idle");
         self.leases.push((lent.id, lent.handle));
         Outcome::Lent(lent.id)
     }
