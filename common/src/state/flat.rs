@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::steps::{count, taken};
 use super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
 use crate::clock::Timestamp;
+use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending, Shared};
 use crate::policy::{AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
 use crate::profile::Profile;
@@ -258,6 +259,50 @@ fn give_up<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize 
     })
 }
 
+/// All who wait are woken, try again in any order, and wait again until the deadline they came
+/// with. The cost of one of them, `TURNS` times.
+fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
+    const WAVES: usize = 5;
+    let mut leases = leases(&mut pool, 0);
+    let mut waiters: Vec<_> = (0..held).map(|_| (pool.wait(0), pool.now.after(LONG))).collect();
+    let mut wave = || {
+        for (id, handle) in leases.drain(..) {
+            let unfit = Fitness::Unfit(CloseCause::Broken);
+            drop(pool.state.release(id, Some(handle), unfit, pool.now));
+        }
+        pool.settle();
+        for turn in 0..held {
+            let (waiter, deadline) = &mut waiters[(turn.wrapping_mul(7) % held) as usize];
+            let mut answer = match pool.state.take_grant(*waiter).expect("everybody is woken") {
+                Grant::Retry => {
+                    let want = Want { fresh: false, again: true };
+                    pool.state.acquire_until(&Key(0), want, *deadline, pool.now)
+                }
+                Grant::Lend(lent) => Acquire::Lend(lent),
+                Grant::Dial(id) => Acquire::Dial(id),
+                _ => panic!("nothing fails"),
+            };
+            // Somebody else comes for each who is served.
+            while let Acquire::Lend(_) | Acquire::Dial(_) = answer {
+                leases.extend(match answer {
+                    Acquire::Lend(lent) => Some((lent.id, lent.handle)),
+                    Acquire::Dial(id) => pool.dialed(id),
+                    _ => None,
+                });
+                pool.now = pool.now.after(Duration::from_micros(1));
+                *deadline = pool.now.after(LONG);
+                answer = pool.state.acquire_until(&Key(0), Want::default(), *deadline, pool.now);
+            }
+            let Acquire::Wait(id) = answer else { panic!("nobody is refused") };
+            *waiter = id;
+            pool.settle();
+        }
+    };
+    wave();
+    let steps = taken(|| (0..WAVES).for_each(|_| wave()));
+    steps * TURNS as usize / (WAVES * held as usize)
+}
+
 fn waiters_elsewhere<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
     let _leases = leases(&mut pool, ELSEWHERE);
     for _ in 0..held {
@@ -302,6 +347,17 @@ fn the_number_of_waiters_costs_a_hand_over_nothing() {
 fn the_number_of_waiters_costs_one_who_gives_up_nothing() {
     assert_flat::<Exclusive<u32>>("give up", |policy, _| limited(policy, 1), give_up);
     assert_flat::<Shared<u32>>("give up", |policy, _| limited(policy, 1), give_up);
+}
+
+#[test]
+fn the_number_of_waiters_costs_each_who_tries_again_nothing() {
+    let turned = |policy, _| Policy {
+        waiter_order: WaiterOrder::AllAtOnce,
+        adopt_dials: true,
+        ..limited(policy, 1)
+    };
+    assert_flat::<Exclusive<u32>>("all at once", turned, all_at_once);
+    assert_flat::<Shared<u32>>("all at once", turned, all_at_once);
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         if !self.is_sorted(self.all_idle.ids(&self.connections, |c| &c.in_all)) {
             return Err("idle connections are out of order".into());
         }
-        if !self.deadlines.iter().is_sorted_by_key(|(deadline, _)| *deadline) {
+        if !self.deadlines.are_in_order() {
             return Err("deadlines of waiters are out of order".into());
         }
         if self.keys.len() != self.index.len() {

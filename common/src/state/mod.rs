@@ -39,6 +39,7 @@
 
 mod acquire;
 mod close;
+mod deadlines;
 mod dials;
 mod entries;
 mod expiry;
@@ -71,6 +72,7 @@ use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
 use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
 use crate::stats::{Stats, Status};
+use deadlines::Deadlines;
 use entries::{Connection, KeyEntry, Waiter};
 pub use floor::PATIENCE;
 use list::List;
@@ -238,8 +240,8 @@ pub struct State<K, L, E> {
     noted_deadline: Timestamp,
     /// Waiters with a grant to be told of.
     wakes: VecDeque<WaiterId>,
-    /// Waiters with a deadline, earliest first; those that have left are skipped.
-    deadlines: VecDeque<(Timestamp, WaiterId)>,
+    /// Waiters with a deadline; those that have left are skipped.
+    deadlines: Deadlines,
     keys: SlotMap<KeyId, KeyEntry<K, E>>,
     connections: SlotMap<ConnectionId, Connection<L>>,
     rules: Rules,
@@ -378,7 +380,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             waiters: SlotMap::with_key(),
             recent: KeyId::default(),
             all_idle: List::default(),
-            deadlines: VecDeque::new(),
+            deadlines: Deadlines::new(),
             wakes: VecDeque::new(),
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),

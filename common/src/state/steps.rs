@@ -201,16 +201,6 @@ mod counted {
             count(self.0.len());
             self.0.retain(keep);
         }
-
-        /// Moves the items on the shorter side.
-        pub(in crate::state) fn insert(&mut self, at: usize, item: T) {
-            count(at.min(self.0.len() - at));
-            self.0.insert(at, item);
-        }
-
-        pub(in crate::state) fn partition_point(&self, mut below: impl FnMut(&T) -> bool) -> usize {
-            self.0.partition_point(|item| after(1, below(item)))
-        }
     }
 
     impl<T> Default for VecDeque<T> {

@@ -4,7 +4,6 @@ use std::hash::Hash;
 
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
-use super::stale::is_overgrown;
 use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
@@ -130,23 +129,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.waiters.insert(Waiter::new(key, fresh))
     }
 
-    /// A new waiter is told when its time is up. Deadlines come in the order of arrival but for
-    /// acquires that were told to try again, which pass by those that came after them.
+    /// A new waiter is told when its time is up.
     pub(super) fn watch_waiter(&mut self, id: WaiterId, deadline: Timestamp) {
         if deadline == Timestamp::NEVER {
             return;
         }
-        // Each who waits leaves one behind: twice as many of them may wait for the walk.
-        if is_overgrown(self.deadlines.len(), 2 * self.status.waiting as usize) {
-            let waiters = &self.waiters;
-            self.deadlines.retain(|(_, id)| waits(waiters, *id));
-        }
-        if self.deadlines.back().is_none_or(|(last, _)| *last <= deadline) {
-            self.deadlines.push_back((deadline, id));
-        } else {
-            let at = self.deadlines.partition_point(|(other, _)| *other <= deadline);
-            self.deadlines.insert(at, (deadline, id));
-        }
+        let waiters = &self.waiters;
+        self.deadlines.tidy(self.status.waiting as usize, |id| waits(waiters, id));
+        self.deadlines.push(deadline, id);
         if deadline < self.noted_deadline {
             self.noted_deadline = deadline;
         }
@@ -159,21 +149,21 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// When the first of those who wait stops waiting.
     pub(super) fn next_expiry(&mut self) -> Timestamp {
-        while let Some(&(deadline, id)) = self.deadlines.front() {
+        while let Some((deadline, id)) = self.deadlines.first() {
             if waits(&self.waiters, id) {
                 return deadline;
             }
-            self.deadlines.pop_front();
+            self.deadlines.forget_first();
         }
         Timestamp::NEVER
     }
 
     /// Those whose time is up stop waiting.
     pub(super) fn expire_waiters(&mut self, now: Timestamp) {
-        while let Some(&(deadline, id)) = self.deadlines.front()
+        while let Some((deadline, id)) = self.deadlines.first()
             && deadline <= now
         {
-            self.deadlines.pop_front();
+            self.deadlines.forget_first();
             if waits(&self.waiters, id) {
                 self.stats.gave_up += 1;
                 self.grant(id, Grant::TimedOut);

@@ -82,6 +82,29 @@ fn one_that_tries_again_keeps_its_deadline_among_later_ones() {
 }
 
 #[test]
+fn deadlines_are_met_in_whatever_order_they_come() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let ends = [50, 10, 40, 10, 60, 20, 70, 30];
+    let waiters = ends.map(|end| wait(&mut pool, Want::default(), at(end), at(0)));
+    let (left, rest) = waiters.split_last().expect("some");
+    assert!(pool.cancel(*left, at(0)).is_none());
+    let mut sorted = ends[..7].to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    for end in sorted {
+        assert_eq!(pool.next_deadline(), at(end));
+        pool.handle_timeout(at(end - 1));
+        assert_eq!(pool.status().waiting as usize, ends[..7].iter().filter(|e| **e >= end).count());
+        pool.handle_timeout(at(end));
+        for (waiter, own) in rest.iter().zip(ends) {
+            assert!(!timed_out(&mut pool, *waiter) || own == end, "{own} at {end}");
+        }
+        pool.check_invariants().expect("sound");
+    }
+    assert_eq!((pool.status().waiting, pool.watched_deadlines()), (0, 0));
+}
+
+#[test]
 fn deadlines_of_those_who_left_are_not_kept() {
     let mut pool = busy(limited(WaiterOrder::Arrival));
     let stays = wait(&mut pool, Want::default(), at(100), at(0));
