@@ -246,6 +246,8 @@ pub struct Policy {
     /// ([`PATIENCE`](crate::state::PATIENCE)) has no floor until somebody does. Where keys
     /// come and go leave it at 0.
     /// `idle_timeout` holds for these connections too: they are closed and replaced.
+    /// A floor pushes nothing out: where `max_idle` has no place for it, it is refilled when a dial or a
+    /// goodbye ends and leaves one. The place of a lent connection is kept for its return.
     pub min_idle: u32,
     /// How long that floor holds. Default kept.
     pub floor: Floor,

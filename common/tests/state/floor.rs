@@ -191,3 +191,30 @@ fn floors_that_were_denied_and_forgotten_piled_up() {
     pool.finish_closing();
     assert_eq!(pool.background.len(), 1, "the second floor is completed");
 }
+
+/// Three floors of one where two may be idle. The place that a lease leaves among the idle ones is
+/// the one it comes back to; given to another floor meanwhile, each lease would cost a dial and a
+/// goodbye.
+#[test]
+fn leases_of_one_key_do_not_move_the_floors_of_others() {
+    let mut pool = Plain::new(Policy { min_idle: 1, max_idle: Some(2), ..floor(Floor::Kept) });
+    for key in [1, 2, 3] {
+        pool.state.warm_up(&key, pool.now);
+        pool.settle();
+        while let Some(&dial) = pool.background.first() {
+            pool.dialed(dial);
+        }
+    }
+    for turn in 0..100 {
+        let before = pool.state.stats().dials;
+        let id = pool.acquire(1).lent();
+        while let Some(&dial) = pool.background.first() {
+            pool.dialed(dial);
+        }
+        pool.release(id);
+        pool.finish_closing();
+        // The first one lends all that its key had, and the key's own floor is refilled.
+        let dials = pool.state.stats().dials - before;
+        assert_eq!(dials, u64::from(turn == 0), "turn {turn}");
+    }
+}
