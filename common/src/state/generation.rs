@@ -252,11 +252,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
 
     /// The oldest generation first, and of it the one that has been idle longest.
     fn close_oldest_of_reserve(&mut self, key: KeyId, now: Timestamp) {
-        let idle = self.idle_of(key);
-        let oldest = idle.into_iter().min_by_key(|id| self.connections[*id].generation);
-        if let Some(id) = oldest {
-            debug_assert!(self.is_old(id));
-            self.begin_close(id, CloseCause::Retired, now);
-        }
+        let reserve = self.keys[key].reserve.iter();
+        let idle = reserve.filter_map(|id| {
+            let connection = self.connections.get(*id).filter(|c| c.in_key.is_linked())?;
+            Some((connection.generation, connection.idle_since, *id))
+        });
+        let (_, _, oldest) = idle.min().expect("old ones that are idle are in the reserve");
+        self.begin_close(oldest, CloseCause::Retired, now);
     }
 }

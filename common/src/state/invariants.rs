@@ -173,7 +173,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             if u32::try_from(old_idle).map_err(|e| e.to_string())? != entry.old_idle {
                 return Err(format!("{} old ones idle, {old_idle} seen", entry.old_idle));
             }
-            if entry.reserve.is_empty() && self.connections.values().any(|c| old(&c)) {
+            if self.connections.iter().any(|(id, c)| old(&c) && !entry.reserve.contains(&id)) {
                 return Err("an old connection is not in the reserve".into());
             }
             if entry.old_idle > self.policy.min_idle {
