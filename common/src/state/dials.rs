@@ -102,10 +102,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         connection.expires_at = expires_at;
         let key = connection.key;
         let retired = connection.retired;
-        if retired.is_some() {
-            // Its one lease finds out; see below.
-            connection.capacity = connection.capacity.max(1);
-        }
         self.stats.opened += 1;
         self.emit(id, EventKind::Opened(took), now);
         self.watch_lifetime(id, expires_at, now);
@@ -125,14 +121,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         }
         let mut lent = None;
         match dial_for {
-            // The first lease of a connection that retired while it shook hands is still granted:
-            // its borrower finds out, and its retry rule bounds the attempts.
-            DialFor::Caller => {
-                let capacity = self.connections[id].capacity;
-                self.connections[id].capacity = capacity.max(1);
-                lent = Some(self.lend(id, now));
-                self.connections[id].capacity = capacity;
-            }
+            DialFor::Caller => lent = Some(self.lend_first(id, now)),
             _ => self.serve_dependents(id, dial_for, now),
         }
         let unclaimed = self.connections[id].leased == 0;
@@ -162,19 +151,18 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     fn serve_dependents(&mut self, id: ConnectionId, dial_for: DialFor, now: Timestamp) {
         let key = self.connections[id].key;
         let dial_for = self.for_first_in_line(id, dial_for);
-        if let DialFor::Waiter(Some(owner)) = dial_for
-            && self.connections[id].capacity > 0
-        {
-            let lent = self.lend(id, now);
-            self.waiters[owner].dial = None;
-            self.leave_dependents(owner);
-            self.grant(owner, Grant::Lend(lent));
-        } else if let DialFor::Waiter(Some(owner)) = dial_for {
-            self.untie(owner, now);
-        } else if self.connections[id].retired.is_some()
-            && let Some(waiter) = self.keys[key].returns.next(&mut self.rng)
-        {
-            let lent = self.lend(id, now);
+        let retired = self.connections[id].retired.is_some();
+        if let DialFor::Waiter(Some(owner)) = dial_for {
+            if self.connections[id].capacity > 0 || retired {
+                let lent = self.lend_first(id, now);
+                self.waiters[owner].dial = None;
+                self.leave_dependents(owner);
+                self.grant(owner, Grant::Lend(lent));
+            } else {
+                self.untie(owner, now);
+            }
+        } else if retired && let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+            let lent = self.lend_first(id, now);
             self.grant(waiter, Grant::Lend(lent));
         }
         // A detached dial that lost its caller serves the next caller that waits for a dial, whose
@@ -185,6 +173,17 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
             let lent = self.lend(id, now);
             self.grant(next, Grant::Lend(lent));
         }
+    }
+
+    /// The first lease of a connection, also of one that serves nobody: it may have retired while it
+    /// shook hands, or its peer allow no lease. Its borrower finds out, and its retry rule bounds the
+    /// attempts.
+    fn lend_first(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
+        let capacity = self.connections[id].capacity;
+        self.connections[id].capacity = capacity.max(1);
+        let lent = self.lend(id, now);
+        self.connections[id].capacity = capacity;
+        lent
     }
 
     /// Keeps count of live connections that serve nobody.
