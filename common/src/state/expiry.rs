@@ -53,8 +53,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
         if sweeps {
             self.next_sweep = now.after(self.policy.sweep_interval);
-        }
-        if sweeps {
             self.sweep_idle(now);
         }
         if sweeps || self.policy.expiry == Expiry::Timer {
