@@ -34,7 +34,15 @@ impl Hash for Fragile {
 }
 
 /// Connections that cost nothing. Holds what tells whether it was dropped.
-struct Free<K>(Arc<K>);
+struct Free<K> {
+    _alive: Arc<K>,
+}
+
+impl<K> Free<K> {
+    fn new(alive: K) -> Self {
+        Self { _alive: Arc::new(alive) }
+    }
+}
 
 impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + Sync + 'static> Manager for Free<K> {
     type Key = K;
@@ -56,7 +64,7 @@ fn a_panic_under_the_lock_stops_the_pool_for_ever() {
         let fragile = Arc::new(AtomicBool::new(false));
         let key = Fragile(Arc::clone(&fragile));
         let runtime = runtime();
-        let pool = Pool::builder(Free(Arc::new(key.clone()))).build().expect("a valid policy");
+        let pool = Pool::builder(Free::new(key.clone())).build().expect("a valid policy");
         drop(runtime.block_on(pool.acquire(&key)).expect("dialed"));
         fragile.store(true, SeqCst);
         let panics = AssertUnwindSafe(|| drop(runtime.block_on(pool.acquire(&key))));
@@ -65,7 +73,7 @@ fn a_panic_under_the_lock_stops_the_pool_for_ever() {
         drop(runtime.block_on(pool.acquire(&key)).expect("it costs one call"));
         drop(pool);
         // Whoever gets its lock next.
-        let pool = Pool::builder(Free(Arc::new(key.clone()))).build().expect("a valid policy");
+        let pool = Pool::builder(Free::new(key.clone())).build().expect("a valid policy");
         drop(runtime.block_on(pool.acquire(&key)).expect("dialed"));
     });
 }
@@ -74,7 +82,7 @@ fn a_panic_under_the_lock_stops_the_pool_for_ever() {
 fn a_pool_that_is_gone_is_kept_by_what_it_kept_for_the_next_lease() {
     let alive = Arc::new(1_u8);
     let runtime = runtime();
-    let pool = Pool::builder(Free(Arc::clone(&alive))).build().expect("a valid policy");
+    let pool = Pool::builder(Free { _alive: Arc::clone(&alive) }).build().expect("a valid policy");
     let held = runtime.block_on(async {
         let (lease, held) = (pool.acquire(&1).await, pool.acquire(&1).await);
         drop(lease);
@@ -91,7 +99,7 @@ fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
     let runtime = runtime();
     for _ in 0..3 {
         let policy = Policy { max_open_per_key: Some(2), ..Policy::default() };
-        let pool = Pool::builder(Free(Arc::new(1_u8))).policy(policy).build();
+        let pool = Pool::builder(Free::new(1_u8)).policy(policy).build();
         let pool = pool.expect("a valid policy");
         assert_eq!(pool.status(), Default::default());
         assert_eq!(pool.stats(), Default::default());
@@ -116,7 +124,7 @@ fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
 #[test]
 fn a_closed_pool_starts_its_maintenance_again() {
     let runtime = runtime();
-    let pool = Pool::builder(Free(Arc::new(1_u8))).build().expect("a valid policy");
+    let pool = Pool::builder(Free::new(1_u8)).build().expect("a valid policy");
     runtime.block_on(async {
         let lease = pool.acquire(&1).await.expect("dialed");
         drop(pool.acquire(&1).await.expect("dialed"));

@@ -80,7 +80,7 @@ fn one_who_waits_for_the_end_of_a_pause_on_a_second_runtime_is_served() {
                 }
             });
             peer.turn(true);
-            second.block_on(pool.acquire(&1)).expect("the pause ended");
+            drop(second.block_on(pool.acquire(&1)).expect("the pause ended"));
             drop(waits);
             drop(first);
         });

@@ -7,7 +7,7 @@ use pool_common::clock::Timestamp;
 use pool_common::event::CloseCause;
 use pool_common::lending::Lending;
 use pool_common::state::{
-    Acquire, Action, ConnectionId, Fitness, Grant, Lent, Refusal, State, WaiterId, Want,
+    Acquire, Action, ConnectionId, Fitness, Grant, Lent, Refusal, Released, State, WaiterId, Want,
 };
 
 pub type Error = &'static str;
@@ -198,6 +198,23 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     pub fn release_as(&mut self, id: ConnectionId, fitness: Fitness) {
         let handle = self.end_lease(id);
         drop(self.state.release(id, Some(handle), fitness, self.now));
+        self.settle();
+    }
+
+    /// As `release`, by one who brings the connection to the next who waits at once.
+    pub fn release_or_hand_over(&mut self, id: ConnectionId) {
+        let handle = self.end_lease(id);
+        let fit = Fitness::Fit;
+        match self.state.release_or_hand_over(id, Some(handle), fit, self.now, || true) {
+            Released::Done(leftover) => drop(leftover),
+            Released::HandedOver(waiter, lent) => {
+                let at = self.waiters.iter().position(|(id, _)| *id == waiter);
+                self.waiters.remove(at.expect("it waited"));
+                self.left = Some(waiter);
+                self.check_age(&lent);
+                self.keep(lent);
+            }
+        }
         self.settle();
     }
 

@@ -53,7 +53,10 @@ const KINDS: &[Kind] = &[
     Kind(8, SOMETIMES, |rng| Operation::TryAcquire(key(rng))),
     Kind(60, ALWAYS, |rng| Operation::Collect(which(rng))),
     Kind(16, SOMETIMES, |rng| Operation::Cancel(which(rng))),
-    Kind(64, ALWAYS, |rng| Operation::Release { which: which(rng), how: Return::Fit }),
+    Kind(64, ALWAYS, |rng| Operation::Release {
+        which: which(rng),
+        how: if rng.bool() { Return::Fit } else { Return::ToTheNext },
+    }),
     Kind(8, SOMETIMES, |rng| Operation::Release { which: which(rng), how: Return::Unfit }),
     Kind(2, SOMETIMES, |rng| Operation::Release { which: which(rng), how: Return::Lost }),
     Kind(8, SOMETIMES, |rng| Operation::CheckFails { which: which(rng), took: rng.u16(..10_000) }),

@@ -72,6 +72,8 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
     Fit,
+    /// Fit, by one who brings it to the next who waits.
+    ToTheNext,
     Unfit,
     /// Without its handle.
     Lost,
@@ -150,6 +152,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                 if let Some(id) = pick(&leases, which) {
                     match how {
                         Return::Fit => self.release(id),
+                        Return::ToTheNext => self.release_or_hand_over(id),
                         Return::Unfit => self.release_as(id, Fitness::Unfit(CloseCause::Broken)),
                         Return::Lost => self.lose(id),
                     }

@@ -12,8 +12,12 @@ use crate::operations::{Operation, Return, turned};
 
 fn operation() -> impl Strategy<Value = Operation> {
     let which = 0..64usize;
-    let how =
-        prop_oneof![8 => Just(Return::Fit), 1 => Just(Return::Unfit), 1 => Just(Return::Lost)];
+    let how = prop_oneof![
+        4 => Just(Return::Fit),
+        4 => Just(Return::ToTheNext),
+        1 => Just(Return::Unfit),
+        1 => Just(Return::Lost)
+    ];
     prop_oneof![
         8 => (0..3u8, prop::bool::weighted(0.1))
             .prop_map(|(key, fresh)| Operation::Acquire { key, fresh, again: false }),
