@@ -12,6 +12,7 @@ use super::Inner;
 use super::acquire::{SlowAcquire, Step};
 use super::lock::Guard;
 use super::look::Look;
+use super::maintenance::is_here;
 use super::waiting::{Found, Waiting};
 use crate::clock::Timestamp;
 use crate::error::{Error, Stage};
@@ -94,7 +95,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             inner.unlock(core);
             return Some(inner.hold(answer));
         };
-        let is_watched = core.watches_here(watched_until);
+        let watched_on = core.watched_on(watched_until);
         let seat = core.take_seat(id);
         // Whatever goes wrong from here on, its place in the queue comes back.
         let mut waiting = Waiting::new(inner, id, seat);
@@ -104,7 +105,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             return given;
         }
         inner.remember_some_runtime();
-        if !is_watched {
+        if !is_here(watched_on) {
             return Some(Step::Wait(waiting));
         }
         self.progress = Progress::Waiting(waiting);

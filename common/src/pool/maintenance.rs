@@ -46,10 +46,13 @@ impl Keeper {
     fn wake(&self) {
         self.earlier.notify_one();
     }
+}
 
-    fn is_here(&self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
-    }
+/// Whether the caller is on this runtime. Counts references that all threads count, so not under the
+/// lock.
+#[inline]
+pub(super) fn is_here(runtime: Option<Id>) -> bool {
+    runtime.is_some_and(|there| Handle::try_current().is_ok_and(|here| here.id() == there))
 }
 
 /// How the maintenance task learns of an earlier deadline.
@@ -60,18 +63,17 @@ pub(super) enum Summons {
 }
 
 impl<M: Manager> Core<M> {
-    /// Whether somebody who waits here is told when its time is up, at `deadline`.
+    /// On which runtime somebody who waits is told when its time is up, at `deadline`.
     ///
     /// The task is sure to run for as long as the caller's does, where both are on one runtime:
     /// another may stand still, or all of its threads be blocked. One that is asleep wakes in time;
     /// one that still has to be told of an earlier time might not hear of it.
     #[inline]
-    pub(super) fn watches_here(&self, deadline: Timestamp) -> bool {
-        !self.clocks_differ
-            && self.keeper.as_ref().is_some_and(|keeper| {
-                let in_time = keeper.asleep && self.armed <= deadline;
-                keeper.runs && (in_time || deadline == Timestamp::NEVER) && keeper.is_here()
-            })
+    pub(super) fn watched_on(&self, deadline: Timestamp) -> Option<Id> {
+        let keeper = self.keeper.as_ref().filter(|_| !self.clocks_differ)?;
+        let in_time = keeper.asleep && self.armed <= deadline;
+        let watches = keeper.runs && (in_time || deadline == Timestamp::NEVER);
+        watches.then_some(keeper.runtime)
     }
 
     /// The task has to look at `deadline`, earlier than it meant to.

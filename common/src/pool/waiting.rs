@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use super::Inner;
 use super::acquire::Step;
 use super::inner::StateOf;
+use super::maintenance::is_here;
 use super::seat::Seat;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
@@ -61,7 +62,9 @@ impl<'a, M: Manager> Waiting<'a, M> {
             return Found::Step(self.end(self.inner.hold_grant(node, grant)));
         }
         // It may have been moved here from where the watch is kept.
-        if core.watches_here(Timestamp::NEVER) { Found::Nothing } else { Found::NobodyWatches }
+        let watched_on = core.watched_on(Timestamp::NEVER);
+        drop(core);
+        if is_here(watched_on) { Found::Nothing } else { Found::NobodyWatches }
     }
 
     /// The seat goes back with the lease, as that will take the lock anyway.

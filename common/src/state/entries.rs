@@ -11,29 +11,30 @@ use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 
+/// One line for those who wait, one for what is idle, and the rest.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct KeyEntry<K, E> {
-    pub(super) key: K,
-    /// Connections without a lease, longest idle first.
-    pub(super) idle: List<ConnectionId>,
-    /// Places taken in the limits: idle + leased + dialing + closing.
-    pub(super) open: u32,
-    pub(super) dialing: u32,
     /// Waiters that a connection coming back can serve.
     pub(super) returns: ReturnQueue,
     /// Waiters no dial is in progress for, in order of arrival.
     pub(super) undialed: List<WaiterId>,
     /// Waiters without a grant.
     pub(super) waiting: u32,
+    /// When somebody last asked for the key and found nothing idle.
+    pub(super) wanted_at: Timestamp,
+    /// Connections without a lease, longest idle first.
+    pub(super) idle: List<ConnectionId>,
+    /// Places taken in the limits: idle + leased + dialing + closing.
+    pub(super) open: u32,
+    pub(super) dialing: u32,
+    /// The earliest of its timers that is pending.
+    pub(super) timer_at: Timestamp,
     /// Dials in progress for waiters, that have lost theirs.
     pub(super) orphans: List<ConnectionId>,
     /// Whether the floor was given up until somebody asks for the key.
     pub(super) floor_sleeps: bool,
-    /// When somebody last asked for the key and found nothing idle.
-    pub(super) wanted_at: Timestamp,
-    /// The earliest of its timers that is pending.
-    pub(super) timer_at: Timestamp,
+    pub(super) key: K,
     /// Shared connections with room.
     pub(super) room: Room,
     pub(super) closing: u32,

@@ -33,13 +33,17 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct ReturnQueue {
     pub(super) arrival: List<WaiterId>,
-    random: Vec<WaiterId>,
+    /// In random order instead; made when the policy says so.
+    random: Option<Box<Lottery>>,
 }
+
+#[derive(Debug, Default)]
+struct Lottery(Vec<WaiterId>);
 
 impl ReturnQueue {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.arrival.is_empty() && self.random.is_empty()
+        self.arrival.is_empty() && self.random.as_ref().is_none_or(|random| random.0.is_empty())
     }
 
     fn join<L, E>(
@@ -49,8 +53,9 @@ impl ReturnQueue {
         order: WaiterOrder,
     ) {
         if order == WaiterOrder::Random {
-            waiters[id].random_at = Some(self.random.len());
-            self.random.push(id);
+            let random = &mut self.random.get_or_insert_default().0;
+            waiters[id].random_at = Some(random.len());
+            random.push(id);
         } else {
             self.arrival.push_back(waiters, id, Waiter::in_returns);
         }
@@ -80,9 +85,9 @@ impl ReturnQueue {
     fn vacate<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, place: Place) {
         if place.link.is_linked() {
             self.arrival.unlink(waiters, place.link, Waiter::in_returns);
-        } else if let Some(at) = place.random_at {
-            self.random.swap_remove(at);
-            if let Some(&moved) = self.random.get(at) {
+        } else if let (Some(at), Some(random)) = (place.random_at, &mut self.random) {
+            random.0.swap_remove(at);
+            if let Some(&moved) = random.0.get(at) {
                 waiters[moved].random_at = Some(at);
             }
         }
@@ -91,7 +96,8 @@ impl ReturnQueue {
     /// Whose turn it is.
     pub(super) fn next(&self, rng: &mut fastrand::Rng) -> Option<WaiterId> {
         self.arrival.front().or_else(|| {
-            (!self.random.is_empty()).then(|| self.random[rng.usize(..self.random.len())])
+            let random = &self.random.as_ref()?.0;
+            (!random.is_empty()).then(|| random[rng.usize(..random.len())])
         })
     }
 }
