@@ -40,7 +40,7 @@ impl Meter {
     }
 
     /// Remembers what of `state` was reported.
-    pub(crate) fn tally<K, L, E>(&self, state: &mut State<K, L, E>) -> Tally
+    pub(crate) fn tally<K, L, E, W>(&self, state: &mut State<K, L, E, W>) -> Tally
     where
         K: Clone + Eq + Hash,
         L: Lending,
@@ -181,7 +181,7 @@ impl Tally {
 
     /// Whether there is something new to report.
     #[inline]
-    pub(crate) fn lags<K, L, E>(&self, state: &State<K, L, E>) -> bool
+    pub(crate) fn lags<K, L, E, W>(&self, state: &State<K, L, E, W>) -> bool
     where
         K: Clone + Eq + Hash,
         L: Lending,
@@ -190,7 +190,7 @@ impl Tally {
         self.reporting && self.differs(state)
     }
 
-    fn differs<K, L, E>(&self, state: &State<K, L, E>) -> bool
+    fn differs<K, L, E, W>(&self, state: &State<K, L, E, W>) -> bool
     where
         K: Clone + Eq + Hash,
         L: Lending,
@@ -202,7 +202,7 @@ impl Tally {
     }
 
     /// What is new since the last time.
-    pub(crate) fn take<K, L, E>(&mut self, state: &mut State<K, L, E>) -> Report
+    pub(crate) fn take<K, L, E, W>(&mut self, state: &mut State<K, L, E, W>) -> Report
     where
         K: Clone + Eq + Hash,
         L: Lending,
@@ -219,7 +219,7 @@ impl Tally {
     }
 }
 
-fn limits<K, L, E>(state: &State<K, L, E>) -> Limits
+fn limits<K, L, E, W>(state: &State<K, L, E, W>) -> Limits
 where
     K: Clone + Eq + Hash,
     L: Lending,

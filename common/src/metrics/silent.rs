@@ -24,7 +24,7 @@ impl Meter {
         Self
     }
 
-    pub(crate) fn tally<K, L, E>(&self, _state: &mut State<K, L, E>) -> Tally {
+    pub(crate) fn tally<K, L, E, W>(&self, _state: &mut State<K, L, E, W>) -> Tally {
         Tally
     }
 
@@ -54,11 +54,11 @@ impl Tally {
     }
 
     #[inline]
-    pub(crate) fn lags<K, L, E>(&self, _state: &State<K, L, E>) -> bool {
+    pub(crate) fn lags<K, L, E, W>(&self, _state: &State<K, L, E, W>) -> bool {
         false
     }
 
-    pub(crate) fn take<K, L, E>(&mut self, _state: &mut State<K, L, E>) -> Report {
+    pub(crate) fn take<K, L, E, W>(&mut self, _state: &mut State<K, L, E, W>) -> Report {
         Report
     }
 }

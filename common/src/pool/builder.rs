@@ -96,7 +96,7 @@ impl<M: Manager> Builder<M> {
     /// [`InvalidPolicy`] when the policy makes no sense.
     pub fn build(self) -> Result<Pool<M>, InvalidPolicy> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let mut state = State::new(self.policy, seed)?;
+        let mut state = State::with_attachments(self.policy, seed)?;
         state.listen(self.observer.is_some());
         let meter = Meter::new(self.reporting);
         let leaks = self.leaks_after.map(Leaks::new);

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use slotmap::SecondaryMap;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
@@ -21,11 +20,15 @@ use crate::manager::Manager;
 use crate::metrics::{Meter, Tally};
 use crate::notifier::Listener;
 use crate::policy::{Check, OrphanDial, Policy};
-use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
+use crate::state::{Acquire, ConnectionId, Grant, State};
 use crate::stats::Status;
 
-pub(crate) type StateOf<M> =
-    State<<M as Manager>::Key, <M as Manager>::Lending, DialError<<M as Manager>::Error>>;
+pub(crate) type StateOf<M> = State<
+    <M as Manager>::Key,
+    <M as Manager>::Lending,
+    DialError<<M as Manager>::Error>,
+    Arc<Seat<M>>,
+>;
 
 pub(super) type GrantOf<M> = Grant<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
 pub(super) type AnswerOf<M> = Acquire<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
@@ -64,8 +67,6 @@ pub(crate) struct Core<M: Manager> {
     pub(super) armed: Timestamp,
     /// Seats of waits that ended, for the next ones.
     pub(super) unused_seats: Vec<Arc<Seat<M>>>,
-    /// Where each waiter is given what it is granted.
-    pub(super) seats: SecondaryMap<WaiterId, Arc<Seat<M>>>,
     pub(crate) state: StateOf<M>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
@@ -232,7 +233,6 @@ impl<M: Manager> Core<M> {
     pub(super) fn new(state: StateOf<M>, tally: Tally) -> Self {
         Self {
             state,
-            seats: SecondaryMap::new(),
             unused_seats: Vec::new(),
             stops: Stops::default(),
             armed: Timestamp::NEVER,
@@ -247,7 +247,8 @@ impl<M: Manager> Core<M> {
 
     /// Of no pool.
     pub(super) fn vacant() -> Self {
-        let state = State::new(Policy::default(), 0).expect("the default policy is valid");
+        let state =
+            State::with_attachments(Policy::default(), 0).expect("the default policy is valid");
         Self::new(state, Tally::of_no_pool())
     }
 

@@ -68,8 +68,9 @@ impl<M: Manager> Core<M> {
             match action {
                 Action::Wake(waiter) => {
                     // One that has left since, or found it by itself, is not there any more.
+                    let seat = self.state.detach(waiter);
                     let grant = StateOf::<M>::take_grant(&mut self.state, waiter);
-                    if let (Some(seat), Some(grant)) = (self.seats.remove(waiter), grant) {
+                    if let (Some(seat), Some(grant)) = (seat, grant) {
                         work.granted.push(Granted { seat, grant, node: self.take_node() });
                     }
                 }

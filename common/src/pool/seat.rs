@@ -110,7 +110,7 @@ impl<M: Manager> Core<M> {
     #[inline]
     pub(super) fn take_seat(&mut self, waiter: WaiterId) -> Arc<Seat<M>> {
         let seat = self.unused_seats.pop().unwrap_or_else(Seat::new);
-        self.seats.insert(waiter, Arc::clone(&seat));
+        self.state.attach(waiter, Arc::clone(&seat));
         seat
     }
 
@@ -124,6 +124,6 @@ impl<M: Manager> Core<M> {
 
     /// Those who wait, to be told to look how things are.
     pub(super) fn all_seats(&self) -> Vec<Arc<Seat<M>>> {
-        self.seats.values().cloned().collect()
+        self.state.attachments().cloned().collect()
     }
 }

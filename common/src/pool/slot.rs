@@ -232,12 +232,11 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
             }
             drop(leftover);
         }
-        Released::HandedOver(waiter, lent) => {
-            let seat = core.seats.remove(waiter).expect("one who waits has a seat");
+        Released::HandedOver(_, lent, seat) => {
             let inner = (!core.is_settled()).then(|| Arc::clone(&node.inner));
             drop(core);
             // The lease that begins takes over from the one that ends.
-            seat.hand_over(Lease::again(node, lent));
+            seat.expect("one who waits has a seat").hand_over(Lease::again(node, lent));
             finish(lock, following, inner);
         }
     }

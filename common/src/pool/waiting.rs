@@ -55,10 +55,8 @@ impl<'a, M: Manager> Waiting<'a, M> {
         let mut core = self.inner.lock();
         if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, self.id) {
             // Granted within a call that is still running on this thread, and brought here later.
-            let place = core.seats.remove(self.id);
             let node = core.take_node();
             drop(core);
-            drop(place);
             return Found::Step(self.end(self.inner.hold_grant(node, grant)));
         }
         // It may have been moved here from where the watch is kept.
@@ -112,7 +110,7 @@ impl<M: Manager> Waiting<'_, M> {
         }
         let now = self.inner.clock.now();
         let mut core = self.inner.lock();
-        let place = core.seats.remove(self.id);
+        let place = core.state.detach(self.id);
         let leftover = core.state.cancel(self.id, now);
         self.inner.unlock(core);
         drop(leftover);

@@ -29,7 +29,7 @@ pub(super) enum Obstacle {
     Ramp,
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Asks for a connection of `key`.
     #[inline]
     pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {

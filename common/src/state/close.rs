@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A live connection without leases says goodbye. It keeps its place in the limits until
     /// [`closed`](State::closed).
     pub(super) fn begin_close(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {

@@ -12,7 +12,7 @@ use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
 use crate::policy::{AfterFailedDial, Dial, DialForWaiters, OrphanDial, WaiterOrder};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Takes a place in the limits; asks the shell to dial unless the caller does.
     pub(super) fn start_dial(
         &mut self,

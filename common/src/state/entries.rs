@@ -215,7 +215,9 @@ impl<L> Connection<L> {
 
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Waiter<L, E> {
+pub(super) struct Waiter<L, E, W> {
+    /// What the shell keeps with it.
+    pub(super) attached: Option<W>,
     pub(super) key: KeyId,
     /// In its key's `returns`, by order of arrival.
     pub(super) in_returns: Link<WaiterId>,
@@ -230,9 +232,10 @@ pub(super) struct Waiter<L, E> {
     pub(super) grant: Option<Grant<L, E>>,
 }
 
-impl<L, E> Waiter<L, E> {
+impl<L, E, W> Waiter<L, E, W> {
     pub(super) fn new(key: KeyId, fresh: bool) -> Self {
         Self {
+            attached: None,
             key,
             fresh,
             grant: None,

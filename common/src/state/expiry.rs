@@ -13,7 +13,7 @@ use crate::event::CloseCause;
 use crate::lending::Lending;
 use crate::policy::Expiry;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
     pub fn next_deadline(&mut self) -> Timestamp {

@@ -15,7 +15,7 @@ use crate::policy::Floor;
 /// to refill its floor, and with fail-fast to find out whether the peer is back.
 pub const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A dial for the floor failed: it is tried again after a pause. When the peer has been gone and
     /// nobody has asked for it for a long time, the floor sleeps until somebody does: a key that was
     /// mistyped once is not dialed for ever.

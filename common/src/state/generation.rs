@@ -22,7 +22,7 @@ use crate::event::CloseCause;
 use crate::lending::Lending;
 use crate::policy::{Floor, IdleOrder};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Begins a new generation: leased connections are closed when they come back, one being dialed
     /// serves the caller it was dialed for, once, and idle ones are closed; where a floor is kept,
     /// up to `min_idle` of each key only when their successors are connected.

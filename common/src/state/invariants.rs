@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::Dial;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Checks every promise that can be seen in the state. Costs a walk over everything: for tests.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::event::CloseCause;
 use crate::lending::Lending;
 use crate::policy::{Floor, IdleOverflow, Limits};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Changes the limits. They are checked as a whole, together with the rest of the policy.
     ///
     /// - More room: those who wait are dialed for at once, keys in turn; floors are refilled.

@@ -212,19 +212,21 @@ pub enum Fitness {
 
 /// What became of a connection that came back.
 #[derive(Debug)]
-pub enum Released<L> {
+pub enum Released<L, W = ()> {
     /// All is done; a handle to drop, outside any lock.
     Done(Option<L>),
-    /// It was lent to this waiter, whose wait is over: nothing is left to collect.
-    HandedOver(WaiterId, Lent<L>),
+    /// It was lent to this waiter, whose wait is over: nothing is left to collect. With it comes what
+    /// was [attached](State::attach).
+    HandedOver(WaiterId, Lent<L>, Option<W>),
 }
 
-/// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail.
+/// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail, `W` what a
+/// shell keeps with each who waits (nothing, unless it says so with [`attach`](State::attach)).
 ///
 /// The fields are in the order of use, as those of its entries are.
 #[derive(Debug)]
 #[repr(C)]
-pub struct State<K, L, E> {
+pub struct State<K, L, E, W = ()> {
     /// How many allowances there are, of keys and the pool's own.
     above_limits: u32,
     /// Keys with a reserve: old connections that serve until their floor has been remade.
@@ -235,7 +237,7 @@ pub struct State<K, L, E> {
     recent: KeyId,
     status: Status,
     stats: Stats,
-    waiters: SlotMap<WaiterId, Waiter<L, E>>,
+    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
     /// The earliest deadline that arose since [`State::next_deadline`] was asked.
     noted_deadline: Timestamp,
     /// Waiters with a grant to be told of.
@@ -370,6 +372,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     /// # Errors
     /// [`InvalidPolicy`] when the policy makes no sense.
     pub fn new(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
+        Self::with_attachments(policy, seed)
+    }
+}
+
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+    /// As [`new`](State::new), for a shell that keeps something with each who waits.
+    ///
+    /// # Errors
+    /// As [`new`](State::new).
+    pub fn with_attachments(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
         policy.validate()?;
         Ok(Self {
             rules: Rules::new(&policy),

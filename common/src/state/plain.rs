@@ -23,7 +23,7 @@ pub(super) enum Idle<L> {
     Unclear,
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Whether none of the rarer rules has a say.
     #[inline(always)]
     fn is_plain(&self) -> bool {
@@ -86,7 +86,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         handle: Option<L>,
         now: Timestamp,
         may_hand_over: impl FnOnce() -> bool,
-    ) -> Result<Released<L>, Option<L>> {
+    ) -> Result<Released<L, W>, Option<L>> {
         let is_plain = self.is_plain();
         let connection = &mut self.connections[id];
         let key = connection.key;
@@ -141,7 +141,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         id: ConnectionId,
         handle: Option<L>,
         may_hand_over: impl FnOnce() -> bool,
-    ) -> Result<Released<L>, Option<L>> {
+    ) -> Result<Released<L, W>, Option<L>> {
         let connection = &mut self.connections[id];
         let entry = &mut self.keys[connection.key];
         let next = match entry.returns.arrival.front() {
@@ -159,6 +159,6 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         self.stats.leased += 1;
         self.stats.reused += 1;
         let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
-        Ok(Released::HandedOver(next, lent))
+        Ok(Released::HandedOver(next, lent, waiter.attached))
     }
 }

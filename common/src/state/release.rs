@@ -10,7 +10,7 @@ use crate::event::{CloseCause, EventKind};
 use crate::lending::Lending;
 use crate::policy::IdleOverflow;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A lease ends. `handle` is what the lease held; `None` says that an exclusive connection was
     /// lost (a panic), or that the handle of a shared one was dropped already.
     ///
@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         fitness: Fitness,
         now: Timestamp,
         may_hand_over: impl FnOnce() -> bool,
-    ) -> Released<L> {
+    ) -> Released<L, W> {
         if fitness != Fitness::Fit {
             return Released::Done(self.release_at_length(id, handle, fitness, now));
         }

@@ -40,7 +40,7 @@ impl Room {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A shared connection is found by those who acquire, when it has room.
     #[inline]
     pub(super) fn join_room(&mut self, id: ConnectionId) {

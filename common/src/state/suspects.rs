@@ -12,7 +12,7 @@ use crate::event::CloseCause;
 use crate::lending::Lending;
 use crate::policy::AfterFailedCheck;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A check that began at `began` failed or timed out. Say it before the
     /// [`release`](State::release) of `id`, the connection that was checked, as unfit.
     ///

@@ -11,7 +11,7 @@ use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
 
 /// Whether a waiter is still there and was granted nothing.
-fn waits<L, E>(waiters: &SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) -> bool {
+fn waits<L, E, W>(waiters: &SlotMap<WaiterId, Waiter<L, E, W>>, id: WaiterId) -> bool {
     waiters.get(id).is_some_and(|waiter| waiter.grant.is_none())
 }
 
@@ -24,7 +24,7 @@ struct Place {
 impl Place {
     /// Takes it out of the waiter's entry.
     #[inline]
-    fn of<L, E>(waiter: &mut Waiter<L, E>) -> Self {
+    fn of<L, E, W>(waiter: &mut Waiter<L, E, W>) -> Self {
         Self { link: std::mem::take(&mut waiter.in_returns), random_at: waiter.random_at.take() }
     }
 }
@@ -46,9 +46,9 @@ impl ReturnQueue {
         self.arrival.is_empty() && self.random.as_ref().is_none_or(|random| random.0.is_empty())
     }
 
-    fn join<L, E>(
+    fn join<L, E, W>(
         &mut self,
-        waiters: &mut SlotMap<WaiterId, Waiter<L, E>>,
+        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
         id: WaiterId,
         order: WaiterOrder,
     ) {
@@ -62,9 +62,9 @@ impl ReturnQueue {
     }
 
     /// Joins before the others: it has waited for longer.
-    fn rejoin<L, E>(
+    fn rejoin<L, E, W>(
         &mut self,
-        waiters: &mut SlotMap<WaiterId, Waiter<L, E>>,
+        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
         id: WaiterId,
         order: WaiterOrder,
     ) {
@@ -75,14 +75,14 @@ impl ReturnQueue {
         }
     }
 
-    fn leave<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, id: WaiterId) {
+    fn leave<L, E, W>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>, id: WaiterId) {
         let place = Place::of(&mut waiters[id]);
         self.vacate(waiters, place);
     }
 
     /// As `leave`, of a waiter whose place was taken out of its entry already.
     #[inline]
-    fn vacate<L, E>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E>>, place: Place) {
+    fn vacate<L, E, W>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>, place: Place) {
         if place.link.is_linked() {
             self.arrival.unlink(waiters, place.link, Waiter::in_returns);
         } else if let (Some(at), Some(random)) = (place.random_at, &mut self.random) {
@@ -102,7 +102,7 @@ impl ReturnQueue {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A new waiter that a returned connection can serve, and that no dial is in progress for.
     pub(super) fn wait_for_anything(&mut self, key: KeyId, fresh: bool) -> WaiterId {
         let id = self.wait(key, fresh);
@@ -278,6 +278,26 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
         while let Some(id) = self.keys[key].returns.next(&mut self.rng) {
             self.grant(id, Grant::Retry);
         }
+    }
+
+    /// Keeps something with a waiter: how to tell it, say. The state never looks at it.
+    #[inline]
+    pub fn attach(&mut self, id: WaiterId, attachment: W) {
+        if let Some(waiter) = self.waiters.get_mut(id) {
+            waiter.attached = Some(attachment);
+        }
+    }
+
+    /// Takes what was [attached](State::attach) to a waiter. Do so before it is collected or
+    /// cancelled, which drops it.
+    #[inline]
+    pub fn detach(&mut self, id: WaiterId) -> Option<W> {
+        self.waiters.get_mut(id)?.attached.take()
+    }
+
+    /// All that is attached to waiters.
+    pub fn attachments(&self) -> impl Iterator<Item = &W> {
+        self.waiters.values().filter_map(|waiter| waiter.attached.as_ref())
     }
 
     /// Collects what a waiter was granted, which ends it; `None` while it still waits.

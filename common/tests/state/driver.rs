@@ -207,7 +207,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         let fit = Fitness::Fit;
         match self.state.release_or_hand_over(id, Some(handle), fit, self.now, || true) {
             Released::Done(leftover) => drop(leftover),
-            Released::HandedOver(waiter, lent) => {
+            Released::HandedOver(waiter, lent, _) => {
                 let at = self.waiters.iter().position(|(id, _)| *id == waiter);
                 self.waiters.remove(at.expect("it waited"));
                 self.left = Some(waiter);
