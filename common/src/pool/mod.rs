@@ -293,6 +293,9 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Cancel safety
     /// As [`close`](Pool::close).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with time enabled.
     pub async fn close_within(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.close()).await.is_ok()
     }

@@ -31,8 +31,9 @@
 //! A waiter waits in up to two queues of its key: for a connection that comes back, and for room
 //! to dial. Whatever comes first is *granted*: a connection, leave to dial, an error, or "try
 //! again". The grant stays with the waiter until [`take_grant`](State::take_grant) collects it; a
-//! waiter cancelled in between passes its grant on. So the race between handing over and leaving
-//! is decided here, in one place, and nothing is lost.
+//! waiter cancelled in between passes its grant on, so nothing is lost. A shell that brings grants to
+//! those who wait itself can [`attach`](State::attach) to each where to bring them, and lets
+//! [`release_or_hand_over`](State::release_or_hand_over) save both the detour.
 //!
 //! Exclusive and shared lending are the same code: a connection has a capacity, and goes back to a
 //! waiter or to the idle list as soon as fewer leases are out.
