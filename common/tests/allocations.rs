@@ -138,6 +138,36 @@ async fn nothing_is_allocated_for_a_key_that_owns_memory() {
 
 /// Memory follows the limits, not the largest crowd there ever was: what leases are made of is used
 /// again, but not all of it is kept for ever.
+#[tokio::test]
+async fn a_wait_in_line_allocates_nothing() {
+    let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
+    let manager = Free::<u32, Exclusive<u64>>(PhantomData);
+    let pool = Pool::builder(manager).policy(policy).build().expect("the policy is valid");
+    let mut context = Context::from_waker(Waker::noop());
+    let mut lease = Some(pool.acquire(&1).await.expect("dialed"));
+    // The first who waits starts the maintenance, and has a timer of its own until that runs.
+    let mut first = Box::pin(pool.acquire(&1));
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    drop(first);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let mut turn = || {
+        let mut next = pool.acquire(&1);
+        assert!(pin!(&mut next).poll(&mut context).is_pending());
+        // Handed over to the one who waits.
+        lease.take();
+        match pin!(&mut next).poll(&mut context) {
+            Poll::Ready(Ok(handed)) => lease = Some(handed),
+            _ => panic!("it was handed over"),
+        }
+    };
+    // Its deadlines are remembered for a while, in a list that has to grow first.
+    (0..TURNS).for_each(|_| turn());
+    let allocations = measure(|| (0..TURNS).for_each(|_| turn())).count_total;
+    assert_eq!(allocations, 0, "by {TURNS} waits");
+}
+
 #[test]
 fn a_burst_of_leases_leaves_little_behind() {
     const LEASES: u32 = 20_000;
