@@ -125,7 +125,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return self.release(id, handle, Fitness::Fit, now);
         }
         let (key, since) = (connection.key, connection.idle_since);
-        let sound = connection.retired.is_none() && now <= connection.expires_at;
+        // The peer may allow fewer leases than when it was granted.
+        let sound = connection.retired.is_none()
+            && connection.leased <= connection.capacity
+            && now <= connection.expires_at;
         let surplus = self.above_limits > 0 && self.is_surplus(key);
         if now.nanos_since(since) > self.rules.idle_timeout {
             let expired = Fitness::Unfit(CloseCause::IdleTimeout);

@@ -60,6 +60,21 @@ fn what_a_waiter_left_uncollected_went_to_the_next_unlooked_at() {
 }
 
 #[test]
+fn what_a_waiter_left_uncollected_went_to_the_next_though_its_peer_allows_no_lease() {
+    let (mut pool, first, idle) = granted_an_idle_one::<Shared<u32>>();
+    let second = pool.acquire(1).waiter();
+    pool.state.set_capacity(idle, 0, pool.now);
+    pool.settle();
+    pool.cancel(first);
+    assert_eq!(pool.collect(second), None);
+    pool.state.set_capacity(idle, 1, pool.now);
+    pool.settle();
+    let Some(Grant::Lend(lent)) = pool.state.take_grant(second) else { panic!("it is next") };
+    assert!(lent.was_idle, "nobody has looked at it since it became idle");
+    assert_eq!((lent.id, lent.idle_nanos), (idle, 10_000_000_000));
+}
+
+#[test]
 fn what_a_waiter_left_uncollected_went_to_the_next_after_its_time() {
     let (mut pool, first, _) = granted_an_idle_one::<Exclusive<u32>>();
     let second = pool.acquire(1).waiter();
