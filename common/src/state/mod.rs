@@ -299,8 +299,6 @@ struct Rules {
     crowded: bool,
     /// Whether there is a floor to keep.
     floor: bool,
-    /// Whether there is nothing of `global_idle`, `prune`, `crowded` and `floor`.
-    plain: bool,
 }
 
 impl Rules {
@@ -361,7 +359,6 @@ impl Rules {
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
             crowded,
             floor,
-            plain: !(crowded || swept_idle || prune || floor),
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The short way: an idle connection is lent, and comes back; or all are leased, and it goes from one
 //! borrower to the next who waits.
 //!
-//! What the long way does comes to this when none of the rarer rules has a say: no limit over all
-//! keys, none that was lowered, no floor, no pruning, no sweeps, nobody who listens. So that is one
-//! question instead of a dozen, and each connection and key is looked up once, before anything is
-//! written.
+//! What the long way does comes to this when none of the rarer rules has a say: no limit that was
+//! lowered or is in the way of another key, no floor to refill, nothing to prune, nobody who listens.
+//! So each connection and key is looked up once, before anything is written.
 
 use std::hash::Hash;
 
-use super::entries::{Phase, Waiter};
+use super::entries::{KeyEntry, Phase, Waiter};
 use super::list::Link;
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
@@ -27,24 +26,27 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Whether none of the rarer rules has a say.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        let special = self.above_limits | self.remaking | u32::from(self.listening);
-        special == 0 && self.rules.plain
+        self.above_limits | self.remaking | u32::from(self.listening) == 0
     }
 
     /// Lends the connection that the policy's order puts first, when that is in time.
     #[inline(always)]
     pub(super) fn lend_plain(&mut self, key: &K, now: Timestamp) -> Idle<L> {
         let id = match self.keys.get(self.recent) {
-            Some(entry) if self.is_plain() && entry.key == *key => {
+            Some(entry) if self.is_plain() && !self.owes_floor(entry) && entry.key == *key => {
                 match self.rules.first_of::<L, _, _>(entry) {
                     Some(id) => id,
+                    None if self.rules.prune && self.has_to_prune(entry, now) => {
+                        return Idle::Unclear;
+                    }
                     None => return Idle::Nothing,
                 }
             }
             _ => return Idle::Unclear,
         };
-        let connection = &mut self.connections[id];
-        if self.rules.past_its_time(connection, now).is_some() {
+        if self.rules.past_its_time(&self.connections[id], now).is_some()
+            || (self.rules.prune && self.has_to_prune(&self.keys[self.recent], now))
+        {
             return Idle::Unclear;
         }
         Idle::Lent(self.lend_here(id, self.recent, now))
@@ -88,6 +90,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         may_hand_over: impl FnOnce() -> bool,
     ) -> Result<Released<L, W>, Option<L>> {
         let is_plain = self.is_plain();
+        let is_in_the_way = self.rules.crowded && self.is_in_the_way();
         let connection = &mut self.connections[id];
         let key = connection.key;
         let entry = &mut self.keys[key];
@@ -105,6 +108,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         if (L::SHARED && !connection.in_room)
             || (is_last && entry.idle.len() >= self.rules.max_idle_per_key)
+            || is_in_the_way
         {
             return Err(handle);
         }
@@ -127,10 +131,32 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         entry.idle.note_appended(&mut self.connections, id, Connection::in_key);
         self.status.leased -= 1;
         self.status.idle += 1;
+        if self.rules.global_idle {
+            self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
+        }
         if earliest {
             self.set_timer(due, key);
+        } else if self.rules.swept_idle {
+            self.note_deadline(self.next_sweep);
         }
         Ok(Released::Done(leftover))
+    }
+
+    /// Whether a floor may have to be refilled when an idle connection is lent.
+    #[inline(always)]
+    fn owes_floor(&self, entry: &KeyEntry<K, E>) -> bool {
+        self.rules.floor && (entry.floor_kept || entry.floor_owed > 0)
+    }
+
+    /// Whether an idle connection of a key is past its time: the one that was idle for longest, first.
+    fn has_to_prune(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
+        let longest = entry.idle.front();
+        longest.is_some_and(|id| self.rules.past_its_time(&self.connections[id], now).is_some())
+    }
+
+    /// Whether another idle connection may be too many, or keep another key from its own.
+    fn is_in_the_way(&self) -> bool {
+        !self.starved.is_empty() || self.policy.max_idle.is_some_and(|max| self.status.idle >= max)
     }
 
     /// The next who waits gets it, and its wait is over. In random order, and with a dial in progress
