@@ -217,14 +217,20 @@ impl<M: Manager> Inner<M> {
         loop {
             let look_again = self.until_late().map(|pause| Instant::now() + pause);
             let until = [progress.deadline, look_again].into_iter().flatten().min();
-            let Some(until) = until else { return Ok(waiting.await) };
-            if let Ok(step) = timeout_at(until, &mut waiting).await {
-                return Ok(step);
-            }
-            if progress.deadline.is_some_and(|end| until >= end) {
-                // It does not count itself among those who wait.
-                drop(waiting);
-                return Err(self.timed_out(key, Stage::Queue, progress.started.elapsed()));
+            let waited = match until {
+                Some(until) => timeout_at(until, &mut waiting).await,
+                None => Ok((&mut waiting).await),
+            };
+            match waited {
+                Ok(Some(step)) => return Ok(step),
+                // Who watched does not any more, or does so somewhere else.
+                Ok(None) => {}
+                Err(_) if progress.deadline.is_some_and(|end| until == Some(end)) => {
+                    // It does not count itself among those who wait.
+                    drop(waiting);
+                    return Err(self.timed_out(key, Stage::Queue, progress.started.elapsed()));
+                }
+                Err(_) => {}
             }
             self.revive_maintenance();
         }

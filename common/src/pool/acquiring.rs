@@ -100,12 +100,13 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         // Whatever goes wrong from here on, its place in the queue comes back.
         let mut waiting = Waiting::new(inner, id, seat);
         inner.unlock(core);
-        let given = waiting.sit(context);
-        if given.is_some() {
-            return given;
+        let found = waiting.sit(context);
+        if let Found::Step(given) = found {
+            return Some(given);
         }
         inner.remember_some_runtime();
-        if !is_here(watched_on) {
+        // Called already, it may have relied on who does not watch any more.
+        if matches!(found, Found::Called) || !is_here(watched_on) {
             return Some(Step::Wait(waiting));
         }
         self.progress = Progress::Waiting(waiting);
@@ -160,7 +161,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
                 Progress::Waiting(waiting) => match waiting.look(context) {
                     Found::Step(step) => Some(step),
                     Found::Nothing => None,
-                    Found::NobodyWatches => self.watch_alone(),
+                    Found::Called | Found::NobodyWatches => self.watch_alone(),
                 },
                 Progress::Slow(slow) => {
                     let result = std::task::ready!(slow.as_mut().poll(context));

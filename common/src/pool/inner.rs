@@ -183,14 +183,16 @@ impl<M: Manager> Inner<M> {
 
     pub(crate) fn start_close(self: &Arc<Self>) {
         self.shutdown.send_replace(true);
-        self.with(|state, now| state.close(now));
-        // They hold the pool.
+        let now = self.clock.now();
         let mut core = self.lock();
+        core.state.close(now);
+        // They hold the pool.
         let nodes = std::mem::take(&mut core.nodes);
+        let left_by = core.left_by.take();
         // The maintenance task ends.
         core.wake_keeper();
-        drop(core);
-        drop(nodes);
+        self.unlock(core);
+        drop((nodes, left_by));
     }
 
     /// Whether dials that nobody needs any more are stopped.

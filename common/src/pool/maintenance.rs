@@ -56,10 +56,14 @@ pub(super) fn is_here(runtime: Option<Id>) -> bool {
 }
 
 /// How the maintenance task learns of an earlier deadline.
-pub(super) enum Summons {
+pub(super) enum Summons<M: Manager> {
     Wake(Arc<Notify>),
-    /// There is none here.
-    Start(Handle, Arc<Notify>),
+    /// There is none here; who relied on one elsewhere is called.
+    Start {
+        runtime: Handle,
+        earlier: Arc<Notify>,
+        relied: Vec<Arc<Seat<M>>>,
+    },
 }
 
 impl<M: Manager> Core<M> {
@@ -79,12 +83,12 @@ impl<M: Manager> Core<M> {
     /// The task has to look at `deadline`, earlier than it meant to.
     ///
     /// One on another runtime may not be able to, so that another is started here, and the first
-    /// ends when it hears of that.
+    /// ends when it hears of that. Those who relied on it are to be called.
     pub(super) fn arm(
         &mut self,
         deadline: Timestamp,
         remembered: Option<Handle>,
-    ) -> Option<Summons> {
+    ) -> Option<Summons<M>> {
         self.armed = deadline;
         let here = Handle::try_current().ok();
         if let Some(keeper) = &mut self.keeper {
@@ -94,6 +98,7 @@ impl<M: Manager> Core<M> {
             }
             keeper.wake();
         }
+        let relied = self.keeper.take().map(|_| self.all_seats()).unwrap_or_default();
         let runtime = here.or(remembered)?;
         let earlier = Arc::new(Notify::new());
         let keeper = Keeper {
@@ -103,7 +108,7 @@ impl<M: Manager> Core<M> {
             asleep: false,
         };
         self.keeper = Some(keeper);
-        Some(Summons::Start(runtime, earlier))
+        Some(Summons::Start { runtime, earlier, relied })
     }
 
     /// The task ends: the pool is closed, or gone, and no lease is to be watched.
@@ -127,10 +132,11 @@ impl<M: Manager> Core<M> {
 }
 
 impl<M: Manager> Inner<M> {
-    pub(super) fn summon(self: &Arc<Self>, summons: Summons) {
+    pub(super) fn summon(self: &Arc<Self>, summons: Summons<M>) {
         match summons {
             Summons::Wake(earlier) => earlier.notify_one(),
-            Summons::Start(runtime, earlier) => {
+            Summons::Start { runtime, earlier, relied } => {
+                call(&relied);
                 let mut presence =
                     Presence { pool: Weak::clone(&self.me), earlier, has_run: false };
                 runtime.spawn(async move {
@@ -164,11 +170,14 @@ impl<M: Manager> Inner<M> {
             }
         };
         if is_needed && !core.state.is_closed() {
+            let mut relied = Vec::new();
             if let Some(late) = core.keeper.take() {
                 late.wake();
+                relied = core.all_seats();
             }
             core.renote_deadlines(self.next_leak());
             self.unlock(core);
+            call(&relied);
         }
     }
 
@@ -198,8 +207,8 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
 }
 
 /// Those who wait are to look whether somebody still watches.
-fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
-    seats.iter().filter_map(|seat| seat.waker()).for_each(wake);
+pub(super) fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
+    seats.iter().filter_map(|seat| seat.call()).for_each(wake);
 }
 
 /// The task's hold on the pool; lets go when the task ends, even with its runtime.

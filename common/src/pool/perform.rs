@@ -35,13 +35,14 @@ struct Work<M: Manager> {
     /// Dials to stop.
     stops: Vec<Arc<Notify>>,
     events: Vec<Event<M::Key>>,
-    summons: Option<Summons>,
+    summons: Option<Summons<M>>,
     report: Report,
 }
 
 /// What a waiter was granted, and what its lease will be made of.
 struct Granted<M: Manager> {
-    seat: Arc<Seat<M>>,
+    /// Empty when its caller came to grief before it had one.
+    seat: Option<Arc<Seat<M>>>,
     grant: GrantOf<M>,
     node: Option<Box<Node<M>>>,
 }
@@ -70,7 +71,7 @@ impl<M: Manager> Core<M> {
                     // One that has left since, or found it by itself, is not there any more.
                     let seat = self.state.detach(waiter);
                     let grant = StateOf::<M>::take_grant(&mut self.state, waiter);
-                    if let (Some(seat), Some(grant)) = (seat, grant) {
+                    if let Some(grant) = grant {
                         work.granted.push(Granted { seat, grant, node: self.take_node() });
                     }
                 }
@@ -101,7 +102,9 @@ impl<M: Manager> Inner<M> {
     #[cold]
     pub(super) fn follow_up(self: &Arc<Self>, mut core: Guard<M>) {
         let Some(_following) = Following::start(self.lock) else {
-            core.left_by = Some(Arc::clone(self));
+            if core.has_work() {
+                core.left_by = Some(Arc::clone(self));
+            }
             return;
         };
         loop {
@@ -116,7 +119,11 @@ impl<M: Manager> Inner<M> {
             };
             let held: Vec<_> = work.granted.into_iter().map(hold).collect();
             for (seat, step) in held {
-                match seat.give(step) {
+                let given = match seat {
+                    Some(seat) => seat.give(step),
+                    None => Err(step),
+                };
+                match given {
                     Ok(waker) => waker.into_iter().for_each(wake),
                     Err(step) => self.pass_on(step),
                 }
@@ -148,7 +155,9 @@ impl<M: Manager> Inner<M> {
             }
             if !core.has_work() {
                 let emptied = core.state.is_closed() && core.state.is_empty();
+                let left_by = core.left_by.take();
                 drop(core);
+                drop(left_by);
                 if emptied {
                     self.tell_emptied();
                 }

@@ -28,11 +28,21 @@ struct Inside<M: Manager> {
     given: Option<Step<'static, M>>,
     /// Whether the waiter has left.
     left: bool,
+    /// Whether it was called, and has not looked since.
+    called: bool,
+}
+
+/// What a waiter finds in its seat.
+pub(super) enum Looked<M: Manager> {
+    Given(Step<'static, M>),
+    /// Nothing, but it is to look how things are: who watched its deadline may not do so any more.
+    Called,
+    Nothing,
 }
 
 impl<M: Manager> Seat<M> {
     fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inside { waker: None, given: None, left: false })))
+        Arc::new(Self(Mutex::new(Inside { waker: None, given: None, left: false, called: false })))
     }
 
     /// Nothing of the user's runs under it.
@@ -64,26 +74,29 @@ impl<M: Manager> Seat<M> {
         }
     }
 
-    /// Takes what was given; else `waker` is woken when it is.
+    /// Takes what was given; else `waker` is woken when it is, or when the waiter is called.
     #[inline]
-    pub(super) fn take_or_wait(&self, waker: Waker) -> Option<Step<'static, M>> {
+    pub(super) fn take_or_wait(&self, waker: Waker) -> Looked<M> {
         let mut inside = self.lock();
-        let given = inside.given.take();
-        let unused = if given.is_none() { inside.waker.replace(waker) } else { Some(waker) };
+        let found = inside.find();
+        let unused = match found {
+            Looked::Nothing => inside.waker.replace(waker),
+            _ => Some(waker),
+        };
         drop(inside);
         drop(unused);
-        given
+        found
     }
 
     /// As [`take_or_wait`](Seat::take_or_wait), for one who may have said already whom to wake.
     #[inline]
-    pub(super) fn look(&self, context: &Context<'_>) -> Option<Step<'static, M>> {
+    pub(super) fn look(&self, context: &Context<'_>) -> Looked<M> {
         let mut inside = self.lock();
-        let given = inside.given.take();
+        let found = inside.find();
         let is_known = inside.waker.as_ref().is_some_and(|known| known.will_wake(context.waker()));
         drop(inside);
-        if given.is_some() || is_known {
-            return given;
+        if is_known || !matches!(found, Looked::Nothing) {
+            return found;
         }
         // Cloned without the lock, as it may run anything.
         self.take_or_wait(context.waker().clone())
@@ -99,9 +112,23 @@ impl<M: Manager> Seat<M> {
         given
     }
 
-    /// The waiter is to look how things are.
-    pub(super) fn waker(&self) -> Option<Waker> {
-        self.lock().waker.take()
+    /// The waiter is to look how things are; returns whom to wake.
+    pub(super) fn call(&self) -> Option<Waker> {
+        let mut inside = self.lock();
+        inside.called = true;
+        inside.waker.take()
+    }
+}
+
+impl<M: Manager> Inside<M> {
+    #[inline]
+    fn find(&mut self) -> Looked<M> {
+        let called = std::mem::take(&mut self.called);
+        match self.given.take() {
+            Some(given) => Looked::Given(given),
+            None if called => Looked::Called,
+            None => Looked::Nothing,
+        }
     }
 }
 

@@ -236,7 +236,12 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
             let inner = (!core.is_settled()).then(|| Arc::clone(&node.inner));
             drop(core);
             // The lease that begins takes over from the one that ends.
-            seat.expect("one who waits has a seat").hand_over(Lease::again(node, lent));
+            let lease = Lease::again(node, lent);
+            match seat {
+                Some(seat) => seat.hand_over(lease),
+                // Its caller came to grief before it had one.
+                None => lease.pass_on(false),
+            }
             finish(lock, following, inner);
         }
     }

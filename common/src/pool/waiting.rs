@@ -9,14 +9,15 @@ use super::Inner;
 use super::acquire::Step;
 use super::inner::StateOf;
 use super::maintenance::is_here;
-use super::seat::Seat;
+use super::seat::{Looked, Seat};
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 use crate::state::WaiterId;
 
 /// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
 ///
-/// As a future it waits for the next step, for as long as it is polled.
+/// As a future it waits for the next step, for as long as it is polled; `None` when it was called
+/// to look how things are.
 pub(super) struct Waiting<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     id: WaiterId,
@@ -29,6 +30,8 @@ pub(super) enum Found<M: Manager> {
     /// The end of the wait.
     Step(Step<'static, M>),
     Nothing,
+    /// Nothing, but it was called.
+    Called,
     /// Nothing, and nobody will tell it when its time is up.
     NobodyWatches,
 }
@@ -40,24 +43,28 @@ impl<'a, M: Manager> Waiting<'a, M> {
 
     /// The first look, which says whom to wake.
     #[inline]
-    pub(super) fn sit(&mut self, context: &Context<'_>) -> Option<Step<'static, M>> {
+    pub(super) fn sit(&mut self, context: &Context<'_>) -> Found<M> {
         let waker = context.waker().clone();
-        let given = self.seat.as_ref()?.take_or_wait(waker)?;
-        Some(self.end(given))
+        let Some(seat) = &self.seat else { return Found::Nothing };
+        let looked = seat.take_or_wait(waker);
+        self.found(looked)
     }
 
     /// Takes what was given, or leaves word whom to wake.
     pub(super) fn look(&mut self, context: &Context<'_>) -> Found<M> {
         let Some(seat) = &self.seat else { return Found::Nothing };
-        if let Some(given) = seat.look(context) {
-            return Found::Step(self.end(given));
+        let looked = seat.look(context);
+        let found = self.found(looked);
+        if !matches!(found, Found::Nothing) {
+            return found;
         }
         let mut core = self.inner.lock();
         if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, self.id) {
             // Granted within a call that is still running on this thread, and brought here later.
             let node = core.take_node();
             drop(core);
-            return Found::Step(self.end(self.inner.hold_grant(node, grant)));
+            self.seat = None;
+            return Found::Step(self.inner.hold_grant(node, grant));
         }
         // It may have been moved here from where the watch is kept.
         let watched_on = core.watched_on(Timestamp::NEVER);
@@ -67,27 +74,30 @@ impl<'a, M: Manager> Waiting<'a, M> {
 
     /// The seat goes back with the lease, as that will take the lock anyway.
     #[inline]
-    fn end(&mut self, mut given: Step<'static, M>) -> Step<'static, M> {
-        let seat = self.seat.take();
-        if let Step::Ready(lease) = &mut given {
-            lease.slot.node_mut().seat = seat;
+    fn found(&mut self, looked: Looked<M>) -> Found<M> {
+        match looked {
+            Looked::Given(mut given) => {
+                let seat = self.seat.take();
+                if let Step::Ready(lease) = &mut given {
+                    lease.slot.node_mut().seat = seat;
+                }
+                Found::Step(given)
+            }
+            Looked::Called => Found::Called,
+            Looked::Nothing => Found::Nothing,
         }
-        given
     }
 }
 
 impl<'a, M: Manager> Future for Waiting<'a, M> {
-    type Output = Step<'a, M>;
+    type Output = Option<Step<'a, M>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.look(context) {
-            Found::Step(step) => Poll::Ready(step),
-            Found::Nothing => Poll::Pending,
-            Found::NobodyWatches => {
-                // It watches its own deadline, but not the end of a pause.
-                self.inner.revive_maintenance();
-                Poll::Pending
-            }
+            Found::Step(step) => Poll::Ready(Some(step)),
+            Found::Called => Poll::Ready(None),
+            // It watches its own deadline.
+            Found::Nothing | Found::NobodyWatches => Poll::Pending,
         }
     }
 }
