@@ -99,7 +99,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             || connection.phase != Phase::Live
             || connection.retired.is_some()
             || now > connection.expires_at
-            || (!L::SHARED && handle.is_none())
+            || (if L::SHARED { connection.leased > connection.capacity } else { handle.is_none() })
         {
             return Err(handle);
         }
@@ -174,6 +174,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             Some(next) if self.waiters[next].dial.is_none() && may_hand_over() => next,
             _ => return Err(handle),
         };
+        debug_assert!(connection.leased <= connection.capacity, "the peer allows another lease");
         let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
         let handle = handle.expect("it has just come back");
         let waiter = self.waiters.remove(next).expect("one in the queue waits");

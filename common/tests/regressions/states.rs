@@ -85,6 +85,20 @@ fn raised_capacity_serves_some_and_forgets_the_rest() {
 }
 
 #[test]
+fn lowered_capacity_was_forgotten_by_who_handed_over() {
+    let mut d = Sh::new(Policy { max_open_per_key: Some(1), ..Policy::default() });
+    let c = d.lend_one(1); // capacity 2
+    assert_eq!(d.acquire(1).lent(), c);
+    let waiter = d.acquire(1).waiter();
+    d.state.set_capacity(c, 1, d.now);
+    d.settle();
+    d.release_or_hand_over(c);
+    assert_eq!(d.state.status().leases, 1, "one lease is all that the peer allows now");
+    d.release_or_hand_over(c);
+    assert_eq!((d.collect(waiter), d.state.status().leases), (None, 1), "now it has its turn");
+}
+
+#[test]
 fn raised_capacity_lent_what_was_past_its_time() {
     for (minutes, cause) in [(5, CloseCause::IdleTimeout), (60, CloseCause::Lifetime)] {
         let mut d = Sh::new(Policy { expiry: Expiry::AtAcquire, ..Policy::default() });
