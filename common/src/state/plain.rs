@@ -99,7 +99,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             || connection.phase != Phase::Live
             || connection.retired.is_some()
             || now > connection.expires_at
-            || (if L::SHARED { connection.leased > connection.capacity } else { handle.is_none() })
+            || (!L::SHARED && handle.is_none())
         {
             return Err(handle);
         }
@@ -159,8 +159,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         !self.starved.is_empty() || self.policy.max_idle.is_some_and(|max| self.status.idle >= max)
     }
 
-    /// The next who waits gets it, and its wait is over. In random order, and with a dial in progress
-    /// for that waiter, the long way has more to do.
+    /// The next who waits gets it, and its wait is over. In random order, with a dial in progress for
+    /// that waiter, and where a shared connection has room for more, or for fewer than it serves, the
+    /// long way has more to do.
     #[inline(always)]
     fn hand_over(
         &mut self,
@@ -170,11 +171,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     ) -> Result<Released<L, W>, Option<L>> {
         let connection = &mut self.connections[id];
         let entry = &mut self.keys[connection.key];
+        if L::SHARED && connection.leased != connection.capacity {
+            return Err(handle);
+        }
         let next = match entry.returns.arrival.front() {
             Some(next) if self.waiters[next].dial.is_none() && may_hand_over() => next,
             _ => return Err(handle),
         };
-        debug_assert!(connection.leased <= connection.capacity, "the peer allows another lease");
         let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
         let handle = handle.expect("it has just come back");
         let waiter = self.waiters.remove(next).expect("one in the queue waits");

@@ -137,3 +137,39 @@ fn a_closed_pool_starts_its_maintenance_again() {
         assert_eq!(tasks(), 0, "nothing is left to be watched");
     });
 }
+
+/// Says that it is gone when it is dropped, as a connection with a task of its own does.
+struct Speaks(Notifier);
+
+impl Drop for Speaks {
+    fn drop(&mut self) {
+        self.0.broken();
+    }
+}
+
+struct Speaking {
+    _alive: Arc<u8>,
+}
+
+impl Manager for Speaking {
+    type Key = u8;
+    type Lending = Exclusive<Speaks>;
+    type Error = Infallible;
+
+    async fn connect(&self, _: &u8, notifier: Notifier) -> Result<Speaks, Infallible> {
+        Ok(Speaks(notifier))
+    }
+}
+
+#[test]
+fn a_closed_pool_is_kept_by_work_that_was_none() {
+    let alive = Arc::new(1_u8);
+    let runtime = runtime();
+    let pool = Pool::builder(Speaking { _alive: Arc::clone(&alive) }).build();
+    let pool = pool.expect("a valid policy");
+    drop(runtime.block_on(pool.acquire(&1)).expect("dialed"));
+    // Its idle connection is closed, and speaks of it while the pool is at that.
+    drop(pool);
+    drop(runtime);
+    assert_eq!(Arc::strong_count(&alive), 1, "its manager is gone with it");
+}

@@ -111,3 +111,39 @@ fn one_without_a_deadline_is_served_though_the_pool_was_warmed_up_outside_a_runt
         });
     });
 }
+
+#[test]
+fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheless() {
+    within(|| {
+        let policy = Policy {
+            max_open_per_key: Some(1),
+            acquire_timeout: Some(Duration::from_millis(300)),
+            ..Policy::default()
+        };
+        let (pool, peer) = pool(AfterFailedDial::BackOff, policy);
+        let (first, second) = (workers(1), one_thread());
+        peer.turn(true);
+        let lease = first.block_on(pool.acquire(&1)).expect("dialed");
+        // The first who waits has a timer of its own, and starts the maintenance; the second relies
+        // on that, once it is asleep.
+        let waiters: Vec<_> = (1..=2)
+            .map(|waiting| {
+                let waits = pool.clone();
+                let waiter = first.spawn(async move { waits.acquire(&1).await.map(drop) });
+                while pool.status().waiting < waiting {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+                waiter
+            })
+            .collect();
+        peer.turn(false);
+        // A pause, whose end is earlier than anybody's time is up. `second` stands still after that.
+        second.block_on(pool.acquire(&2)).expect_err("nobody is there");
+        for waiter in waiters {
+            let error = first.block_on(waiter).expect("no panic").expect_err("nothing came back");
+            assert!(error.is_timeout(), "{error}");
+        }
+        drop((lease, second));
+    });
+}
