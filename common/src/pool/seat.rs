@@ -102,14 +102,18 @@ impl<M: Manager> Seat<M> {
         self.take_or_wait(context.waker().clone())
     }
 
-    /// The waiter leaves; returns what it was given and has not taken.
+    /// The waiter leaves, and something is on its way to it; returns that if it has arrived.
     pub(super) fn leave(&self) -> Option<Step<'static, M>> {
         let mut inside = self.lock();
         inside.left = true;
-        let (given, unused) = (inside.given.take(), inside.waker.take());
-        drop(inside);
-        drop(unused);
-        given
+        inside.given.take()
+    }
+
+    /// Forgets whom to wake, and that it was called.
+    pub(super) fn clear(&self) -> Option<Waker> {
+        let mut inside = self.lock();
+        inside.called = false;
+        inside.waker.take()
     }
 
     /// The waiter is to look how things are; returns whom to wake.

@@ -114,16 +114,21 @@ impl<M: Manager> Drop for Waiting<'_, M> {
 impl<M: Manager> Waiting<'_, M> {
     #[inline(never)]
     fn leave(&self, seat: &Seat<M>) {
-        // From here on what is on its way to the seat is passed on by who brings it.
-        if let Some(given) = seat.leave() {
-            return self.inner.pass_on(given);
-        }
+        // Nobody is to be woken any more.
+        let waker = seat.clear();
         let now = self.inner.clock.now();
         let mut core = self.inner.lock();
         let place = core.state.detach(self.id);
+        let is_free = place.is_some();
+        // Nobody will bring anything to a seat that was still at its place: the next may have it.
+        place.into_iter().for_each(|place| core.keep_seat(place));
         let leftover = core.state.cancel(self.id, now);
         self.inner.unlock(core);
         drop(leftover);
-        drop(place);
+        // What is on its way is passed on by who brings it, from here on.
+        if !is_free && let Some(given) = seat.leave() {
+            self.inner.pass_on(given);
+        }
+        drop(waker);
     }
 }
