@@ -189,9 +189,11 @@ impl<M: Manager> Inner<M> {
         // They hold the pool.
         let nodes = std::mem::take(&mut core.nodes);
         let left_by = core.left_by.take();
-        // The maintenance task ends.
-        core.wake_keeper();
+        let keeper = core.end_of_watch();
         self.unlock(core);
+        if let Some(keeper) = keeper {
+            keeper.notify_one();
+        }
         drop((nodes, left_by));
     }
 

@@ -180,7 +180,8 @@ impl<M: Manager> Inner<M> {
         let none_is_out = self.leaks.as_ref().is_some_and(|leaks| leaks.end(lease));
         if none_is_out && self.is_shut_down() {
             // Nothing is left to watch: the maintenance task ends.
-            self.lock().wake_keeper();
+            let keeper = self.lock().end_of_watch();
+            keeper.iter().for_each(|keeper| keeper.notify_one());
         }
     }
 

@@ -34,18 +34,13 @@ pub(super) struct Keeper {
     /// Wakes it: there is an earlier deadline, or it is not needed any more. Tells it from those
     /// that came before it, too.
     earlier: Arc<Notify>,
+    /// When it was started.
+    since: Timestamp,
     /// Whether it has run: until then its runtime may have ended.
     runs: bool,
     /// Whether it sleeps until the deadline the pool is armed for: not while it works, nor when it
     /// was woken and has not looked yet.
     asleep: bool,
-}
-
-impl Keeper {
-    /// It is to look, or to end.
-    fn wake(&self) {
-        self.earlier.notify_one();
-    }
 }
 
 /// Whether the caller is on this runtime. Counts references that all threads count, so not under the
@@ -58,11 +53,13 @@ pub(super) fn is_here(runtime: Option<Id>) -> bool {
 /// How the maintenance task learns of an earlier deadline.
 pub(super) enum Summons<M: Manager> {
     Wake(Arc<Notify>),
-    /// There is none here; who relied on one elsewhere is called.
+    /// There is none here. One elsewhere ends, and those who wait are called: they may have relied on
+    /// that, or on there being nothing to be late for.
     Start {
         runtime: Handle,
         earlier: Arc<Notify>,
-        relied: Vec<Arc<Seat<M>>>,
+        replaced: Option<Arc<Notify>>,
+        waiting: Vec<Arc<Seat<M>>>,
     },
 }
 
@@ -88,34 +85,33 @@ impl<M: Manager> Core<M> {
         &mut self,
         deadline: Timestamp,
         remembered: Option<Handle>,
+        now: Timestamp,
     ) -> Option<Summons<M>> {
         self.armed = deadline;
         let here = Handle::try_current().ok();
-        if let Some(keeper) = &mut self.keeper {
-            if here.as_ref().is_none_or(|here| here.id() == keeper.runtime) {
-                keeper.asleep = false;
-                return Some(Summons::Wake(Arc::clone(&keeper.earlier)));
-            }
-            keeper.wake();
+        if let Some(keeper) = &mut self.keeper
+            && here.as_ref().is_none_or(|here| here.id() == keeper.runtime)
+        {
+            keeper.asleep = false;
+            return Some(Summons::Wake(Arc::clone(&keeper.earlier)));
         }
-        let relied = self.keeper.take().map(|_| self.all_seats()).unwrap_or_default();
+        let replaced = self.keeper.take().map(|keeper| keeper.earlier);
         let runtime = here.or(remembered)?;
         let earlier = Arc::new(Notify::new());
         let keeper = Keeper {
             runtime: runtime.id(),
             earlier: Arc::clone(&earlier),
+            since: now,
             runs: false,
             asleep: false,
         };
         self.keeper = Some(keeper);
-        Some(Summons::Start { runtime, earlier, relied })
+        Some(Summons::Start { runtime, earlier, replaced, waiting: self.all_seats() })
     }
 
-    /// The task ends: the pool is closed, or gone, and no lease is to be watched.
-    pub(super) fn wake_keeper(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.wake();
-        }
+    /// Wakes the task, to be used without the lock: the pool is closed, or gone, and it may end.
+    pub(super) fn end_of_watch(&self) -> Option<Arc<Notify>> {
+        self.keeper.as_ref().map(|keeper| Arc::clone(&keeper.earlier))
     }
 
     /// Nobody watches: everything that will be due has to be noted again.
@@ -135,8 +131,11 @@ impl<M: Manager> Inner<M> {
     pub(super) fn summon(self: &Arc<Self>, summons: Summons<M>) {
         match summons {
             Summons::Wake(earlier) => earlier.notify_one(),
-            Summons::Start { runtime, earlier, relied } => {
-                call(&relied);
+            Summons::Start { runtime, earlier, replaced, waiting } => {
+                if let Some(replaced) = replaced {
+                    replaced.notify_one();
+                }
+                call(&waiting);
                 let mut presence =
                     Presence { pool: Weak::clone(&self.me), earlier, has_run: false };
                 runtime.spawn(async move {
@@ -165,19 +164,18 @@ impl<M: Manager> Inner<M> {
         let is_needed = match &core.keeper {
             None => core.failed_on != Some(here.id()),
             Some(keeper) => {
-                let is_late = core.armed.after(LATE) < self.clock.now();
+                // A new one gets its time, or two runtimes would take it from each other.
+                let is_late = core.armed.max(keeper.since).after(LATE) < self.clock.now();
                 keeper.runtime != here.id() && is_late
             }
         };
         if is_needed && !core.state.is_closed() {
-            let mut relied = Vec::new();
-            if let Some(late) = core.keeper.take() {
-                late.wake();
-                relied = core.all_seats();
-            }
+            let late = core.keeper.take();
             core.renote_deadlines(self.next_leak());
             self.unlock(core);
-            call(&relied);
+            if let Some(late) = late {
+                late.earlier.notify_one();
+            }
         }
     }
 
@@ -292,6 +290,8 @@ impl<M: Manager> Drop for Presence<M> {
 impl<M: Manager> Drop for Inner<M> {
     fn drop(&mut self) {
         let core = self.lock.retire();
-        core.wake_keeper();
+        if let Some(keeper) = core.end_of_watch() {
+            keeper.notify_one();
+        }
     }
 }

@@ -89,7 +89,7 @@ impl<M: Manager> Core<M> {
         }
         let deadline = self.state.noted_deadline();
         if deadline < self.armed {
-            work.summons = self.arm(deadline, inner.remembered_runtime());
+            work.summons = self.arm(deadline, inner.remembered_runtime(), inner.clock.now());
         }
         work
     }
@@ -102,7 +102,8 @@ impl<M: Manager> Inner<M> {
     #[cold]
     pub(super) fn follow_up(self: &Arc<Self>, mut core: Guard<M>) {
         let Some(_following) = Following::start(self.lock) else {
-            if core.has_work() {
+            // That a closed pool is empty has to be told as well.
+            if core.has_work() || (core.state.is_closed() && core.state.is_empty()) {
                 core.left_by = Some(Arc::clone(self));
             }
             return;
@@ -118,6 +119,7 @@ impl<M: Manager> Inner<M> {
                 (seat, self.hold_grant(node, grant))
             };
             let held: Vec<_> = work.granted.into_iter().map(hold).collect();
+            let mut refused = Vec::new();
             for (seat, step) in held {
                 let given = match seat {
                     Some(seat) => seat.give(step),
@@ -125,9 +127,11 @@ impl<M: Manager> Inner<M> {
                 };
                 match given {
                     Ok(waker) => waker.into_iter().for_each(wake),
-                    Err(step) => self.pass_on(step),
+                    Err(step) => refused.push(step),
                 }
             }
+            // Last: it may run the user's code, and what that does is not those others' affair.
+            refused.into_iter().for_each(|step| self.pass_on(step));
             work.stops.iter().for_each(|stop| stop.notify_one());
             if let Some(summons) = work.summons {
                 self.summon(summons);

@@ -63,8 +63,9 @@ impl<'a, M: Manager> Waiting<'a, M> {
             // Granted within a call that is still running on this thread, and brought here later.
             let node = core.take_node();
             drop(core);
+            let step = self.inner.hold_grant(node, grant);
             self.seat = None;
-            return Found::Step(self.inner.hold_grant(node, grant));
+            return Found::Step(step);
         }
         // It may have been moved here from where the watch is kept.
         let watched_on = core.watched_on(Timestamp::NEVER);

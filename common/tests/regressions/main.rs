@@ -14,7 +14,7 @@ mod states;
 mod uncollected;
 mod wakers;
 mod watch;
-#[path = "../within.rs"]
+#[path = "../support/within.rs"]
 mod within;
 
 use within::within;

@@ -3,7 +3,7 @@
 
 mod busy;
 mod pauses;
-#[path = "../within.rs"]
+#[path = "../support/within.rs"]
 mod within;
 
 use std::convert::Infallible;

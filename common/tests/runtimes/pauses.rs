@@ -7,16 +7,24 @@ use std::time::Duration;
 
 use pool_common::policy::AfterFailedDial;
 use pool_common::{Error, Exclusive, Manager, Notifier, Policy, Pool};
+use tokio::sync::Semaphore;
 
 use crate::{one_thread, within, workers};
 
+/// Dials that go on at a time; as many as anybody needs.
+const DIALS: u32 = 1_000;
+
 /// A peer that is there or not.
-#[derive(Clone, Default)]
-struct Switched(Arc<AtomicBool>);
+#[derive(Clone)]
+struct Switched {
+    on: Arc<AtomicBool>,
+    /// Who has all of it holds up all dials.
+    gate: Arc<Semaphore>,
+}
 
 impl Switched {
     fn turn(&self, on: bool) {
-        self.0.store(on, Relaxed);
+        self.on.store(on, Relaxed);
     }
 }
 
@@ -26,12 +34,14 @@ impl Manager for Switched {
     type Error = io::Error;
 
     async fn connect(&self, _: &u8, _: Notifier) -> io::Result<u32> {
-        if self.0.load(Relaxed) { Ok(7) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+        let _through = self.gate.acquire().await.expect("never closed");
+        if self.on.load(Relaxed) { Ok(7) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
     }
 }
 
 fn pool(after_failed_dial: AfterFailedDial, policy: Policy) -> (Pool<Switched>, Switched) {
-    let peer = Switched::default();
+    let gate = Arc::new(Semaphore::new(DIALS as usize));
+    let peer = Switched { on: Arc::default(), gate };
     let policy = Policy {
         after_failed_dial,
         back_off_after: 1,
@@ -145,5 +155,45 @@ fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheles
             assert!(error.is_timeout(), "{error}");
         }
         drop((lease, second));
+    });
+}
+
+#[test]
+fn one_who_waited_before_a_pause_began_on_another_runtime_is_served_at_its_end() {
+    within(|| {
+        let policy = Policy {
+            max_open_per_key: Some(1),
+            wait_for_ready: true,
+            acquire_timeout: None,
+            ..Policy::default()
+        };
+        let (pool, peer) = pool(AfterFailedDial::BackOff, policy);
+        let (first, second) = (workers(1), one_thread());
+        let waits = pool.clone();
+        let mut waiter = None;
+        second.block_on(async {
+            let held = peer.gate.acquire_many(DIALS).await.expect("never closed");
+            let mut caller = pool.acquire(&1);
+            let until = async |condition: &dyn Fn() -> bool| {
+                while !condition() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let dials = || pool.status().dialing == 1;
+            tokio::select! {
+                biased;
+                _ = &mut caller => panic!("dials are held up"),
+                () = until(&dials) => {}
+            }
+            waiter = Some(first.spawn(async move { waits.acquire(&1).await.map(drop) }));
+            until(&|| pool.status().waiting == 2).await;
+            drop(held);
+            until(&|| pool.stats().dials_failed > 0).await;
+        });
+        // `second`, where the pause is, stands still from here on.
+        peer.turn(true);
+        let waiter = waiter.expect("it was spawned");
+        first.block_on(waiter).expect("no panic").expect("the peer is there");
+        drop(second);
     });
 }
