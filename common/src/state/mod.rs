@@ -223,8 +223,7 @@ pub enum Released<L, W = ()> {
 
 /// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail, `W` what a
 /// shell keeps with each who waits (nothing, unless it says so with [`attach`](State::attach)).
-///
-/// The fields are in the order of use, as those of its entries are.
+// The fields are in the order of use, as those of its entries are.
 #[derive(Debug)]
 #[repr(C)]
 pub struct State<K, L, E, W = ()> {
