@@ -107,17 +107,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     pub(super) fn wait_for_anything(&mut self, key: KeyId, fresh: bool) -> WaiterId {
         let id = self.wait(key, fresh);
         let entry = &mut self.keys[key];
-        if self.policy.waiter_order == WaiterOrder::Random {
-            entry.returns.join(&mut self.waiters, id, WaiterOrder::Random);
-            entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
-        } else {
-            // Both links with one look at the entry.
-            let in_returns =
-                entry.returns.arrival.append(&mut self.waiters, id, Waiter::in_returns);
-            let in_dials = entry.undialed.append(&mut self.waiters, id, Waiter::in_dials);
-            let waiter = &mut self.waiters[id];
-            (waiter.in_returns, waiter.in_dials) = (in_returns, in_dials);
-        }
+        entry.returns.join(&mut self.waiters, id, self.policy.waiter_order);
+        entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
         id
     }
 

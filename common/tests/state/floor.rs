@@ -31,16 +31,21 @@ fn fail_for(pool: &mut Plain, time: Duration) -> usize {
     failed
 }
 
+/// The floor is dialed for an hour, in vain, and then not any more.
+fn assert_is_given_up(pool: &mut Plain, kind: Floor) {
+    assert!(fail_for(pool, PATIENCE) > 600, "{kind:?}: tried again and again");
+    fail_for(pool, 2 * MINUTE);
+    assert_eq!(fail_for(pool, PATIENCE), 0, "{kind:?}");
+    assert_eq!(pool.state.known_keys(), 0, "{kind:?}: forgotten");
+}
+
 #[test]
 fn a_floor_nobody_asks_for_is_dialed_for_an_hour_and_then_given_up() {
     for kind in [Floor::Kept, Floor::Once] {
         let mut pool = Plain::new(floor(kind));
         pool.state.warm_up(&1, pool.now);
         pool.settle();
-        assert!(fail_for(&mut pool, PATIENCE) > 600, "{kind:?}: tried again and again");
-        fail_for(&mut pool, 2 * MINUTE);
-        assert_eq!(fail_for(&mut pool, PATIENCE), 0, "{kind:?}");
-        assert_eq!(pool.state.known_keys(), 0, "{kind:?}: forgotten");
+        assert_is_given_up(&mut pool, kind);
     }
 }
 
@@ -116,10 +121,7 @@ fn a_floor_whose_key_failed_fast_was_never_given_up() {
             Plain::new(Policy { after_failed_dial: AfterFailedDial::FailFast, ..floor(kind) });
         pool.state.warm_up(&1, pool.now);
         pool.settle();
-        assert!(fail_for(&mut pool, PATIENCE) > 600, "{kind:?}: tried again and again");
-        fail_for(&mut pool, 2 * MINUTE);
-        assert_eq!(fail_for(&mut pool, PATIENCE), 0, "{kind:?}");
-        assert_eq!(pool.state.known_keys(), 0, "{kind:?}: forgotten");
+        assert_is_given_up(&mut pool, kind);
         let own = pool.acquire(1).dial();
         pool.dialed(own);
         assert_eq!(pool.background.len(), 2, "{kind:?}: whoever asks wakes the floor");
