@@ -187,6 +187,7 @@ pub mod policy;
 #[cfg(feature = "runtime")]
 mod pool;
 pub mod profile;
+mod slot_map;
 pub mod state;
 pub mod stats;
 #[cfg(feature = "runtime")]

@@ -197,7 +197,7 @@ impl Tally {
         E: Clone,
     {
         self.reported.status != state.status()
-            || self.reported.stats != *state.stats()
+            || self.reported.stats != state.stats()
             || self.reported.limits != limits(state)
     }
 
@@ -212,8 +212,7 @@ impl Tally {
             return Report(None);
         }
         let ages = state.take_ages();
-        let now =
-            Numbers { status: state.status(), stats: state.stats().clone(), limits: limits(state) };
+        let now = Numbers { status: state.status(), stats: state.stats(), limits: limits(state) };
         let before = std::mem::replace(&mut *self.reported, now.clone());
         Report(Some(Box::new(Changes { before, now, ages })))
     }

@@ -91,7 +91,7 @@ impl<M: Manager> Inner<M> {
         let mut core = self.lock();
         match core.state.acquire(key, want, now) {
             Acquire::Wait(id) => {
-                let waiting = Waiting::new(self, id, core.take_seat(id));
+                let waiting = Waiting::new(self, id, &mut core);
                 self.unlock(core);
                 Step::Wait(waiting)
             }

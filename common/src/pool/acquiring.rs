@@ -96,9 +96,8 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             return Some(inner.hold(answer));
         };
         let watched_on = core.watched_on(watched_until);
-        let seat = core.take_seat(id);
         // Whatever goes wrong from here on, its place in the queue comes back.
-        let mut waiting = Waiting::new(inner, id, seat);
+        let mut waiting = Waiting::new(inner, id, &mut core);
         inner.unlock(core);
         let found = waiting.sit(context);
         if let Found::Step(given) = found {

@@ -65,8 +65,6 @@ pub(crate) struct Core<M: Manager> {
     pub(super) nodes: Vec<Box<Node<M>>>,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
-    /// Seats of waits that ended, for the next ones.
-    pub(super) unused_seats: Vec<Arc<Seat<M>>>,
     pub(crate) state: StateOf<M>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
@@ -237,7 +235,6 @@ impl<M: Manager> Core<M> {
     pub(super) fn new(state: StateOf<M>, tally: Tally) -> Self {
         Self {
             state,
-            unused_seats: Vec::new(),
             stops: Stops::default(),
             armed: Timestamp::NEVER,
             keeper: None,

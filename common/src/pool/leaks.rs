@@ -11,18 +11,17 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use slotmap::{SlotMap, new_key_type};
-
 use super::{Inner, Slot};
 use crate::clock::Timestamp;
 use crate::error::legible;
 use crate::manager::Manager;
+use crate::slot_map::{SlotMap, ids};
 use crate::state::ConnectionId;
 
 /// Leases that ended are taken out of the queue when there are this many more than are out.
 const ENDED: usize = 64;
 
-new_key_type! {
+ids! {
     /// Names one lease while it is out.
     pub(crate) struct LeaseNumber;
 }
@@ -107,7 +106,7 @@ impl Leaks {
         table.due.push_back((due, number));
         if table.due.len() > 2 * table.out.len() + ENDED {
             let Table { out, due } = &mut *table;
-            due.retain(|(_, number)| out.contains_key(*number));
+            due.retain(|(_, number)| out.contains(*number));
         }
         (number, first.then_some(due))
     }
@@ -123,7 +122,7 @@ impl Leaks {
     fn next_deadline(&self) -> Timestamp {
         let mut table = self.lock();
         while let Some(&(at, number)) = table.due.front() {
-            if table.out.contains_key(number) {
+            if table.out.contains(number) {
                 return at;
             }
             table.due.pop_front();
@@ -246,7 +245,7 @@ mod tests {
             leaks.end(number);
             assert!(leaks.lock().due.len() <= 2 + ENDED + 2);
         }
-        assert!(leaks.lock().out.contains_key(kept));
+        assert!(leaks.lock().out.contains(kept));
         assert_eq!(leaks.next_deadline(), at(1_000_000));
     }
 

@@ -176,7 +176,7 @@ impl<M: Manager> Pool<M> {
 
     /// What the pool has done so far.
     pub fn stats(&self) -> Stats {
-        self.inner().lock().state.stats().clone()
+        self.inner().lock().state.stats()
     }
 
     /// The leases that are out, longest held first: of which connection, for which key, for how

@@ -4,6 +4,10 @@
 //! here: it takes the pool's lock once, to join the queue, and never again. A seat is used again by
 //! the next who waits.
 
+#[cfg(not(shuttle))]
+use std::any::Any;
+#[cfg(not(shuttle))]
+use std::cell::RefCell;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Waker};
 
@@ -12,11 +16,18 @@ use super::inner::Core;
 use super::perform::wake;
 use crate::lease::Lease;
 use crate::manager::Manager;
-use crate::state::WaiterId;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How many unused seats are kept at most.
-const KEPT_SEATS: usize = 1024;
+/// How many unused seats a thread keeps at most.
+#[cfg(not(shuttle))]
+const KEPT_SEATS: usize = 256;
+
+#[cfg(not(shuttle))]
+std::thread_local! {
+    /// Seats that the last who had them left on this thread, for the next who wait there. Those of
+    /// all pools: the pool's own would be one more thing that its threads take from each other.
+    static UNUSED: RefCell<Vec<Arc<dyn Any + Send + Sync>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The place of one who waits.
 pub(crate) struct Seat<M: Manager>(Mutex<Inside<M>>);
@@ -44,6 +55,42 @@ impl<M: Manager> Seat<M> {
     fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(Inside { waker: None, given: None, left: false, called: false })))
     }
+
+    /// An unused one.
+    #[inline]
+    pub(super) fn spare() -> Arc<Self> {
+        Self::unused().unwrap_or_else(Self::new)
+    }
+
+    /// One of this kind of pool, if the thread left such a one last.
+    #[cfg(not(shuttle))]
+    #[inline]
+    fn unused() -> Option<Arc<Self>> {
+        let last = UNUSED.try_with(|unused| unused.borrow_mut().pop()).ok()??;
+        last.downcast().ok()
+    }
+
+    /// Keeps it for the next who waits; the last who had it has taken what it was given.
+    #[cfg(not(shuttle))]
+    #[inline]
+    pub(super) fn keep(self: Arc<Self>) {
+        // A thread that ends keeps none.
+        let _ = UNUSED.try_with(|unused| {
+            let mut unused = unused.borrow_mut();
+            if unused.len() < KEPT_SEATS {
+                unused.push(self);
+            }
+        });
+    }
+
+    /// What a thread of shuttle's left would be found by the next run of the model.
+    #[cfg(shuttle)]
+    fn unused() -> Option<Arc<Self>> {
+        None
+    }
+
+    #[cfg(shuttle)]
+    pub(super) fn keep(self: Arc<Self>) {}
 
     /// Nothing of the user's runs under it.
     #[inline]
@@ -137,22 +184,6 @@ impl<M: Manager> Inside<M> {
 }
 
 impl<M: Manager> Core<M> {
-    /// A seat for a new waiter.
-    #[inline]
-    pub(super) fn take_seat(&mut self, waiter: WaiterId) -> Arc<Seat<M>> {
-        let seat = self.unused_seats.pop().unwrap_or_else(Seat::new);
-        self.state.attach(waiter, Arc::clone(&seat));
-        seat
-    }
-
-    /// Keeps a seat for the next who waits; the last who had it has taken what it was given.
-    #[inline]
-    pub(super) fn keep_seat(&mut self, seat: Arc<Seat<M>>) {
-        if self.unused_seats.len() < KEPT_SEATS {
-            self.unused_seats.push(seat);
-        }
-    }
-
     /// Those who wait, to be told to look how things are.
     pub(super) fn all_seats(&self) -> Vec<Arc<Seat<M>>> {
         self.state.attachments().cloned().collect()

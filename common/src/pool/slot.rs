@@ -9,7 +9,6 @@ use super::inner::Core;
 use super::leaks::LeaseNumber;
 use super::lock::{Guard, Lock};
 use super::perform::Following;
-use super::seat::Seat;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::Lending;
@@ -34,8 +33,6 @@ pub(crate) struct Node<M: Manager> {
     /// Set when the connection must not be lent again.
     pub(crate) verdict: Option<CloseCause>,
     pub(crate) since: Since,
-    /// Where its borrower waited for it, to be used again.
-    pub(super) seat: Option<Arc<Seat<M>>>,
     /// Its lease in the table of leases; with leak detection only.
     pub(super) tracked: Option<LeaseNumber>,
 }
@@ -51,7 +48,6 @@ impl<M: Manager> Node<M> {
             reused: false,
             verdict: None,
             since: Since::default(),
-            seat: None,
             tracked: None,
         })
     }
@@ -211,11 +207,7 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     };
     let now = node.inner.clock.now();
     let lock = node.inner.lock;
-    let seat = node.seat.take();
     let mut core = lock.lock();
-    if let Some(seat) = seat {
-        core.keep_seat(seat);
-    }
     let mut following = None;
     let may_hand_over = || {
         following = Following::start(lock);

@@ -1,15 +1,15 @@
 //! Stopping a dial of the pool's own from outside its task.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use slotmap::SecondaryMap;
 use tokio::sync::Notify;
 
 use crate::state::ConnectionId;
 
 /// How to stop each background dial in progress. Empty where the policy stops none.
 #[derive(Default)]
-pub(super) struct Stops(SecondaryMap<ConnectionId, Arc<Notify>>);
+pub(super) struct Stops(HashMap<ConnectionId, Arc<Notify>>);
 
 impl Stops {
     /// A dial is about to start. Noted under the same lock as the state's wish for it, so that a
@@ -20,12 +20,12 @@ impl Stops {
 
     /// What `dial` listens to, while it has not ended. Told before it listens, it hears of it still.
     pub(super) fn get(&self, dial: ConnectionId) -> Option<Arc<Notify>> {
-        self.0.get(dial).cloned()
+        self.0.get(&dial).cloned()
     }
 
     /// The dial has ended.
     pub(super) fn remove(&mut self, dial: ConnectionId) {
-        self.0.remove(dial);
+        self.0.remove(&dial);
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::Inner;
 use super::acquire::Step;
-use super::inner::StateOf;
+use super::inner::{Core, StateOf};
 use super::maintenance::is_here;
 use super::seat::{Looked, Seat};
 use crate::clock::Timestamp;
@@ -37,7 +37,9 @@ pub(super) enum Found<M: Manager> {
 }
 
 impl<'a, M: Manager> Waiting<'a, M> {
-    pub(super) fn new(inner: &'a Arc<Inner<M>>, id: WaiterId, seat: Arc<Seat<M>>) -> Self {
+    pub(super) fn new(inner: &'a Arc<Inner<M>>, id: WaiterId, core: &mut Core<M>) -> Self {
+        let seat = Seat::spare();
+        core.state.attach(id, Arc::clone(&seat));
         Self { inner, id, seat: Some(seat) }
     }
 
@@ -73,14 +75,12 @@ impl<'a, M: Manager> Waiting<'a, M> {
         if is_here(watched_on) { Found::Nothing } else { Found::NobodyWatches }
     }
 
-    /// The seat goes back with the lease, as that will take the lock anyway.
     #[inline]
     fn found(&mut self, looked: Looked<M>) -> Found<M> {
         match looked {
-            Looked::Given(mut given) => {
-                let seat = self.seat.take();
-                if let Step::Ready(lease) = &mut given {
-                    lease.slot.node_mut().seat = seat;
+            Looked::Given(given) => {
+                if let Some(seat) = self.seat.take() {
+                    seat.keep();
                 }
                 Found::Step(given)
             }
@@ -120,15 +120,18 @@ impl<M: Manager> Waiting<'_, M> {
         let now = self.inner.clock.now();
         let mut core = self.inner.lock();
         let place = core.state.detach(self.id);
-        let is_free = place.is_some();
-        // Nobody will bring anything to a seat that was still at its place: the next may have it.
-        place.into_iter().for_each(|place| core.keep_seat(place));
         let leftover = core.state.cancel(self.id, now);
         self.inner.unlock(core);
         drop(leftover);
-        // What is on its way is passed on by who brings it, from here on.
-        if !is_free && let Some(given) = seat.leave() {
-            self.inner.pass_on(given);
+        match place {
+            // Nobody will bring anything to it: the next may have it.
+            Some(place) => place.keep(),
+            // What is on its way is passed on by who brings it, from here on.
+            None => {
+                if let Some(given) = seat.leave() {
+                    self.inner.pass_on(given);
+                }
+            }
         }
         drop(waker);
     }

@@ -89,9 +89,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         now: Timestamp,
     ) -> Acquire<L, E> {
         if !want.fresh
-            && let Some(waiter) = self.wait_plain(key, now)
+            && let Some(waiter) = self.wait_plain(key, deadline, now)
         {
-            self.watch_waiter(waiter, deadline);
             return Acquire::Wait(waiter);
         }
         self.acquire_anew_at_length(key, want, deadline, now)
@@ -216,8 +215,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;
-        self.stats.leased += 1;
-        self.stats.reused += u64::from(reused);
+        self.counts.leased += 1;
+        self.counts.reused += u64::from(reused);
         let idle_nanos = if was_idle { now.nanos_since(idle_since) } else { 0 };
         // Parked for those who were woken by its dial, it is as good as handed over.
         let was_idle = was_idle && (reused || idle_nanos > 0);
@@ -260,14 +259,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 Dial::Detached => {
                     let waiter = self.wait_for_dial(key, want.fresh);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                    self.waiters[waiter].dial = Some(dial);
+                    self.waiters[waiter].set_dial(Some(dial));
                     Acquire::Wait(waiter)
                 }
                 // One that insists on a new connection is not served by one that comes back.
                 Dial::Racing | Dial::Shared if want.fresh => {
                     let waiter = self.wait_for_dial(key, true);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                    self.waiters[waiter].dial = Some(dial);
+                    self.waiters[waiter].set_dial(Some(dial));
                     Acquire::Wait(waiter)
                 }
                 Dial::Racing | Dial::Shared => {

@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         match connection.phase {
             // Remembered until the dial ends.
-            Phase::Dialing(_) => connection.retired = Some(cause),
+            Phase::Dialing => connection.retired = Some(cause),
             _ => self.retire_for(id, cause, now),
         }
     }
@@ -79,7 +79,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// exclusive.
     pub fn set_capacity(&mut self, id: ConnectionId, capacity: u32, now: Timestamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if matches!(connection.phase, Phase::Dialing(_)) {
+        if matches!(connection.phase, Phase::Dialing) {
             // It spoke up before its dial was reported; that report may be older.
             connection.told_capacity = Some(capacity);
         }
@@ -118,7 +118,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return;
         }
         let waiting: Vec<WaiterId> =
-            self.waiters.iter().filter(|(_, w)| w.grant.is_none()).map(|(id, _)| id).collect();
+            self.waiters.iter().filter(|(_, w)| w.waits()).map(|(id, _)| id).collect();
         for id in waiting {
             self.grant(id, Grant::Refuse(Refusal::Closed));
         }

@@ -3,70 +3,108 @@
 use std::cmp::Reverse;
 
 use super::WaiterId;
+use super::entries::Waiter;
+use super::list::{Link, List};
 use super::stale::is_overgrown;
-use super::steps::{BinaryHeap, VecDeque};
+use super::steps::{BinaryHeap, SlotMap};
 use crate::clock::Timestamp;
 
-/// Most deadlines come in order, and need nothing but a queue. Who was told to try again, or is less
-/// patient than those before, comes out of order: each costs the logarithm of how many do, also when
-/// everybody is woken at once.
-#[derive(Debug)]
+type Waiters<L, E, W> = SlotMap<WaiterId, Waiter<L, E, W>>;
+
+/// Most deadlines come in order, and need nothing but a list through the waiters. Who was told to
+/// try again, or is less patient than those before, comes out of order: each costs the logarithm of
+/// how many do, also when everybody is woken at once.
+#[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Deadlines {
-    in_order: VecDeque<(Timestamp, WaiterId)>,
+    in_order: List<WaiterId>,
+    /// Those of waiters that have left, or were granted something, are skipped.
     others: BinaryHeap<Reverse<(Timestamp, WaiterId)>>,
 }
 
 impl Deadlines {
-    pub(super) fn new() -> Self {
-        Self { in_order: VecDeque::new(), others: BinaryHeap::new() }
-    }
-
-    /// How many are remembered, those of waiters that have left included.
+    /// How many are remembered, some of waiters that have left included.
     pub(super) fn len(&self) -> usize {
-        self.in_order.len() + self.others.len()
+        self.in_order.len() as usize + self.others.len()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.in_order.clear();
+    /// Nobody's is watched any more.
+    pub(super) fn clear<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>) {
+        while let Some(id) = self.in_order.front() {
+            self.in_order.remove(waiters, id, Waiter::in_deadlines);
+        }
         self.others.clear();
     }
 
+    /// The last place, for a waiter whose deadline comes in order.
     #[inline]
-    pub(super) fn push(&mut self, deadline: Timestamp, id: WaiterId) {
-        if self.in_order.back().is_none_or(|(last, _)| *last <= deadline) {
-            self.in_order.push_back((deadline, id));
-        } else {
-            self.others.push(Reverse((deadline, id)));
+    pub(super) fn place<L, E, W>(
+        &self,
+        waiters: &Waiters<L, E, W>,
+        deadline: Timestamp,
+    ) -> Option<Link<WaiterId>> {
+        let last = self.in_order.back();
+        let is_later = last.is_none_or(|last| waiters[last].deadline <= deadline);
+        (is_later && deadline != Timestamp::NEVER).then(|| Link::after(last))
+    }
+
+    /// A waiter has taken the last place.
+    #[inline]
+    pub(super) fn note_appended<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>, id: WaiterId) {
+        self.in_order.note_appended(waiters, id, Waiter::in_deadlines);
+    }
+
+    /// Watches that of a waiter from now on.
+    pub(super) fn watch<L, E, W>(
+        &mut self,
+        waiters: &mut Waiters<L, E, W>,
+        id: WaiterId,
+        deadline: Timestamp,
+    ) {
+        if let Some(link) = self.place(waiters, deadline) {
+            waiters[id].deadline = deadline;
+            waiters[id].in_deadlines = link;
+            return self.note_appended(waiters, id);
+        }
+        if is_overgrown(self.others.len(), waiters.len()) {
+            self.others.retain(|Reverse((_, id))| waits(waiters, *id));
+        }
+        self.others.push(Reverse((deadline, id)));
+    }
+
+    /// A waiter is gone; `link` was its.
+    #[inline]
+    pub(super) fn unlink<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>, link: Link<WaiterId>) {
+        if link.is_linked() {
+            self.in_order.unlink(waiters, link, Waiter::in_deadlines);
         }
     }
 
-    /// Forgets those of waiters that have left, if there are too many beside those of `waiting`.
-    #[inline]
-    pub(super) fn tidy(&mut self, waiting: usize, waits: impl Fn(WaiterId) -> bool) {
-        // Each who waits leaves one behind: twice as many of them may wait for the walk.
-        if is_overgrown(self.len(), 2 * waiting) {
-            self.in_order.retain(|(_, id)| waits(*id));
-            self.others.retain(|Reverse((_, id))| waits(*id));
-        }
+    /// A waiter does not wait any more.
+    pub(super) fn forget<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>, id: WaiterId) {
+        self.in_order.remove(waiters, id, Waiter::in_deadlines);
     }
 
     /// The earliest.
-    pub(super) fn first(&self) -> Option<(Timestamp, WaiterId)> {
-        let in_order = self.in_order.front().copied();
+    pub(super) fn first<L, E, W>(
+        &mut self,
+        waiters: &Waiters<L, E, W>,
+    ) -> Option<(Timestamp, WaiterId)> {
+        while self.others.peek().is_some_and(|Reverse((_, id))| !waits(waiters, *id)) {
+            self.others.pop();
+        }
+        let in_order = self.in_order.front().map(|id| (waiters[id].deadline, id));
         let other = self.others.peek().map(|Reverse(other)| *other);
         [in_order, other].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 
-    pub(super) fn forget_first(&mut self) {
-        let first = self.first();
-        if first == self.in_order.front().copied() {
-            self.in_order.pop_front();
-        } else {
-            self.others.pop();
-        }
+    pub(super) fn are_in_order<L, E, W>(&self, waiters: &Waiters<L, E, W>) -> bool {
+        let ids = self.in_order.ids(waiters, |waiter| &waiter.in_deadlines);
+        ids.map(|id| waiters[id].deadline).is_sorted()
     }
+}
 
-    pub(super) fn are_in_order(&self) -> bool {
-        self.in_order.iter().is_sorted_by_key(|(deadline, _)| *deadline)
-    }
+/// Whether a waiter is still there and was granted nothing.
+fn waits<L, E, W>(waiters: &Waiters<L, E, W>, id: WaiterId) -> bool {
+    waiters.get(id).is_some_and(Waiter::waits)
 }

@@ -25,7 +25,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         self.serial += 1;
         let id = self.connections.insert(Connection {
             key,
-            phase: Phase::Dialing(dial_for),
+            phase: Phase::Dialing,
+            dial_for,
             handle: None,
             leased: 0,
             capacity: 1,
@@ -155,7 +156,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if let DialFor::Waiter(Some(owner)) = dial_for {
             if self.connections[id].capacity > 0 || retired {
                 let lent = self.lend_first(id, now);
-                self.waiters[owner].dial = None;
+                self.waiters[owner].set_dial(None);
                 self.leave_dependents(owner);
                 self.grant(owner, Grant::Lend(lent));
             } else {
@@ -269,7 +270,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         match dial_for {
             DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
             DialFor::Waiter(Some(owner)) => {
-                self.waiters[owner].dial = None;
+                self.waiters[owner].set_dial(None);
                 self.leave_dependents(owner);
                 self.grant(owner, Grant::DialFailed(error));
             }
@@ -320,9 +321,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Common to the good and the bad end of a dial.
     fn end_dial(&mut self, id: ConnectionId) -> DialFor {
         let connection = &mut self.connections[id];
-        let Phase::Dialing(dial_for) = connection.phase else {
-            panic!("a dial ends once");
-        };
+        assert!(connection.phase == Phase::Dialing, "a dial ends once");
+        let dial_for = connection.dial_for;
         let (key, started) = (connection.key, connection.opened_at);
         self.status.dialing -= 1;
         self.keys[key].dialing -= 1;
@@ -387,10 +387,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         for _ in 0..self.hungry.len() {
             let Some(&hungry) = self.hungry.front() else { break };
             // What denies one key denies all of them, but for those with a reserve.
-            if self.remaking == 0
-                && self.keys.contains_key(hungry)
-                && self.floors_are_denied(hungry)
-            {
+            if self.remaking == 0 && self.keys.contains(hungry) && self.floors_are_denied(hungry) {
                 break;
             }
             self.hungry.pop_front();

@@ -1,8 +1,8 @@
 //! What the state remembers of each key, connection and waiter.
 //!
 //! Threads that take turns at a pool move what they touch from one core to another, a line of 64
-//! bytes at a time. So an entry starts a line, and its fields are in the order of use: first what a
-//! hit, a hand-over or a wait touches.
+//! bytes at a time. An entry starts a line, with eight bytes for the map it is in; its fields are in
+//! the order of use: first what a hit, a hand-over or a wait touches.
 
 use super::list::{Link, List};
 use super::room::Room;
@@ -11,18 +11,16 @@ use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 
-/// One line for those who wait, one for what is idle, and the rest.
+/// With what the map keeps of it: one line for those who wait, one for what is idle, and the rest.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct KeyEntry<K, E> {
-    /// Waiters that a connection coming back can serve.
-    pub(super) returns: ReturnQueue,
     /// Waiters no dial is in progress for, in order of arrival.
     pub(super) undialed: List<WaiterId>,
     /// Waiters without a grant.
     pub(super) waiting: u32,
-    /// When somebody last asked for the key and found nothing idle.
-    pub(super) wanted_at: Timestamp,
+    /// Waiters that a connection coming back can serve.
+    pub(super) returns: ReturnQueue,
     /// Connections without a lease, longest idle first.
     pub(super) idle: List<ConnectionId>,
     /// Places taken in the limits: idle + leased + dialing + closing.
@@ -32,6 +30,9 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) timer_at: Timestamp,
     /// Dials in progress for waiters, that have lost theirs.
     pub(super) orphans: List<ConnectionId>,
+    /// When somebody last asked for the key and found nothing idle; where the
+    /// rules note that.
+    pub(super) wanted_at: Timestamp,
     /// Whether the floor was given up until somebody asks for the key.
     pub(super) floor_sleeps: bool,
     pub(super) key: K,
@@ -139,7 +140,7 @@ impl<K, E> KeyEntry<K, E> {
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Dialing(DialFor),
+    Dialing,
     Live,
     /// Shared, retired, waiting for its leases to end; its place in the limits is given up.
     Draining,
@@ -166,27 +167,29 @@ pub(super) enum DialFor {
 }
 
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Connection<L> {
-    /// Exclusive: empty while leased. Shared: the pool's own handle.
-    pub(super) handle: Option<L>,
     pub(super) expires_at: Timestamp,
     pub(super) idle_since: Timestamp,
     pub(super) key: KeyId,
     pub(super) leased: u32,
-    pub(super) capacity: u32,
+    pub(super) phase: Phase,
     /// Set when it takes no new leases.
     pub(super) retired: Option<CloseCause>,
     pub(super) lent_before: bool,
     /// Whether it is in its key's `room`.
     pub(super) in_room: bool,
-    pub(super) phase: Phase,
     /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
     pub(super) in_key: Link<ConnectionId>,
+    /// Exclusive: empty while leased. Shared: the pool's own handle.
+    pub(super) handle: Option<L>,
+    pub(super) capacity: u32,
     /// What the peer allows; `capacity` is that, or less where the policy caps it.
     pub(super) peer_capacity: u32,
     /// The capacity it announced before its dial was reported.
     pub(super) told_capacity: Option<u32>,
+    /// While it is dialing.
+    pub(super) dial_for: DialFor,
     /// Whether closing gives up a place in the limits, or only ends a drain.
     pub(super) drained: bool,
     /// Whether it counts in its key's `useless`.
@@ -213,8 +216,8 @@ impl<L> Connection<L> {
     }
 }
 
+/// With what the map keeps of it, one line.
 #[derive(Debug)]
-#[repr(C, align(64))]
 pub(super) struct Waiter<L, E, W> {
     /// What the shell keeps with it.
     pub(super) attached: Option<W>,
@@ -223,32 +226,96 @@ pub(super) struct Waiter<L, E, W> {
     pub(super) in_returns: Link<WaiterId>,
     /// In its key's `undialed` or `dependents`.
     pub(super) in_dials: Link<WaiterId>,
+    /// Among the deadlines that came in order.
+    pub(super) in_deadlines: Link<WaiterId>,
+    pub(super) deadline: Timestamp,
+    special: Option<Box<Special<L, E>>>,
+}
+
+/// What most waiters never have.
+#[derive(Debug)]
+struct Special<L, E> {
     /// The dial in progress on its behalf.
-    pub(super) dial: Option<ConnectionId>,
+    dial: Option<ConnectionId>,
     /// It insists on a fresh connection, so idle ones do not concern it.
-    pub(super) fresh: bool,
+    fresh: bool,
     /// In its key's `returns`, in random order: where.
-    pub(super) random_at: Option<usize>,
-    pub(super) grant: Option<Grant<L, E>>,
+    random_at: Option<usize>,
+    grant: Option<Grant<L, E>>,
 }
 
 impl<L, E, W> Waiter<L, E, W> {
-    pub(super) fn new(key: KeyId, fresh: bool) -> Self {
+    pub(super) fn new(key: KeyId) -> Self {
         Self {
             attached: None,
             key,
-            fresh,
-            grant: None,
-            dial: None,
             in_returns: Link::default(),
-            random_at: None,
             in_dials: Link::default(),
+            in_deadlines: Link::default(),
+            deadline: Timestamp::NEVER,
+            special: None,
         }
+    }
+
+    #[cold]
+    fn special(&mut self) -> &mut Special<L, E> {
+        self.special.get_or_insert_with(|| {
+            Box::new(Special { dial: None, fresh: false, random_at: None, grant: None })
+        })
+    }
+
+    /// Whether it waits for whatever comes first, in order of arrival, and no dial is in progress on
+    /// its behalf.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.special.is_none()
+    }
+
+    /// Whether it was granted nothing.
+    pub(super) fn waits(&self) -> bool {
+        self.special.as_ref().is_none_or(|special| special.grant.is_none())
+    }
+
+    pub(super) fn give(&mut self, grant: Grant<L, E>) {
+        self.special().grant = Some(grant);
+    }
+
+    pub(super) fn take_grant(&mut self) -> Option<Grant<L, E>> {
+        self.special.as_mut()?.grant.take()
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.fresh)
+    }
+
+    pub(super) fn insist_on_fresh(&mut self) {
+        self.special().fresh = true;
+    }
+
+    pub(super) fn dial(&self) -> Option<ConnectionId> {
+        self.special.as_ref()?.dial
+    }
+
+    /// Returns the one before.
+    pub(super) fn set_dial(&mut self, dial: Option<ConnectionId>) -> Option<ConnectionId> {
+        if dial.is_none() && self.is_plain() {
+            return None;
+        }
+        std::mem::replace(&mut self.special().dial, dial)
+    }
+
+    pub(super) fn set_random_place(&mut self, at: usize) {
+        self.special().random_at = Some(at);
+    }
+
+    pub(super) fn take_random_place(&mut self) -> Option<usize> {
+        self.special.as_mut()?.random_at.take()
     }
 
     /// Whether a connection that comes back can serve it.
     pub(super) fn waits_for_returns(&self) -> bool {
-        self.in_returns.is_linked() || self.random_at.is_some()
+        let special = self.special.as_ref();
+        self.in_returns.is_linked() || special.is_some_and(|special| special.random_at.is_some())
     }
 
     pub(super) fn in_returns(&mut self) -> &mut Link<WaiterId> {
@@ -257,5 +324,9 @@ impl<L, E, W> Waiter<L, E, W> {
 
     pub(super) fn in_dials(&mut self) -> &mut Link<WaiterId> {
         &mut self.in_dials
+    }
+
+    pub(super) fn in_deadlines(&mut self) -> &mut Link<WaiterId> {
+        &mut self.in_deadlines
     }
 }

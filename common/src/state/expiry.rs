@@ -174,7 +174,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         if is_overgrown(self.lifetimes.len(), self.connections.len()) {
             let connections = &self.connections;
-            self.lifetimes.retain(|Reverse((_, id))| connections.contains_key(*id));
+            self.lifetimes.retain(|Reverse((_, id))| connections.contains(*id));
         }
         self.lifetimes.push(Reverse((end, id)));
         let due = if self.policy.expiry == Expiry::Sweep { self.next_sweep } else { end };

@@ -59,7 +59,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Dials until the floor is reached or the limits are.
     pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
-        if self.closed || !self.keys.contains_key(key) {
+        if self.closed || !self.keys.contains(key) {
             return;
         }
         if self.remaking > 0 {

@@ -31,7 +31,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return self.retire_all_now(now);
         }
         self.generation += 1;
-        let keys: Vec<KeyId> = self.keys.keys().collect();
+        let keys: Vec<KeyId> = self.keys.ids().collect();
         // The surplus first: what it gives up need not be taken from the reserve.
         let mut retired: Vec<ConnectionId> =
             keys.iter().flat_map(|key| self.hold_back_reserve(*key)).collect();
@@ -39,13 +39,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             let connection = &self.connections[*id];
             connection.phase == Phase::Live && connection.leased == 0
         };
-        retired.extend(self.connections.keys().filter(|id| !is_idle(id)));
+        retired.extend(self.connections.ids().filter(|id| !is_idle(id)));
         for id in retired {
             self.retire(id, CloseCause::Retired, now);
         }
         for key in keys {
             // The floor comes after those who wait.
-            if self.starved.is_empty() && self.keys.contains_key(key) {
+            if self.starved.is_empty() && self.keys.contains(key) {
                 self.serve_room(key, now);
             }
             self.refill(key, now);
@@ -63,7 +63,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 entry.old_idle = 0;
             }
         }
-        let all: Vec<ConnectionId> = self.connections.keys().collect();
+        let all: Vec<ConnectionId> = self.connections.ids().collect();
         for id in all {
             self.retire(id, CloseCause::Retired, now);
         }
@@ -151,7 +151,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 && consider(id)
             {
                 let link = &self.connections[id].in_key;
-                next = if newest_first { link.prev() } else { link.next() };
+                next = if newest_first {
+                    link.prev(&self.connections)
+                } else {
+                    link.next(&self.connections)
+                };
             }
         }
         found
@@ -223,12 +227,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if self.remaking == 0 {
             return;
         }
-        let keys: Vec<KeyId> = self.keys.keys().collect();
+        let keys: Vec<KeyId> = self.keys.ids().collect();
         for key in keys {
             while self.keys.get(key).is_some_and(|entry| entry.old_idle > self.policy.min_idle) {
                 self.close_oldest_of_reserve(key, now);
             }
-            if self.keys.contains_key(key) {
+            if self.keys.contains(key) {
                 self.remake(key, now);
             }
         }

@@ -20,14 +20,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             let leased = connection.leased > 0;
             seen.leases += connection.leased;
             match connection.phase {
-                Phase::Dialing(_) => seen.dialing += 1,
+                Phase::Dialing => seen.dialing += 1,
                 Phase::Live if leased => seen.leased += 1,
                 Phase::Live => seen.idle += 1,
                 Phase::Closing if connection.drained => seen.draining += 1,
                 Phase::Closing => seen.closing += 1,
                 Phase::Draining => seen.draining += 1,
             }
-            if leased && matches!(connection.phase, Phase::Dialing(_) | Phase::Closing) {
+            if leased && matches!(connection.phase, Phase::Dialing | Phase::Closing) {
                 return Err(format!("a {:?} connection is leased", connection.phase));
             }
             if !L::SHARED && connection.leased > 1 {
@@ -35,7 +35,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             }
         }
         seen.open = seen.idle + seen.leased + seen.dialing + seen.closing;
-        seen.waiting = u32::try_from(self.waiters.values().filter(|w| w.grant.is_none()).count())
+        seen.waiting = u32::try_from(self.waiters.values().filter(|w| w.waits()).count())
             .map_err(|e| e.to_string())?;
         if seen != self.status {
             return Err(format!("status says {:?}, entries say {seen:?}", self.status));
@@ -69,7 +69,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if !self.is_sorted(self.all_idle.ids(&self.connections, |c| &c.in_all)) {
             return Err("idle connections are out of order".into());
         }
-        if !self.deadlines.are_in_order() {
+        if !self.deadlines.are_in_order(&self.waiters) {
             return Err("deadlines of waiters are out of order".into());
         }
         if self.keys.len() != self.index.len() {
@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     }
 
     fn check_keys(&self) -> Result<(), String> {
-        for (id, entry) in &self.keys {
+        for (id, entry) in self.keys.iter() {
             let max_open = self.policy.max_open_per_key;
             if max_open.is_some_and(|max| entry.open > max.max(entry.allowance)) {
                 return Err(format!("{} open for one key", entry.open));
@@ -111,9 +111,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             let could_serve = self.connections.values().any(|c| c.key == id && c.has_room());
             let waits = self.waiters.values().any(|w| {
                 w.key == id
-                    && w.grant.is_none()
-                    && !w.fresh
-                    && (w.dial.is_none() || self.policy.dial != Dial::Detached)
+                    && w.waits()
+                    && !w.is_fresh()
+                    && (w.dial().is_none() || self.policy.dial != Dial::Detached)
             });
             if could_serve && waits {
                 return Err("somebody waits while a connection has room".into());
@@ -147,7 +147,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             if held && !self.opener_busy && !self.closed && entry.timer_at == Timestamp::NEVER {
                 return Err("the ramp holds somebody back without an end".into());
             }
-            let of_waiters = self.waiters.values().filter(|w| w.key == id && w.dial.is_some());
+            let of_waiters = self.waiters.values().filter(|w| w.key == id && w.dial().is_some());
             if of_waiters.count() != entry.tied.len() as usize {
                 return Err("a dial has lost its waiter, or a waiter its dial".into());
             }

@@ -52,10 +52,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         self.set_floors(before.min_idle);
         self.shrink_reserves(now);
         self.serve_in_turn(now);
-        let keys: Vec<KeyId> = self.keys.keys().collect();
+        let keys: Vec<KeyId> = self.keys.ids().collect();
         for key in keys {
             // Something done for another may have made the pool forget it.
-            if self.keys.contains_key(key) {
+            if self.keys.contains(key) {
                 self.room_appeared(key, now);
             }
         }
@@ -128,7 +128,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Closes what is idle beyond the limits.
     fn close_surplus(&mut self, now: Timestamp) {
-        let keys: Vec<KeyId> = self.keys.keys().collect();
+        let keys: Vec<KeyId> = self.keys.ids().collect();
         for key in keys {
             let max = self.policy.max_open_per_key;
             while max.is_some_and(|max| self.keys[key].open - self.keys[key].closing > max)
@@ -142,7 +142,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         {
             self.begin_close(id, CloseCause::OverLimit, now);
         }
-        let keys: Vec<KeyId> = self.keys.keys().collect();
+        let keys: Vec<KeyId> = self.keys.ids().collect();
         for key in keys {
             while self.policy.max_idle_per_key.is_some_and(|max| self.keys[key].idle.len() > max) {
                 let idle = &self.keys[key].idle;
@@ -191,14 +191,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// all keys had held back, in their order.
     fn serve_in_turn(&mut self, now: Timestamp) {
         let mut turn: VecDeque<KeyId> = std::mem::take(&mut self.starved);
-        for (key, entry) in &mut self.keys {
+        for (key, entry) in self.keys.iter_mut() {
             // Those that are held back again starve again, in the order of their turns.
             if !std::mem::take(&mut entry.starved) && !entry.undialed.is_empty() {
                 turn.push_back(key);
             }
         }
         while let Some(key) = turn.pop_front() {
-            if self.keys.contains_key(key) && self.serve_room_once(key, now) {
+            if self.keys.contains(key) && self.serve_room_once(key, now) {
                 turn.push_back(key);
             }
         }

@@ -1,47 +1,64 @@
 //! A doubly linked list threaded through the entries of a slot map: O(1) at both ends and in the
 //! middle, no allocation. An entry can be in several lists, through one link for each.
 
-use slotmap::Key;
+use std::marker::PhantomData;
 
 use super::steps::SlotMap;
+use crate::slot_map::Id;
 
-/// An entry's place in one list.
+/// No entry: the end of a list.
+const END: u32 = u32::MAX;
+
+/// In place of the one before, in the link of an entry that is in no list.
+const NOWHERE: u32 = u32::MAX - 1;
+
+/// An entry's place in one list: the numbers of those before and behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link<I> {
-    prev: Option<I>,
-    next: Option<I>,
-    linked: bool,
+    prev: u32,
+    next: u32,
+    ids: PhantomData<fn() -> I>,
 }
 
 impl<I> Default for Link<I> {
+    #[inline]
     fn default() -> Self {
-        Self { prev: None, next: None, linked: false }
+        Self::between(NOWHERE, END)
     }
 }
 
 impl<I> Link<I> {
-    /// The last one, behind `prev`.
-    pub(super) fn after(prev: Option<I>) -> Self {
-        Self { prev, next: None, linked: true }
+    #[inline]
+    fn between(prev: u32, next: u32) -> Self {
+        Self { prev, next, ids: PhantomData }
     }
 
+    #[inline]
     pub(super) fn is_linked(&self) -> bool {
-        self.linked
+        self.prev != NOWHERE
+    }
+}
+
+impl<I: Id> Link<I> {
+    /// The last one, behind `prev`.
+    #[inline]
+    pub(super) fn after(prev: Option<I>) -> Self {
+        Self::between(prev.map_or(END, Id::index), END)
     }
 
-    pub(super) fn next(&self) -> Option<I>
-    where
-        I: Copy,
-    {
-        self.next
+    pub(super) fn next<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        map.id_at(self.next)
     }
 
-    pub(super) fn prev(&self) -> Option<I>
-    where
-        I: Copy,
-    {
-        self.prev
+    pub(super) fn prev<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        map.id_at(self.prev)
     }
+}
+
+/// The entry at a place where one is, as a link says so.
+#[inline]
+fn neighbour<T>(map: &mut SlotMap<impl Id, T>, index: u32) -> &mut T {
+    map.at_mut(index).expect("a link leads to an entry")
 }
 
 #[derive(Debug)]
@@ -58,7 +75,7 @@ impl<I> Default for List<I> {
 }
 
 /// `link` selects the link of this list in an entry; always pass the same one to one list.
-impl<I: Key> List<I> {
+impl<I: Id> List<I> {
     #[inline]
     pub(super) fn front(&self) -> Option<I> {
         self.head
@@ -100,7 +117,7 @@ impl<I: Key> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) -> Link<I> {
-        debug_assert!(!link(&mut map[id]).linked, "an entry is in a list once");
+        debug_assert!(!link(&mut map[id]).is_linked(), "an entry is in a list once");
         let prev = self.back();
         self.note_appended(map, id, link);
         Link::after(prev)
@@ -115,7 +132,7 @@ impl<I: Key> List<I> {
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
         match self.tail.replace(id) {
-            Some(prev) => link(&mut map[prev]).next = Some(id),
+            Some(prev) => link(neighbour(map, prev.index())).next = id.index(),
             None => self.head = Some(id),
         }
         self.len += 1;
@@ -128,10 +145,10 @@ impl<I: Key> List<I> {
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
         let own = link(&mut map[id]);
-        debug_assert!(!own.linked, "an entry is in a list once");
-        *own = Link { prev: None, next: self.head, linked: true };
+        debug_assert!(!own.is_linked(), "an entry is in a list once");
+        *own = Link::between(END, self.head.map_or(END, Id::index));
         match self.head {
-            Some(head) => link(&mut map[head]).prev = Some(id),
+            Some(head) => link(neighbour(map, head.index())).prev = id.index(),
             None => self.tail = Some(id),
         }
         self.head = Some(id);
@@ -146,19 +163,23 @@ impl<I: Key> List<I> {
         later: impl Fn(&T) -> bool,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let (mut prev, mut next) = (link(&mut map[id]).prev, None);
-        while let Some(other) = prev
-            && later(&map[other])
-        {
-            (prev, next) = (link(&mut map[other]).prev, prev);
+        let (mut prev, mut next) = (link(&mut map[id]).prev, END);
+        while prev != END {
+            let entry = neighbour(map, prev);
+            if !later(entry) {
+                break;
+            }
+            (prev, next) = (link(entry).prev, prev);
         }
-        let Some(after) = next else { return };
+        if next == END {
+            return;
+        }
         self.remove(map, id, &link);
-        *link(&mut map[id]) = Link { prev, next, linked: true };
-        link(&mut map[after]).prev = Some(id);
+        *link(&mut map[id]) = Link::between(prev, next);
+        link(neighbour(map, next)).prev = id.index();
         match prev {
-            Some(prev) => link(&mut map[prev]).next = Some(id),
-            None => self.head = Some(id),
+            END => self.head = Some(id),
+            prev => link(neighbour(map, prev)).next = id.index(),
         }
         self.len += 1;
     }
@@ -169,7 +190,7 @@ impl<I: Key> List<I> {
         map: &SlotMap<I, T>,
         link: impl Fn(&T) -> &Link<I>,
     ) -> impl Iterator<Item = I> {
-        std::iter::successors(self.head, move |id| link(&map[*id]).next)
+        std::iter::successors(self.head, move |id| link(&map[*id]).next(map))
     }
 
     /// Takes `id` out; nothing happens when it is not in the list.
@@ -181,7 +202,7 @@ impl<I: Key> List<I> {
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
         let own = std::mem::take(link(&mut map[id]));
-        if own.linked {
+        if own.is_linked() {
             self.unlink(map, own, link);
         }
     }
@@ -196,12 +217,12 @@ impl<I: Key> List<I> {
     ) {
         let Link { prev, next, .. } = own;
         match prev {
-            Some(prev) => link(&mut map[prev]).next = next,
-            None => self.head = next,
+            END => self.head = map.id_at(next),
+            prev => link(neighbour(map, prev)).next = next,
         }
         match next {
-            Some(next) => link(&mut map[next]).prev = prev,
-            None => self.tail = prev,
+            END => self.tail = map.id_at(prev),
+            next => link(neighbour(map, next)).prev = prev,
         }
         self.len -= 1;
     }
@@ -210,16 +231,20 @@ impl<I: Key> List<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use slotmap::DefaultKey;
+    use crate::slot_map::ids;
 
-    type Entry = Link<DefaultKey>;
+    ids! {
+        struct Number;
+    }
 
-    fn contents(list: &List<DefaultKey>, map: &SlotMap<DefaultKey, Entry>) -> Vec<DefaultKey> {
+    type Entry = Link<Number>;
+
+    fn contents(list: &List<Number>, map: &SlotMap<Number, Entry>) -> Vec<Number> {
         let mut found = Vec::new();
         let mut at = list.front();
         while let Some(id) = at {
             found.push(id);
-            at = map[id].next;
+            at = map[id].next(map);
         }
         assert_eq!(found.len(), list.len() as usize);
         assert_eq!(found.last().copied(), list.back());
@@ -228,7 +253,7 @@ mod tests {
 
     #[test]
     fn entries_leave_from_anywhere_and_the_rest_keeps_its_order() {
-        let mut map = SlotMap::with_key();
+        let mut map = SlotMap::new();
         let mut list = List::default();
         let ids: Vec<_> = (0..5).map(|_| map.insert(Entry::default())).collect();
         for &id in &ids {
@@ -248,7 +273,7 @@ mod tests {
     #[test]
     fn the_last_one_moves_before_those_that_are_later() {
         for number in [0, 1, 2, 3, 9] {
-            let mut map: SlotMap<DefaultKey, (u32, Entry)> = SlotMap::with_key();
+            let mut map: SlotMap<Number, (u32, Entry)> = SlotMap::new();
             let mut list = List::default();
             for other in [1, 3, 5, number] {
                 let id = map.insert((other, Entry::default()));
@@ -260,7 +285,7 @@ mod tests {
             let mut at = list.front();
             while let Some(id) = at {
                 forth.push(map[id].0);
-                at = map[id].1.next;
+                at = map[id].1.next(&map);
             }
             let mut sorted = vec![1, 3, 5, number];
             sorted.sort_unstable();
@@ -269,7 +294,7 @@ mod tests {
             let mut at = list.back();
             while let Some(id) = at {
                 back.push(map[id].0);
-                at = map[id].1.prev;
+                at = map[id].1.prev(&map);
             }
             back.reverse();
             assert_eq!((back, list.len()), (sorted, 4));

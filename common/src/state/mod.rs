@@ -65,13 +65,12 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use slotmap::new_key_type;
-
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
-use crate::policy::{AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
+use crate::policy::{AfterFailedDial, AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
+use crate::slot_map::{Id, ids};
 use crate::stats::{Stats, Status};
 use deadlines::Deadlines;
 use entries::{Connection, KeyEntry, Waiter};
@@ -79,7 +78,7 @@ pub use floor::PATIENCE;
 use list::List;
 use steps::{BinaryHeap, HashMap, SlotMap, VecDeque};
 
-new_key_type! {
+ids! {
     /// Names one connection from the start of its dial to its end, and no other one ever.
     pub struct ConnectionId;
     /// Names one waiting acquire.
@@ -90,7 +89,7 @@ new_key_type! {
 impl ConnectionId {
     /// A number for logs and reports; different for every connection of a pool.
     pub fn as_u64(self) -> u64 {
-        slotmap::Key::data(&self).as_ffi()
+        u64::from(self.version().get()) << 32 | u64::from(self.index())
     }
 }
 
@@ -223,27 +222,27 @@ pub enum Released<L, W = ()> {
 
 /// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail, `W` what a
 /// shell keeps with each who waits (nothing, unless it says so with [`attach`](State::attach)).
-// The fields are in the order of use, as those of its entries are.
+// As in its entries, the fields are in the order of use: a line that every lease changes, one for
+// those who wait, and the rest.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct State<K, L, E, W = ()> {
+    status: Status,
+    counts: Counts,
     /// How many allowances there are, of keys and the pool's own.
     above_limits: u32,
     /// Keys with a reserve: old connections that serve until their floor has been remade.
     remaking: u32,
+    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
+    deadlines: Deadlines,
+    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
+    noted_deadline: Timestamp,
     listening: bool,
     closed: bool,
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
-    status: Status,
-    stats: Stats,
-    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
-    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
-    noted_deadline: Timestamp,
     /// Waiters with a grant to be told of.
     wakes: VecDeque<WaiterId>,
-    /// Waiters with a deadline; those that have left are skipped.
-    deadlines: Deadlines,
     keys: SlotMap<KeyId, KeyEntry<K, E>>,
     connections: SlotMap<ConnectionId, Connection<L>>,
     rules: Rules,
@@ -275,6 +274,16 @@ pub struct State<K, L, E, W = ()> {
     /// Serial number of the next connection.
     serial: u64,
     rng: fastrand::Rng,
+    /// All but what is in `counts`.
+    stats: Stats,
+}
+
+/// The counters of [`Stats`] that leases and waits change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    leased: u64,
+    reused: u64,
+    waited: u64,
 }
 
 /// The policy, worked out once so that the fast path only compares numbers.
@@ -298,6 +307,8 @@ struct Rules {
     crowded: bool,
     /// Whether there is a floor to keep.
     floor: bool,
+    /// Whether it matters when a key was asked for last: for its floor, or for probes.
+    notes_demand: bool,
 }
 
 impl Rules {
@@ -358,6 +369,7 @@ impl Rules {
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
             crowded,
             floor,
+            notes_demand: floor || policy.after_failed_dial == AfterFailedDial::FailFast,
         }
     }
 }
@@ -384,12 +396,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             rules: Rules::new(&policy),
             policy,
             index: HashMap::new(),
-            keys: SlotMap::with_key(),
-            connections: SlotMap::with_key(),
-            waiters: SlotMap::with_key(),
+            keys: SlotMap::new(),
+            connections: SlotMap::new(),
+            waiters: SlotMap::new(),
             recent: KeyId::default(),
             all_idle: List::default(),
-            deadlines: Deadlines::new(),
+            deadlines: Deadlines::default(),
             wakes: VecDeque::new(),
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
@@ -409,6 +421,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             recording_ages: false,
             ages: Vec::new(),
             status: Status::default(),
+            counts: Counts::default(),
             stats: Stats::default(),
             serial: 0,
             closed: false,
@@ -427,8 +440,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     }
 
     /// Counters over all keys.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        let Counts { leased, reused, waited } = self.counts;
+        Stats { leased, reused, waited, ..self.stats.clone() }
     }
 
     /// Whether [`close`](State::close) was called.

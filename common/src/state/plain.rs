@@ -55,7 +55,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Joins the queue, when every place of the key is taken by a connection and the policy is to wait,
     /// however many do.
     #[inline(always)]
-    pub(super) fn wait_plain(&mut self, key: &K, now: Timestamp) -> Option<WaiterId> {
+    pub(super) fn wait_plain(
+        &mut self,
+        key: &K,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Option<WaiterId> {
         let recent = self.recent;
         let is_plain = self.is_plain() && self.rules.queues_at_limit && !self.closed;
         let entry = self.keys.get_mut(recent).filter(|entry| is_plain && entry.key == *key)?;
@@ -66,17 +71,29 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         {
             return None;
         }
-        entry.wanted_at = now;
+        if self.rules.notes_demand {
+            entry.wanted_at = now;
+        }
         entry.waiting += 1;
-        let id = self.waiters.insert(Waiter {
-            in_returns: Link::after(entry.returns.arrival.back()),
-            in_dials: Link::after(entry.undialed.back()),
-            ..Waiter::new(recent, false)
-        });
+        let mut waiter = Waiter::new(recent);
+        waiter.in_returns = Link::after(entry.returns.arrival.back());
+        waiter.in_dials = Link::after(entry.undialed.back());
+        let in_order = self.deadlines.place(&self.waiters, deadline);
+        if let Some(link) = in_order {
+            waiter.in_deadlines = link;
+            waiter.deadline = deadline;
+        }
+        let id = self.waiters.insert(waiter);
         entry.returns.arrival.note_appended(&mut self.waiters, id, Waiter::in_returns);
         entry.undialed.note_appended(&mut self.waiters, id, Waiter::in_dials);
         self.status.waiting += 1;
-        self.stats.waited += 1;
+        self.counts.waited += 1;
+        if in_order.is_some() {
+            self.deadlines.note_appended(&mut self.waiters, id);
+            self.note_deadline(deadline);
+        } else {
+            self.watch_waiter(id, deadline);
+        }
         Some(id)
     }
 
@@ -175,19 +192,19 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return Err(handle);
         }
         let next = match entry.returns.arrival.front() {
-            Some(next) if self.waiters[next].dial.is_none() && may_hand_over() => next,
+            Some(next) if self.waiters[next].is_plain() && may_hand_over() => next,
             _ => return Err(handle),
         };
         let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
         let handle = handle.expect("it has just come back");
         let waiter = self.waiters.remove(next).expect("one in the queue waits");
-        debug_assert!(waiter.grant.is_none());
         entry.returns.arrival.unlink(&mut self.waiters, waiter.in_returns, Waiter::in_returns);
         entry.undialed.unlink(&mut self.waiters, waiter.in_dials, Waiter::in_dials);
+        self.deadlines.unlink(&mut self.waiters, waiter.in_deadlines);
         entry.waiting -= 1;
         self.status.waiting -= 1;
-        self.stats.leased += 1;
-        self.stats.reused += 1;
+        self.counts.leased += 1;
+        self.counts.reused += 1;
         let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
         Ok(Released::HandedOver(next, lent, waiter.attached))
     }

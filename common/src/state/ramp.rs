@@ -11,7 +11,7 @@
 
 use std::hash::Hash;
 
-use super::entries::{DialFor, KeyEntry, Phase, Waiter};
+use super::entries::{DialFor, KeyEntry, Waiter};
 use super::{Action, Connection, ConnectionId, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
@@ -100,12 +100,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// The waiter of `younger` gets the dial without a waiter, which started earlier.
     fn swap_dials(&mut self, younger: ConnectionId, older: ConnectionId) {
         let connection = &mut self.connections[younger];
-        let Phase::Dialing(DialFor::Waiter(Some(waiter))) = connection.phase else {
+        let DialFor::Waiter(Some(waiter)) = connection.dial_for else {
             unreachable!("a tied dial has a waiter");
         };
         self.orphan(younger);
         self.give_dial(waiter, older);
-        self.waiters[waiter].dial = Some(older);
+        self.waiters[waiter].set_dial(Some(older));
     }
 
     /// A dial has ended that had been for one waiter: it serves whoever is first in line, where dials
@@ -126,10 +126,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if first == owner {
             return dial_for;
         }
-        let others = self.waiters[first].dial.replace(id);
-        self.waiters[owner].dial = others;
+        let others = self.waiters[first].set_dial(Some(id));
+        self.waiters[owner].set_dial(others);
         if let Some(other) = others {
-            self.connections[other].phase = Phase::Dialing(DialFor::Waiter(Some(owner)));
+            self.connections[other].dial_for = DialFor::Waiter(Some(owner));
         } else {
             let entry = &mut self.keys[self.connections[id].key];
             entry.undialed.remove(&mut self.waiters, first, Waiter::in_dials);
@@ -143,7 +143,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[self.connections[dial].key];
         entry.orphans.remove(&mut self.connections, dial, Connection::in_key);
         entry.tied.push_front(&mut self.connections, dial, Connection::in_key);
-        self.connections[dial].phase = Phase::Dialing(DialFor::Waiter(Some(waiter)));
+        self.connections[dial].dial_for = DialFor::Waiter(Some(waiter));
     }
 
     /// A dial without a waiter is not wanted any more. It may end well before it can be stopped.
@@ -152,7 +152,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         entry.orphans.remove(&mut self.connections, dial, Connection::in_key);
         entry.stops_left -= 1;
         entry.stopping += 1;
-        self.connections[dial].phase = Phase::Dialing(DialFor::Nobody);
+        self.connections[dial].dial_for = DialFor::Nobody;
         self.actions.push_back(Action::StopDial(dial));
     }
 }

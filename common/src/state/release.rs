@@ -102,8 +102,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
         let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
         let idle_nanos = now.nanos_since(since);
-        self.stats.leased += 1;
-        self.stats.reused += 1;
+        self.counts.leased += 1;
+        self.counts.reused += 1;
         self.emit(id, EventKind::Returned, now);
         let idle_for = Duration::from_nanos(idle_nanos);
         self.emit(id, EventKind::Leased { reused: true, idle_for }, now);
@@ -301,7 +301,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         connection.retired.get_or_insert(cause);
         let cause = connection.retired.unwrap_or(cause);
         match connection.phase {
-            Phase::Dialing(_) | Phase::Closing => {}
+            Phase::Dialing | Phase::Closing => {}
             Phase::Draining | Phase::Live if connection.leased == 0 => {
                 self.begin_close(id, cause, now);
             }

@@ -18,7 +18,7 @@ pub(super) fn queue_up<K, E>(
     key: KeyId,
 ) {
     if is_overgrown(queue.len(), keys.len()) {
-        queue.retain(|key| keys.contains_key(*key));
+        queue.retain(|key| keys.contains(*key));
     }
     queue.push_back(key);
 }

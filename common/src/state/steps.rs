@@ -4,8 +4,8 @@
 
 #[cfg(not(test))]
 pub(super) use {
+    crate::slot_map::SlotMap,
     hashbrown::HashMap,
-    slotmap::SlotMap,
     std::collections::{BinaryHeap, VecDeque},
 };
 
@@ -21,7 +21,7 @@ mod counted {
     use std::hash::Hash;
     use std::ops::{Index, IndexMut};
 
-    use slotmap::{Key, basic};
+    use crate::slot_map::{self, Id};
 
     thread_local! {
         static STEPS: Cell<usize> = const { Cell::new(0) };
@@ -46,11 +46,11 @@ mod counted {
     }
 
     #[derive(Debug)]
-    pub(in crate::state) struct SlotMap<K: Key, V>(slotmap::SlotMap<K, V>);
+    pub(in crate::state) struct SlotMap<I, T>(slot_map::SlotMap<I, T>);
 
-    impl<K: Key, V> SlotMap<K, V> {
-        pub(in crate::state) fn with_key() -> Self {
-            after(0, Self(slotmap::SlotMap::with_key()))
+    impl<I: Id, T> SlotMap<I, T> {
+        pub(in crate::state) fn new() -> Self {
+            after(0, Self(slot_map::SlotMap::new()))
         }
 
         pub(in crate::state) fn len(&self) -> usize {
@@ -61,72 +61,66 @@ mod counted {
             after(1, self.0.is_empty())
         }
 
-        pub(in crate::state) fn insert(&mut self, value: V) -> K {
-            after(1, self.0.insert(value))
+        pub(in crate::state) fn insert(&mut self, entry: T) -> I {
+            after(1, self.0.insert(entry))
         }
 
-        pub(in crate::state) fn remove(&mut self, key: K) -> Option<V> {
-            after(1, self.0.remove(key))
+        pub(in crate::state) fn remove(&mut self, id: I) -> Option<T> {
+            after(1, self.0.remove(id))
         }
 
-        pub(in crate::state) fn contains_key(&self, key: K) -> bool {
-            after(1, self.0.contains_key(key))
+        pub(in crate::state) fn contains(&self, id: I) -> bool {
+            after(1, self.0.contains(id))
         }
 
-        pub(in crate::state) fn get(&self, key: K) -> Option<&V> {
-            after(1, self.0.get(key))
+        pub(in crate::state) fn get(&self, id: I) -> Option<&T> {
+            after(1, self.0.get(id))
         }
 
-        pub(in crate::state) fn get_mut(&mut self, key: K) -> Option<&mut V> {
-            after(1, self.0.get_mut(key))
+        pub(in crate::state) fn get_mut(&mut self, id: I) -> Option<&mut T> {
+            after(1, self.0.get_mut(id))
         }
 
-        pub(in crate::state) fn iter(&self) -> basic::Iter<'_, K, V> {
+        pub(in crate::state) fn id_at(&self, index: u32) -> Option<I> {
+            after(1, self.0.id_at(index))
+        }
+
+        pub(in crate::state) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+            after(1, self.0.at_mut(index))
+        }
+
+        pub(in crate::state) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
             after(self.0.len(), self.0.iter())
         }
 
-        pub(in crate::state) fn keys(&self) -> basic::Keys<'_, K, V> {
-            after(self.0.len(), self.0.keys())
+        pub(in crate::state) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
+            after(self.0.len(), self.0.iter_mut())
         }
 
-        pub(in crate::state) fn values(&self) -> basic::Values<'_, K, V> {
+        pub(in crate::state) fn ids(&self) -> impl Iterator<Item = I> {
+            after(self.0.len(), self.0.ids())
+        }
+
+        pub(in crate::state) fn values(&self) -> impl Iterator<Item = &T> {
             after(self.0.len(), self.0.values())
         }
 
-        pub(in crate::state) fn values_mut(&mut self) -> basic::ValuesMut<'_, K, V> {
+        pub(in crate::state) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
             after(self.0.len(), self.0.values_mut())
         }
     }
 
-    impl<K: Key, V> Index<K> for SlotMap<K, V> {
-        type Output = V;
+    impl<I: Id, T> Index<I> for SlotMap<I, T> {
+        type Output = T;
 
-        fn index(&self, key: K) -> &V {
-            after(1, &self.0[key])
+        fn index(&self, id: I) -> &T {
+            after(1, &self.0[id])
         }
     }
 
-    impl<K: Key, V> IndexMut<K> for SlotMap<K, V> {
-        fn index_mut(&mut self, key: K) -> &mut V {
-            after(1, &mut self.0[key])
-        }
-    }
-
-    impl<'a, K: Key, V> IntoIterator for &'a SlotMap<K, V> {
-        type Item = (K, &'a V);
-        type IntoIter = basic::Iter<'a, K, V>;
-
-        fn into_iter(self) -> Self::IntoIter {
-            after(self.0.len(), self.0.iter())
-        }
-    }
-
-    impl<'a, K: Key, V> IntoIterator for &'a mut SlotMap<K, V> {
-        type Item = (K, &'a mut V);
-        type IntoIter = basic::IterMut<'a, K, V>;
-
-        fn into_iter(self) -> Self::IntoIter {
-            after(self.0.len(), self.0.iter_mut())
+    impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
+        fn index_mut(&mut self, id: I) -> &mut T {
+            after(1, &mut self.0[id])
         }
     }
 
@@ -175,10 +169,6 @@ mod counted {
             after(1, self.0.front())
         }
 
-        pub(in crate::state) fn back(&self) -> Option<&T> {
-            after(1, self.0.back())
-        }
-
         pub(in crate::state) fn push_back(&mut self, item: T) {
             count(1);
             self.0.push_back(item);
@@ -186,15 +176,6 @@ mod counted {
 
         pub(in crate::state) fn pop_front(&mut self) -> Option<T> {
             after(1, self.0.pop_front())
-        }
-
-        pub(in crate::state) fn clear(&mut self) {
-            count(self.0.len());
-            self.0.clear();
-        }
-
-        pub(in crate::state) fn iter(&self) -> collections::vec_deque::Iter<'_, T> {
-            after(self.0.len(), self.0.iter())
         }
 
         pub(in crate::state) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
@@ -216,6 +197,12 @@ mod counted {
         fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
             let heap: collections::BinaryHeap<T> = items.into_iter().collect();
             after(heap.len(), Self(heap))
+        }
+    }
+
+    impl<T: Ord> Default for BinaryHeap<T> {
+        fn default() -> Self {
+            Self::new()
         }
     }
 

@@ -10,11 +10,6 @@ use crate::clock::Timestamp;
 use crate::lending::Lending;
 use crate::policy::{Dial, WaiterOrder};
 
-/// Whether a waiter is still there and was granted nothing.
-fn waits<L, E, W>(waiters: &SlotMap<WaiterId, Waiter<L, E, W>>, id: WaiterId) -> bool {
-    waiters.get(id).is_some_and(|waiter| waiter.grant.is_none())
-}
-
 /// Where a waiter stands in a [`ReturnQueue`].
 struct Place {
     link: Link<WaiterId>,
@@ -25,7 +20,7 @@ impl Place {
     /// Takes it out of the waiter's entry.
     #[inline]
     fn of<L, E, W>(waiter: &mut Waiter<L, E, W>) -> Self {
-        Self { link: std::mem::take(&mut waiter.in_returns), random_at: waiter.random_at.take() }
+        Self { link: std::mem::take(&mut waiter.in_returns), random_at: waiter.take_random_place() }
     }
 }
 
@@ -54,7 +49,7 @@ impl ReturnQueue {
     ) {
         if order == WaiterOrder::Random {
             let random = &mut self.random.get_or_insert_default().0;
-            waiters[id].random_at = Some(random.len());
+            waiters[id].set_random_place(random.len());
             random.push(id);
         } else {
             self.arrival.push_back(waiters, id, Waiter::in_returns);
@@ -88,7 +83,7 @@ impl ReturnQueue {
         } else if let (Some(at), Some(random)) = (place.random_at, &mut self.random) {
             random.0.swap_remove(at);
             if let Some(&moved) = random.0.get(at) {
-                waiters[moved].random_at = Some(at);
+                waiters[moved].set_random_place(at);
             }
         }
     }
@@ -122,8 +117,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     fn wait(&mut self, key: KeyId, fresh: bool) -> WaiterId {
         self.keys[key].waiting += 1;
         self.status.waiting += 1;
-        self.stats.waited += 1;
-        self.waiters.insert(Waiter::new(key, fresh))
+        self.counts.waited += 1;
+        let id = self.waiters.insert(Waiter::new(key));
+        if fresh {
+            self.waiters[id].insist_on_fresh();
+        }
+        id
     }
 
     /// A new waiter is told when its time is up.
@@ -131,40 +130,27 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if deadline == Timestamp::NEVER {
             return;
         }
-        let waiters = &self.waiters;
-        self.deadlines.tidy(self.status.waiting as usize, |id| waits(waiters, id));
-        self.deadlines.push(deadline, id);
-        if deadline < self.noted_deadline {
-            self.noted_deadline = deadline;
-        }
+        self.deadlines.watch(&mut self.waiters, id, deadline);
+        self.note_deadline(deadline);
     }
 
     /// From now on nobody who waits is told that its time is up: they look after that themselves.
     pub fn forget_deadlines(&mut self) {
-        self.deadlines.clear();
+        self.deadlines.clear(&mut self.waiters);
     }
 
     /// When the first of those who wait stops waiting.
     pub(super) fn next_expiry(&mut self) -> Timestamp {
-        while let Some((deadline, id)) = self.deadlines.first() {
-            if waits(&self.waiters, id) {
-                return deadline;
-            }
-            self.deadlines.forget_first();
-        }
-        Timestamp::NEVER
+        self.deadlines.first(&self.waiters).map_or(Timestamp::NEVER, |(deadline, _)| deadline)
     }
 
     /// Those whose time is up stop waiting.
     pub(super) fn expire_waiters(&mut self, now: Timestamp) {
-        while let Some((deadline, id)) = self.deadlines.first()
+        while let Some((deadline, id)) = self.deadlines.first(&self.waiters)
             && deadline <= now
         {
-            self.deadlines.forget_first();
-            if waits(&self.waiters, id) {
-                self.stats.gave_up += 1;
-                self.grant(id, Grant::TimedOut);
-            }
+            self.stats.gave_up += 1;
+            self.grant(id, Grant::TimedOut);
         }
     }
 
@@ -177,12 +163,15 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         grant: Option<Grant<L, E>>,
     ) -> Option<ConnectionId> {
         let waiter = &mut self.waiters[id];
-        debug_assert!(waiter.grant.is_none(), "a waiter is granted once");
-        waiter.grant = grant;
+        debug_assert!(waiter.waits(), "a waiter is granted once");
         let key = waiter.key;
-        let dial = waiter.dial.take();
+        let dial = waiter.set_dial(None);
         let in_dials = std::mem::take(&mut waiter.in_dials);
         let place = Place::of(waiter);
+        if let Some(grant) = grant {
+            waiter.give(grant);
+        }
+        self.deadlines.forget(&mut self.waiters, id);
         let entry = &mut self.keys[key];
         entry.returns.vacate(&mut self.waiters, place);
         // A waiter that depends on its dial is in `dependents`, one without a dial in `undialed`,
@@ -202,7 +191,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A dial in progress has lost its waiter.
     pub(super) fn orphan(&mut self, dial: super::ConnectionId) {
         let Some(connection) = self.connections.get_mut(dial) else { return };
-        if let Phase::Dialing(DialFor::Waiter(owner @ Some(_))) = &mut connection.phase {
+        if connection.phase == Phase::Dialing
+            && let DialFor::Waiter(owner @ Some(_)) = &mut connection.dial_for
+        {
             *owner = None;
             let entry = &mut self.keys[connection.key];
             entry.tied.remove(&mut self.connections, dial, Connection::in_key);
@@ -222,13 +213,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 entry.dependents.push_back(&mut self.waiters, waiter, Waiter::in_dials);
             }
         }
-        self.waiters[waiter].dial = Some(dial);
+        self.waiters[waiter].set_dial(Some(dial));
     }
 
     /// The dial of a waiter failed, and the waiter goes on waiting.
     pub(super) fn untie(&mut self, waiter: WaiterId, now: Timestamp) {
         let key = self.waiters[waiter].key;
-        self.waiters[waiter].dial = None;
+        self.waiters[waiter].set_dial(None);
         let entry = &mut self.keys[key];
         if self.waiters[waiter].in_dials.is_linked() {
             entry.dependents.remove(&mut self.waiters, waiter, Waiter::in_dials);
@@ -294,7 +285,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// Collects what a waiter was granted, which ends it; `None` while it still waits.
     pub fn take_grant(&mut self, id: WaiterId) -> Option<Grant<L, E>> {
         let waiter = self.waiters.get_mut(id)?;
-        let grant = waiter.grant.take()?;
+        let grant = waiter.take_grant()?;
         let key = waiter.key;
         self.waiters.remove(id);
         self.forget_if_unused(key);
@@ -307,7 +298,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     pub fn cancel(&mut self, id: WaiterId, now: Timestamp) -> Option<L> {
         let waiter = self.waiters.get_mut(id)?;
         let key = waiter.key;
-        let leftover = match waiter.grant.take() {
+        let leftover = match waiter.take_grant() {
             None => {
                 self.stats.gave_up += 1;
                 self.leave_queues(id, None);

@@ -1,0 +1,251 @@
+//! Entries named by ids: each is found in O(1), and an id is that of one entry only.
+//!
+//! An entry, with all that is needed to find it, starts a line of memory: what one thread does with
+//! it does not hold up another that works with its neighbour, and an entry of 56 bytes travels from
+//! core to core as a single line. (The `slotmap` crate keeps the version behind the entry: there an
+//! entry that starts a line costs at least two.)
+
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::ops::{Index, IndexMut};
+
+/// Names an entry: its place, and how many entries had that place before it.
+pub(crate) trait Id: Copy {
+    fn new(index: u32, version: NonZeroU32) -> Self;
+    fn index(self) -> u32;
+    fn version(self) -> NonZeroU32;
+}
+
+/// Defines types of ids. The default names no entry.
+macro_rules! ids {
+    ($($(#[$doc:meta])* $visibility:vis struct $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        $visibility struct $name {
+            version: ::std::num::NonZeroU32,
+            index: u32,
+        }
+
+        impl $crate::slot_map::Id for $name {
+            #[inline]
+            fn new(index: u32, version: ::std::num::NonZeroU32) -> Self {
+                Self { version, index }
+            }
+
+            #[inline]
+            fn index(self) -> u32 {
+                self.index
+            }
+
+            #[inline]
+            fn version(self) -> ::std::num::NonZeroU32 {
+                self.version
+            }
+        }
+
+        impl Default for $name {
+            #[inline]
+            fn default() -> Self {
+                $crate::slot_map::Id::new(u32::MAX, ::std::num::NonZeroU32::MIN)
+            }
+        }
+
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                write!(f, "{}({}v{})", stringify!($name), self.index, self.version)
+            }
+        }
+    )+};
+}
+
+pub(crate) use ids;
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Slot<T> {
+    /// Of the entry that is here, or of the next.
+    version: NonZeroU32,
+    /// The next free slot, while this is one.
+    next_free: u32,
+    entry: Option<T>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SlotMap<I, T> {
+    slots: Vec<Slot<T>>,
+    /// The slot that was left last; beyond the end when none is free.
+    free: u32,
+    len: u32,
+    ids: PhantomData<fn() -> I>,
+}
+
+impl<I, T> Default for SlotMap<I, T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: u32::MAX, len: 0, ids: PhantomData }
+    }
+}
+
+impl<I: Id, T> SlotMap<I, T> {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, entry: T) -> I {
+        self.len += 1;
+        let index = self.free;
+        let Some(slot) = self.slots.get_mut(index as usize) else { return self.append(entry) };
+        self.free = slot.next_free;
+        slot.entry = Some(entry);
+        I::new(index, slot.version)
+    }
+
+    #[cold]
+    fn append(&mut self, entry: T) -> I {
+        // The last two numbers are those of no slot.
+        let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < u32::MAX - 1);
+        let index = index.expect("fewer entries than a u32 has numbers");
+        let version = NonZeroU32::MIN;
+        self.slots.push(Slot { version, next_free: u32::MAX, entry: Some(entry) });
+        I::new(index, version)
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, id: I) -> Option<T> {
+        let slot = self.slots.get_mut(id.index() as usize)?;
+        if slot.version != id.version() {
+            return None;
+        }
+        let entry = slot.entry.take()?;
+        slot.version = slot.version.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        slot.next_free = self.free;
+        self.free = id.index();
+        self.len -= 1;
+        Some(entry)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: I) -> Option<&T> {
+        let slot = self.slots.get(id.index() as usize)?;
+        if slot.version == id.version() { slot.entry.as_ref() } else { None }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
+        let slot = self.slots.get_mut(id.index() as usize)?;
+        if slot.version == id.version() { slot.entry.as_mut() } else { None }
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, id: I) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// The id of the entry at a place.
+    #[inline]
+    pub(crate) fn id_at(&self, index: u32) -> Option<I> {
+        let slot = self.slots.get(index as usize)?;
+        slot.entry.is_some().then(|| I::new(index, slot.version))
+    }
+
+    /// The entry at a place.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.entry.as_mut()
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| {
+            let entry = slot.entry.as_ref()?;
+            Some((I::new(index, slot.version), entry))
+        })
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
+        (0..).zip(&mut self.slots).filter_map(|(index, slot)| {
+            let entry = slot.entry.as_mut()?;
+            Some((I::new(index, slot.version), entry))
+        })
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = I> {
+        self.iter().map(|(id, _)| id)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.entry.as_ref())
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut())
+    }
+}
+
+/// Panics where there is no such entry.
+impl<I: Id, T> Index<I> for SlotMap<I, T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, id: I) -> &T {
+        self.get(id).expect("an id of an entry that is here")
+    }
+}
+
+/// Panics where there is no such entry.
+impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
+    #[inline]
+    fn index_mut(&mut self, id: I) -> &mut T {
+        self.get_mut(id).expect("an id of an entry that is here")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    ids! {
+        struct Number;
+    }
+
+    #[test]
+    fn an_id_is_of_one_entry_only() {
+        let mut map = SlotMap::new();
+        let [a, b]: [Number; 2] = ["a", "b"].map(|name| map.insert(name));
+        assert_eq!(map.remove(a), Some("a"));
+        let c = map.insert("c");
+        assert_eq!(c.index(), a.index(), "its place is used again");
+        assert_ne!(a, c);
+        assert_eq!(map.get(a), None);
+        assert_eq!(map.get_mut(a), None);
+        assert_eq!(map.remove(a), None);
+        assert_eq!((map[b], map[c], map.len()), ("b", "c", 2));
+        assert_eq!(map.get(Number::default()), None);
+    }
+
+    #[test]
+    fn places_are_used_again_the_last_that_was_left_first() {
+        let mut map = SlotMap::new();
+        let ids: Vec<Number> = (0..5).map(|n| map.insert(n)).collect();
+        for id in [ids[1], ids[3], ids[2]] {
+            map.remove(id);
+        }
+        let places: Vec<u32> = (5..9).map(|n| map.insert(n).index()).collect();
+        assert_eq!(places, [2, 3, 1, 5]);
+        assert_eq!(map.values().copied().collect::<Vec<_>>(), [0, 7, 5, 6, 4, 8]);
+        assert_eq!(map.ids().count(), map.len());
+        assert_eq!(map.id_at(0), Some(ids[0]));
+        map.remove(ids[0]);
+        assert_eq!((map.id_at(0), map.id_at(9)), (None, None));
+    }
+}
