@@ -70,18 +70,20 @@ struct Slot<T> {
     entry: Option<T>,
 }
 
+/// First what changes when entries come and go.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct SlotMap<I, T> {
-    slots: Vec<Slot<T>>,
     /// The slot that was left last; beyond the end when none is free.
     free: u32,
     len: u32,
+    slots: Vec<Slot<T>>,
     ids: PhantomData<fn() -> I>,
 }
 
 impl<I, T> Default for SlotMap<I, T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: u32::MAX, len: 0, ids: PhantomData }
+        Self { free: u32::MAX, len: 0, slots: Vec::new(), ids: PhantomData }
     }
 }
 
@@ -208,6 +210,16 @@ impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
     fn index_mut(&mut self, id: I) -> &mut T {
         self.get_mut(id).expect("an id of an entry that is here")
     }
+}
+
+/// What lies before an entry in its slot.
+#[cfg(test)]
+pub(crate) const HEAD: usize = 2 * size_of::<u32>();
+
+/// How much memory an entry takes.
+#[cfg(test)]
+pub(crate) const fn slot_size<T>() -> usize {
+    size_of::<Slot<T>>()
 }
 
 #[cfg(test)]

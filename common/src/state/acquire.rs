@@ -175,7 +175,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         {
             return Some(id);
         }
-        self.rules.first_of::<L, _, _>(&self.keys[key])
+        self.rules.first_of(&self.keys[key], &self.connections)
     }
 
     /// Counts a lease of a live connection with room, and takes it out of the lists it leaves.
@@ -204,7 +204,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         let link = std::mem::take(&mut connection.in_key);
         let was_idle = link.is_linked();
         if was_idle {
-            entry.idle.unlink(&mut self.connections, link, Connection::in_key);
+            entry.idle.unlink(&mut self.connections, id, link, Connection::in_key);
             self.status.idle -= 1;
             if self.rules.global_idle {
                 self.all_idle.remove(&mut self.connections, id, Connection::in_all);
@@ -216,7 +216,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;
         self.counts.leased += 1;
-        self.counts.reused += u64::from(reused);
+        if !reused {
+            self.first_leases += 1;
+        }
         let idle_nanos = if was_idle { now.nanos_since(idle_since) } else { 0 };
         // Parked for those who were woken by its dial, it is as good as handed over.
         let was_idle = was_idle && (reused || idle_nanos > 0);
@@ -382,7 +384,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// A fresh connection is wanted and only idle ones are in the way.
     fn close_longest_idle(&mut self, key: KeyId, now: Timestamp) {
-        if let Some(id) = self.keys[key].idle.front() {
+        if let Some(id) = self.keys[key].idle.front(&self.connections) {
             self.begin_close(id, CloseCause::MakeRoom, now);
         }
     }
@@ -391,7 +393,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// The key is remembered until it was served.
     pub(super) fn make_room(&mut self, key: KeyId, now: Timestamp) {
         if self.status.closing == 0
-            && let Some(id) = self.all_idle.front()
+            && let Some(id) = self.all_idle.front(&self.connections)
         {
             self.begin_close(id, CloseCause::MakeRoom, now);
         }
@@ -409,7 +411,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if self.remaking > 0 {
             self.leave_reserve(id);
         }
-        self.keys[key].idle.unlink(&mut self.connections, link, Connection::in_key);
+        self.keys[key].idle.unlink(&mut self.connections, id, link, Connection::in_key);
         if self.rules.global_idle {
             self.all_idle.remove(&mut self.connections, id, Connection::in_all);
         }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::WaiterId;
 use super::entries::Waiter;
-use super::list::{Link, List};
+use super::list::{Chain, Link};
 use super::stale::is_overgrown;
 use super::steps::{BinaryHeap, SlotMap};
 use crate::clock::Timestamp;
@@ -17,21 +17,22 @@ type Waiters<L, E, W> = SlotMap<WaiterId, Waiter<L, E, W>>;
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Deadlines {
-    in_order: List<WaiterId>,
     /// Those of waiters that have left, or were granted something, are skipped.
     others: BinaryHeap<Reverse<(Timestamp, WaiterId)>>,
+    pub(super) in_order: Chain<WaiterId>,
 }
 
 impl Deadlines {
-    /// How many are remembered, some of waiters that have left included.
-    pub(super) fn len(&self) -> usize {
-        self.in_order.len() as usize + self.others.len()
+    /// How many are remembered, some of waiters that have left included. Counts them.
+    pub(super) fn count<L, E, W>(&self, waiters: &Waiters<L, E, W>) -> usize {
+        let in_order = self.in_order.ids(waiters, |waiter| &waiter.in_deadlines);
+        in_order.count() + self.others.len()
     }
 
     /// Nobody's is watched any more.
     pub(super) fn clear<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>) {
-        while let Some(id) = self.in_order.front() {
-            self.in_order.remove(waiters, id, Waiter::in_deadlines);
+        while let Some(id) = self.in_order.front(waiters) {
+            self.forget(waiters, id);
         }
         self.others.clear();
     }
@@ -43,9 +44,9 @@ impl Deadlines {
         waiters: &Waiters<L, E, W>,
         deadline: Timestamp,
     ) -> Option<Link<WaiterId>> {
-        let last = self.in_order.back();
+        let last = self.in_order.back(waiters);
         let is_later = last.is_none_or(|last| waiters[last].deadline <= deadline);
-        (is_later && deadline != Timestamp::NEVER).then(|| Link::after(last))
+        (is_later && deadline != Timestamp::NEVER).then(|| self.in_order.behind_last())
     }
 
     /// A waiter has taken the last place.
@@ -72,17 +73,23 @@ impl Deadlines {
         self.others.push(Reverse((deadline, id)));
     }
 
-    /// A waiter is gone; `link` was its.
+    /// A waiter is gone, or does not wait any more; `link` was its.
     #[inline]
-    pub(super) fn unlink<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>, link: Link<WaiterId>) {
+    pub(super) fn unlink<L, E, W>(
+        &mut self,
+        waiters: &mut Waiters<L, E, W>,
+        id: WaiterId,
+        link: Link<WaiterId>,
+    ) {
         if link.is_linked() {
-            self.in_order.unlink(waiters, link, Waiter::in_deadlines);
+            self.in_order.unlink(waiters, id, link, Waiter::in_deadlines);
         }
     }
 
     /// A waiter does not wait any more.
     pub(super) fn forget<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>, id: WaiterId) {
-        self.in_order.remove(waiters, id, Waiter::in_deadlines);
+        let link = std::mem::take(&mut waiters[id].in_deadlines);
+        self.unlink(waiters, id, link);
     }
 
     /// The earliest.
@@ -93,7 +100,7 @@ impl Deadlines {
         while self.others.peek().is_some_and(|Reverse((_, id))| !waits(waiters, *id)) {
             self.others.pop();
         }
-        let in_order = self.in_order.front().map(|id| (waiters[id].deadline, id));
+        let in_order = self.in_order.front(waiters).map(|id| (waiters[id].deadline, id));
         let other = self.others.peek().map(|Reverse(other)| *other);
         [in_order, other].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }

@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// A waiter without a dial takes over one that lost its waiter.
     pub(super) fn adopt(&mut self, waiter: WaiterId) {
         let key = self.waiters[waiter].key;
-        let Some(dial) = self.keys[key].orphans.front() else { return };
+        let Some(dial) = self.keys[key].orphans.front(&self.connections) else { return };
         self.adopt_dial(waiter, dial);
     }
 
@@ -162,14 +162,16 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             } else {
                 self.untie(owner, now);
             }
-        } else if retired && let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+        } else if retired
+            && let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng)
+        {
             let lent = self.lend_first(id, now);
             self.grant(waiter, Grant::Lend(lent));
         }
         // A detached dial that lost its caller serves the next caller that waits for a dial, whose
         // own dial is then the one without a caller.
         while self.connections[id].has_room()
-            && let Some(next) = self.keys[key].dependents.front()
+            && let Some(next) = self.keys[key].dependents.front(&self.waiters)
         {
             let lent = self.lend(id, now);
             self.grant(next, Grant::Lend(lent));
@@ -275,12 +277,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 self.grant(owner, Grant::DialFailed(error));
             }
             DialFor::Key if !patient => {
-                while let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+                while let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
                     self.grant(waiter, Grant::DialFailed(error.clone()));
                 }
             }
             DialFor::Opener => {
-                if let Some(waiter) = self.keys[key].returns.next(&mut self.rng) {
+                if let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
                     self.grant(waiter, Grant::DialFailed(error));
                 }
             }
@@ -415,7 +417,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if self.policy.dial == Dial::Racing
             && self.policy.adopt_dials
             && !self.keys[key].orphans.is_empty()
-            && let Some(waiter) = self.keys[key].undialed.front()
+            && let Some(waiter) = self.keys[key].undialed.front(&self.waiters)
         {
             self.adopt(waiter);
             return true;
@@ -447,7 +449,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 return false;
             }
             (Dial::Caller, DialForWaiters::Waiter) => {
-                let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return false };
+                let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
+                    return false;
+                };
                 let dial = self.start_dial(key, DialFor::Caller, now);
                 self.grant(waiter, Grant::Dial(dial));
                 if self.policy.waiter_order == WaiterOrder::AllAtOnce {
@@ -455,7 +459,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 }
             }
             (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
-                let Some(waiter) = self.keys[key].undialed.front() else { return false };
+                let Some(waiter) = self.keys[key].undialed.front(&self.waiters) else {
+                    return false;
+                };
                 let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                 self.tie(waiter, dial);
             }

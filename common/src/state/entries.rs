@@ -11,7 +11,7 @@ use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 
-/// With what the map keeps of it: one line for those who wait, one for what is idle, and the rest.
+/// With what the map keeps of it: one line for what leases and waits change, and the rest.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct KeyEntry<K, E> {

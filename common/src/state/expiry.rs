@@ -74,7 +74,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if !self.rules.swept_idle {
             return;
         }
-        while let Some(id) = self.all_idle.front() {
+        while let Some(id) = self.all_idle.front(&self.connections) {
             match self.rules.past_its_time(&self.connections[id], now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// The idle connections of one key that are past their time, longest idle first.
     pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
-        while let Some(id) = self.keys[key].idle.front() {
+        while let Some(id) = self.keys[key].idle.front(&self.connections) {
             match self.rules.past_its_time(&self.connections[id], now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
@@ -125,7 +125,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             entry.failures = 0;
             entry.last_error = None;
         }
-        let longest_idle = entry.idle.front().filter(|_| self.rules.timed_idle);
+        let longest_idle = entry.idle.front(&self.connections).filter(|_| self.rules.timed_idle);
         let idle_end = longest_idle
             .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
         let pending = [idle_end, entry.paused_until, entry.refill_at, entry.remember_until];

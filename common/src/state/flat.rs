@@ -251,11 +251,11 @@ fn hand_over<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usiz
 fn give_up<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
     let _leases = leases(&mut pool, 0);
     let mut waiters: Vec<_> = (0..held).map(|_| pool.wait(0)).collect();
-    turns(|turn| {
+    turns(|_| {
         // From the middle of the queue, where a search would begin at either end.
-        let at = (turn.wrapping_mul(7) % held) as usize;
-        pool.cancel(waiters[at]);
-        waiters[at] = pool.wait(0);
+        let middle = waiters.remove(waiters.len() / 2);
+        pool.cancel(middle);
+        waiters.push(pool.wait(0));
     })
 }
 

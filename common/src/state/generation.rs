@@ -103,7 +103,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Longest idle first.
     fn idle_of(&self, key: KeyId) -> Vec<ConnectionId> {
-        self.keys[key].idle.ids(&self.connections, |c| &c.in_key).collect()
+        self.keys[key].idle.chain().ids(&self.connections, |c| &c.in_key).collect()
     }
 
     /// Idle connections of the current generation.
@@ -146,16 +146,11 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         } else if L::SHARED {
             entry.room.values().all(|id| consider(*id));
         } else {
-            let mut next = if newest_first { entry.idle.back() } else { entry.idle.front() };
-            while let Some(id) = next
-                && consider(id)
-            {
-                let link = &self.connections[id].in_key;
-                next = if newest_first {
-                    link.prev(&self.connections)
-                } else {
-                    link.next(&self.connections)
-                };
+            let idle = entry.idle.chain();
+            if newest_first {
+                idle.ids_from_back(&self.connections, |c| &c.in_key).all(consider);
+            } else {
+                idle.ids(&self.connections, |c| &c.in_key).all(consider);
             }
         }
         found

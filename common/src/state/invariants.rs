@@ -66,7 +66,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if totals != (seen.open, seen.idle, seen.waiting, seen.draining) {
             return Err(format!("keys add up to {totals:?}, the pool has {seen:?}"));
         }
-        if !self.is_sorted(self.all_idle.ids(&self.connections, |c| &c.in_all)) {
+        if !self.is_sorted(self.all_idle.chain().ids(&self.connections, |c| &c.in_all)) {
             return Err("idle connections are out of order".into());
         }
         if !self.deadlines.are_in_order(&self.waiters) {
@@ -105,7 +105,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             if self.policy.max_idle_per_key.is_some_and(|max| entry.idle.len() > max) {
                 return Err(format!("{} idle for one key", entry.idle.len()));
             }
-            if !self.is_sorted(entry.idle.ids(&self.connections, |c| &c.in_key)) {
+            if !self.is_sorted(entry.idle.chain().ids(&self.connections, |c| &c.in_key)) {
                 return Err("idle connections of a key are out of order".into());
             }
             let could_serve = self.connections.values().any(|c| c.key == id && c.has_room());

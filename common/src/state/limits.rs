@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// The list over all keys, which is kept only where a limit needs it.
     fn rebuild_all_idle(&mut self) {
-        while let Some(id) = self.all_idle.front() {
+        while let Some(id) = self.all_idle.front(&self.connections) {
             self.all_idle.remove(&mut self.connections, id, Connection::in_all);
         }
         if self.rules.global_idle {
@@ -132,13 +132,13 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         for key in keys {
             let max = self.policy.max_open_per_key;
             while max.is_some_and(|max| self.keys[key].open - self.keys[key].closing > max)
-                && let Some(id) = self.keys[key].idle.front()
+                && let Some(id) = self.keys[key].idle.front(&self.connections)
             {
                 self.begin_close(id, CloseCause::OverLimit, now);
             }
         }
         while self.pool_is_above()
-            && let Some(id) = self.all_idle.front()
+            && let Some(id) = self.all_idle.front(&self.connections)
         {
             self.begin_close(id, CloseCause::OverLimit, now);
         }
@@ -148,14 +148,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
                 let idle = &self.keys[key].idle;
                 let id = match self.policy.idle_overflow {
                     // The limit leaves those that it would have left had it held before.
-                    IdleOverflow::CloseReturned => idle.back(),
-                    IdleOverflow::CloseOldest => idle.front(),
+                    IdleOverflow::CloseReturned => idle.back(&self.connections),
+                    IdleOverflow::CloseOldest => idle.front(&self.connections),
                 };
                 self.begin_close(id.expect("more than none"), CloseCause::IdleLimit, now);
             }
         }
         while self.policy.max_idle.is_some_and(|max| self.status.idle > max)
-            && let Some(id) = self.all_idle.front()
+            && let Some(id) = self.all_idle.front(&self.connections)
         {
             self.begin_close(id, CloseCause::Evicted, now);
         }

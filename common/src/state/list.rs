@@ -1,18 +1,21 @@
-//! A doubly linked list threaded through the entries of a slot map: O(1) at both ends and in the
+//! Doubly linked lists threaded through the entries of a slot map: O(1) at both ends and in the
 //! middle, no allocation. An entry can be in several lists, through one link for each.
+//!
+//! Who leaves at an end leaves its neighbour's entry alone: that is likely to be in another core's
+//! cache. So what lies before the first and behind the last means nothing.
 
 use std::marker::PhantomData;
 
 use super::steps::SlotMap;
 use crate::slot_map::Id;
 
-/// No entry: the end of a list.
-const END: u32 = u32::MAX;
+/// The place of no entry.
+const NONE: u32 = u32::MAX;
 
 /// In place of the one before, in the link of an entry that is in no list.
 const NOWHERE: u32 = u32::MAX - 1;
 
-/// An entry's place in one list: the numbers of those before and behind it.
+/// An entry's place in one list: the places of those before and behind it in the map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link<I> {
     prev: u32,
@@ -23,7 +26,7 @@ pub(super) struct Link<I> {
 impl<I> Default for Link<I> {
     #[inline]
     fn default() -> Self {
-        Self::between(NOWHERE, END)
+        Self::between(NOWHERE, NONE)
     }
 }
 
@@ -39,51 +42,181 @@ impl<I> Link<I> {
     }
 }
 
-impl<I: Id> Link<I> {
-    /// The last one, behind `prev`.
-    #[inline]
-    pub(super) fn after(prev: Option<I>) -> Self {
-        Self::between(prev.map_or(END, Id::index), END)
-    }
-
-    pub(super) fn next<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
-        map.id_at(self.next)
-    }
-
-    pub(super) fn prev<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
-        map.id_at(self.prev)
-    }
-}
-
 /// The entry at a place where one is, as a link says so.
 #[inline]
-fn neighbour<T>(map: &mut SlotMap<impl Id, T>, index: u32) -> &mut T {
-    map.at_mut(index).expect("a link leads to an entry")
+fn neighbour<T>(map: &mut SlotMap<impl Id, T>, place: u32) -> &mut T {
+    map.at_mut(place).expect("a link leads to an entry")
 }
 
+/// A list that does not know how long it is.
+///
+/// `link` selects the link of this list in an entry; always pass the same one to one list.
+#[derive(Debug)]
+pub(super) struct Chain<I> {
+    first: u32,
+    last: u32,
+    ids: PhantomData<fn() -> I>,
+}
+
+impl<I> Default for Chain<I> {
+    fn default() -> Self {
+        Self { first: NONE, last: NONE, ids: PhantomData }
+    }
+}
+
+impl<I: Id> Chain<I> {
+    #[inline]
+    pub(super) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        map.id_at(self.first)
+    }
+
+    #[inline]
+    pub(super) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        map.id_at(self.last)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    /// The link of an entry that joins at the end; [`note_appended`](Chain::note_appended) follows.
+    #[inline]
+    pub(super) fn behind_last(&self) -> Link<I> {
+        Link::between(self.last, NONE)
+    }
+
+    /// An entry has joined at the end, with the link for that.
+    #[inline(always)]
+    pub(super) fn note_appended<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        match std::mem::replace(&mut self.last, id.index()) {
+            NONE => self.first = id.index(),
+            prev => link(neighbour(map, prev)).next = id.index(),
+        }
+    }
+
+    fn push_front<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = link(&mut map[id]);
+        debug_assert!(!own.is_linked(), "an entry is in a list once");
+        *own = Link::between(NONE, self.first);
+        match std::mem::replace(&mut self.first, id.index()) {
+            NONE => self.last = id.index(),
+            next => link(neighbour(map, next)).prev = id.index(),
+        }
+    }
+
+    /// Moves `id`, the last one, before those at the end that are `later`.
+    fn move_before<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        later: impl Fn(&T) -> bool,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let (mut prev, mut next) = (self.before(id.index(), link(&mut map[id])), NONE);
+        while prev != NONE {
+            let entry = neighbour(map, prev);
+            if !later(entry) {
+                break;
+            }
+            (prev, next) = (self.before(prev, link(entry)), prev);
+        }
+        if next == NONE {
+            return;
+        }
+        let own = std::mem::take(link(&mut map[id]));
+        self.unlink(map, id, own, &link);
+        *link(&mut map[id]) = Link::between(prev, next);
+        link(neighbour(map, next)).prev = id.index();
+        match prev {
+            NONE => self.first = id.index(),
+            prev => link(neighbour(map, prev)).next = id.index(),
+        }
+    }
+
+    /// The place of the one before.
+    fn before(&self, place: u32, link: &Link<I>) -> u32 {
+        if place == self.first { NONE } else { link.prev }
+    }
+
+    /// All of them, from the front.
+    pub(super) fn ids<T>(
+        &self,
+        map: &SlotMap<I, T>,
+        link: impl Fn(&T) -> &Link<I>,
+    ) -> impl Iterator<Item = I> {
+        let last = self.last;
+        let next = move |id: &I| if id.index() == last { NONE } else { link(&map[*id]).next };
+        std::iter::successors(self.front(map), move |id| map.id_at(next(id)))
+    }
+
+    /// All of them, from the back.
+    pub(super) fn ids_from_back<T>(
+        &self,
+        map: &SlotMap<I, T>,
+        link: impl Fn(&T) -> &Link<I>,
+    ) -> impl Iterator<Item = I> {
+        let first = self.first;
+        let prev = move |id: &I| if id.index() == first { NONE } else { link(&map[*id]).prev };
+        std::iter::successors(self.back(map), move |id| map.id_at(prev(id)))
+    }
+
+    /// Takes out the entry whose link was `own`; the caller has taken that from the entry.
+    #[inline(always)]
+    pub(super) fn unlink<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        own: Link<I>,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let place = id.index();
+        match (place == self.first, place == self.last) {
+            (true, true) => *self = Self::default(),
+            (true, false) => self.first = own.next,
+            (false, true) => self.last = own.prev,
+            (false, false) => {
+                link(neighbour(map, own.prev)).next = own.next;
+                link(neighbour(map, own.next)).prev = own.prev;
+            }
+        }
+    }
+}
+
+/// A list that knows how long it is.
+///
+/// `link` selects the link of this list in an entry; always pass the same one to one list.
 #[derive(Debug)]
 pub(super) struct List<I> {
-    head: Option<I>,
-    tail: Option<I>,
+    chain: Chain<I>,
     len: u32,
 }
 
 impl<I> Default for List<I> {
     fn default() -> Self {
-        Self { head: None, tail: None, len: 0 }
+        Self { chain: Chain::default(), len: 0 }
     }
 }
 
-/// `link` selects the link of this list in an entry; always pass the same one to one list.
 impl<I: Id> List<I> {
     #[inline]
-    pub(super) fn front(&self) -> Option<I> {
-        self.head
+    pub(super) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        self.chain.front(map)
     }
 
     #[inline]
-    pub(super) fn back(&self) -> Option<I> {
-        self.tail
+    pub(super) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+        self.chain.back(map)
     }
 
     #[inline]
@@ -93,7 +226,30 @@ impl<I: Id> List<I> {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.chain.is_empty()
+    }
+
+    /// All of them, in order.
+    pub(super) fn chain(&self) -> &Chain<I> {
+        &self.chain
+    }
+
+    /// As [`Chain::behind_last`].
+    #[inline]
+    pub(super) fn behind_last(&self) -> Link<I> {
+        self.chain.behind_last()
+    }
+
+    /// As [`Chain::note_appended`].
+    #[inline(always)]
+    pub(super) fn note_appended<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        self.chain.note_appended(map, id, link);
+        self.len += 1;
     }
 
     #[inline]
@@ -103,39 +259,10 @@ impl<I: Id> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let own = self.append(map, id, &link);
-        *link(&mut map[id]) = own;
-    }
-
-    /// Appends `id`, but leaves it to the caller to store the returned link in its entry: one
-    /// look-up less for one that has the entry at hand anyway.
-    #[inline]
-    #[must_use = "the link belongs into the entry"]
-    pub(super) fn append<T>(
-        &mut self,
-        map: &mut SlotMap<I, T>,
-        id: I,
-        link: impl Fn(&mut T) -> &mut Link<I>,
-    ) -> Link<I> {
-        debug_assert!(!link(&mut map[id]).is_linked(), "an entry is in a list once");
-        let prev = self.back();
+        let own = link(&mut map[id]);
+        debug_assert!(!own.is_linked(), "an entry is in a list once");
+        *own = self.behind_last();
         self.note_appended(map, id, link);
-        Link::after(prev)
-    }
-
-    /// As [`append`](List::append), when [`Link::after`] the last one is in the entry already.
-    #[inline(always)]
-    pub(super) fn note_appended<T>(
-        &mut self,
-        map: &mut SlotMap<I, T>,
-        id: I,
-        link: impl Fn(&mut T) -> &mut Link<I>,
-    ) {
-        match self.tail.replace(id) {
-            Some(prev) => link(neighbour(map, prev.index())).next = id.index(),
-            None => self.head = Some(id),
-        }
-        self.len += 1;
     }
 
     pub(super) fn push_front<T>(
@@ -144,14 +271,7 @@ impl<I: Id> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let own = link(&mut map[id]);
-        debug_assert!(!own.is_linked(), "an entry is in a list once");
-        *own = Link::between(END, self.head.map_or(END, Id::index));
-        match self.head {
-            Some(head) => link(neighbour(map, head.index())).prev = id.index(),
-            None => self.tail = Some(id),
-        }
-        self.head = Some(id);
+        self.chain.push_front(map, id, link);
         self.len += 1;
     }
 
@@ -163,34 +283,7 @@ impl<I: Id> List<I> {
         later: impl Fn(&T) -> bool,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let (mut prev, mut next) = (link(&mut map[id]).prev, END);
-        while prev != END {
-            let entry = neighbour(map, prev);
-            if !later(entry) {
-                break;
-            }
-            (prev, next) = (link(entry).prev, prev);
-        }
-        if next == END {
-            return;
-        }
-        self.remove(map, id, &link);
-        *link(&mut map[id]) = Link::between(prev, next);
-        link(neighbour(map, next)).prev = id.index();
-        match prev {
-            END => self.head = Some(id),
-            prev => link(neighbour(map, prev)).next = id.index(),
-        }
-        self.len += 1;
-    }
-
-    /// All of them, from the front.
-    pub(super) fn ids<T>(
-        &self,
-        map: &SlotMap<I, T>,
-        link: impl Fn(&T) -> &Link<I>,
-    ) -> impl Iterator<Item = I> {
-        std::iter::successors(self.head, move |id| link(&map[*id]).next(map))
+        self.chain.move_before(map, id, later, link);
     }
 
     /// Takes `id` out; nothing happens when it is not in the list.
@@ -203,27 +296,20 @@ impl<I: Id> List<I> {
     ) {
         let own = std::mem::take(link(&mut map[id]));
         if own.is_linked() {
-            self.unlink(map, own, link);
+            self.unlink(map, id, own, link);
         }
     }
 
-    /// Takes out the entry whose link was `own`; the caller has taken that from the entry.
+    /// As [`Chain::unlink`].
     #[inline(always)]
     pub(super) fn unlink<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
+        id: I,
         own: Link<I>,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let Link { prev, next, .. } = own;
-        match prev {
-            END => self.head = map.id_at(next),
-            prev => link(neighbour(map, prev)).next = next,
-        }
-        match next {
-            END => self.tail = map.id_at(prev),
-            next => link(neighbour(map, next)).prev = prev,
-        }
+        self.chain.unlink(map, id, own, link);
         self.len -= 1;
     }
 }
@@ -240,14 +326,15 @@ mod tests {
     type Entry = Link<Number>;
 
     fn contents(list: &List<Number>, map: &SlotMap<Number, Entry>) -> Vec<Number> {
-        let mut found = Vec::new();
-        let mut at = list.front();
-        while let Some(id) = at {
-            found.push(id);
-            at = map[id].next(map);
-        }
+        let found: Vec<_> = list.chain().ids(map, |link| link).collect();
+        let mut from_back: Vec<_> = list.chain().ids_from_back(map, |link| link).collect();
+        from_back.reverse();
+        assert_eq!(found, from_back);
         assert_eq!(found.len(), list.len() as usize);
-        assert_eq!(found.last().copied(), list.back());
+        assert_eq!(
+            (found.first().copied(), found.last().copied()),
+            (list.front(map), list.back(map))
+        );
         found
     }
 
@@ -279,25 +366,54 @@ mod tests {
                 let id = map.insert((other, Entry::default()));
                 list.push_back(&mut map, id, |(_, link)| link);
             }
-            let id = list.back().expect("the last one");
+            let id = list.back(&map).expect("the last one");
             list.move_before(&mut map, id, |(other, _)| *other > number, |(_, link)| link);
-            let mut forth = Vec::new();
-            let mut at = list.front();
-            while let Some(id) = at {
-                forth.push(map[id].0);
-                at = map[id].1.next(&map);
-            }
+            let numbers = |ids: Vec<Number>| ids.iter().map(|id| map[*id].0).collect::<Vec<_>>();
             let mut sorted = vec![1, 3, 5, number];
             sorted.sort_unstable();
-            assert_eq!(forth, sorted);
-            let mut back = Vec::new();
-            let mut at = list.back();
-            while let Some(id) = at {
-                back.push(map[id].0);
-                at = map[id].1.prev(&map);
+            assert_eq!(numbers(list.chain().ids(&map, |(_, link)| link).collect()), sorted);
+            sorted.reverse();
+            assert_eq!(
+                numbers(list.chain().ids_from_back(&map, |(_, link)| link).collect()),
+                sorted
+            );
+            assert_eq!(list.len(), 4);
+        }
+    }
+
+    #[test]
+    fn every_order_of_joining_and_leaving() {
+        // Each number says where the next joins, or which leaves.
+        for seed in 0..2_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut map: SlotMap<Number, Entry> = SlotMap::new();
+            let (mut list, mut expected) = (List::default(), Vec::new());
+            for _ in 0..rng.usize(1..20) {
+                match rng.u32(..4) {
+                    0 => {
+                        let id = map.insert(Entry::default());
+                        list.push_back(&mut map, id, |link| link);
+                        expected.push(id);
+                    }
+                    1 => {
+                        let id = map.insert(Entry::default());
+                        list.push_front(&mut map, id, |link| link);
+                        expected.insert(0, id);
+                    }
+                    _ if expected.is_empty() => {}
+                    _ => {
+                        let id = expected.remove(rng.usize(..expected.len()));
+                        list.remove(&mut map, id, |link| link);
+                        if rng.bool() {
+                            map.remove(id);
+                        } else {
+                            list.push_back(&mut map, id, |link| link);
+                            expected.push(id);
+                        }
+                    }
+                }
+                assert_eq!(contents(&list, &map), expected, "seed {seed}");
             }
-            back.reverse();
-            assert_eq!((back, list.len()), (sorted, 4));
         }
     }
 }

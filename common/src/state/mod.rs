@@ -49,6 +49,8 @@ mod flat;
 mod floor;
 mod generation;
 mod invariants;
+#[cfg(all(test, target_pointer_width = "64"))]
+mod layout;
 mod limits;
 mod list;
 mod plain;
@@ -227,20 +229,22 @@ pub enum Released<L, W = ()> {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct State<K, L, E, W = ()> {
-    status: Status,
-    counts: Counts,
+    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
+    noted_deadline: Timestamp,
     /// How many allowances there are, of keys and the pool's own.
     above_limits: u32,
     /// Keys with a reserve: old connections that serve until their floor has been remade.
     remaking: u32,
-    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
-    deadlines: Deadlines,
-    /// The earliest deadline that arose since [`State::next_deadline`] was asked.
-    noted_deadline: Timestamp,
-    listening: bool,
-    closed: bool,
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
+    listening: bool,
+    closed: bool,
+    /// Leases of connections that had not been lent before.
+    first_leases: u64,
+    deadlines: Deadlines,
+    status: Status,
+    counts: Counts,
+    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
     /// Waiters with a grant to be told of.
     wakes: VecDeque<WaiterId>,
     keys: SlotMap<KeyId, KeyEntry<K, E>>,
@@ -282,7 +286,6 @@ pub struct State<K, L, E, W = ()> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     leased: u64,
-    reused: u64,
     waited: u64,
 }
 
@@ -320,13 +323,17 @@ impl Rules {
 
     /// The idle connection that comes first, or the shared one with room.
     #[inline]
-    fn first_of<L: Lending, K, E>(&self, entry: &KeyEntry<K, E>) -> Option<ConnectionId> {
+    fn first_of<L: Lending, K, E>(
+        &self,
+        entry: &KeyEntry<K, E>,
+        connections: &SlotMap<ConnectionId, Connection<L>>,
+    ) -> Option<ConnectionId> {
         if L::SHARED {
             entry.room.first()
         } else if self.newest_first {
-            entry.idle.back()
+            entry.idle.back(connections)
         } else {
-            entry.idle.front()
+            entry.idle.front(connections)
         }
     }
 
@@ -422,6 +429,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             ages: Vec::new(),
             status: Status::default(),
             counts: Counts::default(),
+            first_leases: 0,
             stats: Stats::default(),
             serial: 0,
             closed: false,
@@ -441,8 +449,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Counters over all keys.
     pub fn stats(&self) -> Stats {
-        let Counts { leased, reused, waited } = self.counts;
-        Stats { leased, reused, waited, ..self.stats.clone() }
+        let Counts { leased, waited } = self.counts;
+        Stats { leased, reused: leased - self.first_leases, waited, ..self.stats.clone() }
     }
 
     /// Whether [`close`](State::close) was called.
@@ -464,7 +472,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// How many deadlines of waiters are remembered, those of waiters that have left included.
     pub fn watched_deadlines(&self) -> usize {
-        self.deadlines.len()
+        self.deadlines.count(&self.waiters)
     }
 
     /// The key of a connection, while it lives.

@@ -8,7 +8,6 @@
 use std::hash::Hash;
 
 use super::entries::{KeyEntry, Phase, Waiter};
-use super::list::Link;
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lending;
@@ -34,7 +33,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     pub(super) fn lend_plain(&mut self, key: &K, now: Timestamp) -> Idle<L> {
         let id = match self.keys.get(self.recent) {
             Some(entry) if self.is_plain() && !self.owes_floor(entry) && entry.key == *key => {
-                match self.rules.first_of::<L, _, _>(entry) {
+                match self.rules.first_of(entry, &self.connections) {
                     Some(id) => id,
                     None if self.rules.prune && self.has_to_prune(entry, now) => {
                         return Idle::Unclear;
@@ -76,8 +75,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         entry.waiting += 1;
         let mut waiter = Waiter::new(recent);
-        waiter.in_returns = Link::after(entry.returns.arrival.back());
-        waiter.in_dials = Link::after(entry.undialed.back());
+        waiter.in_returns = entry.returns.arrival.behind_last();
+        waiter.in_dials = entry.undialed.behind_last();
         let in_order = self.deadlines.place(&self.waiters, deadline);
         if let Some(link) = in_order {
             waiter.in_deadlines = link;
@@ -141,7 +140,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return Ok(Released::Done(leftover));
         }
         connection.idle_since = now;
-        connection.in_key = Link::after(entry.idle.back());
+        connection.in_key = entry.idle.behind_last();
         let due = self.rules.idle_end(now);
         // A timer that is pending looks at what is idle then, and sets the next.
         let earliest = self.rules.timed_idle && due < entry.timer_at;
@@ -167,7 +166,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Whether an idle connection of a key is past its time: the one that was idle for longest, first.
     fn has_to_prune(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
-        let longest = entry.idle.front();
+        let longest = entry.idle.front(&self.connections);
         longest.is_some_and(|id| self.rules.past_its_time(&self.connections[id], now).is_some())
     }
 
@@ -191,20 +190,24 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if L::SHARED && connection.leased != connection.capacity {
             return Err(handle);
         }
-        let next = match entry.returns.arrival.front() {
+        let next = match entry.returns.arrival.front(&self.waiters) {
             Some(next) if self.waiters[next].is_plain() && may_hand_over() => next,
             _ => return Err(handle),
         };
         let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
         let handle = handle.expect("it has just come back");
         let waiter = self.waiters.remove(next).expect("one in the queue waits");
-        entry.returns.arrival.unlink(&mut self.waiters, waiter.in_returns, Waiter::in_returns);
-        entry.undialed.unlink(&mut self.waiters, waiter.in_dials, Waiter::in_dials);
-        self.deadlines.unlink(&mut self.waiters, waiter.in_deadlines);
+        entry.returns.arrival.unlink(
+            &mut self.waiters,
+            next,
+            waiter.in_returns,
+            Waiter::in_returns,
+        );
+        entry.undialed.unlink(&mut self.waiters, next, waiter.in_dials, Waiter::in_dials);
+        self.deadlines.unlink(&mut self.waiters, next, waiter.in_deadlines);
         entry.waiting -= 1;
         self.status.waiting -= 1;
         self.counts.leased += 1;
-        self.counts.reused += 1;
         let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
         Ok(Released::HandedOver(next, lent, waiter.attached))
     }

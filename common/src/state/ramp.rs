@@ -82,10 +82,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         let key = self.connections[dial].key;
         let entry = &self.keys[key];
-        if let Some(waiter) = entry.undialed.front() {
+        if let Some(waiter) = entry.undialed.front(&self.waiters) {
             self.adopt_dial(waiter, dial);
         } else if entry.stops_left > 0 {
-            let youngest = entry.tied.back().filter(|id| {
+            let youngest = entry.tied.back(&self.connections).filter(|id| {
                 let (other, own) = (&self.connections[*id], &self.connections[dial]);
                 // One that retired in its handshake is of use to its waiter only.
                 other.serial > own.serial && other.retired.is_none() && own.retired.is_none()
@@ -122,7 +122,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         {
             return dial_for;
         }
-        let first = entry.returns.next(&mut self.rng).expect("its owner waits");
+        let first = entry.returns.next(&self.waiters, &mut self.rng).expect("its owner waits");
         if first == owner {
             return dial_for;
         }

@@ -99,11 +99,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// One that nobody has looked at goes to the next who waits, as one that has been idle since
     /// `since`.
     fn hand_on(&mut self, id: ConnectionId, key: KeyId, since: Timestamp, now: Timestamp) {
-        let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { return };
+        let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
+            return;
+        };
         let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
         let idle_nanos = now.nanos_since(since);
         self.counts.leased += 1;
-        self.counts.reused += 1;
         self.emit(id, EventKind::Returned, now);
         let idle_for = Duration::from_nanos(idle_nanos);
         self.emit(id, EventKind::Leased { reused: true, idle_for }, now);
@@ -220,7 +221,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         if self.status.closing == 0
             && self.pool_is_full()
             && self.somebody_starves()
-            && let Some(id) = self.all_idle.front()
+            && let Some(id) = self.all_idle.front(&self.connections)
         {
             self.begin_close(id, CloseCause::MakeRoom, now);
         }
@@ -231,7 +232,9 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     fn serve_waiters(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         while self.connections[id].has_room() {
-            let Some(waiter) = self.keys[key].returns.next(&mut self.rng) else { break };
+            let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
+                break;
+            };
             let lent = self.lend(id, now);
             self.grant(waiter, Grant::Lend(lent));
         }
@@ -253,12 +256,10 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
             return self.begin_close(id, CloseCause::IdleLimit, now);
         }
         let entry = &mut self.keys[key];
-        let link = entry.idle.append(&mut self.connections, id, Connection::in_key);
+        entry.idle.push_back(&mut self.connections, id, Connection::in_key);
         let due = self.rules.idle_end(now);
         let earliest = due < entry.timer_at;
-        let connection = &mut self.connections[id];
-        connection.idle_since = now;
-        connection.in_key = link;
+        self.connections[id].idle_since = now;
         self.status.idle += 1;
         if self.rules.global_idle {
             self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
@@ -274,7 +275,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         self.emit(id, EventKind::Idle, now);
         if self.rules.crowded
             && self.policy.max_idle.is_some_and(|max| self.status.idle > max)
-            && let Some(longest) = self.all_idle.front()
+            && let Some(longest) = self.all_idle.front(&self.connections)
         {
             self.begin_close(longest, CloseCause::Evicted, now);
         }
@@ -284,7 +285,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
     /// the one that has been there longest.
     #[cold]
     fn has_a_place(&mut self, key: KeyId, now: Timestamp) -> bool {
-        match (self.policy.idle_overflow, self.keys[key].idle.front()) {
+        match (self.policy.idle_overflow, self.keys[key].idle.front(&self.connections)) {
             (IdleOverflow::CloseOldest, Some(oldest)) => {
                 self.begin_close(oldest, CloseCause::IdleLimit, now);
                 true

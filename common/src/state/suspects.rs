@@ -28,7 +28,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         let key = connection.key;
         // On a coarse clock the check may have begun in the tick in which others became idle. Those
         // go too: a needless dial is cheaper than another check that times out.
-        while let Some(longest) = self.keys[key].idle.front()
+        while let Some(longest) = self.keys[key].idle.front(&self.connections)
             && self.connections[longest].idle_since <= began
         {
             self.begin_close(longest, CloseCause::Suspect, now);

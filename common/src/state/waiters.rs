@@ -72,14 +72,19 @@ impl ReturnQueue {
 
     fn leave<L, E, W>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>, id: WaiterId) {
         let place = Place::of(&mut waiters[id]);
-        self.vacate(waiters, place);
+        self.vacate(waiters, id, place);
     }
 
     /// As `leave`, of a waiter whose place was taken out of its entry already.
     #[inline]
-    fn vacate<L, E, W>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>, place: Place) {
+    fn vacate<L, E, W>(
+        &mut self,
+        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
+        id: WaiterId,
+        place: Place,
+    ) {
         if place.link.is_linked() {
-            self.arrival.unlink(waiters, place.link, Waiter::in_returns);
+            self.arrival.unlink(waiters, id, place.link, Waiter::in_returns);
         } else if let (Some(at), Some(random)) = (place.random_at, &mut self.random) {
             random.0.swap_remove(at);
             if let Some(&moved) = random.0.get(at) {
@@ -89,8 +94,12 @@ impl ReturnQueue {
     }
 
     /// Whose turn it is.
-    pub(super) fn next(&self, rng: &mut fastrand::Rng) -> Option<WaiterId> {
-        self.arrival.front().or_else(|| {
+    pub(super) fn next<L, E, W>(
+        &self,
+        waiters: &SlotMap<WaiterId, Waiter<L, E, W>>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<WaiterId> {
+        self.arrival.front(waiters).or_else(|| {
             let random = &self.random.as_ref()?.0;
             (!random.is_empty()).then(|| random[rng.usize(..random.len())])
         })
@@ -173,12 +182,12 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         }
         self.deadlines.forget(&mut self.waiters, id);
         let entry = &mut self.keys[key];
-        entry.returns.vacate(&mut self.waiters, place);
+        entry.returns.vacate(&mut self.waiters, id, place);
         // A waiter that depends on its dial is in `dependents`, one without a dial in `undialed`,
         // one whose dial races in neither.
         if in_dials.is_linked() {
             let queue = if dial.is_none() { &mut entry.undialed } else { &mut entry.dependents };
-            queue.unlink(&mut self.waiters, in_dials, Waiter::in_dials);
+            queue.unlink(&mut self.waiters, id, in_dials, Waiter::in_dials);
         }
         entry.waiting -= 1;
         self.status.waiting -= 1;
@@ -232,7 +241,8 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
         while !self.keys[key].returns.is_empty()
             && let Some(lent) = self.lend_idle(key, now)
         {
-            let next = self.keys[key].returns.next(&mut self.rng).expect("somebody waits");
+            let next =
+                self.keys[key].returns.next(&self.waiters, &mut self.rng).expect("somebody waits");
             self.grant(next, Grant::Lend(lent));
         }
     }
@@ -250,14 +260,14 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 
     /// Tells every waiter of a key that no connection comes back to now (`undialed`) the same.
     pub(super) fn refuse_undialed(&mut self, key: KeyId, refusal: &Refusal<E>) {
-        while let Some(id) = self.keys[key].undialed.front() {
+        while let Some(id) = self.keys[key].undialed.front(&self.waiters) {
             self.grant(id, Grant::Refuse(refusal.clone()));
         }
     }
 
     /// All waiters of a key that could use a connection try again.
     pub(super) fn wake_all(&mut self, key: KeyId) {
-        while let Some(id) = self.keys[key].returns.next(&mut self.rng) {
+        while let Some(id) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
             self.grant(id, Grant::Retry);
         }
     }

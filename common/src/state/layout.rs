@@ -1,0 +1,42 @@
+//! What threads that take turns change lies in few lines of memory: each that moved to a line of its
+//! own would be one more to be brought from core to core at every turn.
+
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use super::State;
+use super::entries::{Connection, KeyEntry, Waiter};
+use crate::lending::Exclusive;
+use crate::slot_map::{HEAD, slot_size};
+
+const LINE: usize = 64;
+
+type Lending = Exclusive<Box<u64>>;
+
+#[test]
+fn what_leases_and_waits_change_of_the_state_is_one_line() {
+    type Whole = State<String, Lending, (), Arc<()>>;
+    assert_eq!(align_of::<Whole>(), LINE);
+    let first = offset_of!(Whole, deadlines.in_order);
+    assert_eq!(first % LINE, 0);
+    // The map of waiters begins with what changes when one comes or goes.
+    assert_eq!(offset_of!(Whole, waiters) + 2 * size_of::<u32>(), first + LINE);
+    assert!((first..first + LINE).contains(&offset_of!(Whole, status)));
+    assert!((first..first + LINE).contains(&offset_of!(Whole, counts)));
+}
+
+#[test]
+fn a_waiter_is_one_line() {
+    assert_eq!(slot_size::<Waiter<Lending, (), Arc<()>>>(), LINE);
+}
+
+#[test]
+fn what_leases_and_waits_change_of_a_key_is_one_line() {
+    type Key = KeyEntry<String, ()>;
+    assert_eq!(HEAD + offset_of!(Key, open) + size_of::<u32>(), LINE);
+}
+
+#[test]
+fn what_leases_change_of_a_connection_is_one_line() {
+    assert!(HEAD + offset_of!(Connection<Lending>, capacity) <= LINE);
+}
