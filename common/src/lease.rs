@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending};
 use crate::manager::{Connection, Manager};
-use crate::pool::{Inner, Node, Slot};
+use crate::pool::{Held, Inner, Node, Slot};
 use crate::state::{ConnectionId, Fitness, Lent};
 
 /// A leased connection.
@@ -25,18 +25,20 @@ pub struct Lease<M: Manager> {
 }
 
 impl<M: Manager> Lease<M> {
+    /// `node` is one for a shared connection, if one was left.
     #[inline(always)]
     pub(crate) fn new(
         inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,
-        lent: Lent<M::Lending>,
+        lent: Lent<Held<M>>,
     ) -> Self {
-        Self { slot: Slot::new(inner, node, lent) }
+        Self { slot: Slot::new(lent, || node.unwrap_or_else(|| Node::new(inner, None))) }
     }
 
+    /// Takes over from a lease that ends, with its node if that is of a shared connection.
     #[inline]
-    pub(crate) fn again(node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
-        Self { slot: Slot::again(node, lent) }
+    pub(crate) fn again(lent: Lent<Held<M>>, node: Option<Box<Node<M>>>) -> Self {
+        Self { slot: Slot::new(lent, || node.expect("a shared connection leaves the node")) }
     }
 
     /// Whether the connection was lent before. A failure of a reused connection before the first

@@ -8,7 +8,24 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// What the pool keeps for each connection, and what a lease holds.
+/// What is kept for each connection while it is not lent, and what goes out: all that the pool's
+/// [`State`](crate::state::State) has to know of how connections are lent.
+pub trait Lend: Sized + Send + 'static {
+    /// Whether several leases of one connection can be out at a time.
+    const SHARED: bool;
+
+    /// Another handle of the same connection; `None` when there is one at a time.
+    fn another(&self) -> Option<Self>;
+
+    /// Takes what a lease holds out of what is kept: the connection itself when exclusive (the slot
+    /// is empty afterwards), another handle when shared (the slot keeps its own).
+    #[inline]
+    fn lend(slot: &mut Option<Self>) -> Option<Self> {
+        if Self::SHARED { slot.as_ref().and_then(Self::another) } else { slot.take() }
+    }
+}
+
+/// How a manager's connections are lent.
 ///
 /// Implemented by [`Exclusive`] and [`Shared`]; a [`Manager`](crate::Manager) names one of them.
 #[diagnostic::on_unimplemented(
@@ -16,22 +33,15 @@ use std::sync::Arc;
     label = "not `Exclusive<_>` or `Shared<_>`",
     note = "use `Exclusive<{Self}>` for one borrower at a time, `Shared<{Self}>` for many"
 )]
-pub trait Lending: Sized + Send + 'static {
+pub trait Lending: Lend {
     /// The connection inside.
     type Connection: Send + 'static;
-
-    /// Whether several leases of one connection can be out at a time.
-    const SHARED: bool;
 
     /// Wraps a connection that was just dialed.
     fn new(connection: Self::Connection) -> Self;
 
     /// The connection, to look at.
     fn get(&self) -> &Self::Connection;
-
-    /// Takes what a lease holds out of the pool's slot: the connection itself when exclusive
-    /// (the slot is empty afterwards), another handle when shared (the slot keeps its own).
-    fn lend(slot: &mut Option<Self>) -> Option<Self>;
 }
 
 /// One lease at a time: the lease owns the connection, and gives `&mut` access to it.
@@ -44,9 +54,17 @@ impl<C> Exclusive<C> {
     }
 }
 
+impl<C: Send + 'static> Lend for Exclusive<C> {
+    const SHARED: bool = false;
+
+    #[inline]
+    fn another(&self) -> Option<Self> {
+        None
+    }
+}
+
 impl<C: Send + 'static> Lending for Exclusive<C> {
     type Connection = C;
-    const SHARED: bool = false;
 
     fn new(connection: C) -> Self {
         Self(connection)
@@ -54,11 +72,6 @@ impl<C: Send + 'static> Lending for Exclusive<C> {
 
     fn get(&self) -> &C {
         &self.0
-    }
-
-    #[inline]
-    fn lend(slot: &mut Option<Self>) -> Option<Self> {
-        slot.take()
     }
 }
 
@@ -192,9 +205,17 @@ impl<C> Shared<C> {
     }
 }
 
+impl<C: Send + Sync + 'static> Lend for Shared<C> {
+    const SHARED: bool = true;
+
+    #[inline]
+    fn another(&self) -> Option<Self> {
+        Some(self.clone())
+    }
+}
+
 impl<C: Send + Sync + 'static> Lending for Shared<C> {
     type Connection = C;
-    const SHARED: bool = true;
 
     fn new(connection: C) -> Self {
         Self(Arc::new(connection))
@@ -202,11 +223,6 @@ impl<C: Send + Sync + 'static> Lending for Shared<C> {
 
     fn get(&self) -> &C {
         &self.0
-    }
-
-    #[inline]
-    fn lend(slot: &mut Option<Self>) -> Option<Self> {
-        slot.as_ref().map(|handle| Self(Arc::clone(&handle.0)))
     }
 }
 

@@ -12,7 +12,7 @@ use super::instruments::{Instruments, Limits};
 use super::names::{LIMITS, Metrics};
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::manager::Manager;
 use crate::pool::Builder;
 use crate::state::State;
@@ -43,7 +43,7 @@ impl Meter {
     pub(crate) fn tally<K, L, E, W>(&self, state: &mut State<K, L, E, W>) -> Tally
     where
         K: Clone + Eq + Hash,
-        L: Lending,
+        L: Lend,
         E: Clone,
     {
         state.record_ages(self.0.is_some());
@@ -184,7 +184,7 @@ impl Tally {
     pub(crate) fn lags<K, L, E, W>(&self, state: &State<K, L, E, W>) -> bool
     where
         K: Clone + Eq + Hash,
-        L: Lending,
+        L: Lend,
         E: Clone,
     {
         self.reporting && self.differs(state)
@@ -193,7 +193,7 @@ impl Tally {
     fn differs<K, L, E, W>(&self, state: &State<K, L, E, W>) -> bool
     where
         K: Clone + Eq + Hash,
-        L: Lending,
+        L: Lend,
         E: Clone,
     {
         self.reported.status != state.status()
@@ -205,7 +205,7 @@ impl Tally {
     pub(crate) fn take<K, L, E, W>(&mut self, state: &mut State<K, L, E, W>) -> Report
     where
         K: Clone + Eq + Hash,
-        L: Lending,
+        L: Lend,
         E: Clone,
     {
         if !self.lags(state) {
@@ -221,7 +221,7 @@ impl Tally {
 fn limits<K, L, E, W>(state: &State<K, L, E, W>) -> Limits
 where
     K: Clone + Eq + Hash,
-    L: Lending,
+    L: Lend,
     E: Clone,
 {
     if state.is_closed() {

@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::Inner;
 use super::inner::{AnswerOf, GrantOf};
 use super::perform::Ticket;
-use super::slot::Node;
+use super::slot::{Held, Node};
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
@@ -46,7 +46,7 @@ impl<M: Manager> Step<'_, M> {
     pub(super) fn lent(
         inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,
-        lent: Lent<M::Lending>,
+        lent: Lent<Held<M>>,
     ) -> Self {
         let was_idle = lent.was_idle;
         let lease = Lease::new(inner, node, lent);
@@ -105,16 +105,11 @@ impl<M: Manager> Inner<M> {
     /// Holds what the state answered, other than to wait.
     pub(super) fn hold<'a>(self: &Arc<Self>, answer: AnswerOf<M>) -> Step<'a, M> {
         match answer {
-            Acquire::Lend(lent) => self.hold_lent(lent),
+            Acquire::Lend(lent) => Step::lent(self, self.spare_node(), lent),
             Acquire::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
             Acquire::Wait(_) => unreachable!("one who waits has a seat"),
             Acquire::Refuse(refusal) => Step::Refused(refusal),
         }
-    }
-
-    fn hold_lent<'a>(self: &Arc<Self>, lent: Lent<M::Lending>) -> Step<'a, M> {
-        let node = self.lock().take_node();
-        Step::lent(self, node, lent)
     }
 
     pub(super) fn hold_grant<'a>(

@@ -11,7 +11,7 @@ use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Keeper;
 use super::seat::Seat;
-use super::slot::Node;
+use super::slot::{Held, Node};
 use super::stop::Stops;
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
@@ -23,15 +23,11 @@ use crate::policy::{Check, OrphanDial, Policy};
 use crate::state::{Acquire, ConnectionId, Grant, State};
 use crate::stats::Status;
 
-pub(crate) type StateOf<M> = State<
-    <M as Manager>::Key,
-    <M as Manager>::Lending,
-    DialError<<M as Manager>::Error>,
-    Arc<Seat<M>>,
->;
+pub(crate) type StateOf<M> =
+    State<<M as Manager>::Key, Held<M>, DialError<<M as Manager>::Error>, Arc<Seat<M>>>;
 
-pub(super) type GrantOf<M> = Grant<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
-pub(super) type AnswerOf<M> = Acquire<<M as Manager>::Lending, DialError<<M as Manager>::Error>>;
+pub(super) type GrantOf<M> = Grant<Held<M>, DialError<<M as Manager>::Error>>;
+pub(super) type AnswerOf<M> = Acquire<Held<M>, DialError<<M as Manager>::Error>>;
 
 pub(crate) struct Inner<M: Manager> {
     /// Itself, for tasks and notifiers.
@@ -61,7 +57,8 @@ pub(crate) struct Inner<M: Manager> {
 /// What the lock guards; first what every lease touches.
 #[repr(C, align(64))]
 pub(crate) struct Core<M: Manager> {
-    /// Leases that ended, for the next ones. Each holds the pool, so a closed pool has none.
+    /// Leases of shared connections that ended, for the next ones. Each holds the pool, so a closed
+    /// pool has none.
     pub(super) nodes: Vec<Box<Node<M>>>,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
@@ -74,6 +71,7 @@ pub(crate) struct Core<M: Manager> {
     /// tokio's clock was seen to run by itself, as in tests that pause it: deadlines by the pool's
     /// clock are not those of the callers.
     pub(super) clocks_differ: bool,
+    pub(super) pool: Weak<Inner<M>>,
     /// Who left work to a call further up on the same thread, which may not hold the pool itself.
     pub(super) left_by: Option<Arc<Inner<M>>>,
     /// What was reported of the state.
@@ -97,7 +95,7 @@ impl<M: Manager> Inner<M> {
             looks: state.policy().peek || state.policy().check != Check::Never,
             longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
-            lock: Lock::new(Core::new(state, tally)),
+            lock: Lock::new(Core::new(Weak::clone(me), state, tally)),
             shutdown: watch::Sender::new(false),
             emptied: Notify::new(),
             observer,
@@ -232,8 +230,9 @@ fn longest_wait(acquire_timeout: Option<Duration>, resolution: Duration) -> u64 
 }
 
 impl<M: Manager> Core<M> {
-    pub(super) fn new(state: StateOf<M>, tally: Tally) -> Self {
+    pub(super) fn new(pool: Weak<Inner<M>>, state: StateOf<M>, tally: Tally) -> Self {
         Self {
+            pool,
             state,
             stops: Stops::default(),
             armed: Timestamp::NEVER,
@@ -250,7 +249,7 @@ impl<M: Manager> Core<M> {
     pub(super) fn vacant() -> Self {
         let state =
             State::with_attachments(Policy::default(), 0).expect("the default policy is valid");
-        Self::new(state, Tally::of_no_pool())
+        Self::new(Weak::new(), state, Tally::of_no_pool())
     }
 
     /// Whether there is nothing to follow up: nothing to do, to tell, or to be woken for earlier.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::acquire::Step;
+use super::slot::Held;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::manager::Manager;
@@ -23,14 +24,14 @@ impl<M: Manager> Inner<M> {
     /// The peek, and whether a check has to follow. When the manager panics in here, the connection
     /// is lost and its slot comes back.
     #[inline(always)]
-    pub(super) fn look(self: &Arc<Self>, lent: &mut Lent<M::Lending>) -> Look {
+    pub(super) fn look(self: &Arc<Self>, lent: &mut Lent<Held<M>>) -> Look {
         if !(lent.was_idle && self.looks) {
             return Look::Fine;
         }
         let idle_for = Duration::from_nanos(lent.idle_nanos);
         if self.policy.peek {
             let guard = LostInPanic { inner: self, id: lent.id };
-            let stale = self.manager.is_stale(&mut lent.handle, idle_for);
+            let stale = self.manager.is_stale(lent.handle.get_mut(), idle_for);
             std::mem::forget(guard);
             if stale {
                 return Look::Stale;

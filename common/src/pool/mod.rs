@@ -23,7 +23,7 @@ pub use acquiring::Acquiring;
 pub use builder::Builder;
 pub(crate) use inner::Inner;
 pub use leaks::LeaseInfo;
-pub(crate) use slot::{Node, Slot};
+pub(crate) use slot::{Held, Node, Slot};
 
 use crate::error::InvalidPolicy;
 use crate::lease::Lease;

@@ -16,7 +16,7 @@ use super::inner::{Core, GrantOf, StateOf};
 use super::lock::{Guard, Lock};
 use super::maintenance::Summons;
 use super::seat::Seat;
-use super::slot::Node;
+use super::slot::{Held, Node};
 use super::stop::stopped;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
@@ -30,7 +30,7 @@ use crate::sync::thread_local;
 
 /// What was taken from the state under the lock, to be done without it.
 struct Work<M: Manager> {
-    actions: Vec<Action<M::Key, M::Lending>>,
+    actions: Vec<Action<M::Key, Held<M>>>,
     granted: Vec<Granted<M>>,
     /// Dials to stop.
     stops: Vec<Arc<Notify>>,
@@ -183,12 +183,8 @@ impl<M: Manager> Inner<M> {
     /// Closes a connection; `true` when that is over, else [`closed`](crate::state::State::closed)
     /// follows from a task. A goodbye that has to wait gets `close_timeout`; outside a runtime, or
     /// when it panics, the connection is dropped.
-    fn say_goodbye(
-        self: &Arc<Self>,
-        id: ConnectionId,
-        handle: M::Lending,
-        cause: CloseCause,
-    ) -> bool {
+    fn say_goodbye(self: &Arc<Self>, id: ConnectionId, held: Held<M>, cause: CloseCause) -> bool {
+        let handle = held.into_handle();
         let inner = Arc::clone(self);
         let runtime = self.runtime();
         let entered = runtime.as_ref().map(Handle::enter);
@@ -341,15 +337,15 @@ impl<M: Manager> Ticket<M> {
     pub(super) fn finish(
         mut self,
         result: Result<Connection<M>, DialError<M::Error>>,
-    ) -> Option<Lent<M::Lending>> {
+    ) -> Option<Lent<Held<M>>> {
         match result {
             Ok(connection) => {
                 // May panic; the ticket is still open then.
                 let capacity = self.inner.manager.capacity(&connection);
-                let handle = M::Lending::new(connection);
+                let held = Held::new(&self.inner, M::Lending::new(connection));
                 self.done = true;
                 self.forget_stop();
-                self.inner.with(|state, now| state.dialed(self.id, handle, capacity, now))
+                self.inner.with(|state, now| state.dialed(self.id, held, capacity, now))
             }
             Err(error) => {
                 self.done = true;

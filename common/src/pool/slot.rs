@@ -11,7 +11,7 @@ use super::lock::{Guard, Lock};
 use super::perform::Following;
 use crate::event::CloseCause;
 use crate::lease::Lease;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::manager::Manager;
 use crate::metrics::Since;
 use crate::state::{ConnectionId, Fitness, Lent, Released};
@@ -39,10 +39,10 @@ pub(crate) struct Node<M: Manager> {
 
 impl<M: Manager> Node<M> {
     #[cold]
-    fn unused(inner: &Arc<Inner<M>>) -> Box<Self> {
+    pub(crate) fn new(inner: &Arc<Inner<M>>, handle: Option<M::Lending>) -> Box<Self> {
         Box::new(Self {
             inner: Arc::clone(inner),
-            handle: None,
+            handle,
             id: ConnectionId::default(),
             idle_nanos: 0,
             reused: false,
@@ -53,11 +53,59 @@ impl<M: Manager> Node<M> {
     }
 }
 
+/// A connection that is not lent, as the state keeps it.
+pub(crate) enum Held<M: Manager> {
+    /// An exclusive one, in the node that all its leases are made of: lending it moves a pointer.
+    Node(Box<Node<M>>),
+    /// A handle of a shared one.
+    Handle(M::Lending),
+}
+
+impl<M: Manager> Lend for Held<M> {
+    const SHARED: bool = M::Lending::SHARED;
+
+    #[inline]
+    fn another(&self) -> Option<Self> {
+        match self {
+            Self::Node(_) => None,
+            Self::Handle(handle) => handle.another().map(Self::Handle),
+        }
+    }
+}
+
+impl<M: Manager> Held<M> {
+    /// A connection that was just dialed.
+    pub(super) fn new(inner: &Arc<Inner<M>>, handle: M::Lending) -> Self {
+        if M::Lending::SHARED {
+            Self::Handle(handle)
+        } else {
+            Self::Node(Node::new(inner, Some(handle)))
+        }
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut M::Lending {
+        match self {
+            Self::Node(node) => node.handle.as_mut().expect(HANDLE),
+            Self::Handle(handle) => handle,
+        }
+    }
+
+    pub(super) fn into_handle(self) -> M::Lending {
+        match self {
+            Self::Node(mut node) => node.handle.take().expect(HANDLE),
+            Self::Handle(handle) => handle,
+        }
+    }
+}
+
+/// Always so.
+const HANDLE: &str = "an exclusive connection is in its node";
+
 impl<M: Manager> Core<M> {
-    /// A node that was used before, if there is one.
+    /// A node for a lease of a shared connection, if there is one that was used before.
     #[inline]
     pub(super) fn take_node(&mut self) -> Option<Box<Node<M>>> {
-        self.nodes.pop()
+        if M::Lending::SHARED { self.nodes.pop() } else { None }
     }
 
     /// Keeps a node for the next lease. Returns one that is not needed, to be dropped without the
@@ -74,10 +122,14 @@ impl<M: Manager> Core<M> {
 }
 
 impl<M: Manager> Inner<M> {
+    /// A node for a lease of a shared connection, if there is one that was used before.
+    pub(super) fn spare_node(&self) -> Option<Box<Node<M>>> {
+        if M::Lending::SHARED { self.lock().take_node() } else { None }
+    }
+
     /// A lease of what was lent.
-    pub(super) fn lease(self: &Arc<Self>, lent: Lent<M::Lending>) -> Lease<M> {
-        let node = self.lock().take_node();
-        Lease::new(self, node, lent)
+    pub(super) fn lease(self: &Arc<Self>, lent: Lent<Held<M>>) -> Lease<M> {
+        Lease::new(self, self.spare_node(), lent)
     }
 }
 
@@ -85,19 +137,17 @@ impl<M: Manager> Inner<M> {
 pub(crate) struct Slot<M: Manager>(Option<Box<Node<M>>>);
 
 impl<M: Manager> Slot<M> {
+    /// What was lent; `node` is for a shared connection.
     #[inline(always)]
-    pub(crate) fn new(
-        inner: &Arc<Inner<M>>,
-        node: Option<Box<Node<M>>>,
-        lent: Lent<M::Lending>,
-    ) -> Self {
-        Self::again(node.unwrap_or_else(|| Node::unused(inner)), lent)
-    }
-
-    /// With a node that holds the pool already.
-    #[inline(always)]
-    pub(crate) fn again(mut node: Box<Node<M>>, lent: Lent<M::Lending>) -> Self {
-        node.handle = Some(lent.handle);
+    pub(crate) fn new(lent: Lent<Held<M>>, node: impl FnOnce() -> Box<Node<M>>) -> Self {
+        let mut node = match lent.handle {
+            Held::Node(node) => node,
+            Held::Handle(handle) => {
+                let mut node = node();
+                node.handle = Some(handle);
+                node
+            }
+        };
         node.id = lent.id;
         node.idle_nanos = lent.idle_nanos;
         node.reused = lent.reused;
@@ -181,54 +231,64 @@ impl<M: Manager> Slot<M> {
 impl<M: Manager> Slot<M> {
     /// Ends a lease that nobody has had, of a connection that was idle.
     pub(crate) fn take_back(&mut self) {
-        let Some(mut node) = self.0.take() else { return };
-        let Some(handle) = node.handle.take() else { return };
+        let Some(node) = self.0.take() else { return };
         let Node { id, idle_nanos, reused, .. } = *node;
+        let inner = Arc::clone(&node.inner);
+        let (handle, unused) = put_down(node);
+        let Some(handle) = handle else { return };
         let lent = Lent { id, handle, reused, idle_nanos, was_idle: true };
-        let leftover = node.inner.with(|state, now| state.take_back(lent, now));
-        drop(leftover);
+        let leftover = inner.with(|state, now| state.take_back(lent, now));
+        drop((leftover, unused));
+    }
+}
+
+/// What goes back to the state of a lease that ends, and what is left of it: the node of an exclusive
+/// connection goes with it.
+#[inline]
+fn put_down<M: Manager>(mut node: Box<Node<M>>) -> (Option<Held<M>>, Option<Box<Node<M>>>) {
+    if M::Lending::SHARED {
+        let handle = node.handle.take();
+        (handle.map(Held::Handle), Some(node))
+    } else {
+        (Some(Held::Node(node)), None)
     }
 }
 
 #[inline]
 fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
-    let Some(handle) = node.handle.take() else { return };
     node.inner.meter.used(std::mem::take(&mut node.since));
     if let Some(lease) = node.tracked.take() {
         node.inner.untrack(lease);
     }
-    // The handle of a shared connection goes first, so that a goodbye which follows holds the last
-    // one.
-    let handle = if M::Lending::SHARED {
-        drop(handle);
-        None
-    } else {
-        Some(handle)
-    };
     let now = node.inner.clock.now();
-    let lock = node.inner.lock;
+    let (id, lock) = (node.id, node.inner.lock);
+    let (mut held, node) = put_down(node);
+    if M::Lending::SHARED {
+        // The handle of a shared connection goes first, so that a goodbye which follows holds the
+        // last one.
+        held = None;
+    }
     let mut core = lock.lock();
     let mut following = None;
     let may_hand_over = || {
         following = Following::start(lock);
         following.is_some()
     };
-    match core.state.release_or_hand_over(node.id, handle, fitness, now, may_hand_over) {
+    match core.state.release_or_hand_over(id, held, fitness, now, may_hand_over) {
         Released::Done(leftover) => {
+            let unkept = node.and_then(|node| core.keep_node(node));
             if core.is_settled() {
-                let unkept = core.keep_node(node);
                 drop(core);
-                drop(unkept);
             } else {
-                unlock_with_work(core, node);
+                unlock_with_work(core);
             }
-            drop(leftover);
+            drop((leftover, unkept));
         }
         Released::HandedOver(_, lent, seat) => {
-            let inner = (!core.is_settled()).then(|| Arc::clone(&node.inner));
+            let inner = if core.is_settled() { None } else { core.pool.upgrade() };
             drop(core);
             // The lease that begins takes over from the one that ends.
-            let lease = Lease::again(node, lent);
+            let lease = Lease::again(lent, node);
             match seat {
                 Some(seat) => seat.hand_over(lease),
                 // Its caller came to grief before it had one.
@@ -239,13 +299,13 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     }
 }
 
-/// Gives the node back, too, and does what the state asks for.
+/// Does what the state asks for.
 #[inline(never)]
-fn unlock_with_work<M: Manager>(mut core: Guard<M>, node: Box<Node<M>>) {
-    let inner = Arc::clone(&node.inner);
-    let unkept = core.keep_node(node);
-    inner.follow_up(core);
-    drop(unkept);
+fn unlock_with_work<M: Manager>(core: Guard<M>) {
+    // The connection that came back holds it, in the state or on its way out of there.
+    if let Some(inner) = core.pool.upgrade() {
+        inner.follow_up(core);
+    }
 }
 
 /// What waking the next causes in turn is left to this call, so that hand-overs do not pile up where

@@ -10,7 +10,7 @@ use super::stale::queue_up;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};
 
 /// What stands in the way of a dial.
@@ -29,7 +29,7 @@ pub(super) enum Obstacle {
     Ramp,
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Asks for a connection of `key`.
     #[inline]
     pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {

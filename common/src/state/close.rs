@@ -6,9 +6,9 @@ use super::entries::Phase;
 use super::{Action, ConnectionId, Grant, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
-use crate::lending::Lending;
+use crate::lending::Lend;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A live connection without leases says goodbye. It keeps its place in the limits until
     /// [`closed`](State::closed).
     pub(super) fn begin_close(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {

@@ -9,10 +9,10 @@ use super::list::Link;
 use super::{Action, Connection, ConnectionId, Grant, KeyId, Lent, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, Dial, DialForWaiters, OrphanDial, WaiterOrder};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Takes a place in the limits; asks the shell to dial unless the caller does.
     pub(super) fn start_dial(
         &mut self,

@@ -10,10 +10,10 @@ use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::Expiry;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
     pub fn next_deadline(&mut self) -> Timestamp {
@@ -204,7 +204,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lending::Exclusive;
+    use crate::lending::{Exclusive, Lending};
     use crate::policy::{Dial, Policy};
     use crate::state::{Acquire, Action, Fitness, Want};
 

@@ -8,14 +8,14 @@ use super::entries::DialFor;
 use super::stale::queue_up;
 use super::{KeyId, State};
 use crate::clock::Timestamp;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::Floor;
 
 /// When nobody has asked for a key for this long and its peer cannot be dialed, the pool stops trying:
 /// to refill its floor, and with fail-fast to find out whether the peer is back.
 pub const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial for the floor failed: it is tried again after a pause. When the peer has been gone and
     /// nobody has asked for it for a long time, the floor sleeps until somebody does: a key that was
     /// mistyped once is not dialed for ever.

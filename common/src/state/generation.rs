@@ -19,10 +19,10 @@ use super::entries::Phase;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{Floor, IdleOrder};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Begins a new generation: leased connections are closed when they come back, one being dialed
     /// serves the caller it was dialed for, once, and idle ones are closed; where a floor is kept,
     /// up to `min_idle` of each key only when their successors are connected.

@@ -6,10 +6,10 @@ use super::acquire::Obstacle;
 use super::entries::Phase;
 use super::{ConnectionId, State, Status};
 use crate::clock::Timestamp;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::Dial;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Checks every promise that can be seen in the state. Costs a walk over everything: for tests.
     ///
     /// # Errors

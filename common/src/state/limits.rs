@@ -13,10 +13,10 @@ use super::{Connection, ConnectionId, KeyId, Rules, State};
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::CloseCause;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{Floor, IdleOverflow, Limits};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Changes the limits. They are checked as a whole, together with the rest of the policy.
     ///
     /// - More room: those who wait are dialed for at once, keys in turn; floors are refilled.

@@ -70,7 +70,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::{CloseCause, Event, EventKind};
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
 use crate::slot_map::{Id, ids};
 use crate::stats::{Stats, Status};
@@ -323,7 +323,7 @@ impl Rules {
 
     /// The idle connection that comes first, or the shared one with room.
     #[inline]
-    fn first_of<L: Lending, K, E>(
+    fn first_of<L: Lend, K, E>(
         &self,
         entry: &KeyEntry<K, E>,
         connections: &SlotMap<ConnectionId, Connection<L>>,
@@ -381,7 +381,7 @@ impl Rules {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone> State<K, L, E> {
     /// A pool without connections. `seed` decides everything random in it: the order of waiters
     /// where the policy says random, and jitter.
     ///
@@ -392,7 +392,7 @@ impl<K: Clone + Eq + Hash, L: Lending, E: Clone> State<K, L, E> {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// As [`new`](State::new), for a shell that keeps something with each who waits.
     ///
     /// # Errors

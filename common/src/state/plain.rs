@@ -10,7 +10,7 @@ use std::hash::Hash;
 use super::entries::{KeyEntry, Phase, Waiter};
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
-use crate::lending::Lending;
+use crate::lending::Lend;
 
 /// What there is to lend on the short way.
 pub(super) enum Idle<L> {
@@ -21,7 +21,7 @@ pub(super) enum Idle<L> {
     Unclear,
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether none of the rarer rules has a say.
     #[inline(always)]
     fn is_plain(&self) -> bool {

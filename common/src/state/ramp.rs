@@ -14,10 +14,10 @@ use std::hash::Hash;
 use super::entries::{DialFor, KeyEntry, Waiter};
 use super::{Action, Connection, ConnectionId, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, OrphanDial};
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether the dials in progress for a key have to end, or grow old, before the next starts.
     pub(super) fn ramp_holds(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
         let Some(step) = self.policy.dial_ramp else { return false };

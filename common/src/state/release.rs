@@ -7,10 +7,10 @@ use super::entries::Phase;
 use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::IdleOverflow;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A lease ends. `handle` is what the lease held; `None` says that an exclusive connection was
     /// lost (a panic), or that the handle of a shared one was dropped already.
     ///

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use super::{ConnectionId, State};
-use crate::lending::Lending;
+use crate::lending::Lend;
 
 /// Looking at the first costs nothing; joining and leaving, which a connection does when its last
 /// place is taken or given back, costs the logarithm of how many there are.
@@ -40,7 +40,7 @@ impl Room {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A shared connection is found by those who acquire, when it has room.
     #[inline]
     pub(super) fn join_room(&mut self, id: ConnectionId) {

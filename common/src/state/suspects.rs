@@ -9,10 +9,10 @@ use std::hash::Hash;
 use super::{ConnectionId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::AfterFailedCheck;
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A check that began at `began` failed or timed out. Say it before the
     /// [`release`](State::release) of `id`, the connection that was checked, as unfit.
     ///

@@ -7,7 +7,7 @@ use super::list::{Link, List};
 use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Grant, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
-use crate::lending::Lending;
+use crate::lending::Lend;
 use crate::policy::{Dial, WaiterOrder};
 
 /// Where a waiter stands in a [`ReturnQueue`].
@@ -106,7 +106,7 @@ impl ReturnQueue {
     }
 }
 
-impl<K: Clone + Eq + Hash, L: Lending, E: Clone, W> State<K, L, E, W> {
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A new waiter that a returned connection can serve, and that no dial is in progress for.
     pub(super) fn wait_for_anything(&mut self, key: KeyId, fresh: bool) -> WaiterId {
         let id = self.wait(key, fresh);
