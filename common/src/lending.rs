@@ -4,6 +4,7 @@
 //! connection leaves the idle list when it is lent; a shared one stays there until as many
 //! leases are out as it has capacity for. Everything else is the same code.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -37,11 +38,35 @@ pub trait Lending: Lend {
     /// The connection inside.
     type Connection: Send + 'static;
 
+    /// What is handed out of a shared connection: `Self`. Nothing ([`Infallible`]) of an exclusive
+    /// one, which goes out itself.
+    #[doc(hidden)]
+    type Handle: Lend;
+
     /// Wraps a connection that was just dialed.
     fn new(connection: Self::Connection) -> Self;
 
     /// The connection, to look at.
     fn get(&self) -> &Self::Connection;
+
+    /// A handle, if it is shared.
+    #[doc(hidden)]
+    fn into_handle(self) -> Result<Self::Handle, Self>;
+
+    #[doc(hidden)]
+    fn from_handle(handle: Self::Handle) -> Self;
+
+    #[doc(hidden)]
+    fn from_handle_mut(handle: &mut Self::Handle) -> &mut Self;
+}
+
+/// Nothing is lent of what cannot be.
+impl Lend for Infallible {
+    const SHARED: bool = false;
+
+    fn another(&self) -> Option<Self> {
+        match *self {}
+    }
 }
 
 /// One lease at a time: the lease owns the connection, and gives `&mut` access to it.
@@ -65,6 +90,7 @@ impl<C: Send + 'static> Lend for Exclusive<C> {
 
 impl<C: Send + 'static> Lending for Exclusive<C> {
     type Connection = C;
+    type Handle = Infallible;
 
     fn new(connection: C) -> Self {
         Self(connection)
@@ -72,6 +98,18 @@ impl<C: Send + 'static> Lending for Exclusive<C> {
 
     fn get(&self) -> &C {
         &self.0
+    }
+
+    fn into_handle(self) -> Result<Infallible, Self> {
+        Err(self)
+    }
+
+    fn from_handle(handle: Infallible) -> Self {
+        match handle {}
+    }
+
+    fn from_handle_mut(handle: &mut Infallible) -> &mut Self {
+        match *handle {}
     }
 }
 
@@ -216,6 +254,7 @@ impl<C: Send + Sync + 'static> Lend for Shared<C> {
 
 impl<C: Send + Sync + 'static> Lending for Shared<C> {
     type Connection = C;
+    type Handle = Self;
 
     fn new(connection: C) -> Self {
         Self(Arc::new(connection))
@@ -223,6 +262,21 @@ impl<C: Send + Sync + 'static> Lending for Shared<C> {
 
     fn get(&self) -> &C {
         &self.0
+    }
+
+    #[inline]
+    fn into_handle(self) -> Result<Self, Self> {
+        Ok(self)
+    }
+
+    #[inline]
+    fn from_handle(handle: Self) -> Self {
+        handle
+    }
+
+    #[inline]
+    fn from_handle_mut(handle: &mut Self) -> &mut Self {
+        handle
     }
 }
 

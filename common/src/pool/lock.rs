@@ -11,6 +11,8 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::mem;
 use std::sync::{LazyLock, PoisonError};
+#[cfg(not(shuttle))]
+use std::{hint, sync::TryLockError};
 
 use super::inner::Core;
 use crate::manager::Manager;
@@ -18,6 +20,12 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// What is read and changed with the lock held.
 pub(crate) type Guard<M> = MutexGuard<'static, Core<M>>;
+
+/// How often a thread tries a lock that is taken, for a microsecond or some, before it leaves the rest
+/// to the mutex. That one would sleep as soon as another thread does, and whoever took it after a
+/// sleep would send the next to sleep (decision 9).
+#[cfg(not(shuttle))]
+const TRIES: u32 = 100;
 
 /// The lock of one pool at a time.
 pub(super) struct Lock<M: Manager>(&'static Mutex<Core<M>>);
@@ -70,8 +78,38 @@ impl<M: Manager> Lock<M> {
 
     /// Nothing of the user's runs under it but the `Hash`, `Eq`, `Clone` and `Drop` of keys, and
     /// the `Drop` of the last dial error; none of them should panic.
+    #[cfg(not(shuttle))]
     #[inline]
     pub(super) fn lock(self) -> Guard<M> {
+        self.try_lock().unwrap_or_else(|| self.lock_taken())
+    }
+
+    /// As the other, with no time to pass.
+    #[cfg(shuttle)]
+    pub(super) fn lock(self) -> Guard<M> {
+        self.0.lock().unwrap_or_else(|poisoned| self.heal(poisoned))
+    }
+
+    #[cfg(not(shuttle))]
+    #[inline]
+    fn try_lock(self) -> Option<Guard<M>> {
+        match self.0.try_lock() {
+            Ok(core) => Some(core),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.heal(poisoned)),
+        }
+    }
+
+    /// Another thread has it, most likely for a fraction of a microsecond.
+    #[cfg(not(shuttle))]
+    #[cold]
+    fn lock_taken(self) -> Guard<M> {
+        for _ in 0..TRIES {
+            hint::spin_loop();
+            if let Some(core) = self.try_lock() {
+                return core;
+            }
+        }
         self.0.lock().unwrap_or_else(|poisoned| self.heal(poisoned))
     }
 

@@ -11,7 +11,7 @@ use super::lock::{Guard, Lock};
 use super::perform::Following;
 use crate::event::CloseCause;
 use crate::lease::Lease;
-use crate::lending::Lend;
+use crate::lending::{Lend, Lending};
 use crate::manager::Manager;
 use crate::metrics::Since;
 use crate::state::{ConnectionId, Fitness, Lent, Released};
@@ -58,7 +58,7 @@ pub(crate) enum Held<M: Manager> {
     /// An exclusive one, in the node that all its leases are made of: lending it moves a pointer.
     Node(Box<Node<M>>),
     /// A handle of a shared one.
-    Handle(M::Lending),
+    Handle(<M::Lending as Lending>::Handle),
 }
 
 impl<M: Manager> Lend for Held<M> {
@@ -76,24 +76,23 @@ impl<M: Manager> Lend for Held<M> {
 impl<M: Manager> Held<M> {
     /// A connection that was just dialed.
     pub(super) fn new(inner: &Arc<Inner<M>>, handle: M::Lending) -> Self {
-        if M::Lending::SHARED {
-            Self::Handle(handle)
-        } else {
-            Self::Node(Node::new(inner, Some(handle)))
+        match handle.into_handle() {
+            Ok(handle) => Self::Handle(handle),
+            Err(connection) => Self::Node(Node::new(inner, Some(connection))),
         }
     }
 
     pub(super) fn get_mut(&mut self) -> &mut M::Lending {
         match self {
             Self::Node(node) => node.handle.as_mut().expect(HANDLE),
-            Self::Handle(handle) => handle,
+            Self::Handle(handle) => M::Lending::from_handle_mut(handle),
         }
     }
 
     pub(super) fn into_handle(self) -> M::Lending {
         match self {
             Self::Node(mut node) => node.handle.take().expect(HANDLE),
-            Self::Handle(handle) => handle,
+            Self::Handle(handle) => M::Lending::from_handle(handle),
         }
     }
 }
@@ -144,7 +143,7 @@ impl<M: Manager> Slot<M> {
             Held::Node(node) => node,
             Held::Handle(handle) => {
                 let mut node = node();
-                node.handle = Some(handle);
+                node.handle = Some(M::Lending::from_handle(handle));
                 node
             }
         };
@@ -247,7 +246,7 @@ impl<M: Manager> Slot<M> {
 #[inline]
 fn put_down<M: Manager>(mut node: Box<Node<M>>) -> (Option<Held<M>>, Option<Box<Node<M>>>) {
     if M::Lending::SHARED {
-        let handle = node.handle.take();
+        let handle = node.handle.take().and_then(|handle| handle.into_handle().ok());
         (handle.map(Held::Handle), Some(node))
     } else {
         (Some(Held::Node(node)), None)
