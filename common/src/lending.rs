@@ -55,9 +55,6 @@ pub trait Lending: Lend {
 
     #[doc(hidden)]
     fn from_handle(handle: Self::Handle) -> Self;
-
-    #[doc(hidden)]
-    fn from_handle_mut(handle: &mut Self::Handle) -> &mut Self;
 }
 
 /// Nothing is lent of what cannot be.
@@ -106,10 +103,6 @@ impl<C: Send + 'static> Lending for Exclusive<C> {
 
     fn from_handle(handle: Infallible) -> Self {
         match handle {}
-    }
-
-    fn from_handle_mut(handle: &mut Infallible) -> &mut Self {
-        match *handle {}
     }
 }
 
@@ -271,11 +264,6 @@ impl<C: Send + Sync + 'static> Lending for Shared<C> {
 
     #[inline]
     fn from_handle(handle: Self) -> Self {
-        handle
-    }
-
-    #[inline]
-    fn from_handle_mut(handle: &mut Self) -> &mut Self {
         handle
     }
 }

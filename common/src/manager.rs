@@ -23,8 +23,8 @@ pub trait Manager: Send + Sync + 'static {
     /// Its `Debug` appears in log lines and leak reports, so redact secrets there.
     type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
-    /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared). A lease moves an exclusive
-    /// connection in and out, so box one that is larger than a few words: `Exclusive<Box<C>>`.
+    /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared). Lending and returning move a
+    /// pointer, whatever the size of a connection.
     type Lending: Lending;
 
     /// Why a dial, check or reset failed: `std::io::Error`, or a type of your own.

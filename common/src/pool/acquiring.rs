@@ -214,20 +214,20 @@ impl<M: Manager> Future for Acquiring<'_, M> {
         let now = inner.clock.now();
         let mut core = inner.lock();
         let lent = if self.want.fresh { None } else { core.state.acquire_idle(self.key, now) };
-        let Some(mut lent) = lent else { return self.go_on(Some((core, now)), context) };
+        let Some(lent) = lent else { return self.go_on(Some((core, now)), context) };
         let node = core.take_node();
         inner.unlock(core);
-        match inner.look(&mut lent) {
+        let was_idle = lent.was_idle;
+        let mut lease = Lease::new(inner, node, lent);
+        match inner.look(&mut lease, was_idle) {
             Look::Fine => {
                 // There is nothing to drop in `Start`.
                 std::mem::forget(std::mem::replace(&mut self.progress, Progress::Done));
-                let mut lease = Lease::new(inner, node, lent);
                 inner.meter.hit(&mut lease);
                 lease.track(self.place);
                 Poll::Ready(Ok(lease))
             }
             look => {
-                let lease = Lease::new(inner, node, lent);
                 self.go_slow(Inner::hold_doubtful(lease, look));
                 self.go_on(None, context)
             }

@@ -1,16 +1,13 @@
 //! The look at a connection out of the idle list, before it is lent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
 use super::acquire::Step;
-use super::slot::Held;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Check;
-use crate::state::{ConnectionId, Fitness, Lent};
 
 /// What a look says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,23 +18,18 @@ pub(super) enum Look {
 }
 
 impl<M: Manager> Inner<M> {
-    /// The peek, and whether a check has to follow. When the manager panics in here, the connection
-    /// is lost and its slot comes back.
+    /// The peek, and whether a check has to follow.
     #[inline(always)]
-    pub(super) fn look(self: &Arc<Self>, lent: &mut Lent<Held<M>>) -> Look {
-        if !(lent.was_idle && self.looks) {
-            return Look::Fine;
+    pub(super) fn look(&self, lease: &mut Lease<M>, was_idle: bool) -> Look {
+        if !(was_idle && self.looks) {
+            Look::Fine
+        } else if self.policy.peek && lease.is_stale() {
+            Look::Stale
+        } else if self.needs_check(lease.idle_for()) {
+            Look::ToBeChecked
+        } else {
+            Look::Fine
         }
-        let idle_for = Duration::from_nanos(lent.idle_nanos);
-        if self.policy.peek {
-            let guard = LostInPanic { inner: self, id: lent.id };
-            let stale = self.manager.is_stale(lent.handle.get_mut(), idle_for);
-            std::mem::forget(guard);
-            if stale {
-                return Look::Stale;
-            }
-        }
-        if self.needs_check(idle_for) { Look::ToBeChecked } else { Look::Fine }
     }
 
     #[inline]
@@ -59,20 +51,5 @@ impl<M: Manager> Inner<M> {
             return Step::Inspect(lease);
         }
         Step::Check(lease)
-    }
-}
-
-/// A connection that the manager looks at; gone for good when that panics.
-struct LostInPanic<'a, M: Manager> {
-    inner: &'a Arc<Inner<M>>,
-    id: ConnectionId,
-}
-
-impl<M: Manager> Drop for LostInPanic<'_, M> {
-    #[cold]
-    fn drop(&mut self) {
-        let lost = Fitness::Unfit(CloseCause::Lost);
-        let leftover = self.inner.with(|state, now| state.release(self.id, None, lost, now));
-        drop(leftover);
     }
 }

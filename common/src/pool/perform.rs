@@ -187,26 +187,26 @@ impl<M: Manager> Inner<M> {
         let handle = held.into_handle();
         let inner = Arc::clone(self);
         let runtime = self.runtime();
-        let entered = runtime.as_ref().map(Handle::enter);
         let mut goodbye = Box::pin(async move { inner.manager.close(handle).await });
         let mut context = Context::from_waker(Waker::noop());
         // A subscriber that panics costs no more than a manager that does.
         let first_poll = || {
+            // Panics on a thread that is about to end, after its runtime's part of it.
+            let _entered = runtime.as_ref().map(Handle::enter);
             tracing::debug!(target: "pool_common", id = id.as_u64(), %cause, "close");
             goodbye.as_mut().poll(&mut context)
         };
-        match catch_unwind(AssertUnwindSafe(first_poll)) {
-            Ok(Poll::Ready(())) => return true,
-            Ok(Poll::Pending) => {}
-            Err(_) => {
-                let tell =
-                    || tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
-                let _ = catch_unwind(AssertUnwindSafe(tell));
-                return true;
-            }
+        let polled = catch_unwind(AssertUnwindSafe(first_poll));
+        if polled.is_err() {
+            let tell =
+                || tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
+            let _ = catch_unwind(AssertUnwindSafe(tell));
         }
-        drop(entered);
-        let Some(runtime) = runtime else { return true };
+        let (Ok(Poll::Pending), Some(runtime)) = (polled, runtime.clone()) else {
+            // With the connection, if that is still in there.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(goodbye)));
+            return true;
+        };
         let farewell = Farewell { inner: Arc::clone(self), id };
         let limit = self.policy.close_timeout;
         runtime.spawn(async move {

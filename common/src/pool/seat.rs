@@ -4,9 +4,7 @@
 //! here: it takes the pool's lock once, to join the queue, and never again. A seat is used again by
 //! the next who waits.
 
-#[cfg(not(shuttle))]
 use std::any::Any;
-#[cfg(not(shuttle))]
 use std::cell::RefCell;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Waker};
@@ -19,14 +17,23 @@ use crate::manager::Manager;
 use crate::sync::{Mutex, MutexGuard};
 
 /// How many unused seats a thread keeps at most.
-#[cfg(not(shuttle))]
 const KEPT_SEATS: usize = 256;
+
+/// How many of them are looked at for one of the right kind.
+const LOOKED_AT: usize = 8;
+
+type Unused = RefCell<Vec<Arc<dyn Any + Send + Sync>>>;
 
 #[cfg(not(shuttle))]
 std::thread_local! {
     /// Seats that the last who had them left on this thread, for the next who wait there. Those of
     /// all pools: the pool's own would be one more thing that its threads take from each other.
-    static UNUSED: RefCell<Vec<Arc<dyn Any + Send + Sync>>> = const { RefCell::new(Vec::new()) };
+    static UNUSED: Unused = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(shuttle)]
+shuttle::thread_local! {
+    static UNUSED: Unused = RefCell::new(Vec::new());
 }
 
 /// The place of one who waits.
@@ -62,16 +69,19 @@ impl<M: Manager> Seat<M> {
         Self::unused().unwrap_or_else(Self::new)
     }
 
-    /// One of this kind of pool, if the thread left such a one last.
-    #[cfg(not(shuttle))]
+    /// One of this kind of pool that the thread has left.
     #[inline]
     fn unused() -> Option<Arc<Self>> {
-        let last = UNUSED.try_with(|unused| unused.borrow_mut().pop()).ok()??;
-        last.downcast().ok()
+        let taken = UNUSED.try_with(|unused| {
+            let mut unused = unused.borrow_mut();
+            let mut last = unused.iter().enumerate().rev().take(LOOKED_AT);
+            let (at, _) = last.find(|(_, seat)| seat.is::<Self>())?;
+            Some(unused.swap_remove(at))
+        });
+        taken.ok()??.downcast().ok()
     }
 
     /// Keeps it for the next who waits; the last who had it has taken what it was given.
-    #[cfg(not(shuttle))]
     #[inline]
     pub(super) fn keep(self: Arc<Self>) {
         // A thread that ends keeps none.
@@ -82,15 +92,6 @@ impl<M: Manager> Seat<M> {
             }
         });
     }
-
-    /// What a thread of shuttle's left would be found by the next run of the model.
-    #[cfg(shuttle)]
-    fn unused() -> Option<Arc<Self>> {
-        None
-    }
-
-    #[cfg(shuttle)]
-    pub(super) fn keep(self: Arc<Self>) {}
 
     /// Nothing of the user's runs under it.
     #[inline]

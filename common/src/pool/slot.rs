@@ -82,23 +82,13 @@ impl<M: Manager> Held<M> {
         }
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut M::Lending {
-        match self {
-            Self::Node(node) => node.handle.as_mut().expect(HANDLE),
-            Self::Handle(handle) => M::Lending::from_handle_mut(handle),
-        }
-    }
-
     pub(super) fn into_handle(self) -> M::Lending {
         match self {
-            Self::Node(mut node) => node.handle.take().expect(HANDLE),
+            Self::Node(mut node) => node.handle.take().expect("it is in its node while idle"),
             Self::Handle(handle) => M::Lending::from_handle(handle),
         }
     }
 }
-
-/// Always so.
-const HANDLE: &str = "an exclusive connection is in its node";
 
 impl<M: Manager> Core<M> {
     /// A node for a lease of a shared connection, if there is one that was used before.

@@ -50,6 +50,19 @@ fn the_next_gets_what_a_leaver_was_handed() {
     });
 }
 
+fn a_leaver_comes_again_while_what_it_left_is_on_its_way() {
+    Alone::with(policy(1), |world| {
+        let lease = world.lease();
+        let leave = Arc::new(Notify::new());
+        let leaver = world.caller_that_comes_again(&leave);
+        let other = world.caller();
+        let tell = shuttle::thread::spawn(move || leave.notify_one());
+        drop(lease);
+        join([leaver, other, tell]);
+        assert_eq!(world.check_quiet().idle, 1);
+    });
+}
+
 fn two_of_three_leave_a_queue_for_two() {
     Alone::with(policy(2), |world| {
         let leases = [world.lease(), world.lease()];
@@ -80,5 +93,6 @@ fn hand_over_against_cancel_in_every_order() {
 #[test]
 fn hand_over_against_cancel() {
     explore(the_next_gets_what_a_leaver_was_handed);
+    explore(a_leaver_comes_again_while_what_it_left_is_on_its_way);
     explore(two_of_three_leave_a_queue_for_two);
 }

@@ -216,6 +216,19 @@ impl<L: Lending<Connection = Socket>> World<L> {
         })
     }
 
+    /// A caller that leaves when it is told, and comes again: its thread uses its seat again.
+    pub fn caller_that_comes_again(&self, leave: &Arc<Notify>) -> JoinHandle<()> {
+        let told = Arc::clone(leave);
+        self.go(move |pool| {
+            if let Some(Ok(lease)) = block_on(until(&told, pool.acquire(&0))) {
+                converse(&lease);
+            }
+            for _ in 0..2 {
+                converse(&block_on(pool.acquire(&0)).expect("nothing is in the way"));
+            }
+        })
+    }
+
     /// A caller that leaves at some time, and the thread that tells it to.
     pub fn caller_that_leaves(&self) -> [JoinHandle<()>; 2] {
         let leave = Arc::new(Notify::new());

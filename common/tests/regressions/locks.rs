@@ -1,15 +1,18 @@
 //! What the lock of a pool outlives, and what must not happen under it.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
-use pool_common::{Exclusive, Manager, Notifier, Policy, Pool};
+use pool_common::{Exclusive, Lending, Manager, Notifier, Policy, Pool, Shared};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::within;
@@ -34,23 +37,39 @@ impl Hash for Fragile {
 }
 
 /// Connections that cost nothing. Holds what tells whether it was dropped.
-struct Free<K> {
+struct Free<K, L = Exclusive<u32>> {
     _alive: Arc<K>,
+    close_panics: bool,
+    lending: PhantomData<fn() -> L>,
 }
 
 impl<K> Free<K> {
     fn new(alive: K) -> Self {
-        Self { _alive: Arc::new(alive) }
+        Self::counted(Arc::new(alive))
     }
 }
 
-impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + Sync + 'static> Manager for Free<K> {
+impl<K, L> Free<K, L> {
+    fn counted(alive: Arc<K>) -> Self {
+        Self { _alive: alive, close_panics: false, lending: PhantomData }
+    }
+}
+
+impl<K, L> Manager for Free<K, L>
+where
+    K: Clone + Eq + Hash + Debug + Send + Sync + 'static,
+    L: Lending<Connection = u32>,
+{
     type Key = K;
-    type Lending = Exclusive<u32>;
+    type Lending = L;
     type Error = Infallible;
 
     async fn connect(&self, _: &K, _: Notifier) -> Result<u32, Infallible> {
         Ok(7)
+    }
+
+    async fn close(&self, _: L) {
+        assert!(!self.close_panics, "as it was told");
     }
 }
 
@@ -78,11 +97,13 @@ fn a_panic_under_the_lock_stops_the_pool_for_ever() {
     });
 }
 
-#[test]
-fn a_pool_that_is_gone_is_kept_by_what_it_kept_for_the_next_lease() {
+/// One that held an idle connection and what a lease of it was made of, and whose last lease ends
+/// after it.
+fn kept_by_what_it_kept<L: Lending<Connection = u32>>(close_panics: bool) {
     let alive = Arc::new(1_u8);
     let runtime = runtime();
-    let pool = Pool::builder(Free { _alive: Arc::clone(&alive) }).build().expect("a valid policy");
+    let manager = Free::<_, L> { close_panics, ..Free::counted(Arc::clone(&alive)) };
+    let pool = Pool::builder(manager).build().expect("a valid policy");
     let held = runtime.block_on(async {
         let (lease, held) = (pool.acquire(&1).await, pool.acquire(&1).await);
         drop(lease);
@@ -92,6 +113,36 @@ fn a_pool_that_is_gone_is_kept_by_what_it_kept_for_the_next_lease() {
     drop(held);
     drop(runtime);
     assert_eq!(Arc::strong_count(&alive), 1, "its manager is gone with it");
+}
+
+#[test]
+fn a_pool_that_is_gone_is_kept_by_what_it_kept_for_the_next_lease() {
+    for close_panics in [false, true] {
+        kept_by_what_it_kept::<Exclusive<u32>>(close_panics);
+        kept_by_what_it_kept::<Shared<u32>>(close_panics);
+    }
+}
+
+#[test]
+fn a_lease_that_ends_with_its_thread_aborts_the_process() {
+    type Lent = pool_common::Lease<Free<u8>>;
+    std::thread_local! {
+        static CACHED: RefCell<Option<Lent>> = const { RefCell::new(None) };
+    }
+    let runtime = runtime();
+    let pool = Pool::builder(Free::new(1_u8)).build().expect("a valid policy");
+    std::thread::scope(|threads| {
+        let thread = threads.spawn(|| {
+            // Used first, it goes last: tokio's part of the thread is gone then.
+            CACHED.with_borrow(|cached| assert!(cached.is_none()));
+            let mut lease = runtime.block_on(pool.acquire(&1)).expect("dialed");
+            lease.mark_broken();
+            CACHED.set(Some(lease));
+        });
+        // The end of the scope would not wait for what the thread does at its end.
+        thread.join().expect("the thread has ended");
+    });
+    assert_eq!(pool.status(), Default::default(), "closed, if without a word");
 }
 
 #[test]
