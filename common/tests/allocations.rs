@@ -136,8 +136,6 @@ async fn nothing_is_allocated_for_a_key_that_owns_memory() {
     assert_free::<(String, u16), Shared<u64>>("pair", key, policy, 1).await;
 }
 
-/// Memory follows the limits, not the largest crowd there ever was: what leases are made of is used
-/// again, but not all of it is kept for ever.
 #[tokio::test]
 async fn a_wait_in_line_allocates_nothing() {
     let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
@@ -168,6 +166,8 @@ async fn a_wait_in_line_allocates_nothing() {
     assert_eq!(allocations, 0, "by {TURNS} waits");
 }
 
+/// Memory follows the limits, not the largest crowd there ever was: what leases are made of is used
+/// again, but not all of it is kept for ever.
 #[test]
 fn a_burst_of_leases_leaves_little_behind() {
     const LEASES: u32 = 20_000;

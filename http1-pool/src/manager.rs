@@ -38,18 +38,17 @@ impl Connector {
 
 impl Manager for Connector {
     type Key = Key;
-    // Boxed, because a lease moves its connection into the response's body and back.
-    type Lending = Exclusive<Box<Connection>>;
+    type Lending = Exclusive<Connection>;
     type Error = io::Error;
 
-    async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Box<Connection>> {
+    async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Connection> {
         let stream = self.tcp.connect(key.host(), key.port()).await?;
-        Ok(Box::new(Connection::new(stream, Arc::clone(&self.config))))
+        Ok(Connection::new(stream, Arc::clone(&self.config)))
     }
 
     /// A request in flight, bytes nobody asked for, a peer that closed, or either side's wish to
     /// end it after the last exchange.
-    fn is_broken(&self, connection: &mut Exclusive<Box<Connection>>) -> bool {
+    fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
         connection.is_broken()
     }
 
@@ -60,14 +59,14 @@ impl Manager for Connector {
     /// is free to ask): a stray reply that arrived since then would be read as the answer to the
     /// next request. That is the price of not paying for a system call on each request of a busy
     /// connection.
-    fn is_stale(&self, connection: &mut Exclusive<Box<Connection>>, idle_for: Duration) -> bool {
+    fn is_stale(&self, connection: &mut Exclusive<Connection>, idle_for: Duration) -> bool {
         connection.is_stale(idle_for)
     }
 
     /// HTTP/1 has no ping: every request is a request. So a check sees what a peek sees.
     async fn check(
         &self,
-        connection: &mut Exclusive<Box<Connection>>,
+        connection: &mut Exclusive<Connection>,
         idle_for: Duration,
     ) -> io::Result<()> {
         match connection.is_stale(idle_for) {

@@ -119,13 +119,13 @@ struct Connector(TcpConnector);
 
 impl Manager for Connector {
     type Key = Server;
-    type Lending = Exclusive<Box<Memcached>>; // boxed: a lease moves it in and out
+    type Lending = Exclusive<Memcached>;
     type Error = io::Error;
 
     /// Until it is ready for its first request, so the login is part of it. `dial_timeout` bounds it.
-    async fn connect(&self, server: &Server, _: Notifier) -> io::Result<Box<Memcached>> {
+    async fn connect(&self, server: &Server, _: Notifier) -> io::Result<Memcached> {
         let stream = BufReader::new(self.0.connect(&server.host, server.port).await?);
-        let mut connection = Box::new(Memcached { stream, in_flight: false });
+        let mut connection = Memcached { stream, in_flight: false };
         if let Some((user, password)) = &server.login {
             // The text protocol logs in with a `set` of any name.
             connection.set("login", format!("{user} {password}").as_bytes()).await?;
@@ -134,26 +134,26 @@ impl Manager for Connector {
     }
 
     /// When a lease comes back: a request without its answer, or an answer to no request.
-    fn is_broken(&self, connection: &mut Exclusive<Box<Memcached>>) -> bool {
+    fn is_broken(&self, connection: &mut Exclusive<Memcached>) -> bool {
         connection.in_flight || !connection.stream.buffer().is_empty()
     }
 
     /// Before an idle one is lent, also ask the kernel whether the server has hung up meanwhile.
-    fn is_stale(&self, connection: &mut Exclusive<Box<Memcached>>, _: Duration) -> bool {
+    fn is_stale(&self, connection: &mut Exclusive<Memcached>, _: Duration) -> bool {
         self.is_broken(connection) || has_unread(connection.stream.get_ref())
     }
 
     /// The round trip that `Policy::check` asks for. `check_timeout` bounds it.
     async fn check(
         &self,
-        connection: &mut Exclusive<Box<Memcached>>,
+        connection: &mut Exclusive<Memcached>,
         _idle_for: Duration,
     ) -> io::Result<()> {
         connection.command(b"version\r\n", "VERSION ").await
     }
 
     /// Says goodbye. `close_timeout` bounds it; the server may be gone, which is as good.
-    async fn close(&self, connection: Exclusive<Box<Memcached>>) {
+    async fn close(&self, connection: Exclusive<Memcached>) {
         let _ = connection.into_inner().stream.write_all(b"quit\r\n").await;
     }
 }

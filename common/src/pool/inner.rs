@@ -71,6 +71,8 @@ pub(crate) struct Core<M: Manager> {
     /// tokio's clock was seen to run by itself, as in tests that pause it: deadlines by the pool's
     /// clock are not those of the callers.
     pub(super) clocks_differ: bool,
+    /// The pool itself, for a lease that has given back its own hold on it with its connection. While
+    /// there is anything to do, what it is to be done with holds the pool.
     pub(super) pool: Weak<Inner<M>>,
     /// Who left work to a call further up on the same thread, which may not hold the pool itself.
     pub(super) left_by: Option<Arc<Inner<M>>>,

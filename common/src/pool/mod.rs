@@ -39,7 +39,7 @@ use crate::stats::{Stats, Status};
 /// idle connection on; building it needs none.
 pub struct Pool<M: Manager>(Arc<Owner<M>>);
 
-/// Closes the pool with the last clone; leases and tasks hold the inside only.
+/// Closes the pool with the last clone; leases, tasks and idle connections hold the inside only.
 struct Owner<M: Manager>(Arc<Inner<M>>);
 
 impl<M: Manager> Drop for Owner<M> {

@@ -16,16 +16,16 @@ use crate::manager::Manager;
 use crate::metrics::Since;
 use crate::state::{ConnectionId, Fitness, Lent, Released};
 
-/// How many unused nodes are kept at most.
+/// How many unused nodes of shared connections are kept at most.
 const KEPT_NODES: usize = 1024;
 
-/// The inside of a slot; unused ones wait in [`Core`]. It moves from thread to thread, in one line of
-/// memory.
+/// The inside of a slot. That of an exclusive connection is made once, and waits in the state with it;
+/// those of shared ones wait in [`Core`] when they are unused. Its own part is a line of memory.
 #[repr(align(64))]
 pub(crate) struct Node<M: Manager> {
-    /// Kept while unused, so that no lease has to count it.
+    /// Kept between leases, so that none has to count it.
     inner: Arc<Inner<M>>,
-    /// Empty while unused.
+    /// Empty while unused, which that of an exclusive connection never is.
     handle: Option<M::Lending>,
     pub(crate) id: ConnectionId,
     pub(crate) idle_nanos: u64,
@@ -325,5 +325,32 @@ impl<M: Manager> Slot<M> {
     #[inline(never)]
     fn release_lost(&mut self) {
         self.release(Fitness::Unfit(CloseCause::Lost));
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::lending::{Exclusive, Shared};
+    use crate::notifier::Notifier;
+
+    struct Large<L>(std::marker::PhantomData<fn() -> L>);
+
+    impl<L: Lending<Connection = [u64; 100]>> Manager for Large<L> {
+        type Key = ();
+        type Lending = L;
+        type Error = Infallible;
+
+        async fn connect(&self, (): &(), _: Notifier) -> Result<[u64; 100], Infallible> {
+            Ok([0; 100])
+        }
+    }
+
+    #[test]
+    fn what_the_state_keeps_of_a_connection_is_small_however_large_that_is() {
+        assert_eq!(size_of::<Option<Held<Large<Exclusive<[u64; 100]>>>>>(), 8);
+        assert_eq!(size_of::<Option<Held<Large<Shared<[u64; 100]>>>>>(), 16);
     }
 }
