@@ -148,10 +148,12 @@ fn a_lease_that_ends_with_its_thread_aborts_the_process() {
 #[test]
 fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
     let runtime = runtime();
-    for _ in 0..3 {
-        let policy = Policy { max_open_per_key: Some(2), ..Policy::default() };
-        let pool = Pool::builder(Free::new(1_u8)).policy(policy).build();
+    for waiters in 1..4 {
+        let (limit, most) = (Some(2), Some(waiters));
+        let policy = Policy { max_open_per_key: limit, max_waiters: most, ..Policy::default() };
+        let pool = Pool::builder(Free::new(1_u8)).policy(policy.clone()).build();
         let pool = pool.expect("a valid policy");
+        assert_eq!(pool.policy(), policy);
         assert_eq!(pool.status(), Default::default());
         assert_eq!(pool.stats(), Default::default());
         assert!(!pool.is_closed());
@@ -160,6 +162,7 @@ fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
             let mut waiter = pool.acquire(&1);
             let mut context = Context::from_waker(Waker::noop());
             assert!(Pin::new(&mut waiter).poll(&mut context).is_pending());
+            assert_eq!((pool.status().open, pool.status().dialing), (2, 0));
             drop(leases);
             let Poll::Ready(Ok(lease)) = Pin::new(&mut waiter).poll(&mut context) else {
                 panic!("it was handed over");

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use pool_common::policy::AfterFailedDial;
+use pool_common::clock::Clock;
+use pool_common::policy::{AfterFailedDial, Dial};
 use pool_common::{Error, Exclusive, Manager, Notifier, Policy, Pool};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use crate::{one_thread, within, workers};
@@ -195,5 +197,31 @@ fn one_who_waited_before_a_pause_began_on_another_runtime_is_served_at_its_end()
         let waiter = waiter.expect("it was spawned");
         first.block_on(waiter).expect("no panic").expect("the peer is there");
         drop(second);
+    });
+}
+
+#[test]
+fn two_runtimes_do_not_take_the_watch_from_each_other() {
+    within(|| {
+        // Nobody yields here: tasks are spawned, and do not run.
+        let idle_timeout = Some(Duration::from_millis(1));
+        let policy = Policy { dial: Dial::Caller, idle_timeout, ..Policy::default() };
+        let peer = Switched { on: Arc::default(), gate: Arc::new(Semaphore::new(1)) };
+        peer.turn(true);
+        let (clock, hand) = Clock::manual();
+        let builder = Pool::builder(peer).policy(policy).clock(clock);
+        let pool = builder.build().expect("a valid policy");
+        let (first, second) = (one_thread(), one_thread());
+        let pool = &pool;
+        let lend = |key| async move { drop(pool.acquire(&key).await.expect("dialed")) };
+        let watches = |runtime: &Runtime| runtime.metrics().num_alive_tasks();
+        first.block_on(lend(1));
+        assert_eq!((watches(&first), watches(&second)), (1, 0));
+        // What is idle is overdue, and nobody drives the first runtime.
+        hand.advance(Duration::from_secs(1));
+        second.block_on(lend(2));
+        assert_eq!((watches(&first), watches(&second)), (1, 1), "the watch was taken over");
+        first.block_on(lend(3));
+        assert_eq!((watches(&first), watches(&second)), (1, 1), "it has its time");
     });
 }
