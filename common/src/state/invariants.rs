@@ -1,5 +1,7 @@
 //! What is true between any two calls. Tests check it after every step.
 
+mod lists;
+
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
@@ -15,6 +17,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// # Errors
     /// A sentence about the first promise found broken.
     pub fn check_invariants(&self) -> Result<(), String> {
+        // First, since what follows walks through them.
+        self.check_lists()?;
         let mut seen = Status::default();
         for connection in self.connections.values() {
             let leased = connection.leased > 0;
