@@ -1,5 +1,6 @@
 //! Plays the shell: keeps what the state handed out, and gives it back when told.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pool_common::Policy;
@@ -56,6 +57,8 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub by_callers: Vec<ConnectionId>,
     /// Waiting acquires, with their keys.
     pub waiters: Vec<(WaiterId, u8)>,
+    /// Until when each that came waits, those that have left included.
+    deadlines: HashMap<WaiterId, Timestamp>,
     /// Of those in the background, the ones that are to stop.
     pub stopping: Vec<ConnectionId>,
     pub woken: Vec<WaiterId>,
@@ -77,6 +80,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             background: Vec::new(),
             by_callers: Vec::new(),
             waiters: Vec::new(),
+            deadlines: HashMap::new(),
             stopping: Vec::new(),
             woken: Vec::new(),
             closing: Vec::new(),
@@ -129,6 +133,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             }
             Acquire::Wait(id) => {
                 self.waiters.push((id, key));
+                self.deadlines.insert(id, deadline);
                 Outcome::Wait(id)
             }
             Acquire::Refuse(refusal) => Outcome::Refused(refusal),
@@ -291,8 +296,19 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             self.now = self.now.max(next);
             self.state.handle_timeout(self.now);
             self.settle();
+            self.check_deadlines();
         }
         self.now = end;
+        // Nothing more was due, so nobody's time can be up.
+        self.check_deadlines();
+    }
+
+    /// Whoever's time is up was granted something, and woken for that.
+    fn check_deadlines(&self) {
+        for (waiter, _) in &self.waiters {
+            let late = self.deadlines[waiter] <= self.now;
+            assert!(!late || self.woken.contains(waiter), "{waiter:?} waits beyond its deadline");
+        }
     }
 
     /// Lends `count` connections of a key, dialing as the policy has it done.
