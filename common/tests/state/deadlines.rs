@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pool_common::clock::Timestamp;
-use pool_common::state::{Acquire, Fitness, Grant, State, WaiterId, Want};
+use pool_common::state::{Acquire, Fitness, Grant, Released, State, WaiterId, Want};
 use pool_common::{Exclusive, Policy, policy::*};
 
 type Pool = State<u8, Exclusive<u32>, &'static str>;
@@ -116,6 +116,43 @@ fn deadlines_of_those_who_left_are_not_kept() {
     pool.handle_timeout(at(50));
     assert!(!timed_out(&mut pool, stays));
     assert_eq!(pool.next_deadline(), at(100));
+}
+
+#[test]
+fn those_who_leave_in_the_order_of_their_deadlines_are_forgotten_at_once() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let mut rising = (1..).map(at);
+    let mut wait = |pool: &mut Pool| {
+        wait(pool, Want::default(), rising.next().expect("another second"), at(0))
+    };
+    let first = wait(&mut pool);
+    for _ in 0..1_000 {
+        let waiter = wait(&mut pool);
+        assert_eq!(pool.watched_deadlines(), 2);
+        assert!(pool.cancel(waiter, at(0)).is_none());
+        assert_eq!(pool.watched_deadlines(), 1);
+        pool.check_invariants().expect("sound");
+    }
+    assert!(pool.cancel(first, at(0)).is_none());
+    assert_eq!((pool.watched_deadlines(), pool.next_deadline()), (0, Timestamp::NEVER));
+}
+
+#[test]
+fn a_connection_that_is_handed_over_takes_the_deadline_of_its_waiter_with_it() {
+    let mut pool = busy(limited(WaiterOrder::Arrival));
+    let [first, second] = [5, 10].map(|end| wait(&mut pool, Want::default(), at(end), at(0)));
+    assert_eq!((pool.watched_deadlines(), pool.next_deadline()), (2, at(5)));
+    let id = pool.live_connections().next().expect("one is open");
+    let handle = Some(pool_common::Lending::new(7));
+    let released = pool.release_or_hand_over(id, handle, Fitness::Fit, at(1), || true);
+    assert!(matches!(released, Released::HandedOver(next, ..) if next == first), "{released:?}");
+    assert_eq!((pool.watched_deadlines(), pool.next_deadline()), (1, at(10)));
+    pool.handle_timeout(at(9));
+    assert!(!timed_out(&mut pool, second));
+    pool.handle_timeout(at(10));
+    assert!(timed_out(&mut pool, second));
+    assert_eq!((pool.watched_deadlines(), pool.next_deadline()), (0, Timestamp::NEVER));
+    pool.check_invariants().expect("sound");
 }
 
 #[test]
