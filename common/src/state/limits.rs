@@ -49,7 +49,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if limits.max_leases_per_connection != before.max_leases_per_connection {
             self.cap_leases(now);
         }
-        self.set_floors(before.min_idle);
+        self.set_floors(before.min_idle, now);
         self.shrink_reserves(now);
         self.serve_in_turn(now);
         let keys: Vec<KeyId> = self.keys.ids().collect();
@@ -175,11 +175,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// The floor of every key the pool knows.
-    fn set_floors(&mut self, before: u32) {
+    fn set_floors(&mut self, before: u32, now: Timestamp) {
         let min_idle = self.policy.min_idle;
         for entry in self.keys.values_mut() {
             entry.floor_kept = min_idle > 0 && self.policy.floor == Floor::Kept;
             entry.floor_sleeps = false;
+            if before == 0 && min_idle > 0 {
+                // Nobody noted it while there was no floor.
+                entry.wanted_at = now;
+            }
             entry.floor_owed = match min_idle.checked_sub(before) {
                 Some(more) => entry.floor_owed.saturating_add(more),
                 None => entry.floor_owed.min(min_idle),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
 use pool_common::state::{Fitness, PATIENCE, Refusal};
-use pool_common::{Exclusive, Policy};
+use pool_common::{Exclusive, Limits, Policy};
 
 use crate::driver::{Driver, Outcome};
 
@@ -126,6 +126,48 @@ fn a_floor_whose_key_failed_fast_was_never_given_up() {
         pool.dialed(own);
         assert_eq!(pool.background.len(), 2, "{kind:?}: whoever asks wakes the floor");
     }
+}
+
+/// Without a floor nobody notes that a key is asked for, if it is on the short way.
+#[test]
+fn a_floor_that_came_back_was_given_up_as_if_nobody_had_asked_without_it() {
+    let mut pool = Plain::new(Policy {
+        min_idle: 1,
+        max_open_per_key: Some(2),
+        idle_timeout: None,
+        max_lifetime: None,
+        lifetime_jitter: Duration::ZERO,
+        ..floor(Floor::Kept)
+    });
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    pool.dialed(pool.background[0]);
+    let mut held = pool.acquire(1).lent();
+    pool.dial_failed(pool.background[0], Some("refused"));
+    let change = |pool: &mut Plain, min_idle, max_open| {
+        let max_open_per_key = Some(max_open);
+        let limits = Limits { min_idle, max_open_per_key, ..pool.state.policy().limits() };
+        pool.state.set_limits(limits, pool.now).expect("limits that make sense");
+        pool.settle();
+    };
+    change(&mut pool, 0, 1);
+    let end = pool.now.after(PATIENCE + 2 * MINUTE);
+    while pool.now < end {
+        let waiter = pool.acquire(1).waiter();
+        pool.pass(MINUTE);
+        pool.release_or_hand_over(held);
+        held = pool.leases[0].0;
+        assert_eq!(pool.left, Some(waiter), "it was handed over");
+    }
+    assert!(pool.background.is_empty(), "there is no floor");
+    change(&mut pool, 1, 2);
+    assert_eq!(pool.background.len(), 1, "there is one again");
+    // The peer is gone.
+    pool.release_as(held, Fitness::Unfit(CloseCause::Broken));
+    pool.finish_closing();
+    pool.dial_failed(pool.background[0], Some("refused"));
+    pool.pass(MINUTE);
+    assert_eq!(pool.background.len(), 1, "somebody asked a moment ago: it is dialed again");
 }
 
 /// A reserve whose floor was given up counted for ever as one that is being remade.
