@@ -62,6 +62,7 @@ impl Deadlines {
         id: WaiterId,
         deadline: Timestamp,
     ) {
+        debug_assert!(waits(waiters, id), "only who waits can be late");
         if let Some(link) = self.place(waiters, deadline) {
             waiters[id].deadline = deadline;
             waiters[id].in_deadlines = link;

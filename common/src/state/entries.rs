@@ -318,6 +318,11 @@ impl<L, E, W> Waiter<L, E, W> {
         self.in_returns.is_linked() || special.is_some_and(|special| special.random_at.is_some())
     }
 
+    /// Whether it is in any list.
+    pub(super) fn is_linked(&self) -> bool {
+        self.in_returns.is_linked() || self.in_dials.is_linked() || self.in_deadlines.is_linked()
+    }
+
     pub(super) fn in_returns(&mut self) -> &mut Link<WaiterId> {
         &mut self.in_returns
     }

@@ -140,6 +140,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return Ok(Released::Done(leftover));
         }
         connection.idle_since = now;
+        debug_assert!(!connection.in_key.is_linked(), "what is leased is in no list of its key");
         connection.in_key = entry.idle.behind_last();
         let due = self.rules.idle_end(now);
         // A timer that is pending looks at what is idle then, and sets the next.
@@ -197,6 +198,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
         let handle = handle.expect("it has just come back");
         let waiter = self.waiters.remove(next).expect("one in the queue waits");
+        debug_assert!(waiter.in_returns.is_linked() && waiter.in_dials.is_linked(), "it is plain");
         entry.returns.arrival.unlink(
             &mut self.waiters,
             next,

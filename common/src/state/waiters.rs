@@ -297,7 +297,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let waiter = self.waiters.get_mut(id)?;
         let grant = waiter.take_grant()?;
         let key = waiter.key;
-        self.waiters.remove(id);
+        self.remove_waiter(id);
         self.forget_if_unused(key);
         Some(grant)
     }
@@ -326,8 +326,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             Some(Grant::DialFailed(_) | Grant::TimedOut | Grant::Refuse(_)) => None,
         };
-        self.waiters.remove(id);
+        self.remove_waiter(id);
         self.forget_if_unused(key);
         leftover
+    }
+
+    /// One that has left every queue is gone.
+    fn remove_waiter(&mut self, id: WaiterId) {
+        let waiter = self.waiters.remove(id);
+        debug_assert!(
+            waiter.is_some_and(|waiter| !waiter.is_linked()),
+            "who goes would leave a hole in a list"
+        );
     }
 }
