@@ -63,7 +63,7 @@ pub(crate) use ids;
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot<T> {
-    /// Of the entry that is here, or of the next.
+    /// Of the entry that is here, or of the next; of the last, where they have run out.
     version: NonZeroU32,
     /// The next free slot, while this is one.
     next_free: u32,
@@ -129,10 +129,14 @@ impl<I: Id, T> SlotMap<I, T> {
             return None;
         }
         let entry = slot.entry.take()?;
-        slot.version = slot.version.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        slot.next_free = self.free;
-        self.free = id.index();
         self.len -= 1;
+        // Where the versions have run out, the next entry would have an id that was another's: the
+        // place stays empty.
+        if let Some(next) = slot.version.checked_add(1) {
+            slot.version = next;
+            slot.next_free = self.free;
+            self.free = id.index();
+        }
         Some(entry)
     }
 
@@ -224,6 +228,8 @@ pub(crate) const fn slot_size<T>() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     ids! {
@@ -259,5 +265,93 @@ mod tests {
         assert_eq!(map.id_at(0), Some(ids[0]));
         map.remove(ids[0]);
         assert_eq!((map.id_at(0), map.id_at(9)), (None, None));
+    }
+
+    #[test]
+    fn a_place_whose_versions_have_run_out_stays_empty() {
+        let mut map = SlotMap::new();
+        let [first, other]: [Number; 2] = ["first", "other"].map(|name| map.insert(name));
+        map.remove(first);
+        map.slots[first.index() as usize].version = NonZeroU32::MAX;
+        let last = map.insert("last");
+        assert_eq!((last.index(), last.version()), (first.index(), NonZeroU32::MAX));
+        assert_eq!(map.remove(last), Some("last"));
+        assert_eq!((map.get(last), map.id_at(last.index())), (None, None));
+        assert_eq!(map.remove(last), None);
+        let next = map.insert("next");
+        assert_eq!(next.index(), 2, "not where the last one was");
+        assert_eq!((map.get(first), map.get(last)), (None, None));
+        assert_eq!((map[other], map[next], map.len()), ("other", "next", 2));
+        assert_eq!(map.values().copied().collect::<Vec<_>>(), ["other", "next"]);
+    }
+
+    /// All that are in it, as every walk over them says.
+    fn contents(map: &mut SlotMap<Number, u32>) -> HashMap<Number, u32> {
+        let found: HashMap<Number, u32> = map.iter().map(|(id, entry)| (id, *entry)).collect();
+        assert_eq!(found.len(), map.iter().count(), "each once");
+        assert_eq!((map.len(), map.is_empty()), (found.len(), found.is_empty()));
+        assert!(map.ids().eq(map.iter().map(|(id, _)| id)));
+        assert!(map.values().eq(map.iter().map(|(_, entry)| entry)));
+        let values: Vec<u32> = map.values().copied().collect();
+        assert!(map.values_mut().map(|entry| *entry).eq(values));
+        assert_eq!(
+            map.iter_mut().map(|(id, entry)| (id, *entry)).collect::<HashMap<_, _>>(),
+            found
+        );
+        found
+    }
+
+    #[test]
+    fn it_does_what_a_hash_map_does_that_never_gives_an_id_twice() {
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut map: SlotMap<Number, u32> = SlotMap::new();
+            let mut expected = HashMap::new();
+            let mut given: Vec<Number> = vec![Number::default()];
+            for _ in 0..rng.usize(1..200) {
+                let id = given[rng.usize(..given.len())];
+                let new = rng.u32(..);
+                match rng.u32(..8) {
+                    0..3 => {
+                        let id = map.insert(new);
+                        assert!(!given.contains(&id), "seed {seed}: {id:?} was another's");
+                        given.push(id);
+                        expected.insert(id, new);
+                        if rng.u32(..10) == 0 {
+                            // It is the last at its place.
+                            let slot = &mut map.slots[id.index() as usize];
+                            slot.version = NonZeroU32::MAX;
+                            let last = Number::new(id.index(), slot.version);
+                            given.push(last);
+                            expected.remove(&id);
+                            expected.insert(last, new);
+                        }
+                    }
+                    3..5 => assert_eq!(map.remove(id), expected.remove(&id), "seed {seed}"),
+                    5 => {
+                        let entries = (map.get_mut(id), expected.get_mut(&id));
+                        assert_eq!(entries.0, entries.1, "seed {seed}");
+                        if let (Some(one), Some(other)) = entries {
+                            (*one, *other) = (new, new);
+                        }
+                    }
+                    6 => {
+                        let place = expected.keys().find(|other| other.index() == id.index());
+                        let place = place.copied();
+                        assert_eq!(map.id_at(id.index()), place, "seed {seed}");
+                        let entry = map.at_mut(id.index()).copied();
+                        assert_eq!(entry, place.map(|id| expected[&id]), "seed {seed}");
+                    }
+                    _ => {
+                        map.iter_mut().for_each(|(_, entry)| *entry ^= 1);
+                        expected.values_mut().for_each(|entry| *entry ^= 1);
+                    }
+                }
+                let there = given.iter().filter(|id| map.contains(**id)).count();
+                assert_eq!(there, expected.len(), "seed {seed}");
+                assert_eq!(map.get(id), expected.get(&id), "seed {seed}");
+                assert_eq!(contents(&mut map), expected, "seed {seed}");
+            }
+        }
     }
 }
