@@ -316,6 +316,8 @@ impl<I: Id> List<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::slot_map::ids;
 
@@ -389,13 +391,22 @@ mod tests {
             let mut map: SlotMap<Number, Entry> = SlotMap::new();
             let (mut list, mut expected) = (List::default(), Vec::new());
             for _ in 0..rng.usize(1..20) {
-                match rng.u32(..4) {
-                    0 => {
+                match rng.u32(..5) {
+                    0 if !expected.is_empty() => {
+                        // The last one moves before so many, or before all others.
+                        let most = Cell::new(rng.usize(..5));
+                        let before = most.get().min(expected.len() - 1);
+                        let id = expected.pop().expect("one");
+                        expected.insert(expected.len() - before, id);
+                        let later = |_: &Entry| most.replace(most.get().saturating_sub(1)) > 0;
+                        list.move_before(&mut map, id, later, |link| link);
+                    }
+                    1 => {
                         let id = map.insert(Entry::default());
                         list.push_back(&mut map, id, |link| link);
                         expected.push(id);
                     }
-                    1 => {
+                    2 => {
                         let id = map.insert(Entry::default());
                         list.push_front(&mut map, id, |link| link);
                         expected.insert(0, id);
