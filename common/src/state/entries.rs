@@ -30,8 +30,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) timer_at: Timestamp,
     /// Dials in progress for waiters, that have lost theirs.
     pub(super) orphans: List<ConnectionId>,
-    /// When somebody last asked for the key and found nothing idle; where the
-    /// rules note that.
+    /// When somebody last asked for the key and found nothing idle. Who waits on the short way notes
+    /// it only where [`Rules::notes_demand`](super::Rules) says so.
     pub(super) wanted_at: Timestamp,
     /// Whether the floor was given up until somebody asks for the key.
     pub(super) floor_sleeps: bool,
@@ -228,6 +228,8 @@ pub(super) struct Waiter<L, E, W> {
     pub(super) in_dials: Link<WaiterId>,
     /// Among the deadlines that came in order.
     pub(super) in_deadlines: Link<WaiterId>,
+    /// Its place among them; [`NEVER`](Timestamp::NEVER) for one that never had a place there, whose
+    /// deadline the heap watches, or nobody.
     pub(super) deadline: Timestamp,
     special: Option<Box<Special<L, E>>>,
 }
@@ -264,8 +266,9 @@ impl<L, E, W> Waiter<L, E, W> {
         })
     }
 
-    /// Whether it waits for whatever comes first, in order of arrival, and no dial is in progress on
-    /// its behalf.
+    /// Whether it never had anything special: it waits for whatever comes first, in order of arrival,
+    /// and no dial ever was in progress on its behalf. One that insisted on a fresh connection, or
+    /// whose dial failed or went to another, waits for the same by now, and takes the long way.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.special.is_none()

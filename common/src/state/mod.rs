@@ -470,7 +470,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.keys.len()
     }
 
-    /// How many deadlines of waiters are remembered, those of waiters that have left included.
+    /// How many deadlines of waiters are remembered, some of waiters that have left included: those
+    /// that came out of order. Counts them, which costs a walk over those who wait: for tests.
     pub fn watched_deadlines(&self) -> usize {
         self.deadlines.count(&self.waiters)
     }

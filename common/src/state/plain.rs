@@ -178,7 +178,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// The next who waits gets it, and its wait is over. In random order, with a dial in progress for
     /// that waiter, and where a shared connection has room for more, or for fewer than it serves, the
-    /// long way has more to do.
+    /// long way has more to do; it also serves whoever ever had such a dial, or insisted on one.
     #[inline(always)]
     fn hand_over(
         &mut self,

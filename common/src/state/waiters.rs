@@ -143,7 +143,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(deadline);
     }
 
-    /// From now on nobody who waits is told that its time is up: they look after that themselves.
+    /// Nobody who waits now is told that its time is up: they look after that themselves. Costs a walk
+    /// over those who wait.
     pub fn forget_deadlines(&mut self) {
         self.deadlines.clear(&mut self.waiters);
     }
