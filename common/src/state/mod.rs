@@ -39,6 +39,7 @@
 //! waiter or to the idle list as soon as fewer leases are out.
 
 mod acquire;
+mod answers;
 mod close;
 mod deadlines;
 mod dials;
@@ -57,6 +58,7 @@ mod plain;
 mod ramp;
 mod release;
 mod room;
+mod rules;
 mod stale;
 mod steps;
 mod suspects;
@@ -69,15 +71,17 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
-use crate::event::{CloseCause, Event, EventKind};
+use crate::event::{Event, EventKind};
 use crate::lending::Lend;
-use crate::policy::{AfterFailedDial, AtLimit, Expiry, Floor, IdleOrder, Policy, WaiterOrder};
+use crate::policy::{Floor, Policy};
 use crate::slot_map::{Id, ids};
 use crate::stats::{Stats, Status};
+pub use answers::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
 use deadlines::Deadlines;
 use entries::{Connection, KeyEntry, Waiter};
 pub use floor::PATIENCE;
 use list::List;
+use rules::Rules;
 use steps::{BinaryHeap, HashMap, SlotMap, VecDeque};
 
 ids! {
@@ -100,126 +104,6 @@ impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_u64().fmt(f)
     }
-}
-
-/// How an acquire wants to be served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Want {
-    /// Insists on a connection that was just dialed, where the limits allow one.
-    pub fresh: bool,
-    /// It was told to try again, so `max_waiters` does not apply to it.
-    pub again: bool,
-}
-
-/// The answer to an acquire.
-#[derive(Debug)]
-pub enum Acquire<L, E> {
-    /// Here is a connection.
-    Lend(Lent<L>),
-    /// Dial, then say [`State::dialed`] or [`State::dial_failed`].
-    Dial(ConnectionId),
-    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`].
-    Wait(WaiterId),
-    /// No.
-    Refuse(Refusal<E>),
-}
-
-/// A connection on its way out.
-#[derive(Debug)]
-pub struct Lent<L> {
-    /// Which one.
-    pub id: ConnectionId,
-    /// The connection, or a handle of it.
-    pub handle: L,
-    /// Whether it had been lent before.
-    pub reused: bool,
-    /// How long it had been idle, in nanoseconds; zero when it came from a dial or another borrower.
-    pub idle_nanos: u64,
-    /// Whether it came out of the idle list, so that a peek and a check make sense.
-    pub was_idle: bool,
-}
-
-/// Why an acquire was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal<E> {
-    /// The pool is closed.
-    Closed,
-    /// At the limit, and the policy is to fail.
-    Exhausted,
-    /// As many wait as may.
-    TooManyWaiters {
-        /// How many that is: `max_waiters` at that moment.
-        limit: u32,
-    },
-    /// Dials are paused after failures.
-    BackingOff {
-        /// When the next may start.
-        until: Timestamp,
-        /// The last failure.
-        last: E,
-    },
-}
-
-/// What a waiter was given.
-#[derive(Debug)]
-pub enum Grant<L, E> {
-    /// A connection.
-    Lend(Lent<L>),
-    /// Leave to dial: as [`Acquire::Dial`].
-    Dial(ConnectionId),
-    /// Something changed; acquire again.
-    Retry,
-    /// The dial it depended on failed.
-    DialFailed(E),
-    /// Its deadline passed.
-    TimedOut,
-    /// No.
-    Refuse(Refusal<E>),
-}
-
-/// What the shell has to do.
-#[derive(Debug)]
-pub enum Action<K, L> {
-    /// Dial `key` in the background, then say [`State::dialed`] or [`State::dial_failed`].
-    Dial {
-        /// The connection to be.
-        id: ConnectionId,
-        /// Where to.
-        key: K,
-    },
-    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`] without an error;
-    /// or, if it ended meanwhile, what it came to.
-    StopDial(ConnectionId),
-    /// Wake this waiter: it has a grant.
-    Wake(WaiterId),
-    /// Say goodbye to this connection, then say [`State::closed`].
-    Close {
-        /// Which one.
-        id: ConnectionId,
-        /// The pool's own handle of it.
-        handle: L,
-        /// Why.
-        cause: CloseCause,
-    },
-}
-
-/// What a lease says of its connection when it comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fitness {
-    /// It can be lent again.
-    Fit,
-    /// It must not be lent again.
-    Unfit(CloseCause),
-}
-
-/// What became of a connection that came back.
-#[derive(Debug)]
-pub enum Released<L, W = ()> {
-    /// All is done; a handle to drop, outside any lock.
-    Done(Option<L>),
-    /// It was lent to this waiter, whose wait is over: nothing is left to collect. With it comes what
-    /// was [attached](State::attach).
-    HandedOver(WaiterId, Lent<L>, Option<W>),
 }
 
 /// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail, `W` what a
@@ -287,98 +171,6 @@ pub struct State<K, L, E, W = ()> {
 struct Counts {
     leased: u64,
     waited: u64,
-}
-
-/// The policy, worked out once so that the fast path only compares numbers.
-#[derive(Clone, Copy, Debug)]
-struct Rules {
-    idle_timeout: u64,
-    max_idle_per_key: u32,
-    max_open_per_key: u32,
-    /// Whether everybody queues at the limit, and is served in the order of arrival.
-    queues_at_limit: bool,
-    newest_first: bool,
-    /// Whether idle connections are closed by a timer of their key.
-    timed_idle: bool,
-    /// Whether idle connections are closed by sweeps.
-    swept_idle: bool,
-    global_idle: bool,
-    prune: bool,
-    timed_lifetimes: bool,
-    /// Whether there is a limit over all keys, so that an idle connection of one can be in the way
-    /// of another.
-    crowded: bool,
-    /// Whether there is a floor to keep.
-    floor: bool,
-    /// Whether it matters when a key was asked for last: for its floor, or for probes.
-    notes_demand: bool,
-}
-
-impl Rules {
-    /// When a connection that is idle from `now` on has been so for too long.
-    #[inline]
-    fn idle_end(&self, now: Timestamp) -> Timestamp {
-        Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
-    }
-
-    /// The idle connection that comes first, or the shared one with room.
-    #[inline]
-    fn first_of<L: Lend, K, E>(
-        &self,
-        entry: &KeyEntry<K, E>,
-        connections: &SlotMap<ConnectionId, Connection<L>>,
-    ) -> Option<ConnectionId> {
-        if L::SHARED {
-            entry.room.first()
-        } else if self.newest_first {
-            entry.idle.back(connections)
-        } else {
-            entry.idle.front(connections)
-        }
-    }
-
-    /// Why an idle connection, or a shared one, must not be lent at `now`.
-    #[inline]
-    fn past_its_time<L>(&self, connection: &Connection<L>, now: Timestamp) -> Option<CloseCause> {
-        if now > connection.expires_at {
-            Some(CloseCause::Lifetime)
-        } else if connection.leased == 0
-            && now.nanos_since(connection.idle_since) > self.idle_timeout
-        {
-            Some(CloseCause::IdleTimeout)
-        } else {
-            None
-        }
-    }
-
-    fn new(policy: &Policy) -> Self {
-        let nanos = |d: Option<Duration>| {
-            d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
-        };
-        let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
-        let swept_idle = policy.expiry == Expiry::Sweep && policy.idle_timeout.is_some();
-        let crowded = policy.max_idle.is_some() || policy.max_open.is_some();
-        let prune = policy.expiry == Expiry::PruneAtAcquire
-            && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some());
-        let floor = policy.min_idle > 0;
-        Self {
-            idle_timeout: nanos(policy.idle_timeout),
-            max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
-            max_open_per_key: policy.max_open_per_key.unwrap_or(u32::MAX),
-            queues_at_limit: policy.at_limit == AtLimit::Wait
-                && policy.max_waiters.is_none()
-                && policy.waiter_order != WaiterOrder::Random,
-            newest_first: policy.idle_order == IdleOrder::NewestFirst,
-            timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
-            swept_idle,
-            global_idle: crowded || swept_idle,
-            prune,
-            timed_lifetimes: timed && policy.max_lifetime.is_some(),
-            crowded,
-            floor,
-            notes_demand: floor || policy.after_failed_dial == AfterFailedDial::FailFast,
-        }
-    }
 }
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone> State<K, L, E> {

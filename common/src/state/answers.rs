@@ -1,0 +1,125 @@
+//! What goes in and out of the state: what is wanted, what it answers, and what is to be done.
+
+use super::{ConnectionId, WaiterId};
+use crate::clock::Timestamp;
+use crate::event::CloseCause;
+
+/// How an acquire wants to be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Insists on a connection that was just dialed, where the limits allow one.
+    pub fresh: bool,
+    /// It was told to try again, so `max_waiters` does not apply to it.
+    pub again: bool,
+}
+
+/// The answer to an acquire.
+#[derive(Debug)]
+pub enum Acquire<L, E> {
+    /// Here is a connection.
+    Lend(Lent<L>),
+    /// Dial, then say [`State::dialed`] or [`State::dial_failed`].
+    Dial(ConnectionId),
+    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`].
+    Wait(WaiterId),
+    /// No.
+    Refuse(Refusal<E>),
+}
+
+/// A connection on its way out.
+#[derive(Debug)]
+pub struct Lent<L> {
+    /// Which one.
+    pub id: ConnectionId,
+    /// The connection, or a handle of it.
+    pub handle: L,
+    /// Whether it had been lent before.
+    pub reused: bool,
+    /// How long it had been idle, in nanoseconds; zero when it came from a dial or another borrower.
+    pub idle_nanos: u64,
+    /// Whether it came out of the idle list, so that a peek and a check make sense.
+    pub was_idle: bool,
+}
+
+/// Why an acquire was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<E> {
+    /// The pool is closed.
+    Closed,
+    /// At the limit, and the policy is to fail.
+    Exhausted,
+    /// As many wait as may.
+    TooManyWaiters {
+        /// How many that is: `max_waiters` at that moment.
+        limit: u32,
+    },
+    /// Dials are paused after failures.
+    BackingOff {
+        /// When the next may start.
+        until: Timestamp,
+        /// The last failure.
+        last: E,
+    },
+}
+
+/// What a waiter was given.
+#[derive(Debug)]
+pub enum Grant<L, E> {
+    /// A connection.
+    Lend(Lent<L>),
+    /// Leave to dial: as [`Acquire::Dial`].
+    Dial(ConnectionId),
+    /// Something changed; acquire again.
+    Retry,
+    /// The dial it depended on failed.
+    DialFailed(E),
+    /// Its deadline passed.
+    TimedOut,
+    /// No.
+    Refuse(Refusal<E>),
+}
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub enum Action<K, L> {
+    /// Dial `key` in the background, then say [`State::dialed`] or [`State::dial_failed`].
+    Dial {
+        /// The connection to be.
+        id: ConnectionId,
+        /// Where to.
+        key: K,
+    },
+    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`] without an error;
+    /// or, if it ended meanwhile, what it came to.
+    StopDial(ConnectionId),
+    /// Wake this waiter: it has a grant.
+    Wake(WaiterId),
+    /// Say goodbye to this connection, then say [`State::closed`].
+    Close {
+        /// Which one.
+        id: ConnectionId,
+        /// The pool's own handle of it.
+        handle: L,
+        /// Why.
+        cause: CloseCause,
+    },
+}
+
+/// What a lease says of its connection when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// It can be lent again.
+    Fit,
+    /// It must not be lent again.
+    Unfit(CloseCause),
+}
+
+/// What became of a connection that came back.
+#[derive(Debug)]
+pub enum Released<L, W = ()> {
+    /// All is done; a handle to drop, outside any lock.
+    Done(Option<L>),
+    /// It was lent to this waiter, whose wait is over: nothing is left to collect. With it comes what
+    /// was [attached](State::attach).
+    HandedOver(WaiterId, Lent<L>, Option<W>),
+}

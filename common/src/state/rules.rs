@@ -1,0 +1,107 @@
+//! What the policy comes to on the ways that everybody takes.
+
+use std::time::Duration;
+
+use super::ConnectionId;
+use super::entries::{Connection, KeyEntry};
+use super::steps::SlotMap;
+use crate::clock::Timestamp;
+use crate::event::CloseCause;
+use crate::lending::Lend;
+use crate::policy::{AfterFailedDial, AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
+
+/// The policy, worked out once so that the fast path only compares numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) idle_timeout: u64,
+    pub(super) max_idle_per_key: u32,
+    pub(super) max_open_per_key: u32,
+    /// Whether everybody queues at the limit, and is served in the order of arrival.
+    pub(super) queues_at_limit: bool,
+    pub(super) newest_first: bool,
+    /// Whether idle connections are closed by a timer of their key.
+    pub(super) timed_idle: bool,
+    /// Whether idle connections are closed by sweeps.
+    pub(super) swept_idle: bool,
+    pub(super) global_idle: bool,
+    pub(super) prune: bool,
+    pub(super) timed_lifetimes: bool,
+    /// Whether there is a limit over all keys, so that an idle connection of one can be in the way
+    /// of another.
+    pub(super) crowded: bool,
+    /// Whether there is a floor to keep.
+    pub(super) floor: bool,
+    /// Whether it matters when a key was asked for last: for its floor, or for probes.
+    pub(super) notes_demand: bool,
+}
+
+impl Rules {
+    /// When a connection that is idle from `now` on has been so for too long.
+    #[inline]
+    pub(super) fn idle_end(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
+    }
+
+    /// The idle connection that comes first, or the shared one with room.
+    #[inline]
+    pub(super) fn first_of<L: Lend, K, E>(
+        &self,
+        entry: &KeyEntry<K, E>,
+        connections: &SlotMap<ConnectionId, Connection<L>>,
+    ) -> Option<ConnectionId> {
+        if L::SHARED {
+            entry.room.first()
+        } else if self.newest_first {
+            entry.idle.back(connections)
+        } else {
+            entry.idle.front(connections)
+        }
+    }
+
+    /// Why an idle connection, or a shared one, must not be lent at `now`.
+    #[inline]
+    pub(super) fn past_its_time<L>(
+        &self,
+        connection: &Connection<L>,
+        now: Timestamp,
+    ) -> Option<CloseCause> {
+        if now > connection.expires_at {
+            Some(CloseCause::Lifetime)
+        } else if connection.leased == 0
+            && now.nanos_since(connection.idle_since) > self.idle_timeout
+        {
+            Some(CloseCause::IdleTimeout)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn new(policy: &Policy) -> Self {
+        let nanos = |d: Option<Duration>| {
+            d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+        };
+        let timed = matches!(policy.expiry, Expiry::Timer | Expiry::Sweep);
+        let swept_idle = policy.expiry == Expiry::Sweep && policy.idle_timeout.is_some();
+        let crowded = policy.max_idle.is_some() || policy.max_open.is_some();
+        let prune = policy.expiry == Expiry::PruneAtAcquire
+            && (policy.idle_timeout.is_some() || policy.max_lifetime.is_some());
+        let floor = policy.min_idle > 0;
+        Self {
+            idle_timeout: nanos(policy.idle_timeout),
+            max_idle_per_key: policy.max_idle_per_key.unwrap_or(u32::MAX),
+            max_open_per_key: policy.max_open_per_key.unwrap_or(u32::MAX),
+            queues_at_limit: policy.at_limit == AtLimit::Wait
+                && policy.max_waiters.is_none()
+                && policy.waiter_order != WaiterOrder::Random,
+            newest_first: policy.idle_order == IdleOrder::NewestFirst,
+            timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
+            swept_idle,
+            global_idle: crowded || swept_idle,
+            prune,
+            timed_lifetimes: timed && policy.max_lifetime.is_some(),
+            crowded,
+            floor,
+            notes_demand: floor || policy.after_failed_dial == AfterFailedDial::FailFast,
+        }
+    }
+}
