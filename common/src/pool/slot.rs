@@ -21,7 +21,6 @@ const KEPT_NODES: usize = 1024;
 
 /// The inside of a slot. That of an exclusive connection is made once, and waits in the state with it;
 /// those of shared ones wait in [`Core`] when they are unused. Its own part is a line of memory.
-#[repr(align(64))]
 pub(crate) struct Node<M: Manager> {
     /// Kept between leases, so that none has to count it.
     inner: Arc<Inner<M>>,
