@@ -4,6 +4,7 @@ mod support;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use http1_pool::{Body, Client, Config, Limits};
 use support::{Peer, Wire, answers_are_own, client, fetch, finished, get, settled, until, within};
+use tokio::sync::Notify;
 
 /// Polls `future` at most `times` times; `None` if that was not enough.
 async fn poll_times<T>(future: impl Future<Output = T>, times: usize) -> Option<T> {
@@ -148,8 +150,9 @@ async fn large(length: usize, now: usize) -> Peer {
     .await
 }
 
+/// Gives a rest up by its size only: by its time it would hang.
 fn patient() -> Client {
-    let limits = Limits { drain_time: Duration::from_secs(5), ..Limits::default() };
+    let limits = Limits { drain_time: Duration::from_secs(60), ..Limits::default() };
     Client::builder().config(Config { limits, ..Config::default() }).build().unwrap()
 }
 
@@ -182,6 +185,59 @@ async fn a_long_rest_costs_the_connection() {
     answers_are_own(&client, &peer).await;
     assert_eq!(peer.accepted(), 2);
     finished(&client, &peer).await;
+}
+
+/// An announced length decides at once; without one the bytes are counted as they come.
+#[tokio::test]
+async fn a_rest_is_read_up_to_the_limit_and_not_a_byte_further() {
+    let limit = usize::try_from(Limits::default().drain_bytes).unwrap();
+    for (chunked, length, reading, dialed) in [
+        (false, limit, 1, 1),
+        (false, limit + 1, 0, 2),
+        (true, limit, 1, 1),
+        (true, limit + 1, 1, 2),
+    ] {
+        let dropped = Arc::new(Notify::new());
+        let go_on = Arc::clone(&dropped);
+        let peer = Peer::start(move |mut wire, number| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                if number > 0 {
+                    return wire.echo().await;
+                }
+                wire.head().await.unwrap();
+                let framing = match chunked {
+                    true => "transfer-encoding: chunked".to_owned(),
+                    false => format!("content-length: {length}"),
+                };
+                wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).await;
+                // None of the body comes with the head, where it would cost nothing to skip.
+                go_on.notified().await;
+                for chunk in vec![b'x'; length].chunks(10_000) {
+                    if chunked {
+                        wire.send(format!("{:x}\r\n", chunk.len())).await;
+                    }
+                    wire.send(chunk).await;
+                    if chunked {
+                        wire.send("\r\n").await;
+                    }
+                }
+                if chunked {
+                    wire.send("0\r\n\r\n").await;
+                }
+                wire.echo().await;
+            }
+        })
+        .await;
+        let client = patient();
+        drop(client.request(get(&peer, "/")).await.unwrap());
+        assert_eq!(client.pool().status().leased, reading, "{chunked} {length}");
+        dropped.notify_one();
+        settled(&client).await;
+        answers_are_own(&client, &peer).await;
+        assert_eq!(peer.accepted(), dialed, "{chunked} {length}");
+        finished(&client, &peer).await;
+    }
 }
 
 #[tokio::test]
