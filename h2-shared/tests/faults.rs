@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use h2_shared::{Error, Reason};
 use pool_common::policy::Retry;
-use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer, SETTINGS};
+use support::raw::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawServer, SETTINGS,
+};
 use support::{assert_clean, assert_echoes, client, eventually, plain_client, post, read, send};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -302,6 +304,35 @@ async fn frames_that_break_the_protocol_end_the_connection_only() {
         drop(peer);
         assert_recovers(&client, &server).await;
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_makes_us_reset_too_many_streams_loses_its_connection() {
+    let server = RawServer::start().await;
+    let client = client(|_| {}, |c| c.max_error_resets = 3);
+    let mut bad = call(&client, &server, "first");
+    let mut peer = server.accept(None).await;
+    for reset in 0..=3 {
+        let (stream, _) = peer.request().await.unwrap();
+        // `:status 200`, and content-length 5 by its index in the static table of HPACK.
+        peer.write(HEADERS, END_HEADERS, stream, &[0x88, 0x0f, 0x0d, 1, b'5']).await;
+        peer.write(DATA, END_STREAM, stream, b"four").await;
+        let error = bad.await.unwrap().unwrap_err();
+        if reset == 3 {
+            assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error}");
+            assert!(matches!(error, Error::ConnectionLost { .. }), "{error}");
+            break;
+        }
+        assert!(matches!(error, Error::Reset { reason: Reason::PROTOCOL_ERROR, .. }), "{error}");
+        let frame = peer.read().await.unwrap();
+        assert_eq!((frame.kind, frame.stream), (RST_STREAM, stream));
+        bad = call(&client, &server, "next");
+    }
+    let frame = peer.read().await.unwrap();
+    assert_eq!(frame.kind, GOAWAY);
+    assert_eq!(frame.payload[4..8], u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+    eventually("the connection is gone", || client.pool().status().open == 0).await;
+    assert_recovers(&client, &server).await;
 }
 
 #[tokio::test]
