@@ -7,10 +7,11 @@ use std::{
 };
 
 use pool_common::{Policy, clock::Clock, policy::Check};
-use resp_pool::{Client, ClientBuilder, Config, Connection, Error, Pipeline};
+use resp_pool::{Client, ClientBuilder, Config, Connection, Error, Pipeline, ProtocolError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    sync::oneshot,
 };
 
 /// A peer that hands each request it reads to `answer` and sends what that returns.
@@ -83,6 +84,85 @@ async fn a_reply_that_the_driver_has_not_seen_is_not_lent() {
     hands.advance(Duration::from_millis(5));
     assert_eq!(client.get::<String>("b").await.expect("GET"), "good");
     assert_eq!(client.stats().opened, 2);
+}
+
+#[tokio::test]
+async fn a_reply_nobody_asked_for_is_found_when_the_connection_comes_back() {
+    // With the reply in one segment, so it is there at once.
+    for (stray, idle) in [
+        ("", 1),
+        // A push may come at any time.
+        (">2\r\n+invalidate\r\n_\r\n", 1),
+        ("+stray\r\n", 0),
+        (":1\r\n", 0),
+        ("-ERR stray\r\n", 0),
+        ("*1\r\n:1\r\n", 0),
+        ("$5\r\nstr", 0),
+        ("+", 0),
+    ] {
+        let config = peer(move |_| format!("+OK\r\n{stray}")).await;
+        let client = one(config, Check::Never).build().expect("a client");
+        for release in [false, true] {
+            let mut lease = client.acquire().await.expect("a connection");
+            lease.query::<()>(&["SET", "a", "b"]).await.expect("SET");
+            if release {
+                lease.release().await;
+            } else {
+                drop(lease);
+            }
+            assert_eq!(client.status().idle, idle, "{stray:?} {release}");
+        }
+        assert_eq!(client.stats().opened, if idle == 1 { 1 } else { 2 }, "{stray:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_nobody_asked_for_is_found_before_an_idle_connection_is_lent() {
+    for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "$5\r\nstr", "+"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut config = Config::default();
+        config.port = listener.local_addr().expect("bound").port();
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let (arrived, has_arrived) = oneshot::channel();
+        tokio::spawn(async move {
+            let (mut first, _) = listener.accept().await.expect("a connection");
+            let _ = first.read(&mut [0; 1024]).await;
+            let _ = first.write_all(b"+OK\r\n").await;
+            let _ = may_go_on.await;
+            let _ = first.write_all(stray.as_bytes()).await;
+            let _ = arrived.send(());
+            let _second = listener.accept().await;
+            while let Ok(1..) = first.read(&mut [0; 1024]).await {}
+        });
+        // Not idle for long enough to be looked at harder, however long this takes.
+        let (clock, _hands) = Clock::manual();
+        let client = one(config, Check::Never).clock(clock).build().expect("a client");
+        client.set("a", "b").await.expect("SET");
+        assert_eq!(client.status().idle, 1);
+        go_on.send(()).expect("the peer runs");
+        has_arrived.await.expect("the peer runs");
+        // A round trip elsewhere, in which the driver looks at its sockets.
+        let other = one(peer(|_| "+OK\r\n".to_owned()).await, Check::Never).build().unwrap();
+        other.set("a", "b").await.expect("SET");
+        let lease = client.acquire().await.expect("a connection");
+        assert!(!lease.is_reused(), "{stray:?}");
+        assert_eq!(client.stats().opened, 2, "{stray:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_among_messages_that_nobody_asked_for_ends_the_connection() {
+    for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "*2\r\n+stray\r\n:1\r\n"] {
+        let config =
+            peer(move |_| format!("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n{stray}")).await;
+        let client = one(config, Check::Never).build().expect("a client");
+        let mut lease = client.acquire().await.expect("a connection");
+        lease.subscribe(&["news"]).await.expect("SUBSCRIBE");
+        let error = lease.receive_message(Duration::from_secs(5)).await.expect_err("no message");
+        assert!(matches!(error, Error::Protocol(ProtocolError::Unsolicited)), "{error:?}");
+        lease.release().await;
+        assert_eq!(client.status().idle, 0, "{stray:?}");
+    }
 }
 
 #[tokio::test]
