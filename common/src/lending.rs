@@ -10,12 +10,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// What is kept for each connection while it is not lent, and what goes out: all that the pool's
-/// [`State`](crate::state::State) has to know of how connections are lent.
+/// [`State`](crate::state::State) has to know of how connections are lent. A shell of your own may
+/// implement it for what it keeps of a connection; that is moved in and out with each lease, so let
+/// it be small, as a pointer is.
 pub trait Lend: Sized + Send + 'static {
     /// Whether several leases of one connection can be out at a time.
     const SHARED: bool;
 
-    /// Another handle of the same connection; `None` when there is one at a time.
+    /// Another handle of the same connection; `None` when there is one at a time. Where
+    /// [`SHARED`](Lend::SHARED) it has to be `Some`, or the state panics.
     fn another(&self) -> Option<Self>;
 
     /// Takes what a lease holds out of what is kept: the connection itself when exclusive (the slot
@@ -28,13 +31,14 @@ pub trait Lend: Sized + Send + 'static {
 
 /// How a manager's connections are lent.
 ///
-/// Implemented by [`Exclusive`] and [`Shared`]; a [`Manager`](crate::Manager) names one of them.
+/// Implemented by [`Exclusive`] and [`Shared`], and by nothing else; a [`Manager`](crate::Manager) names
+/// one of them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how it is lent",
     label = "not `Exclusive<_>` or `Shared<_>`",
     note = "use `Exclusive<{Self}>` for one borrower at a time, `Shared<{Self}>` for many"
 )]
-pub trait Lending: Lend {
+pub trait Lending: Lend + sealed::Sealed {
     /// The connection inside.
     type Connection: Send + 'static;
 
@@ -55,6 +59,12 @@ pub trait Lending: Lend {
 
     #[doc(hidden)]
     fn from_handle(handle: Self::Handle) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<C> Sealed for super::Exclusive<C> {}
+    impl<C> Sealed for super::Shared<C> {}
 }
 
 /// Nothing is lent of what cannot be.

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::Inner;
 use super::inner::{AnswerOf, GrantOf};
+use super::look::Look;
 use super::perform::Ticket;
 use super::slot::{Held, Node};
 use super::waiting::Waiting;
@@ -78,10 +79,14 @@ impl<M: Manager> Inner<M> {
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
         loop {
             let lent = self.with(|state, now| state.try_acquire(key, now))?;
-            if let Ok(mut lease) = self.peek(self.lease(lent)) {
+            let was_idle = lent.was_idle;
+            let mut lease = self.lease(lent);
+            // None that has to be checked is lent to who only tries.
+            if self.look(&mut lease, was_idle) != Look::Stale {
                 self.meter.hit(&mut lease);
                 return Some(lease);
             }
+            lease.discard_for(CloseCause::PeekFailed);
         }
     }
 

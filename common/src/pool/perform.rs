@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, TryCurrentError};
 use tokio::sync::Notify;
 use tracing::Instrument;
 
@@ -184,15 +184,20 @@ impl<M: Manager> Inner<M> {
     /// follows from a task. A goodbye that has to wait gets `close_timeout`; outside a runtime, or
     /// when it panics, the connection is dropped.
     fn say_goodbye(self: &Arc<Self>, id: ConnectionId, held: Held<M>, cause: CloseCause) -> bool {
+        let here = Handle::try_current();
+        if here.as_ref().is_err_and(TryCurrentError::is_thread_local_destroyed) {
+            // The thread ends, and tokio's part of it is gone: there is no runtime to be entered.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(held)));
+            return true;
+        }
+        let runtime = here.ok().or_else(|| self.remembered_runtime());
+        let _entered = runtime.as_ref().map(Handle::enter);
         let handle = held.into_handle();
         let inner = Arc::clone(self);
-        let runtime = self.runtime();
         let mut goodbye = Box::pin(async move { inner.manager.close(handle).await });
         let mut context = Context::from_waker(Waker::noop());
         // A subscriber that panics costs no more than a manager that does.
         let first_poll = || {
-            // Panics on a thread that is about to end, after its runtime's part of it.
-            let _entered = runtime.as_ref().map(Handle::enter);
             tracing::debug!(target: "pool_common", id = id.as_u64(), %cause, "close");
             goodbye.as_mut().poll(&mut context)
         };
@@ -202,15 +207,17 @@ impl<M: Manager> Inner<M> {
                 || tracing::error!(target: "pool_common", id = id.as_u64(), "close panicked");
             let _ = catch_unwind(AssertUnwindSafe(tell));
         }
-        let (Ok(Poll::Pending), Some(runtime)) = (polled, runtime.clone()) else {
+        let (Ok(Poll::Pending), Some(runtime)) = (polled, &runtime) else {
             // With the connection, if that is still in there.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(goodbye)));
             return true;
         };
-        let farewell = Farewell { inner: Arc::clone(self), id };
+        // In this order, also where the task is dropped before it began: the place comes back when the
+        // connection is gone.
+        let both = (goodbye, Farewell { inner: Arc::clone(self), id });
         let limit = self.policy.close_timeout;
         runtime.spawn(async move {
-            let _farewell = farewell;
+            let (goodbye, _farewell) = both;
             if tokio::time::timeout(limit, goodbye).await.is_err() {
                 tracing::debug!(target: "pool_common", "a goodbye took too long and was cut");
             }

@@ -87,9 +87,11 @@ impl<M: Manager> Seat<M> {
         // A thread that ends keeps none.
         let _ = UNUSED.try_with(|unused| {
             let mut unused = unused.borrow_mut();
-            if unused.len() < KEPT_SEATS {
-                unused.push(self);
+            if unused.len() == KEPT_SEATS {
+                // The next who waits here is more likely to want one of this kind.
+                unused.pop();
             }
+            unused.push(self);
         });
     }
 

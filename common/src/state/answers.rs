@@ -18,9 +18,9 @@ pub struct Want {
 pub enum Acquire<L, E> {
     /// Here is a connection.
     Lend(Lent<L>),
-    /// Dial, then say [`State::dialed`] or [`State::dial_failed`].
+    /// Dial, then say [`State::dialed`](super::State::dialed) or [`State::dial_failed`](super::State::dial_failed).
     Dial(ConnectionId),
-    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`].
+    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`](super::State::take_grant).
     Wait(WaiterId),
     /// No.
     Refuse(Refusal<E>),
@@ -82,19 +82,19 @@ pub enum Grant<L, E> {
 /// What the shell has to do.
 #[derive(Debug)]
 pub enum Action<K, L> {
-    /// Dial `key` in the background, then say [`State::dialed`] or [`State::dial_failed`].
+    /// Dial `key` in the background, then say [`State::dialed`](super::State::dialed) or [`State::dial_failed`](super::State::dial_failed).
     Dial {
         /// The connection to be.
         id: ConnectionId,
         /// Where to.
         key: K,
     },
-    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`] without an error;
+    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`](super::State::dial_failed) without an error;
     /// or, if it ended meanwhile, what it came to.
     StopDial(ConnectionId),
     /// Wake this waiter: it has a grant.
     Wake(WaiterId),
-    /// Say goodbye to this connection, then say [`State::closed`].
+    /// Say goodbye to this connection, then say [`State::closed`](super::State::closed).
     Close {
         /// Which one.
         id: ConnectionId,
@@ -120,6 +120,6 @@ pub enum Released<L, W = ()> {
     /// All is done; a handle to drop, outside any lock.
     Done(Option<L>),
     /// It was lent to this waiter, whose wait is over: nothing is left to collect. With it comes what
-    /// was [attached](State::attach).
+    /// was [attached](super::State::attach).
     HandedOver(WaiterId, Lent<L>, Option<W>),
 }

@@ -106,8 +106,9 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// The state machine. `K` is the key, `L` how connections are lent, `E` why dials fail, `W` what a
-/// shell keeps with each who waits (nothing, unless it says so with [`attach`](State::attach)).
+/// The state machine. `K` is the key, `L` how connections are lent ([`Lend`]), `E` why dials fail,
+/// `W` what a shell keeps with each who waits (nothing, unless it says so with
+/// [`attach`](State::attach)).
 // As in its entries, the fields are in the order of use: a line that everybody reads and few change,
 // one that every lease and every wait changes, and the rest.
 #[derive(Debug)]

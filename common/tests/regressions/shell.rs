@@ -228,6 +228,33 @@ async fn the_goodbye_of_a_shared_one_is_not_alone() {
     );
 }
 
+/// Whose connections look stale whenever they are looked at.
+struct Unread;
+impl Manager for Unread {
+    type Key = u8;
+    type Lending = Shared<u8>;
+    type Error = std::io::Error;
+    async fn connect(&self, _: &u8, _: Notifier) -> std::io::Result<u8> {
+        Ok(0)
+    }
+    fn capacity(&self, _: &u8) -> u32 {
+        2
+    }
+    fn is_stale(&self, _: &mut Shared<u8>, _: Duration) -> bool {
+        true
+    }
+}
+#[tokio::test(start_paused = true)]
+async fn who_only_tries_looks_at_a_shared_one_in_use_as_at_an_idle_one() {
+    let pool = Pool::builder(Unread).build().unwrap();
+    let first = pool.acquire(&1).await.unwrap();
+    let second = pool.try_acquire(&1).expect("it is in use, and has room");
+    assert_eq!((pool.status().open, pool.status().leases), (1, 2));
+    drop((first, second));
+    assert!(pool.try_acquire(&1).is_none(), "idle, it is looked at");
+    assert_eq!(pool.stats().closed(pool_common::event::CloseCause::PeekFailed), 1);
+}
+
 #[test]
 fn waiters_are_told_one_inside_the_other_when_a_runtime_ends() {
     let waiters: usize = 20_000;
