@@ -125,10 +125,6 @@ impl<M: Manager> Lease<M> {
         self.slot.node_mut().verdict = verdict;
     }
 
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.slot.node().verdict.is_some()
-    }
-
     #[inline]
     pub(crate) fn is_stale(&mut self) -> bool {
         self.slot.is_stale()

@@ -33,6 +33,8 @@ pub(super) enum Step<'a, M: Manager> {
     Inspect(Lease<M>),
     /// One that was looked at, and has to be checked.
     Check(Lease<M>),
+    /// One that was looked at, and is discarded when the lease ends.
+    Stale(Lease<M>),
     Dial(Ticket<M>),
     Wait(Waiting<'a, M>),
     Refused(Refusal<DialError<M::Error>>),
@@ -142,7 +144,7 @@ impl<M: Manager> Inner<M> {
             Step::Again => self.with(|state, now| state.relieve(now)),
             // Gives its place back.
             Step::Dial(ticket) => drop(ticket),
-            Step::Check(_) | Step::Wait(_) => unreachable!("nobody is given this"),
+            Step::Check(_) | Step::Stale(_) | Step::Wait(_) => unreachable!("nobody is given this"),
             Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
         }
     }
@@ -174,11 +176,14 @@ impl<M: Manager> Inner<M> {
             loop {
                 step = match step {
                     Step::Ready(lease) => return Ok(lease),
-                    Step::Inspect(lease) => match self.peek(lease) {
-                        Ok(lease) if self.needs_check(lease.idle_for()) => Step::Check(lease),
-                        Ok(lease) => Step::Ready(lease),
-                        Err(()) => progress.another(self.policy.max_failed_checks),
-                    },
+                    Step::Inspect(mut lease) => {
+                        let look = self.look(&mut lease, true);
+                        Step::looked_at(lease, look)
+                    }
+                    Step::Stale(lease) => {
+                        drop(lease);
+                        progress.another(self.policy.max_failed_checks)
+                    }
                     Step::Check(lease) => match self.check(key, lease, &progress).await? {
                         Some(lease) => Step::Ready(lease),
                         None => {
@@ -234,15 +239,6 @@ impl<M: Manager> Inner<M> {
             }
             self.revive_maintenance();
         }
-    }
-
-    /// The look before lending. A connection that does not pass is discarded.
-    fn peek(&self, mut lease: Lease<M>) -> Result<Lease<M>, ()> {
-        if lease.is_doubted() || (self.policy.peek && lease.is_stale()) {
-            lease.discard_for(CloseCause::PeekFailed);
-            return Err(());
-        }
-        Ok(lease)
     }
 
     async fn check(

@@ -228,7 +228,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
                 Poll::Ready(Ok(lease))
             }
             look => {
-                self.go_slow(Inner::hold_doubtful(lease, look));
+                self.go_slow(Step::looked_at(lease, look));
                 self.go_on(None, context)
             }
         }

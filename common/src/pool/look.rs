@@ -40,16 +40,20 @@ impl<M: Manager> Inner<M> {
             Check::IfIdleLonger => idle_for > self.policy.check_after,
         }
     }
+}
 
-    /// Holds a connection that did not pass, or has to be checked first.
-    #[cold]
+impl<M: Manager> Step<'_, M> {
+    /// What follows a look.
     #[inline(never)]
-    pub(super) fn hold_doubtful<'a>(mut lease: Lease<M>, look: Look) -> Step<'a, M> {
-        if look == Look::Stale {
-            // Asked again it might say otherwise: what it found may be read away.
-            lease.doubt(Some(CloseCause::PeekFailed));
-            return Step::Inspect(lease);
+    pub(super) fn looked_at(mut lease: Lease<M>, look: Look) -> Self {
+        match look {
+            Look::Fine => Self::Ready(lease),
+            Look::ToBeChecked => Self::Check(lease),
+            Look::Stale => {
+                // Asked again it might say otherwise: what it found may be read away.
+                lease.doubt(Some(CloseCause::PeekFailed));
+                Self::Stale(lease)
+            }
         }
-        Step::Check(lease)
     }
 }

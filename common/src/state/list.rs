@@ -100,50 +100,6 @@ impl<I: Id> Chain<I> {
         }
     }
 
-    fn push_front<T>(
-        &mut self,
-        map: &mut SlotMap<I, T>,
-        id: I,
-        link: impl Fn(&mut T) -> &mut Link<I>,
-    ) {
-        let own = link(&mut map[id]);
-        debug_assert!(!own.is_linked(), "an entry is in a list once");
-        *own = Link::between(NONE, self.first);
-        match std::mem::replace(&mut self.first, id.index()) {
-            NONE => self.last = id.index(),
-            next => link(neighbour(map, next)).prev = id.index(),
-        }
-    }
-
-    /// Moves `id`, the last one, before those at the end that are `later`.
-    fn move_before<T>(
-        &mut self,
-        map: &mut SlotMap<I, T>,
-        id: I,
-        later: impl Fn(&T) -> bool,
-        link: impl Fn(&mut T) -> &mut Link<I>,
-    ) {
-        let (mut prev, mut next) = (self.before(id.index(), link(&mut map[id])), NONE);
-        while prev != NONE {
-            let entry = neighbour(map, prev);
-            if !later(entry) {
-                break;
-            }
-            (prev, next) = (self.before(prev, link(entry)), prev);
-        }
-        if next == NONE {
-            return;
-        }
-        let own = std::mem::take(link(&mut map[id]));
-        self.unlink(map, id, own, &link);
-        *link(&mut map[id]) = Link::between(prev, next);
-        link(neighbour(map, next)).prev = id.index();
-        match prev {
-            NONE => self.first = id.index(),
-            prev => link(neighbour(map, prev)).next = id.index(),
-        }
-    }
-
     /// The place of the one before.
     fn before(&self, place: u32, link: &Link<I>) -> u32 {
         if place == self.first { NONE } else { link.prev }
@@ -271,7 +227,13 @@ impl<I: Id> List<I> {
         id: I,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        self.chain.push_front(map, id, link);
+        let own = link(&mut map[id]);
+        debug_assert!(!own.is_linked(), "an entry is in a list once");
+        *own = Link::between(NONE, self.chain.first);
+        match std::mem::replace(&mut self.chain.first, id.index()) {
+            NONE => self.chain.last = id.index(),
+            next => link(neighbour(map, next)).prev = id.index(),
+        }
         self.len += 1;
     }
 
@@ -283,7 +245,25 @@ impl<I: Id> List<I> {
         later: impl Fn(&T) -> bool,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        self.chain.move_before(map, id, later, link);
+        let (mut prev, mut next) = (self.chain.before(id.index(), link(&mut map[id])), NONE);
+        while prev != NONE {
+            let entry = neighbour(map, prev);
+            if !later(entry) {
+                break;
+            }
+            (prev, next) = (self.chain.before(prev, link(entry)), prev);
+        }
+        if next == NONE {
+            return;
+        }
+        self.remove(map, id, &link);
+        *link(&mut map[id]) = Link::between(prev, next);
+        link(neighbour(map, next)).prev = id.index();
+        match prev {
+            NONE => self.chain.first = id.index(),
+            prev => link(neighbour(map, prev)).next = id.index(),
+        }
+        self.len += 1;
     }
 
     /// Takes `id` out; nothing happens when it is not in the list.
