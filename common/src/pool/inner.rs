@@ -280,4 +280,10 @@ impl<M: Manager> Listener for Inner<M> {
             inner.with(|state, now| state.set_capacity(id, capacity, now));
         }
     }
+
+    fn set_idle_limit(&self, id: ConnectionId, limit: Duration) {
+        if let Some(inner) = self.me.upgrade() {
+            inner.with(|state, now| state.set_idle_limit(id, limit, now));
+        }
+    }
 }

@@ -132,5 +132,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.retire(id, CloseCause::PoolClosed, now);
         }
         self.timers.clear();
+        self.idle_limits.clear();
     }
 }

@@ -44,6 +44,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             generation: self.generation,
             in_key: Link::default(),
             in_all: Link::default(),
+            idle_limit: self.rules.idle_timeout,
+            limit_watched: Timestamp::NEVER,
         });
         let entry = &mut self.keys[key];
         if let DialFor::Waiter(Some(_)) = dial_for {

@@ -183,6 +183,8 @@ pub(super) struct Connection<L> {
     pub(super) in_key: Link<ConnectionId>,
     /// Exclusive: empty while leased. Shared: the pool's own handle.
     pub(super) handle: Option<L>,
+    /// How long it may be idle, in nanoseconds: `idle_timeout`, or less when the connection said so.
+    pub(super) idle_limit: u64,
     pub(super) capacity: u32,
     /// What the peer allows; `capacity` is that, or less where the policy caps it.
     pub(super) peer_capacity: u32,
@@ -200,6 +202,8 @@ pub(super) struct Connection<L> {
     pub(super) generation: u64,
     /// In `all_idle`.
     pub(super) in_all: Link<ConnectionId>,
+    /// Its entry among the ends of idle limits that counts; `NEVER` when there is none.
+    pub(super) limit_watched: Timestamp,
 }
 
 impl<L> Connection<L> {

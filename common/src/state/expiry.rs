@@ -20,10 +20,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.noted_deadline = Timestamp::NEVER;
         if self.connections.is_empty() {
             self.lifetimes.clear();
+            self.idle_limits.clear();
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
         next = next.min(self.next_expiry());
+        next = next.min(self.idle_limits.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at));
         match self.policy.expiry {
             Expiry::Timer => {
                 if let Some(Reverse((at, _))) = self.lifetimes.peek() {
@@ -58,6 +60,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if sweeps || self.policy.expiry == Expiry::Timer {
             self.expire_lifetimes(now);
         }
+        self.expire_idle_limits(now);
         while let Some(&Reverse((at, key))) = self.timers.peek()
             && at <= now
         {

@@ -49,6 +49,7 @@ mod expiry;
 mod flat;
 mod floor;
 mod generation;
+mod idle_limit;
 mod invariants;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
@@ -143,6 +144,9 @@ pub struct State<K, L, E, W = ()> {
     all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
+    /// When idle connections are closed that may not be idle for as long as the policy allows; entries
+    /// that do not count any more are skipped.
+    idle_limits: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
@@ -204,6 +208,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             deadlines: Deadlines::default(),
             wakes: VecDeque::new(),
             lifetimes: BinaryHeap::new(),
+            idle_limits: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,

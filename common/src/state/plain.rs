@@ -115,6 +115,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             || connection.phase != Phase::Live
             || connection.retired.is_some()
             || now > connection.expires_at
+            || connection.idle_limit < self.rules.idle_timeout
             || (!L::SHARED && handle.is_none())
         {
             return Err(handle);

@@ -131,7 +131,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && connection.leased <= connection.capacity
             && now <= connection.expires_at;
         let surplus = self.above_limits > 0 && self.is_surplus(key);
-        if now.nanos_since(since) > self.rules.idle_timeout {
+        if now.nanos_since(since) > self.connections[id].idle_limit {
             let expired = Fitness::Unfit(CloseCause::IdleTimeout);
             return self.release(id, handle, expired, now);
         }
@@ -165,6 +165,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.rules.timed_idle {
             self.set_timer(self.rules.idle_end(since), key);
         }
+        self.watch_idle_limit(id);
     }
 
     #[cold]
@@ -249,6 +250,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
+        if connection.idle_limit == 0 {
+            return self.begin_close(id, CloseCause::IdleTimeout, now);
+        }
         if self.remaking > 0 && !self.join_in_remake(id, now) {
             return;
         }
@@ -272,6 +276,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else if self.rules.swept_idle {
             self.note_deadline(self.next_sweep);
         }
+        self.watch_idle_limit(id);
         self.emit(id, EventKind::Idle, now);
         if self.rules.crowded
             && self.policy.max_idle.is_some_and(|max| self.status.idle > max)

@@ -68,7 +68,7 @@ impl Rules {
         if now > connection.expires_at {
             Some(CloseCause::Lifetime)
         } else if connection.leased == 0
-            && now.nanos_since(connection.idle_since) > self.idle_timeout
+            && now.nanos_since(connection.idle_since) > connection.idle_limit
         {
             Some(CloseCause::IdleTimeout)
         } else {
