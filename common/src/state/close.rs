@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let key = connection.key;
         if !connection.has_room() {
             self.leave_room(id);
-        } else if let Some(cause) = self.rules.past_its_time(connection, now) {
+        } else if let Some(cause) = self.expired(id, now) {
             self.retire_for(id, cause, now);
         } else {
             self.settle(id, now);

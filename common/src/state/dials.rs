@@ -22,6 +22,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     ) -> ConnectionId {
         debug_assert!(!self.closed, "a closed pool dials nobody");
         self.note_dial(key, now);
+        self.note_rate(key, now);
         self.serial += 1;
         let id = self.connections.insert(Connection {
             key,
@@ -45,6 +46,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             in_key: Link::default(),
             in_all: Link::default(),
             idle_limit: self.rules.idle_timeout,
+            own_limit: u64::MAX,
+            uses: 0,
             limit_watched: Timestamp::NEVER,
         });
         let entry = &mut self.keys[key];
@@ -357,7 +360,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.serve_room(key, now);
         } else if !self.keys[key].undialed.is_empty() {
             match self.obstacle(key, now) {
-                None | Some(Obstacle::PoolFull) => self.starve(key),
+                None | Some(Obstacle::PoolFull | Obstacle::DialsFull) => self.starve(key),
                 Some(Obstacle::Ramp) => self.watch_ramp(key),
                 // It ends with a timer or a connection of the key; nobody has to make way meanwhile.
                 Some(_) => {}
@@ -366,19 +369,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let mut rounds = self.starved.len();
         while rounds > 0
             && !self.opener_busy
-            && self.policy.max_open.is_none_or(|max| self.status.open < max)
+            && !self.pool_is_full()
+            && !self.dials_are_full()
             && let Some(starved) = self.starved.pop_front()
         {
             rounds -= 1;
-            if let Some(entry) = self.keys.get_mut(starved) {
-                entry.starved = false;
+            if self.is_next_in_turn(starved) {
+                self.end_starving(starved);
                 self.serve_room(starved, now);
                 self.forget_if_unused(starved);
             }
         }
-        if self.status.closing == 0 {
-            self.relieve_starving(now);
-        }
+        self.relieve_starving(now);
         if self.policy.min_idle > 0 {
             self.refill(key, now);
             self.feed_hungry(now);
@@ -428,6 +430,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             None => {}
             Some(Obstacle::PoolFull) => {
                 self.make_room(key, now);
+                return false;
+            }
+            Some(Obstacle::DialsFull) => {
+                self.starve(key);
                 return false;
             }
             Some(Obstacle::Ramp) => {

@@ -84,6 +84,17 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) hungry: bool,
     /// Whether it is in the queue of starved keys.
     pub(super) starved: bool,
+    /// How many of its entries in that queue do not count any more; those come before the one that
+    /// does.
+    pub(super) starved_before: u32,
+    /// The turn from which on a connection of another key makes way for it.
+    pub(super) due_turn: u64,
+    /// How many places it lacks; part of [`State::needed`](super::State).
+    pub(super) needs: u32,
+    /// When the second began in which dials are counted, and how many have started in it. Counted
+    /// where `max_dials_per_second` is set; zero when no second runs.
+    pub(super) second_since: Timestamp,
+    pub(super) dials_in_second: u32,
 }
 
 impl<K, E> KeyEntry<K, E> {
@@ -125,6 +136,11 @@ impl<K, E> KeyEntry<K, E> {
             remember_until: Timestamp::ZERO,
             hungry: false,
             starved: false,
+            starved_before: 0,
+            due_turn: 0,
+            needs: 0,
+            second_since: Timestamp::ZERO,
+            dials_in_second: 0,
         }
     }
 
@@ -133,6 +149,7 @@ impl<K, E> KeyEntry<K, E> {
             && self.draining == 0
             && self.waiting == 0
             && self.failures == 0
+            && self.dials_in_second == 0
             && !self.floor_kept
     }
 }
@@ -202,6 +219,10 @@ pub(super) struct Connection<L> {
     pub(super) generation: u64,
     /// In `all_idle`.
     pub(super) in_all: Link<ConnectionId>,
+    /// How long it says that it may be idle, in nanoseconds.
+    pub(super) own_limit: u64,
+    /// How often it was lent; counted where `max_uses` is set.
+    pub(super) uses: u32,
     /// Its entry among the ends of idle limits that counts; `NEVER` when there is none.
     pub(super) limit_watched: Timestamp,
 }

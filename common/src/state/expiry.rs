@@ -73,8 +73,38 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// Why a connection must not be lent any more, if its time has come; one of a floor that the idle
+    /// timeout spares may be idle for longer.
+    #[inline]
+    pub(super) fn expired(&self, id: ConnectionId, now: Timestamp) -> Option<CloseCause> {
+        let cause = self.rules.past_its_time(&self.connections[id], now)?;
+        (!self.is_spared(id, cause, now)).then_some(cause)
+    }
+
+    #[cold]
+    fn is_spared(&self, id: ConnectionId, cause: CloseCause, now: Timestamp) -> bool {
+        let connection = &self.connections[id];
+        self.rules.spares_floor
+            && cause == CloseCause::IdleTimeout
+            && now.nanos_since(connection.idle_since) <= connection.own_limit
+            && self.keys[connection.key].idle.len() <= self.policy.min_idle
+    }
+
     fn sweep_idle(&mut self, now: Timestamp) {
         if !self.rules.swept_idle {
+            return;
+        }
+        if self.rules.spares_floor {
+            // Those that are spared stay in front of others.
+            let past =
+                |id: &ConnectionId| self.rules.past_its_time(&self.connections[*id], now).is_some();
+            let ids = self.all_idle.chain().ids(&self.connections, |c| &c.in_all);
+            let due: Vec<ConnectionId> = ids.take_while(past).collect();
+            for id in due {
+                if let Some(cause) = self.expired(id, now) {
+                    self.begin_close(id, cause, now);
+                }
+            }
             return;
         }
         while let Some(id) = self.all_idle.front(&self.connections) {
@@ -104,7 +134,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The idle connections of one key that are past their time, longest idle first.
     pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
         while let Some(id) = self.keys[key].idle.front(&self.connections) {
-            match self.rules.past_its_time(&self.connections[id], now) {
+            match self.expired(id, now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
             }
@@ -115,6 +145,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.rules.timed_idle {
             self.prune(key, now);
         }
+        self.end_second(key, now);
         let Some(entry) = self.keys.get(key) else { return };
         if entry.paused_until <= now {
             if self.is_paused(key, now) {
@@ -131,7 +162,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let longest_idle = entry.idle.front(&self.connections).filter(|_| self.rules.timed_idle);
         let idle_end = longest_idle
             .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
-        let pending = [idle_end, entry.paused_until, entry.refill_at, entry.remember_until];
+        let second_end = entry.end_of_second();
+        let pending =
+            [idle_end, entry.paused_until, entry.refill_at, entry.remember_until, second_end];
         if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
             self.set_timer(next, key);
         }
@@ -149,7 +182,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
         let full = limit(self.policy.max_open_per_key, self.keys[key].open)
-            || limit(self.policy.max_open, self.status.open);
+            || limit(self.policy.max_open, self.status.open)
+            || self.dials_are_full()
+            || self.rate_holds(&self.keys[key], now);
         if full {
             self.set_timer(now.after(self.policy.back_off_base), key);
         } else if self.keys[key].dialing == 0 {

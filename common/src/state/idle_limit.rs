@@ -17,9 +17,9 @@ use crate::lending::Lend;
 use crate::policy::Expiry;
 
 impl<L> Connection<L> {
-    /// When it has been idle for too long.
+    /// When it has been idle for longer than it says it may.
     fn limit_ends(&self) -> Timestamp {
-        let end = self.idle_since.as_nanos().saturating_add(self.idle_limit);
+        let end = self.idle_since.as_nanos().saturating_add(self.own_limit);
         Timestamp::from_nanos(end.saturating_add(1))
     }
 
@@ -40,11 +40,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn set_idle_limit(&mut self, id: ConnectionId, limit: Duration, now: Timestamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        connection.idle_limit = limit.min(self.rules.idle_timeout);
+        // Where the floor may be idle for longer than the policy says, every limit of its own is noted.
+        let notable = self.rules.idle_timeout - u64::from(self.rules.spares_floor);
+        connection.own_limit = limit;
+        connection.idle_limit =
+            if limit == u64::MAX { self.rules.idle_timeout } else { limit.min(notable) };
         if !connection.is_idle() {
             return;
         }
-        if connection.idle_limit == 0 || connection.limit_ends() <= now {
+        if limit == 0 || connection.limit_ends() <= now {
             self.begin_close(id, CloseCause::IdleTimeout, now);
         } else {
             self.watch_idle_limit(id);

@@ -42,6 +42,7 @@ mod acquire;
 mod answers;
 mod close;
 mod deadlines;
+mod dial_rate;
 mod dials;
 mod entries;
 mod expiry;
@@ -61,6 +62,7 @@ mod release;
 mod room;
 mod rules;
 mod stale;
+mod starved;
 mod steps;
 mod suspects;
 mod waiters;
@@ -124,6 +126,8 @@ pub struct State<K, L, E, W = ()> {
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
     listening: bool,
+    /// Whether every lease takes the long way: events are recorded, or uses counted.
+    at_length: bool,
     closed: bool,
     /// Leases of connections that had not been lent before.
     first_leases: u64,
@@ -151,8 +155,13 @@ pub struct State<K, L, E, W = ()> {
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
-    /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
+    /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
+    /// opener's attention; some entries do not count any more.
     starved: VecDeque<KeyId>,
+    /// How many leases came back while keys starved.
+    turns: u64,
+    /// How many places the starved keys lack, together.
+    needed: u32,
     /// Keys whose floor was denied room by the limits over all keys.
     hungry: VecDeque<KeyId>,
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
@@ -196,6 +205,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// As [`new`](State::new).
     pub fn with_attachments(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
         policy.validate()?;
+        let at_length = policy.max_uses.is_some();
         Ok(Self {
             rules: Rules::new(&policy),
             policy,
@@ -213,6 +223,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             next_sweep: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
+            turns: 0,
+            needed: 0,
             hungry: VecDeque::new(),
             allowance: 0,
             above_limits: 0,
@@ -222,6 +234,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             remaking: 0,
             actions: VecDeque::new(),
             listening: false,
+            at_length,
             events: Vec::new(),
             recording_ages: false,
             ages: Vec::new(),
@@ -336,6 +349,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts or stops recording events.
     pub fn listen(&mut self, listening: bool) {
         self.listening = listening;
+        self.at_length = listening || self.policy.max_uses.is_some();
     }
 
     /// Takes the events recorded since the last time.

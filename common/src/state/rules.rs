@@ -31,6 +31,8 @@ pub(super) struct Rules {
     pub(super) crowded: bool,
     /// Whether there is a floor to keep.
     pub(super) floor: bool,
+    /// Whether the idle timeout leaves the floor alone.
+    pub(super) spares_floor: bool,
     /// Whether it matters when a key was asked for last: for its floor, or for probes.
     pub(super) notes_demand: bool,
 }
@@ -101,6 +103,7 @@ impl Rules {
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
             crowded,
             floor,
+            spares_floor: floor && policy.idle_timeout_spares_floor,
             notes_demand: floor || policy.after_failed_dial == AfterFailedDial::FailFast,
         }
     }
