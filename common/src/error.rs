@@ -49,6 +49,9 @@ pub enum DialError<E: std::error::Error> {
     TimedOut(Duration),
     /// The task that dialed ended early: `connect` panicked, or its runtime shut down.
     Abandoned,
+    /// The connection said that it is [broken](crate::Notifier::broken) before its `connect` had
+    /// returned, so it was not lent.
+    Broken,
 }
 
 impl<E: std::error::Error> fmt::Display for DialError<E> {
@@ -59,6 +62,7 @@ impl<E: std::error::Error> fmt::Display for DialError<E> {
             Self::Abandoned => {
                 f.write_str("the dial was abandoned (connect panicked, or the runtime shut down)")
             }
+            Self::Broken => f.write_str("the connection broke before its handshake was over"),
         }
     }
 }
@@ -67,7 +71,7 @@ impl<E: std::error::Error + 'static> std::error::Error for DialError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
-            Self::TimedOut(_) | Self::Abandoned => None,
+            Self::TimedOut(_) | Self::Abandoned | Self::Broken => None,
         }
     }
 }
@@ -78,6 +82,7 @@ impl<E: std::error::Error> Clone for DialError<E> {
             Self::Failed(source) => Self::Failed(Arc::clone(source)),
             Self::TimedOut(limit) => Self::TimedOut(*limit),
             Self::Abandoned => Self::Abandoned,
+            Self::Broken => Self::Broken,
         }
     }
 }

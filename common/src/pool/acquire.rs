@@ -305,15 +305,14 @@ impl<M: Manager> Inner<M> {
             Ok(result) => result,
             Err(timeout) => {
                 // A peer that lets callers run into their deadlines has failed, too.
-                ticket.finish(Err(DialError::TimedOut(progress.started.elapsed())));
+                drop(ticket.finish(Err(DialError::TimedOut(progress.started.elapsed()))));
                 return Err(timeout);
             }
         };
-        let error = result.as_ref().err().cloned();
-        match (ticket.finish(result), error) {
-            (Some(lent), _) => Ok(self.lease(lent)),
-            (None, Some(source)) => Err(Error::Dial { source }),
-            (None, None) => Err(Error::Closed),
+        match ticket.finish(result) {
+            Ok(Some(lent)) => Ok(self.lease(lent)),
+            Ok(None) => Err(Error::Closed),
+            Err(source) => Err(Error::Dial { source }),
         }
     }
 

@@ -238,9 +238,7 @@ impl<M: Manager> Inner<M> {
                 biased;
                 () = inner.shut_down() => drop(ticket),
                 () = stopped(stop.as_deref()) => ticket.give_up(),
-                result = inner.dial(id, &key) => {
-                    ticket.finish(result);
-                }
+                result = inner.dial(id, &key) => drop(ticket.finish(result)),
             }
         });
     }
@@ -344,23 +342,36 @@ impl<M: Manager> Ticket<M> {
     pub(super) fn finish(
         mut self,
         result: Result<Connection<M>, DialError<M::Error>>,
-    ) -> Option<Lent<Held<M>>> {
-        match result {
-            Ok(connection) => {
-                // May panic; the ticket is still open then.
-                let capacity = self.inner.manager.capacity(&connection);
-                let held = Held::new(&self.inner, M::Lending::new(connection));
-                self.done = true;
-                self.forget_stop();
-                self.inner.with(|state, now| state.dialed(self.id, held, capacity, now))
+    ) -> Result<Option<Lent<Held<M>>>, DialError<M::Error>> {
+        let dialed = result.map(|connection| {
+            // May panic; the ticket is still open then.
+            let capacity = self.inner.manager.capacity(&connection);
+            (Held::new(&self.inner, M::Lending::new(connection)), capacity)
+        });
+        self.done = true;
+        self.forget_stop();
+        let (held, capacity) = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => return Err(self.fail(error)),
+        };
+        let mut held = Some(held);
+        let lent = self.inner.with(|state, now| {
+            // What said that it is gone before its dial was over is no connection.
+            if state.is_gone(self.id) {
+                state.dial_failed(self.id, Some(DialError::Broken), now);
+                return None;
             }
-            Err(error) => {
-                self.done = true;
-                self.forget_stop();
-                self.inner.with(|state, now| state.dial_failed(self.id, Some(error), now));
-                None
-            }
-        }
+            let held = held.take()?;
+            state.dialed(self.id, held, capacity, now)
+        });
+        // Dropped without the lock.
+        if held.is_some() { Err(DialError::Broken) } else { Ok(lent) }
+    }
+
+    fn fail(&self, error: DialError<M::Error>) -> DialError<M::Error> {
+        let told = error.clone();
+        self.inner.with(|state, now| state.dial_failed(self.id, Some(told), now));
+        error
     }
 }
 

@@ -83,7 +83,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the
     /// policy's cap; exclusive connections serve one.
     ///
-    /// Returns the connection when the caller dialed for itself, unless the pool was closed.
+    /// Returns the connection when the caller dialed for itself, unless the pool was closed. For one
+    /// that [`is_gone`](State::is_gone) report a failed dial instead; here it serves nobody.
     ///
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
@@ -94,6 +95,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         capacity: u32,
         now: Timestamp,
     ) -> Option<Lent<L>> {
+        if self.is_gone(id) {
+            self.dialed_in_vain(id, handle, now);
+            return None;
+        }
         let dial_for = self.end_dial(id);
         let expires_at = self.lifetime_end(now);
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
@@ -151,6 +156,34 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         self.room_appeared(key, now);
         lent
+    }
+
+    /// Whether a connection has said that it is gone before its dial was reported. It is worth nothing
+    /// to anybody: report a failed dial instead.
+    pub fn is_gone(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            connection.phase == Phase::Dialing && connection.retired == Some(CloseCause::Gone)
+        })
+    }
+
+    /// As `dialed`, of a connection that is gone already: it serves nobody, and those that depended on
+    /// it go on waiting.
+    #[cold]
+    fn dialed_in_vain(&mut self, id: ConnectionId, handle: L, now: Timestamp) {
+        let dial_for = self.end_dial(id);
+        let connection = &mut self.connections[id];
+        let key = connection.key;
+        let took = now.since(connection.opened_at);
+        connection.phase = Phase::Live;
+        connection.handle = Some(handle);
+        connection.opened_at = now;
+        self.stats.opened += 1;
+        self.emit(id, EventKind::Opened(took), now);
+        self.begin_close(id, CloseCause::Gone, now);
+        if let DialFor::Waiter(Some(owner)) = dial_for {
+            self.untie(owner, now);
+        }
+        self.room_appeared(key, now);
     }
 
     /// Serves the waiters that a finished dial belongs to before all others.

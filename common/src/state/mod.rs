@@ -70,6 +70,7 @@ mod waiters;
 use std::cmp::Reverse;
 use std::fmt;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -398,7 +399,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[cold]
     fn new_key(&mut self, key: &K, now: Timestamp) -> KeyId {
         let id = self.keys.insert(KeyEntry::new(key.clone()));
-        self.index.insert(key.clone(), id);
+        // Either both know the key or none, although its `Hash` may panic.
+        let index = &mut self.index;
+        let indexed = catch_unwind(AssertUnwindSafe(|| index.insert(key.clone(), id)));
+        if let Err(panic) = indexed {
+            self.keys.remove(id);
+            resume_unwind(panic);
+        }
         if self.policy.min_idle > 0 {
             let entry = &mut self.keys[id];
             entry.floor_owed = self.policy.min_idle;
@@ -411,10 +418,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Forgets a key that nothing depends on any more.
     fn forget_if_unused(&mut self, id: KeyId) {
-        if self.keys.get(id).is_some_and(KeyEntry::is_unused)
-            && let Some(entry) = self.keys.remove(id)
+        if let Some(entry) = self.keys.get(id)
+            && entry.is_unused()
         {
+            // First, since the key's `Hash` may panic: what was found by it is still there then.
             self.index.remove(&entry.key);
+            self.keys.remove(id);
         }
     }
 }

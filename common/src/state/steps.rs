@@ -169,6 +169,10 @@ mod counted {
             after(1, self.0.front())
         }
 
+        pub(in crate::state) fn iter(&self) -> impl Iterator<Item = &T> {
+            after(self.0.len(), self.0.iter())
+        }
+
         pub(in crate::state) fn push_back(&mut self, item: T) {
             count(1);
             self.0.push_back(item);
