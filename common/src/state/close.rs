@@ -133,5 +133,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         self.timers.clear();
         self.idle_limits.clear();
+        self.tidy_at = Timestamp::NEVER;
     }
 }

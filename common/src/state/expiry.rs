@@ -13,6 +13,9 @@ use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Expiry;
 
+/// How many keys one call looks at whose timers have gone off.
+const TIMERS_AT_A_TIME: usize = 4096;
+
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
@@ -24,7 +27,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
-        next = next.min(self.next_expiry());
+        next = next.min(self.next_expiry()).min(self.tidy_at);
         next = next.min(self.idle_limits.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at));
         match self.policy.expiry {
             Expiry::Timer => {
@@ -49,7 +52,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(next);
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. Where very much is, the rest is due at once again, so that nobody is
+    /// kept from the lock for long.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.expire_waiters(now);
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
@@ -61,9 +65,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.expire_lifetimes(now);
         }
         self.expire_idle_limits(now);
-        while let Some(&Reverse((at, key))) = self.timers.peek()
-            && at <= now
-        {
+        for _ in 0..TIMERS_AT_A_TIME {
+            let Some(&Reverse((at, key))) = self.timers.peek().filter(|next| next.0.0 <= now)
+            else {
+                break;
+            };
             self.timers.pop();
             // An earlier one has replaced it, or the key was forgotten.
             if self.keys.get(key).is_some_and(|entry| entry.timer_at == at) {
@@ -71,6 +77,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.key_timeout(key, now);
             }
         }
+        self.tidy(now);
     }
 
     /// Why a connection must not be lent any more, if its time has come; one of a floor that the idle
@@ -229,12 +236,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         entry.timer_at = at;
         if is_overgrown(self.timers.len(), self.keys.len()) {
-            // `at` is among them: one for each key that has any.
-            let pending = self.keys.iter().filter(|(_, entry)| entry.timer_at != Timestamp::NEVER);
-            self.timers = pending.map(|(key, entry)| Reverse((entry.timer_at, key))).collect();
-        } else {
-            self.timers.push(Reverse((at, key)));
+            // A walk over those that are set, not over the keys: there may be memory for many more.
+            let mut timers = std::mem::take(&mut self.timers).into_vec();
+            timers.retain(|Reverse((at, key))| {
+                self.keys.get(*key).is_some_and(|entry| entry.timer_at == *at)
+            });
+            timers.sort_unstable();
+            timers.dedup();
+            self.timers = timers.into_iter().collect();
         }
+        self.timers.push(Reverse((at, key)));
         self.note_deadline(at);
     }
 }

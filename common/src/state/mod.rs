@@ -65,6 +65,7 @@ mod stale;
 mod starved;
 mod steps;
 mod suspects;
+mod tidy;
 mod waiters;
 
 use std::cmp::Reverse;
@@ -156,6 +157,8 @@ pub struct State<K, L, E, W = ()> {
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
+    /// When memory is given back that is not needed any more, if there is any.
+    tidy_at: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
     /// opener's attention; some entries do not count any more.
     starved: VecDeque<KeyId>,
@@ -222,6 +225,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             idle_limits: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
+            tidy_at: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
             turns: 0,
