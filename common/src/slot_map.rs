@@ -52,7 +52,9 @@ macro_rules! ids {
 
         impl ::std::fmt::Debug for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                write!(f, "{}({}v{})", stringify!($name), self.index, self.version)
+                // As one number, the one that log lines say.
+                let number = u64::from(self.version.get()) << 32 | u64::from(self.index);
+                write!(f, "{}({number})", stringify!($name))
             }
         }
     )+};
@@ -183,7 +185,7 @@ impl<I: Id, T> SlotMap<I, T> {
 
     #[cold]
     fn append(&mut self, entry: T) -> I {
-        if self.is_sparse()
+        if self.slots.len() > 2 * self.len() + KEPT / 2
             && let Some(index) = self.find_free()
         {
             let slot = &mut self.slots[index as usize];

@@ -49,6 +49,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) meter: Meter,
     /// Which leases are out; with leak detection only.
     pub(super) leaks: Option<Leaks>,
+    /// Whether it was said that a caller has to wait at a limit.
+    limit_said: AtomicBool,
     /// The runtime of the last caller that dialed or checked, and whether there was one.
     runtime: RwLock<Option<Handle>>,
     knows_runtime: AtomicBool,
@@ -103,6 +105,7 @@ impl<M: Manager> Inner<M> {
             observer,
             meter,
             leaks,
+            limit_said: AtomicBool::new(false),
             runtime: RwLock::new(None),
             knows_runtime: AtomicBool::new(false),
         })
@@ -193,6 +196,26 @@ impl<M: Manager> Inner<M> {
             keeper.notify_one();
         }
         drop((nodes, left_by));
+    }
+
+    /// The limit to be told of, when a caller of `key` is the first of this pool to wait at one.
+    #[inline]
+    pub(super) fn first_limit(&self, core: &Core<M>, key: &M::Key) -> Option<(&'static str, u32)> {
+        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(key) }
+    }
+
+    /// Says once in the life of the pool that a caller waits at a limit.
+    #[cold]
+    pub(super) fn say_limit(&self, key: &M::Key, (limit, max): (&'static str, u32)) {
+        if !self.limit_said.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                target: "pool_common",
+                limit,
+                max,
+                ?key,
+                "all connections are in use, callers wait for the first time (said once for each pool)"
+            );
+        }
     }
 
     /// Whether dials that nobody needs any more are stopped.

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::{DialFor, Phase};
+use super::entries::{DialFor, KeyEntry, Phase};
 use super::list::Link;
 use super::plain::Idle;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
@@ -358,11 +358,33 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Obstacle::Dialing | Obstacle::Rate | Obstacle::DialsFull => {}
         }
         match self.policy.max_waiters {
-            Some(limit) if !want.again && entry.undialed.len() - owed >= limit => {
+            Some(limit)
+                if !want.again
+                    && entry
+                        .undialed
+                        .len()
+                        .saturating_sub(owed)
+                        .saturating_sub(self.soon_served(entry))
+                        >= limit =>
+            {
                 Some(Refusal::TooManyWaiters { limit })
             }
             _ => None,
         }
+    }
+
+    /// How many callers without a dial of their own the dials in progress will serve, when
+    /// connections are shared. What a peer allows is known from its last connection; before the first,
+    /// unless its dials fail, all are expected to be served.
+    fn soon_served(&self, entry: &KeyEntry<K, E>) -> u32 {
+        let Some(_) = self.policy.max_waiters.filter(|_| L::SHARED) else { return 0 };
+        let dials = entry.dialing - entry.stopping;
+        if dials == 0 || (entry.failures > 0 && entry.capacity.is_none()) {
+            return 0;
+        }
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let each = entry.capacity.unwrap_or(u32::MAX).min(cap);
+        each.saturating_mul(dials).saturating_sub(entry.tied.len())
     }
 
     /// What a caller is told while dials are paused.

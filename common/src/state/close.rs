@@ -87,6 +87,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return;
         }
         connection.peer_capacity = capacity;
+        let key = connection.key;
+        self.keys[key].capacity = Some(capacity);
         self.apply_capacity(id, now);
     }
 

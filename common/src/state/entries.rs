@@ -89,6 +89,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) starved_before: u32,
     /// The turn from which on a connection of another key makes way for it.
     pub(super) due_turn: u64,
+    /// How many leases its last shared connection served at a time.
+    pub(super) capacity: Option<u32>,
     /// How many places it lacks; part of [`State::needed`](super::State).
     pub(super) needs: u32,
     /// When the second began in which dials are counted, and how many have started in it. Counted
@@ -138,6 +140,7 @@ impl<K, E> KeyEntry<K, E> {
             starved: false,
             starved_before: 0,
             due_turn: 0,
+            capacity: None,
             needs: 0,
             second_since: Timestamp::ZERO,
             dials_in_second: 0,

@@ -65,6 +65,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Ok(())
     }
 
+    /// The limit on open connections that a caller of `key` waits for now, if it is one: the name of
+    /// the field in the policy, and its value.
+    pub fn limit_reached(&self, key: &K) -> Option<(&'static str, u32)> {
+        let entry = &self.keys[*self.index.get(key)?];
+        let reached = |name, max: Option<u32>, open: u32| {
+            max.filter(|max| open >= *max).map(|max| (name, max))
+        };
+        reached("max_open_per_key", self.policy.max_open_per_key, entry.open)
+            .or_else(|| reached("max_open", self.policy.max_open, self.status.open))
+    }
+
     /// The list over all keys, which is kept only where a limit needs it.
     fn rebuild_all_idle(&mut self) {
         while let Some(id) = self.all_idle.front(&self.connections) {
