@@ -285,13 +285,14 @@ pub struct Policy {
     /// Most dials in progress for one key. Default none.
     pub max_dials_per_key: Option<u32>,
     /// Most dials in progress over all keys, those for floors included: spares this process, whose
-    /// handshakes cost CPU and sockets, where many keys start cold at once. Keys take turns. Default
+    /// handshakes cost CPU and sockets, where many keys start cold at once. Keys take turns. None of the
+    /// surveyed pools bounds this over keys (go-redis, with one key, has MaxConcurrentDials). Default
     /// none.
     pub max_dials: Option<u32>,
     /// Most dials of one key that start within a second, those for the floor included: spares the peer,
     /// which may count or slow down logins. It counts for each key, since a peer is what gets hurt;
     /// the second begins with the first dial after the last second. Callers wait for the next one,
-    /// and are served by what comes back meanwhile. Default none.
+    /// and are served by what comes back meanwhile. None of the surveyed pools has it. Default none.
     pub max_dials_per_second: Option<u32>,
     /// A damped cold start: a key has no more dials in progress than it has connections, idle or
     /// leased, but always one. An empty pool so opens 1, 2, 4, ... and those who turn out to be
@@ -338,7 +339,7 @@ pub struct Policy {
     pub max_lifetime: Option<Duration>,
     /// How often a connection may be lent. The last lease ends it; a shared one takes no new lease
     /// from then on. For servers that grow with the requests of a session, or to spread load over new
-    /// backends. Default none.
+    /// backends (Envoy's `max_requests_per_connection`, pg-pool's `maxUses`). Default none.
     pub max_uses: Option<u32>,
     /// Each connection's lifetime is moved by up to this much, either way. Default 3 min.
     pub lifetime_jitter: Duration,

@@ -232,6 +232,7 @@ impl<I: Id, T> SlotMap<I, T> {
     }
 
     /// How many slots there are memory for.
+    #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.slots.capacity()
     }

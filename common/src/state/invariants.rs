@@ -182,7 +182,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && !self.opener_busy
                 && !entry.undialed.is_empty()
                 && self.obstacle(id, crate::clock::Timestamp::ZERO) == Some(Obstacle::PoolFull);
-            if starves && !self.closed && entry.needs == 0 {
+            if starves && !self.closed && entry.needs == 0 && self.status.closing == 0 {
                 return Err("somebody waits for room that nobody makes".into());
             }
             if starves && !self.closed && self.status.idle > 0 && self.lacks_room() {
