@@ -78,7 +78,7 @@ impl<M: Manager> Lease<M> {
     /// sweeps; so leave a margin for the way to the peer.
     ///
     /// The last call counts. [`Duration::MAX`] takes back an earlier limit; zero closes the
-    /// connection as soon as it would become idle, while one who waits may still get it.
+    /// connection as soon as it would become idle, while a waiting caller may still get it.
     ///
     /// Saying the same again costs a comparison when lending is exclusive; else this takes the
     /// pool's lock.

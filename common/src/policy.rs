@@ -267,8 +267,10 @@ pub struct Policy {
     pub at_limit: AtLimit,
     /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
     pub acquire_timeout: Option<Duration>,
-    /// Most callers waiting for one key without a dial of their own; the next fails at once.
-    /// Default none.
+    /// Most callers waiting for one key without a dial of their own; the next fails at once. Callers
+    /// that the dials in progress will serve, when connections are shared, do not count: a dial serves
+    /// as many as the last connection of the key did, and before the first connection all of them,
+    /// unless dials fail. Default none.
     pub max_waiters: Option<u32>,
     /// Which waiter is served first. Default arrival.
     pub waiter_order: WaiterOrder,
@@ -326,11 +328,11 @@ pub struct Policy {
     /// dial after the first failed check.
     pub max_failed_checks: Option<u32>,
 
-    /// How long a connection may stay idle. Default 90 s. A connection whose peer allows less says so
-    /// itself: [`Lease::set_idle_limit`](crate::Lease::set_idle_limit).
+    /// How long a connection may stay idle. Default 90 s. For a connection whose peer allows less see
+    /// [`Lease::set_idle_limit`](crate::Lease::set_idle_limit).
     pub idle_timeout: Option<Duration>,
     /// Whether `idle_timeout` holds for the connections above `min_idle` only, as with HikariCP's
-    /// `idleTimeout`. Else a floor that nobody uses is closed and dialed again each time. What the
+    /// `idleTimeout`. Otherwise an unused floor is closed and dialed again each time. What the
     /// connection says of itself, and its lifetime, hold in any case; use this with a `peek` or a
     /// `check`. Default no.
     pub idle_timeout_spares_floor: bool,

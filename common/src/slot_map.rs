@@ -382,7 +382,7 @@ mod tests {
             for id in spike {
                 assert!(map.remove(id).is_some());
             }
-            // What is left to give back goes with what comes and goes.
+            // The rest is given back with each entry that comes and goes.
             for n in 0..SPIKE / 100 {
                 let id = map.insert(n);
                 assert!(seen.insert(id), "an id was another's");

@@ -108,7 +108,7 @@ fn timed_out() -> io::Error {
 }
 
 fn named(host: &str, port: u16, error: &io::Error) -> io::Error {
-    // An IPv6 address has colons of its own.
+    // An IPv6 address contains colons itself.
     let (open, close) =
         if host.contains(':') && !host.starts_with('[') { ("[", "]") } else { ("", "") };
     io::Error::new(error.kind(), format!("{open}{host}{close}:{port}: {error}"))

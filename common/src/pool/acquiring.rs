@@ -98,7 +98,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         let watched_on = core.watched_on(watched_until);
         // Whatever goes wrong from here on, its place in the queue comes back.
         let mut waiting = Waiting::new(inner, id, &mut core);
-        let limit = inner.first_limit(&core, self.key);
+        let limit = inner.first_limit(&core, id);
         inner.unlock(core);
         if let Some(limit) = limit {
             inner.say_limit(self.key, limit);

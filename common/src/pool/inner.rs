@@ -20,7 +20,7 @@ use crate::manager::Manager;
 use crate::metrics::{Meter, Tally};
 use crate::notifier::Listener;
 use crate::policy::{Check, OrphanDial, Policy};
-use crate::state::{Acquire, ConnectionId, Grant, State};
+use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
 
 pub(crate) type StateOf<M> =
@@ -198,10 +198,10 @@ impl<M: Manager> Inner<M> {
         drop((nodes, left_by));
     }
 
-    /// The limit to be told of, when a caller of `key` is the first of this pool to wait at one.
+    /// The limit to be told of, when this caller is the first of the pool to wait at one.
     #[inline]
-    pub(super) fn first_limit(&self, core: &Core<M>, key: &M::Key) -> Option<(&'static str, u32)> {
-        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(key) }
+    pub(super) fn first_limit(&self, core: &Core<M>, id: WaiterId) -> Option<(&'static str, u32)> {
+        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(id) }
     }
 
     /// Says once in the life of the pool that a caller waits at a limit.

@@ -356,7 +356,7 @@ impl<M: Manager> Ticket<M> {
         };
         let mut held = Some(held);
         let lent = self.inner.with(|state, now| {
-            // What said that it is gone before its dial was over is no connection.
+            // The connection said that it is gone before its dial was over: the dial failed.
             if state.is_gone(self.id) {
                 state.dial_failed(self.id, Some(DialError::Broken), now);
                 return None;

@@ -34,7 +34,7 @@ pub(crate) struct Node<M: Manager> {
     pub(crate) since: Since,
     /// Its lease in the table of leases; with leak detection only.
     pub(super) tracked: Option<LeaseNumber>,
-    /// What the state was told last of how long an exclusive connection may be idle.
+    /// How long an exclusive connection may be idle, as the state was told last.
     pub(crate) idle_limit: Duration,
 }
 

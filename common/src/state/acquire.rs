@@ -373,9 +373,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// How many callers without a dial of their own the dials in progress will serve, when
-    /// connections are shared. What a peer allows is known from its last connection; before the first,
-    /// unless its dials fail, all are expected to be served.
+    /// When connections are shared: how many waiters of `undialed` the dials in progress will serve.
+    /// The capacity is that of the key's last connection. Before the first connection, unless dials
+    /// fail, all waiters are expected to be served.
     fn soon_served(&self, entry: &KeyEntry<K, E>) -> u32 {
         let Some(_) = self.policy.max_waiters.filter(|_| L::SHARED) else { return 0 };
         let dials = entry.dialing - entry.stopping;

@@ -83,8 +83,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the
     /// policy's cap; exclusive connections serve one.
     ///
-    /// Returns the connection when the caller dialed for itself, unless the pool was closed. For one
-    /// that [`is_gone`](State::is_gone) report a failed dial instead; here it serves nobody.
+    /// Returns the connection when the caller dialed for itself, unless the pool was closed. When
+    /// the connection [`is_gone`](State::is_gone) report a failed dial instead: it is never lent.
     ///
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
@@ -159,16 +159,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         lent
     }
 
-    /// Whether a connection has said that it is gone before its dial was reported. It is worth nothing
-    /// to anybody: report a failed dial instead.
+    /// Whether a connection has said that it is gone before its dial was reported: then report a
+    /// failed dial instead.
     pub fn is_gone(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(|connection| {
             connection.phase == Phase::Dialing && connection.retired == Some(CloseCause::Gone)
         })
     }
 
-    /// As `dialed`, of a connection that is gone already: it serves nobody, and those that depended on
-    /// it go on waiting.
+    /// As `dialed`, of a connection that is gone already: it is closed, and the waiters of its dial go
+    /// on waiting.
     #[cold]
     fn dialed_in_vain(&mut self, id: ConnectionId, handle: L, now: Timestamp) {
         let dial_for = self.end_dial(id);

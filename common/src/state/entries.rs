@@ -226,7 +226,7 @@ pub(super) struct Connection<L> {
     pub(super) own_limit: u64,
     /// How often it was lent; counted where `max_uses` is set.
     pub(super) uses: u32,
-    /// Its entry among the ends of idle limits that counts; `NEVER` when there is none.
+    /// When its valid entry in `idle_limits` is due; `NEVER` when there is no such entry.
     pub(super) limit_watched: Timestamp,
 }
 

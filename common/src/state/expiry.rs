@@ -13,8 +13,8 @@ use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Expiry;
 
-/// How many keys one call looks at whose timers have gone off.
-const TIMERS_AT_A_TIME: usize = 4096;
+/// How many timers of a kind one call handles, so that it does not keep the lock for long.
+pub(super) const AT_A_TIME: usize = 1024;
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
@@ -52,20 +52,20 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(next);
     }
 
-    /// Does what is due at `now`. Where very much is, the rest is due at once again, so that nobody is
-    /// kept from the lock for long.
+    /// Does what is due at `now`. A bounded number of timers is handled in one call; the others are due
+    /// at once again, so that no thread waits long for the lock.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.expire_waiters(now);
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
         if sweeps {
-            self.next_sweep = now.after(self.policy.sweep_interval);
-            self.sweep_idle(now);
-        }
-        if sweeps || self.policy.expiry == Expiry::Timer {
+            let swept = self.sweep_idle(now) && self.expire_lifetimes(now);
+            // The sweep goes on at once where much is due.
+            self.next_sweep = if swept { now.after(self.policy.sweep_interval) } else { now };
+        } else if self.policy.expiry == Expiry::Timer {
             self.expire_lifetimes(now);
         }
         self.expire_idle_limits(now);
-        for _ in 0..TIMERS_AT_A_TIME {
+        for _ in 0..AT_A_TIME {
             let Some(&Reverse((at, key))) = self.timers.peek().filter(|next| next.0.0 <= now)
             else {
                 break;
@@ -97,12 +97,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && self.keys[connection.key].idle.len() <= self.policy.min_idle
     }
 
-    fn sweep_idle(&mut self, now: Timestamp) {
+    /// Closes idle connections that are past their time; says whether none is left.
+    fn sweep_idle(&mut self, now: Timestamp) -> bool {
         if !self.rules.swept_idle {
-            return;
+            return true;
         }
         if self.rules.spares_floor {
-            // Those that are spared stay in front of others.
+            // Spared connections stay at the front of the list, before others that are due.
             let past =
                 |id: &ConnectionId| self.rules.past_its_time(&self.connections[*id], now).is_some();
             let ids = self.all_idle.chain().ids(&self.connections, |c| &c.in_all);
@@ -112,20 +113,25 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     self.begin_close(id, cause, now);
                 }
             }
-            return;
+            return true;
         }
-        while let Some(id) = self.all_idle.front(&self.connections) {
-            match self.rules.past_its_time(&self.connections[id], now) {
-                Some(cause) => self.begin_close(id, cause, now),
-                None => break,
-            }
+        for _ in 0..AT_A_TIME {
+            let Some(id) = self.all_idle.front(&self.connections) else { return true };
+            let Some(cause) = self.rules.past_its_time(&self.connections[id], now) else {
+                return true;
+            };
+            self.begin_close(id, cause, now);
         }
+        false
     }
 
-    fn expire_lifetimes(&mut self, now: Timestamp) {
-        while let Some(&Reverse((at, id))) = self.lifetimes.peek()
-            && at < now
-        {
+    /// Ends connections whose lifetime is over; says whether none is left.
+    fn expire_lifetimes(&mut self, now: Timestamp) -> bool {
+        for _ in 0..AT_A_TIME {
+            let Some(&Reverse((_, id))) = self.lifetimes.peek().filter(|next| next.0.0 < now)
+            else {
+                return true;
+            };
             self.lifetimes.pop();
             // A leased exclusive connection ends when it is returned.
             let ends = self
@@ -136,6 +142,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.retire_for(id, CloseCause::Lifetime, now);
             }
         }
+        false
     }
 
     /// The idle connections of one key that are past their time, longest idle first.

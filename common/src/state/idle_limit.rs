@@ -1,14 +1,16 @@
 //! A connection may not be idle for as long as the policy allows: its peer has said when it closes idle
 //! connections (HTTP/1's `Keep-Alive: timeout`), and the pool has to be earlier.
 //!
-//! The connections of a key are in the order in which they became idle. With limits of their own they
-//! do not end in that order, so those limits have a heap, with one entry for each such connection.
+//! The connections of a key are in the order in which they became idle. Their limits do not end in that
+//! order when each connection can have another one, so such limits have a heap, with one entry for
+//! each such connection.
 
 use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
 use super::entries::Phase;
+use super::expiry::AT_A_TIME;
 use super::stale::is_overgrown;
 use super::{Connection, ConnectionId, State};
 use crate::clock::Timestamp;
@@ -40,7 +42,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn set_idle_limit(&mut self, id: ConnectionId, limit: Duration, now: Timestamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-        // Where the floor may be idle for longer than the policy says, every limit of its own is noted.
+        // Where `idle_timeout` spares the floor, a limit longer than `idle_timeout` counts as well: it is
+        // stored as a nanosecond less, so that the long way looks at the connection.
         let notable = self.rules.idle_timeout - u64::from(self.rules.spares_floor);
         connection.own_limit = limit;
         connection.idle_limit =
@@ -55,7 +58,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A connection has become idle; it is closed in time if it has a limit of its own.
+    /// A connection has become idle: its limit is watched, if it has set one.
     #[inline]
     pub(super) fn watch_idle_limit(&mut self, id: ConnectionId) {
         if self.connections[id].idle_limit < self.rules.idle_timeout {
@@ -83,11 +86,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(end);
     }
 
-    /// Closes the idle connections that are beyond a limit of their own.
+    /// Closes the idle connections whose limit has ended.
     pub(super) fn expire_idle_limits(&mut self, now: Timestamp) {
-        while let Some(&Reverse((at, id))) = self.idle_limits.peek()
-            && at <= now
-        {
+        for _ in 0..AT_A_TIME {
+            let next = self.idle_limits.peek().filter(|next| next.0.0 <= now);
+            let Some(&Reverse((at, id))) = next else { return };
             self.idle_limits.pop();
             let counts = self.connections.get_mut(id).filter(|c| c.limit_watched == at);
             let Some(connection) = counts else { continue };

@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use super::entries::Phase;
 use super::steps::VecDeque;
-use super::{Connection, ConnectionId, KeyId, Rules, State};
+use super::{Connection, ConnectionId, KeyId, Rules, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::CloseCause;
@@ -65,10 +65,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Ok(())
     }
 
-    /// The limit on open connections that a caller of `key` waits for now, if it is one: the name of
-    /// the field in the policy, and its value.
-    pub fn limit_reached(&self, key: &K) -> Option<(&'static str, u32)> {
-        let entry = &self.keys[*self.index.get(key)?];
+    /// The limit on open connections that this caller waits for: the name of the field in the policy, and
+    /// its value. `None` while a dial of its key is in progress, which it may wait for as well.
+    pub fn limit_reached(&self, waiter: WaiterId) -> Option<(&'static str, u32)> {
+        let waiter = self.waiters.get(waiter).filter(|waiter| waiter.waits())?;
+        let entry = self.keys.get(waiter.key).filter(|entry| entry.dialing == 0)?;
         let reached = |name, max: Option<u32>, open: u32| {
             max.filter(|max| open >= *max).map(|max| (name, max))
         };

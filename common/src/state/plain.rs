@@ -2,8 +2,8 @@
 //! borrower to the next who waits.
 //!
 //! What the long way does comes to this when none of the rarer rules has a say: no limit that was
-//! lowered or is in the way of another key, no floor to refill, nothing to prune, no uses to count, nobody
-//! who listens.
+//! lowered or is in the way of another key, no floor to refill, nothing to prune, no uses to count, no
+//! listener.
 //! So each connection and key is looked up once, before anything is written.
 
 use std::hash::Hash;
@@ -107,7 +107,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         may_hand_over: impl FnOnce() -> bool,
     ) -> Result<Released<L, W>, Option<L>> {
         // Where another key is denied room, it may be that key's turn.
-        let is_plain = self.is_plain() && !(self.rules.crowded && !self.starved.is_empty());
+        let is_plain = self.is_plain() && !(self.rules.contested && !self.starved.is_empty());
         let is_in_the_way = self.rules.crowded && self.is_in_the_way();
         let connection = &mut self.connections[id];
         let key = connection.key;

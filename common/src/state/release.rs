@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.retire_returned(id, fitness, lost, now);
         } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
-        } else if self.rules.crowded && !self.starved.is_empty() {
+        } else if self.rules.contested && !self.starved.is_empty() {
             self.settle_contested(id, key, now);
         } else if wanted {
             self.settle(id, now);

@@ -7,7 +7,7 @@
 //! - Where none is idle, the starved keys wait for their turn. A key is due after as many leases
 //!   have come back as other callers were waiting when it began to starve: each of those has had a
 //!   turn by then. The next connection of another key that comes back makes way, although
-//!   waiters of its own key would take it.
+//!   waiters of the same key would take it.
 //!
 //! A starved key that has connections itself is served by those as well. Each time, it goes to the end
 //! of the line, since the waiter that is now its first came later.
@@ -139,8 +139,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// One that was told to try again will not: what it was woken for stays idle, perhaps in the way
-    /// of another key.
+    /// A waiter that was told to try again will not: the connection it was woken for stays idle, perhaps
+    /// in the way of another key.
     pub fn relieve(&mut self, now: Timestamp) {
         self.relieve_starving(now);
     }

@@ -1,9 +1,8 @@
 //! Memory is given back after a spike: a pool that once had a million keys is no larger afterwards than one
 //! that had a hundred.
 //!
-//! The maps of entries give back what is free at their ends whenever an entry goes, see
-//! [`SlotMap`](crate::slot_map::SlotMap). What is left is done here, when a timer goes off, a bounded
-//! part at a time. An entry keeps its place while it lives, so that one which came in a spike and stays can keep
+//! The maps of entries give back the free slots at their ends whenever an entry goes, see
+//! [`SlotMap`](crate::slot_map::SlotMap). A timer does the rest here, a bounded part at a time. An entry keeps its place while it lives, so that one which came in a spike and stays can keep
 //! the memory before it.
 
 use std::hash::Hash;
@@ -16,7 +15,7 @@ use crate::lending::Lend;
 /// How many slots of each map are given back at a time.
 const AT_A_TIME: usize = 16_384;
 
-/// What is small is not worth a look, and few entries are moved in no time.
+/// Smaller collections are left as they are, and only this many entries, times four, are moved at once.
 const KEPT: usize = 1024;
 
 const PAUSE: Duration = Duration::from_millis(100);

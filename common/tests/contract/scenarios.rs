@@ -142,9 +142,9 @@ pub async fn an_acquire_ends_at_its_deadline<L: Lend>(policy: Policy) {
     let words = error.to_string();
     let many = match leases.len() {
         1 => String::new(),
-        many => format!("{many} leases, "),
+        many => format!("leases {many}, "),
     };
-    let status = format!("1 open (0 idle, 1 leased, 0 dialing), {many}0 waiting");
+    let status = format!("(open 1, idle 0, {many}waiting 0)");
     assert!(words.contains(&status), "{words}");
     drop(leases);
     ends_at_zero(pool, &peer).await;

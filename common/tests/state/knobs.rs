@@ -128,13 +128,13 @@ fn dials_of_a_key_are_bounded_within_each_second() {
         pool.pass(Duration::from_nanos(1));
     }
     assert_eq!((served, pool.background.len()), (9, 1), "the last of them");
-    // Another key has a second of its own.
+    // The dials of another key are counted separately.
     pool.acquire(2).waiter();
     assert_eq!(pool.background.len(), 2);
 }
 
 #[test]
-fn failed_and_given_up_dials_count_within_a_second_even_of_a_key_that_nobody_uses() {
+fn failed_and_given_up_dials_count_within_a_second_also_for_an_unused_key() {
     let policy = Policy {
         max_dials_per_second: Some(2),
         dial: Dial::Caller,
@@ -240,7 +240,7 @@ fn quiet_pool(policy: Policy, minutes: u32) -> (u64, u32) {
 }
 
 #[test]
-fn the_floor_is_not_closed_and_dialed_again_while_nobody_asks() {
+fn the_spared_floor_is_not_closed_and_dialed_again_in_quiet_hours() {
     for expiry in [Expiry::Timer, Expiry::Sweep] {
         let policy = Policy {
             expiry,

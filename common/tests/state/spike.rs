@@ -47,11 +47,11 @@ fn the_timers_of_a_spike_of_keys_all_go_off() {
         let before = pool.known_keys();
         pool.handle_timeout(now);
         settle(&mut pool, now);
-        assert!(before - pool.known_keys() <= 4096, "a bounded part at a time");
+        assert!(before - pool.known_keys() <= 1024, "a bounded part at a time");
         rounds += 1;
     }
     assert!(rounds > 1);
-    // What memory is left to give back is done soon, and then nothing is due.
+    // The remaining memory is given back soon, and then nothing is due.
     for _ in 0..100 {
         now = now.after(Duration::from_secs(1));
         pool.handle_timeout(now);
