@@ -22,8 +22,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn next_deadline(&mut self) -> Timestamp {
         self.noted_deadline = Timestamp::NEVER;
         if self.connections.is_empty() {
-            self.lifetimes.clear();
-            self.idle_limits.clear();
+            self.forget_ends();
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);

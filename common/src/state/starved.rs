@@ -22,7 +22,7 @@ use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
-use crate::policy::{Dial, DialForWaiters};
+use crate::policy::Dial;
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The pool is full: the connections that have been idle longest, of whatever key, make way.
@@ -105,12 +105,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let dials =
             self.policy.max_dials.map_or(u32::MAX, |max| max.saturating_sub(self.status.dialing));
-        let at_a_time = match self.policy.dial_for_waiters {
-            DialForWaiters::Opener => 1,
-            DialForWaiters::Waiter | DialForWaiters::Background => u32::MAX,
-        };
         let coming = max.saturating_sub(self.status.open - self.status.closing);
-        coming < self.needed.min(dials).min(at_a_time)
+        coming < self.needed.min(dials)
     }
 
     /// Whether an idle connection is in the way of another key.

@@ -69,6 +69,10 @@ mod counted {
             after(1, self.0.remove(id))
         }
 
+        pub(in crate::state) fn capacity(&self) -> usize {
+            after(1, self.0.capacity())
+        }
+
         pub(in crate::state) fn give_back(&mut self, most: usize) -> bool {
             let before = self.0.capacity();
             let more = self.0.give_back(most);

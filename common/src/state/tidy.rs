@@ -26,6 +26,16 @@ fn is_roomy(capacity: usize, len: usize) -> bool {
 }
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
+    /// No connection is left: neither are the times when one ends.
+    pub(super) fn forget_ends(&mut self) {
+        for ends in [&mut self.lifetimes, &mut self.idle_limits] {
+            ends.clear();
+            if is_roomy(ends.capacity(), 0) {
+                ends.shrink_to(KEPT);
+            }
+        }
+    }
+
     /// Gives back memory that is not needed any more, and says when to go on.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         self.tidy_at = Timestamp::NEVER;
@@ -47,6 +57,66 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if parts.contains(&true) && !self.closed {
             self.tidy_at = now.after(PAUSE);
             self.note_deadline(self.tidy_at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lending::{Exclusive, Lending};
+    use crate::policy::{Dial, Expiry, Policy};
+    use crate::state::{Acquire, Action, Fitness, Want};
+
+    type Pool = State<u32, Exclusive<u32>, ()>;
+
+    fn settle(pool: &mut Pool, now: Timestamp) {
+        while let Some(action) = pool.poll_action() {
+            if let Action::Close { id, .. } = action {
+                pool.closed(id, now);
+            }
+        }
+    }
+
+    fn use_key(pool: &mut Pool, key: u32, now: Timestamp) {
+        let Acquire::Dial(id) = pool.acquire(&key, Want::default(), now) else {
+            panic!("a key is used once");
+        };
+        let lent = pool.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed");
+        drop(pool.release(lent.id, Some(lent.handle), Fitness::Fit, now));
+        settle(pool, now);
+    }
+
+    #[test]
+    fn a_quiet_pool_gives_back_the_memory_of_a_spike() {
+        for expiry in [Expiry::Timer, Expiry::Sweep] {
+            let policy = Policy { dial: Dial::Caller, expiry, ..Policy::default() };
+            let mut pool = Pool::new(policy, 1).expect("a valid policy");
+            let mut now = Timestamp::from_nanos(1);
+            for key in 0..100_000 {
+                use_key(&mut pool, key, now);
+            }
+            // Nothing but time passes.
+            loop {
+                let next = pool.next_deadline();
+                if next == Timestamp::NEVER {
+                    break;
+                }
+                now = now.max(next);
+                pool.handle_timeout(now);
+                settle(&mut pool, now);
+            }
+            let room = [
+                pool.keys.capacity(),
+                pool.connections.capacity(),
+                pool.waiters.capacity(),
+                pool.index.capacity(),
+                pool.timers.capacity(),
+                pool.lifetimes.capacity(),
+                pool.actions.capacity(),
+            ];
+            assert!(room.iter().all(|room| *room <= 8 * KEPT), "{expiry:?}: {room:?}");
+            assert_eq!(pool.known_keys(), 0);
         }
     }
 }

@@ -13,7 +13,7 @@ use pool_common::{Exclusive, Policy, Shared};
 
 use crate::driver::{Driver, Outcome};
 
-const TICK: Duration = Duration::from_micros(100);
+const TICK: Duration = Duration::from_micros(250);
 
 /// How long things take.
 #[derive(Clone, Copy)]
@@ -193,7 +193,7 @@ fn another_key_gets_its_turn<L: Lending<Connection = u32>>(hands_over: bool) {
         for _ in 0..crowd {
             world.enter(1, true);
         }
-        world.run(Duration::from_secs(1));
+        world.run(Duration::from_millis(50));
         for key in [2, 3, 2] {
             let asked = world.pool.now;
             let other = world.enter(key, false);
@@ -203,8 +203,8 @@ fn another_key_gets_its_turn<L: Lending<Connection = u32>>(hands_over: bool) {
         }
         // And the others go on.
         let before = world.pool.state.stats().leased;
-        world.run(Duration::from_millis(100));
-        assert!(world.pool.state.stats().leased > before + 100, "{said}");
+        world.run(Duration::from_millis(30));
+        assert!(world.pool.state.stats().leased > before + 30, "{said}");
     }
 }
 
@@ -251,13 +251,18 @@ fn two_keys_with_many_waiters_share_the_pool() {
 fn room_for_many_keys<L: Lending<Connection = u32>>(policy: Policy) {
     let close = Duration::from_millis(200);
     let said = format!("{policy:?}");
-    let mut world = World::<L>::new(policy, Times { close, ..TIMES });
+    // All of them are in use at a time, before they become idle.
+    let long = Duration::from_secs(1);
+    let mut world = World::<L>::new(policy, Times { close, use_of_a_lease: long, ..TIMES });
     world.pool.capacity = 1;
     for _ in 0..100 {
         world.enter(0, false);
     }
-    world.run(Duration::from_secs(2));
+    world.run(Duration::from_millis(200));
+    world.pool.pass(long);
+    world.tick();
     assert_eq!(world.pool.state.status().idle, 100, "{said}");
+    world.times.use_of_a_lease = TIMES.use_of_a_lease;
     let asked = world.pool.now;
     let callers: Vec<Caller> = (1..=100).map(|key| world.enter(key, false)).collect();
     world.run(Duration::from_millis(500));
@@ -267,25 +272,27 @@ fn room_for_many_keys<L: Lending<Connection = u32>>(policy: Policy) {
     }
 }
 
+fn room_for_many_keys_with_every_dial<L: Lending<Connection = u32>>() {
+    for &dial in Dial::ALL {
+        for &dial_for_waiters in DialForWaiters::ALL {
+            let policy = Policy {
+                max_open: Some(100),
+                max_open_per_key: None,
+                dial,
+                dial_for_waiters,
+                ..Policy::default()
+            };
+            if policy.validate().is_ok() {
+                room_for_many_keys::<L>(policy);
+            }
+        }
+    }
+}
+
 #[test]
 fn room_for_many_keys_is_made_at_once() {
-    let base = Policy {
-        max_open: Some(100),
-        max_open_per_key: None,
-        orphan_dial: OrphanDial::Kept,
-        ..Policy::default()
-    };
-    for dial in [Dial::Caller, Dial::Detached, Dial::Racing] {
-        let policy = Policy { dial, dial_ramp: None, ..base.clone() };
-        room_for_many_keys::<Exclusive<u32>>(policy.clone());
-        room_for_many_keys::<Shared<u32>>(policy);
-    }
-    room_for_many_keys::<Exclusive<u32>>(Policy {
-        dial: Dial::Caller,
-        dial_for_waiters: DialForWaiters::Background,
-        dial_ramp: None,
-        ..base
-    });
+    room_for_many_keys_with_every_dial::<Exclusive<u32>>();
+    room_for_many_keys_with_every_dial::<Shared<u32>>();
 }
 
 #[test]
