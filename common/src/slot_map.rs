@@ -72,6 +72,14 @@ struct Slot<T> {
     entry: Option<T>,
 }
 
+impl<T> Slot<T> {
+    /// Whether the place is empty and can be used again. Where the versions have run out it cannot; the
+    /// last version may be free, and is given up with those.
+    fn is_free(&self) -> bool {
+        self.entry.is_none() && self.version < NonZeroU32::MAX
+    }
+}
+
 /// How many slots a map may have that are not worth giving back.
 const KEPT: usize = 1024;
 
@@ -143,6 +151,11 @@ impl<I: Id, T> SlotMap<I, T> {
         self.slots.len() > 4 * self.len() + KEPT
     }
 
+    /// Whether a sparse map has free slots at its end.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.is_sparse() && self.slots.last().is_some_and(Slot::is_free)
+    }
+
     /// Gives back free slots at the end, at most `most`; says whether there may be more.
     pub(crate) fn give_back(&mut self, most: usize) -> bool {
         if !self.is_sparse() {
@@ -152,12 +165,11 @@ impl<I: Id, T> SlotMap<I, T> {
         self.free = u32::MAX;
         for _ in 0..most {
             match self.slots.last() {
-                // One whose versions have run out stays: the place could not be used again.
-                Some(slot) if slot.entry.is_none() && slot.version < NonZeroU32::MAX => {
+                Some(slot) if slot.is_free() => {
                     self.next_version = self.next_version.max(slot.version);
                     self.slots.pop();
                 }
-                _ => return false,
+                _ => break,
             }
             if !self.is_sparse() {
                 break;
@@ -166,7 +178,7 @@ impl<I: Id, T> SlotMap<I, T> {
         if self.slots.capacity() > 2 * self.slots.len() + KEPT {
             self.slots.shrink_to(self.slots.len() + KEPT / 2);
         }
-        self.is_sparse()
+        self.has_spare()
     }
 
     /// A free slot of a sparse map, one of the first.
@@ -174,9 +186,7 @@ impl<I: Id, T> SlotMap<I, T> {
         for _ in 0..LOOKED_AT {
             let index = self.cursor;
             self.cursor = if index + 1 < self.slots.len() { index + 1 } else { 0 };
-            // The last version is that of a place that stays empty, or of one more entry: no loss.
-            let is_free = |slot: &Slot<T>| slot.entry.is_none() && slot.version < NonZeroU32::MAX;
-            if self.slots.get(index).is_some_and(is_free) {
+            if self.slots.get(index).is_some_and(Slot::is_free) {
                 return u32::try_from(index).ok();
             }
         }

@@ -58,6 +58,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.shrink_allowances(connection.key);
         }
         self.room_appeared(connection.key, now);
+        self.plan_tidy(now);
     }
 
     /// A connection asks to get no new leases (GOAWAY), or says that it is gone. Nothing happens

@@ -107,8 +107,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         may_hand_over: impl FnOnce() -> bool,
     ) -> Result<Released<L, W>, Option<L>> {
         // Where another key is denied room, it may be that key's turn.
-        let is_plain = self.is_plain() && !(self.rules.contested && !self.starved.is_empty());
-        let is_in_the_way = self.rules.crowded && self.is_in_the_way();
+        let is_plain = self.is_plain() && (!self.rules.contested || self.starved.is_empty());
         let connection = &mut self.connections[id];
         let key = connection.key;
         let entry = &mut self.keys[key];
@@ -127,7 +126,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if (L::SHARED && !connection.in_room)
             || (is_last && entry.idle.len() >= self.rules.max_idle_per_key)
-            || is_in_the_way
+            || (self.rules.crowded
+                && self.policy.max_idle.is_some_and(|max| self.status.idle >= max))
         {
             return Err(handle);
         }
@@ -172,11 +172,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn has_to_prune(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
         let longest = entry.idle.front(&self.connections);
         longest.is_some_and(|id| self.rules.past_its_time(&self.connections[id], now).is_some())
-    }
-
-    /// Whether another idle connection may be too many.
-    fn is_in_the_way(&self) -> bool {
-        self.policy.max_idle.is_some_and(|max| self.status.idle >= max)
     }
 
     /// The next who waits gets it, and its wait is over. In random order, with a dial in progress for

@@ -73,6 +73,10 @@ mod counted {
             after(1, self.0.capacity())
         }
 
+        pub(in crate::state) fn has_spare(&self) -> bool {
+            after(1, self.0.has_spare())
+        }
+
         pub(in crate::state) fn give_back(&mut self, most: usize) -> bool {
             let before = self.0.capacity();
             let more = self.0.give_back(most);

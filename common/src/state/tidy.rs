@@ -36,14 +36,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// A connection has ended, and with it, perhaps, the last of a spike.
+    pub(super) fn plan_tidy(&mut self, now: Timestamp) {
+        let spare = self.keys.has_spare() || self.connections.has_spare();
+        if spare && self.tidy_at == Timestamp::NEVER && !self.closed {
+            self.tidy_at = now.after(PAUSE);
+            self.note_deadline(self.tidy_at);
+        }
+    }
+
     /// Gives back memory that is not needed any more, and says when to go on.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         self.tidy_at = Timestamp::NEVER;
-        let parts = [
-            self.keys.give_back(AT_A_TIME),
-            self.connections.give_back(AT_A_TIME),
-            self.waiters.give_back(AT_A_TIME),
-        ];
+        self.keys.give_back(AT_A_TIME);
+        self.connections.give_back(AT_A_TIME);
+        self.waiters.give_back(AT_A_TIME);
         macro_rules! shrink {
             ($($collection:ident),+) => {$(
                 if is_roomy(self.$collection.capacity(), self.$collection.len()) {
@@ -54,10 +61,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         shrink!(timers, lifetimes, idle_limits, actions, wakes, starved, hungry);
         // This hashes keys, which may panic: last.
         shrink!(index);
-        if parts.contains(&true) && !self.closed {
-            self.tidy_at = now.after(PAUSE);
-            self.note_deadline(self.tidy_at);
-        }
+        self.plan_tidy(now);
     }
 }
 
@@ -83,7 +87,7 @@ mod tests {
             panic!("a key is used once");
         };
         let lent = pool.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed");
-        drop(pool.release(lent.id, Some(lent.handle), Fitness::Fit, now));
+        let _ = pool.release(lent.id, Some(lent.handle), Fitness::Fit, now);
         settle(pool, now);
     }
 

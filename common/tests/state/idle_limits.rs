@@ -131,7 +131,7 @@ fn what_was_granted_and_not_collected_has_been_idle_all_the_time() {
     for _ in 0..3 {
         pool.now = pool.now.after(SECOND / 4);
         let lent = pool.state.acquire_idle(&1, pool.now).expect("it is idle");
-        drop(pool.state.take_back(lent, pool.now));
+        let _ = pool.state.take_back(lent, pool.now);
         pool.settle();
     }
     pool.pass(SECOND / 4);

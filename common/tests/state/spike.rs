@@ -27,7 +27,7 @@ fn use_key<K: Clone + Eq + Hash>(pool: &mut Pool<K>, key: &K, now: Timestamp) {
         Acquire::Dial(id) => pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller"),
         _ => panic!("nothing is in the way"),
     };
-    drop(pool.release(lent.id, Some(lent.handle), Fitness::Fit, now));
+    let _ = pool.release(lent.id, Some(lent.handle), Fitness::Fit, now);
     settle(pool, now);
 }
 
@@ -93,7 +93,7 @@ fn a_key_whose_hash_panics_while_it_is_forgotten_can_be_used_again() {
     };
     let lent = pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller");
     let unfit = Fitness::Unfit(CloseCause::Broken);
-    drop(pool.release(lent.id, Some(lent.handle), unfit, now));
+    let _ = pool.release(lent.id, Some(lent.handle), unfit, now);
     // The end of its last connection forgets the key.
     with_panics(|| settle(&mut pool, now));
     pool.check_invariants().expect("it is known, or not known");
@@ -107,7 +107,9 @@ fn a_key_whose_hash_panics_while_it_is_forgotten_can_be_used_again() {
 fn a_key_whose_hash_panics_when_it_is_new_leaves_nothing_behind() {
     let mut pool = Pool::<Fragile>::new(Policy::default(), 1).expect("valid");
     let now = Timestamp::from_nanos(1);
-    with_panics(|| drop(pool.acquire(&Fragile(1), Want::default(), now)));
+    with_panics(|| {
+        let _ = pool.acquire(&Fragile(1), Want::default(), now);
+    });
     assert_eq!(pool.known_keys(), 0);
     pool.check_invariants().expect("nothing is known");
 }

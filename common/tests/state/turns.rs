@@ -220,31 +220,48 @@ fn another_key_is_served_in_turn_where_connections_are_shared() {
     another_key_gets_its_turn::<Shared<u32>>(true);
 }
 
+/// How often callers of each key were served within a time.
+fn served_by_key<L: Lending<Connection = u32>>(world: &mut World<L>, time: Duration) -> Vec<u32> {
+    let keys = world.callers.iter().map(|caller| caller.0).max().expect("there are callers");
+    let mut served = vec![0; usize::from(keys) + 1];
+    let end = world.pool.now.after(time);
+    let mut seen = Vec::new();
+    world.look();
+    while world.pool.now < end {
+        world.tick();
+        for lease in world.leases.iter().filter(|lease| !seen.contains(*lease)) {
+            served[usize::from(world.callers[lease.2.0].0)] += 1;
+        }
+        seen.clone_from(&world.leases);
+    }
+    served
+}
+
 #[test]
 fn two_keys_with_many_waiters_share_the_pool() {
     let policy = Policy { max_open: Some(4), ..Policy::default() };
     let mut world = World::<Exclusive<u32>>::new(policy, TIMES);
     world.hands_over = true;
     for caller in 0..40 {
-        world.enter(1 + caller % 2, true);
+        world.enter(caller % 2, true);
     }
-    let mut served = [0_u32; 3];
-    let end = world.pool.now.after(Duration::from_secs(2));
-    let mut seen = Vec::new();
-    world.look();
-    while world.pool.now < end {
-        world.tick();
-        for lease in &world.leases {
-            if !seen.contains(lease) {
-                served[usize::from(world.callers[lease.2.0].0)] += 1;
-            }
-        }
-        seen.clone_from(&world.leases);
-    }
-    assert!(served[1] > 2 * served[2] / 3 && served[2] > 2 * served[1] / 3, "{served:?}");
+    let served = served_by_key(&mut world, Duration::from_secs(2));
+    assert!(served[0] > 2 * served[1] / 3 && served[1] > 2 * served[0] / 3, "{served:?}");
     // Connections are not moved from key to key at each return.
     let moved = world.pool.state.stats().closed(MakeRoom);
-    assert!(moved < u64::from(served[1] + served[2]) / 10, "{moved} moves, {served:?}");
+    assert!(moved < u64::from(served[0] + served[1]) / 10, "{moved} moves, {served:?}");
+}
+
+#[test]
+fn more_keys_than_places_share_the_pool() {
+    let policy = Policy { max_open: Some(4), ..Policy::default() };
+    let mut world = World::<Exclusive<u32>>::new(policy, TIMES);
+    for caller in 0..24 {
+        world.enter(caller % 12, true);
+    }
+    let served = served_by_key(&mut world, Duration::from_secs(1));
+    let mean = served.iter().sum::<u32>() / 12;
+    assert!(served.iter().all(|served| *served > mean / 2), "{served:?}");
 }
 
 /// As many idle connections are closed at a time as there are keys that lack room.
