@@ -52,22 +52,24 @@ pub enum DialError<E: std::error::Error> {
     GivenUp(Duration),
     /// The task that dialed ended early: `connect` panicked, or its runtime shut down.
     Abandoned,
+    /// The connection said that it is [broken](crate::Notifier::broken) before its `connect` had
+    /// returned, so it was not lent.
+    Broken,
 }
 
 impl<E: std::error::Error> fmt::Display for DialError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => error.fmt(f),
-            Self::TimedOut(limit) => write!(f, "no connection within dial_timeout, {limit:?}"),
-            Self::GivenUp(dialing) => {
-                write!(
-                    f,
-                    "no connection by the caller's deadline, {dialing:?} after the dial began"
-                )
-            }
+            Self::TimedOut(limit) => write!(f, "the dial took too long (limit {limit:?})"),
+            Self::GivenUp(dialing) => write!(
+                f,
+                "the caller's deadline came first, later than dials usually take (after {dialing:?})"
+            ),
             Self::Abandoned => {
                 f.write_str("the dial was abandoned (connect panicked, or the runtime shut down)")
             }
+            Self::Broken => f.write_str("the connection broke before its handshake was over"),
         }
     }
 }
@@ -76,7 +78,7 @@ impl<E: std::error::Error + 'static> std::error::Error for DialError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
-            Self::TimedOut(_) | Self::GivenUp(_) | Self::Abandoned => None,
+            Self::TimedOut(_) | Self::GivenUp(_) | Self::Abandoned | Self::Broken => None,
         }
     }
 }
@@ -88,6 +90,7 @@ impl<E: std::error::Error> Clone for DialError<E> {
             Self::TimedOut(limit) => Self::TimedOut(*limit),
             Self::GivenUp(dialing) => Self::GivenUp(*dialing),
             Self::Abandoned => Self::Abandoned,
+            Self::Broken => Self::Broken,
         }
     }
 }
@@ -107,7 +110,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Queue => "waiting",
+            Self::Queue => "waiting for a connection",
             Self::Dial => "dialing",
             Self::Check => "checking an idle connection",
         })
@@ -118,19 +121,29 @@ impl fmt::Display for Stage {
 ///
 /// Nothing of the caller's was sent, so whatever it is, the request can be tried again elsewhere or
 /// later. The text says all of it, the dial's failure included; `source` is the manager's own error
-/// where a failed dial is the reason.
+/// where a failed dial is the reason. Texts of one kind begin alike, up to the first number or key, so
+/// that logs can be grouped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error<E: std::error::Error> {
     /// The pool is closed.
-    Closed,
-    /// [`acquire_timeout`](crate::Policy::acquire_timeout) passed. In [`Stage::Queue`] with all
+    Closed {
+        /// What was asked for, as the key's `Debug` says it.
+        key: Arc<str>,
+    },
+    /// [`acquire_timeout`](crate::Policy::acquire_timeout) passed, which counts from the first poll. In
+    /// [`Stage::Queue`] with all
     /// connections leased: too few for the load, borrowers that keep them for long, or a leak
     /// ([`leak_detection`](crate::Builder::leak_detection) finds it).
     Timeout {
+        /// What was asked for, as the key's `Debug` says it.
+        key: Arc<str>,
         /// The stage it was in.
         stage: Stage,
-        /// How long the acquire had taken, all stages together.
+        /// The limit: `acquire_timeout`.
+        limit: Duration,
+        /// How long the acquire had taken, all stages together: as fine as the timers are, and never less
+        /// than the limit.
         waited: Duration,
         /// What the pool was doing, over all keys; this caller no longer waits in it.
         status: Status,
@@ -175,29 +188,51 @@ pub(crate) fn legible(duration: Duration) -> Duration {
 impl<E: std::error::Error> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the pool is closed"),
-            Self::Timeout { stage, waited, status, last_dial_error } => {
-                let waited = legible(*waited);
-                write!(f, "no connection within {waited:?}, the time was up while {stage}; ")?;
-                write!(f, "{status}")?;
+            Self::Closed { key } => write!(f, "the pool is closed; key: {key}"),
+            Self::Timeout { key, stage, limit, status, last_dial_error, .. } => {
+                write!(
+                    f,
+                    "timed out after {limit:?} while {stage} ({}); key: {key}",
+                    Load(status)
+                )?;
                 match last_dial_error {
                     Some(error) => write!(f, "; the last dial failed: {error}"),
                     None => Ok(()),
                 }
             }
             Self::Dial { source } => write!(f, "could not connect: {source}"),
-            Self::Exhausted { status } => write!(
-                f,
-                "all connections are in use and the policy is to fail at the limit; {status}"
-            ),
+            Self::Exhausted { status } => {
+                write!(f, "all connections are in use, and at_limit is fail ({})", Load(status))
+            }
             Self::TooManyWaiters { limit, status } => {
-                write!(f, "as many callers wait already as max_waiters allows, {limit}; {status}")
+                write!(f, "too many callers are waiting (max_waiters = {limit}); {}", Load(status))
             }
             Self::BackingOff { retry_in, last } => {
                 let retry_in = legible(*retry_in);
-                write!(f, "dials are paused for {retry_in:?} more after failures; the last: {last}")
+                write!(f, "dials are paused after failures, the last: {last}; next in {retry_in:?}")
             }
         }
+    }
+}
+
+/// Gauges as errors say them: what a reader needs first, and nothing that is zero beyond that.
+struct Load<'a>(&'a Status);
+
+impl fmt::Display for Load<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { open, idle, leased, dialing, closing, draining, leases, waiting } = *self.0;
+        write!(f, "open {open}, idle {idle}")?;
+        let leases = if leases == leased { 0 } else { leases };
+        let more = [
+            ("dialing", dialing),
+            ("closing", closing),
+            ("draining", draining),
+            ("leases", leases),
+        ];
+        for (name, count) in more.iter().filter(|(_, count)| *count > 0) {
+            write!(f, ", {name} {count}")?;
+        }
+        write!(f, ", waiting {waiting}")
     }
 }
 
@@ -207,7 +242,7 @@ impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
             // The text says the dial error's own; a chain that repeated it would say it thrice.
             Self::Dial { source: error } | Self::BackingOff { last: error, .. } => error.source(),
             Self::Timeout { last_dial_error, .. } => last_dial_error.as_ref()?.source(),
-            Self::Closed | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
+            Self::Closed { .. } | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
         }
     }
 }
@@ -219,7 +254,7 @@ impl<E: std::error::Error> Error<E> {
         match self {
             Self::Dial { source: error } | Self::BackingOff { last: error, .. } => Some(error),
             Self::Timeout { last_dial_error, .. } => last_dial_error.as_ref(),
-            Self::Closed | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
+            Self::Closed { .. } | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
         }
     }
 
@@ -230,7 +265,7 @@ impl<E: std::error::Error> Error<E> {
 
     /// Whether the pool was closed, so that trying again is pointless.
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed)
+        matches!(self, Self::Closed { .. })
     }
 
     /// The stage in which the acquire ended, where that is known.
@@ -246,9 +281,11 @@ impl<E: std::error::Error> Error<E> {
 impl<E: std::error::Error> Clone for Error<E> {
     fn clone(&self) -> Self {
         match self {
-            Self::Closed => Self::Closed,
-            Self::Timeout { stage, waited, status, last_dial_error } => Self::Timeout {
+            Self::Closed { key } => Self::Closed { key: Arc::clone(key) },
+            Self::Timeout { key, stage, limit, waited, status, last_dial_error } => Self::Timeout {
+                key: Arc::clone(key),
                 stage: *stage,
+                limit: *limit,
                 waited: *waited,
                 status: *status,
                 last_dial_error: last_dial_error.clone(),

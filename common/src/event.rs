@@ -14,6 +14,8 @@ pub enum CloseCause {
     IdleTimeout,
     /// It was older than its lifetime.
     Lifetime,
+    /// It was lent `max_uses` times.
+    Uses,
     /// The idle list of its key was full.
     IdleLimit,
     /// The idle list of the pool was full and it was idle longest.
@@ -52,9 +54,10 @@ impl CloseCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::IdleTimeout,
         Self::Lifetime,
+        Self::Uses,
         Self::IdleLimit,
         Self::Evicted,
         Self::MakeRoom,
@@ -77,6 +80,7 @@ impl CloseCause {
         match self {
             Self::IdleTimeout => "idle-timeout",
             Self::Lifetime => "lifetime",
+            Self::Uses => "max-uses",
             Self::IdleLimit => "idle-limit",
             Self::Evicted => "evicted",
             Self::MakeRoom => "make-room",

@@ -246,6 +246,8 @@ knobs! {
     Dial: dial, Accepts::Words(Dial::WORDS), "who dials for an acquire that found nothing";
     Dial: dial_for_waiters, Accepts::Words(DialForWaiters::WORDS), "who dials when room appears";
     Dial: max_dials_per_key, Accepts::Limit, "dials in progress for one key";
+    Dial: max_dials, Accepts::Limit, "dials in progress over all keys";
+    Dial: max_dials_per_second, Accepts::Limit, "dials of one key that start within a second";
     Dial: dial_ramp, Accepts::SpanLimit, "damped cold start: dials start as connections do, or after this";
     Dial: dial_hedge, Accepts::SpanLimit, "a second dial for a waiter whose dial takes longer than this and than usual";
     Dial: dial_timeout, Accepts::Span, "longest a dial may take";
@@ -258,7 +260,9 @@ knobs! {
     Check: after_failed_check, Accepts::Words(AfterFailedCheck::WORDS), "what a failed check says of the others";
     Check: max_failed_checks, Accepts::Limit, "failures in a row after which an acquire dials";
     Age: idle_timeout, Accepts::SpanLimit, "longest a connection may be idle";
+    Age: idle_timeout_spares_floor, Accepts::Flag, "whether min_idle connections may be idle for longer";
     Age: max_lifetime, Accepts::SpanLimit, "oldest a connection may become";
+    Age: max_uses, Accepts::Limit, "how often a connection may be lent";
     Age: lifetime_jitter, Accepts::Span, "how far each lifetime is moved, either way";
     Age: expiry, Accepts::Words(Expiry::WORDS), "when expired connections are closed";
     Age: sweep_interval, Accepts::Span, "pause between sweeps";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::CloseCause;
-use crate::lending::{Exclusive, Lending};
+use crate::lending::{Exclusive, Lend, Lending};
 use crate::manager::{Connection, Manager};
 use crate::pool::{Held, Inner, Node, Slot};
 use crate::state::{ConnectionId, Fitness, Lent};
@@ -68,6 +68,28 @@ impl<M: Manager> Lease<M> {
     /// no new leases either, once this one has ended.
     pub fn mark_broken(&mut self) {
         self.doubt(Some(CloseCause::Discarded));
+    }
+
+    /// From now on the connection may be idle for `limit` at most, or for
+    /// [`idle_timeout`](crate::Policy::idle_timeout) where that is shorter; for a protocol whose
+    /// peer says when it closes idle connections (HTTP/1's `Keep-Alive: timeout`). The time counts
+    /// from the moment the connection becomes idle. It is never lent beyond it, whatever the policy says
+    /// of [`expiry`](crate::Policy::expiry), and closed by then where the policy has a timer or
+    /// sweeps; so leave a margin for the way to the peer.
+    ///
+    /// The last call counts. [`Duration::MAX`] takes back an earlier limit; zero closes the
+    /// connection as soon as it would become idle, while a waiting caller may still get it.
+    ///
+    /// Saying the same again costs a comparison when lending is exclusive; else this takes the
+    /// pool's lock.
+    pub fn set_idle_limit(&mut self, limit: Duration) {
+        let node = self.slot.node_mut();
+        let was = std::mem::replace(&mut node.idle_limit, limit);
+        // The nodes of shared connections change hands.
+        if was != limit || M::Lending::SHARED {
+            let id = node.id;
+            self.slot.inner().with(|state, now| state.set_idle_limit(id, limit, now));
+        }
     }
 
     /// Ends the lease and closes the connection (as soon as its other leases have ended, when it

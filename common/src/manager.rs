@@ -33,7 +33,7 @@ pub enum DialFailure {
 pub trait Manager: Send + Sync + 'static {
     /// What separates connections: everything that shaped one (host, port, TLS settings,
     /// credentials, database). Two requests share connections exactly when their keys are equal.
-    /// Its `Debug` appears in log lines and leak reports, so redact secrets there.
+    /// Its `Debug` appears in log lines, leak reports and errors, so redact secrets there.
     type Key: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static;
 
     /// [`Exclusive<C>`](crate::Exclusive) or [`Shared<C>`](crate::Shared). Lending and returning move a

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Weak;
+use std::time::Duration;
 
 use crate::event::CloseCause;
 use crate::state::ConnectionId;
@@ -10,6 +11,7 @@ use crate::state::ConnectionId;
 pub(crate) trait Listener: Send + Sync {
     fn retire(&self, id: ConnectionId, cause: CloseCause);
     fn set_capacity(&self, id: ConnectionId, capacity: u32);
+    fn set_idle_limit(&self, id: ConnectionId, limit: Duration);
 }
 
 /// The line from one connection to its pool, given to [`Manager::connect`](crate::Manager::connect).
@@ -43,6 +45,20 @@ impl Notifier {
     pub fn set_capacity(&self, capacity: u32) {
         if let Some(pool) = self.pool.upgrade() {
             pool.set_capacity(self.id, capacity);
+        }
+    }
+
+    /// From now on I may be idle, without a lease, for `limit` at most: my peer closes idle
+    /// connections. The policy's [`idle_timeout`](crate::Policy::idle_timeout) holds where it is
+    /// shorter. The last call counts; [`Duration::MAX`] takes back an earlier limit, zero closes
+    /// the connection as soon as it would become idle. Leave a margin for what is under way: a
+    /// connection can be lent until its limit ends.
+    ///
+    /// Takes the pool's lock. From a lease, [`Lease::set_idle_limit`](crate::Lease::set_idle_limit)
+    /// is cheaper.
+    pub fn set_idle_limit(&self, limit: Duration) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.set_idle_limit(self.id, limit);
         }
     }
 

@@ -200,7 +200,10 @@ choices! {
         ReusedAndReplayable = "reused-and-replayable",
         /// Idempotent ones, at most `retry_attempts` attempts, no delay (fasthttp).
         Idempotent = "idempotent",
-        /// Any, at most `retry_attempts` attempts, with a jittered delay (go-redis).
+        /// Any, whether or not it is idempotent, at most `retry_attempts` attempts, with a jittered
+        /// delay (go-redis). A request that the peer carried out before the connection died is carried
+        /// out again: the risk is the user's. Only what cannot be replayed, such as a body that
+        /// was read from a stream, is not sent again.
         Attempts = "attempts",
         /// Those whose connection was bad before they were sent: `retry_attempts` - 1 pooled
         /// connections, then a fresh one (database/sql).
@@ -228,8 +231,15 @@ pub struct Policy {
     pub max_leases_per_connection: Option<u32>,
 
     /// Most connections open (idle + leased + dialing) for one key. Default 100.
+    ///
+    /// A running pool is paused with 0, here or in `max_open`: see
+    /// [`Pool::set_limits`](crate::Pool::set_limits).
     pub max_open_per_key: Option<u32>,
     /// Most connections open over all keys. Default none.
+    ///
+    /// A key that finds the pool full gets room in turn. Idle connections of any key are closed for
+    /// it, as many as it needs; where none is idle, a connection of another key makes way when it comes
+    /// back, after each caller that was waiting before has had a turn.
     pub max_open: Option<u32>,
     /// Most connections idle for one key; `Some(0)` keeps none. Default none.
     pub max_idle_per_key: Option<u32>,
@@ -257,8 +267,10 @@ pub struct Policy {
     pub at_limit: AtLimit,
     /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
     pub acquire_timeout: Option<Duration>,
-    /// Most callers waiting for one key without a dial of their own; the next fails at once.
-    /// Default none.
+    /// Most callers waiting for one key without a dial of their own; the next fails at once. Callers
+    /// that the dials in progress will serve, when connections are shared, do not count: a dial serves
+    /// as many as the last connection of the key did, and before the first connection all of them,
+    /// unless dials fail. Default none.
     pub max_waiters: Option<u32>,
     /// Which waiter is served first. Default arrival.
     pub waiter_order: WaiterOrder,
@@ -274,6 +286,16 @@ pub struct Policy {
     pub adopt_dials: bool,
     /// Most dials in progress for one key. Default none.
     pub max_dials_per_key: Option<u32>,
+    /// Most dials in progress over all keys, those for floors included: spares this process, whose
+    /// handshakes cost CPU and sockets, where many keys start cold at once. Keys take turns. None of the
+    /// surveyed pools bounds this over keys (go-redis, with one key, has MaxConcurrentDials). Default
+    /// none.
+    pub max_dials: Option<u32>,
+    /// Most dials of one key that start within a second, those for the floor included: spares the peer,
+    /// which may count or slow down logins. It counts for each key, since a peer is what gets hurt;
+    /// the second begins with the first dial after the last second. Callers wait for the next one,
+    /// and are served by what comes back meanwhile. None of the surveyed pools has it. Default none.
+    pub max_dials_per_second: Option<u32>,
     /// A damped cold start: a key has no more dials in progress than it has connections, idle or
     /// leased, but always one. An empty pool so opens 1, 2, 4, ... and those who turn out to be
     /// served by what comes back cost no connection; who needs n gets them after log2(n) more dial
@@ -317,11 +339,21 @@ pub struct Policy {
     /// dial after the first failed check.
     pub max_failed_checks: Option<u32>,
 
-    /// How long a connection may stay idle. Default 90 s.
+    /// How long a connection may stay idle. Default 90 s. For a connection whose peer allows less see
+    /// [`Lease::set_idle_limit`](crate::Lease::set_idle_limit).
     pub idle_timeout: Option<Duration>,
+    /// Whether `idle_timeout` holds for the connections above `min_idle` only, as with HikariCP's
+    /// `idleTimeout`. Otherwise an unused floor is closed and dialed again each time. What the
+    /// connection says of itself, and its lifetime, hold in any case; use this with a `peek` or a
+    /// `check`. Default no.
+    pub idle_timeout_spares_floor: bool,
     /// How old a connection may become; a leased one ends when it is returned. Default 30 min. A
     /// short one needs a shorter `lifetime_jitter` as well, none needs it to be zero.
     pub max_lifetime: Option<Duration>,
+    /// How often a connection may be lent. The last lease ends it; a shared one takes no new lease
+    /// from then on. For servers that grow with the requests of a session, or to spread load over new
+    /// backends (Envoy's `max_requests_per_connection`, pg-pool's `maxUses`). Default none.
+    pub max_uses: Option<u32>,
     /// Each connection's lifetime is moved by up to this much, either way. Default 3 min.
     pub lifetime_jitter: Duration,
     /// When expired connections are closed. Default by timer.
@@ -388,6 +420,8 @@ impl Default for Policy {
             orphan_dial: OrphanDial::Stopped,
             adopt_dials: true,
             max_dials_per_key: None,
+            max_dials: None,
+            max_dials_per_second: None,
             dial_ramp: Some(Duration::from_millis(100)),
             dial_hedge: Some(Duration::from_millis(100)),
             dial_timeout: Duration::from_secs(10),
@@ -398,7 +432,9 @@ impl Default for Policy {
             after_failed_check: AfterFailedCheck::Distrust,
             max_failed_checks: None,
             idle_timeout: Some(Duration::from_secs(90)),
+            idle_timeout_spares_floor: false,
             max_lifetime: Some(Duration::from_secs(30 * 60)),
+            max_uses: None,
             lifetime_jitter: Duration::from_secs(3 * 60),
             expiry: Expiry::Timer,
             sweep_interval: Duration::from_secs(10),
@@ -496,18 +532,33 @@ impl Policy {
         Ok(())
     }
 
+    /// As [`validate`](Policy::validate), of a pool that runs: an open limit of 0 pauses it.
+    pub(crate) fn validate_running(&self) -> Result<(), InvalidPolicy> {
+        let unless_paused = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
+        let unpaused = Self {
+            max_open: unless_paused(self.max_open),
+            max_open_per_key: unless_paused(self.max_open_per_key),
+            ..self.clone()
+        };
+        unpaused.validate()
+    }
+
     fn validate_ranges(&self) -> Result<(), InvalidPolicy> {
         let limits = [
             ("max_leases_per_connection", self.max_leases_per_connection),
             ("max_open_per_key", self.max_open_per_key),
             ("max_open", self.max_open),
             ("max_dials_per_key", self.max_dials_per_key),
+            ("max_dials", self.max_dials),
+            ("max_dials_per_second", self.max_dials_per_second),
+            ("max_uses", self.max_uses),
             ("max_failed_checks", self.max_failed_checks),
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
             return Err(InvalidPolicy::one(
                 field,
-                "nothing could ever be lent; use at least 1, or none for no limit",
+                "nothing could ever be lent; use at least 1, or none for no limit (max_open and \
+                 max_open_per_key of a running pool can be 0, which pauses it: set_limits)",
             ));
         }
         if self.max_waiters == Some(0) && self.at_limit == AtLimit::Wait {

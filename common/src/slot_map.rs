@@ -52,7 +52,9 @@ macro_rules! ids {
 
         impl ::std::fmt::Debug for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                write!(f, "{}({}v{})", stringify!($name), self.index, self.version)
+                // As one number, the one that log lines say.
+                let number = u64::from(self.version.get()) << 32 | u64::from(self.index);
+                write!(f, "{}({number})", stringify!($name))
             }
         }
     )+};
@@ -70,7 +72,28 @@ struct Slot<T> {
     entry: Option<T>,
 }
 
+impl<T> Slot<T> {
+    /// Whether the place is empty and can be used again. Where the versions have run out it cannot; the
+    /// last version may be free, and is given up with those.
+    fn is_free(&self) -> bool {
+        self.entry.is_none() && self.version < NonZeroU32::MAX
+    }
+}
+
+/// How many slots a map may have that are not worth giving back.
+const KEPT: usize = 1024;
+
+/// How many slots an insertion in a sparse map looks at, at most.
+const LOOKED_AT: usize = 32;
+
+/// How many slots a removal from a sparse map gives back, at most.
+const GIVEN_BACK: usize = 256;
+
 /// First what changes when entries come and go.
+///
+/// A map that once was much larger is *sparse*: most of its slots are free. It gives back the free slots
+/// at its end, a few with each entry that goes, and puts new entries into the first free slots it
+/// finds from its beginning on. Until then it has no list of them.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct SlotMap<I, T> {
@@ -78,12 +101,23 @@ pub(crate) struct SlotMap<I, T> {
     free: u32,
     len: u32,
     slots: Vec<Slot<T>>,
+    /// Where a sparse map looks for a free slot.
+    cursor: usize,
+    /// No slot beyond the end ever had this version, or a later one.
+    next_version: NonZeroU32,
     ids: PhantomData<fn() -> I>,
 }
 
 impl<I, T> Default for SlotMap<I, T> {
     fn default() -> Self {
-        Self { free: u32::MAX, len: 0, slots: Vec::new(), ids: PhantomData }
+        Self {
+            free: u32::MAX,
+            len: 0,
+            slots: Vec::new(),
+            cursor: 0,
+            next_version: NonZeroU32::MIN,
+            ids: PhantomData,
+        }
     }
 }
 
@@ -112,12 +146,66 @@ impl<I: Id, T> SlotMap<I, T> {
         I::new(index, slot.version)
     }
 
+    #[inline]
+    fn is_sparse(&self) -> bool {
+        self.slots.len() > 4 * self.len() + KEPT
+    }
+
+    /// Whether a sparse map has free slots at its end.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.is_sparse() && self.slots.last().is_some_and(Slot::is_free)
+    }
+
+    /// Gives back free slots at the end, at most `most`; says whether there may be more.
+    pub(crate) fn give_back(&mut self, most: usize) -> bool {
+        if !self.is_sparse() {
+            return false;
+        }
+        // Any of them may be the next to go.
+        self.free = u32::MAX;
+        for _ in 0..most {
+            match self.slots.last() {
+                Some(slot) if slot.is_free() => {
+                    self.next_version = self.next_version.max(slot.version);
+                    self.slots.pop();
+                }
+                _ => break,
+            }
+            if !self.is_sparse() {
+                break;
+            }
+        }
+        if self.slots.capacity() > 2 * self.slots.len() + KEPT {
+            self.slots.shrink_to(self.slots.len() + KEPT / 2);
+        }
+        self.has_spare()
+    }
+
+    /// A free slot of a sparse map, one of the first.
+    fn find_free(&mut self) -> Option<u32> {
+        for _ in 0..LOOKED_AT {
+            let index = self.cursor;
+            self.cursor = if index + 1 < self.slots.len() { index + 1 } else { 0 };
+            if self.slots.get(index).is_some_and(Slot::is_free) {
+                return u32::try_from(index).ok();
+            }
+        }
+        None
+    }
+
     #[cold]
     fn append(&mut self, entry: T) -> I {
+        if self.slots.len() > 2 * self.len() + KEPT / 2
+            && let Some(index) = self.find_free()
+        {
+            let slot = &mut self.slots[index as usize];
+            slot.entry = Some(entry);
+            return I::new(index, slot.version);
+        }
         // The last two numbers are those of no slot.
         let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < u32::MAX - 1);
         let index = index.expect("fewer entries than a u32 has numbers");
-        let version = NonZeroU32::MIN;
+        let version = self.next_version;
         self.slots.push(Slot { version, next_free: u32::MAX, entry: Some(entry) });
         I::new(index, version)
     }
@@ -137,7 +225,26 @@ impl<I: Id, T> SlotMap<I, T> {
             slot.next_free = self.free;
             self.free = id.index();
         }
+        if self.is_sparse() {
+            self.shrink(id.index());
+        }
         Some(entry)
+    }
+
+    /// A sparse map has lost one more entry, whose slot was `index`.
+    #[cold]
+    fn shrink(&mut self, index: u32) {
+        if (index as usize) < self.cursor {
+            // Not lost to those that come next; those before it may be.
+            self.cursor = index as usize;
+        }
+        self.give_back(GIVEN_BACK);
+    }
+
+    /// How many slots there are memory for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
     }
 
     #[inline]
@@ -265,6 +372,50 @@ mod tests {
         assert_eq!(map.id_at(0), Some(ids[0]));
         map.remove(ids[0]);
         assert_eq!((map.id_at(0), map.id_at(9)), (None, None));
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_spike_and_no_id_is_given_twice() {
+        const SPIKE: u32 = 100_000;
+        let mut map: SlotMap<Number, u32> = SlotMap::new();
+        let kept: Vec<Number> = (0..10).map(|n| map.insert(n)).collect();
+        let mut seen = std::collections::HashSet::new();
+        for round in 0..3 {
+            let mut spike: Vec<Number> = (0..SPIKE).map(|n| map.insert(n)).collect();
+            assert!(spike.iter().all(|id| seen.insert(*id)), "round {round}: an id was another's");
+            // In order, backwards, and in any order.
+            match round {
+                0 => {}
+                1 => spike.reverse(),
+                _ => fastrand::Rng::with_seed(1).shuffle(&mut spike),
+            }
+            for id in spike {
+                assert!(map.remove(id).is_some());
+            }
+            // The rest is given back with each entry that comes and goes.
+            for n in 0..SPIKE / 100 {
+                let id = map.insert(n);
+                assert!(seen.insert(id), "an id was another's");
+                map.remove(id);
+            }
+            assert!(map.capacity() <= 4 * KEPT, "round {round}: room for {}", map.capacity());
+            assert_eq!(map.len(), kept.len());
+            assert!(kept.iter().zip(0..).all(|(id, n)| map.get(*id) == Some(&n)));
+        }
+    }
+
+    #[test]
+    fn a_removal_from_a_sparse_map_gives_back_a_bounded_number_of_slots() {
+        let mut map: SlotMap<Number, u32> = SlotMap::new();
+        let ids: Vec<Number> = (0..20_000).map(|n| map.insert(n)).collect();
+        for id in &ids {
+            let before = map.slots.len();
+            map.remove(*id);
+            assert!(before - map.slots.len() <= GIVEN_BACK);
+        }
+        assert!(map.give_back(1_000), "there is more");
+        assert!(!map.give_back(usize::MAX));
+        assert!(map.capacity() <= 2 * KEPT, "room for {}", map.capacity());
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Error {
             Self::Stale | Self::Broken | Self::Abandoned => true,
             Self::Server(error) => error.kind().is_retryable(),
             Self::Acquire(error) => match &**error {
-                pool_common::Error::Closed => false,
+                pool_common::Error::Closed { .. } => false,
                 pool_common::Error::Dial { source } => match source {
                     pool_common::DialError::Failed(error) => error.is_retryable(),
                     _ => true,

@@ -180,7 +180,7 @@ mod tests {
             server("ERR x"),
             server("WRONGTYPE x"),
             server("MOVED 1 x"),
-            Error::Acquire(Box::new(pool_common::Error::Closed)),
+            Error::Acquire(Box::new(pool_common::Error::Closed { key: "db".into() })),
         ] {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
         }

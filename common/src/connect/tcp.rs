@@ -108,7 +108,10 @@ fn timed_out() -> io::Error {
 }
 
 fn named(host: &str, port: u16, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{host}:{port}: {error}"))
+    // An IPv6 address contains colons itself.
+    let (open, close) =
+        if host.contains(':') && !host.starts_with('[') { ("[", "]") } else { ("", "") };
+    io::Error::new(error.kind(), format!("{open}{host}{close}:{port}: {error}"))
 }
 
 #[cfg(test)]
@@ -127,6 +130,14 @@ mod tests {
         let error = TcpConnector::default().connect("127.0.0.1", port).await.expect_err("closed");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    }
+
+    #[test]
+    fn an_error_writes_an_ipv6_address_in_brackets() {
+        let said = |host| named(host, 80, &timed_out()).to_string();
+        assert_eq!(said("::1"), "[::1]:80: no answer in time");
+        assert_eq!(said("[::1]"), "[::1]:80: no answer in time");
+        assert_eq!(said("localhost"), "localhost:80: no answer in time");
     }
 
     #[tokio::test]

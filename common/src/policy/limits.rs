@@ -37,6 +37,8 @@ pub struct Limits {
     pub max_waiters: Option<u32>,
     /// [`Policy::max_dials_per_key`].
     pub max_dials_per_key: Option<u32>,
+    /// [`Policy::max_dials`].
+    pub max_dials: Option<u32>,
 }
 
 impl Policy {
@@ -51,6 +53,7 @@ impl Policy {
             min_idle: self.min_idle,
             max_waiters: self.max_waiters,
             max_dials_per_key: self.max_dials_per_key,
+            max_dials: self.max_dials,
         }
     }
 
@@ -66,6 +69,7 @@ impl Policy {
             min_idle,
             max_waiters,
             max_dials_per_key,
+            max_dials,
         } = limits;
         Self {
             max_open_per_key,
@@ -76,6 +80,7 @@ impl Policy {
             min_idle,
             max_waiters,
             max_dials_per_key,
+            max_dials,
             ..self
         }
     }

@@ -1,5 +1,6 @@
 //! The long way of a caller to its lease: peek, check, dial, another try.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +25,15 @@ use crate::state::{Acquire, Grant, Lent, Refusal, Want};
 
 /// Longer than any program runs: about 30 years, as tokio's own timers have it.
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+/// A key as errors say it.
+fn said(key: &impl fmt::Debug) -> Arc<str> {
+    format!("{key:?}").into()
+}
+
+fn closed<E: std::error::Error>(key: &impl fmt::Debug) -> Error<E> {
+    Error::Closed { key: said(key) }
+}
 
 /// What the state answered, held by something that gives it back when it is dropped.
 pub(super) enum Step<'a, M: Manager> {
@@ -195,7 +205,7 @@ impl<M: Manager> Inner<M> {
                         return self.dial_for_caller(key, ticket, &progress).await;
                     }
                     Step::Wait(waiting) => self.wait_alone(key, waiting, &progress).await?,
-                    Step::Refused(refusal) => return Err(self.refused(refusal)),
+                    Step::Refused(refusal) => return Err(self.refused(key, refusal)),
                     Step::DialFailed(source) => return Err(Error::Dial { source }),
                     Step::TimedOut => {
                         return Err(self.timed_out(key, Stage::Queue, started.elapsed()));
@@ -299,7 +309,7 @@ impl<M: Manager> Inner<M> {
         let dial = self.dial(ticket.id(), key);
         let dialed = tokio::select! {
             biased;
-            () = self.shut_down() => return Err(Error::Closed),
+            () = self.shut_down() => return Err(closed(key)),
             dialed = self.until_deadline(key, Stage::Dial, progress, dial) => dialed,
         };
         let result = match dialed {
@@ -311,11 +321,10 @@ impl<M: Manager> Inner<M> {
                 return Err(timeout);
             }
         };
-        let error = result.as_ref().err().cloned();
-        match (ticket.finish(result), error) {
-            (Some(lent), _) => Ok(self.lease(lent)),
-            (None, Some(source)) => Err(Error::Dial { source }),
-            (None, None) => Err(Error::Closed),
+        match ticket.finish(result) {
+            Ok(Some(lent)) => Ok(self.lease(lent)),
+            Ok(None) => Err(closed(key)),
+            Err(source) => Err(Error::Dial { source }),
         }
     }
 
@@ -341,18 +350,26 @@ impl<M: Manager> Inner<M> {
         stage: Stage,
         waited: Duration,
     ) -> Error<M::Error> {
+        // The user's code, and so not under the lock.
+        let text = said(key);
         let core = self.lock();
         Error::Timeout {
+            key: text,
             stage,
+            limit: self.policy.acquire_timeout.unwrap_or(waited),
             waited,
             status: core.state.status(),
             last_dial_error: core.state.last_dial_error(key).cloned(),
         }
     }
 
-    pub(super) fn refused(&self, refusal: Refusal<DialError<M::Error>>) -> Error<M::Error> {
+    pub(super) fn refused(
+        &self,
+        key: &M::Key,
+        refusal: Refusal<DialError<M::Error>>,
+    ) -> Error<M::Error> {
         match refusal {
-            Refusal::Closed => Error::Closed,
+            Refusal::Closed => closed(key),
             Refusal::Exhausted => Error::Exhausted { status: self.status() },
             Refusal::TooManyWaiters { limit } => {
                 Error::TooManyWaiters { limit, status: self.status() }

@@ -98,7 +98,11 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         let watched_on = core.watched_on(watched_until);
         // Whatever goes wrong from here on, its place in the queue comes back.
         let mut waiting = Waiting::new(inner, id, &mut core);
+        let limit = inner.first_limit(&core, id);
         inner.unlock(core);
+        if let Some(limit) = limit {
+            inner.say_limit(self.key, limit);
+        }
         let found = waiting.sit(context);
         if let Found::Step(given) = found {
             return Some(given);

@@ -20,7 +20,7 @@ use crate::manager::Manager;
 use crate::metrics::{Meter, Tally};
 use crate::notifier::Listener;
 use crate::policy::{Check, OrphanDial, Policy};
-use crate::state::{Acquire, ConnectionId, Grant, State};
+use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
 use crate::stats::Status;
 
 pub(crate) type StateOf<M> =
@@ -49,6 +49,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) meter: Meter,
     /// Which leases are out; with leak detection only.
     pub(super) leaks: Option<Leaks>,
+    /// Whether it was said that a caller has to wait at a limit.
+    limit_said: AtomicBool,
     /// The runtime of the last caller that dialed or checked, and whether there was one.
     runtime: RwLock<Option<Handle>>,
     knows_runtime: AtomicBool,
@@ -103,6 +105,7 @@ impl<M: Manager> Inner<M> {
             observer,
             meter,
             leaks,
+            limit_said: AtomicBool::new(false),
             runtime: RwLock::new(None),
             knows_runtime: AtomicBool::new(false),
         })
@@ -195,6 +198,26 @@ impl<M: Manager> Inner<M> {
         drop((nodes, left_by));
     }
 
+    /// The limit to be told of, when this caller is the first of the pool to wait at one.
+    #[inline]
+    pub(super) fn first_limit(&self, core: &Core<M>, id: WaiterId) -> Option<(&'static str, u32)> {
+        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(id) }
+    }
+
+    /// Says once in the life of the pool that a caller waits at a limit.
+    #[cold]
+    pub(super) fn say_limit(&self, key: &M::Key, (limit, max): (&'static str, u32)) {
+        if !self.limit_said.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                target: "pool_common",
+                limit,
+                max,
+                ?key,
+                "all connections are in use, callers wait for the first time (said once for each pool)"
+            );
+        }
+    }
+
     /// Whether dials that nobody needs any more are stopped.
     pub(super) fn stops_dials(&self) -> bool {
         self.policy.orphan_dial == OrphanDial::Stopped || self.policy.dial_hedge.is_some()
@@ -278,6 +301,12 @@ impl<M: Manager> Listener for Inner<M> {
     fn set_capacity(&self, id: ConnectionId, capacity: u32) {
         if let Some(inner) = self.me.upgrade() {
             inner.with(|state, now| state.set_capacity(id, capacity, now));
+        }
+    }
+
+    fn set_idle_limit(&self, id: ConnectionId, limit: Duration) {
+        if let Some(inner) = self.me.upgrade() {
+            inner.with(|state, now| state.set_idle_limit(id, limit, now));
         }
     }
 }

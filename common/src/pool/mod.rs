@@ -219,6 +219,12 @@ impl<M: Manager> Pool<M> {
     /// than the limit; a shared connection beyond the limit takes no new leases from the first that
     /// comes back. See [`State::set_limits`](crate::state::State::set_limits) for each limit.
     ///
+    /// `max_open` or `max_open_per_key` of 0 *pauses* the pool, as PgBouncer's `PAUSE` does: idle
+    /// connections are closed, leased ones when they come back, nothing is dialed, and acquires wait
+    /// until their deadline; with [`AtLimit::Fail`](crate::policy::AtLimit) they fail. Raising the
+    /// limit again serves those that wait. Only a running pool can be paused: a policy with a limit of
+    /// 0 is not valid.
+    ///
     /// Two that change limits at a time may overwrite each other's: the one who is last wins.
     ///
     /// # Errors

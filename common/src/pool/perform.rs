@@ -238,9 +238,7 @@ impl<M: Manager> Inner<M> {
                 biased;
                 () = inner.shut_down() => drop(ticket),
                 () = stopped(stop.as_deref()) => ticket.give_up(),
-                result = inner.dial(id, &key) => {
-                    ticket.finish(result);
-                }
+                result = inner.dial(id, &key) => drop(ticket.finish(result)),
             }
         });
     }
@@ -333,7 +331,10 @@ impl<M: Manager> Ticket<M> {
             DialError::Failed(error) => {
                 self.inner.manager.dial_failure(error) == DialFailure::Denied
             }
-            DialError::TimedOut(_) | DialError::GivenUp(_) | DialError::Abandoned => false,
+            DialError::TimedOut(_)
+            | DialError::GivenUp(_)
+            | DialError::Abandoned
+            | DialError::Broken => false,
         }
     }
 
@@ -342,7 +343,7 @@ impl<M: Manager> Ticket<M> {
     pub(super) fn run_out(self, dialing: Duration) {
         let is_overdue = self.inner.with(|state, now| state.is_overdue(self.id, now));
         if is_overdue {
-            self.finish(Err(DialError::GivenUp(dialing)));
+            drop(self.finish(Err(DialError::GivenUp(dialing))));
         } else {
             self.give_up();
         }
@@ -365,27 +366,41 @@ impl<M: Manager> Ticket<M> {
     pub(super) fn finish(
         mut self,
         result: Result<Connection<M>, DialError<M::Error>>,
-    ) -> Option<Lent<Held<M>>> {
-        match result {
-            Ok(connection) => {
-                // May panic; the ticket is still open then.
-                let capacity = self.inner.manager.capacity(&connection);
-                let held = Held::new(&self.inner, M::Lending::new(connection));
-                self.done = true;
-                self.forget_stop();
-                self.inner.with(|state, now| state.dialed(self.id, held, capacity, now))
+    ) -> Result<Option<Lent<Held<M>>>, DialError<M::Error>> {
+        let dialed = result.map(|connection| {
+            // May panic; the ticket is still open then.
+            let capacity = self.inner.manager.capacity(&connection);
+            (Held::new(&self.inner, M::Lending::new(connection)), capacity)
+        });
+        // So may this.
+        let denied = dialed.as_ref().is_err_and(|error| self.is_denied(error));
+        self.done = true;
+        self.forget_stop();
+        let (held, capacity) = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => return Err(self.fail(error, denied)),
+        };
+        let mut held = Some(held);
+        let lent = self.inner.with(|state, now| {
+            // The connection said that it is gone before its dial was over: the dial failed.
+            if state.is_gone(self.id) {
+                state.dial_failed(self.id, Some(DialError::Broken), now);
+                return None;
             }
-            Err(error) => {
-                let denied = self.is_denied(&error);
-                self.done = true;
-                self.forget_stop();
-                self.inner.with(|state, now| match denied {
-                    true => state.dial_denied(self.id, error, now),
-                    false => state.dial_failed(self.id, Some(error), now),
-                });
-                None
-            }
-        }
+            let held = held.take()?;
+            state.dialed(self.id, held, capacity, now)
+        });
+        // Dropped without the lock.
+        if held.is_some() { Err(DialError::Broken) } else { Ok(lent) }
+    }
+
+    fn fail(&self, error: DialError<M::Error>, denied: bool) -> DialError<M::Error> {
+        let told = error.clone();
+        self.inner.with(|state, now| match denied {
+            true => state.dial_denied(self.id, told, now),
+            false => state.dial_failed(self.id, Some(told), now),
+        });
+        error
     }
 }
 

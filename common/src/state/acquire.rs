@@ -3,10 +3,9 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::{DialFor, Phase};
+use super::entries::{DialFor, KeyEntry, Phase};
 use super::list::Link;
 use super::plain::Idle;
-use super::stale::queue_up;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
@@ -27,6 +26,10 @@ pub(super) enum Obstacle {
     Dialing,
     /// `dial_ramp`.
     Ramp,
+    /// `max_dials_per_second`.
+    Rate,
+    /// `max_dials`.
+    DialsFull,
 }
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
@@ -150,6 +153,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn lend_idle(&mut self, key: KeyId, now: Timestamp) -> Option<Lent<L>> {
         let id = self.first_in_time(key, now)?;
         let lent = self.lend_here(id, key, now);
+        if self.at_length {
+            self.count_use(id, now);
+        }
         if self.rules.floor {
             self.refill(key, now);
         }
@@ -161,7 +167,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn first_in_time(&mut self, key: KeyId, now: Timestamp) -> Option<ConnectionId> {
         loop {
             let id = self.first_with_room(key)?;
-            match self.rules.past_its_time(&self.connections[id], now) {
+            match self.expired(id, now) {
                 Some(cause) => self.retire_for(id, cause, now),
                 None => return Some(id),
             }
@@ -182,7 +188,25 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[inline(never)]
     pub(super) fn lend(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
         let key = self.connections[id].key;
-        self.lend_here(id, key, now)
+        let lent = self.lend_here(id, key, now);
+        if self.at_length {
+            self.count_use(id, now);
+        }
+        lent
+    }
+
+    /// A connection was lent: for the last time, perhaps.
+    #[cold]
+    fn count_use(&mut self, id: ConnectionId, now: Timestamp) {
+        let Some(max) = self.policy.max_uses else { return };
+        let connection = &mut self.connections[id];
+        connection.uses += 1;
+        if connection.uses == max && connection.retired.is_none() {
+            // It is found unfit when a lease of it comes back.
+            connection.retired = Some(CloseCause::Uses);
+            self.leave_room(id);
+            self.emit(id, EventKind::Retired, now);
+        }
     }
 
     /// As `lend`, for the fast path: in place, without a call or a copy of what it returns. `key` is
@@ -309,6 +333,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Obstacle::Dialing if self.keys[key].stopping > 0 => self.serve_room(key, now),
             Obstacle::KeyFull if want.fresh => self.close_longest_idle(key, now),
             Obstacle::PoolFull => self.make_room(key, now),
+            Obstacle::DialsFull => self.starve(key),
             Obstacle::Ramp => self.watch_ramp(key),
             _ => {}
         }
@@ -359,14 +384,36 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     return Some(refusal);
                 }
             }
-            Obstacle::Dialing => {}
+            Obstacle::Dialing | Obstacle::Rate | Obstacle::DialsFull => {}
         }
         match self.policy.max_waiters {
-            Some(limit) if !want.again && entry.undialed.len() - owed >= limit => {
+            Some(limit)
+                if !want.again
+                    && entry
+                        .undialed
+                        .len()
+                        .saturating_sub(owed)
+                        .saturating_sub(self.soon_served(entry))
+                        >= limit =>
+            {
                 Some(Refusal::TooManyWaiters { limit })
             }
             _ => None,
         }
+    }
+
+    /// When connections are shared: how many waiters of `undialed` the dials in progress will serve.
+    /// The capacity is that of the key's last connection. Before the first connection, unless dials
+    /// fail, all waiters are expected to be served.
+    fn soon_served(&self, entry: &KeyEntry<K, E>) -> u32 {
+        let Some(_) = self.policy.max_waiters.filter(|_| L::SHARED) else { return 0 };
+        let dials = entry.dialing - entry.stopping;
+        if dials == 0 || (entry.failures > 0 && entry.capacity.is_none()) {
+            return 0;
+        }
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let each = entry.capacity.unwrap_or(u32::MAX).min(cap);
+        each.saturating_mul(dials).saturating_sub(entry.tied.len())
     }
 
     /// What a caller is told while dials are paused.
@@ -407,6 +454,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Some(Obstacle::Dialing)
         } else if self.ramp_holds(entry, now) {
             Some(Obstacle::Ramp)
+        } else if self.rate_holds(entry, now) {
+            Some(Obstacle::Rate)
+        } else if self.dials_are_full() {
+            Some(Obstacle::DialsFull)
         } else if self.pool_is_full() {
             // Last, so that no connection of another key makes way for a dial that may not start.
             Some(Obstacle::PoolFull)
@@ -423,23 +474,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn close_longest_idle(&mut self, key: KeyId, now: Timestamp) {
         if let Some(id) = self.keys[key].idle.front(&self.connections) {
             self.begin_close(id, CloseCause::MakeRoom, now);
-        }
-    }
-
-    /// The pool is full; the connection that has been idle longest, of whatever key, makes way.
-    /// The key is remembered until it was served.
-    pub(super) fn make_room(&mut self, key: KeyId, now: Timestamp) {
-        if self.status.closing == 0
-            && let Some(id) = self.all_idle.front(&self.connections)
-        {
-            self.begin_close(id, CloseCause::MakeRoom, now);
-        }
-        self.starve(key);
-    }
-
-    pub(super) fn starve(&mut self, key: KeyId) {
-        if !std::mem::replace(&mut self.keys[key].starved, true) {
-            queue_up(&mut self.starved, &self.keys, key);
         }
     }
 

@@ -61,6 +61,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.shrink_allowances(connection.key);
         }
         self.room_appeared(connection.key, now);
+        self.plan_tidy(now);
     }
 
     /// A connection asks to get no new leases (GOAWAY), or says that it is gone. Nothing happens
@@ -90,6 +91,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return;
         }
         connection.peer_capacity = capacity;
+        let key = connection.key;
+        self.keys[key].capacity = Some(capacity);
         self.apply_capacity(id, now);
     }
 
@@ -103,7 +106,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let key = connection.key;
         if !connection.has_room() {
             self.leave_room(id);
-        } else if let Some(cause) = self.rules.past_its_time(connection, now) {
+        } else if let Some(cause) = self.expired(id, now) {
             self.retire_for(id, cause, now);
         } else {
             self.settle(id, now);
@@ -135,5 +138,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.retire(id, CloseCause::PoolClosed, now);
         }
         self.timers.clear();
+        self.idle_limits.clear();
+        self.tidy_at = Timestamp::NEVER;
     }
 }

@@ -22,6 +22,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     ) -> ConnectionId {
         debug_assert!(!self.closed, "a closed pool dials nobody");
         self.note_dial(key, now);
+        self.note_rate(key, now);
         self.serial += 1;
         let id = self.connections.insert(Connection {
             key,
@@ -46,6 +47,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             in_all: Link::default(),
             in_young: Link::default(),
             overdue: false,
+            idle_limit: self.rules.idle_timeout,
+            own_limit: u64::MAX,
+            uses: 0,
+            limit_watched: Timestamp::NEVER,
         });
         let entry = &mut self.keys[key];
         match dial_for {
@@ -87,7 +92,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the
     /// policy's cap; exclusive connections serve one.
     ///
-    /// Returns the connection when the caller dialed for itself, unless the pool was closed.
+    /// Returns the connection when the caller dialed for itself, unless the pool was closed. When
+    /// the connection [`is_gone`](State::is_gone) report a failed dial instead: it is never lent.
     ///
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
@@ -98,6 +104,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         capacity: u32,
         now: Timestamp,
     ) -> Option<Lent<L>> {
+        if self.is_gone(id) {
+            self.dialed_in_vain(id, handle, now);
+            return None;
+        }
         let dial_for = self.end_dial(id);
         let expires_at = self.lifetime_end(now);
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
@@ -117,6 +127,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.watch_lifetime(id, expires_at, now);
         self.count_useless(id);
         let entry = &mut self.keys[key];
+        entry.capacity = Some(capacity);
         entry.failures = 0;
         entry.paused_until = Timestamp::ZERO;
         entry.last_error = None;
@@ -157,6 +168,34 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         self.room_appeared(key, now);
         lent
+    }
+
+    /// Whether a connection has said that it is gone before its dial was reported: then report a
+    /// failed dial instead.
+    pub fn is_gone(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            connection.phase == Phase::Dialing && connection.retired == Some(CloseCause::Gone)
+        })
+    }
+
+    /// As `dialed`, of a connection that is gone already: it is closed, and the waiters of its dial go
+    /// on waiting.
+    #[cold]
+    fn dialed_in_vain(&mut self, id: ConnectionId, handle: L, now: Timestamp) {
+        let dial_for = self.end_dial(id);
+        let connection = &mut self.connections[id];
+        let key = connection.key;
+        let took = now.since(connection.opened_at);
+        connection.phase = Phase::Live;
+        connection.handle = Some(handle);
+        connection.opened_at = now;
+        self.stats.opened += 1;
+        self.emit(id, EventKind::Opened(took), now);
+        self.begin_close(id, CloseCause::Gone, now);
+        if let DialFor::Waiter(Some(owner)) = dial_for {
+            self.untie(owner, now);
+        }
+        self.room_appeared(key, now);
     }
 
     /// Serves the waiters that a finished dial belongs to before all others.
@@ -447,7 +486,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.serve_room(key, now);
         } else if !self.keys[key].undialed.is_empty() {
             match self.obstacle(key, now) {
-                None | Some(Obstacle::PoolFull) => self.starve(key),
+                None | Some(Obstacle::PoolFull | Obstacle::DialsFull) => self.starve(key),
                 Some(Obstacle::Ramp) => self.watch_ramp(key),
                 // It ends with a timer or a connection of the key; nobody has to make way meanwhile.
                 Some(_) => {}
@@ -456,19 +495,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let mut rounds = self.starved.len();
         while rounds > 0
             && !self.opener_busy
-            && self.policy.max_open.is_none_or(|max| self.status.open < max)
+            && !self.pool_is_full()
+            && !self.dials_are_full()
             && let Some(starved) = self.starved.pop_front()
         {
             rounds -= 1;
-            if let Some(entry) = self.keys.get_mut(starved) {
-                entry.starved = false;
+            if self.is_next_in_turn(starved) {
+                self.end_starving(starved);
                 self.serve_room(starved, now);
                 self.forget_if_unused(starved);
             }
         }
-        if self.status.closing == 0 {
-            self.relieve_starving(now);
-        }
+        self.relieve_starving(now);
         if self.policy.min_idle > 0 {
             self.refill(key, now);
             self.feed_hungry(now);
@@ -521,6 +559,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             None => {}
             Some(Obstacle::PoolFull) => {
                 self.make_room(key, now);
+                return false;
+            }
+            Some(Obstacle::DialsFull) => {
+                self.starve(key);
                 return false;
             }
             Some(Obstacle::Ramp) => {

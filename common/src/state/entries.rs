@@ -103,6 +103,19 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) hungry: bool,
     /// Whether it is in the queue of starved keys.
     pub(super) starved: bool,
+    /// How many of its entries in that queue do not count any more; those come before the one that
+    /// does.
+    pub(super) starved_before: u32,
+    /// The turn from which on a connection of another key makes way for it.
+    pub(super) due_turn: u64,
+    /// How many leases its last shared connection served at a time.
+    pub(super) capacity: Option<u32>,
+    /// How many places it lacks; part of [`State::needed`](super::State).
+    pub(super) needs: u32,
+    /// When the second began in which dials are counted, and how many have started in it. Counted
+    /// where `max_dials_per_second` is set; zero when no second runs.
+    pub(super) second_since: Timestamp,
+    pub(super) dials_in_second: u32,
 }
 
 impl<K, E> KeyEntry<K, E> {
@@ -151,6 +164,12 @@ impl<K, E> KeyEntry<K, E> {
             remember_until: Timestamp::ZERO,
             hungry: false,
             starved: false,
+            starved_before: 0,
+            due_turn: 0,
+            capacity: None,
+            needs: 0,
+            second_since: Timestamp::ZERO,
+            dials_in_second: 0,
         }
     }
 
@@ -164,6 +183,7 @@ impl<K, E> KeyEntry<K, E> {
             && self.draining == 0
             && self.waiting == 0
             && self.failures == 0
+            && self.dials_in_second == 0
             && !self.floor_kept
             && !self.owes_refill()
     }
@@ -215,6 +235,8 @@ pub(super) struct Connection<L> {
     pub(super) in_key: Link<ConnectionId>,
     /// Exclusive: empty while leased. Shared: the pool's own handle.
     pub(super) handle: Option<L>,
+    /// How long it may be idle, in nanoseconds: `idle_timeout`, or less when the connection said so.
+    pub(super) idle_limit: u64,
     pub(super) capacity: u32,
     /// What the peer allows; `capacity` is that, or less where the policy caps it.
     pub(super) peer_capacity: u32,
@@ -236,6 +258,12 @@ pub(super) struct Connection<L> {
     pub(super) in_young: Link<ConnectionId>,
     /// While dialing: it takes longer than a dial usually does.
     pub(super) overdue: bool,
+    /// How long it says that it may be idle, in nanoseconds.
+    pub(super) own_limit: u64,
+    /// How often it was lent; counted where `max_uses` is set.
+    pub(super) uses: u32,
+    /// When its valid entry in `idle_limits` is due; `NEVER` when there is no such entry.
+    pub(super) limit_watched: Timestamp,
 }
 
 impl<L> Connection<L> {

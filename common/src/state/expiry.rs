@@ -13,17 +13,21 @@ use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Expiry;
 
+/// How many timers of a kind one call handles, so that it does not keep the lock for long.
+pub(super) const AT_A_TIME: usize = 1024;
+
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
     /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
     pub fn next_deadline(&mut self) -> Timestamp {
         self.noted_deadline = Timestamp::NEVER;
         if self.connections.is_empty() {
-            self.lifetimes.clear();
+            self.forget_ends();
         }
         let just_after = Duration::from_nanos(1);
         let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
-        next = next.min(self.next_expiry());
+        next = next.min(self.next_expiry()).min(self.tidy_at);
+        next = next.min(self.idle_limits.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at));
         match self.policy.expiry {
             Expiry::Timer => {
                 if let Some(Reverse((at, _))) = self.lifetimes.peek() {
@@ -47,21 +51,25 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(next);
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. A bounded number of timers is handled in one call; the others are due
+    /// at once again, so that no thread waits long for the lock.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.timed_until = self.catch_up(now);
         self.expire_waiters(now);
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
         if sweeps {
-            self.next_sweep = now.after(self.policy.sweep_interval);
-            self.sweep_idle(now);
-        }
-        if sweeps || self.policy.expiry == Expiry::Timer {
+            let swept = self.sweep_idle(now) && self.expire_lifetimes(now);
+            // The sweep goes on at once where much is due.
+            self.next_sweep = if swept { now.after(self.policy.sweep_interval) } else { now };
+        } else if self.policy.expiry == Expiry::Timer {
             self.expire_lifetimes(now);
         }
-        while let Some(&Reverse((at, key))) = self.timers.peek()
-            && at <= now
-        {
+        self.expire_idle_limits(now);
+        for _ in 0..AT_A_TIME {
+            let Some(&Reverse((at, key))) = self.timers.peek().filter(|next| next.0.0 <= now)
+            else {
+                break;
+            };
             self.timers.pop();
             // An earlier one has replaced it, or the key was forgotten.
             if self.keys.get(key).is_some_and(|entry| entry.timer_at == at) {
@@ -69,24 +77,61 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.key_timeout(key, now);
             }
         }
+        self.tidy(now);
     }
 
-    fn sweep_idle(&mut self, now: Timestamp) {
+    /// Why a connection must not be lent any more, if its time has come; one of a floor that the idle
+    /// timeout spares may be idle for longer.
+    #[inline]
+    pub(super) fn expired(&self, id: ConnectionId, now: Timestamp) -> Option<CloseCause> {
+        let cause = self.rules.past_its_time(&self.connections[id], now)?;
+        (!self.is_spared(id, cause, now)).then_some(cause)
+    }
+
+    #[cold]
+    fn is_spared(&self, id: ConnectionId, cause: CloseCause, now: Timestamp) -> bool {
+        let connection = &self.connections[id];
+        self.rules.spares_floor
+            && cause == CloseCause::IdleTimeout
+            && now.nanos_since(connection.idle_since) <= connection.own_limit
+            && self.keys[connection.key].idle.len() <= self.policy.min_idle
+    }
+
+    /// Closes idle connections that are past their time; says whether none is left.
+    fn sweep_idle(&mut self, now: Timestamp) -> bool {
         if !self.rules.swept_idle {
-            return;
+            return true;
         }
-        while let Some(id) = self.all_idle.front(&self.connections) {
-            match self.rules.past_its_time(&self.connections[id], now) {
-                Some(cause) => self.begin_close(id, cause, now),
-                None => break,
+        if self.rules.spares_floor {
+            // Spared connections stay at the front of the list, before others that are due.
+            let past =
+                |id: &ConnectionId| self.rules.past_its_time(&self.connections[*id], now).is_some();
+            let ids = self.all_idle.chain().ids(&self.connections, |c| &c.in_all);
+            let due: Vec<ConnectionId> = ids.take_while(past).collect();
+            for id in due {
+                if let Some(cause) = self.expired(id, now) {
+                    self.begin_close(id, cause, now);
+                }
             }
+            return true;
         }
+        for _ in 0..AT_A_TIME {
+            let Some(id) = self.all_idle.front(&self.connections) else { return true };
+            let Some(cause) = self.rules.past_its_time(&self.connections[id], now) else {
+                return true;
+            };
+            self.begin_close(id, cause, now);
+        }
+        false
     }
 
-    fn expire_lifetimes(&mut self, now: Timestamp) {
-        while let Some(&Reverse((at, id))) = self.lifetimes.peek()
-            && at < now
-        {
+    /// Ends connections whose lifetime is over; says whether none is left.
+    fn expire_lifetimes(&mut self, now: Timestamp) -> bool {
+        for _ in 0..AT_A_TIME {
+            let Some(&Reverse((_, id))) = self.lifetimes.peek().filter(|next| next.0.0 < now)
+            else {
+                return true;
+            };
             self.lifetimes.pop();
             // A leased exclusive connection ends when it is returned.
             let ends = self
@@ -97,12 +142,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.retire_for(id, CloseCause::Lifetime, now);
             }
         }
+        false
     }
 
     /// The idle connections of one key that are past their time, longest idle first.
     pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
         while let Some(id) = self.keys[key].idle.front(&self.connections) {
-            match self.rules.past_its_time(&self.connections[id], now) {
+            match self.expired(id, now) {
                 Some(cause) => self.begin_close(id, cause, now),
                 None => break,
             }
@@ -113,6 +159,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.rules.timed_idle {
             self.prune(key, now);
         }
+        self.end_second(key, now);
         let Some(entry) = self.keys.get(key) else { return };
         let pause_is_over = entry.paused_until <= now;
         self.mark_overdue(key, now);
@@ -132,8 +179,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let longest_idle = entry.idle.front(&self.connections).filter(|_| self.rules.timed_idle);
         let idle_end = longest_idle
             .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
-        let pending =
-            [idle_end, entry.paused_until, entry.refill_at, entry.remember_until, hedge_at];
+        let second_end = entry.end_of_second();
+        let pending = [
+            idle_end,
+            entry.paused_until,
+            entry.refill_at,
+            entry.remember_until,
+            second_end,
+            hedge_at,
+        ];
         if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
             self.set_timer(next, key);
         }
@@ -151,7 +205,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
         let full = limit(self.policy.max_open_per_key, self.keys[key].open)
-            || limit(self.policy.max_open, self.status.open);
+            || limit(self.policy.max_open, self.status.open)
+            || self.dials_are_full()
+            || self.rate_holds(&self.keys[key], now);
         if full {
             self.set_timer(now.after(self.policy.back_off_base), key);
         } else if self.keys[key].dialing == 0 {
@@ -205,12 +261,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         entry.timer_at = at;
         if is_overgrown(self.timers.len(), self.keys.len()) {
-            // `at` is among them: one for each key that has any.
-            let pending = self.keys.iter().filter(|(_, entry)| entry.timer_at != Timestamp::NEVER);
-            self.timers = pending.map(|(key, entry)| Reverse((entry.timer_at, key))).collect();
-        } else {
-            self.timers.push(Reverse((at, key)));
+            // A walk over those that are set, not over the keys: there may be memory for many more.
+            let mut timers = std::mem::take(&mut self.timers).into_vec();
+            timers.retain(|Reverse((at, key))| {
+                self.keys.get(*key).is_some_and(|entry| entry.timer_at == *at)
+            });
+            timers.sort_unstable();
+            timers.dedup();
+            self.timers = timers.into_iter().collect();
         }
+        self.timers.push(Reverse((at, key)));
         self.note_deadline(at);
     }
 }

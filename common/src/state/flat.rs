@@ -303,6 +303,22 @@ fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> us
     steps * TURNS as usize / (WAVES * held as usize)
 }
 
+/// A connection comes back, and moves to the next of the keys that have no room.
+fn starved_keys<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
+    let mut lease = vec![pool.acquire(ELSEWHERE)];
+    for key in 0..held {
+        pool.wait(key);
+    }
+    turns(|_| {
+        let last = lease.pop().expect("one is out");
+        let key = pool.state.key_of(last.0).expect("it is leased").0;
+        pool.release(last);
+        let woken = pool.woken.take().expect("the next key has its turn");
+        lease.push(pool.collect(woken));
+        pool.wait(key);
+    })
+}
+
 fn waiters_elsewhere<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
     let _leases = leases(&mut pool, ELSEWHERE);
     for _ in 0..held {
@@ -358,6 +374,13 @@ fn the_number_of_waiters_costs_each_who_tries_again_nothing() {
     };
     assert_flat::<Exclusive<u32>>("all at once", turned, all_at_once);
     assert_flat::<Shared<u32>>("all at once", turned, all_at_once);
+}
+
+#[test]
+fn the_number_of_keys_without_room_costs_a_turn_nothing() {
+    let what = "keys without room";
+    assert_flat::<Exclusive<u32>>(what, |policy, _| limited_in_all(policy, 1), starved_keys);
+    assert_flat::<Shared<u32>>(what, |policy, _| limited_in_all(policy, 1), starved_keys);
 }
 
 #[test]

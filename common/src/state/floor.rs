@@ -158,7 +158,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // Each of the reserve makes way for a successor.
         let stays = self.status.idle - self.keys[key].old_idle;
         let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
-        crowded || !self.starved.is_empty() || self.pool_is_full()
+        crowded || !self.starved.is_empty() || self.pool_is_full() || self.dials_are_full()
     }
 
     /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
@@ -171,7 +171,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !is_proven && entry.dialing > entry.stopping {
             return false;
         }
-        if self.floors_are_denied(key) {
+        if self.floors_are_denied(key) || self.rate_holds(&self.keys[key], now) {
             return false;
         }
         match self.obstacle(key, now) {

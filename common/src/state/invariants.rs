@@ -79,6 +79,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.keys.len() != self.index.len() {
             return Err("a key is remembered but not found, or found but not remembered".into());
         }
+        let needed: u32 = self.keys.values().map(|entry| entry.needs).sum();
+        if needed != self.needed {
+            return Err(format!("{needed} places needed, counted {}", self.needed));
+        }
         let remade = self.keys.values().filter(|entry| !entry.reserve.is_empty()).count();
         if u32::try_from(remade).map_err(|e| e.to_string())? != self.remaking {
             return Err(format!("{remade} floors are remade, {} counted", self.remaking));
@@ -127,7 +131,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let hope = entry.open > 0
                 || entry.draining > 0
                 || entry.starved
-                || entry.paused_until > Timestamp::ZERO;
+                || entry.paused_until > Timestamp::ZERO
+                || entry.dials_in_second > 0
+                || self.policy.max_open_per_key == Some(0);
             if entry.waiting > 0 && !hope {
                 return Err("somebody waits and nothing is under way".into());
             }
@@ -142,6 +148,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && entry.closing == 0
                 && !self.opener_busy
                 && !self.ramp_holds(entry, Timestamp::ZERO)
+                && !self.rate_holds(entry, Timestamp::ZERO)
                 && self.obstacle(id, Timestamp::NEVER).is_none();
             if may_dial && !self.closed && !entry.undialed.is_empty() {
                 return Err("somebody waits while there is room to dial".into());
@@ -154,6 +161,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && !entry.starved;
             if held && !self.opener_busy && !self.closed && entry.timer_at == Timestamp::NEVER {
                 return Err("the ramp holds somebody back without an end".into());
+            }
+            let rate_holds = self.rate_holds(entry, Timestamp::ZERO);
+            if rate_holds && !self.closed && entry.timer_at > entry.end_of_second() {
+                return Err("a second of dials has no end".into());
+            }
+            let queued = self.starved.iter().filter(|starved| **starved == id).count();
+            if queued != entry.starved_before as usize + usize::from(entry.starved) {
+                return Err("the queue of starved keys is wrong".into());
+            }
+            if entry.needs > entry.undialed.len() || (entry.needs > 0 && !entry.starved) {
+                return Err(format!("{} places needed for nobody", entry.needs));
             }
             let of_waiters = self.waiters.values().filter(|w| w.key == id && w.dial().is_some());
             if of_waiters.count() != entry.tied.len() as usize {
@@ -171,13 +189,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if entry.late > entry.dialing || entry.stopping > entry.dialing {
                 return Err("more dials are late or being stopped than there are".into());
             }
-            // An idle connection of another key makes way, one at a time, unless it is the opener that
-            // they wait for.
+            // Idle connections of other keys make way, as many as starved keys lack places, unless it is
+            // the opener that they wait for.
             let starves = entry.starved
                 && !self.opener_busy
                 && !entry.undialed.is_empty()
                 && self.obstacle(id, crate::clock::Timestamp::ZERO) == Some(Obstacle::PoolFull);
-            if starves && !self.closed && self.status.idle > 0 && self.status.closing == 0 {
+            if starves && !self.closed && entry.needs == 0 && self.status.closing == 0 {
+                return Err("somebody waits for room that nobody makes".into());
+            }
+            if starves && !self.closed && self.status.idle > 0 && self.lacks_room() {
                 return Err("somebody waits while an idle connection could make way".into());
             }
             let old = |c: &&super::Connection<L>| {

@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use super::entries::Phase;
 use super::steps::VecDeque;
-use super::{Connection, ConnectionId, KeyId, Rules, State};
+use super::{Connection, ConnectionId, KeyId, Rules, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::error::InvalidPolicy;
 use crate::event::CloseCause;
@@ -25,6 +25,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     ///   comes back, as long as more are open than allowed; a shared one takes no new leases from
     ///   the first that comes back, and ends with the last. Dials in progress are not stopped.
     /// - `max_leases_per_connection` holds for live connections, too: leases beyond it stay.
+    /// - `max_open` or `max_open_per_key` of 0 pauses the pool: nothing is dialed, what is open ends as
+    ///   above, and acquires wait, each until its deadline ([`AtLimit::Fail`](crate::policy::AtLimit):
+    ///   fail). Raising it again serves those that wait.
     /// - A lowered `max_waiters` sends nobody away who waits already; a lowered `min_idle` closes
     ///   nothing.
     ///
@@ -34,7 +37,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp) -> Result<(), InvalidPolicy> {
         let policy = self.policy.clone().with_limits(limits);
-        policy.validate()?;
+        policy.validate_running()?;
         let before = std::mem::replace(&mut self.policy, policy).limits();
         let had_global_idle = self.rules.global_idle;
         self.rules = Rules::new(&self.policy);
@@ -60,6 +63,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
         }
         Ok(())
+    }
+
+    /// The limit on open connections that this caller waits for: the name of the field in the policy, and
+    /// its value. `None` while a dial of its key is in progress, which it may wait for as well.
+    pub fn limit_reached(&self, waiter: WaiterId) -> Option<(&'static str, u32)> {
+        let waiter = self.waiters.get(waiter).filter(|waiter| waiter.waits())?;
+        let entry = self.keys.get(waiter.key).filter(|entry| entry.dialing == 0)?;
+        let reached = |name, max: Option<u32>, open: u32| {
+            max.filter(|max| open >= *max).map(|max| (name, max))
+        };
+        reached("max_open_per_key", self.policy.max_open_per_key, entry.open)
+            .or_else(|| reached("max_open", self.policy.max_open, self.status.open))
     }
 
     /// The list over all keys, which is kept only where a limit needs it.
@@ -195,7 +210,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// all keys had held back, in their order.
     fn serve_in_turn(&mut self, now: Timestamp) {
         let mut turn: VecDeque<KeyId> = std::mem::take(&mut self.starved);
+        turn.retain(|key| self.is_next_in_turn(*key));
+        self.needed = 0;
         for (key, entry) in self.keys.iter_mut() {
+            entry.needs = 0;
             // Those that are held back again starve again, in the order of their turns.
             if !std::mem::take(&mut entry.starved) && !entry.undialed.is_empty() {
                 turn.push_back(key);

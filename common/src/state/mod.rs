@@ -42,6 +42,7 @@ mod acquire;
 mod answers;
 mod close;
 mod deadlines;
+mod dial_rate;
 mod dials;
 mod entries;
 mod expiry;
@@ -50,6 +51,7 @@ mod flat;
 mod floor;
 mod generation;
 mod hedge;
+mod idle_limit;
 mod invariants;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
@@ -61,13 +63,16 @@ mod release;
 mod room;
 mod rules;
 mod stale;
+mod starved;
 mod steps;
 mod suspects;
+mod tidy;
 mod waiters;
 
 use std::cmp::Reverse;
 use std::fmt;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -124,6 +129,8 @@ pub struct State<K, L, E, W = ()> {
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
     listening: bool,
+    /// Whether every lease takes the long way: events are recorded, or uses counted.
+    at_length: bool,
     closed: bool,
     /// Leases of connections that had not been lent before.
     first_leases: u64,
@@ -144,14 +151,24 @@ pub struct State<K, L, E, W = ()> {
     all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
+    /// When idle connections are closed that may not be idle for as long as the policy allows; entries
+    /// that do not count any more are skipped.
+    idle_limits: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
     /// How far timers have told the time; a coarse clock may trail it.
     timed_until: Timestamp,
-    /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
+    /// When memory is given back that is not needed any more, if there is any.
+    tidy_at: Timestamp,
+    /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
+    /// opener's attention; some entries do not count any more.
     starved: VecDeque<KeyId>,
+    /// How many leases came back while keys starved.
+    turns: u64,
+    /// How many places the starved keys lack, together.
+    needed: u32,
     /// Keys whose floor was denied room by the limits over all keys.
     hungry: VecDeque<KeyId>,
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
@@ -195,6 +212,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// As [`new`](State::new).
     pub fn with_attachments(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
         policy.validate()?;
+        let at_length = policy.max_uses.is_some();
         Ok(Self {
             rules: Rules::new(&policy),
             policy,
@@ -207,11 +225,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             deadlines: Deadlines::default(),
             wakes: VecDeque::new(),
             lifetimes: BinaryHeap::new(),
+            idle_limits: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
             timed_until: Timestamp::ZERO,
+            tidy_at: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
+            turns: 0,
+            needed: 0,
             hungry: VecDeque::new(),
             allowance: 0,
             above_limits: 0,
@@ -221,6 +243,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             remaking: 0,
             actions: VecDeque::new(),
             listening: false,
+            at_length,
             events: Vec::new(),
             recording_ages: false,
             ages: Vec::new(),
@@ -346,6 +369,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts or stops recording events.
     pub fn listen(&mut self, listening: bool) {
         self.listening = listening;
+        self.at_length = listening || self.policy.max_uses.is_some();
     }
 
     /// Takes the events recorded since the last time.
@@ -394,7 +418,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[cold]
     fn new_key(&mut self, key: &K, now: Timestamp) -> KeyId {
         let id = self.keys.insert(KeyEntry::new(key.clone()));
-        self.index.insert(key.clone(), id);
+        // Either both know the key or none, although its `Hash` may panic.
+        let index = &mut self.index;
+        let indexed = catch_unwind(AssertUnwindSafe(|| index.insert(key.clone(), id)));
+        if let Err(panic) = indexed {
+            self.keys.remove(id);
+            resume_unwind(panic);
+        }
         if self.policy.min_idle > 0 {
             let entry = &mut self.keys[id];
             entry.floor_owed = self.policy.min_idle;
@@ -406,10 +436,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Forgets a key that nothing depends on any more.
     fn forget_if_unused(&mut self, id: KeyId) {
-        if self.keys.get(id).is_some_and(KeyEntry::is_unused)
-            && let Some(entry) = self.keys.remove(id)
+        if let Some(entry) = self.keys.get(id)
+            && entry.is_unused()
         {
+            // First, since the key's `Hash` may panic: what was found by it is still there then.
             self.index.remove(&entry.key);
+            self.keys.remove(id);
         }
     }
 }

@@ -2,7 +2,8 @@
 //! borrower to the next who waits.
 //!
 //! What the long way does comes to this when none of the rarer rules has a say: no limit that was
-//! lowered or is in the way of another key, no floor to refill, nothing to prune, nobody who listens.
+//! lowered or is in the way of another key, no floor to refill, nothing to prune, no uses to count, no
+//! listener.
 //! So each connection and key is looked up once, before anything is written.
 
 use std::hash::Hash;
@@ -25,7 +26,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether none of the rarer rules has a say.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        self.above_limits | self.remaking | u32::from(self.listening) == 0
+        self.above_limits | self.remaking | u32::from(self.at_length) == 0
     }
 
     /// Lends the connection that the policy's order puts first, when that is in time.
@@ -105,8 +106,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         now: Timestamp,
         may_hand_over: impl FnOnce() -> bool,
     ) -> Result<Released<L, W>, Option<L>> {
-        let is_plain = self.is_plain();
-        let is_in_the_way = self.rules.crowded && self.is_in_the_way();
+        // Where another key is denied room, it may be that key's turn.
+        let is_plain = self.is_plain() && (!self.rules.contested || self.starved.is_empty());
         let connection = &mut self.connections[id];
         let key = connection.key;
         let entry = &mut self.keys[key];
@@ -115,6 +116,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             || connection.phase != Phase::Live
             || connection.retired.is_some()
             || now > connection.expires_at
+            || connection.idle_limit < self.rules.idle_timeout
             || (!L::SHARED && handle.is_none())
         {
             return Err(handle);
@@ -124,7 +126,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if (L::SHARED && !connection.in_room)
             || (is_last && entry.idle.len() >= self.rules.max_idle_per_key)
-            || is_in_the_way
+            || (self.rules.crowded
+                && self.policy.max_idle.is_some_and(|max| self.status.idle >= max))
         {
             return Err(handle);
         }
@@ -169,11 +172,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn has_to_prune(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
         let longest = entry.idle.front(&self.connections);
         longest.is_some_and(|id| self.rules.past_its_time(&self.connections[id], now).is_some())
-    }
-
-    /// Whether another idle connection may be too many, or keep another key from its own.
-    fn is_in_the_way(&self) -> bool {
-        !self.starved.is_empty() || self.policy.max_idle.is_some_and(|max| self.status.idle >= max)
     }
 
     /// The next who waits gets it, and its wait is over. In random order, with a dial in progress for

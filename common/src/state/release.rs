@@ -91,6 +91,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.retire_returned(id, fitness, lost, now);
         } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
+        } else if self.rules.contested && !self.starved.is_empty() {
+            self.settle_contested(id, key, now);
         } else if wanted {
             self.settle(id, now);
         } else {
@@ -134,7 +136,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && connection.leased <= connection.capacity
             && now <= connection.expires_at;
         let surplus = self.above_limits > 0 && self.is_surplus(key);
-        if now.nanos_since(since) > self.rules.idle_timeout {
+        if now.nanos_since(since) > self.connections[id].idle_limit.max(self.spared_limit(id)) {
             let expired = Fitness::Unfit(CloseCause::IdleTimeout);
             return self.release(id, handle, expired, now);
         }
@@ -148,6 +150,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let leftover = self.release(id, handle, Fitness::Fit, now);
         self.backdate(id, since);
         leftover
+    }
+
+    /// How long a connection may have been idle that was lent uncollected although `idle_timeout` had
+    /// passed.
+    fn spared_limit(&self, id: ConnectionId) -> u64 {
+        if self.rules.spares_floor { self.connections[id].own_limit } else { 0 }
     }
 
     /// A connection that has just become the last of the idle ones has been idle since `since`, and
@@ -168,6 +176,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.rules.timed_idle {
             self.set_timer(self.rules.idle_end(since), key);
         }
+        self.watch_idle_limit(id);
     }
 
     #[cold]
@@ -204,32 +213,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.park(id, now);
     }
 
-    /// Whether an idle connection is in the way of another key. One goodbye at a time: each makes
-    /// room for one of those who starve.
-    fn makes_way(&mut self, id: ConnectionId) -> bool {
-        self.connections[id].leased == 0
-            && self.pool_is_full()
-            && self.status.closing == 0
-            && self.somebody_starves()
-    }
-
-    /// One that was told to try again will not: what it was woken for stays idle, perhaps in the way
-    /// of another key.
-    pub fn relieve(&mut self, now: Timestamp) {
-        self.relieve_starving(now);
-    }
-
-    /// Keys are denied room by `max_open`: an idle connection, of whatever key, makes way.
-    pub(super) fn relieve_starving(&mut self, now: Timestamp) {
-        if self.status.closing == 0
-            && self.pool_is_full()
-            && self.somebody_starves()
-            && let Some(id) = self.all_idle.front(&self.connections)
-        {
-            self.begin_close(id, CloseCause::MakeRoom, now);
-        }
-    }
-
     /// Lends `id` to waiters as long as there are any and it has room.
     #[cold]
     fn serve_waiters(&mut self, id: ConnectionId, now: Timestamp) {
@@ -251,6 +234,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let key = connection.key;
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
+        }
+        if connection.own_limit == 0 {
+            return self.begin_close(id, CloseCause::IdleTimeout, now);
         }
         if self.remaking > 0 && !self.join_in_remake(id, now) {
             return;
@@ -276,6 +262,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else if self.rules.swept_idle {
             self.note_deadline(self.next_sweep);
         }
+        self.watch_idle_limit(id);
         self.emit(id, EventKind::Idle, now);
         if self.rules.crowded
             && self.policy.max_idle.is_some_and(|max| self.status.idle > max)
@@ -333,19 +320,5 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
             }
         }
-    }
-
-    /// Whether a key with waiters was denied room by `max_open`.
-    fn somebody_starves(&mut self) -> bool {
-        while let Some(&key) = self.starved.front() {
-            match self.keys.get_mut(key) {
-                Some(entry) if !entry.undialed.is_empty() => return true,
-                Some(entry) => entry.starved = false,
-                None => {}
-            }
-            self.starved.pop_front();
-            self.forget_if_unused(key);
-        }
-        false
     }
 }

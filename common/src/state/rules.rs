@@ -8,7 +8,9 @@ use super::steps::SlotMap;
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
-use crate::policy::{AfterFailedDial, AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
+use crate::policy::{
+    AfterFailedDial, AtLimit, DialForWaiters, Expiry, IdleOrder, Policy, WaiterOrder,
+};
 
 /// The policy, worked out once so that the fast path only compares numbers.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,12 @@ pub(super) struct Rules {
     /// Whether there is a limit over all keys, so that an idle connection of one can be in the way
     /// of another.
     pub(super) crowded: bool,
+    /// Whether a limit over all keys, on connections or dials, can keep a key from dialing.
+    pub(super) contested: bool,
     /// Whether there is a floor to keep.
     pub(super) floor: bool,
+    /// Whether the idle timeout leaves the floor alone.
+    pub(super) spares_floor: bool,
     /// Whether it matters when a key was asked for last: for its floor, or for probes.
     pub(super) notes_demand: bool,
 }
@@ -68,7 +74,7 @@ impl Rules {
         if now > connection.expires_at {
             Some(CloseCause::Lifetime)
         } else if connection.leased == 0
-            && now.nanos_since(connection.idle_since) > self.idle_timeout
+            && now.nanos_since(connection.idle_since) > connection.idle_limit
         {
             Some(CloseCause::IdleTimeout)
         } else {
@@ -100,7 +106,11 @@ impl Rules {
             prune,
             timed_lifetimes: timed && policy.max_lifetime.is_some(),
             crowded,
+            contested: policy.max_open.is_some()
+                || policy.max_dials.is_some()
+                || policy.dial_for_waiters == DialForWaiters::Opener,
             floor,
+            spares_floor: floor && policy.idle_timeout_spares_floor,
             notes_demand: floor || policy.after_failed_dial == AfterFailedDial::FailFast,
         }
     }

@@ -69,6 +69,20 @@ mod counted {
             after(1, self.0.remove(id))
         }
 
+        pub(in crate::state) fn capacity(&self) -> usize {
+            after(1, self.0.capacity())
+        }
+
+        pub(in crate::state) fn has_spare(&self) -> bool {
+            after(1, self.0.has_spare())
+        }
+
+        pub(in crate::state) fn give_back(&mut self, most: usize) -> bool {
+            let before = self.0.capacity();
+            let more = self.0.give_back(most);
+            after(before - self.0.capacity(), more)
+        }
+
         pub(in crate::state) fn contains(&self, id: I) -> bool {
             after(1, self.0.contains(id))
         }
@@ -140,6 +154,15 @@ mod counted {
             after(1, self.0.get(key))
         }
 
+        pub(in crate::state) fn capacity(&self) -> usize {
+            after(1, self.0.capacity())
+        }
+
+        pub(in crate::state) fn shrink_to(&mut self, capacity: usize) {
+            count(self.0.len());
+            self.0.shrink_to(capacity);
+        }
+
         pub(in crate::state) fn insert(&mut self, key: K, value: V) -> Option<V> {
             after(1, self.0.insert(key, value))
         }
@@ -169,6 +192,10 @@ mod counted {
             after(1, self.0.front())
         }
 
+        pub(in crate::state) fn iter(&self) -> impl Iterator<Item = &T> {
+            after(self.0.len(), self.0.iter())
+        }
+
         pub(in crate::state) fn push_back(&mut self, item: T) {
             count(1);
             self.0.push_back(item);
@@ -176,6 +203,15 @@ mod counted {
 
         pub(in crate::state) fn pop_front(&mut self) -> Option<T> {
             after(1, self.0.pop_front())
+        }
+
+        pub(in crate::state) fn capacity(&self) -> usize {
+            after(1, self.0.capacity())
+        }
+
+        pub(in crate::state) fn shrink_to(&mut self, capacity: usize) {
+            count(self.0.len());
+            self.0.shrink_to(capacity);
         }
 
         pub(in crate::state) fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
@@ -230,6 +266,19 @@ mod counted {
 
         pub(in crate::state) fn pop(&mut self) -> Option<T> {
             after(1, self.0.pop())
+        }
+
+        pub(in crate::state) fn capacity(&self) -> usize {
+            after(1, self.0.capacity())
+        }
+
+        pub(in crate::state) fn shrink_to(&mut self, capacity: usize) {
+            count(self.0.len());
+            self.0.shrink_to(capacity);
+        }
+
+        pub(in crate::state) fn into_vec(self) -> Vec<T> {
+            after(self.0.len(), self.0.into_vec())
         }
 
         pub(in crate::state) fn clear(&mut self) {

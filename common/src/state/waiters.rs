@@ -195,6 +195,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         entry.waiting -= 1;
         self.status.waiting -= 1;
+        if entry.starved {
+            self.count_need(key);
+        }
         if let Some(dial) = dial {
             self.orphan(dial);
         }
@@ -228,6 +231,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if !self.waiters[waiter].in_dials.is_linked() {
                 entry.dependents.push_back(&mut self.waiters, waiter, Waiter::in_dials);
             }
+        }
+        if entry.starved {
+            self.count_need(key);
         }
         self.waiters[waiter].set_dial(Some(dial));
     }

@@ -153,7 +153,7 @@ async fn close_during_a_pause_ends_at_once_without_another_dial() {
     fake::until("it pauses", || pool.stats().dials_failed == 1).await;
     let started = Instant::now();
     pool.start_close();
-    assert!(matches!(call.await.expect("no panic"), Err(Error::Closed)));
+    assert!(matches!(call.await.expect("no panic"), Err(Error::Closed { .. })));
     assert_eq!(started.elapsed(), Duration::ZERO);
     sleep(600 * SECOND).await;
     assert_eq!(peer.attempts.load(SeqCst), 1);

@@ -10,6 +10,7 @@ mod panics;
 mod polls;
 mod ramp;
 mod reentry;
+mod room;
 mod scenarios;
 mod words;
 

@@ -50,7 +50,7 @@ pub async fn ends_at_zero<L: Lend>(pool: Pool<Fake<L>>, peer: &Peer) {
     assert_eq!(pool.status(), Status::default());
     assert_eq!(peer.open(), 0, "open at the peer");
     assert_eq!(peer.dialing.load(SeqCst), 0, "dials still under way");
-    assert!(matches!(pool.acquire(&1).await, Err(Error::Closed)));
+    assert!(matches!(pool.acquire(&1).await, Err(Error::Closed { .. })));
 }
 
 pub async fn sequential_acquires_use_one_connection<L: Lend>(policy: Policy) {
@@ -142,9 +142,9 @@ pub async fn an_acquire_ends_at_its_deadline<L: Lend>(policy: Policy) {
     let words = error.to_string();
     let many = match leases.len() {
         1 => String::new(),
-        many => format!("{many} leases, "),
+        many => format!("leases {many}, "),
     };
-    let status = format!("1 open (0 idle, 1 leased, 0 dialing), {many}0 waiting");
+    let status = format!("(open 1, idle 0, {many}waiting 0)");
     assert!(words.contains(&status), "{words}");
     drop(leases);
     ends_at_zero(pool, &peer).await;
@@ -433,7 +433,7 @@ pub async fn closing_wakes_waiters_and_lets_leases_end<L: Lend>(policy: Policy) 
     });
     until("the caller waits", || pool.status().waiting == 1).await;
     pool.start_close();
-    assert!(matches!(waiter.await.expect("no panic"), Err(Error::Closed)));
+    assert!(matches!(waiter.await.expect("no panic"), Err(Error::Closed { .. })));
     assert!(!pool.close_within(SECOND).await, "a lease is still out");
     assert_eq!(peer.open(), 1, "a leased connection survives");
     drop(leases);

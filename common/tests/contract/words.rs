@@ -1,12 +1,15 @@
 //! What people read: errors with their causes, gauges, counters and leases as text.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use pool_common::clock::Clock;
-use pool_common::policy::AfterFailedDial;
-use pool_common::{Error, Exclusive, Policy, Pool, Shared, Stage, Status};
+use pool_common::policy::{AfterFailedDial, Dial};
+use pool_common::{
+    DialError, Error, Exclusive, Manager, Notifier, Policy, Pool, Shared, Stage, Status,
+};
 
 use crate::fake::{Connection, Refused, Way, manager, pool};
 
@@ -33,22 +36,96 @@ async fn the_cause_of_an_error_is_the_managers_own_and_is_said_once() {
 }
 
 #[test]
-fn times_are_said_in_milliseconds() {
-    let words = |nanos: u64| {
-        let error: Error<Refused> = Error::Timeout {
-            stage: Stage::Queue,
-            waited: Duration::from_nanos(nanos),
-            status: Status::default(),
+fn errors_begin_alike_and_say_numbers_at_their_end() {
+    let status = Status { open: 8, leased: 8, leases: 8, waiting: 12, ..Status::default() };
+    let timeout = |stage, status| -> Error<Refused> {
+        Error::Timeout {
+            key: "\"db\"".into(),
+            stage,
+            limit: Duration::from_secs(30),
+            waited: Duration::from_nanos(30_001_234_567),
+            status,
             last_dial_error: None,
-        };
-        error.to_string()
+        }
     };
-    let said = |nanos| words(nanos).split(',').next().map(str::to_owned);
-    assert_eq!(said(2_011_999_950).as_deref(), Some("no connection within 2.012s"));
-    assert_eq!(said(999_999_999).as_deref(), Some("no connection within 1s"));
-    assert_eq!(said(307_499_999).as_deref(), Some("no connection within 307ms"));
-    assert_eq!(said(12_000).as_deref(), Some("no connection within 12µs"));
-    assert_eq!(said(u64::MAX).as_deref(), Some("no connection within 18446744073.71s"));
+    assert_eq!(
+        timeout(Stage::Queue, status).to_string(),
+        "timed out after 30s while waiting for a connection (open 8, idle 0, waiting 12); key: \"db\""
+    );
+    let more = Status { dialing: 2, closing: 1, leases: 9, ..status };
+    assert_eq!(
+        timeout(Stage::Dial, more).to_string(),
+        "timed out after 30s while dialing (open 8, idle 0, dialing 2, closing 1, leases 9, \
+         waiting 12); key: \"db\""
+    );
+    let error: Error<Refused> = Error::TooManyWaiters { limit: 5, status };
+    assert_eq!(
+        error.to_string(),
+        "too many callers are waiting (max_waiters = 5); open 8, idle 0, waiting 12"
+    );
+    let error: Error<Refused> = Error::Exhausted { status };
+    assert_eq!(
+        error.to_string(),
+        "all connections are in use, and at_limit is fail (open 8, idle 0, waiting 12)"
+    );
+    let last = || DialError::Failed(Arc::new(Refused));
+    let paused = |nanos| -> Error<Refused> {
+        Error::BackingOff { retry_in: Duration::from_nanos(nanos), last: last() }
+    };
+    let (one, other) = (paused(413_499_999), paused(12_000));
+    assert_eq!(
+        one.to_string(),
+        "dials are paused after failures, the last: the fake peer refused; next in 413ms"
+    );
+    assert!(other.to_string().ends_with("; next in 12\u{b5}s"), "{other}");
+    let error: Error<Refused> = Error::Closed { key: "7".into() };
+    assert_eq!(error.to_string(), "the pool is closed; key: 7");
+    let error: Error<Refused> =
+        Error::Dial { source: DialError::TimedOut(Duration::from_secs(10)) };
+    assert_eq!(error.to_string(), "could not connect: the dial took too long (limit 10s)");
+}
+
+/// A key that keeps a secret from logs.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Account {
+    user: &'static str,
+    password: &'static str,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@db:***", self.user)
+    }
+}
+
+struct Silent;
+
+impl Manager for Silent {
+    type Key = Account;
+    type Lending = Exclusive<()>;
+    type Error = Refused;
+
+    async fn connect(&self, _: &Account, _: Notifier) -> Result<(), Refused> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_and_a_closed_pool_name_the_key_as_its_debug_does() {
+    for dial in [Dial::Racing, Dial::Caller] {
+        // Shorter than any timer: the limit is said as it was set.
+        let limit = Duration::from_micros(100);
+        let policy = Policy { acquire_timeout: Some(limit), dial, ..Policy::default() };
+        let pool = Pool::builder(Silent).policy(policy).clock(Clock::tokio()).build();
+        let pool = pool.expect("a valid policy");
+        let key = Account { user: "ann", password: "hunter2" };
+        let text = pool.acquire(&key).await.expect_err("no answer").to_string();
+        assert!(text.starts_with("timed out after 100\u{b5}s while "), "{text}");
+        assert!(text.contains("key: ann@db:***") && !text.contains(key.password), "{text}");
+        pool.start_close();
+        let text = pool.acquire(&key).await.expect_err("closed").to_string();
+        assert_eq!(text, "the pool is closed; key: ann@db:***");
+    }
 }
 
 #[test]
@@ -94,4 +171,7 @@ async fn a_lease_says_where_it_was_taken() {
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with(&start), "{}", said[0]);
     assert!(said[0].contains(&format!("words.rs:{line}:")), "{}", said[0]);
+    // The number that log lines say, wherever a connection is named.
+    assert_eq!(format!("{:?}", lease.connection_id()), format!("ConnectionId({id})"));
+    assert!(format!("{:?}", pool.leases()[0]).contains(&id.to_string()));
 }

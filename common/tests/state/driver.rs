@@ -65,6 +65,8 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub closing: Vec<(ConnectionId, CloseCause)>,
     /// When the connections that are not gone were opened.
     opened: Vec<(ConnectionId, Timestamp)>,
+    /// How long connections said that they may be idle; those that are gone included.
+    idle_limits: HashMap<ConnectionId, Duration>,
     /// The last connection and the last waiter that ended.
     pub ended: Option<ConnectionId>,
     pub left: Option<WaiterId>,
@@ -85,6 +87,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             woken: Vec::new(),
             closing: Vec::new(),
             opened: Vec::new(),
+            idle_limits: HashMap::new(),
             ended: None,
             left: None,
             capacity: 2,
@@ -159,11 +162,23 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         let age = opened.map_or(Duration::ZERO, |(_, at)| self.now.since(*at));
         let oldest = policy.max_lifetime.map(|max| max.saturating_add(policy.lifetime_jitter));
         assert!(oldest.is_none_or(|max| age <= max), "lent at the age of {age:?}");
+        let idle = Duration::from_nanos(lent.idle_nanos);
+        let limit = self.idle_limits.get(&lent.id);
+        assert!(limit.is_none_or(|max| idle <= *max), "lent after {idle:?}, it said {limit:?}");
+    }
+
+    /// A connection says how long it may be idle.
+    pub fn set_idle_limit(&mut self, id: ConnectionId, limit: Duration) {
+        self.idle_limits.insert(id, limit);
+        self.state.set_idle_limit(id, limit, self.now);
+        self.settle();
     }
 
     fn keep(&mut self, lent: Lent<L>) -> Outcome {
         let idle = Duration::from_nanos(lent.idle_nanos);
-        let longest = self.state.policy().idle_timeout;
+        let policy = self.state.policy();
+        let spared = policy.idle_timeout_spares_floor && policy.min_idle > 0;
+        let longest = policy.idle_timeout.filter(|_| !spared);
         assert!(longest.is_none_or(|max| idle <= max), "lent after {idle:?} idle");
         self.leases.push((lent.id, lent.handle));
         Outcome::Lent(lent.id)
@@ -237,6 +252,10 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     /// A dial ends well.
     pub fn dialed(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        if self.state.is_gone(id) {
+            self.dial_failed(id, Some("gone"));
+            return None;
+        }
         self.end_dial(id);
         self.opened.push((id, self.now));
         let lent = self.state.dialed(id, L::new(0), self.capacity, self.now);

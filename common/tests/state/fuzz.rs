@@ -70,6 +70,11 @@ const KINDS: &[Kind] = &[
     Kind(8, SOMETIMES, |_| Operation::TimerFires),
     Kind(6, SOMETIMES, |rng| Operation::Retire(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::SetCapacity { which: which(rng), capacity: rng.u32(..4) }),
+    Kind(4, SOMETIMES, |rng| Operation::SetIdleLimit {
+        which: which(rng),
+        millis: idle_limit(rng),
+    }),
+    Kind(2, SOMETIMES, |rng| Operation::Breaks(which(rng))),
     Kind(3, SOMETIMES, |rng| Operation::DialsGetCapacity(rng.u32(..4))),
     Kind(4, SOMETIMES, |_| Operation::LateWord),
     Kind(1, SOMETIMES, |_| Operation::RetireAll),
@@ -82,16 +87,28 @@ fn key(rng: &mut Rng) -> u8 {
     rng.u8(..KEYS)
 }
 
+/// Mostly within what other operations let pass.
+fn idle_limit(rng: &mut Rng) -> u32 {
+    match rng.u8(..8) {
+        0 => 0,
+        1 => u32::MAX,
+        _ => rng.u32(..3_000),
+    }
+}
+
 fn limits(rng: &mut Rng) -> Limits {
+    // Now and then the pool is paused.
+    let least_open = u32::from(rng.u8(..8) > 0);
     let mut limit = |least| rng.bool().then(|| rng.u32(least..5));
     Limits {
-        max_open_per_key: limit(1),
-        max_open: limit(1),
+        max_open_per_key: limit(least_open),
+        max_open: limit(least_open),
         max_leases_per_connection: limit(1),
         max_idle_per_key: limit(0),
         max_idle: limit(0),
         max_waiters: limit(1),
         max_dials_per_key: limit(1),
+        max_dials: limit(1),
         // Often below the limits, or nothing would change.
         min_idle: limit(0).unwrap_or(0),
     }

@@ -279,7 +279,7 @@ fn limits_that_make_no_sense_change_nothing() {
     let before = (pool.state.policy().clone(), pool.state.status());
     for broken in [
         Limits { max_open_per_key: Some(1), ..before.0.limits() },
-        Limits { max_open: Some(0), ..before.0.limits() },
+        Limits { max_dials: Some(0), ..before.0.limits() },
         Limits { max_waiters: Some(0), ..before.0.limits() },
     ] {
         pool.state.set_limits(broken, pool.now).expect_err("contradictory");

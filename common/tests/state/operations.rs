@@ -58,6 +58,12 @@ pub enum Operation {
         which: usize,
         capacity: u32,
     },
+    SetIdleLimit {
+        which: usize,
+        millis: u32,
+    },
+    /// A connection says that it is gone, perhaps while it is dialed.
+    Breaks(usize),
     DialsGetCapacity(u32),
     /// Word of a connection and of a waiter that have ended.
     LateWord,
@@ -209,6 +215,17 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                     self.settle();
                 }
             }
+            Operation::SetIdleLimit { which, millis } => {
+                if let Some(id) = pick(&self.speakers(), which) {
+                    self.set_idle_limit(id, Duration::from_millis(millis.into()));
+                }
+            }
+            Operation::Breaks(which) => {
+                if let Some(id) = pick(&self.speakers(), which) {
+                    self.state.retire(id, CloseCause::Gone, self.now);
+                    self.settle();
+                }
+            }
             Operation::DialsGetCapacity(capacity) => self.capacity = capacity,
             Operation::LateWord => self.late_word(),
             Operation::RetireAll => {
@@ -252,6 +269,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         if let Some(id) = self.ended {
             self.state.retire(id, CloseCause::Retired, self.now);
             self.state.set_capacity(id, 2, self.now);
+            self.state.set_idle_limit(id, Duration::ZERO, self.now);
         }
         if let Some(id) = self.left {
             assert!(self.state.cancel(id, self.now).is_none(), "it had left");
@@ -262,9 +280,22 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.settle();
     }
 
+    /// A pool that was paused goes on.
+    fn resume(&mut self) {
+        let mut limits = self.state.policy().limits();
+        limits.max_open = limits.max_open.filter(|max| *max > 0);
+        limits.max_open_per_key = limits.max_open_per_key.filter(|max| *max > 0);
+        if limits != self.state.policy().limits() {
+            // Its floor may be above what the limits allowed before.
+            self.state.set_limits(limits, self.now).expect("no limit was lowered");
+            self.settle();
+        }
+    }
+
     /// From now on everything goes well: everybody who waits must be served.
     pub fn serve_everybody(&mut self) {
         self.capacity = 3;
+        self.resume();
         for round in 1..500 {
             let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
             for id in leases {

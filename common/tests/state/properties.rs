@@ -36,8 +36,11 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => which.clone().prop_map(Operation::GoodbyeEnds),
         2 => (0..40_000u32).prop_map(Operation::TimePasses),
         1 => which.clone().prop_map(Operation::Retire),
-        1 => (which, 0..4u32)
+        1 => (which.clone(), 0..4u32)
             .prop_map(|(which, capacity)| Operation::SetCapacity { which, capacity }),
+        1 => (which.clone(), 0..3_000u32)
+            .prop_map(|(which, millis)| Operation::SetIdleLimit { which, millis }),
+        1 => which.clone().prop_map(Operation::Breaks),
         1 => (0..4u32).prop_map(Operation::DialsGetCapacity),
         1 => Just(Operation::RetireAll),
         1 => Just(Operation::RetireAllNow),
@@ -49,7 +52,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 fn limits() -> impl Strategy<Value = Limits> {
     let limit = || prop_oneof![Just(None), (1..5u32).prop_map(Some)];
     let idle = || prop_oneof![Just(None), (0..4u32).prop_map(Some)];
-    (limit(), limit(), limit(), idle(), idle(), 0..4u32, limit(), limit()).prop_map(
+    let dials = (limit(), limit());
+    (idle(), idle(), limit(), idle(), idle(), 0..4u32, limit(), dials).prop_map(
         |(per_key, open, leases, idle_per_key, idle, min_idle, waiters, dials)| Limits {
             max_open_per_key: per_key,
             max_open: open,
@@ -58,7 +62,8 @@ fn limits() -> impl Strategy<Value = Limits> {
             max_idle: idle,
             min_idle,
             max_waiters: waiters,
-            max_dials_per_key: dials,
+            max_dials_per_key: dials.0,
+            max_dials: dials.1,
         },
     )
 }

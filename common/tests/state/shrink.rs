@@ -83,6 +83,10 @@ fn simpler(operation: Operation) -> Vec<Operation> {
         Operation::SetCapacity { capacity, .. } => {
             vec![Operation::SetCapacity { which: 0, capacity }]
         }
+        Operation::SetIdleLimit { millis, .. } => {
+            vec![Operation::SetIdleLimit { which: 0, millis }]
+        }
+        Operation::Breaks(_) => vec![Operation::Breaks(0)],
         Operation::WarmUp(_) => vec![Operation::WarmUp(0)],
         Operation::DialsGetCapacity(_)
         | Operation::TimerFires
