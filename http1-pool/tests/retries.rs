@@ -154,6 +154,32 @@ async fn only_what_can_be_replayed_is_sent_again() {
     }
 }
 
+/// The rule says "any", and means it: the user has chosen the risk. Only a body that is spent, an
+/// answer that began, or a timeout ends the attempts.
+#[tokio::test]
+async fn attempts_repeats_a_post_that_may_have_been_carried_out() {
+    for (retry, repeated) in [
+        (Retry::Attempts, true),
+        (Retry::ReusedAndReplayable, false),
+        (Retry::Idempotent, false),
+        (Retry::BadConnection, false),
+        (Retry::Unprocessed, false),
+        (Retry::Never, false),
+    ] {
+        let executed = Arc::new(AtomicUsize::new(0));
+        let peer = stale_after_one(1, Arc::clone(&executed)).await;
+        let client = client(with(retry, 3));
+        open(&client, &peer, 1).await;
+        let post = Request::post(peer.uri("/post")).body(Body::from("x")).unwrap();
+        match fetch(&client, post).await {
+            Ok((_, body)) => assert!(repeated && body == "/post", "{retry:?}"),
+            Err(error) => assert!(!repeated && !error.is_retryable(), "{retry:?}: {error}"),
+        }
+        assert_eq!(executed.load(Ordering::SeqCst), 1, "{retry:?}");
+        assert_eq!(peer.accepted(), 1 + usize::from(repeated), "{retry:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_streamed_body_is_sent_once() {
     let executed = Arc::new(AtomicUsize::new(0));
