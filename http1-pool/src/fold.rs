@@ -26,16 +26,35 @@ pub(crate) fn unfold(block: &[u8], first: usize) -> Result<Option<Bytes>, Protoc
             out.put_slice(line);
             continue;
         }
-        if !folded {
+        if folded {
+            out.truncate(out.len() - 2);
+        } else {
             refuse_framing(&out[field..])?;
+            out.truncate(field + content(&out[field..]).len());
         }
         (found, folded) = (true, true);
-        out.truncate(field + out[field..].trim_ascii_end().len());
         out.put_u8(b' ');
-        out.put_slice(line.trim_ascii());
+        out.put_slice(without_leading_blanks(content(line)));
         out.put_slice(b"\r\n");
     }
     Ok(found.then(|| out.freeze()))
+}
+
+/// A line without its CR LF and the blanks before that. Any other control character, a further CR
+/// among them, stays for the parser to refuse.
+fn content(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let end = line.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1);
+    &line[..end]
+}
+
+fn without_leading_blanks(line: &[u8]) -> &[u8] {
+    let start = line.iter().position(|&byte| !is_blank(byte)).unwrap_or(line.len());
+    &line[start..]
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 fn refuse_framing(field: &[u8]) -> Result<(), ProtocolError> {
@@ -65,11 +84,23 @@ mod tests {
             ("s\r\na: one \t\r\n\t two \r\n\r\n", "s\r\na: one two\r\n\r\n"),
             ("s\r\na: 1\r\n 2\r\n 3\r\n\r\n", "s\r\na: 1 2 3\r\n\r\n"),
             ("s\r\na:\r\n 1\r\n\r\n", "s\r\na: 1\r\n\r\n"),
+            ("s\r\na: 1\r\n \r\n 2\r\n\r\n", "s\r\na: 1  2\r\n\r\n"),
             ("s\r\na: 1\r\n \t \r\nb: 2\r\n\r\n", "s\r\na: 1 \r\nb: 2\r\n\r\n"),
         ] {
             assert_eq!(unfolded(block, 1).as_deref(), Some(expected));
         }
         assert_eq!(unfolded("a: 1\r\n 2\r\n\r\n", 0).as_deref(), Some("a: 1 2\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_control_character_beside_a_fold_is_not_taken_for_a_blank() {
+        for (block, expected) in [
+            ("s\r\na: 1\r\n 2\r\r\n\r\n", "s\r\na: 1 2\r\r\n\r\n"),
+            ("s\r\na: 1\r\r\n 2\r\n\r\n", "s\r\na: 1\r 2\r\n\r\n"),
+            ("s\r\na: 1\x0c\r\n \r2\r\n\r\n", "s\r\na: 1\x0c \r2\r\n\r\n"),
+        ] {
+            assert_eq!(unfolded(block, 1).as_deref(), Some(expected));
+        }
     }
 
     #[test]
