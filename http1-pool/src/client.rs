@@ -198,7 +198,9 @@ impl Client {
             };
             let failure = match exchange(&mut lease, head, &mut payload).await {
                 Ok(head) => {
-                    // IDLE
+                    if let Some(limit) = lease.idle_limit() {
+                        lease.set_idle_limit(limit);
+                    }
                     let body = if lease.is_finished() {
                         // Given back first, so that whoever sees the answer can use it next.
                         drop(lease);
