@@ -329,3 +329,54 @@ pub enum ProtocolError {
     #[error("the trailers are too large: limits.head_bytes = {0}")]
     TrailersTooLarge(usize),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Key {
+        Key::from_uri(&http::Uri::from_static("http://[::1]:8080/")).unwrap()
+    }
+
+    #[test]
+    fn texts_of_one_kind_start_alike_and_end_with_the_limit_and_the_origin() {
+        let limit = Duration::from_secs(30);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        for (error, text) in [
+            (
+                Error::Closed { stage: Stage::Body, peer: peer() },
+                "the peer closed the connection while reading the response body \
+                 (http://[::1]:8080)",
+            ),
+            (
+                Error::Timeout { stage: Stage::Request, limit, peer: peer() },
+                "timed out while sending the request: write_timeout = 30s (http://[::1]:8080)",
+            ),
+            (
+                Error::Io { stage: Stage::Response, peer: peer(), source: reset },
+                "the connection failed while waiting for the response: connection reset \
+                 (http://[::1]:8080)",
+            ),
+            (
+                Error::Protocol { source: ProtocolError::HeadTooLarge(65_536), peer: peer() },
+                "bad response: the response head is too large: limits.head_bytes = 65536 \
+                 (http://[::1]:8080)",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(error.peer(), Some(&peer()));
+            assert!(std::error::Error::source(&error).is_none(), "{error}");
+        }
+    }
+
+    /// The caller can still find an error of its body, and what that hides.
+    #[test]
+    fn the_source_goes_on_where_the_text_ends() {
+        let inner = io::Error::from(io::ErrorKind::NotFound);
+        let outer = io::Error::other(inner);
+        let error = Error::RequestBody(Box::new(outer));
+        assert!(matches!(&error, Error::RequestBody(body) if body.is::<io::Error>()));
+        let io = Error::Io { stage: Stage::Body, peer: peer(), source: io::Error::other("x") };
+        assert_eq!(io.io_error().unwrap().to_string(), "x");
+    }
+}
