@@ -369,14 +369,16 @@ mod tests {
         }
     }
 
-    /// The caller can still find an error of its body, and what that hides.
+    /// A body error of the caller, whose text does not tell its cause.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the file is gone")]
+    struct Gone(#[source] io::Error);
+
     #[test]
     fn the_source_goes_on_where_the_text_ends() {
-        let inner = io::Error::from(io::ErrorKind::NotFound);
-        let outer = io::Error::other(inner);
-        let error = Error::RequestBody(Box::new(outer));
-        assert!(matches!(&error, Error::RequestBody(body) if body.is::<io::Error>()));
-        let io = Error::Io { stage: Stage::Body, peer: peer(), source: io::Error::other("x") };
-        assert_eq!(io.io_error().unwrap().to_string(), "x");
+        let error = Error::RequestBody(Box::new(Gone(io::ErrorKind::NotFound.into())));
+        assert_eq!(error.to_string(), "the request body failed: the file is gone");
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "entity not found");
     }
 }

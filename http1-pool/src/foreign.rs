@@ -1,4 +1,4 @@
-//! What an answer is that does not start as HTTP/1 does.
+//! Recognizes answers that do not start as HTTP/1 does, and names their protocol.
 //!
 //! A wrong port is a common mistake, and without this check the error would be a timeout: the peer
 //! waits for a request that it understands, and the client for an empty line that never comes.
@@ -10,7 +10,7 @@ use crate::error::ProtocolError;
 /// Most bytes of an answer that are kept for its error.
 const KEEP: usize = 32;
 
-/// What an answer that is not HTTP/1 looks like, judged by its first bytes.
+/// The protocol that an answer looks like which is not HTTP/1, judged by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OtherProtocol {

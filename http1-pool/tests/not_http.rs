@@ -30,7 +30,7 @@ async fn peer_saying(bytes: Vec<u8>, speaks_first: bool) -> Peer {
     .await
 }
 
-/// A client without any time limit of its own: an error that comes at all comes from the answer.
+/// A client without time limits, so that an error can only come from the answer.
 fn patient(profile: Option<&Profile>) -> Client {
     let config = Config {
         response_timeout: None,
