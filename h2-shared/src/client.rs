@@ -66,19 +66,7 @@ impl Client {
 
     /// A client over a pool that was built elsewhere, with an observer, metrics or a connector
     /// of one's own.
-    ///
-    /// A policy that repeats nothing is logged as a warning: even what a peer says it did not
-    /// process is then an error of its caller. Take [`default_policy`](Self::default_policy) as the
-    /// base of a policy, not [`Policy::default`].
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
-        if pool.initial_policy().retry == Retry::Never {
-            tracing::warn!(
-                target: "h2_shared",
-                retry = Retry::Never.word(),
-                "this policy repeats no request, even if the peer did not process it; take \
-                 Client::default_policy() as the base of a policy, or set retry",
-            );
-        }
         Self { pool }
     }
 

@@ -325,16 +325,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
-    /// before. A policy whose retry rule is [`Retry::Never`] is logged as a warning when the client
-    /// is built: each close of an idle connection by the server is then an error of the command that
-    /// meets it.
-    #[must_use]
-    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(&mut self.policy);
-        self
-    }
-
     /// Replaces the check before lending, a `PING` with a random word. *When* a connection is
     /// checked is the policy's choice (`check`, `check_after`); the time for it is bounded by
     /// `check_timeout`. What the check changes in the session is undone.
@@ -356,6 +346,14 @@ impl ClientBuilder {
         F: for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync + 'static,
     {
         self.manager = self.manager.with_check(check);
+        self
+    }
+
+    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
+    /// before.
+    #[must_use]
+    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.policy);
         self
     }
 
@@ -411,14 +409,6 @@ impl ClientBuilder {
     /// [`Error::Config`] when the configuration or the policy makes no sense.
     pub fn build(self) -> Result<Client, Error> {
         let key = self.config.key()?;
-        if self.policy.retry == Retry::Never {
-            tracing::warn!(
-                target: "resp_pool",
-                retry = Retry::Never.word(),
-                "this policy repeats no command, even if the server had closed its connection \
-                 before; set retry to a rule such as reused-and-replayable",
-            );
-        }
         let mut builder = Pool::builder(self.manager).policy(self.policy).clock(self.clock);
         if let Some(seed) = self.seed {
             builder = builder.seed(seed);

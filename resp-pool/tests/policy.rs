@@ -1,19 +1,7 @@
-//! A policy of the user's own: single knobs, and a log line where it repeats nothing.
+//! A policy of the user's own, by single knobs.
 
 use pool_common::policy::{Policy, Retry};
-use pool_common::testing::logs::warnings;
 use resp_pool::{Client, Config};
-
-#[test]
-fn a_policy_that_repeats_nothing_is_logged_once() {
-    for &retry in Retry::ALL {
-        let lines = warnings("resp_pool", || {
-            let builder = Client::builder(Config::default());
-            drop(builder.change_policy(|policy| policy.retry = retry).build().unwrap().clone());
-        });
-        assert_eq!(lines.len(), usize::from(retry == Retry::Never), "{lines:?}");
-    }
-}
 
 #[test]
 fn changing_one_knob_keeps_the_others() {
