@@ -44,6 +44,16 @@ use crate::retry::{self, Attempt, Verdict};
 /// # Ok(()) }
 /// ```
 ///
+/// # Which requests are sent again
+/// When a connection dies, the [`retry`](Policy::retry) rule of the policy decides, whatever the
+/// rule within these bounds: a request is tried at most
+/// [`retry_attempts`](Policy::retry_attempts) times, and from the third time on with a connection
+/// that was just dialed. It is never sent again after the first byte of a response, after a time
+/// limit has passed, or when its body was a stream. A request that is not idempotent is sent again
+/// only if nothing of it had been written ([`Retry::ReusedAndReplayable`] takes an
+/// `Idempotency-Key` for idempotent); [`Retry::Attempts`] alone repeats such a request after that
+/// too, at the risk that it is carried out twice.
+///
 /// # Changing the policy
 /// Start from [`Client::default_policy`], as [`ClientBuilder::change_policy`] does, and not from
 /// [`Policy::default`]: that one knows no protocol, so it has no retry rule, and every connection
