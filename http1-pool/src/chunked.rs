@@ -4,6 +4,11 @@
 //! digits and fits 64 bits, and what is neither data nor needed to find its end (extensions,
 //! padding) is bounded. A decoder that guesses where a chunk ends lets a peer decide what the
 //! next response on the connection is.
+//!
+//! Extensions and padding are counted as a debt, which data pays off: each byte of them adds one,
+//! each byte of data that arrived takes one away, and each size line takes [`FREE_PER_CHUNK`] away.
+//! A debt above the limit is an error. So a body of any length may carry a short extension on each
+//! chunk, or a longer one on each large chunk, and no chunk can carry an endless one.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -14,6 +19,10 @@ use crate::head::{self, BlockScan};
 
 /// Hexadecimal digits of a size, leading zeros included; 16 digits fit 64 bits.
 const MAX_SIZE_DIGITS: u8 = 16;
+
+/// Bytes of extensions and padding that each chunk may have beside its data, so that a stream of
+/// tiny chunks can name something on each of them. A chunk costs five bytes without any.
+const FREE_PER_CHUNK: usize = 16;
 
 /// What one step of decoding found.
 #[derive(Debug)]
@@ -53,12 +62,13 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct ChunkedDecoder {
     state: State,
-    extension_bytes: usize,
+    /// Bytes of extensions and padding that data has not paid off.
+    debt: usize,
 }
 
 impl ChunkedDecoder {
     pub(crate) fn new() -> Self {
-        Self { state: State::Size { size: 0, digits: 0 }, extension_bytes: 0 }
+        Self { state: State::Size { size: 0, digits: 0 }, debt: 0 }
     }
 
     /// Takes what it can from the front of `buf`.
@@ -78,6 +88,8 @@ impl ChunkedDecoder {
                     }
                     let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
                     *left -= take as u64;
+                    // Only data that has arrived counts: a size is a promise.
+                    self.debt = self.debt.saturating_sub(take);
                     if *left == 0 {
                         self.state = State::DataReturn;
                     }
@@ -145,7 +157,10 @@ impl ChunkedDecoder {
             },
             State::SizeLineFeed { size } => match (byte, size) {
                 (b'\n', 0) => State::Trailers(BlockScan::default()),
-                (b'\n', _) => State::Data { left: size },
+                (b'\n', _) => {
+                    self.debt = self.debt.saturating_sub(FREE_PER_CHUNK);
+                    State::Data { left: size }
+                }
                 _ => return Err(ProtocolError::InvalidChunkSize),
             },
             State::DataReturn if byte == b'\r' => State::DataLineFeed,
@@ -156,8 +171,8 @@ impl ChunkedDecoder {
     }
 
     fn count_extension(&mut self, limits: &Limits) -> Result<(), ProtocolError> {
-        self.extension_bytes += 1;
-        if self.extension_bytes > limits.chunk_extension_bytes {
+        self.debt += 1;
+        if self.debt > limits.chunk_extension_bytes {
             return Err(ProtocolError::ChunkExtensionsTooLarge(limits.chunk_extension_bytes));
         }
         Ok(())
@@ -259,10 +274,53 @@ mod tests {
         assert!(matches!(step, Step::More));
     }
 
+    /// The decoded length of `count` chunks, or the error, with the default limits.
+    fn repeated(chunk: &[u8], count: usize) -> Result<usize, ProtocolError> {
+        let (mut decoder, mut buf) = (ChunkedDecoder::new(), BytesMut::new());
+        let (limits, mut length) = (Limits::default(), 0);
+        for number in 0..=count {
+            buf.extend_from_slice(if number == count { b"0\r\n\r\n" } else { chunk });
+            loop {
+                match decoder.decode(&mut buf, &limits)? {
+                    Step::Data(data) => length += data.len(),
+                    Step::More => break,
+                    Step::Trailers(_) => unreachable!("none was sent"),
+                    Step::End => return Ok(length),
+                }
+            }
+        }
+        unreachable!("the last chunk was fed")
+    }
+
     #[test]
-    fn extensions_are_bounded_over_the_whole_body() {
-        let chunk = b"1;0123456789\r\nx\r\n".repeat(3);
-        assert_eq!(whole(&chunk).unwrap_err(), ProtocolError::ChunkExtensionsTooLarge(20));
+    fn short_extensions_are_legal_in_bodies_of_any_length() {
+        let data = [b'x'; 100];
+        let padded = |line: &str| [line.as_bytes(), b"\r\n", &data, b"\r\n"].concat();
+        assert_eq!(repeated(&padded("64;a=b"), 8_000), Ok(800_000));
+        assert_eq!(repeated(&padded("64  "), 20_000), Ok(2_000_000));
+        // The signature that some object stores put on each chunk.
+        let signed = padded(&format!("64;chunk-signature={}", "0".repeat(64)));
+        assert_eq!(repeated(&signed, 10_000), Ok(1_000_000));
+        assert_eq!(repeated(b"1;name=value\r\nx\r\n", 50_000), Ok(50_000));
+    }
+
+    #[test]
+    fn extensions_that_outweigh_the_data_are_an_error() {
+        let limit = Limits::default().chunk_extension_bytes;
+        let error = Err(ProtocolError::ChunkExtensionsTooLarge(limit));
+        for (line, data) in [(20, 1), (200, 100), (1_000, 100), (17_000, 1_000)] {
+            let extension = format!("{data:x};{}\r\n", "x".repeat(line));
+            let chunk = [extension.as_bytes(), &vec![b'y'; data], b"\r\n"].concat();
+            assert_eq!(repeated(&chunk, 50_000), error, "{line} bytes beside {data}");
+        }
+        // The size alone pays nothing off, and credit is not saved up for later.
+        let promised = [&b"ffffffff;"[..], &vec![b'x'; 17_000]].concat();
+        assert_eq!(repeated(&promised, 1), error);
+        let mut saved = b"100000\r\n".to_vec();
+        saved.extend(vec![b'y'; 1 << 20]);
+        saved.extend(b"\r\n1;");
+        saved.extend(vec![b'x'; 17_000]);
+        assert_eq!(repeated(&saved, 1), error);
     }
 
     #[test]

@@ -27,13 +27,46 @@ use crate::retry::{self, Attempt, Verdict};
 /// An HTTP/1 client. Cloning is cheap, and clones share one pool.
 ///
 /// Needs a tokio runtime with I/O and time enabled. Does all its work in the caller's task.
+///
+/// # How many connections
+/// By default at most **100 connections are open for each origin** (scheme, host and port), idle
+/// ones included, and any number over all origins. A request that finds all 100 in use waits for
+/// one, at most `acquire_timeout` (30 s), and then fails with
+/// [`Error::Acquire`]. A response whose body is neither read to its end nor dropped keeps its
+/// connection, so 100 such responses stop all further requests to their origin. The limit is
+/// [`max_open_per_key`](Policy::max_open_per_key):
+///
+/// ```
+/// # fn main() -> Result<(), http1_pool::BuildError> {
+/// let client = http1_pool::Client::builder()
+///     .change_policy(|policy| policy.max_open_per_key = Some(500))
+///     .build()?;
+/// # Ok(()) }
+/// ```
+///
+/// # Which requests are sent again
+/// When a connection dies, the [`retry`](Policy::retry) rule of the policy decides, whatever the
+/// rule within these bounds: a request is tried at most
+/// [`retry_attempts`](Policy::retry_attempts) times, and from the third time on with a connection
+/// that was just dialed. It is never sent again after the first byte of a response, after a time
+/// limit has passed, or when its body was a stream. A request that is not idempotent is sent again
+/// only if nothing of it had been written ([`Retry::ReusedAndReplayable`] takes an
+/// `Idempotency-Key` for idempotent); [`Retry::Attempts`] alone repeats such a request after that
+/// too, at the risk that it is carried out twice.
+///
+/// # Changing the policy
+/// Start from [`Client::default_policy`], as [`ClientBuilder::change_policy`] does, and not from
+/// [`Policy::default`]: that one knows no protocol, so it has no retry rule, and every connection
+/// that the peer closes without notice becomes an error of the request that meets it. Building a
+/// client with such a policy logs a warning.
 #[derive(Clone)]
 pub struct Client {
     pool: Pool<Connector>,
 }
 
 impl Client {
-    /// A client with [`default_policy`], the default [`Config`] and the default dialer.
+    /// A client with the [default policy](Self::default_policy), the default [`Config`] and the
+    /// default dialer.
     pub fn new() -> Self {
         Self::builder().build().expect("the defaults are valid")
     }
@@ -43,13 +76,36 @@ impl Client {
         ClientBuilder::default()
     }
 
+    /// [`Policy::default`] with `net/http`'s retry rule, which is what suits HTTP/1: a request
+    /// whose reused connection turns out to be dead is sent again where that is safe. Differs from
+    /// `net/http` in that a request is tried at most `retry_attempts` (3) times.
+    ///
+    /// ```
+    /// use http1_pool::{Client, BuildError};
+    /// use pool_common::Policy;
+    ///
+    /// # fn main() -> Result<(), BuildError> {
+    /// let policy = Policy { max_idle: Some(20), ..Client::default_policy() };
+    /// let client = Client::builder().policy(policy).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn default_policy() -> Policy {
+        Policy { retry: Retry::ReusedAndReplayable, ..Policy::default() }
+    }
+
     /// Sends `request`, and returns its response once the head has arrived.
     ///
-    /// The URI says where to (`http://host[:port]/...`). `Host` is kept if you set it. Interim (1xx)
-    /// responses are skipped, except `101`, which is final. `Connection: close` closes the
-    /// connection afterwards. `Expect: 100-continue` is passed on, and the body is sent without
-    /// waiting for the answer; a final answer without a `100` before it then ends the connection,
-    /// because a peer that refused the body may take it for the next request.
+    /// The URI says where to (`http://host[:port]/...`). Characters above ASCII in its path and query
+    /// are percent-encoded. `Host` is kept if you set it. Interim (1xx) responses are skipped,
+    /// except a `101` to a request with `Upgrade`, which is final; any other `101` is an error.
+    /// `Connection: close` closes the connection afterwards. `Expect: 100-continue` is passed on,
+    /// and the body is sent without waiting for the answer; a final answer without a `100` before it
+    /// then ends the connection, because a peer that refused the body may take it for the next
+    /// request.
+    ///
+    /// A response with `Keep-Alive: timeout=n` has its connection closed before the peer would close
+    /// it: after n seconds without a request, less a quarter of that or one second, whichever is
+    /// shorter.
     ///
     /// The framing headers follow from the body, not from what you set. A body of known length
     /// goes out with `Content-Length`, also if you ask for `Transfer-Encoding: chunked`, and
@@ -152,6 +208,9 @@ impl Client {
             };
             let failure = match exchange(&mut lease, head, &mut payload).await {
                 Ok(head) => {
+                    if let Some(limit) = lease.idle_limit() {
+                        lease.set_idle_limit(limit);
+                    }
                     let body = if lease.is_finished() {
                         // Given back first, so that whoever sees the answer can use it next.
                         drop(lease);
@@ -172,11 +231,12 @@ impl Client {
             };
             let verdict = retry::decide(self.pool.initial_policy(), attempt, &failure);
             lease.discard();
-            fresh = verdict == Verdict::AgainFresh;
-            match verdict {
-                Verdict::GiveUp => return Err(failure.error),
-                Verdict::Again | Verdict::AgainFresh => {}
-                Verdict::AgainAfter(pause) => tokio::time::sleep(pause).await,
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
+                return Err(failure.error);
+            };
+            fresh = next_fresh;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
             }
             tracing::debug!(target: "http1_pool", %key, number, error = %failure.error, "sending again");
             number = number.saturating_add(1);
@@ -209,8 +269,19 @@ impl Default for Client {
 }
 
 /// Makes a client of a pool that was built by hand, say to give it an observer or a clock.
+///
+/// A retry rule of its policy that does not suit HTTP/1 is logged.
 impl From<Pool<Connector>> for Client {
     fn from(pool: Pool<Connector>) -> Self {
+        let retry = pool.initial_policy().retry;
+        if !retry::hides_closed_connections(retry) {
+            tracing::warn!(
+                target: "http1_pool",
+                retry = retry.word(),
+                "this retry rule repeats no request whose reused connection was closed by the peer; \
+                 take Client::default_policy() as the base of a policy, or set retry",
+            );
+        }
         Self { pool }
     }
 }
@@ -221,10 +292,9 @@ impl fmt::Debug for Client {
     }
 }
 
-/// [`Policy::default`] with `net/http`'s retry rule, which is what suits HTTP/1: a request whose
-/// reused connection turns out to be dead is sent again where that is safe.
+/// The same as [`Client::default_policy`].
 pub fn default_policy() -> Policy {
-    Policy { retry: Retry::ReusedAndReplayable, ..Policy::default() }
+    Client::default_policy()
 }
 
 /// What a [`Client`] is made of.
@@ -238,10 +308,28 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How connections are pooled and requests retried. Default [`default_policy`].
+    /// How connections are pooled and requests retried. Default [`Client::default_policy`], which is
+    /// also the base for other policies.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) or
+    /// [`profile`](Self::profile) set before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), http1_pool::BuildError> {
+    /// let client = http1_pool::Client::builder()
+    ///     .change_policy(|policy| policy.max_idle_per_key = Some(8))
+    ///     .build()?;
+    /// assert_eq!(client.pool().initial_policy().retry, http1_pool::Client::default_policy().retry);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(self.policy.get_or_insert_with(Client::default_policy));
         self
     }
 
@@ -289,7 +377,7 @@ impl ClientBuilder {
     /// [`BuildError`] when the policy contradicts itself or a limit is out of its range.
     pub fn build(self) -> Result<Client, BuildError> {
         let connector = Connector::new(self.tcp, self.config)?;
-        let policy = self.policy.unwrap_or_else(default_policy);
+        let policy = self.policy.unwrap_or_else(Client::default_policy);
         let builder = Pool::builder(connector).policy(policy);
         #[cfg(feature = "metrics")]
         let builder = match self.metrics {

@@ -61,8 +61,11 @@ pub struct Limits {
     /// Interim (1xx) responses before the final one. Default 32. `net/http` bounds their bytes
     /// only, as [`head_bytes`](Limits::head_bytes) does here too.
     pub interim_responses: usize,
-    /// Bytes of chunk extensions and padding in one chunked body. Default 16 KiB, as hyper; nobody
-    /// uses chunk extensions, but they are a way to send for ever without sending anything.
+    /// By how many bytes the chunk extensions and padding of a chunked body may exceed its data.
+    /// Each byte of data that has arrived makes up for one, and each chunk has 16 more for free; what
+    /// was not used up is not saved for later. So no single extension can be longer than this, short
+    /// ones are legal in bodies of any length, and a peer cannot send forever without sending data.
+    /// Default 16 KiB. hyper allows that much in the whole body, however long it is.
     pub chunk_extension_bytes: usize,
     /// Bytes read to save the connection when a body is dropped before its end; a body with more
     /// left costs its connection. 0 means never read on. Default 256 KiB, as `net/http` 1.27.

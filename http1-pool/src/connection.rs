@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
+use http::{Method, StatusCode};
 use http_body::Frame;
 use pool_common::connect::has_unread;
 use tokio::io::AsyncReadExt;
@@ -30,8 +30,10 @@ use crate::chunked::Step;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{Error, ProtocolError, Stage};
+use crate::foreign::check_start;
 use crate::framing::{self, BodyDecoder, RequestFraming};
 use crate::head::{HeadReader, ResponseHead};
+use crate::key::Key;
 use crate::outgoing::Outgoing;
 use crate::request::{Payload, RequestHead};
 use crate::upload::Upload;
@@ -51,6 +53,8 @@ const ASK_SOCKET_AFTER: Duration = Duration::from_millis(5);
 /// [`Connector`](crate::Connector) can say what it makes.
 pub struct Connection {
     stream: TcpStream,
+    /// The origin, for errors.
+    peer: Key,
     config: Arc<Config>,
     /// Received and not yet consumed. Anything in here between two exchanges is nobody's.
     input: BytesMut,
@@ -60,6 +64,8 @@ pub struct Connection {
     /// The request has a body and an `Expect`: a peer that answers without a `100` may not have
     /// read the body, and take it for the next request.
     expects: bool,
+    /// The request asked for an upgrade, so a `101` is an answer to it.
+    upgrades: bool,
     method: Method,
     head: HeadReader,
     decoder: BodyDecoder,
@@ -69,6 +75,10 @@ pub struct Connection {
     in_flight: bool,
     /// Both sides agreed so far that another exchange may follow.
     reusable: bool,
+    /// A request was begun on it.
+    used: bool,
+    /// How long it may be idle, as far as the peer has said so.
+    idle_limit: Option<Duration>,
     progress: Progress,
     /// A write failed; the peer may still have answered before it stopped reading.
     write_error: Option<io::Error>,
@@ -116,21 +126,25 @@ enum SendError {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, config: Arc<Config>) -> Self {
+    pub(crate) fn new(stream: TcpStream, peer: Key, config: Arc<Config>) -> Self {
         Self {
             stream,
+            peer,
             config,
             input: BytesMut::new(),
             read_size: READ_SIZE,
             output: Outgoing::default(),
             upload: None,
             expects: false,
+            upgrades: false,
             method: Method::GET,
             head: HeadReader::default(),
             decoder: BodyDecoder::Length(0),
             deadline: Deadline::default(),
             in_flight: false,
             reusable: true,
+            used: false,
+            idle_limit: None,
             progress: Progress::NothingWritten,
             write_error: None,
         }
@@ -153,9 +167,13 @@ impl Connection {
 
     /// Looks at the socket without waiting. Costs no system call while nothing has arrived.
     fn peek(&mut self) -> Peek {
-        let peek = match self.stream.try_read(&mut [0]) {
+        let mut stray = [0; 32];
+        let peek = match self.stream.try_read(&mut stray) {
             Ok(0) => Peek::Closed,
-            Ok(_) => Peek::StrayBytes,
+            Ok(length) => {
+                self.input.extend_from_slice(&stray[..length]);
+                Peek::StrayBytes
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
             Err(_) => Peek::Closed,
         };
@@ -179,14 +197,16 @@ impl Connection {
         self.progress = Progress::NothingWritten;
         let error = match self.peek() {
             Peek::Quiet => None,
-            Peek::Closed => Some(Error::Closed { stage: Stage::Start }),
-            Peek::StrayBytes => Some(ProtocolError::Unsolicited.into()),
+            Peek::Closed => Some(self.closed(Stage::Start)),
+            Peek::StrayBytes => Some(self.broken(self.unsolicited())),
         };
         self.in_flight = true;
         if let Some(error) = error {
             return Err(self.failure(error));
         }
+        self.used = true;
         self.reusable = !head.close;
+        self.upgrades = head.upgrades;
         self.method.clone_from(head.method);
         self.head = HeadReader::default();
         self.deadline.restart();
@@ -225,7 +245,7 @@ impl Connection {
             Err(SendError::Body(error)) => return Poll::Ready(Err(self.failure(error))),
             Err(SendError::Io(source)) => {
                 if self.progress == Progress::NothingWritten {
-                    let error = Error::Io { stage: Stage::Start, source };
+                    let error = self.failed(Stage::Start, source);
                     return Poll::Ready(Err(self.failure(error)));
                 }
                 self.stop_sending();
@@ -258,7 +278,7 @@ impl Connection {
             match self.read_head(sending) {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Err(self.failure(error.into()))),
+                Err(error) => return Poll::Ready(Err(self.failure(self.broken(error)))),
             }
         }
     }
@@ -268,8 +288,12 @@ impl Connection {
         let Some(head) = self.head.read(&mut self.input, &self.config.limits)? else {
             return Ok(None);
         };
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrades {
+            return Err(ProtocolError::UnaskedUpgrade);
+        }
         let delivery = framing::decide(&self.method, &head)?;
         self.reusable &= delivery.reusable;
+        self.idle_limit = head.signals.idle_limit().or(self.idle_limit);
         self.decoder = delivery.decoder;
         self.deadline.restart();
         let refused = self.expects && !self.head.is_continued();
@@ -315,7 +339,7 @@ impl Connection {
                     return Poll::Ready(None);
                 }
                 Ok(Step::More) => {}
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),
             }
             let error = match self.poll_fill(cx) {
                 Poll::Ready(Ok(1..)) => continue,
@@ -323,8 +347,8 @@ impl Connection {
                     self.finish();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Ok(0)) => Error::Closed { stage: Stage::Body },
-                Poll::Ready(Err(source)) => Error::Io { stage: Stage::Body, source },
+                Poll::Ready(Ok(0)) => self.closed(Stage::Body),
+                Poll::Ready(Err(source)) => self.failed(Stage::Body, source),
                 Poll::Pending => {
                     let limit = self.config.body_timeout;
                     ready!(self.poll_timeout(cx, limit, Stage::Body))
@@ -337,6 +361,11 @@ impl Connection {
     /// Bytes of the response body still to come, where that is known.
     pub(crate) fn body_left(&self) -> Option<u64> {
         self.decoder.left()
+    }
+
+    /// How long it may be idle before its next request, as far as a response has said so.
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        self.idle_limit
     }
 
     /// Whether the exchange is over.
@@ -462,17 +491,41 @@ impl Connection {
         limit: Option<Duration>,
         stage: Stage,
     ) -> Poll<Error> {
-        self.deadline
-            .poll(cx, limit)
-            .map(|()| Error::Timeout { stage, limit: limit.unwrap_or_default() })
+        let peer = &self.peer;
+        let timeout =
+            || Error::Timeout { stage, limit: limit.unwrap_or_default(), peer: peer.clone() };
+        self.deadline.poll(cx, limit).map(|()| timeout())
     }
 
     /// Why no (further) byte of a response came. A failed write is the better explanation.
     fn read_error(&mut self, source: Option<io::Error>) -> Error {
         match (self.write_error.take(), source) {
-            (Some(source), _) => Error::Io { stage: Stage::Request, source },
-            (None, Some(source)) => Error::Io { stage: Stage::Response, source },
-            (None, None) => Error::Closed { stage: Stage::Response },
+            (Some(source), _) => self.failed(Stage::Request, source),
+            (None, Some(source)) => self.failed(Stage::Response, source),
+            (None, None) => self.closed(Stage::Response),
+        }
+    }
+
+    fn failed(&self, stage: Stage, source: io::Error) -> Error {
+        Error::Io { stage, peer: self.peer.clone(), source }
+    }
+
+    fn closed(&self, stage: Stage) -> Error {
+        Error::Closed { stage, peer: self.peer.clone() }
+    }
+
+    fn broken(&self, source: ProtocolError) -> Error {
+        Error::Protocol { source, peer: self.peer.clone() }
+    }
+
+    /// The error for bytes that arrived before a request was sent. On a connection that was never
+    /// used they come from a server that speaks first, which is no HTTP server, and another
+    /// connection to it would not be better. Later the bytes may be anything, say the `408` of a
+    /// server that gave up waiting.
+    fn unsolicited(&self) -> ProtocolError {
+        match check_start(&self.input) {
+            Err(error) if !self.used => error,
+            _ => ProtocolError::Unsolicited,
         }
     }
 
@@ -488,5 +541,52 @@ impl fmt::Debug for Connection {
             .field("in_flight", &self.in_flight)
             .field("reusable", &self.reusable)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// A connection whose peer has said `greeting`, which the runtime has seen.
+    async fn greeted(greeting: &[u8]) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let (near, mut far) = (near.unwrap(), far.unwrap().0);
+        far.write_all(greeting).await.unwrap();
+        near.readable().await.unwrap();
+        let key = Key::from_uri(&http::Uri::from_static("http://a/")).unwrap();
+        (Connection::new(near, key, Arc::new(Config::default())), far)
+    }
+
+    fn begin(connection: &mut Connection) -> ProtocolError {
+        let parts = http::Request::get("http://a/").body(()).unwrap().into_parts().0;
+        let (head, _) = RequestHead::new(&parts, &mut Payload::None).unwrap();
+        let failure = connection.begin(head, &mut Payload::None).unwrap_err();
+        assert_eq!(failure.progress, Progress::NothingWritten);
+        match failure.error {
+            Error::Protocol { source, .. } => source,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_first_is_named() {
+        let (mut connection, _peer) = greeted(b"SSH-2.0-x\r\n").await;
+        let error = begin(&mut connection);
+        assert!(error.to_string().contains("SSH"), "{error}");
+        assert!(connection.is_broken());
+    }
+
+    #[tokio::test]
+    async fn stray_bytes_say_nothing_about_a_server_that_was_used_before() {
+        let (mut connection, _peer) = greeted(b"SSH-2.0-x\r\n").await;
+        connection.used = true;
+        assert_eq!(begin(&mut connection), ProtocolError::Unsolicited);
+        let (mut fresh, _peer) = greeted(b"HTTP/1.1 408 Late\r\n").await;
+        assert_eq!(begin(&mut fresh), ProtocolError::Unsolicited);
     }
 }

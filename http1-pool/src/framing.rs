@@ -5,6 +5,8 @@
 //! readers could understand in two ways is an error here, because on a reused connection the
 //! difference becomes somebody else's response.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
@@ -79,6 +81,11 @@ pub(crate) struct Delivery {
     pub(crate) reusable: bool,
 }
 
+/// A connection is not kept up to the very end of the time that its peer announced, because a
+/// request that is on its way when the peer closes is lost. It ends earlier by this much, or by a
+/// quarter of a short time.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+
 /// What the headers of a response say about its body and its connection. Read while the headers
 /// are parsed, so that they need not be looked up again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,6 +96,8 @@ pub(crate) struct Signals {
     codings: u8,
     chunked: bool,
     options: Options,
+    /// Seconds, from `Keep-Alive: timeout`.
+    keep_alive: Option<u32>,
 }
 
 impl Signals {
@@ -108,7 +117,16 @@ impl Signals {
             self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
         } else if *name == header::CONNECTION {
             self.options.read(value);
+        } else if name.as_str() == "keep-alive" {
+            self.keep_alive = keep_alive_timeout(value).or(self.keep_alive);
         }
+    }
+
+    /// For how long the connection may be idle before the next request, as far as the peer said so
+    /// (`Keep-Alive: timeout`), less a margin.
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        let announced = Duration::from_secs(self.keep_alive?.into());
+        Some(announced - KEEP_ALIVE_MARGIN.min(announced / 4))
     }
 
     /// Whether the body is chunked. Codings we did not ask for, and any at all from an HTTP/1.0
@@ -123,7 +141,9 @@ impl Signals {
 
     /// Whether the sender is willing to keep the connection (RFC 9112 section 9.3).
     fn is_persistent(&self, version: Version) -> bool {
-        !self.options.close && (version == Version::HTTP_11 || self.options.keep_alive)
+        !self.options.close
+            && self.keep_alive != Some(0)
+            && (version == Version::HTTP_11 || self.options.keep_alive)
     }
 }
 
@@ -191,11 +211,30 @@ fn parse_length(text: &[u8]) -> Result<u64, InvalidLength> {
     })
 }
 
+/// The `timeout` of a `Keep-Alive` header, in seconds. Anything else in it is left alone: the header
+/// is a hint, described nowhere but in RFC 2068 section 19.7.1 and its sequels.
+fn keep_alive_timeout(value: &HeaderValue) -> Option<u32> {
+    value.as_bytes().split(|&byte| byte == b',').find_map(|parameter| {
+        let (name, seconds) = parameter.split_at(parameter.iter().position(|&it| it == b'=')?);
+        if !name.trim_ascii().eq_ignore_ascii_case(b"timeout") {
+            return None;
+        }
+        let seconds = parse_length(seconds[1..].trim_ascii()).ok()?;
+        Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+    })
+}
+
 /// Whether a request's `Connection` header asks to close.
 pub(crate) fn asks_to_close(value: &HeaderValue) -> bool {
     let mut options = Options::default();
     options.read(value);
     options.close
+}
+
+/// Whether a request's `Connection` header has the option `upgrade`.
+pub(crate) fn asks_to_upgrade(value: &HeaderValue) -> bool {
+    let mut options = value.as_bytes().split(|&byte| byte == b',');
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Whether a request's `Connection` header names a field that says where the request ends or goes.
@@ -309,6 +348,31 @@ mod tests {
         }
         let got = answer(Method::GET, V0, 200, &[("content-length", "1")]);
         assert_eq!(got, Ok(("1".to_owned(), false)));
+    }
+
+    #[test]
+    fn a_keep_alive_timeout_is_heeded_with_a_margin() {
+        let seconds = |text| Some(Duration::from_secs_f64(text));
+        for (value, limit) in [
+            ("timeout=1", seconds(0.75)),
+            ("timeout=2, max=100", seconds(1.5)),
+            ("max=5, Timeout = 5", seconds(4.0)),
+            ("timeout=60", seconds(59.0)),
+            ("timeout=0", seconds(0.0)),
+            ("timeout=99999999999", seconds(f64::from(u32::MAX) - 1.0)),
+            ("timeout", None),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=5s", None),
+            ("x-timeout=5", None),
+            ("max=5", None),
+        ] {
+            let head = head(V1, 200, &[("keep-alive", value)]);
+            assert_eq!(head.signals.idle_limit(), limit, "{value}");
+        }
+        // No time at all means that the peer closes.
+        let fields = [("content-length", "1"), ("keep-alive", "timeout=0")];
+        assert_eq!(answer(Method::GET, V1, 200, &fields), Ok(("1".to_owned(), false)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The response's head, parsed from the connection's buffer.
 //!
 //! `httparse` does the parsing. What it leaves open is decided here: a line ends with CR LF and
-//! nothing else, and sizes and counts are bounded. Header values are slices of the one buffer the
+//! nothing else, a folded line is unfolded, and sizes and counts are bounded. Header values are slices of the one buffer the
 //! head arrived in, so a head costs no copy.
 
 use std::mem::MaybeUninit;
@@ -13,10 +13,14 @@ use httparse::{EMPTY_HEADER, ParserConfig};
 
 use crate::config::Limits;
 use crate::error::ProtocolError;
+use crate::fold::unfold;
+use crate::foreign::check_start;
 use crate::framing::Signals;
 
 /// Headers parsed on the stack; a response with more costs one allocation.
 const INLINE_HEADERS: usize = 48;
+
+const INVALID_NAME: ProtocolError = ProtocolError::MalformedHead("invalid header name");
 
 /// The head of a response, 1xx skipped.
 #[derive(Debug)]
@@ -78,6 +82,7 @@ impl HeadReader {
         limits: &Limits,
     ) -> Result<Option<ResponseHead>, ProtocolError> {
         loop {
+            check_start(buf)?;
             let end = self.scan.find_end(buf)?;
             if self.spent + end.unwrap_or(buf.len()) > limits.head_bytes {
                 return Err(ProtocolError::HeadTooLarge(limits.head_bytes));
@@ -107,6 +112,17 @@ impl HeadReader {
 
 /// Parses a complete head.
 fn parse_head(block: &Bytes, limits: &Limits) -> Result<ResponseHead, ProtocolError> {
+    match parse_unfolded(block, limits) {
+        // A folded line looks like this to the parser.
+        Err(INVALID_NAME) => match unfold(block, 1)? {
+            Some(block) => parse_unfolded(&block, limits),
+            None => Err(INVALID_NAME),
+        },
+        result => result,
+    }
+}
+
+fn parse_unfolded(block: &Bytes, limits: &Limits) -> Result<ResponseHead, ProtocolError> {
     let config = ParserConfig::default();
     let mut inline = [const { MaybeUninit::uninit() }; INLINE_HEADERS];
     let inline = &mut inline[..limits.headers.min(INLINE_HEADERS)];
@@ -148,6 +164,9 @@ fn convert_head(
 
 /// Parses the fields after the last chunk; `block` ends with the empty line.
 pub(crate) fn parse_trailers(block: &Bytes, limits: &Limits) -> Result<HeaderMap, ProtocolError> {
+    // Trailers are rare, so a look for folds in all of them costs nothing that counts.
+    let unfolded = unfold(block, 0)?;
+    let block = unfolded.as_ref().unwrap_or(block);
     let mut fields = vec![EMPTY_HEADER; limits.headers.min(block.len() / 4 + 1)];
     match httparse::parse_headers(block, &mut fields) {
         Ok(httparse::Status::Complete((end, fields))) if end == block.len() => {
@@ -161,7 +180,7 @@ pub(crate) fn parse_trailers(block: &Bytes, limits: &Limits) -> Result<HeaderMap
 fn parse_error(error: httparse::Error, limits: &Limits) -> ProtocolError {
     ProtocolError::MalformedHead(match error {
         httparse::Error::TooManyHeaders => return ProtocolError::TooManyHeaders(limits.headers),
-        httparse::Error::HeaderName => "invalid header name",
+        httparse::Error::HeaderName => return INVALID_NAME,
         httparse::Error::HeaderValue => "invalid header value",
         httparse::Error::NewLine => "invalid line end",
         httparse::Error::Status => "invalid status",
@@ -178,8 +197,7 @@ fn collect(
 ) -> Result<HeaderMap, ProtocolError> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| ProtocolError::MalformedHead("invalid header name"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| INVALID_NAME)?;
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
             .map_err(|_| ProtocolError::MalformedHead("invalid header value"))?;
         look(&name, &value);
@@ -228,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn folded_lines_are_joined_by_a_space() {
+        let input = b"HTTP/1.1 200 OK\r\nx-a: one\r\n two\r\nb:\r\n\t3 \r\n  4\r\nc: 5\r\n\r\n";
+        let head = read(input, &Limits::default()).unwrap().unwrap();
+        assert_eq!(head.headers["x-a"], "one two");
+        assert_eq!(head.headers["b"], "3 4");
+        assert_eq!(head.headers["c"], "5");
+        let trailers = Bytes::from_static(b"a: 1\r\n 2\r\n\r\n");
+        assert_eq!(parse_trailers(&trailers, &Limits::default()).unwrap()["a"], "1 2");
+    }
+
+    #[test]
     fn interim_heads_are_skipped_and_101_is_final() {
         let input = b"HTTP/1.1 103 Early Hints\r\na: b\r\n\r\nHTTP/1.1 101 Switching\r\n\r\n";
         let head = read(input, &small()).unwrap().unwrap();
@@ -269,7 +298,9 @@ mod tests {
             &b"\r\nHTTP/1.1 200 OK\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\n\r\n",
             b"HTTP/1.1 200 OK\r\na: b\n\r\n",
-            b"HTTP/1.1 200 OK\r\na: b\r\n c: d\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n a: b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\na: b\r\n c\0d\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n chunked\r\n\r\n",
             b"HTTP/1.1 200 OK\r\na : b\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n: b\r\n\r\n",
             b"HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n",

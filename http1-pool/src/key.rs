@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use bytes::Bytes;
 use http::uri::{Authority, Uri};
 
 use crate::error::InvalidRequest;
@@ -65,6 +66,13 @@ impl Key {
         };
         let host_length = u16::try_from(host.len()).map_err(|_| InvalidRequest::NoHost)?;
         Ok(Self { scheme: Scheme::Http, authority: authority.clone(), host_length, port })
+    }
+
+    /// An equal key that shares no memory with the URI this one was made of, which may be long.
+    pub(crate) fn detached(&self) -> Self {
+        let written = self.authority.as_str();
+        let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(written.as_bytes()));
+        Self { authority: authority.unwrap_or_else(|_| self.authority.clone()), ..self.clone() }
     }
 
     /// How the bytes travel.

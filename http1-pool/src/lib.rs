@@ -56,9 +56,17 @@
 //! response. So these are errors, and cost the connection, though hyper accepts them: a line that
 //! ends with a bare line feed; a `Content-Length` that is not one plain number, also where there is
 //! no body; `Content-Length` together with `Transfer-Encoding`; a `Transfer-Encoding` other than
-//! `chunked`, or one from an HTTP/1.0 server; control characters in chunk extensions. A test sends
-//! the same bytes to hyper and compares. Sizes and counts are bounded by [`Limits`], and every wait
+//! `chunked`, or one from an HTTP/1.0 server; control characters in chunk extensions; a folded
+//! `Content-Length` or `Transfer-Encoding`; a `101` that the request did not ask for. A test sends
+//! the same bytes to hyper and compares. Other folded lines are joined by a space, as RFC 9112
+//! section 5.2 says. An answer that does not start as HTTP/1 does is an error at once, which says
+//! what it [looks like](OtherProtocol). Sizes and counts are bounded by [`Limits`], and every wait
 //! on the peer by [`Config`].
+//!
+//! # How many connections
+//!
+//! By default at most 100 connections are open for each origin, idle ones included; a request beyond
+//! that waits for one. See [`Client`] for the knob, and for what holds a connection.
 //!
 //! # When not to use it
 //!
@@ -78,6 +86,8 @@ mod config;
 mod connection;
 mod deadline;
 mod error;
+mod fold;
+mod foreign;
 mod framing;
 mod head;
 mod key;
@@ -96,5 +106,6 @@ pub use client::{BuildError, Client, ClientBuilder, default_policy};
 pub use config::{Config, InvalidConfig, Limits};
 pub use connection::Connection;
 pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
+pub use foreign::OtherProtocol;
 pub use key::{Key, Scheme};
 pub use manager::Connector;

@@ -43,7 +43,7 @@ impl Manager for Connector {
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Connection> {
         let stream = self.tcp.connect(key.host(), key.port()).await?;
-        Ok(Connection::new(stream, Arc::clone(&self.config)))
+        Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
     }
 
     /// A request in flight, bytes nobody asked for, a peer that closed, or either side's wish to

@@ -131,6 +131,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) close: bool,
     /// The caller gave an `Expect` header.
     pub(crate) expects: bool,
+    /// The caller asked for another protocol, with `Upgrade` or at least in `Connection`.
+    pub(crate) upgrades: bool,
 }
 
 impl<'a> RequestHead<'a> {
@@ -157,6 +159,7 @@ impl<'a> RequestHead<'a> {
             has_host: false,
             close: old,
             expects: false,
+            upgrades: false,
         };
         head.read_headers(payload)?;
         let framing = payload.framing();
@@ -173,7 +176,7 @@ impl<'a> RequestHead<'a> {
     ///
     /// A `Transfer-Encoding` is checked and then has no say: [`Payload::framing`] decides.
     fn read_headers(&mut self, payload: &mut Payload) -> Result<(), InvalidRequest> {
-        let (mut has_length, mut chunked) = (false, false);
+        let (mut has_length, mut chunked, mut asks_upgrade) = (false, false, false);
         for (name, value) in self.headers {
             if *name == header::HOST {
                 if self.has_host {
@@ -185,8 +188,11 @@ impl<'a> RequestHead<'a> {
                     return Err(InvalidRequest::ConnectionOption);
                 }
                 self.close |= framing::asks_to_close(value);
+                asks_upgrade |= framing::asks_to_upgrade(value);
             } else if *name == header::EXPECT {
                 self.expects = true;
+            } else if *name == header::UPGRADE {
+                asks_upgrade = true;
             } else if *name == header::CONTENT_LENGTH {
                 has_length = true;
             } else if *name == header::TRANSFER_ENCODING {
@@ -196,6 +202,8 @@ impl<'a> RequestHead<'a> {
                 chunked = true;
             }
         }
+        // RFC 9110 section 7.8: a server ignores it in a request of HTTP/1.0.
+        self.upgrades = asks_upgrade && self.version == Version::HTTP_11;
         if chunked && has_length {
             return Err(InvalidRequest::LengthAndTransferEncoding);
         }

@@ -18,7 +18,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>, framing: R
         if !target.starts_with(['/', '*']) {
             out.push(b'/');
         }
-        out.extend_from_slice(target.as_bytes());
+        write_target(out, target);
     }
     out.extend_from_slice(match head.version {
         Version::HTTP_10 => b" HTTP/1.0\r\n",
@@ -44,6 +44,24 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>, framing: R
         RequestFraming::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends path and query. A [`Uri`](http::Uri) may hold UTF-8 in them, which has no place in a
+/// request line: each byte above ASCII is percent-encoded (RFC 3986 section 2.5).
+fn write_target(out: &mut Vec<u8>, target: &str) {
+    if target.is_ascii() {
+        out.extend_from_slice(target.as_bytes());
+        return;
+    }
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in target.bytes() {
+        if byte.is_ascii() {
+            out.push(byte);
+        } else {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 0xf));
+            out.extend_from_slice(&[b'%', DIGITS[high], DIGITS[low]]);
+        }
+    }
 }
 
 /// Appends one header line. Names and values of the `http` crate hold no line ends.
@@ -130,6 +148,20 @@ mod tests {
             request(old.body(()).unwrap(), Some(0)).unwrap(),
             "GET / HTTP/1.0\r\nhost: a\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn characters_above_ascii_are_percent_encoded() {
+        for (uri, target) in [
+            ("http://a/\u{e9}", "/%C3%A9"),
+            ("http://a/x%20\u{20ac}y?\u{e9}=\u{20ac}#\u{e9}", "/x%20%E2%82%ACy?%C3%A9=%E2%82%AC"),
+            ("http://a?\u{e9}", "/?%C3%A9"),
+        ] {
+            let sent = request(Request::get(uri).body(()).unwrap(), Some(0)).unwrap();
+            assert_eq!(sent, format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        }
+        // A host has no such characters: it would have to be in Punycode.
+        assert!("http://\u{e9}/".parse::<http::Uri>().is_err());
     }
 
     #[test]

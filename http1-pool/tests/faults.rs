@@ -95,7 +95,7 @@ async fn each_fault_costs_one_error_and_no_other_answer() {
                     Error::Closed { .. }
                         | Error::Io { .. }
                         | Error::Timeout { .. }
-                        | Error::Protocol(_)
+                        | Error::Protocol { .. }
                 ),
                 "{name}: {error}"
             );
@@ -112,7 +112,7 @@ async fn each_fault_costs_one_error_and_no_other_answer() {
 async fn errors_say_whose_fault_and_when() {
     for (bytes, close, expected) in [
         (&b""[..], true, "the peer closed the connection while waiting for the response"),
-        (b"", false, "the peer did nothing for 50ms while waiting for the response"),
+        (b"", false, "timed out while waiting for the response: response_timeout = 50ms"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello",
             true,
@@ -121,7 +121,7 @@ async fn errors_say_whose_fault_and_when() {
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello",
             false,
-            "the peer did nothing for 50ms while reading the response body",
+            "timed out while reading the response body: body_timeout = 50ms",
         ),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: +9\r\n\r\n",
@@ -131,8 +131,43 @@ async fn errors_say_whose_fault_and_when() {
     ] {
         let peer = faulty(bytes.to_vec(), close).await;
         let error = fetch(&quick(), get(&peer, "/")).await.unwrap_err();
-        assert_eq!(error.to_string(), expected);
+        let origin = format!("http://{}", peer.addr);
+        assert_eq!(error.to_string(), format!("{expected} ({origin})"));
+        assert_eq!(error.peer().unwrap().to_string(), origin);
         assert_eq!(error.is_timeout(), expected.contains("50ms"));
+    }
+}
+
+/// What a reporter prints that walks the chain: every cause is in it, and none twice.
+#[tokio::test]
+async fn each_cause_is_said_once() {
+    // Nothing listens there any more.
+    let addr = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
+    let client =
+        Client::builder().change_policy(|policy| policy.retry_attempts = 1).build().unwrap();
+    let request = Request::get(format!("http://{addr}/")).body(Body::empty()).unwrap();
+    let refused = fetch(&client, request).await.unwrap_err();
+    assert_eq!(refused.io_error().unwrap().kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let peer = Peer::start(|mut wire, _| async move {
+        wire.head().await.unwrap();
+        // The close is a reset.
+        wire.stream.set_zero_linger().unwrap();
+    })
+    .await;
+    let reset = fetch(&client, get(&peer, "/")).await.unwrap_err();
+    assert!(matches!(reset, Error::Io { .. }), "{reset}");
+
+    for error in [refused, reset] {
+        let cause = error.io_error().unwrap().to_string();
+        let mut text = error.to_string();
+        let mut next = std::error::Error::source(&error);
+        while let Some(error) = next {
+            text = format!("{text}: {error}");
+            next = error.source();
+        }
+        assert_eq!(text.matches(&cause).count(), 1, "{text}");
+        assert_eq!(text.matches("connect:").count() + text.matches("failed").count(), 1, "{text}");
     }
 }
 
@@ -224,9 +259,10 @@ async fn a_connection_whose_peer_spoke_first_is_not_used() {
 /// Bytes that come one by one, or interim responses, do not buy the peer more time.
 #[tokio::test]
 async fn a_trickle_does_not_extend_the_wait() {
-    for piece in ["x", "HTTP/1.1 100 Continue\r\n\r\n"] {
+    for (start, piece) in [("HTTP/1.1 200 OK\r\nx: ", "x"), ("", "HTTP/1.1 100 Continue\r\n\r\n")] {
         let peer = Peer::start(move |mut wire, _| async move {
             wire.head().await.unwrap();
+            wire.send(start).await;
             let mut pace = tokio::time::interval(Duration::from_millis(20));
             while wire.stream.write_all(piece.as_bytes()).await.is_ok() {
                 pace.tick().await;
@@ -358,5 +394,7 @@ async fn limits_are_named_in_the_error() {
     let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(6).into_bytes();
     let peer = faulty(flood, false).await;
     let error = fetch(&quick(), get(&peer, "/")).await.unwrap_err();
-    assert!(matches!(error, Error::Protocol(ProtocolError::TooManyInterim(5))), "{error}");
+    let Error::Protocol { source, .. } = &error else { panic!("{error}") };
+    assert_eq!(*source, ProtocolError::TooManyInterim(5));
+    assert!(error.to_string().contains("limits.interim_responses = 5"), "{error}");
 }

@@ -11,7 +11,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1_pool::{Body, Client, Config, Connector, Error, InvalidRequest};
 use pool_common::Pool;
+use pool_common::clock::Clock;
 use pool_common::connect::TcpConnector;
+use pool_common::profile::Profile;
 use support::{Peer, answers_are_own, client, fetch, finished, get, settled, within};
 
 #[tokio::test]
@@ -241,4 +243,38 @@ async fn a_body_that_is_not_read_tells_the_line_that_asked_for_it() {
     lines.sort_unstable();
     assert_eq!(lines, [first, second]);
     drop((one, two));
+}
+
+/// The peer answers any request with a reset once the time that it announced has passed. A POST
+/// cannot be repeated, so the connection must not be lent by then, under any profile.
+#[tokio::test]
+async fn a_connection_ends_before_the_keep_alive_time_that_its_peer_announced() {
+    for profile in Profile::all() {
+        let peer = Peer::start(|mut wire, _| async move {
+            while let Some(request) = wire.head().await {
+                let length = request.target.len();
+                let head = format!("content-length: {length}\r\nkeep-alive: timeout=1, max=9");
+                wire.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{}", request.target)).await;
+            }
+        })
+        .await;
+        let (clock, hands) = Clock::manual();
+        let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
+        let pool = Pool::builder(connector).policy(profile.policy.clone()).clock(clock);
+        let client = Client::from(pool.build().unwrap());
+        let post = |path: &str| Request::post(peer.uri(path)).body(Body::empty()).unwrap();
+        for (pause, dials) in [(0, 1), (700, 0), (740, 0), (760, 1), (0, 0), (1200, 1)] {
+            hands.advance(Duration::from_millis(pause));
+            let before = peer.accepted();
+            let path = format!("/{pause}");
+            assert_eq!(fetch(&client, post(&path)).await.unwrap().1, path);
+            settled(&client).await;
+            // A floor dials more than the requests need.
+            if profile.policy.min_idle == 0 {
+                let dialed = peer.accepted() - before;
+                assert_eq!(dialed, dials, "{}: after {pause} ms", profile.name);
+            }
+        }
+        finished(&client, &peer).await;
+    }
 }

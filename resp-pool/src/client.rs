@@ -349,6 +349,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
+    /// before.
+    #[must_use]
+    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.policy);
+        self
+    }
+
     /// How TCP is dialed. Default [`TcpConnector::default`].
     #[must_use]
     pub fn connector(mut self, connector: TcpConnector) -> Self {

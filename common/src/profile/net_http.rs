@@ -69,5 +69,10 @@ const CHOICES: &[Choice] = &[
     same(Question::Age, "DefaultTransport.IdleConnTimeout = 90 s, a timer for each; no lifetime"),
     same(Question::AfterFailedDial, "the waiter that dialed is told, nobody else"),
     same(Question::Return, "no reset; an early closed body is drained for 50 ms and 256 KiB"),
-    same(Question::Retry, "persistConn.shouldRetryRequest: reused and replayable, no count"),
+    differs(
+        Question::Retry,
+        "persistConn.shouldRetryRequest: reused and replayable, no count",
+        "at most 3 attempts, the third on a fresh connection: a server whose connections die at their \
+         second request would get one GET once for each idle connection",
+    ),
 ];
