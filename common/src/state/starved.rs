@@ -119,8 +119,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn settle_contested(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
         let turn = self.turns;
         self.turns += 1;
-        let next = if self.lacks_room() { self.next_starved() } else { None };
-        if next.is_some_and(|next| next != key && self.keys[next].due_turn <= turn) {
+        if self.lacks_room()
+            && let Some(next) = self.next_starved()
+            && next != key
+            && self.is_due(next, turn)
+        {
             return self.retire_for(id, CloseCause::MakeRoom, now);
         }
         let waiting = self.keys[key].waiting;
@@ -133,6 +136,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             entry.starved_before += 1;
             self.join_starved(key);
         }
+    }
+
+    /// Whether the turn of a starved key has come.
+    fn is_due(&mut self, key: KeyId, turn: u64) -> bool {
+        let entry = &mut self.keys[key];
+        // Waiters before it that have left unserved take no turn.
+        let before = u64::from(self.status.waiting - entry.waiting);
+        entry.due_turn = entry.due_turn.min(turn + before);
+        entry.due_turn <= turn
     }
 
     /// A waiter that was told to try again will not: the connection it was woken for stays idle, perhaps

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pool_common::clock::Clock;
 use pool_common::lending::Lending;
-use pool_common::policy::Dial;
+use pool_common::policy::{Dial, WaiterOrder};
 use pool_common::{DialError, Error, Exclusive, Manager, Notifier, Policy, Pool, Shared};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -49,6 +49,44 @@ async fn closes_that_hang_hold_up_no_key_for_longer_than_two_of_their_limits() {
         peer.set(&peer.close, Way::Ok);
         pool.close().await;
     }
+}
+
+async fn another_key_has_its_turn<L: Lending<Connection = Connection>>() {
+    for &dial in Dial::ALL {
+        for &waiter_order in WaiterOrder::ALL {
+            let policy = Policy { max_open: Some(4), dial, waiter_order, ..Policy::default() };
+            let (pool, peer) = pool::<L>(policy);
+            peer.capacity.store(1, SeqCst);
+            let mut callers = JoinSet::new();
+            for _ in 0..5 {
+                let pool = pool.clone();
+                callers.spawn(async move {
+                    loop {
+                        let lease = pool.acquire(&1).await.expect("served in turn");
+                        sleep(Duration::from_millis(1)).await;
+                        drop(lease);
+                    }
+                });
+            }
+            sleep(Duration::from_millis(50)).await;
+            assert_eq!(pool.status().leased, 4);
+            for _ in 0..3 {
+                let started = Instant::now();
+                drop(pool.acquire(&2).await.expect("served in turn"));
+                let took = started.elapsed();
+                assert!(took <= Duration::from_millis(10), "{dial:?}, {waiter_order:?}: {took:?}");
+                sleep(Duration::from_millis(5)).await;
+            }
+            callers.shutdown().await;
+            pool.close().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_one_key_do_not_keep_another_key_out() {
+    another_key_has_its_turn::<Exclusive<Connection>>().await;
+    another_key_has_its_turn::<Shared<Connection>>().await;
 }
 
 /// A manager whose connections say something of themselves while they are dialed.

@@ -177,7 +177,8 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     fn keep(&mut self, lent: Lent<L>) -> Outcome {
         let idle = Duration::from_nanos(lent.idle_nanos);
         let policy = self.state.policy();
-        let spared = policy.idle_timeout_spares_floor && policy.min_idle > 0;
+        // There may have been a floor when it was granted.
+        let spared = policy.idle_timeout_spares_floor;
         let longest = policy.idle_timeout.filter(|_| !spared);
         assert!(longest.is_none_or(|max| idle <= max), "lent after {idle:?} idle");
         self.leases.push((lent.id, lent.handle));

@@ -352,9 +352,12 @@ impl fmt::Display for Report<'_> {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "seen although the shorter run is not found yet")]
 fn check<L: Lending<Connection = u32>>(seed: u64) {
     let run = Run::new(seed);
     let Err(first) = run.play::<L>(&run.operations, Then::End) else { return };
+    // At once: to make it shorter can take minutes.
+    eprintln!("FUZZ_SEED={seed} failed after {} operations: {}", first.after, first.what);
     let (upto, then) = if first.after < run.operations.len() {
         (first.after + 1, Then::Stop)
     } else {

@@ -326,3 +326,35 @@ fn no_more_is_closed_than_the_waiters_of_other_keys_need() {
     assert_eq!(pool.closing.len(), 2);
     assert_eq!(pool.state.status().idle, 2);
 }
+
+#[test]
+fn waiters_that_leave_unserved_take_no_turn() {
+    let policy = Policy { max_open: Some(1), dial_ramp: None, ..Policy::default() };
+    let mut pool = Driver::<Exclusive<u32>>::new(policy);
+    let id = pool.lend_one(1);
+    let before: Vec<_> = (0..50).map(|_| pool.acquire(1).waiter()).collect();
+    let other = pool.acquire(2).waiter();
+    for waiter in &before[2..] {
+        pool.cancel(*waiter);
+    }
+    for waiter in &before[..2] {
+        pool.release(id);
+        assert_eq!(pool.collect(*waiter), Some(Outcome::Lent(id)));
+        pool.acquire(1).waiter();
+    }
+    let mut turns = 0;
+    while pool.closing.is_empty() {
+        pool.release(id);
+        let waiter = pool.woken.pop().filter(|_| pool.closing.is_empty());
+        if let Some(waiter) = waiter {
+            assert_eq!(pool.collect(waiter), Some(Outcome::Lent(id)));
+            pool.acquire(1).waiter();
+        }
+        turns += 1;
+    }
+    assert!(turns <= 3, "{turns} turns more");
+    pool.finish_closing();
+    let dial = pool.background[0];
+    pool.dialed(dial);
+    assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+}
