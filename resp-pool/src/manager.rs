@@ -32,7 +32,17 @@ pub struct Manager {
 impl Manager {
     /// A manager whose connections behave as `settings` say.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), connector: TcpConnector::default(), check: None }
+        Self {
+            settings: Arc::new(settings),
+            connector: TcpConnector::default(),
+            check: None,
+            permissions: Arc::default(),
+        }
+    }
+
+    /// How the connections behave.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Sets how TCP is dialed. Default [`TcpConnector::default`].
