@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use pool_common::connect::TcpConnector;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     command::Request,
@@ -51,6 +51,10 @@ pub struct Connection {
     pub(crate) broken: bool,
 }
 
+    /// Since when every reply has been `LOADING`.
+    pub(crate) loading_since: Option<Instant>,
+    /// Which commands the user may not run, as far as it matters here.
+    pub(crate) permissions: Arc<Permissions>,
 /// A queue that grew beyond this for one large pipeline is given back afterwards.
 const LARGEST_KEPT: usize = 1024;
 
@@ -109,6 +113,8 @@ impl Connection {
             broken: false,
         };
         connection.handshake().await?;
+            loading_since: None,
+            permissions: Arc::default(),
         Ok(connection)
     }
 
@@ -266,7 +272,8 @@ impl Connection {
     /// Whether the connection must not be lent again. Never waits.
     ///
     /// True after a failure, with a call given up halfway, with a session that cannot be undone,
-    /// and, when the session is neutral, with anything unread or a closed socket.
+    /// after a reply that says "wrong server" or "not able" (see [`Session`]), and, when the session
+    /// is neutral, with anything unread or a closed socket.
     pub fn is_broken(&mut self) -> bool {
         if self.broken || self.in_call || self.session.unfit().is_some() {
             return true;

@@ -115,6 +115,7 @@ pub use manager::{CheckFuture, Manager};
 pub use pipeline::Pipeline;
 pub use pubsub::Message;
 pub use scan::{ATTRIBUTE, Frame, PUSH, Scanner};
+mod wrong_server;
 pub use session::Session;
 pub use value::{ServerError, ServerErrorKind, Value};
 
