@@ -111,6 +111,7 @@ pub use error::{ConfigError, ConversionError, Error, ProtocolError, Stage};
 pub use from_value::FromValue;
 pub use key::{Key, Protocol, Secret};
 pub use limits::{Limits, ScanError};
+mod text;
 pub use manager::{CheckFuture, Manager};
 pub use pipeline::Pipeline;
 pub use pubsub::Message;
