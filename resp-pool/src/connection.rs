@@ -11,6 +11,7 @@ use crate::{
     effect::Effect,
     error::Error,
     from_value::FromValue,
+    incoming::Incoming,
     key::Key,
     pipeline::{self, Pipeline},
     pushes::Pushes,
@@ -143,7 +144,8 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Server`] when the server refuses, [`Error::Conversion`] when the reply is of
-    /// another type: both leave the connection in step. Others end it.
+    /// another type: both leave the connection in step, unless the server refused and closed before
+    /// the request was written. Others end it.
     ///
     /// # Cancel safety
     /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never
@@ -232,13 +234,14 @@ impl Connection {
     /// Writes what was [sent](Self::send).
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`); the connection is of no further use.
+    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`), or [`Error::Server`] when the server
+    /// refused and closed meanwhile; the connection is of no further use.
     ///
     /// # Cancel safety
     /// Cancel-safe: the rest is written by the next call.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.check_usable()?;
-        let result = self.wire.flush(self.settings.write_timeout).await;
+        let result = self.flush_or_refusal().await;
         self.note(result)
     }
 
@@ -257,7 +260,7 @@ impl Connection {
             return Err(Error::Refused { command: "receive", reason: "no reply is owed" });
         }
         let limit = self.settings.read_timeout;
-        let result = match self.wire.flush(self.settings.write_timeout).await {
+        let result = match self.flush_or_refusal().await {
             Ok(()) => self.next_reply(limit).await,
             Err(error) => Err(error),
         };
@@ -305,7 +308,7 @@ impl Connection {
     /// Writes everything and reads every reply; the last one is the result.
     async fn finish_call(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
         let before = self.wire.total_written();
-        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        let flushed = self.flush_or_refusal().await;
         flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
         loop {
             let reply = self.next_reply(limit).await?;
@@ -322,7 +325,7 @@ impl Connection {
         limit: Option<Duration>,
     ) -> Result<Vec<Value>, Error> {
         let before = self.wire.total_written();
-        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        let flushed = self.flush_or_refusal().await;
         flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
         while self.expected.len() > count {
             self.next_reply(limit).await?;
@@ -335,6 +338,27 @@ impl Connection {
     }
 
     /// The call is over: with every reply read, the mark goes away.
+    /// Writes everything. When that fails because the server has gone, its last words come first: a
+    /// server that refuses a request while it is still being written says why and closes, and the
+    /// error of the write tells nothing of that.
+    async fn flush_or_refusal(&mut self) -> Result<(), Error> {
+        let lost = match self.wire.flush(self.settings.write_timeout).await {
+            Err(error @ Error::Io { .. }) => error,
+            result => return result,
+        };
+        self.broken = true;
+        self.wire.read_last_words().await;
+        let mut refusal = None;
+        while let Ok(Some(incoming)) = self.next_incoming() {
+            // Replies to earlier commands may come before it.
+            refusal = match incoming {
+                Incoming::Reply(Value::Error(error)) => Some(error),
+                _ => None,
+            };
+        }
+        Err(refusal.map_or(lost, Error::Server))
+    }
+
     fn end_call<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_ok() {
             self.in_call = false;
