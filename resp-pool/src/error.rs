@@ -18,12 +18,26 @@ pub enum Error {
     /// A setting or a URL makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The pool gave no connection: it is closed, full, or the dial failed.
-    #[error("no connection from the pool: {0}")]
-    Acquire(#[source] Box<pool_common::Error<Error>>),
+    /// The pool gave no connection: it is closed, full, or the dial failed. The text is the pool's
+    /// own; [`dial_error`](pool_common::Error::dial_error) and
+    /// [`server_error`](Self::server_error) lead to the cause.
+    #[error("{0}")]
+    Acquire(Box<pool_common::Error<Error>>),
     /// The server could not be reached. The text names host and port.
-    #[error("cannot connect: {0}")]
-    Connect(#[source] io::Error),
+    #[error(transparent)]
+    Connect(io::Error),
+    /// The server was reached and refused a command of the handshake: wrong credentials, an unknown
+    /// database, a protocol version it does not speak, too many clients.
+    ///
+    /// The text of a refused `AUTH`, and of a `HELLO` that carried credentials, is the server's only
+    /// where it is known to repeat no argument; otherwise it is withheld, and the code is kept.
+    #[error("{command} was refused in the handshake: {refusal}")]
+    Handshake {
+        /// The command that was refused.
+        command: &'static str,
+        /// What the server said, or as much of it as cannot repeat the password.
+        refusal: ServerError,
+    },
     /// Writing or reading failed, or the server closed the connection.
     #[error("connection lost while {stage}")]
     Io {
@@ -121,7 +135,9 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Connect(_) => true,
             Self::Stale | Self::Broken | Self::Abandoned => true,
-            Self::Server(error) => error.kind().is_retryable(),
+            Self::Server(error) | Self::Handshake { refusal: error, .. } => {
+                error.kind().is_retryable()
+            }
             Self::Acquire(error) => match &**error {
                 pool_common::Error::Closed => false,
                 pool_common::Error::Dial { source } => match source {
@@ -139,10 +155,9 @@ impl Error {
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) | Self::NoTransaction(error) => Some(error),
-            Self::Acquire(error) => match &**error {
-                pool_common::Error::Dial { source: pool_common::DialError::Failed(error) } => {
-                    error.server_error()
-                }
+            Self::Handshake { refusal, .. } => Some(refusal),
+            Self::Acquire(error) => match error.dial_error()? {
+                pool_common::DialError::Failed(error) => error.server_error(),
                 _ => None,
             },
             _ => None,

@@ -153,6 +153,11 @@ impl ServerError {
     pub(crate) fn before_any_command(mut self) -> Self {
         self.nothing_ran = true;
         self
+    /// Whether the text holds `secret`.
+    pub(crate) fn repeats(&self, secret: &str) -> bool {
+        self.line.contains(secret)
+    }
+
     }
 
     pub(crate) fn proves_nothing_ran(&self) -> bool {
