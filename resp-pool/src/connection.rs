@@ -14,6 +14,7 @@ use crate::{
     incoming::Incoming,
     key::Key,
     pipeline::{self, Pipeline},
+    probe::Permissions,
     pushes::Pushes,
     session::Session,
     value::Value,

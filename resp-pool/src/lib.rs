@@ -104,6 +104,7 @@ mod wire;
 pub use client::{Client, ClientBuilder};
 pub use codec::decode;
 pub use command::{Argument, Command, Request, cmd};
+mod probe;
 pub use config::{Config, Settings};
 pub use connection::Connection;
 pub use effect::SubscriptionKind;

@@ -7,7 +7,7 @@ use pool_common::{
     connect::{TcpConnector, has_unread},
 };
 
-use crate::{config::Settings, connection::Connection, error::Error, key::Key};
+use crate::{config::Settings, connection::Connection, error::Error, key::Key, probe::Permissions};
 
 /// From this much idling on, a connection is asked with a system call before it is lent.
 const LOOKED_AT_HARDER: Duration = Duration::from_millis(5);
@@ -27,6 +27,7 @@ pub struct Manager {
     settings: Arc<Settings>,
     connector: TcpConnector,
     check: Option<Arc<CheckFunction>>,
+    permissions: Arc<Permissions>,
 }
 
 impl Manager {
@@ -80,7 +81,9 @@ impl pool_common::Manager for Manager {
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, Error> {
         let settings = Arc::clone(&self.settings);
-        Connection::dial_with(&self.connector, key, settings).await
+        let mut connection = Connection::dial_with(&self.connector, key, settings).await?;
+        connection.permissions = Arc::clone(&self.permissions);
+        Ok(connection)
     }
 
     #[inline]
