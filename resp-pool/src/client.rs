@@ -100,7 +100,7 @@ impl Client {
             return self.acquire().await?.query(request).await;
         }
         let value = self.carry_out(&Single(request)).await?;
-        Ok(T::from_value(value)?)
+        Ok(T::from_value(value).map_err(|error| error.answering(request.part(0)))?)
     }
 
     /// Sends several commands in one write and returns their replies in order; error replies are

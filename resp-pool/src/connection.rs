@@ -51,12 +51,12 @@ pub struct Connection {
     pub(crate) in_call: bool,
     /// Failed for good.
     pub(crate) broken: bool,
-}
-
     /// Since when every reply has been `LOADING`.
     pub(crate) loading_since: Option<Instant>,
     /// Which commands the user may not run, as far as it matters here.
     pub(crate) permissions: Arc<Permissions>,
+}
+
 /// A queue that grew beyond this for one large pipeline is given back afterwards.
 const LARGEST_KEPT: usize = 1024;
 
@@ -113,10 +113,10 @@ impl Connection {
             pushes: Pushes::default(),
             in_call: false,
             broken: false,
-        };
-        connection.handshake().await?;
             loading_since: None,
             permissions: Arc::default(),
+        };
+        connection.handshake().await?;
         Ok(connection)
     }
 
@@ -157,7 +157,7 @@ impl Connection {
     ) -> Result<T, Error> {
         match self.call(request).await? {
             Value::Error(error) => Err(Error::Server(error.answering(request.part(0)))),
-            value => Ok(T::from_value(value)?),
+            value => Ok(T::from_value(value).map_err(|error| error.answering(request.part(0)))?),
         }
     }
 
@@ -338,7 +338,6 @@ impl Connection {
         Ok(replies)
     }
 
-    /// The call is over: with every reply read, the mark goes away.
     /// Writes everything. When that fails because the server has gone, its last words come first: a
     /// server that refuses a request while it is still being written says why and closes, and the
     /// error of the write tells nothing of that.
@@ -360,6 +359,7 @@ impl Connection {
         Err(refusal.map_or(lost, Error::Server))
     }
 
+    /// The call is over: with every reply read, the mark goes away.
     fn end_call<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_ok() {
             self.in_call = false;
