@@ -41,7 +41,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for a URL (see [`Config::from_url`]) with the default policy. Dials nothing yet.
+    /// A client for a URL (see [`Config::from_url`]) with [`default_policy`](Self::default_policy).
+    /// Dials nothing yet.
     ///
     /// # Errors
     /// [`Error::Config`] when the URL makes no sense.
@@ -54,7 +55,7 @@ impl Client {
         ClientBuilder {
             manager: Manager::new(config.settings.clone()),
             config,
-            policy: Policy::default(),
+            policy: Self::default_policy(),
             clock: Clock::default(),
             seed: None,
             observer: None,
@@ -62,6 +63,24 @@ impl Client {
             #[cfg(feature = "metrics")]
             metrics: None,
         }
+    }
+
+    /// [`Policy::default`] with the retry rule that suits RESP:
+    /// [`Retry::ReusedAndReplayable`]. A server may close an idle connection at any time, and the
+    /// command that meets the close is sent again when it only reads or was not sent at all.
+    ///
+    /// Start from this to change single knobs; [`Policy::default`] never sends anything again.
+    ///
+    /// ```
+    /// use resp_pool::{Client, Config, Policy};
+    /// # fn main() -> Result<(), resp_pool::Error> {
+    /// let policy = Policy { max_open_per_key: Some(20), ..Client::default_policy() };
+    /// let client = Client::builder(Config::default()).policy(policy).build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn default_policy() -> Policy {
+        Policy { retry: Retry::ReusedAndReplayable, ..Policy::default() }
     }
 
     /// The same pool, another database. Connections are not shared between databases.
@@ -95,6 +114,13 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future loses nothing but the command's outcome: a connection with a request in
     /// flight is discarded.
+    ///
+    /// That makes blocking commands safe to give up. When a `BLPOP` is dropped (in a `select!`, or by
+    /// a timeout around it), its connection is closed, the server forgets that the client waits, and
+    /// the next element stays in the list. With clients that keep the connection, or share it, the
+    /// server still pops that element for the call that has gone. Only an element that the server had
+    /// popped already, with its reply on the way, is lost; `BLMOVE` into a list of one's own keeps
+    /// that one, too.
     pub async fn query<T: FromValue>(&self, request: &(impl Request + ?Sized)) -> Result<T, Error> {
         if self.pool.initial_policy().retry == Retry::Never {
             return self.acquire().await?.query(request).await;
@@ -360,8 +386,12 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The strategy of the pool: a profile of `pool_common`, or your own. Default
-    /// [`Policy::default`].
+    /// The strategy of the pool: a profile of `pool_common`, or your own, best made from
+    /// [`Client::default_policy`], which is the default.
+    ///
+    /// A retry rule that does not look after connections that the server closed while they were idle
+    /// ([`Retry::Never`], which is also that of [`Policy::default`], and [`Retry::Unprocessed`]) is
+    /// said in a log line when the client is built.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -459,6 +489,14 @@ impl ClientBuilder {
             builder = builder.leak_detection(after);
         }
         let pool = builder.build().map_err(ConfigError::from)?;
+        let retry = pool.initial_policy().retry;
+        if matches!(retry, Retry::Never | Retry::Unprocessed) {
+            tracing::info!(
+                target: "resp_pool", %key, retry = retry.word(),
+                "the retry rule lets commands fail whose idle connection the server had closed; \
+                 Client::default_policy() has one that sends them again",
+            );
+        }
         Ok(Client { pool, key })
     }
 }

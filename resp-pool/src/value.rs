@@ -132,10 +132,8 @@ impl ServerError {
     pub fn from_line(line: &[u8]) -> Self {
         let line = String::from_utf8_lossy(&line[..line.len().min(Self::KEPT)]).into_owned();
         let code = line.find(' ').unwrap_or(line.len());
-        // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be
-            // Far below 4 GiB, see `KEPT`.
-        // empty.
         Self {
+            // Far below 4 GiB, see `KEPT`.
             code: u32::try_from(code).unwrap_or(0),
             line: line.into_boxed_str(),
             nothing_ran: false,
@@ -153,11 +151,11 @@ impl ServerError {
     pub(crate) fn before_any_command(mut self) -> Self {
         self.nothing_ran = true;
         self
+    }
+
     /// Whether the text holds `secret`.
     pub(crate) fn repeats(&self, secret: &str) -> bool {
         self.line.contains(secret)
-    }
-
     }
 
     pub(crate) fn proves_nothing_ran(&self) -> bool {
@@ -297,7 +295,6 @@ mod tests {
         );
         assert_eq!(ServerError::from_line(b"ERR \xff").message(), "\u{fffd}");
     }
-}
 
     #[test]
     fn a_long_text_with_control_bytes_is_shown_escaped_and_cut() {
@@ -314,3 +311,4 @@ mod tests {
             assert!(shown.contains("(cut after 1024 bytes)"), "{shown}");
         }
     }
+}
