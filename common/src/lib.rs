@@ -200,7 +200,7 @@ pub use error::{DialError, Error, InvalidPolicy, Stage};
 pub use lease::Lease;
 pub use lending::{Exclusive, Lending, Shared};
 #[cfg(feature = "runtime")]
-pub use manager::{Connection, Manager};
+pub use manager::{Connection, DialFailure, Manager};
 #[cfg(feature = "runtime")]
 pub use notifier::Notifier;
 pub use policy::{Limits, Policy};

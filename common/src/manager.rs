@@ -11,6 +11,19 @@ use crate::notifier::Notifier;
 /// The connection inside a manager's [`Lending`].
 pub type Connection<M> = <<M as Manager>::Lending as Lending>::Connection;
 
+/// What a failed dial says of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// The peer could not be reached, or broke off: it may be back at any moment, and the pool looks
+    /// again by itself.
+    Unreachable,
+    /// The peer answered and turned this client away, because of a wrong password for instance. The
+    /// next dial would end the same way, and peers lock accounts that fail to log in too often. So
+    /// the pool dials only when a caller asks, until a dial succeeds.
+    Denied,
+}
+
 /// The protocol's side of a pool.
 ///
 /// Only [`connect`](Manager::connect) has to be written; every other method has a default that
@@ -47,6 +60,13 @@ pub trait Manager: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Connection<Self>, Self::Error>> + Send
     where
         Self: Sized;
+
+    /// What a failure of [`connect`](Manager::connect) says of the peer. Cheap, and never waits.
+    /// Default [`DialFailure::Unreachable`].
+    fn dial_failure(&self, error: &Self::Error) -> DialFailure {
+        let _ = error;
+        DialFailure::Unreachable
+    }
 
     /// How many leases one connection serves at a time; asked once, after `connect`. Changes are
     /// told through the notifier, and win over this if they come first. Default 1. An exclusive
