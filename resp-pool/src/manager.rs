@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use pool_common::{
-    Exclusive, Notifier,
+    DialFailure, Exclusive, Notifier,
     connect::{TcpConnector, has_unread},
 };
 
@@ -84,6 +84,16 @@ impl pool_common::Manager for Manager {
         let mut connection = Connection::dial_with(&self.connector, key, settings).await?;
         connection.permissions = Arc::clone(&self.permissions);
         Ok(connection)
+    }
+
+    /// Whatever the handshake was refused for (credentials, permissions, an unknown database or
+    /// protocol version), the next dial would be refused as well. Not so when the server says "not
+    /// now".
+    fn dial_failure(&self, error: &Error) -> DialFailure {
+        match error {
+            Error::Handshake { refusal, .. } if !refusal.kind().is_not_now() => DialFailure::Denied,
+            _ => DialFailure::Unreachable,
+        }
     }
 
     #[inline]

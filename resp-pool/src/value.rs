@@ -275,6 +275,11 @@ impl ServerErrorKind {
                 | Self::NoReplicas
         )
     }
+
+    /// Whether the server may answer otherwise a little later, and says nothing of who asks.
+    pub(crate) fn is_not_now(self) -> bool {
+        self.is_retryable() || matches!(self, Self::Busy | Self::OutOfMemory)
+    }
 }
 
 #[cfg(test)]
