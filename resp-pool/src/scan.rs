@@ -487,8 +487,8 @@ mod tests {
             (b"*1\r\n>1\r\n:1\r\n", ScanError::Misplaced(b'>')),
             (b"*1\r\n|0\r\n|0\r\n:1\r\n", ScanError::Misplaced(b'|')),
             (b"~1\r\n$-1\r\n", ScanError::MixedNull),
-            (b"*6710887\r\n", ScanError::TooManyElements(1 << 30)),
-            (b"~3355444\r\n", ScanError::TooManyElements(1 << 30)),
+            (b"*3355444\r\n", ScanError::TooManyElements(1 << 30)),
+            (b"~2097153\r\n", ScanError::TooManyElements(1 << 30)),
             (b"%9223372036854775808\r\n", ScanError::TooManyElements(1 << 30)),
         ];
         for (bytes, error) in cases {

@@ -50,14 +50,14 @@ async fn a_reply_beyond_a_limit_names_the_limit_and_its_value() {
     let settle: fn(&mut Config) = |config| {
         let limits = &mut config.settings.limits;
         (limits.max_depth, limits.max_line, limits.max_bulk) = (3, 1000, 2000);
-        (limits.max_memory, limits.max_frame) = (1600, 4000);
+        (limits.max_memory, limits.max_frame) = (3200, 4000);
     };
     for (reply, expected, words) in [
         ("*1\r\n".repeat(4), ScanError::TooDeep(3), "max_depth = 3)"),
         (format!("+{}", "x".repeat(1001)), ScanError::LineTooLong(1000), "max_line = 1000 bytes)"),
         ("$2001\r\n".to_owned(), ScanError::BulkTooLong(2000), "max_bulk = 2000 bytes)"),
-        ("*11\r\n".to_owned(), ScanError::TooManyElements(1600), "max_memory = 1600 bytes)"),
-        ("~6\r\n".to_owned(), ScanError::TooManyElements(1600), "max_memory = 1600 bytes)"),
+        ("*11\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
+        ("~7\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
         (
             format!("*3\r\n{}", format!("$1500\r\n{}\r\n", "x".repeat(1500)).repeat(3)),
             ScanError::FrameTooLong(4000),
