@@ -91,7 +91,7 @@ impl Client {
 
     /// Sends one command on a connection of its own and converts the reply.
     ///
-    /// After a failure the command is sent again when the policy's [`Retry`] rule says so.
+    /// After a failure the command is sent again where the policy's [`Retry`] rule allows it.
     ///
     /// # Time
     /// All attempts and the pauses between them end within the time that one attempt may take:
@@ -119,8 +119,8 @@ impl Client {
     /// a timeout around it), its connection is closed, the server forgets that the client waits, and
     /// the next element stays in the list. With clients that keep the connection, or share it, the
     /// server still pops that element for the call that has gone. Only an element that the server had
-    /// popped already, with its reply on the way, is lost; `BLMOVE` into a list of one's own keeps
-    /// that one, too.
+    /// popped already, with its reply on the way, is lost; `BLMOVE` into a second list keeps that
+    /// element, too.
     pub async fn query<T: FromValue>(&self, request: &(impl Request + ?Sized)) -> Result<T, Error> {
         if self.pool.initial_policy().retry == Retry::Never {
             return self.acquire().await?.query(request).await;
@@ -338,8 +338,8 @@ impl Client {
         }
     }
 
-    /// What one attempt may take, which is what all of them may take together. `None` when any part
-    /// of it has no limit.
+    /// The longest time of one attempt, which is also the limit of all attempts together. `None` when
+    /// any part of it has no limit.
     fn total_time(&self, job: &impl Job) -> Option<Duration> {
         let settings = self.pool.manager().settings();
         let acquire = self.pool.initial_policy().acquire_timeout?;
@@ -356,7 +356,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// A limit beyond the clock's range is none.
+    /// `None` when the limit is beyond the clock's range.
     fn new(started: Instant, total: Duration) -> Option<Self> {
         Some(Self { at: started.checked_add(total)?, total })
     }
@@ -389,9 +389,9 @@ impl ClientBuilder {
     /// The strategy of the pool: a profile of `pool_common`, or your own, best made from
     /// [`Client::default_policy`], which is the default.
     ///
-    /// A retry rule that does not look after connections that the server closed while they were idle
+    /// A retry rule that repeats no command whose idle connection the server had closed
     /// ([`Retry::Never`], which is also that of [`Policy::default`], and [`Retry::Unprocessed`]) is
-    /// said in a log line when the client is built.
+    /// logged when the client is built.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -489,12 +489,13 @@ impl ClientBuilder {
             builder = builder.leak_detection(after);
         }
         let pool = builder.build().map_err(ConfigError::from)?;
-        let retry = pool.initial_policy().retry;
-        if matches!(retry, Retry::Never | Retry::Unprocessed) {
-            tracing::info!(
-                target: "resp_pool", %key, retry = retry.word(),
-                "the retry rule lets commands fail whose idle connection the server had closed; \
-                 Client::default_policy() has one that sends them again",
+        let rule = pool.initial_policy().retry;
+        if !retry::hides_closed_connections(rule) {
+            tracing::warn!(
+                target: "resp_pool",
+                retry = rule.word(),
+                "this retry rule repeats no command whose reused connection was closed by the server; \
+                 take Client::default_policy() as the base of a policy, or set retry",
             );
         }
         Ok(Client { pool, key })

@@ -140,7 +140,7 @@ impl Error {
                 error.kind().is_retryable()
             }
             Self::Acquire(error) => match &**error {
-                pool_common::Error::Closed => false,
+                error if error.is_closed() => false,
                 pool_common::Error::Dial { source } => match source {
                     pool_common::DialError::Failed(error) => error.is_retryable(),
                     _ => true,

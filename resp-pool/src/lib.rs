@@ -55,7 +55,7 @@
 //! - **Policy**: start from [`Client::default_policy`]; it has the retry rule that suits RESP.
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
-//!   that may not run `PING` it is `ECHO` or `HELLO`, and a log line says so once.
+//!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.
 //! - **Peek before lending** (policy `peek`): anything unread or a closed socket costs the
 //!   connection. One that was idle for less than 5 ms is judged by what the runtime's driver has
 //!   seen, without a system call; one that was idle for longer by asking the socket.
@@ -67,7 +67,7 @@
 //!   profile, too, only commands that read are repeated after their reply was lost, and pipelines
 //!   and transactions only when nothing of them had been sent.
 //! - **Time**: a reply may take [`read_timeout`](Settings::read_timeout), 5 s unless told otherwise
-//!   (redigo waits for ever); a blocking command brings [its own](Command::timeout). All attempts of
+//!   (redigo waits forever); a blocking command brings [its own](Command::timeout). All attempts of
 //!   one call together take no longer than one may: `acquire_timeout` + `write_timeout` +
 //!   `read_timeout` ([`Client::query`]).
 //! - **Giving up**: a call that is dropped halfway closes its connection. A dropped `BLPOP` leaves the

@@ -1,7 +1,7 @@
 //! The question that proves a connection to be in step, and which one the user may ask.
 //!
-//! A check and a reset end with a question whose answer nobody else can have asked for. `PING` with a
-//! random word is the best one, since every server knows it. A user of an access control list (Redis
+//! A check and a reset end with a question whose answer cannot be the late reply to another command.
+//! `PING` with a random word is the best one, since every server knows it. A user of an access control list (Redis
 //! 6 and later) may not be allowed to run it. Then `ECHO` serves as well, and `HELLO` without
 //! arguments, which every user may run. Without that, each check would cost a dial and each reset the
 //! connection, and no error would say why.
@@ -121,7 +121,7 @@ fn user_of(key: &Key) -> &str {
     key.username().unwrap_or("default")
 }
 
-/// Sixteen hexadecimal digits that nobody can have sent before.
+/// Sixteen hexadecimal digits that no earlier command can have sent.
 pub(crate) fn random_word() -> Word {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u64(..);

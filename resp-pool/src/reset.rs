@@ -21,7 +21,7 @@ struct Drain {
 impl Connection {
     /// Sends `PING` with a random word and compares the answer, so that the late answer to somebody
     /// else's request cannot pass for ours. For a user that may not run `PING` it is `ECHO`, or
-    /// else `HELLO`; the first connection that learns this says so in a log line.
+    /// else `HELLO`; the first connection that learns this logs it.
     ///
     /// # Errors
     /// As for [`query`](Self::query); [`ProtocolError::WrongEcho`] ends the connection.

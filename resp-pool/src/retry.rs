@@ -87,6 +87,12 @@ fn has_used_its_time(error: &Error) -> bool {
     }
 }
 
+/// Whether the rule sends a command again that met a connection which the server had closed while it
+/// was idle, where that is safe.
+pub(crate) fn hides_closed_connections(retry: Retry) -> bool {
+    !matches!(retry, Retry::Never | Retry::Unprocessed)
+}
+
 /// The other idle connections most likely lead to the same server.
 fn leads_astray(error: &Error) -> bool {
     matches!(
@@ -186,32 +192,30 @@ mod tests {
             let exhausted = Failure { attempts: 4, ..failure(&error) };
             assert!(!goes_on(retry, &exhausted), "{error:?}");
         }
-        for error in [
-            server("ERR x"),
-            server("WRONGTYPE x"),
-            server("MOVED 1 x"),
-            Error::Acquire(Box::new(pool_common::Error::Closed)),
-        ] {
+        for error in [server("ERR x"), server("WRONGTYPE x"), server("MOVED 1 x")] {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
         }
     }
 
     #[test]
     fn no_rule_goes_on_when_the_time_is_used_up() {
-        let acquire = Error::Acquire(Box::new(pool_common::Error::Timeout {
-            stage: pool_common::Stage::Queue,
-            waited: Duration::from_secs(1),
-            status: pool_common::Status::default(),
-            last_dial_error: None,
-        }));
         let unsent =
             Error::Timeout { stage: Stage::Write, sent: false, after: Duration::from_secs(1) };
-        for error in [slow(), unsent, acquire] {
+        for error in [slow(), unsent] {
             for &retry in Retry::ALL {
                 let reading = Failure { read_only: true, ..failure(&error) };
                 assert!(!goes_on(retry, &reading), "{retry:?} {error:?}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_closed_pool_is_not_asked_again() {
+        let client = crate::Client::open("redis://127.0.0.1:1").expect("a client");
+        client.close().await;
+        let error = client.get::<String>("k").await.expect_err("closed");
+        assert!(matches!(&error, Error::Acquire(error) if error.is_closed()), "{error:?}");
+        assert!(!goes_on(Retry::Attempts, &failure(&error)));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Scanner {
             }
             Length::Null => return Err(ScanError::BadLength),
         };
-        // What is announced has to come before it takes memory, but more than the limit is refused
+        // Announced elements take memory when they arrive; an announcement beyond the limit is refused
         // at once.
         let cost =
             if matches!(kind, b'*' | PUSH) { Limits::LIST_ELEMENT } else { Limits::SET_ELEMENT };

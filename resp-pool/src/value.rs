@@ -276,7 +276,7 @@ impl ServerErrorKind {
         )
     }
 
-    /// Whether the server may answer otherwise a little later, and says nothing of who asks.
+    /// Whether the refusal is about the state of the server, not about this client.
     pub(crate) fn is_not_now(self) -> bool {
         self.is_retryable() || matches!(self, Self::Busy | Self::OutOfMemory)
     }

@@ -2,7 +2,7 @@
 //!
 //! Such a reply leaves the connection in step, so the borrower can go on with it. But the server
 //! behind it is no longer what it was: after a failover the old primary answers every write with
-//! `READONLY` until somebody connects anew. So the connection is discarded when its lease ends,
+//! `READONLY` on every connection that it already has. So the connection is discarded when its lease ends,
 //! whether it was borrowed by a [`Client`](crate::Client) or as a lease, and whatever the retry rule
 //! is. The session remembers the reason ([`Session::unfit`](crate::Session::unfit)).
 

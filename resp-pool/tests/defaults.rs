@@ -1,4 +1,4 @@
-//! What a client does unless it is told otherwise.
+//! The behaviour of a client with default settings.
 
 mod support;
 
@@ -19,7 +19,7 @@ async fn a_retry_rule_that_does_not_suit_is_said_once() {
         (Some(Policy::default()), 1),
         (Some(Policy { retry: Retry::Unprocessed, ..Client::default_policy() }), 1),
     ] {
-        let (lines, _guard) = Lines::listen(Level::INFO);
+        let (lines, _guard) = Lines::listen(Level::WARN);
         let builder = Client::builder(config.clone());
         let builder = match policy {
             Some(policy) => builder.policy(policy),

@@ -1,6 +1,6 @@
 //! Decoding takes no more memory than `max_memory` counts for it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io::Write as _};
 
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -69,7 +69,8 @@ fn decoding_takes_no_more_memory_than_is_counted() {
             kept = Some(decode(&bytes, frame.expect("whole")).expect("decoded"));
         });
         let each = used.bytes_max as usize / count;
-        println!("{count} {name}: {each} bytes for each element, of {cost}");
+        let _ =
+            writeln!(std::io::stdout(), "{count} {name}: {each} bytes of {cost} for each element");
         if each > cost {
             over.push(format!("{name}: {each} of {cost}"));
         }

@@ -70,7 +70,7 @@ async fn a_refused_handshake_repeats_no_part_of_a_long_password() {
 #[tokio::test]
 async fn only_what_may_repeat_the_password_is_withheld() {
     for (protocol, database, replies, command, words) in [
-        // What the server says of other commands is shown.
+        // The refusals of other commands are shown.
         (
             Protocol::Resp2,
             99,
