@@ -306,7 +306,8 @@ impl Client {
             let lease =
                 async { if fresh { self.acquire_fresh().await } else { self.acquire().await } };
             let lease = match (limit, last) {
-                (Some(limit), Some(last)) => match timeout_at(limit.at, lease).await {
+                // Boxed like every part of a further attempt: the future of a call stays small.
+                (Some(limit), Some(last)) => match Box::pin(timeout_at(limit.at, lease)).await {
                     Ok(lease) => lease,
                     Err(_) => return Err(last),
                 },
@@ -331,7 +332,7 @@ impl Client {
             }
             tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                Box::pin(tokio::time::sleep(pause)).await;
             }
             fresh = next;
             last = Some(error);
@@ -541,7 +542,7 @@ impl<R: Request + ?Sized> Job for Single<'_, R> {
         let query = connection.query(self.0);
         let Some(Limit { at, total }) = limit else { return query.await };
         // Dropping the call leaves the connection unfit to be lent again.
-        timeout_at(at, query).await.unwrap_or(Err(Error::Timeout {
+        Box::pin(timeout_at(at, query)).await.unwrap_or(Err(Error::Timeout {
             stage: Stage::Read,
             sent: true,
             after: total,

@@ -92,7 +92,12 @@ pub enum ScanError {
 impl fmt::Display for ScanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownType(byte) => write!(f, "unknown frame type {:?}", char::from(*byte)),
+            Self::UnknownType(byte) => write!(
+                f,
+                "the peer does not speak RESP (another service, or TLS, at this port?): unknown frame \
+                 type {:?}",
+                char::from(*byte)
+            ),
             Self::BadLength => f.write_str("malformed length"),
             Self::BadLineEnd => f.write_str("line does not end in CRLF"),
             Self::BadScalar(byte) => write!(f, "malformed value of type {:?}", char::from(*byte)),
