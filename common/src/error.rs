@@ -47,6 +47,9 @@ pub enum DialError<E: std::error::Error> {
     Failed(Arc<E>),
     /// [`dial_timeout`](crate::Policy::dial_timeout) passed.
     TimedOut(Duration),
+    /// The deadline of the caller that dialed in its own task came first, this long after the dial
+    /// began, which is longer than dials of the key usually take.
+    GivenUp(Duration),
     /// The task that dialed ended early: `connect` panicked, or its runtime shut down.
     Abandoned,
 }
@@ -56,6 +59,12 @@ impl<E: std::error::Error> fmt::Display for DialError<E> {
         match self {
             Self::Failed(error) => error.fmt(f),
             Self::TimedOut(limit) => write!(f, "no connection within dial_timeout, {limit:?}"),
+            Self::GivenUp(dialing) => {
+                write!(
+                    f,
+                    "no connection by the caller's deadline, {dialing:?} after the dial began"
+                )
+            }
             Self::Abandoned => {
                 f.write_str("the dial was abandoned (connect panicked, or the runtime shut down)")
             }
@@ -67,7 +76,7 @@ impl<E: std::error::Error + 'static> std::error::Error for DialError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
-            Self::TimedOut(_) | Self::Abandoned => None,
+            Self::TimedOut(_) | Self::GivenUp(_) | Self::Abandoned => None,
         }
     }
 }
@@ -77,6 +86,7 @@ impl<E: std::error::Error> Clone for DialError<E> {
         match self {
             Self::Failed(source) => Self::Failed(Arc::clone(source)),
             Self::TimedOut(limit) => Self::TimedOut(*limit),
+            Self::GivenUp(dialing) => Self::GivenUp(*dialing),
             Self::Abandoned => Self::Abandoned,
         }
     }

@@ -247,6 +247,7 @@ knobs! {
     Dial: dial_for_waiters, Accepts::Words(DialForWaiters::WORDS), "who dials when room appears";
     Dial: max_dials_per_key, Accepts::Limit, "dials in progress for one key";
     Dial: dial_ramp, Accepts::SpanLimit, "damped cold start: dials start as connections do, or after this";
+    Dial: dial_hedge, Accepts::SpanLimit, "a second dial for a waiter whose dial takes longer than this and than usual";
     Dial: dial_timeout, Accepts::Span, "longest a dial may take";
     OrphanDial: orphan_dial, Accepts::Words(OrphanDial::WORDS), "what becomes of its connection";
     OrphanDial: adopt_dials, Accepts::Flag, "whether a new waiter takes such a dial over";
@@ -267,7 +268,8 @@ knobs! {
     AfterFailedDial: back_off_factor, Accepts::Number, "what each further pause is multiplied by";
     AfterFailedDial: back_off_max, Accepts::Span, "longest pause";
     AfterFailedDial: back_off_jitter, Accepts::Number, "share by which a pause is moved, either way";
-    AfterFailedDial: wait_for_ready, Accepts::Flag, "wait through a pause instead of failing";
+    AfterFailedDial: wait_out_pauses, Accepts::SpanLimit, "longest pause that an acquire waits for instead of failing";
+    AfterFailedDial: wait_for_ready, Accepts::Flag, "wait through every pause and failed dial";
     Return: reset_timeout, Accepts::Span, "longest a reset may take";
     Return: close_timeout, Accepts::Span, "longest a goodbye may take";
     Retry: retry, Accepts::Words(Retry::WORDS), "which failed requests are sent again";

@@ -286,6 +286,17 @@ pub struct Policy {
     /// `max_waiters` or `at_limit` while the limits have a place for it. The floor is not held back.
     /// Default 100 ms; none starts all dials at once.
     pub dial_ramp: Option<Duration>,
+    /// A dial that takes longer than usual holds up no caller that could have a second one. It is
+    /// overdue after this time, or after twice what dials of its key have taken lately, whichever is
+    /// longer. Then a second dial (a hedge) starts for the waiter, where the limits have room, and
+    /// the first of the two to succeed serves it; no later caller takes the overdue one over. At most
+    /// two dials for each waiter are in progress. A caller that dials in its own task
+    /// ([`Dial::Caller`]) gets no hedge.
+    ///
+    /// Default 100 ms; none lets each waiter depend on its dial for up to `dial_timeout`, as the
+    /// surveyed pools do. The idea is that of RFC 8305, and of hedged requests (Dean and Barroso, "The
+    /// Tail at Scale").
+    pub dial_hedge: Option<Duration>,
     /// Longest a dial may take, handshakes included. Default 10 s.
     pub dial_timeout: Duration,
 
@@ -326,13 +337,19 @@ pub struct Policy {
     pub back_off_base: Duration,
     /// What each further pause is multiplied by; at least 1. Default 1.6.
     pub back_off_factor: f64,
-    /// Longest pause, before jitter. Default 5 s.
+    /// Longest pause, jitter included. Default 1 s: a peer that is back serves callers again within a
+    /// second, and one that is not is dialed about once a second.
     pub back_off_max: Duration,
     /// Each pause but the first is moved by up to this share, either way; 0 to 1. Default 0.2.
     pub back_off_jitter: f64,
-    /// Whether acquires wait through a pause, for as long as `acquire_timeout` allows, instead of
-    /// failing at once with [`Error::BackingOff`](crate::Error::BackingOff). Default no. Say yes
-    /// where callers should sit out a restart of the server.
+    /// With [`AfterFailedDial::BackOff`]: an acquire that finds dials paused waits, if the pause ends
+    /// within this time and within half of the time that the acquire has left. It is then served, or
+    /// told that the next dial failed as well. An acquire that finds a longer pause fails at once with
+    /// [`Error::BackingOff`](crate::Error::BackingOff). Default 1 s; none never waits.
+    pub wait_out_pauses: Option<Duration>,
+    /// With [`AfterFailedDial::BackOff`]: whether acquires wait through every pause and every failed
+    /// dial, for as long as `acquire_timeout` allows. Default no. Say yes where callers should sit out
+    /// a restart of the server.
     pub wait_for_ready: bool,
 
     /// Longest a reset may take when a connection comes back. Default 1 s.
@@ -372,6 +389,7 @@ impl Default for Policy {
             adopt_dials: true,
             max_dials_per_key: None,
             dial_ramp: Some(Duration::from_millis(100)),
+            dial_hedge: Some(Duration::from_millis(100)),
             dial_timeout: Duration::from_secs(10),
             peek: true,
             check: Check::Never,
@@ -388,8 +406,9 @@ impl Default for Policy {
             back_off_after: 3,
             back_off_base: Duration::from_millis(100),
             back_off_factor: 1.6,
-            back_off_max: Duration::from_secs(5),
+            back_off_max: Duration::from_secs(1),
             back_off_jitter: 0.2,
+            wait_out_pauses: Some(Duration::from_secs(1)),
             wait_for_ready: false,
             reset_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(1),
@@ -501,6 +520,8 @@ impl Policy {
         let durations = [
             ("acquire_timeout", self.acquire_timeout),
             ("dial_ramp", self.dial_ramp),
+            ("dial_hedge", self.dial_hedge),
+            ("wait_out_pauses", self.wait_out_pauses),
             ("dial_timeout", Some(self.dial_timeout)),
             ("check_timeout", Some(self.check_timeout)),
             ("idle_timeout", self.idle_timeout),

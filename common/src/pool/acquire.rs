@@ -295,6 +295,7 @@ impl<M: Manager> Inner<M> {
         ticket: Ticket<M>,
         progress: &Progress,
     ) -> Result<Lease<M>, Error<M::Error>> {
+        let began = Instant::now();
         let dial = self.dial(ticket.id(), key);
         let dialed = tokio::select! {
             biased;
@@ -304,8 +305,9 @@ impl<M: Manager> Inner<M> {
         let result = match dialed {
             Ok(result) => result,
             Err(timeout) => {
-                // A peer that lets callers run into their deadlines has failed, too.
-                ticket.finish(Err(DialError::TimedOut(progress.started.elapsed())));
+                // A peer that lets callers run into their deadlines has failed, too; but a caller that
+                // had waited for most of its time has not given the peer a chance.
+                ticket.run_out(began.elapsed());
                 return Err(timeout);
             }
         };

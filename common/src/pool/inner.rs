@@ -197,7 +197,7 @@ impl<M: Manager> Inner<M> {
 
     /// Whether dials that nobody needs any more are stopped.
     pub(super) fn stops_dials(&self) -> bool {
-        self.policy.orphan_dial == OrphanDial::Stopped
+        self.policy.orphan_dial == OrphanDial::Stopped || self.policy.dial_hedge.is_some()
     }
 
     pub(crate) fn is_shut_down(&self) -> bool {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, TryCurrentError};
 use tokio::sync::Notify;
@@ -21,10 +22,9 @@ use super::stop::stopped;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
-use crate::manager::{Connection, Manager};
+use crate::manager::{Connection, DialFailure, Manager};
 use crate::metrics::Report;
 use crate::notifier::{Listener, Notifier};
-use crate::policy::OrphanDial;
 use crate::state::{Action, ConnectionId, Lent};
 use crate::sync::thread_local;
 
@@ -79,7 +79,7 @@ impl<M: Manager> Core<M> {
                 Action::StopDial(id) => work.stops.extend(self.stops.get(id)),
                 action => {
                     if let Action::Dial { id, .. } = action
-                        && self.state.policy().orphan_dial == OrphanDial::Stopped
+                        && inner.stops_dials()
                     {
                         self.stops.add(id);
                     }
@@ -327,6 +327,27 @@ impl<M: Manager> Ticket<M> {
         self.id
     }
 
+    /// Whether the peer answered and turned this client away. May panic; the ticket is still open then.
+    fn is_denied(&self, error: &DialError<M::Error>) -> bool {
+        match error {
+            DialError::Failed(error) => {
+                self.inner.manager.dial_failure(error) == DialFailure::Denied
+            }
+            DialError::TimedOut(_) | DialError::GivenUp(_) | DialError::Abandoned => false,
+        }
+    }
+
+    /// The time of the caller that dialed is up, `dialing` after the dial began. That says something of
+    /// the peer only where dials are usually faster.
+    pub(super) fn run_out(self, dialing: Duration) {
+        let is_overdue = self.inner.with(|state, now| state.is_overdue(self.id, now));
+        if is_overdue {
+            self.finish(Err(DialError::GivenUp(dialing)));
+        } else {
+            self.give_up();
+        }
+    }
+
     /// The dial is not needed any more, which is nobody's failure.
     fn give_up(mut self) {
         self.done = true;
@@ -355,9 +376,13 @@ impl<M: Manager> Ticket<M> {
                 self.inner.with(|state, now| state.dialed(self.id, held, capacity, now))
             }
             Err(error) => {
+                let denied = self.is_denied(&error);
                 self.done = true;
                 self.forget_stop();
-                self.inner.with(|state, now| state.dial_failed(self.id, Some(error), now));
+                self.inner.with(|state, now| match denied {
+                    true => state.dial_denied(self.id, error, now),
+                    false => state.dial_failed(self.id, Some(error), now),
+                });
                 None
             }
         }

@@ -21,6 +21,7 @@ pub fn database_sql() -> Profile {
             dial_for_waiters: DialForWaiters::Opener,
             orphan_dial: OrphanDial::Kept,
             dial_ramp: None,
+            dial_hedge: None,
             dial_timeout: Duration::from_secs(30),
             peek: false,
             check: Check::Never,

@@ -21,6 +21,7 @@ pub fn fasthttp() -> Profile {
             dial_for_waiters: DialForWaiters::Background,
             orphan_dial: OrphanDial::Kept,
             dial_ramp: None,
+            dial_hedge: None,
             dial_timeout: Duration::from_secs(3),
             peek: false,
             check: Check::Never,

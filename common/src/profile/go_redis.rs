@@ -25,6 +25,7 @@ pub fn go_redis() -> Profile {
             dial: Dial::Detached,
             orphan_dial: OrphanDial::Kept,
             dial_ramp: None,
+            dial_hedge: None,
             adopt_dials: false,
             dial_timeout: Duration::from_secs(5),
             peek: true,

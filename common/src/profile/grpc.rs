@@ -32,6 +32,7 @@ pub fn grpc() -> Profile {
             back_off_factor: 1.6,
             back_off_max: Duration::from_secs(120),
             back_off_jitter: 0.2,
+            wait_out_pauses: None,
             wait_for_ready: false,
             retry: Retry::Unprocessed,
             retry_attempts: 2,

@@ -21,6 +21,7 @@ pub fn net_http() -> Profile {
             dial: Dial::Racing,
             orphan_dial: OrphanDial::Kept,
             dial_ramp: None,
+            dial_hedge: None,
             adopt_dials: false,
             dial_timeout: Duration::from_secs(30),
             peek: true,

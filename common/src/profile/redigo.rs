@@ -22,6 +22,7 @@ pub fn redigo() -> Profile {
             dial_for_waiters: DialForWaiters::Waiter,
             orphan_dial: OrphanDial::Dropped,
             dial_ramp: None,
+            dial_hedge: None,
             dial_timeout: Duration::from_secs(30),
             peek: false,
             check: Check::IfIdleLonger,

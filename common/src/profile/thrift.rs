@@ -20,6 +20,7 @@ pub fn thrift() -> Profile {
             dial_for_waiters: DialForWaiters::Waiter,
             orphan_dial: OrphanDial::Dropped,
             dial_ramp: None,
+            dial_hedge: None,
             dial_timeout: Duration::from_secs(10),
             peek: false,
             check: Check::Never,

@@ -114,7 +114,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.prune(key, now);
         }
         self.want_floor(key, now);
-        let answer = self.acquire_without_idle(key, want, now);
+        let answer = self.acquire_without_idle(key, want, deadline, now);
         match answer {
             Acquire::Wait(waiter) => self.watch_waiter(waiter, deadline),
             Acquire::Refuse(_) => {
@@ -230,7 +230,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     #[cold]
-    fn acquire_without_idle(&mut self, key: KeyId, want: Want, now: Timestamp) -> Acquire<L, E> {
+    fn acquire_without_idle(
+        &mut self,
+        key: KeyId,
+        want: Want,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Acquire<L, E> {
+        let now = self.catch_up(now);
+        // Before their timer has said so.
+        self.mark_overdue(key, now);
+        let alone = self.keys[key].waiting == 0;
         let racing = self.policy.dial == Dial::Racing;
         let adopts = racing && self.policy.adopt_dials && !want.fresh;
         if !self.keys[key].undialed.is_empty() && !self.opener_busy {
@@ -246,7 +256,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // What room there is belongs to those the opener dials for.
         let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener
             && !self.keys[key].undialed.is_empty();
-        let obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
+        let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
+        let waiting = self.keys[key].waiting.saturating_add(1);
+        // Waiters before this one may be waiting until an overdue dial has been stopped.
+        if obstacle.is_none()
+            && self.policy.dial != Dial::Caller
+            && (self.has_too_many_hanging(key, waiting) || !self.keys[key].undialed.is_empty())
+        {
+            obstacle = Some(Obstacle::Dialing);
+        }
         if want.fresh
             && obstacle == Some(Obstacle::Paused)
             && let Some(lent) = self.lend_idle(key, now)
@@ -278,11 +296,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
             };
         };
-        if let Some(refusal) = self.refusal(key, obstacle, want, now) {
+        if obstacle == Obstacle::Paused {
+            self.probe_if_denied(key, now);
+        }
+        if let Some(refusal) = self.refusal(key, obstacle, want, deadline, now) {
             return Acquire::Refuse(refusal);
         }
         let waiter = self.wait_for_anything(key, want.fresh);
+        self.replace_hanging(key, obstacle, alone);
         match obstacle {
+            // One more waiter is a reason for two more dials.
+            Obstacle::Dialing if self.keys[key].stopping > 0 => self.serve_room(key, now),
             Obstacle::KeyFull if want.fresh => self.close_longest_idle(key, now),
             Obstacle::PoolFull => self.make_room(key, now),
             Obstacle::Ramp => self.watch_ramp(key),
@@ -297,6 +321,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         key: KeyId,
         obstacle: Obstacle,
         want: Want,
+        deadline: Timestamp,
         now: Timestamp,
     ) -> Option<Refusal<E>> {
         let entry = &self.keys[key];
@@ -324,7 +349,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 let nothing_live = entry.open == entry.closing;
                 let fails = match self.policy.after_failed_dial {
                     AfterFailedDial::FailFast => true,
-                    _ => nothing_live && !self.policy.wait_for_ready,
+                    _ => {
+                        nothing_live
+                            && !self.policy.wait_for_ready
+                            && !self.is_short_pause(key, deadline, now)
+                    }
                 };
                 if fails && let Some(refusal) = self.paused(key, now) {
                     return Some(refusal);
@@ -344,14 +373,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
         let entry = &self.keys[key];
         let last = entry.last_error.clone()?;
-        let until = entry.paused_until.max(now);
+        let until = entry.paused_until.max(self.catch_up(now));
         self.is_paused(key, now).then_some(Refusal::BackingOff { until, last })
     }
 
-    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded.
+    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded; where
+    /// the policy is to tell, only while connections that work can serve callers meanwhile.
     pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
         let entry = &self.keys[key];
-        entry.paused_until > now
+        let tells = self.policy.after_failed_dial == AfterFailedDial::Tell;
+        (entry.paused_until > self.catch_up(now) && (!tells || self.has_useful(key)))
             || (self.policy.after_failed_dial == AfterFailedDial::FailFast
                 && entry.failures >= self.policy.back_off_after)
     }
@@ -359,13 +390,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];
+        // A dial for all waiters; one that is overdue holds nobody up.
+        let is_shared_dial = if self.policy.dial_hedge.is_some() {
+            !entry.young.is_empty()
+        } else {
+            entry.dialing > entry.refilling + entry.stopping
+        };
         if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
             Some(Obstacle::KeyFull)
         } else if self.is_paused(key, now) {
             Some(Obstacle::Paused)
         } else if entry.useless > 0
             || self.policy.max_dials_per_key.is_some_and(|max| entry.dialing >= max)
-            || (self.policy.dial == Dial::Shared && entry.dialing > entry.refilling)
+            || (self.policy.dial == Dial::Shared && is_shared_dial)
         {
             Some(Obstacle::Dialing)
         } else if self.ramp_holds(entry, now) {

@@ -18,6 +18,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.leave_idle(id, key, link);
         }
         self.leave_room(id);
+        if self.rules.floor {
+            self.note_floor_loss(id, cause, now);
+        }
         let connection = &mut self.connections[id];
         debug_assert_eq!(connection.leased, 0);
         connection.phase = Phase::Closing;

@@ -44,10 +44,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             generation: self.generation,
             in_key: Link::default(),
             in_all: Link::default(),
+            in_young: Link::default(),
+            overdue: false,
         });
         let entry = &mut self.keys[key];
-        if let DialFor::Waiter(Some(_)) = dial_for {
-            entry.tied.push_back(&mut self.connections, id, Connection::in_key);
+        match dial_for {
+            DialFor::Waiter(Some(_)) => {
+                entry.tied.push_back(&mut self.connections, id, Connection::in_key);
+            }
+            DialFor::Waiter(None) => {
+                entry.orphans.push_back(&mut self.connections, id, Connection::in_key);
+            }
+            _ => {}
         }
         entry.open += 1;
         entry.dialing += 1;
@@ -56,6 +64,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.stats.dials += 1;
         self.stats.peak_open = self.stats.peak_open.max(self.status.open);
         self.emit(id, EventKind::Dialing, now);
+        self.watch_dial(id, dial_for);
         if dial_for != DialFor::Caller {
             let key = self.keys[key].key.clone();
             self.actions.push_back(Action::Dial { id, key });
@@ -111,8 +120,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.failures = 0;
         entry.paused_until = Timestamp::ZERO;
         entry.last_error = None;
-        entry.floor_fails = false;
+        entry.denied = false;
+        self.note_dial_time(key, took);
         if self.rules.floor {
+            self.note_floor_hope(key, dial_for, now);
             self.want_floor(key, now);
         }
 
@@ -218,16 +229,38 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
     pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>, now: Timestamp) {
+        self.end_failed_dial(id, error, false, now);
+    }
+
+    /// As [`dial_failed`](State::dial_failed): the peer answered and turned this client away
+    /// ([`DialFailure::Denied`](crate::DialFailure)). Nothing is dialed in the background until a dial
+    /// for a caller succeeds.
+    ///
+    /// # Panics
+    /// As [`dial_failed`](State::dial_failed).
+    pub fn dial_denied(&mut self, id: ConnectionId, error: E, now: Timestamp) {
+        self.end_failed_dial(id, Some(error), true, now);
+    }
+
+    fn end_failed_dial(
+        &mut self,
+        id: ConnectionId,
+        error: Option<E>,
+        denied: bool,
+        now: Timestamp,
+    ) {
+        let now = self.catch_up(now);
         let dial_for = self.end_dial(id);
         self.stats.dials_failed += 1;
         self.emit(id, EventKind::DialFailed, now);
-        let key = self.connections[id].key;
-        self.connections.remove(id);
+        let dial = self.connections.remove(id).expect("it was dialing just now");
+        let key = dial.key;
         self.keys[key].open -= 1;
         self.status.open -= 1;
         self.shrink_allowances(key);
+        self.keys[key].denied |= denied;
         match error {
-            Some(error) => self.note_failure(key, dial_for, error, now),
+            Some(error) => self.note_failure(&dial, dial_for, error, now),
             // Its caller is gone; a waiter it may have had goes on without a dial.
             None => {
                 if let DialFor::Waiter(Some(owner)) = dial_for {
@@ -245,7 +278,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.room_appeared(key, now);
     }
 
-    fn note_failure(&mut self, key: KeyId, dial_for: DialFor, error: E, now: Timestamp) {
+    /// `dial` has failed: pauses further dials where the policy says so, and tells the callers that
+    /// it concerns.
+    ///
+    /// Those are the callers that the dial started for. A caller that came later could have had a dial
+    /// of its own, and gets one now. And a caller that something may still serve goes on waiting:
+    /// a lease of its key that ends, or a second dial.
+    fn note_failure(&mut self, dial: &Connection<L>, dial_for: DialFor, error: E, now: Timestamp) {
+        let key = dial.key;
         let entry = &mut self.keys[key];
         // Dials that were under way when the pause began are of the same round.
         let new_round = entry.paused_until <= now;
@@ -256,8 +296,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let failures = entry.failures;
         let pauses = self.policy.after_failed_dial != AfterFailedDial::Tell
             && failures >= self.policy.back_off_after;
-        if pauses && new_round {
-            let until = now.after(self.pause(failures - self.policy.back_off_after));
+        // Beside connections that work a dial is a wish for more: callers wait for their leases, and
+        // the next dial waits, too, or refusals would be answered with dials without a pause.
+        let beside = self.has_useful(key)
+            && (L::SHARED || self.policy.after_failed_dial == AfterFailedDial::BackOff);
+        if (pauses || beside) && new_round {
+            let first = if pauses { self.policy.back_off_after } else { 1 };
+            let until = now.after(self.pause(failures - first));
             self.keys[key].paused_until = until;
             self.set_timer(until, key);
         }
@@ -266,20 +311,25 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.keys[key].remember_until = remember;
         self.set_timer(remember, key);
 
-        let patient = pauses
-            && self.policy.wait_for_ready
-            && self.policy.after_failed_dial == AfterFailedDial::BackOff;
+        let patient = beside
+            || (self.policy.wait_for_ready
+                && self.policy.after_failed_dial == AfterFailedDial::BackOff);
+        // One that had all the time a dial may take has the last word, hedged or not.
+        let had_its_time = now.since(dial.opened_at) >= self.policy.dial_timeout;
+        let is_hedged = dial.overdue && !had_its_time && !self.keys[key].young.is_empty();
         match dial_for {
             DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
+            DialFor::Waiter(Some(owner)) if is_hedged && !self.keys[key].orphans.is_empty() => {
+                self.untie(owner, now);
+            }
             DialFor::Waiter(Some(owner)) => {
                 self.waiters[owner].set_dial(None);
                 self.leave_dependents(owner);
                 self.grant(owner, Grant::DialFailed(error));
             }
-            DialFor::Key if !patient => {
-                while let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
-                    self.grant(waiter, Grant::DialFailed(error.clone()));
-                }
+            DialFor::Key => self.tell_joined(dial, error, patient),
+            DialFor::Waiter(None) if self.policy.dial == Dial::Shared => {
+                self.tell_joined(dial, error, patient || is_hedged);
             }
             DialFor::Opener => {
                 if let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
@@ -288,11 +338,29 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             _ => {}
         }
-        self.refuse_hopeless(key, now);
+        self.refuse_hopeless(key, Some(dial.serial), now);
     }
 
-    /// Those who wait for room would wait for the whole pause, with nothing that could come back.
-    fn refuse_hopeless(&mut self, key: KeyId, now: Timestamp) {
+    /// A dial for all waiters has failed: those that waited when it started are told.
+    fn tell_joined(&mut self, dial: &Connection<L>, error: E, patient: bool) {
+        while !patient
+            && let Some(waiter) = self.keys[dial.key].undialed.front(&self.waiters)
+            && self.waiters[waiter].waited_for(dial.serial)
+        {
+            self.grant(waiter, Grant::DialFailed(error.clone()));
+        }
+    }
+
+    /// Whether a connection of the key is live that serves callers.
+    pub(super) fn has_useful(&self, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        entry.open - entry.dialing - entry.closing > entry.useless
+    }
+
+    /// Callers that wait for room would wait for a pause, with nothing that could come back. Those
+    /// that have waited for a dial which `failed` (its serial number) are refused; the others only when
+    /// the pause is too long to be waited for.
+    fn refuse_hopeless(&mut self, key: KeyId, failed: Option<u64>, now: Timestamp) {
         let fails = self.policy.after_failed_dial;
         let patient = self.policy.wait_for_ready && fails == AfterFailedDial::BackOff;
         if fails == AfterFailedDial::Tell || patient || self.keys[key].undialed.is_empty() {
@@ -302,9 +370,27 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let hopeless = entry.open == entry.closing || {
             fails == AfterFailedDial::FailFast && self.obstacle(key, now) == Some(Obstacle::Paused)
         };
-        if hopeless && let Some(refusal) = self.paused(key, now) {
-            self.refuse_undialed(key, &refusal);
+        if !hopeless {
+            return;
         }
+        let Some(refusal) = self.paused(key, now) else { return };
+        let is_short = self.is_short_pause(key, Timestamp::NEVER, now);
+        while let Some(id) = self.keys[key].undialed.front(&self.waiters) {
+            let has_waited = failed.is_some_and(|serial| self.waiters[id].waited_for(serial));
+            if is_short && !has_waited {
+                break;
+            }
+            self.grant(id, Grant::Refuse(refusal.clone()));
+        }
+    }
+
+    /// Whether a caller that waits until `deadline` sits the pause of a key out: the pause is short,
+    /// and leaves at least half of the caller's time for what follows.
+    pub(super) fn is_short_pause(&self, key: KeyId, deadline: Timestamp, now: Timestamp) -> bool {
+        let rest = self.keys[key].paused_until.since(now);
+        self.policy.after_failed_dial == AfterFailedDial::BackOff
+            && self.policy.wait_out_pauses.is_some_and(|longest| rest <= longest)
+            && rest <= deadline.since(now) / 2
     }
 
     /// The length of pause number `n`, counted from 0.
@@ -317,7 +403,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let exponent = i32::try_from(n).unwrap_or(i32::MAX);
         let length = (base * self.policy.back_off_factor.powi(exponent)).min(max);
         let jitter = 1.0 + self.policy.back_off_jitter * (self.rng.f64() * 2.0 - 1.0);
-        Duration::try_from_secs_f64(length * jitter).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64((length * jitter).min(max)).unwrap_or(Duration::MAX)
     }
 
     /// Common to the good and the bad end of a dial.
@@ -326,12 +412,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         assert!(connection.phase == Phase::Dialing, "a dial ends once");
         let dial_for = connection.dial_for;
         let (key, started) = (connection.key, connection.opened_at);
+        let is_overdue = connection.overdue;
+        self.leave_young(id);
         self.status.dialing -= 1;
         self.keys[key].dialing -= 1;
         self.forget_dial(key, started);
         match dial_for {
             DialFor::Waiter(None) => {
-                self.keys[key].orphans.remove(&mut self.connections, id, Connection::in_key);
+                let entry = &mut self.keys[key];
+                let list = if is_overdue { &mut entry.hanging } else { &mut entry.orphans };
+                list.remove(&mut self.connections, id, Connection::in_key);
             }
             DialFor::Floor => {
                 self.keys[key].refilling -= 1;
@@ -339,7 +429,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             DialFor::Opener => self.opener_busy = false,
             DialFor::Waiter(Some(_)) => {
-                self.keys[key].tied.remove(&mut self.connections, id, Connection::in_key);
+                let entry = &mut self.keys[key];
+                entry.held_up -= u32::from(is_overdue);
+                entry.tied.remove(&mut self.connections, id, Connection::in_key);
             }
             DialFor::Nobody => self.keys[key].stopping -= 1,
             DialFor::Caller | DialFor::Key | DialFor::Probe => {}
@@ -350,7 +442,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A place in the limits is free, or a dial ended: dial for those who wait. Keys that the pool's
     /// limit had held back come first, in turn; the floor comes last.
     pub(super) fn room_appeared(&mut self, key: KeyId, now: Timestamp) {
-        self.refuse_hopeless(key, now);
+        self.refuse_hopeless(key, None, now);
         if self.starved.is_empty() {
             self.serve_room(key, now);
         } else if !self.keys[key].undialed.is_empty() {
@@ -407,6 +499,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts the dials that the waiters of a key are owed and the limits allow.
     pub(super) fn serve_room(&mut self, key: KeyId, now: Timestamp) {
         while self.serve_room_once(key, now) {}
+        if self.keys[key].held_up > 0 {
+            self.hedge(key, now);
+        }
     }
 
     /// Starts one of them; says whether it did, so that there may be another.
@@ -433,6 +528,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 return false;
             }
             Some(_) => return false,
+        }
+        let waiting = self.keys[key].waiting;
+        if self.policy.dial != Dial::Caller && self.has_too_many_hanging(key, waiting) {
+            return false;
         }
         match (self.policy.dial, self.policy.dial_for_waiters) {
             (Dial::Shared, _) => {

@@ -45,6 +45,19 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) dependents: List<WaiterId>,
     /// Dials in progress that each belong to a waiter, about in the order of their start.
     pub(super) tied: List<ConnectionId>,
+    /// Dials in progress for waiters that are not overdue, in the order of their start. Empty
+    /// without `dial_hedge`, as are the two that follow.
+    pub(super) young: List<ConnectionId>,
+    /// Overdue dials without a waiter, in the order in which they became that: no waiter takes
+    /// one over.
+    pub(super) hanging: List<ConnectionId>,
+    /// How many overdue dials have a waiter.
+    pub(super) held_up: u32,
+    /// Dials that became overdue since one succeeded.
+    pub(super) overdue_in_a_row: u32,
+    /// How long a dial of this key usually takes, in nanoseconds: a moving average over those
+    /// that succeeded. Zero when none has.
+    pub(super) usual_dial: u64,
     /// Dials in progress for the floor.
     pub(super) refilling: u32,
     /// Dials in progress that are being stopped.
@@ -56,6 +69,9 @@ pub(super) struct KeyEntry<K, E> {
     /// Dials in progress that count as ended for the ramp: those that started by `late_before`.
     pub(super) late: u32,
     pub(super) late_before: Timestamp,
+    /// Connections that served and could not be lent again, while there was demand for their
+    /// successors: for the ramp they count as if they were still there.
+    pub(super) spent: u32,
     /// Open beyond `max_open_per_key` since that was lowered, at most; zero when not above.
     pub(super) allowance: u32,
     /// Live shared connections whose peer allows no lease at all: another would not help.
@@ -69,11 +85,14 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) floor_owed: u32,
     /// With a floor that is kept, the key is never forgotten.
     pub(super) floor_kept: bool,
-    /// Whether a dial for the floor failed since a dial of the key succeeded. Unlike `failures`, it
-    /// is not forgotten while the floor waits for room.
-    pub(super) floor_fails: bool,
+    /// Refills in a row that came to nothing: the dial failed, or its connection ended at once and
+    /// unused. Unlike `failures`, it is not forgotten while the floor waits for room.
+    pub(super) floor_failures: u32,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
+    /// The peer answered the last dial and turned this client away: nothing is dialed in the
+    /// background until a dial for a caller succeeds.
+    pub(super) denied: bool,
     /// Dials that failed in a row.
     pub(super) failures: u32,
     /// No dial starts before this.
@@ -102,12 +121,18 @@ impl<K, E> KeyEntry<K, E> {
             dependents: List::default(),
             tied: List::default(),
             orphans: List::default(),
+            young: List::default(),
+            hanging: List::default(),
+            held_up: 0,
+            overdue_in_a_row: 0,
+            usual_dial: 0,
             refilling: 0,
             stopping: 0,
             stops_left: 0,
             last_dial_at: Timestamp::ZERO,
             late: 0,
             late_before: Timestamp::ZERO,
+            spent: 0,
             allowance: 0,
             useless: 0,
             reserve: Vec::new(),
@@ -115,7 +140,8 @@ impl<K, E> KeyEntry<K, E> {
             floor_owed: 0,
             floor_kept: false,
             floor_sleeps: false,
-            floor_fails: false,
+            floor_failures: 0,
+            denied: false,
             wanted_at: Timestamp::ZERO,
             timer_at: Timestamp::NEVER,
             refill_at: Timestamp::ZERO,
@@ -128,12 +154,18 @@ impl<K, E> KeyEntry<K, E> {
         }
     }
 
+    /// Whether a floor that holds once waits for its next try.
+    fn owes_refill(&self) -> bool {
+        self.floor_owed > 0 && self.floor_failures > 0 && !self.floor_sleeps && !self.denied
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.open == 0
             && self.draining == 0
             && self.waiting == 0
             && self.failures == 0
             && !self.floor_kept
+            && !self.owes_refill()
     }
 }
 
@@ -179,7 +211,7 @@ pub(super) struct Connection<L> {
     pub(super) lent_before: bool,
     /// Whether it is in its key's `room`.
     pub(super) in_room: bool,
-    /// In its key's `idle` while live, in `tied` or `orphans` while dialing.
+    /// In its key's `idle` while live, in `tied`, `orphans` or `hanging` while dialing.
     pub(super) in_key: Link<ConnectionId>,
     /// Exclusive: empty while leased. Shared: the pool's own handle.
     pub(super) handle: Option<L>,
@@ -200,6 +232,10 @@ pub(super) struct Connection<L> {
     pub(super) generation: u64,
     /// In `all_idle`.
     pub(super) in_all: Link<ConnectionId>,
+    /// In its key's `young`, while dialing.
+    pub(super) in_young: Link<ConnectionId>,
+    /// While dialing: it takes longer than a dial usually does.
+    pub(super) overdue: bool,
 }
 
 impl<L> Connection<L> {
@@ -213,6 +249,10 @@ impl<L> Connection<L> {
 
     pub(super) fn in_all(&mut self) -> &mut Link<ConnectionId> {
         &mut self.in_all
+    }
+
+    pub(super) fn in_young(&mut self) -> &mut Link<ConnectionId> {
+        &mut self.in_young
     }
 }
 
@@ -243,6 +283,9 @@ struct Special<L, E> {
     fresh: bool,
     /// In its key's `returns`, in random order: where.
     random_at: Option<usize>,
+    /// The serial number of the last dial that had started when it came and found dials in
+    /// progress. How those end is not its affair.
+    came_after: u64,
     grant: Option<Grant<L, E>>,
 }
 
@@ -262,7 +305,13 @@ impl<L, E, W> Waiter<L, E, W> {
     #[cold]
     fn special(&mut self) -> &mut Special<L, E> {
         self.special.get_or_insert_with(|| {
-            Box::new(Special { dial: None, fresh: false, random_at: None, grant: None })
+            Box::new(Special {
+                dial: None,
+                fresh: false,
+                random_at: None,
+                came_after: 0,
+                grant: None,
+            })
         })
     }
 
@@ -305,6 +354,16 @@ impl<L, E, W> Waiter<L, E, W> {
             return None;
         }
         std::mem::replace(&mut self.special().dial, dial)
+    }
+
+    /// The waiter came while dials were in progress, the youngest of them with this serial number.
+    pub(super) fn set_came_after(&mut self, serial: u64) {
+        self.special().came_after = serial;
+    }
+
+    /// Whether it waited already when the dial with this serial number started.
+    pub(super) fn waited_for(&self, serial: u64) -> bool {
+        self.special.as_ref().is_none_or(|special| special.came_after < serial)
     }
 
     pub(super) fn set_random_place(&mut self, at: usize) {

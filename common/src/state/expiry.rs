@@ -49,6 +49,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.timed_until = self.catch_up(now);
         self.expire_waiters(now);
         let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
         if sweeps {
@@ -113,13 +114,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.prune(key, now);
         }
         let Some(entry) = self.keys.get(key) else { return };
-        if entry.paused_until <= now {
-            if self.is_paused(key, now) {
+        let pause_is_over = entry.paused_until <= now;
+        self.mark_overdue(key, now);
+        if pause_is_over {
+            if self.is_paused(key, now) && !self.keys[key].denied {
                 self.probe(key, now);
             }
             self.serve_room(key, now);
         }
         self.refill(key, now);
+        let hedge_at = self.next_overdue(key);
         let entry = &mut self.keys[key];
         if entry.remember_until <= now && entry.paused_until <= now && entry.dialing == 0 {
             entry.failures = 0;
@@ -128,7 +132,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let longest_idle = entry.idle.front(&self.connections).filter(|_| self.rules.timed_idle);
         let idle_end = longest_idle
             .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
-        let pending = [idle_end, entry.paused_until, entry.refill_at, entry.remember_until];
+        let pending =
+            [idle_end, entry.paused_until, entry.refill_at, entry.remember_until, hedge_at];
         if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
             self.set_timer(next, key);
         }
@@ -137,7 +142,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Failing fast: finds out whether the peer is back, or looks again later. For a key that nobody
     /// has asked for in a long time that is left to who asks next.
-    fn probe(&mut self, key: KeyId, now: Timestamp) {
+    pub(super) fn probe(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
         let deserted = entry.open == 0 && entry.waiting == 0;
         if deserted && now >= entry.wanted_at.after(PATIENCE) {
@@ -151,6 +156,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.set_timer(now.after(self.policy.back_off_base), key);
         } else if self.keys[key].dialing == 0 {
             self.start_dial(key, DialFor::Probe, now);
+        }
+    }
+
+    /// Failing fast after the peer has turned the client away: no timer probes, so a caller that asks
+    /// has it done, once for each pause.
+    pub(super) fn probe_if_denied(&mut self, key: KeyId, now: Timestamp) {
+        let entry = &self.keys[key];
+        if entry.denied && entry.paused_until <= now {
+            self.probe(key, now);
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::acquire::Obstacle;
 use super::entries::DialFor;
 use super::stale::queue_up;
-use super::{KeyId, State};
+use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
+use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Floor;
 
@@ -15,28 +16,79 @@ use crate::policy::Floor;
 /// to refill its floor, and with fail-fast to find out whether the peer is back.
 pub const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
+/// The floor pauses at least this long after a refill that came to nothing, twice as long after the
+/// next, and so on up to the longest.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const DOUBLINGS: u32 = 20;
+
+/// A connection that ends earlier, unused, was of no use.
+const PROVEN_AFTER: Duration = Duration::from_secs(1);
+
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial for the floor failed: it is tried again after a pause. When the peer has been gone and
     /// nobody has asked for it for a long time, the floor sleeps until somebody does: a key that was
-    /// mistyped once is not dialed for ever.
+    /// mistyped once is not dialed forever. So it does, without being asked again, when the peer has
+    /// turned the client away, until a dial for a caller succeeds.
     pub(super) fn retry_floor(&mut self, key: KeyId, now: Timestamp) {
         if self.policy.floor == Floor::Once {
             self.keys[key].floor_owed += 1;
         }
+        self.pause_floor(key, now);
+        let entry = &self.keys[key];
+        // Other dials for the floor end the same way, or wake it.
+        let nothing_else = entry.open == entry.refilling && entry.waiting == 0;
+        if nothing_else && (entry.denied || now >= entry.wanted_at.after(PATIENCE)) {
+            self.give_up_floor(key);
+        }
+    }
+
+    /// A refill came to nothing. The next one waits, twice as long each time, whatever the policy says
+    /// of callers: no caller has asked for these dials, so nothing else slows them down.
+    fn pause_floor(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
-        if !std::mem::replace(&mut entry.floor_fails, true) {
+        if entry.refill_at > now {
+            // One of several that began together: they are one failure.
+            return;
+        }
+        if entry.floor_failures == 0 {
             // Until now all was well.
             entry.wanted_at = now;
         }
-        // Other dials for the floor end the same way, or wake it.
-        let nothing_else = entry.open == entry.refilling && entry.waiting == 0;
-        if nothing_else && now >= entry.wanted_at.after(PATIENCE) {
-            return self.give_up_floor(key);
-        }
-        let retry_at = now.after(self.policy.back_off_base.max(Duration::from_millis(1)));
-        let retry_at = retry_at.max(entry.paused_until);
-        entry.refill_at = retry_at;
+        let base = self.policy.back_off_base.max(SHORTEST_PAUSE);
+        let doubled = 1 << entry.floor_failures.min(DOUBLINGS);
+        let pause = base.saturating_mul(doubled).min(LONGEST_PAUSE.max(base));
+        entry.floor_failures = entry.floor_failures.saturating_add(1);
+        let jitter = self.policy.back_off_jitter * self.rng.f64();
+        let retry_at = now.after(pause.saturating_add(pause.mul_f64(jitter)));
+        let entry = &mut self.keys[key];
+        entry.refill_at = retry_at.max(entry.paused_until);
+        let retry_at = entry.refill_at;
         self.set_timer(retry_at, key);
+    }
+
+    /// A dial of the key has succeeded. One for a caller shows that the floor may be tried again at
+    /// once; how long it pauses when that comes to nothing is not forgotten yet.
+    pub(super) fn note_floor_hope(&mut self, key: KeyId, dial_for: DialFor, now: Timestamp) {
+        let entry = &mut self.keys[key];
+        if dial_for != DialFor::Floor && entry.refill_at > now {
+            entry.refill_at = now;
+        }
+    }
+
+    /// A connection is about to be closed. One that ends at once, and that no caller has used, was of no
+    /// use to the floor: a peer that accepts and hangs up would else be dialed without a pause.
+    pub(super) fn note_floor_loss(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
+        let connection = &self.connections[id];
+        let (key, is_young) = (connection.key, now.since(connection.opened_at) < PROVEN_AFTER);
+        let by_peer =
+            matches!(cause, CloseCause::Gone | CloseCause::PeekFailed | CloseCause::CheckFailed)
+                || (cause == CloseCause::Retired && connection.generation == self.generation);
+        if !is_young {
+            self.keys[key].floor_failures = 0;
+        } else if by_peer && !connection.lent_before {
+            self.pause_floor(key, now);
+        }
     }
 
     /// Nobody has asked for a key for a long time and its peer is gone: its floor sleeps.
@@ -51,7 +103,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn want_floor(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
         entry.wanted_at = now;
-        if std::mem::take(&mut entry.floor_sleeps) {
+        if !entry.denied && std::mem::take(&mut entry.floor_sleeps) {
             entry.floor_kept = self.policy.min_idle > 0 && self.policy.floor == Floor::Kept;
             self.refill(key, now);
         }
@@ -65,7 +117,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.remaking > 0 {
             self.remake(key, now);
         }
-        if self.keys[key].refill_at > now {
+        if self.keys[key].refill_at > self.catch_up(now) {
             return;
         }
         while self.floor_lacks(key) > 0 && self.may_refill(key, now) {
@@ -90,7 +142,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// How many connections the floor of a key lacks, those being dialed for it not counted.
     fn floor_lacks(&self, key: KeyId) -> u32 {
         let entry = &self.keys[key];
-        if entry.floor_sleeps {
+        if entry.floor_sleeps || entry.denied {
             return 0;
         }
         match self.policy.floor {
@@ -112,6 +164,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
     /// out no other key's floor, and comes after those who wait.
     fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
+        let entry = &self.keys[key];
+        // The first connection of a key, and the first after a failure, is dialed alone: where one
+        // fails (a wrong password), so would the others.
+        let is_proven = entry.open > entry.dialing + entry.closing && entry.floor_failures == 0;
+        if !is_proven && entry.dialing > entry.stopping {
+            return false;
+        }
         if self.floors_are_denied(key) {
             return false;
         }

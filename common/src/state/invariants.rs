@@ -5,7 +5,7 @@ mod lists;
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
-use super::entries::Phase;
+use super::entries::{DialFor, Phase};
 use super::{ConnectionId, State, Status};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
@@ -131,10 +131,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if entry.waiting > 0 && !hope {
                 return Err("somebody waits and nothing is under way".into());
             }
-            // Pauses, goodbyes and the opener's one dial at a time are left out: when they end,
+            // Pauses, goodbyes, overdue dials that are being stopped to make room for a hedge, and
+            // the opener's one dial at a time are left out: when they end,
             // those who wait are looked at. So they are by a timer of the key that is late: time went on
             // at least to the start of its last dial.
+            let makes_room = entry.stopping > 0 && entry.dialing >= 2 * entry.waiting.max(1);
             let may_dial = entry.paused_until == Timestamp::ZERO
+                && !makes_room
                 && entry.timer_at > entry.last_dial_at
                 && entry.closing == 0
                 && !self.opener_busy
@@ -144,7 +147,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 return Err("somebody waits while there is room to dial".into());
             }
             // Those the ramp holds back are looked at again when it ends, if nothing happens before.
-            let held = self.obstacle(id, entry.last_dial_at) == Some(Obstacle::Ramp)
+            let held = !makes_room
+                && self.obstacle(id, entry.last_dial_at) == Some(Obstacle::Ramp)
                 && !entry.undialed.is_empty()
                 && entry.closing == 0
                 && !entry.starved;
@@ -154,6 +158,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let of_waiters = self.waiters.values().filter(|w| w.key == id && w.dial().is_some());
             if of_waiters.count() != entry.tied.len() as usize {
                 return Err("a dial has lost its waiter, or a waiter its dial".into());
+            }
+            let held_up = self.connections.values().filter(|c| {
+                c.key == id
+                    && c.overdue
+                    && matches!(c.dial_for, DialFor::Waiter(Some(_)))
+                    && c.phase == Phase::Dialing
+            });
+            if held_up.count() != entry.held_up as usize {
+                return Err("overdue dials with a waiter are miscounted".into());
             }
             if entry.late > entry.dialing || entry.stopping > entry.dialing {
                 return Err("more dials are late or being stopped than there are".into());

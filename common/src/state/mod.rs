@@ -49,6 +49,7 @@ mod expiry;
 mod flat;
 mod floor;
 mod generation;
+mod hedge;
 mod invariants;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
@@ -147,6 +148,8 @@ pub struct State<K, L, E, W = ()> {
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
     next_sweep: Timestamp,
+    /// How far timers have told the time; a coarse clock may trail it.
+    timed_until: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, or the opener's attention.
     starved: VecDeque<KeyId>,
     /// Keys whose floor was denied room by the limits over all keys.
@@ -206,6 +209,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             lifetimes: BinaryHeap::new(),
             timers: BinaryHeap::new(),
             next_sweep: Timestamp::NEVER,
+            timed_until: Timestamp::ZERO,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
             hungry: VecDeque::new(),
@@ -293,8 +297,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !self.closed {
             let id = self.key_id(key, now);
             self.want_floor(id, now);
+            self.refill(id, now);
             self.forget_if_unused(id);
         }
+    }
+
+    /// `now`, or the time up to which timers were served, if that is later.
+    ///
+    /// A shell may read a coarse clock, and be woken by a precise timer: what the timer ended (a
+    /// pause) would begin again for the rest of the coarse tick, and what the timer started (a
+    /// probe) would seem to have ended before its start. Whatever compares with a time at which
+    /// a timer was due reads the clock through this.
+    pub(super) fn catch_up(&self, now: Timestamp) -> Timestamp {
+        now.max(self.timed_until)
     }
 
     /// Whether there is something to do or to tell.
@@ -385,7 +400,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             entry.floor_owed = self.policy.min_idle;
             entry.floor_kept = self.policy.floor == Floor::Kept;
             entry.wanted_at = now;
-            self.refill(id, now);
         }
         id
     }

@@ -4,7 +4,9 @@
 //! With `dial_ramp` a key has no more dials in progress than it has connections, but always one: 1,
 //! 2, 4, ... Those who come too early for a dial of their own wait, for what comes back as well.
 //! A dial that takes longer than the ramp's step counts as if it had ended, so that one that hangs
-//! holds nobody back for longer than a step.
+//! holds nobody back for longer than a step. Connections that serve only once (the peer closes them,
+//! or their callers give up) prove the need as well as those that stay: each counts as if it were
+//! still there, until a connection becomes idle because nobody waits.
 //!
 //! With `orphan_dial=stopped` a dial ends when its waiter was served by another connection and
 //! there is nobody else to serve. The place in the limits is free when the shell has reported that.
@@ -31,7 +33,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // waits is told by a dial of its own.
         let failed =
             if self.policy.after_failed_dial == AfterFailedDial::Tell { entry.failures } else { 0 };
-        let earned = live.saturating_add(late).saturating_add(failed);
+        let earned = live.saturating_add(late).saturating_add(failed).saturating_add(entry.spent);
         entry.dialing - late >= earned.max(1)
     }
 
@@ -52,6 +54,26 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[key];
         if entry.late > 0 && started <= entry.late_before {
             entry.late -= 1;
+        }
+    }
+
+    /// A connection that was lent cannot be lent again. Its place in the ramp stays earned, as long
+    /// as there is demand for its successor.
+    pub(super) fn note_spent(&mut self, key: KeyId) {
+        if self.policy.dial_ramp.is_none() {
+            return;
+        }
+        let entry = &mut self.keys[key];
+        let demand = entry.waiting.saturating_add(entry.open - entry.closing);
+        entry.spent = (entry.spent + 1).min(demand);
+    }
+
+    /// A connection became idle, so nobody waits: what was earned by connections that are gone is
+    /// halved.
+    pub(super) fn note_no_demand(&mut self, key: KeyId) {
+        let spent = &mut self.keys[key].spent;
+        if *spent > 0 {
+            *spent /= 2;
         }
     }
 
@@ -81,6 +103,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return;
         }
         let key = self.connections[dial].key;
+        if self.connections[dial].overdue {
+            // Nobody takes over one that hangs.
+            return self.stop_hanging(dial);
+        }
         let entry = &self.keys[key];
         if let Some(waiter) = entry.undialed.front(&self.waiters) {
             self.adopt_dial(waiter, dial);
@@ -88,7 +114,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let youngest = entry.tied.back(&self.connections).filter(|id| {
                 let (other, own) = (&self.connections[*id], &self.connections[dial]);
                 // One that retired in its handshake is of use to its waiter only.
-                other.serial > own.serial && other.retired.is_none() && own.retired.is_none()
+                other.serial > own.serial
+                    && !other.overdue
+                    && other.retired.is_none()
+                    && own.retired.is_none()
             });
             if let Some(youngest) = youngest {
                 self.swap_dials(youngest, dial);
@@ -152,6 +181,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.orphans.remove(&mut self.connections, dial, Connection::in_key);
         entry.stops_left -= 1;
         entry.stopping += 1;
+        self.leave_young(dial);
         self.connections[dial].dial_for = DialFor::Nobody;
         self.actions.push_back(Action::StopDial(dial));
     }

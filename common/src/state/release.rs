@@ -85,6 +85,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.status.leased -= u32::from(live && connection.leased == 0);
         self.emit(id, EventKind::Returned, now);
         if !sound {
+            if live && self.connections[id].leased == 0 {
+                self.note_spent(key);
+            }
             self.retire_returned(id, fitness, lost, now);
         } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
@@ -255,6 +258,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.keys[key].idle.len() >= self.rules.max_idle_per_key && !self.has_a_place(key, now) {
             return self.begin_close(id, CloseCause::IdleLimit, now);
         }
+        self.note_no_demand(key);
         let entry = &mut self.keys[key];
         entry.idle.push_back(&mut self.connections, id, Connection::in_key);
         let due = self.rules.idle_end(now);
@@ -321,6 +325,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     self.status.leased -= 1;
                     self.status.draining += 1;
                     self.shrink_allowances(key);
+                    self.note_spent(key);
                     self.emit(id, EventKind::Retired, now);
                     self.room_appeared(key, now);
                 } else {

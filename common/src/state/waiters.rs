@@ -5,7 +5,7 @@ use std::hash::Hash;
 use super::entries::{DialFor, Phase, Waiter};
 use super::list::{Link, List};
 use super::steps::SlotMap;
-use super::{Connection, ConnectionId, Grant, KeyId, Refusal, State, WaiterId};
+use super::{Connection, ConnectionId, Grant, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
 use crate::policy::{Dial, WaiterOrder};
@@ -113,6 +113,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[key];
         entry.returns.join(&mut self.waiters, id, self.policy.waiter_order);
         entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
+        if entry.dialing > 0 {
+            self.waiters[id].set_came_after(self.serial);
+        }
         id
     }
 
@@ -205,9 +208,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && let DialFor::Waiter(owner @ Some(_)) = &mut connection.dial_for
         {
             *owner = None;
+            let is_overdue = connection.overdue;
             let entry = &mut self.keys[connection.key];
             entry.tied.remove(&mut self.connections, dial, Connection::in_key);
-            entry.orphans.push_back(&mut self.connections, dial, Connection::in_key);
+            entry.held_up -= u32::from(is_overdue);
+            let list = if is_overdue { &mut entry.hanging } else { &mut entry.orphans };
+            list.push_back(&mut self.connections, dial, Connection::in_key);
         }
     }
 
@@ -257,13 +263,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.outrun(dial);
         }
         self.wakes.push_back(id);
-    }
-
-    /// Tells every waiter of a key that no connection comes back to now (`undialed`) the same.
-    pub(super) fn refuse_undialed(&mut self, key: KeyId, refusal: &Refusal<E>) {
-        while let Some(id) = self.keys[key].undialed.front(&self.waiters) {
-            self.grant(id, Grant::Refuse(refusal.clone()));
-        }
     }
 
     /// All waiters of a key that could use a connection try again.

@@ -55,12 +55,6 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         }
     }
 
-    /// The one dial in the background.
-    pub fn only_dial(&self) -> ConnectionId {
-        assert_eq!(self.background.len(), 1, "one dial in the background");
-        self.background[0]
-    }
-
     /// Time passes until the pool dials by itself.
     pub fn pass_until_dial(&mut self) -> Duration {
         let started = self.now;

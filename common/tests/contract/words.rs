@@ -15,6 +15,7 @@ async fn the_cause_of_an_error_is_the_managers_own_and_is_said_once() {
     let (pool, peer) = pool::<Exclusive<Connection>>(Policy {
         after_failed_dial: AfterFailedDial::BackOff,
         back_off_after: 1,
+        wait_out_pauses: None,
         ..Policy::default()
     });
     peer.set(&peer.connect, Way::Fails);

@@ -27,6 +27,7 @@ async fn close_hangs_with_a_patient_waiter() {
         wait_for_ready: true,
         back_off_after: 1,
         back_off_base: Duration::from_secs(5),
+        back_off_max: Duration::from_secs(5),
         ..Policy::default()
     });
     peer.set(&peer.connect, Way::Fails);
@@ -411,6 +412,7 @@ async fn a_black_hole_never_backs_off() {
         acquire_timeout: Some(Duration::from_secs(5)),
         back_off_after: 1,
         back_off_base: Duration::from_secs(4),
+        back_off_max: Duration::from_secs(4),
         ..Policy::default()
     });
     peer.set(&peer.connect, Way::Never);

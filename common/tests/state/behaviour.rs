@@ -225,12 +225,16 @@ fn one_dial_serves_all_waiters_it_has_capacity_for() {
 }
 
 #[test]
-fn a_failed_dial_for_all_is_told_to_all() {
+fn a_failed_dial_for_all_is_told_to_the_waiters_it_started_for() {
     let mut pool = Streams::new(Policy { dial: Dial::Shared, ..plain() });
-    let waiters: Vec<_> = (0..3).map(|_| pool.acquire(1).waiter()).collect();
+    let first = pool.acquire(1).waiter();
+    let joined: Vec<_> = (0..3).map(|_| pool.acquire(1).waiter()).collect();
     pool.dial_failed(pool.background[0], Some("refused"));
-    for waiter in waiters {
-        assert_eq!(pool.collect(waiter), Some(Outcome::DialFailed("refused")));
+    assert_eq!(pool.collect(first), Some(Outcome::DialFailed("refused")));
+    assert_eq!((pool.background.len(), pool.waiters.len()), (1, 3), "a dial of their own");
+    pool.dial_failed(pool.background[0], Some("still refused"));
+    for waiter in joined {
+        assert_eq!(pool.collect(waiter), Some(Outcome::DialFailed("still refused")));
     }
     assert!(pool.background.is_empty());
     assert_eq!(pool.state.status().open, 0);
@@ -340,8 +344,9 @@ fn the_floor_is_dialed_at_first_use_refilled_and_kept_within_the_limit() {
     let policy = Policy { min_idle: 2, max_open_per_key: Some(4), ..plain() };
     let mut pool = Plain::new(policy);
     let id = pool.acquire(1).dial();
-    assert_eq!(pool.background.len(), 2, "the floor, beside the caller's own");
+    assert_eq!(pool.background.len(), 0, "the caller's own dial shows whether the peer is there");
     pool.dialed(id);
+    assert_eq!(pool.background.len(), 2, "the floor");
     for dial in pool.background.clone() {
         pool.dialed(dial);
     }
@@ -362,9 +367,10 @@ fn a_floor_once_is_not_refilled() {
     let mut pool = Plain::new(Policy { min_idle: 2, floor: Floor::Once, ..plain() });
     pool.state.warm_up(&1, pool.now);
     pool.settle();
-    for dial in pool.background.clone() {
-        pool.dialed(dial);
-    }
+    assert_eq!(pool.background.len(), 1, "the first alone");
+    pool.dialed(pool.background[0]);
+    pool.dialed(pool.background[0]);
+    assert_eq!((pool.state.stats().dials, pool.background.len()), (2, 0));
     pool.lend(1, 2);
     assert_eq!(pool.background.len(), 0);
 }
@@ -378,6 +384,7 @@ fn pauses_after_failed_dials_grow_and_end_with_a_success() {
         back_off_factor: 2.0,
         back_off_max: 5 * SECOND,
         back_off_jitter: 0.0,
+        wait_out_pauses: None,
         ..plain()
     };
     let mut pool = Plain::new(policy);
@@ -405,6 +412,7 @@ fn dials_that_fail_together_are_one_failure() {
         back_off_factor: 2.0,
         back_off_max: 60 * SECOND,
         back_off_jitter: 0.0,
+        wait_out_pauses: None,
         ..plain()
     });
     for pause in [1, 2] {

@@ -316,6 +316,12 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         (0..count).map(|_| self.lend_one(key)).collect()
     }
 
+    /// The dial in progress in the background, which is the only one.
+    pub fn only_dial(&self) -> ConnectionId {
+        assert_eq!(self.background.len(), 1, "one dial in the background");
+        self.background[0]
+    }
+
     pub fn lend_one(&mut self, key: u8) -> ConnectionId {
         match self.acquire(key) {
             Outcome::Lent(id) => id,

@@ -125,7 +125,8 @@ fn newer_ones_are_lent_first_shared() {
 fn while_dials_fail_the_old_ones_serve_on_and_the_dial_is_tried_again() {
     for after_failed_dial in AfterFailedDial::ALL {
         let policy = Policy { after_failed_dial: *after_failed_dial, ..floor(2) };
-        let pause = 2 * policy.back_off_max;
+        // Longer than any pause of a floor.
+        let pause = 120 * SECOND;
         let mut pool = Plain::with_idle(policy, 0);
         pool.retire_all();
         for _ in 0..20 {
@@ -178,7 +179,7 @@ fn at_a_limit_a_dial_that_fails_costs_no_second_one() {
         let dial = *pool.background.first().expect("it is tried again");
         pool.dial_failed(dial, Some("refused"));
         assert_eq!(pool.counts(), (2, 0, 0));
-        pool.pass(20 * SECOND);
+        pool.pass(120 * SECOND);
     }
 }
 

@@ -250,11 +250,12 @@ fn a_floor_that_holds_once_is_dialed_for_the_difference() {
     pool.state.warm_up(&1, pool.now);
     pool.settle();
     assert_eq!(pool.background.len(), 1);
+    pool.dialed(pool.background[0]);
     pool.change(|limits| limits.min_idle = 3);
-    assert_eq!(pool.background.len(), 3);
+    assert_eq!(pool.background.len(), 2);
     pool.change(|limits| limits.min_idle = 0);
     pool.change(|limits| limits.min_idle = 1);
-    assert_eq!(pool.background.len(), 4, "raised again is dialed again");
+    assert_eq!(pool.background.len(), 3, "raised again is dialed again");
 }
 
 #[test]

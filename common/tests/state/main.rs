@@ -1,14 +1,17 @@
 //! The state machine alone: no socket, no clock, no runtime.
 
+mod back_off;
 mod behaviour;
 mod deadlines;
 mod driver;
 mod floor;
 mod fuzz;
 mod generations;
+mod hedge;
 mod limits;
 mod operations;
 mod properties;
 mod ramp;
+mod serve_once;
 mod shrink;
 mod suspects;

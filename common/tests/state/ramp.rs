@@ -18,7 +18,8 @@ const MILLI: Duration = Duration::from_millis(1);
 const STEP: Duration = Duration::from_millis(100);
 
 fn racing() -> Policy {
-    Policy { max_open_per_key: Some(200), ..Policy::default() }
+    // Without hedges, which have tests of their own.
+    Policy { max_open_per_key: Some(200), dial_hedge: None, ..Policy::default() }
 }
 
 fn detached() -> Policy {
@@ -419,11 +420,13 @@ fn those_the_ramp_holds_back_are_no_queue_at_the_limit() {
 }
 
 #[test]
-fn the_floor_is_not_held_back() {
+fn the_floor_is_held_back_until_its_first_dial_has_succeeded() {
     let mut pool = Plain::new(Policy { min_idle: 5, ..racing() });
     pool.state.warm_up(&1, pool.now);
     pool.settle();
-    assert_eq!(pool.background.len(), 5);
+    assert_eq!(pool.background.len(), 1);
+    pool.dialed(pool.background[0]);
+    assert_eq!(pool.background.len(), 4, "no ramp: the size of the floor is known");
 }
 
 #[test]

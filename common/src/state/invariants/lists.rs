@@ -110,6 +110,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     fn check_lists_of_connections(&self) -> Result<(), String> {
         let mut in_keys = Walk::new(&self.connections, |c: &Connection<L>| &c.in_key);
+        let mut in_young = Walk::new(&self.connections, |c: &Connection<L>| &c.in_young);
         let mut in_all = Walk::new(&self.connections, |c: &Connection<L>| &c.in_all);
         let is_idle = |c: &Connection<L>| c.phase == Phase::Live && c.leased == 0;
         for (key, entry) in self.keys.iter() {
@@ -117,7 +118,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             in_keys.list("idle connections of a key", &entry.idle, idle)?;
             let dialing = |c: &Connection<L>| c.key == key && c.phase == Phase::Dialing;
             in_keys.list("dials of waiters", &entry.tied, dialing)?;
-            in_keys.list("dials that lost their waiters", &entry.orphans, dialing)?;
+            let in_time = |c: &Connection<L>| dialing(c) && !c.overdue;
+            in_keys.list("dials that lost their waiters", &entry.orphans, in_time)?;
+            let overdue = |c: &Connection<L>| dialing(c) && c.overdue;
+            in_keys.list("overdue dials without a waiter", &entry.hanging, overdue)?;
+            in_young.list("dials that are not overdue", &entry.young, in_time)?;
         }
         in_all.list("idle connections", &self.all_idle, is_idle)?;
         let idle = if self.rules.global_idle { self.status.idle } else { 0 };
@@ -125,6 +130,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return Err(format!("{} idle connections listed, not {idle}", self.all_idle.len()));
         }
         in_keys.end("connections in lists of their keys")?;
+        in_young.end("connections in lists of young dials")?;
         in_all.end("connections in the list of all that are idle")
     }
 }

@@ -1,0 +1,188 @@
+//! A dial that takes longer than usual holds up no caller that could have a second one.
+//!
+//! A lost SYN, a handshake that nobody answers, a peer that was down for a moment: the dial in
+//! progress may hang for all of `dial_timeout` while the next one would take a millisecond. So with
+//! `dial_hedge` a dial becomes *overdue*, after that time or after twice the usual one, whichever
+//! is longer. From then on:
+//!
+//! - no waiter takes it over, and with a dial for all waiters another one may start;
+//! - a waiter that depends on it gets the connection of a second dial (a *hedge*), if the limits
+//!   have room. The overdue dial goes on, and the first of the two to succeed serves.
+//!
+//! Three rules keep hedges from becoming a storm while a peer is silent: one hedge at a time, until
+//! one succeeds; each may take twice as long as the one before; and a key has no more than two dials
+//! in progress for each waiter. Where the next one would be a third, the hedge that is
+//! overdue is stopped first.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use super::acquire::Obstacle;
+use super::entries::DialFor;
+use super::{Action, Connection, ConnectionId, KeyId, State};
+use crate::clock::Timestamp;
+use crate::lending::Lend;
+use crate::policy::Dial;
+
+/// The patience with hedges doubles this often at most; the next limit is `dial_timeout`.
+const DOUBLINGS: u32 = 10;
+
+impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
+    /// How long a dial of this key may take before it is overdue.
+    fn patience(&self, key: KeyId) -> Option<Duration> {
+        let hedge = self.policy.dial_hedge?;
+        let entry = &self.keys[key];
+        let usual = Duration::from_nanos(entry.usual_dial.saturating_mul(2));
+        let doubled = 1 << entry.overdue_in_a_row.min(DOUBLINGS);
+        Some(hedge.max(usual).saturating_mul(doubled).min(self.policy.dial_timeout))
+    }
+
+    /// Whether the dial takes longer than usual; without `dial_hedge`, longer than the default of
+    /// that. A caller that gives up a dial which is not has learned nothing about the peer.
+    pub fn is_overdue(&self, id: ConnectionId, now: Timestamp) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let usual = Duration::from_nanos(self.keys[connection.key].usual_dial.saturating_mul(2));
+        let hedge = self.policy.dial_hedge.unwrap_or(Duration::from_millis(100));
+        now.since(connection.opened_at) >= hedge.max(usual)
+    }
+
+    /// A dial for waiters has started.
+    pub(super) fn watch_dial(&mut self, id: ConnectionId, dial_for: DialFor) {
+        let key = self.connections[id].key;
+        let is_watched = matches!(dial_for, DialFor::Waiter(_) | DialFor::Key | DialFor::Opener);
+        if !is_watched || self.policy.dial_hedge.is_none() {
+            return;
+        }
+        self.keys[key].young.push_back(&mut self.connections, id, Connection::in_young);
+        let overdue_at = self.next_overdue(key);
+        self.set_timer(overdue_at, key);
+    }
+
+    /// When the next dial of the key will be overdue.
+    pub(super) fn next_overdue(&self, key: KeyId) -> Timestamp {
+        let oldest = self.keys[key].young.front(&self.connections);
+        match (oldest, self.patience(key)) {
+            (Some(id), Some(patience)) => self.connections[id].opened_at.after(patience),
+            _ => Timestamp::NEVER,
+        }
+    }
+
+    /// Dials that have taken too long for that are not young any more.
+    pub(super) fn mark_overdue(&mut self, key: KeyId, now: Timestamp) {
+        let Some(patience) = self.patience(key) else { return };
+        let (mut any, mut opener_is_free) = (false, false);
+        while let Some(id) = self.keys[key].young.front(&self.connections)
+            && self.connections[id].opened_at.after(patience) <= now
+        {
+            any = true;
+            self.leave_young(id);
+            let connection = &mut self.connections[id];
+            connection.overdue = true;
+            let entry = &mut self.keys[key];
+            match connection.dial_for {
+                DialFor::Waiter(Some(_)) => entry.held_up += 1,
+                DialFor::Waiter(None) => {
+                    entry.orphans.remove(&mut self.connections, id, Connection::in_key);
+                    entry.hanging.push_back(&mut self.connections, id, Connection::in_key);
+                }
+                // From here on another one may start; this one serves whom it can when it ends.
+                DialFor::Key | DialFor::Opener => {
+                    if connection.dial_for == DialFor::Opener {
+                        self.opener_busy = false;
+                        opener_is_free = true;
+                    }
+                    connection.dial_for = DialFor::Waiter(None);
+                    entry.hanging.push_back(&mut self.connections, id, Connection::in_key);
+                }
+                DialFor::Caller | DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
+            }
+        }
+        if any {
+            // Several that became overdue together were one try.
+            let entry = &mut self.keys[key];
+            entry.overdue_in_a_row = entry.overdue_in_a_row.saturating_add(1);
+        }
+        if opener_is_free {
+            // Waiters of other keys may have been waiting for it.
+            self.room_appeared(key, now);
+        }
+    }
+
+    pub(super) fn leave_young(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        if connection.in_young.is_linked() {
+            let entry = &mut self.keys[connection.key];
+            entry.young.remove(&mut self.connections, id, Connection::in_young);
+        }
+    }
+
+    /// A dial of this key that took `took` has succeeded: the peer is there.
+    pub(super) fn note_dial_time(&mut self, key: KeyId, took: Duration) {
+        let entry = &mut self.keys[key];
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        entry.usual_dial = match entry.usual_dial {
+            0 => took,
+            usual => usual - usual / 8 + took / 8,
+        };
+        entry.overdue_in_a_row = 0;
+    }
+
+    /// Starts the second dials that waiters of overdue ones are owed and the limits allow.
+    pub(super) fn hedge(&mut self, key: KeyId, now: Timestamp) {
+        if self.policy.dial == Dial::Shared {
+            // Its waiters depend on no dial of their own; the next is one for all of them.
+            return;
+        }
+        loop {
+            let entry = &self.keys[key];
+            // As many at a time as connections prove that the peer takes them, but always one.
+            let live = entry.open - entry.dialing - entry.closing;
+            if self.closed || entry.young.len() >= entry.held_up.min(live.max(1)) {
+                return;
+            }
+            let waiting = self.keys[key].waiting;
+            if self.obstacle(key, now).is_some() || self.has_too_many_hanging(key, waiting) {
+                return;
+            }
+            self.start_dial(key, DialFor::Waiter(None), now);
+        }
+    }
+
+    /// Whether another dial would be a third for each of so many waiters. Then one that hangs is
+    /// stopped, and its end makes room.
+    pub(super) fn has_too_many_hanging(&mut self, key: KeyId, waiting: u32) -> bool {
+        let entry = &self.keys[key];
+        if entry.hanging.is_empty() || entry.dialing < waiting.max(1).saturating_mul(2) {
+            return false;
+        }
+        if entry.stopping == 0 {
+            // Not the oldest: it has waited longest already, and its failure says most.
+            let youngest = entry.hanging.back(&self.connections).expect("it is not empty");
+            self.stop_hanging(youngest);
+        }
+        true
+    }
+
+    /// The limits leave no room, and dials that nobody waits for any more hang in it: one of them makes
+    /// room. `alone` says that no caller waited before this one.
+    pub(super) fn replace_hanging(&mut self, key: KeyId, obstacle: Obstacle, alone: bool) {
+        let entry = &self.keys[key];
+        let full = matches!(obstacle, Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Dialing);
+        // A dial for all waiters is not abandoned while some of them are there.
+        if !full || entry.stopping > 0 || !(alone || self.policy.dial != Dial::Shared) {
+            return;
+        }
+        if let Some(oldest) = entry.hanging.front(&self.connections) {
+            self.stop_hanging(oldest);
+        }
+    }
+
+    /// Stops an overdue dial without a waiter.
+    pub(super) fn stop_hanging(&mut self, dial: ConnectionId) {
+        let entry = &mut self.keys[self.connections[dial].key];
+        entry.hanging.remove(&mut self.connections, dial, Connection::in_key);
+        entry.stopping += 1;
+        self.connections[dial].dial_for = DialFor::Nobody;
+        self.actions.push_back(Action::StopDial(dial));
+    }
+}

@@ -1,0 +1,206 @@
+//! Pauses after failed dials: who waits through them, who is told, and what counts as a failure.
+
+use std::time::Duration;
+
+use pool_common::policy::*;
+use pool_common::state::Refusal;
+use pool_common::{Exclusive, Policy, Shared, profile};
+
+use crate::driver::{Driver, Outcome};
+
+type Plain = Driver<Exclusive<u32>>;
+type Streams = Driver<Shared<u32>>;
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Three dials in a row are refused.
+fn fail_thrice(pool: &mut Plain) {
+    for _ in 0..3 {
+        let waiter = pool.acquire(1).waiter();
+        pool.dial_failed(pool.only_dial(), Some("refused"));
+        assert_eq!(pool.collect(waiter), Some(Outcome::DialFailed("refused")));
+    }
+}
+
+#[test]
+fn a_caller_with_time_waits_through_a_short_pause() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        fail_thrice(&mut pool);
+        let deadline = pool.now.after(SECOND);
+        let waiter = pool.acquire_until(1, Default::default(), deadline).waiter();
+        pool.pass(100 * MILLI);
+        let probe = pool.only_dial();
+        pool.dialed(probe);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(probe)), "{dial:?}");
+    }
+}
+
+#[test]
+fn a_pause_longer_than_the_caller_has_time_for_is_told_at_once() {
+    let mut pool = Plain::new(Policy::default());
+    fail_thrice(&mut pool);
+    let soon = pool.now.after(150 * MILLI);
+    let outcome = pool.acquire_until(1, Default::default(), soon);
+    assert!(matches!(outcome, Outcome::Refused(Refusal::BackingOff { .. })), "{outcome:?}");
+    // Nor does anybody wait for a pause that is long.
+    let back_off_base = 2 * SECOND;
+    let mut pool =
+        Plain::new(Policy { back_off_base, back_off_max: 60 * SECOND, ..Policy::default() });
+    fail_thrice(&mut pool);
+    let outcome = pool.acquire(1);
+    assert!(matches!(outcome, Outcome::Refused(Refusal::BackingOff { .. })), "{outcome:?}");
+}
+
+#[test]
+fn callers_that_waited_through_a_pause_are_told_when_the_next_dial_fails_as_well() {
+    let mut pool = Plain::new(Policy::default());
+    fail_thrice(&mut pool);
+    let waiters: Vec<_> = (0..5).map(|_| pool.acquire(1).waiter()).collect();
+    pool.pass(100 * MILLI);
+    let probe = pool.only_dial();
+    let later = pool.acquire(1).waiter();
+    pool.dial_failed(probe, Some("still refused"));
+    for waiter in waiters {
+        let told = pool.collect(waiter);
+        let by_probe = matches!(&told, Some(Outcome::DialFailed("still refused")));
+        let by_pause = matches!(
+            &told,
+            Some(Outcome::Refused(Refusal::BackingOff { last: "still refused", .. }))
+        );
+        assert!(by_probe || by_pause, "{told:?}");
+    }
+    assert_eq!(pool.collect(later), None, "it came after that dial began, and has time");
+    pool.pass(200 * MILLI);
+    let probe = pool.only_dial();
+    pool.dialed(probe);
+    assert_eq!(pool.collect(later), Some(Outcome::Lent(probe)));
+}
+
+#[test]
+fn with_waiting_callers_a_peer_that_is_back_serves_within_a_second() {
+    for outage in [1, 12, 900] {
+        let mut pool = Plain::new(Policy::default());
+        let end = pool.now.after(outage * SECOND);
+        let mut waiting = None;
+        loop {
+            if waiting.is_none() {
+                match pool.acquire(1) {
+                    Outcome::Wait(waiter) => waiting = Some(waiter),
+                    Outcome::Refused(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            if pool.now >= end && !pool.background.is_empty() {
+                break;
+            }
+            for dial in pool.background.clone() {
+                pool.dial_failed(dial, Some("refused"));
+            }
+            if waiting.is_some_and(|waiter| pool.collect(waiter).is_some()) {
+                waiting = None;
+            }
+            pool.pass(10 * MILLI);
+        }
+        let took = pool.now.since(end);
+        assert!(took <= SECOND, "{took:?} after an outage of {outage} s");
+    }
+}
+
+#[test]
+fn who_is_patient_is_not_told_the_first_failure_either() {
+    let policy = Policy { wait_for_ready: true, ..Policy::default() };
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..policy.clone() });
+        let waiter = pool.acquire(1).waiter();
+        for _ in 0..10 {
+            for dial in pool.background.clone() {
+                pool.dial_failed(dial, Some("refused"));
+            }
+            assert_eq!(pool.collect(waiter), None, "{dial:?}");
+            pool.pass(SECOND);
+        }
+        let dial_id = pool.only_dial();
+        pool.dialed(dial_id);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial_id)), "{dial:?}");
+    }
+}
+
+#[test]
+fn a_further_dial_that_fails_fails_no_caller_beside_a_good_connection() {
+    let policies = [Policy { dial: Dial::Shared, ..Policy::default() }, Policy::default()]
+        .into_iter()
+        .chain([profile::net_http_h2().policy, profile::net_http().policy]);
+    for policy in policies {
+        let mut pool = Streams::new(policy);
+        pool.capacity = 4;
+        let first: Vec<_> = (0..20).map(|_| pool.acquire(1).waiter()).collect();
+        pool.dialed(pool.background[0]);
+        let (mut served, mut dials, mut waiting) = (0, 0, first);
+        for _ in 0..200 {
+            // Every other connection is reset before it is ready.
+            for dial in pool.background.clone() {
+                dials += 1;
+                pool.dial_failed(dial, Some("reset"));
+            }
+            let mut again = Vec::new();
+            for waiter in std::mem::take(&mut waiting) {
+                match pool.collect(waiter) {
+                    None => again.push(waiter),
+                    Some(Outcome::Lent(id)) => {
+                        served += 1;
+                        pool.release(id);
+                    }
+                    Some(Outcome::Retry) => match pool.acquire(1) {
+                        Outcome::Lent(id) => {
+                            served += 1;
+                            pool.release(id);
+                        }
+                        Outcome::Wait(waiter) => again.push(waiter),
+                        other => panic!("{other:?}"),
+                    },
+                    Some(other) => panic!("{other:?} beside a connection that works"),
+                }
+            }
+            waiting = again;
+            pool.pass(10 * MILLI);
+        }
+        let policy = pool.state.policy();
+        assert_eq!(served, 20, "{:?}", policy.dial);
+        assert!(dials < 60, "{:?}: {dials} further dials in two seconds", policy.dial);
+    }
+}
+
+/// The timer of a pause fires by a precise clock; what follows is told by one that trails it.
+#[test]
+fn a_probe_that_fails_within_a_tick_of_the_clock_counts() {
+    let mut pool = Plain::new(profile::go_redis().policy);
+    let size = pool.state.policy().back_off_after;
+    for _ in 0..size {
+        let waiter = pool.acquire(1).waiter();
+        pool.dial_failed(pool.only_dial(), Some("refused"));
+        pool.collect(waiter);
+    }
+    for round in 0..10 {
+        let due = pool.state.next_deadline();
+        pool.now = due;
+        pool.state.handle_timeout(due);
+        pool.settle();
+        let probe = pool.only_dial();
+        pool.now = clock_behind(due);
+        pool.dial_failed(probe, Some("refused"));
+        let next = pool.state.next_deadline();
+        let pause = next.since(due);
+        assert!(pause >= SECOND && pause <= SECOND + 10 * MILLI, "round {round}: {pause:?}");
+        let outcome = pool.acquire(1);
+        let Outcome::Refused(Refusal::BackingOff { until, .. }) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(until.since(due) > Duration::ZERO, "a pause of nothing is none");
+    }
+}
+
+fn clock_behind(at: pool_common::clock::Timestamp) -> pool_common::clock::Timestamp {
+    pool_common::clock::Timestamp::from_nanos(at.as_nanos() - 3_000_000)
+}

@@ -1,0 +1,223 @@
+//! A dial that hangs holds up no caller that could have a second one.
+
+use std::time::Duration;
+
+use pool_common::policy::*;
+use pool_common::{Exclusive, Policy, Shared, profile};
+
+use crate::driver::{Driver, Outcome};
+
+type Plain = Driver<Exclusive<u32>>;
+type Streams = Driver<Shared<u32>>;
+
+const MILLI: Duration = Duration::from_millis(1);
+/// The default of `dial_hedge`.
+const HEDGE: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Dial 1 hangs and its caller leaves after 200 ms. Returns how many milliseconds the next caller
+/// waits, while every later dial takes 2 ms.
+fn wait_after_a_hanging_dial<L: pool_common::Lending<Connection = u32>>(policy: Policy) -> u32 {
+    let mut pool = Driver::<L>::new(policy);
+    let hanging = match pool.acquire(1) {
+        Outcome::Wait(first) => {
+            let hanging = pool.background[0];
+            pool.pass(200 * MILLI);
+            pool.cancel(first);
+            Some(hanging)
+        }
+        Outcome::Dial(own) => {
+            pool.pass(200 * MILLI);
+            pool.dial_failed(own, None);
+            None
+        }
+        other => panic!("{other:?}"),
+    };
+    pool.finish_stopping();
+    let mut next = match pool.acquire(1) {
+        Outcome::Wait(waiter) => waiter,
+        Outcome::Dial(_) => return 2,
+        other => panic!("{other:?}"),
+    };
+    for waited in 1..1_000 {
+        let dials: Vec<_> =
+            pool.background.iter().copied().filter(|dial| Some(*dial) != hanging).collect();
+        pool.pass(2 * MILLI);
+        pool.finish_stopping();
+        for dial in
+            dials.into_iter().filter(|dial| pool.background.contains(dial)).collect::<Vec<_>>()
+        {
+            pool.dialed(dial);
+        }
+        match pool.collect(next) {
+            Some(Outcome::Lent(_)) => return 2 * waited,
+            Some(Outcome::Retry) => next = pool.acquire(1).waiter(),
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    panic!("not served within two seconds");
+}
+
+#[test]
+fn a_dial_that_hangs_does_not_hold_up_the_next_caller() {
+    for dial in Dial::ALL {
+        for dial_ramp in [None, Policy::default().dial_ramp] {
+            let policy = Policy { dial: *dial, dial_ramp, ..Policy::default() };
+            let waited = wait_after_a_hanging_dial::<Exclusive<u32>>(policy.clone());
+            assert!(waited <= 10, "{dial:?}: {waited} ms");
+            let waited = wait_after_a_hanging_dial::<Shared<u32>>(policy);
+            assert!(waited <= 10, "{dial:?}, shared: {waited} ms");
+        }
+    }
+    for profile in profile::Profile::all() {
+        let name = profile.name;
+        let waited = wait_after_a_hanging_dial::<Exclusive<u32>>(profile.policy.clone());
+        assert!(waited <= 10, "{name}: {waited} ms");
+        let waited = wait_after_a_hanging_dial::<Shared<u32>>(profile.policy);
+        assert!(waited <= 10, "{name}, shared: {waited} ms");
+    }
+}
+
+#[test]
+fn a_waiter_whose_dial_is_overdue_gets_a_second_one() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        let waiter = pool.acquire(1).waiter();
+        let hanging = pool.only_dial();
+        pool.pass(HEDGE - MILLI);
+        assert_eq!(pool.background, [hanging], "{dial:?}");
+        pool.pass(MILLI);
+        assert_eq!(pool.background.len(), 2, "{dial:?}: by a timer");
+        let hedge = pool.background[1];
+        pool.dialed(hedge);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(hedge)), "{dial:?}");
+        // The overdue one is of use to nobody: it is stopped, or its connection becomes idle.
+        pool.finish_stopping();
+        if pool.background.contains(&hanging) {
+            pool.dialed(hanging);
+        }
+        assert_eq!(pool.state.status().dialing, 0, "{dial:?}");
+    }
+}
+
+#[test]
+fn a_silent_peer_costs_two_dials_for_each_waiter_at_a_time() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        for callers in [1, 2, 50] {
+            let mut pool = Plain::new(Policy { dial, max_open_per_key: None, ..Policy::default() });
+            for _ in 0..callers {
+                pool.acquire(1).waiter();
+            }
+            let mut most = 0;
+            for _ in 0..950 {
+                pool.pass(10 * MILLI);
+                pool.finish_stopping();
+                most = most.max(pool.state.status().dialing);
+            }
+            assert!(most <= 2 * callers, "{dial:?}: {most} dials for {callers} callers");
+            let dials = pool.state.stats().dials;
+            let hedges = u64::from(callers) + 10;
+            assert!(dials <= u64::from(callers) + hedges, "{dial:?}: {dials} dials in 9.5 s");
+        }
+    }
+}
+
+#[test]
+fn the_first_dial_has_the_last_word_when_its_time_is_over() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        let waiter = pool.acquire(1).waiter();
+        let first = pool.only_dial();
+        for _ in 0..100 {
+            pool.pass(HEDGE);
+            pool.finish_stopping();
+        }
+        assert!(pool.background.contains(&first), "{dial:?}: it has all of dial_timeout");
+        pool.dial_failed(first, Some("timed out"));
+        assert_eq!(pool.collect(waiter), Some(Outcome::DialFailed("timed out")), "{dial:?}");
+    }
+}
+
+#[test]
+fn an_overdue_dial_that_is_refused_leaves_its_waiter_to_the_second_one() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        let waiter = pool.acquire(1).waiter();
+        let first = pool.only_dial();
+        pool.pass(HEDGE);
+        pool.dial_failed(first, Some("reset"));
+        assert_eq!(pool.collect(waiter), None, "{dial:?}: a second one is in progress");
+        let second = *pool.background.last().expect("the hedge");
+        pool.dialed(second);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(second)), "{dial:?}");
+    }
+}
+
+#[test]
+fn slow_dials_are_overdue_only_when_they_are_slower_than_usual() {
+    let mut pool = Plain::new(Policy::default());
+    // The first takes a second and is hedged, since nothing is known yet.
+    let first = pool.acquire(1).waiter();
+    let dial = pool.only_dial();
+    pool.pass(SECOND);
+    pool.finish_stopping();
+    pool.dialed(dial);
+    let one = pool.collect(first).expect("dialed").lent();
+    pool.finish_stopping();
+    for hedge in pool.background.clone() {
+        pool.dialed(hedge);
+    }
+    while let Some(idle) = pool.try_acquire(1) {
+        pool.release_as(
+            idle,
+            pool_common::state::Fitness::Unfit(pool_common::event::CloseCause::Broken),
+        );
+    }
+    pool.finish_closing();
+    let before = pool.state.stats().dials;
+    let second = pool.acquire(1).waiter();
+    let dial = pool.only_dial();
+    pool.pass(SECOND);
+    assert_eq!(pool.state.stats().dials, before + 1, "a second is usual now");
+    pool.dialed(dial);
+    pool.collect(second).expect("dialed").lent();
+    pool.release(one);
+}
+
+#[test]
+fn at_a_limit_of_one_a_dial_that_nobody_waits_for_makes_room() {
+    let mut pool = Streams::new(Policy { max_open_per_key: Some(1), ..profile::grpc().policy });
+    let first = pool.acquire(1).waiter();
+    let hanging = pool.only_dial();
+    let joined = pool.acquire(1).waiter();
+    pool.pass(SECOND);
+    assert!(pool.stopping.is_empty(), "its callers are there");
+    pool.cancel(first);
+    pool.cancel(joined);
+    let next = pool.acquire(1).waiter();
+    assert_eq!(pool.stopping, [hanging]);
+    pool.finish_stopping();
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    let outcome = pool.collect(next);
+    assert!(matches!(outcome, Some(Outcome::Lent(_) | Outcome::Retry)), "{outcome:?}");
+}
+
+#[test]
+fn a_late_caller_is_not_told_the_failure_of_an_old_dial() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, dial_hedge: None, ..Policy::default() });
+        let first = pool.acquire(1).waiter();
+        let old = pool.only_dial();
+        pool.pass(10 * SECOND - 10 * MILLI);
+        let late = pool.acquire(1).waiter();
+        pool.pass(10 * MILLI);
+        pool.dial_failed(old, Some("timed out"));
+        assert_eq!(pool.collect(first), Some(Outcome::DialFailed("timed out")), "{dial:?}");
+        assert_eq!(pool.collect(late), None, "{dial:?}: it gets a dial of its own");
+        let dial = *pool.background.last().expect("its own");
+        pool.dialed(dial);
+        assert_eq!(pool.collect(late), Some(Outcome::Lent(dial)));
+    }
+}
