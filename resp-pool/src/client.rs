@@ -12,13 +12,15 @@ use pool_common::{
     policy::Retry,
 };
 
+use tokio::time::{Instant, timeout_at};
+
 use crate::{
     Lease,
     command::{Request, cmd},
     command_table,
     config::Config,
     connection::Connection,
-    error::{ConfigError, Error},
+    error::{ConfigError, Error, Stage},
     from_value::FromValue,
     key::Key,
     manager::{CheckFuture, Manager},
@@ -39,7 +41,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for a URL (see [`Config::from_url`]) with the default policy. Dials nothing yet.
+    /// A client for a URL (see [`Config::from_url`]) with [`default_policy`](Self::default_policy).
+    /// Dials nothing yet.
     ///
     /// # Errors
     /// [`Error::Config`] when the URL makes no sense.
@@ -52,7 +55,7 @@ impl Client {
         ClientBuilder {
             manager: Manager::new(config.settings.clone()),
             config,
-            policy: Policy::default(),
+            policy: Self::default_policy(),
             clock: Clock::default(),
             seed: None,
             observer: None,
@@ -60,6 +63,24 @@ impl Client {
             #[cfg(feature = "metrics")]
             metrics: None,
         }
+    }
+
+    /// [`Policy::default`] with the retry rule that suits RESP:
+    /// [`Retry::ReusedAndReplayable`]. A server may close an idle connection at any time, and the
+    /// command that meets the close is sent again when it only reads or was not sent at all.
+    ///
+    /// Start from this to change single knobs; [`Policy::default`] never sends anything again.
+    ///
+    /// ```
+    /// use resp_pool::{Client, Config, Policy};
+    /// # fn main() -> Result<(), resp_pool::Error> {
+    /// let policy = Policy { max_open_per_key: Some(20), ..Client::default_policy() };
+    /// let client = Client::builder(Config::default()).policy(policy).build()?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn default_policy() -> Policy {
+        Policy { retry: Retry::ReusedAndReplayable, ..Policy::default() }
     }
 
     /// The same pool, another database. Connections are not shared between databases.
@@ -70,9 +91,18 @@ impl Client {
 
     /// Sends one command on a connection of its own and converts the reply.
     ///
-    /// After a failure the command is sent again when the policy's [`Retry`] rule says so. Each
-    /// attempt may wait for a connection as long as the policy's `acquire_timeout` allows.
+    /// After a failure the command is sent again where the policy's [`Retry`] rule allows it.
     ///
+    /// # Time
+    /// All attempts and the pauses between them end within the time that one attempt may take:
+    /// `acquire_timeout` of the policy, plus [`write_timeout`](crate::Settings::write_timeout), plus
+    /// [`read_timeout`](crate::Settings::read_timeout) or the [command's own](crate::Command::timeout).
+    /// With the defaults that is 30 s + 5 s + 5 s. A time limit that has passed is never followed by
+    /// another attempt: a server that does not answer costs `read_timeout`, and a pool that has no
+    /// connection to lend costs `acquire_timeout`. go-redis gives each attempt its times anew. Where one
+    /// of the three has no limit, the call has none.
+    ///
+    /// # What is sent again
     /// No rule sends a command again that may have been carried out, unless it only reads (see
     /// [`Error::may_have_executed`]). Here [`Retry::Attempts`] differs from go-redis on purpose: that
     /// one repeats writes whose reply was lost as well, and an `INCR` then counts twice.
@@ -84,12 +114,19 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future loses nothing but the command's outcome: a connection with a request in
     /// flight is discarded.
+    ///
+    /// That makes blocking commands safe to give up. When a `BLPOP` is dropped (in a `select!`, or by
+    /// a timeout around it), its connection is closed, the server forgets that the client waits, and
+    /// the next element stays in the list. With clients that keep the connection, or share it, the
+    /// server still pops that element for the call that has gone. Only an element that the server had
+    /// popped already, with its reply on the way, is lost; `BLMOVE` into a second list keeps that
+    /// element, too.
     pub async fn query<T: FromValue>(&self, request: &(impl Request + ?Sized)) -> Result<T, Error> {
         if self.pool.initial_policy().retry == Retry::Never {
             return self.acquire().await?.query(request).await;
         }
         let value = self.carry_out(&Single(request)).await?;
-        Ok(T::from_value(value)?)
+        Ok(T::from_value(value).map_err(|error| error.answering(request.part(0)))?)
     }
 
     /// Sends several commands in one write and returns their replies in order; error replies are
@@ -258,42 +295,75 @@ impl Client {
 
     async fn carry_out<J: Job>(&self, job: &J) -> Result<J::Output, Error> {
         let policy = self.pool.initial_policy();
+        let started = Instant::now();
         let mut attempts = 0;
         let mut fresh = false;
+        // The first attempt keeps to the total by its own limits.
+        let mut limit: Option<Limit> = None;
+        let mut last = None;
         loop {
             attempts += 1;
-            let lease = if fresh { self.acquire_fresh().await } else { self.acquire().await };
+            let lease =
+                async { if fresh { self.acquire_fresh().await } else { self.acquire().await } };
+            let lease = match (limit, last) {
+                // Boxed like every part of a further attempt: the future of a call stays small.
+                (Some(limit), Some(last)) => match Box::pin(timeout_at(limit.at, lease)).await {
+                    Ok(lease) => lease,
+                    Err(_) => return Err(last),
+                },
+                _ => lease.await,
+            };
             let (error, reused) = match lease {
-                Ok(mut lease) => match job.run(&mut lease).await {
+                Ok(mut lease) => match job.run(&mut lease, limit).await {
                     Ok(output) => return Ok(output),
-                    Err(error) => {
-                        let reused = lease.is_reused();
-                        if retry::leads_astray(policy, &error) {
-                            lease.discard();
-                        }
-                        (error, reused)
-                    }
+                    Err(error) => (error, lease.is_reused()),
                 },
                 Err(error) => (error, false),
             };
-            let failure = Failure {
-                error: &error,
-                attempts,
-                reused,
-                read_only: job.is_read_only(),
-                own_timeout: job.has_own_timeout(),
+            let failure =
+                Failure { error: &error, attempts, reused, read_only: job.is_read_only() };
+            let Next::Again { fresh: next, pause } = retry::next(policy, &failure, fastrand::f64())
+            else {
+                return Err(error);
             };
-            match retry::next(policy, &failure, fastrand::f64()) {
-                Next::Stop => return Err(error),
-                Next::Again { fresh: next, pause } => {
-                    fresh = next;
-                    tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
-                    if !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
-                    }
-                }
+            limit = self.total_time(job).and_then(|total| Limit::new(started, total));
+            if limit.is_some_and(|limit| limit.left() <= pause) {
+                return Err(error);
             }
+            tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
+            if !pause.is_zero() {
+                Box::pin(tokio::time::sleep(pause)).await;
+            }
+            fresh = next;
+            last = Some(error);
         }
+    }
+
+    /// The longest time of one attempt, which is also the limit of all attempts together. `None` when
+    /// any part of it has no limit.
+    fn total_time(&self, job: &impl Job) -> Option<Duration> {
+        let settings = self.pool.manager().settings();
+        let acquire = self.pool.initial_policy().acquire_timeout?;
+        let read = job.read_timeout().unwrap_or(settings.read_timeout)?;
+        acquire.checked_add(settings.write_timeout?)?.checked_add(read)
+    }
+}
+
+/// The time limit of a call, all attempts and pauses together.
+#[derive(Clone, Copy)]
+struct Limit {
+    at: Instant,
+    total: Duration,
+}
+
+impl Limit {
+    /// `None` when the limit is beyond the clock's range.
+    fn new(started: Instant, total: Duration) -> Option<Self> {
+        Some(Self { at: started.checked_add(total)?, total })
+    }
+
+    fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 }
 
@@ -317,8 +387,12 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The strategy of the pool: a profile of `pool_common`, or your own. Default
-    /// [`Policy::default`].
+    /// The strategy of the pool: a profile of `pool_common`, or your own, best made from
+    /// [`Client::default_policy`], which is the default.
+    ///
+    /// A retry rule that repeats no command whose idle connection the server had closed
+    /// ([`Retry::Never`], which is also that of [`Policy::default`], and [`Retry::Unprocessed`]) is
+    /// logged when the client is built.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -424,6 +498,15 @@ impl ClientBuilder {
             builder = builder.leak_detection(after);
         }
         let pool = builder.build().map_err(ConfigError::from)?;
+        let rule = pool.initial_policy().retry;
+        if !retry::hides_closed_connections(rule) {
+            tracing::warn!(
+                target: "resp_pool",
+                retry = rule.word(),
+                "this retry rule repeats no command whose reused connection was closed by the server; \
+                 take Client::default_policy() as the base of a policy, or set retry",
+            );
+        }
         Ok(Client { pool, key })
     }
 }
@@ -441,17 +524,20 @@ impl fmt::Debug for ClientBuilder {
 trait Job: Sync {
     type Output;
 
+    /// `limit` is there in a further attempt.
     fn run(
         &self,
         connection: &mut Connection,
+        limit: Option<Limit>,
     ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 
     fn is_read_only(&self) -> bool {
         false
     }
 
-    fn has_own_timeout(&self) -> bool {
-        false
+    /// As [`Request::read_timeout`].
+    fn read_timeout(&self) -> Option<Option<Duration>> {
+        None
     }
 }
 
@@ -460,23 +546,36 @@ struct Single<'a, R: ?Sized>(&'a R);
 impl<R: Request + ?Sized> Job for Single<'_, R> {
     type Output = Value;
 
-    async fn run(&self, connection: &mut Connection) -> Result<Value, Error> {
-        connection.query(self.0).await
+    async fn run(&self, connection: &mut Connection, limit: Option<Limit>) -> Result<Value, Error> {
+        let query = connection.query(self.0);
+        let Some(Limit { at, total }) = limit else { return query.await };
+        // Dropping the call leaves the connection unfit to be lent again.
+        Box::pin(timeout_at(at, query)).await.unwrap_or(Err(Error::Timeout {
+            stage: Stage::Read,
+            sent: true,
+            after: total,
+        }))
     }
 
     fn is_read_only(&self) -> bool {
         self.0.part(0).is_some_and(command_table::is_read_only)
     }
 
-    fn has_own_timeout(&self) -> bool {
-        self.0.read_timeout().is_some()
+    fn read_timeout(&self) -> Option<Option<Duration>> {
+        self.0.read_timeout()
     }
 }
 
+/// Carried out again only when nothing of it was sent, so that each of its replies has its own time
+/// as in a first attempt.
 impl Job for Pipeline {
     type Output = Vec<Value>;
 
-    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        _: Option<Limit>,
+    ) -> Result<Vec<Value>, Error> {
         connection.pipeline(self).await
     }
 }
@@ -486,7 +585,11 @@ struct Atomic<'a>(&'a Pipeline);
 impl Job for Atomic<'_> {
     type Output = Vec<Value>;
 
-    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
+    async fn run(
+        &self,
+        connection: &mut Connection,
+        _: Option<Limit>,
+    ) -> Result<Vec<Value>, Error> {
         let replies = connection.transaction(self.0).await?;
         replies.ok_or(Error::Aborted)
     }

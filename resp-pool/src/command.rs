@@ -65,7 +65,8 @@ impl Command {
 
     /// Sets how long the reply may take, instead of the connection's `read_timeout`. A blocking
     /// command (`BLPOP`, `XREAD BLOCK`, `WAIT`) needs more than its own timeout: go-redis adds 10
-    /// s.
+    /// s. Dropping the call is safe: what a `BLPOP` has not popped yet stays in the list, see
+    /// [`Client::query`](crate::Client::query).
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.read_timeout = Some(Some(limit));

@@ -53,8 +53,9 @@ pub struct Settings {
     pub write_timeout: Option<Duration>,
     /// What a server may send in one frame.
     pub limits: Limits,
-    /// How many messages a connection keeps that the server sent on its own and nobody took. One
-    /// more ends the connection, rather than losing one silently. Default 4096.
+    /// How many messages a connection keeps that the server sent on its own while their receiver was
+    /// waiting for a reply. One more ends the connection, rather than losing one silently. Default
+    /// `usize::MAX`: only their memory is bounded.
     pub max_pushes: usize,
     /// How much memory these messages may take together, in bytes. More ends the connection.
     /// Default 16 MiB.
@@ -86,7 +87,7 @@ impl Default for Settings {
             read_timeout: Some(Duration::from_secs(5)),
             write_timeout: Some(Duration::from_secs(5)),
             limits: Limits::default(),
-            max_pushes: 4096,
+            max_pushes: usize::MAX,
             max_push_bytes: 16 * 1024 * 1024,
             drain_replies: 1000,
             drain_bytes: 1024 * 1024,

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use pool_common::connect::TcpConnector;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     command::Request,
@@ -11,8 +11,10 @@ use crate::{
     effect::Effect,
     error::Error,
     from_value::FromValue,
+    incoming::Incoming,
     key::Key,
     pipeline::{self, Pipeline},
+    probe::Permissions,
     pushes::Pushes,
     session::Session,
     value::Value,
@@ -49,6 +51,10 @@ pub struct Connection {
     pub(crate) in_call: bool,
     /// Failed for good.
     pub(crate) broken: bool,
+    /// Since when every reply has been `LOADING`.
+    pub(crate) loading_since: Option<Instant>,
+    /// Which commands the user may not run, as far as it matters here.
+    pub(crate) permissions: Arc<Permissions>,
 }
 
 /// A queue that grew beyond this for one large pipeline is given back afterwards.
@@ -107,6 +113,8 @@ impl Connection {
             pushes: Pushes::default(),
             in_call: false,
             broken: false,
+            loading_since: None,
+            permissions: Arc::default(),
         };
         connection.handshake().await?;
         Ok(connection)
@@ -137,7 +145,8 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Server`] when the server refuses, [`Error::Conversion`] when the reply is of
-    /// another type: both leave the connection in step. Others end it.
+    /// another type: both leave the connection in step, unless the server refused and closed before
+    /// the request was written. Others end it.
     ///
     /// # Cancel safety
     /// Not cancel-safe: dropped before it completes, the connection is of no further use (and never
@@ -148,7 +157,7 @@ impl Connection {
     ) -> Result<T, Error> {
         match self.call(request).await? {
             Value::Error(error) => Err(Error::Server(error.answering(request.part(0)))),
-            value => Ok(T::from_value(value)?),
+            value => Ok(T::from_value(value).map_err(|error| error.answering(request.part(0)))?),
         }
     }
 
@@ -226,13 +235,14 @@ impl Connection {
     /// Writes what was [sent](Self::send).
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`); the connection is of no further use.
+    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`), or [`Error::Server`] when the server
+    /// refused and closed meanwhile; the connection is of no further use.
     ///
     /// # Cancel safety
     /// Cancel-safe: the rest is written by the next call.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.check_usable()?;
-        let result = self.wire.flush(self.settings.write_timeout).await;
+        let result = self.flush_or_refusal().await;
         self.note(result)
     }
 
@@ -251,7 +261,7 @@ impl Connection {
             return Err(Error::Refused { command: "receive", reason: "no reply is owed" });
         }
         let limit = self.settings.read_timeout;
-        let result = match self.wire.flush(self.settings.write_timeout).await {
+        let result = match self.flush_or_refusal().await {
             Ok(()) => self.next_reply(limit).await,
             Err(error) => Err(error),
         };
@@ -266,7 +276,8 @@ impl Connection {
     /// Whether the connection must not be lent again. Never waits.
     ///
     /// True after a failure, with a call given up halfway, with a session that cannot be undone,
-    /// and, when the session is neutral, with anything unread or a closed socket.
+    /// after a reply that says "wrong server" or "not able" (see [`Session`]), and, when the session
+    /// is neutral, with anything unread or a closed socket.
     pub fn is_broken(&mut self) -> bool {
         if self.broken || self.in_call || self.session.unfit().is_some() {
             return true;
@@ -298,7 +309,7 @@ impl Connection {
     /// Writes everything and reads every reply; the last one is the result.
     async fn finish_call(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
         let before = self.wire.total_written();
-        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        let flushed = self.flush_or_refusal().await;
         flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
         loop {
             let reply = self.next_reply(limit).await?;
@@ -315,7 +326,7 @@ impl Connection {
         limit: Option<Duration>,
     ) -> Result<Vec<Value>, Error> {
         let before = self.wire.total_written();
-        let flushed = self.wire.flush(self.settings.write_timeout).await;
+        let flushed = self.flush_or_refusal().await;
         flushed.map_err(|error| sent_since(error, self.wire.total_written() > before))?;
         while self.expected.len() > count {
             self.next_reply(limit).await?;
@@ -325,6 +336,27 @@ impl Connection {
             replies.push(self.next_reply(limit).await?);
         }
         Ok(replies)
+    }
+
+    /// Writes everything. When that fails because the server has gone, its last words come first: a
+    /// server that refuses a request while it is still being written says why and closes, and the
+    /// error of the write tells nothing of that.
+    async fn flush_or_refusal(&mut self) -> Result<(), Error> {
+        let lost = match self.wire.flush(self.settings.write_timeout).await {
+            Err(error @ Error::Io { .. }) => error,
+            result => return result,
+        };
+        self.broken = true;
+        self.wire.read_last_words().await;
+        let mut refusal = None;
+        while let Ok(Some(incoming)) = self.next_incoming() {
+            // Replies to earlier commands may come before it.
+            refusal = match incoming {
+                Incoming::Reply(Value::Error(error)) => Some(error),
+                _ => None,
+            };
+        }
+        Err(refusal.map_or(lost, Error::Server))
     }
 
     /// The call is over: with every reply read, the mark goes away.

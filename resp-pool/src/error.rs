@@ -4,6 +4,7 @@ use std::{fmt, io, time::Duration};
 
 use crate::{
     limits::ScanError,
+    text::Shown,
     value::{ServerError, Value},
 };
 
@@ -18,12 +19,26 @@ pub enum Error {
     /// A setting or a URL makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The pool gave no connection: it is closed, full, or the dial failed.
-    #[error("no connection from the pool: {0}")]
-    Acquire(#[source] Box<pool_common::Error<Error>>),
+    /// The pool gave no connection: it is closed, full, or the dial failed. The text is the pool's
+    /// own; [`dial_error`](pool_common::Error::dial_error) and
+    /// [`server_error`](Self::server_error) lead to the cause.
+    #[error("{0}")]
+    Acquire(Box<pool_common::Error<Error>>),
     /// The server could not be reached. The text names host and port.
-    #[error("cannot connect: {0}")]
-    Connect(#[source] io::Error),
+    #[error(transparent)]
+    Connect(io::Error),
+    /// The server was reached and refused a command of the handshake: wrong credentials, an unknown
+    /// database, a protocol version it does not speak, too many clients.
+    ///
+    /// The text of a refused `AUTH`, and of a `HELLO` that carried credentials, is the server's only
+    /// where it is known to repeat no argument; otherwise it is withheld, and the code is kept.
+    #[error("{command} was refused in the handshake: {refusal}")]
+    Handshake {
+        /// The command that was refused.
+        command: &'static str,
+        /// What the server said, or as much of it as cannot repeat the password.
+        refusal: ServerError,
+    },
     /// Writing or reading failed, or the server closed the connection.
     #[error("connection lost while {stage}")]
     Io {
@@ -40,7 +55,7 @@ pub enum Error {
     #[error("the connection went stale before the request was written")]
     Stale,
     /// A time limit passed.
-    #[error("nothing within {after:?} while {stage}")]
+    #[error("timed out while {stage}, after {after:?}")]
     Timeout {
         /// What was going on.
         stage: Stage,
@@ -51,14 +66,14 @@ pub enum Error {
     },
     /// The server sent something that is not acceptable.
     #[error("protocol error: {0}")]
-    Protocol(#[source] ProtocolError),
+    Protocol(ProtocolError),
     /// The server refused the command.
-    #[error("{0}")]
-    Server(#[source] ServerError),
+    #[error(transparent)]
+    Server(ServerError),
     /// The server refused the `MULTI` of a transaction. The commands between it and `EXEC` may have
     /// been carried out, each for itself and without a transaction. The connection stays usable.
     #[error("MULTI was refused, the commands were sent without a transaction: {0}")]
-    NoTransaction(#[source] ServerError),
+    NoTransaction(ServerError),
     /// The server did not carry out a transaction although it was complete: a watched key had
     /// changed. The connection stays usable.
     #[error("the transaction was aborted, nothing was carried out")]
@@ -121,9 +136,11 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Connect(_) => true,
             Self::Stale | Self::Broken | Self::Abandoned => true,
-            Self::Server(error) => error.kind().is_retryable(),
+            Self::Server(error) | Self::Handshake { refusal: error, .. } => {
+                error.kind().is_retryable()
+            }
             Self::Acquire(error) => match &**error {
-                pool_common::Error::Closed { .. } => false,
+                error if error.is_closed() => false,
                 pool_common::Error::Dial { source } => match source {
                     pool_common::DialError::Failed(error) => error.is_retryable(),
                     _ => true,
@@ -139,10 +156,9 @@ impl Error {
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) | Self::NoTransaction(error) => Some(error),
-            Self::Acquire(error) => match &**error {
-                pool_common::Error::Dial { source: pool_common::DialError::Failed(error) } => {
-                    error.server_error()
-                }
+            Self::Handshake { refusal, .. } => Some(refusal),
+            Self::Acquire(error) => match error.dial_error()? {
+                pool_common::DialError::Failed(error) => error.server_error(),
                 _ => None,
             },
             _ => None,
@@ -208,30 +224,26 @@ pub enum ProtocolError {
     WrongEcho,
     /// More messages came than the connection keeps for its user, see
     /// [`Settings::max_pushes`](crate::Settings::max_pushes).
-    #[error("more than {0} messages came that nobody took")]
+    #[error("too many messages are waiting to be received (max_pushes = {0})")]
     TooManyPushes(usize),
     /// Messages that nobody took hold more memory than allowed, see
     /// [`Settings::max_push_bytes`](crate::Settings::max_push_bytes).
-    #[error("messages that nobody took hold more than {0} bytes")]
+    #[error("the messages waiting to be received are too large (max_push_bytes = {0})")]
     TooManyPushBytes(usize),
     /// More came than a reset reads away, see
     /// [`Settings::drain_replies`](crate::Settings::drain_replies).
-    #[error("too much is left in the connection to read it away")]
+    #[error("a reset would have to read away more than drain_replies or drain_bytes allow")]
     TooMuchToDrain,
 }
 
-/// The reply is of another kind than the caller asked for, or does not fit. Holds no data of the
-/// reply.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected}, the reply is a {found}{}", detail_of(.server))]
+/// The reply is of another kind than the caller asked for, or does not fit. Names the command, what
+/// was expected, what came, and a type that takes it. Holds no data of the reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversionError {
     expected: &'static str,
     found: &'static str,
     server: Option<ServerError>,
-}
-
-fn detail_of(server: &Option<ServerError>) -> String {
-    server.as_ref().map(|error| format!(": {error}")).unwrap_or_default()
+    command: Option<Box<str>>,
 }
 
 impl ConversionError {
@@ -241,7 +253,13 @@ impl ConversionError {
             Value::Error(error) => Some(error.clone()),
             _ => None,
         };
-        Self { expected, found: found.kind(), server }
+        Self { expected, found: found.kind(), server, command: None }
+    }
+
+    /// The same, of the reply to the command of this name.
+    pub(crate) fn answering(mut self, name: Option<&[u8]>) -> Self {
+        self.command = name.map(|name| String::from_utf8_lossy(name).into());
+        self
     }
 
     /// What the caller asked for, in words.
@@ -253,7 +271,54 @@ impl ConversionError {
     pub fn found(&self) -> &'static str {
         self.found
     }
+
+    /// The name of the command, where it is known: a conversion by hand
+    /// ([`FromValue`](crate::FromValue)) does not know it.
+    pub fn command(&self) -> Option<&str> {
+        self.command.as_deref()
+    }
+
+    /// A type that takes what was found.
+    fn way_out(&self) -> &'static str {
+        match self.found {
+            "null" => "Option<_>",
+            "integer" => "i64",
+            "double" => "f64",
+            "boolean" => "bool",
+            "simple string" | "bulk string" | "verbatim string" | "big number" => {
+                "String or Vec<u8>"
+            }
+            "map" => "a HashMap, or a Vec of pairs",
+            _ => "a Vec, or a tuple of as many elements",
+        }
+    }
 }
+
+impl fmt::Display for ConversionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// No command of a server has a longer name.
+        const LONGEST_NAME: usize = 64;
+        write!(f, "expected {}, but the reply", self.expected)?;
+        if let Some(name) = &self.command {
+            write!(f, " to {}", Shown { text: name, most: LONGEST_NAME })?;
+        }
+        match &self.server {
+            // What came is no data but a refusal, which no other type would take either.
+            Some(error) => write!(f, " holds an error: {error}"),
+            None => {
+                let article = match self.found {
+                    "null" => "",
+                    "integer" | "array" => "an ",
+                    _ => "a ",
+                };
+                write!(f, " is {article}{}, which does not convert; ", self.found)?;
+                write!(f, "{} takes it, and Value takes every reply", self.way_out())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConversionError {}
 
 /// A setting or a URL that makes no sense. Never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

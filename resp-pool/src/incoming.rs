@@ -79,6 +79,7 @@ impl Connection {
         match self.expected.pop_front() {
             Some(effect) => {
                 self.session.apply(effect, &value);
+                self.heed(effect, &value);
                 Ok(Incoming::Reply(value))
             }
             None => Err(Error::Protocol(ProtocolError::Unsolicited)),

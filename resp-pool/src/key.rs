@@ -138,10 +138,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `redis://host:port/database`, with user but without password.
+/// `redis://host:port/database`, with user but without password; a URL that
+/// [`Config::from_url`](crate::Config::from_url) reads.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.username().map(|user| format!("{user}@")).unwrap_or_default();
-        write!(f, "redis://{user}{}:{}/{}", self.host(), self.port(), self.database())
+        let host = self.host();
+        // As in a URL: brackets around an address of version 6.
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "redis://{user}{open}{host}{close}:{}/{}", self.port(), self.database())
     }
 }

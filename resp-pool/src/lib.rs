@@ -52,22 +52,35 @@
 //!   ([`Retry::Attempts`](pool_common::policy::Retry::Attempts)).
 //!
 //! # Choices
+//! - **Policy**: start from [`Client::default_policy`]; it has the retry rule that suits RESP.
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
-//!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with).
+//!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
+//!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.
 //! - **Peek before lending** (policy `peek`): anything unread or a closed socket costs the
 //!   connection. One that was idle for less than 5 ms is judged by what the runtime's driver has
 //!   seen, without a system call; one that was idle for longer by asking the socket.
+//! - **Wrong server**: a reply that says that the server is a replica (`READONLY`), has lost its
+//!   primary (`MASTERDOWN`), keeps loading (`LOADING` for 1 s) or is another node retires the
+//!   connection, under every retry rule and for leases as well. So a pool follows a failover as its
+//!   connections are used, and does not keep the old primary until their lifetime ends.
 //! - **Again**: no retry rule repeats a write that may have been carried out. go-redis does; with its
 //!   profile, too, only commands that read are repeated after their reply was lost, and pipelines
 //!   and transactions only when nothing of them had been sent.
 //! - **Time**: a reply may take [`read_timeout`](Settings::read_timeout), 5 s unless told otherwise
-//!   (redigo waits for ever); a blocking command brings [its own](Command::timeout).
-//! - **Size**: nesting, lengths and counts are bounded by [`Limits`]; nothing is allocated because a
-//!   peer announced it. Frames are decoded by the `redis-protocol` crate once our [`Scanner`] has
-//!   seen them whole, without copying the strings in them.
+//!   (redigo waits forever); a blocking command brings [its own](Command::timeout). All attempts of
+//!   one call together take no longer than one may: `acquire_timeout` + `write_timeout` +
+//!   `read_timeout` ([`Client::query`]).
+//! - **Giving up**: a call that is dropped halfway closes its connection. A dropped `BLPOP` leaves the
+//!   next element in the list, where clients that keep or share the connection lose it
+//!   ([`Client::query`]).
+//! - **Size**: nesting, lengths and memory are bounded by [`Limits`]; nothing is allocated because a
+//!   peer announced it, and an error says which limit, with its value. Frames are decoded by the
+//!   `redis-protocol` crate once our [`Scanner`] has seen them whole, without copying the strings in
+//!   them.
 //! - **Errors**: an error reply ([`Error::Server`]) or one that does not convert
 //!   ([`Error::Conversion`]) leaves the connection usable. [`Error::may_have_executed`] says
-//!   whether sending again may run a command twice.
+//!   whether sending again may run a command twice. A server's text is shown with its control
+//!   characters escaped, up to 1 KiB; one that may repeat a password is withheld.
 //!
 //! # When not to use it
 //! For throughput over a few connections shared by many callers, a pipelined client does with a
@@ -91,15 +104,18 @@ mod key;
 mod limits;
 mod manager;
 mod pipeline;
+mod probe;
 mod pubsub;
 mod pushes;
 mod reset;
 mod retry;
 mod scan;
 mod session;
+mod text;
 mod transaction;
 mod value;
 mod wire;
+mod wrong_server;
 
 pub use client::{Client, ClientBuilder};
 pub use codec::decode;

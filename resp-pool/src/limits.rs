@@ -11,15 +11,19 @@ pub struct Limits {
     /// How deep aggregates may nest. Default 32, at most [`Limits::DEEPEST`]. The deepest reply of
     /// a stock server (`COMMAND DOCS`) nests less than 10 deep.
     pub max_depth: usize,
-    /// The longest simple string, error or big number, in bytes. Default 64 KiB.
+    /// The longest simple string, error or big number, in bytes. Default 16 MiB.
     pub max_line: usize,
     /// The longest bulk string, in bytes. Default 512 MiB, which is what a Redis server stores at
     /// most (its `proto-max-bulk-len`).
     pub max_bulk: usize,
-    /// How many elements all aggregates of one frame may have together. Default 1,048,576, which is
-    /// the limit a Redis server sets for requests. Decoding takes up to about 300 bytes for an
-    /// element of a set, a decoded value 40 bytes and the strings of the frame.
-    pub max_elements: usize,
+    /// Most memory that decoding one frame may take beside its bytes, in bytes. Default 1 GiB, which
+    /// takes lists of 3.3 million elements and sets of 2 million.
+    ///
+    /// It is counted by elements: [`LIST_ELEMENT`](Self::LIST_ELEMENT) bytes for one of an array,
+    /// [`SET_ELEMENT`](Self::SET_ELEMENT) for one of a set, and for each key and each value of a map.
+    /// That is never less than what decoding takes at its peak; a list of integers takes a third of it
+    /// in RESP2 (`cargo test -p resp-pool --test memory -- --nocapture`).
+    pub max_memory: usize,
     /// The longest frame, in bytes. Default 512 MiB and 64 KiB, so that the longest bulk string
     /// fits.
     pub max_frame: usize,
@@ -30,15 +34,22 @@ impl Limits {
     /// to 20 KiB of stack for one in a debug build (measured in November 2026: 128 levels overrun
     /// the 2 MiB of a worker thread, 100 do not).
     pub const DEEPEST: usize = 64;
+
+    /// What an element of an array or a push counts for, in bytes, against
+    /// [`max_memory`](Self::max_memory).
+    pub const LIST_ELEMENT: usize = 320;
+
+    /// What an element of a set, and a key or value of a map, counts for, in bytes.
+    pub const SET_ELEMENT: usize = 512;
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_depth: 32,
-            max_line: 64 * 1024,
+            max_line: 16 * 1024 * 1024,
             max_bulk: 512 * 1024 * 1024,
-            max_elements: 1024 * 1024,
+            max_memory: 1024 * 1024 * 1024,
             max_frame: 512 * 1024 * 1024 + 64 * 1024,
         }
     }
@@ -66,22 +77,27 @@ pub enum ScanError {
     Misplaced(u8),
     /// A RESP2 null (`$-1`, `*-1`) inside a frame that uses RESP3 types.
     MixedNull,
-    /// More levels than [`Limits::max_depth`].
-    TooDeep,
-    /// A longer line than [`Limits::max_line`].
-    LineTooLong,
-    /// A longer bulk string than [`Limits::max_bulk`].
-    BulkTooLong,
-    /// More elements than [`Limits::max_elements`].
-    TooManyElements,
-    /// A longer frame than [`Limits::max_frame`].
-    FrameTooLong,
+    /// More levels than [`Limits::max_depth`], which is this.
+    TooDeep(usize),
+    /// A longer line than [`Limits::max_line`], which is this.
+    LineTooLong(usize),
+    /// A longer bulk string than [`Limits::max_bulk`], which is this.
+    BulkTooLong(usize),
+    /// More elements than fit in [`Limits::max_memory`], which is this.
+    TooManyElements(usize),
+    /// A longer frame than [`Limits::max_frame`], which is this.
+    FrameTooLong(usize),
 }
 
 impl fmt::Display for ScanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownType(byte) => write!(f, "unknown frame type {:?}", char::from(*byte)),
+            Self::UnknownType(byte) => write!(
+                f,
+                "the peer does not speak RESP (another service, or TLS, at this port?): unknown frame \
+                 type {:?}",
+                char::from(*byte)
+            ),
             Self::BadLength => f.write_str("malformed length"),
             Self::BadLineEnd => f.write_str("line does not end in CRLF"),
             Self::BadScalar(byte) => write!(f, "malformed value of type {:?}", char::from(*byte)),
@@ -90,11 +106,19 @@ impl fmt::Display for ScanError {
                 write!(f, "frame type {:?} in a wrong place", char::from(*byte))
             }
             Self::MixedNull => f.write_str("RESP2 null inside a RESP3 frame"),
-            Self::TooDeep => f.write_str("nested deeper than max_depth"),
-            Self::LineTooLong => f.write_str("line longer than max_line"),
-            Self::BulkTooLong => f.write_str("bulk string longer than max_bulk"),
-            Self::TooManyElements => f.write_str("more elements than max_elements"),
-            Self::FrameTooLong => f.write_str("frame longer than max_frame"),
+            Self::TooDeep(limit) => write!(f, "the reply is nested too deep (max_depth = {limit})"),
+            Self::LineTooLong(limit) => {
+                write!(f, "the reply holds a line that is too long (max_line = {limit} bytes)")
+            }
+            Self::BulkTooLong(limit) => {
+                write!(f, "the reply holds a string that is too long (max_bulk = {limit} bytes)")
+            }
+            Self::TooManyElements(limit) => {
+                write!(f, "the reply has too many elements (max_memory = {limit} bytes)")
+            }
+            Self::FrameTooLong(limit) => {
+                write!(f, "the reply is too long (max_frame = {limit} bytes)")
+            }
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use pool_common::{
-    Exclusive, Notifier,
+    DialFailure, Exclusive, Notifier,
     connect::{TcpConnector, has_unread},
 };
 
-use crate::{config::Settings, connection::Connection, error::Error, key::Key};
+use crate::{config::Settings, connection::Connection, error::Error, key::Key, probe::Permissions};
 
 /// From this much idling on, a connection is asked with a system call before it is lent.
 const LOOKED_AT_HARDER: Duration = Duration::from_millis(5);
@@ -27,12 +27,23 @@ pub struct Manager {
     settings: Arc<Settings>,
     connector: TcpConnector,
     check: Option<Arc<CheckFunction>>,
+    permissions: Arc<Permissions>,
 }
 
 impl Manager {
     /// A manager whose connections behave as `settings` say.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings), connector: TcpConnector::default(), check: None }
+        Self {
+            settings: Arc::new(settings),
+            connector: TcpConnector::default(),
+            check: None,
+            permissions: Arc::default(),
+        }
+    }
+
+    /// How the connections behave.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Sets how TCP is dialed. Default [`TcpConnector::default`].
@@ -70,7 +81,19 @@ impl pool_common::Manager for Manager {
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, Error> {
         let settings = Arc::clone(&self.settings);
-        Connection::dial_with(&self.connector, key, settings).await
+        let mut connection = Connection::dial_with(&self.connector, key, settings).await?;
+        connection.permissions = Arc::clone(&self.permissions);
+        Ok(connection)
+    }
+
+    /// Whatever the handshake was refused for (credentials, permissions, an unknown database or
+    /// protocol version), the next dial would be refused as well. Not so when the server says "not
+    /// now".
+    fn dial_failure(&self, error: &Error) -> DialFailure {
+        match error {
+            Error::Handshake { refusal, .. } if !refusal.kind().is_not_now() => DialFailure::Denied,
+            _ => DialFailure::Unreachable,
+        }
     }
 
     #[inline]

@@ -111,7 +111,8 @@ pub(crate) fn convert<T: FromValue>(replies: Vec<Value>) -> Result<T, Error> {
     });
     match refused {
         Some(error) => Err(Error::Server(error)),
-        None => Ok(T::from_value(Value::Array(replies))?),
+        None => Ok(T::from_value(Value::Array(replies))
+            .map_err(|error| error.answering(Some(b"a pipeline")))?),
     }
 }
 

@@ -4,13 +4,24 @@ use crate::{
     connection::Connection,
     error::{Error, ProtocolError},
     incoming::Incoming,
-    value::Value,
+    probe::{Probe, random_word},
+    value::{ServerError, ServerErrorKind, Value},
     wire::{Deadline, Stray},
 };
 
+/// How much a reset has read away, within which bounds.
+struct Drain {
+    frames: usize,
+    most_frames: usize,
+    most_bytes: u64,
+    /// The first reply that says that the user may not do something.
+    forbidden: Option<ServerError>,
+}
+
 impl Connection {
     /// Sends `PING` with a random word and compares the answer, so that the late answer to somebody
-    /// else's request cannot pass for ours.
+    /// else's request cannot pass for ours. For a user that may not run `PING` it is `ECHO`, or
+    /// else `HELLO`; the first connection that learns this logs it.
     ///
     /// # Errors
     /// As for [`query`](Self::query); [`ProtocolError::WrongEcho`] ends the connection.
@@ -18,19 +29,23 @@ impl Connection {
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn ping(&mut self) -> Result<(), Error> {
-        let nonce = nonce();
-        let reply = self.call(&[&b"PING"[..], &nonce]).await?;
-        let result = match &reply {
-            Value::Bulk(echo) if echo[..] == nonce => Ok(()),
-            // The answer to a subscriber in RESP2.
-            Value::Array(items) if self.session.is_subscribed() => match &items[..] {
-                [_, Value::Bulk(echo)] if echo[..] == nonce => Ok(()),
+        loop {
+            let probe = self.permissions.probe();
+            let word = random_word();
+            let reply = match probe {
+                Probe::Ping | Probe::Echo => self.call(&[probe.name().as_bytes(), &word]).await?,
+                Probe::Hello => self.call(&[probe.name()]).await?,
+            };
+            if self.permissions.forbids(probe, &reply, &self.key) {
+                continue;
+            }
+            let result = match reply {
+                reply if probe.is_answered_by(&reply, &word) => Ok(()),
+                Value::Error(error) => Err(Error::Server(error)),
                 _ => Err(Error::Protocol(ProtocolError::WrongEcho)),
-            },
-            Value::Error(error) => Err(Error::Server(error.clone())),
-            _ => Err(Error::Protocol(ProtocolError::WrongEcho)),
-        };
-        self.note(result)
+            };
+            return self.note(result);
+        }
     }
 
     /// Brings the session back to neutral: reads away what is owed, undoes what the session says
@@ -58,32 +73,39 @@ impl Connection {
     }
 
     async fn bring_back(&mut self) -> Result<(), Error> {
-        let bounds = (
-            self.settings.drain_replies,
-            self.wire.total_consumed().saturating_add(self.settings.drain_bytes),
-        );
-        let mut frames = 0;
+        let mut drain = Drain {
+            frames: 0,
+            most_frames: self.settings.drain_replies,
+            most_bytes: self.wire.total_consumed().saturating_add(self.settings.drain_bytes),
+            forbidden: None,
+        };
         self.pushes.clear();
         // Only the replies that are still owed tell what the session is.
-        self.drain(&mut frames, bounds).await?;
+        self.drain(&mut drain).await?;
         self.refuse_unfit()?;
+        drain.forbidden = None;
 
         let key = self.key.clone();
         let name = key.client_name().unwrap_or_default();
         let database = key.database().to_string();
         let mut undo = self.session.undo(name, &database);
-        let nonce = nonce();
-        undo.add(&[&b"PING"[..], &nonce]);
-        self.expected.extend(undo.effects());
-        self.wire.out().extend_from_slice(undo.encoded());
-        let last = self.drain(&mut frames, bounds).await?;
-
-        match last {
-            Some(Value::Bulk(echo)) if echo[..] == nonce => {}
-            _ => return Err(Error::Protocol(ProtocolError::WrongEcho)),
+        loop {
+            let probe = self.permissions.probe();
+            let word = random_word();
+            probe.ask(&word, &mut undo);
+            self.expected.extend(undo.effects());
+            self.wire.out().extend_from_slice(undo.encoded());
+            match self.drain(&mut drain).await? {
+                Some(reply) if probe.is_answered_by(&reply, &word) => break,
+                Some(reply) if self.permissions.forbids(probe, &reply, &key) => undo.clear(),
+                _ => return Err(Error::Protocol(ProtocolError::WrongEcho)),
+            }
         }
         self.refuse_unfit()?;
         if !self.session.is_neutral() {
+            if let Some(refusal) = &drain.forbidden {
+                self.permissions.undo_refused(refusal, &key);
+            }
             return Err(Error::NotNeutral("the server refused to undo it"));
         }
         if !matches!(self.wire.stray(), Stray::Nothing) {
@@ -97,11 +119,7 @@ impl Connection {
     }
 
     /// Flushes, and reads until no reply is owed. Returns the last one.
-    async fn drain(
-        &mut self,
-        frames: &mut usize,
-        (most_frames, most_bytes): (usize, u64),
-    ) -> Result<Option<Value>, Error> {
+    async fn drain(&mut self, drain: &mut Drain) -> Result<Option<Value>, Error> {
         self.wire.flush(self.settings.write_timeout).await?;
         let mut last = None;
         let mut deadline = Deadline::after(self.settings.read_timeout);
@@ -109,17 +127,24 @@ impl Connection {
             self.wire.breathe(&mut deadline).await?;
             match self.next_incoming()? {
                 Some(incoming) => {
-                    *frames += 1;
-                    if *frames > most_frames || self.wire.total_consumed() > most_bytes {
+                    drain.frames += 1;
+                    if drain.frames > drain.most_frames
+                        || self.wire.total_consumed() > drain.most_bytes
+                    {
                         return Err(Error::Protocol(ProtocolError::TooMuchToDrain));
                     }
                     if let Incoming::Reply(reply) = incoming {
+                        if let Value::Error(error) = &reply
+                            && error.kind() == ServerErrorKind::NoPermission
+                        {
+                            drain.forbidden.get_or_insert_with(|| error.clone());
+                        }
                         last = Some(reply);
                         deadline = Deadline::after(self.settings.read_timeout);
                     }
                 }
                 // Also before a large reply is whole.
-                None if self.wire.total_read() > most_bytes => {
+                None if self.wire.total_read() > drain.most_bytes => {
                     return Err(Error::Protocol(ProtocolError::TooMuchToDrain));
                 }
                 None => self.wire.fill(&mut deadline).await?,
@@ -127,11 +152,4 @@ impl Connection {
         }
         Ok(last)
     }
-}
-
-/// Sixteen hexadecimal digits that nobody can have sent before.
-fn nonce() -> [u8; 16] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u64(..);
-    std::array::from_fn(|index| DIGITS[(random >> (4 * index)) as usize & 15])
 }

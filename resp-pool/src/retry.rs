@@ -15,8 +15,6 @@ pub(crate) struct Failure<'a> {
     pub(crate) reused: bool,
     /// Whether the command only reads, so that running it twice does no harm.
     pub(crate) read_only: bool,
-    /// Whether the command came with a time limit of its own, because it blocks.
-    pub(crate) own_timeout: bool,
 }
 
 /// What to do about it.
@@ -37,7 +35,8 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next 
     match policy.retry {
         Retry::Never => Next::Stop,
         Retry::Attempts if left && is_worth_an_attempt(failure) => {
-            Next::Again { fresh: false, pause: back_off(policy, *attempts, random) }
+            let pause = back_off(policy, *attempts, random);
+            Next::Again { fresh: leads_astray(error), pause }
         }
         Retry::Idempotent if left && failure.read_only && is_lost(error) => again(false),
         // net/http goes on until a fresh connection fails as well; after `retry_attempts` we ask
@@ -55,7 +54,7 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next 
             Error::Server(refusal)
                 if refusal.kind().is_retryable() && !error.may_have_executed() =>
             {
-                again(false)
+                again(leads_astray(error))
             }
             _ => Next::Stop,
         },
@@ -68,22 +67,39 @@ fn is_lost(error: &Error) -> bool {
     matches!(error, Error::Io { .. } | Error::Stale | Error::Broken | Error::Abandoned)
 }
 
-/// go-redis: network errors, time limits (except those of a blocking command), and some refusals.
+/// go-redis: network errors, and some refusals.
 ///
 /// Different from it on purpose: go-redis repeats a write whose reply was lost, which may then run
-/// twice. Here only what reads is repeated after it may have been executed.
+/// twice. Here only what reads is repeated after it may have been executed. And go-redis goes on after
+/// a time limit, with the limit anew; here the attempts share the time of one.
 fn is_worth_an_attempt(failure: &Failure<'_>) -> bool {
-    let blocked = matches!(failure.error, Error::Timeout { stage: crate::Stage::Read, .. })
-        && failure.own_timeout;
     let harmless = failure.read_only || !failure.error.may_have_executed();
-    failure.error.is_retryable() && harmless && !blocked
+    failure.error.is_retryable() && harmless && !has_used_its_time(failure.error)
 }
 
-/// Whether a connection that gave this error should not be used again, although it is in step: it
-/// leads to a server that no longer is what it was.
-pub(crate) fn leads_astray(policy: &Policy, error: &Error) -> bool {
-    policy.retry == Retry::Attempts
-        && matches!(error, Error::Server(error) if error.kind() == ServerErrorKind::ReadOnly)
+/// The time limit of the whole call has passed, or that of the command. A dial that took too long is
+/// something else: the acquire may have time left.
+fn has_used_its_time(error: &Error) -> bool {
+    match error {
+        Error::Timeout { .. } => true,
+        Error::Acquire(error) => matches!(**error, pool_common::Error::Timeout { .. }),
+        _ => false,
+    }
+}
+
+/// Whether the rule sends a command again that met a connection which the server had closed while it
+/// was idle, where that is safe.
+pub(crate) fn hides_closed_connections(retry: Retry) -> bool {
+    !matches!(retry, Retry::Never | Retry::Unprocessed)
+}
+
+/// The other idle connections most likely lead to the same server.
+fn leads_astray(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Server(error)
+            if matches!(error.kind(), ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+    )
 }
 
 /// go-redis: `min + random x min x 2^attempt`, at most `max`; none if `min` is zero.
@@ -122,7 +138,7 @@ mod tests {
     }
 
     fn failure(error: &Error) -> Failure<'_> {
-        Failure { error, attempts: 1, reused: true, read_only: false, own_timeout: false }
+        Failure { error, attempts: 1, reused: true, read_only: false }
     }
 
     fn goes_on(retry: Retry, failure: &Failure<'_>) -> bool {
@@ -134,7 +150,7 @@ mod tests {
         let retry = Retry::Attempts;
         let of_script =
             Error::Server(ServerError::from_line(b"TRYAGAIN later").answering(Some(b"EVAL")));
-        for error in [lost(true), slow(), of_script] {
+        for error in [lost(true), of_script] {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
             let reading = Failure { read_only: true, ..failure(&error) };
             assert!(goes_on(retry, &reading), "{error:?}");
@@ -176,17 +192,44 @@ mod tests {
             let exhausted = Failure { attempts: 4, ..failure(&error) };
             assert!(!goes_on(retry, &exhausted), "{error:?}");
         }
-        for error in [
-            server("ERR x"),
-            server("WRONGTYPE x"),
-            server("MOVED 1 x"),
-            Error::Acquire(Box::new(pool_common::Error::Closed { key: "db".into() })),
-        ] {
+        for error in [server("ERR x"), server("WRONGTYPE x"), server("MOVED 1 x")] {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
         }
-        let error = slow();
-        let blocking = Failure { own_timeout: true, read_only: true, ..failure(&error) };
-        assert!(!goes_on(retry, &blocking));
+    }
+
+    #[test]
+    fn no_rule_goes_on_when_the_time_is_used_up() {
+        let unsent =
+            Error::Timeout { stage: Stage::Write, sent: false, after: Duration::from_secs(1) };
+        for error in [slow(), unsent] {
+            for &retry in Retry::ALL {
+                let reading = Failure { read_only: true, ..failure(&error) };
+                assert!(!goes_on(retry, &reading), "{retry:?} {error:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_pool_is_not_asked_again() {
+        let client = crate::Client::open("redis://127.0.0.1:1").expect("a client");
+        client.close().await;
+        let error = client.get::<String>("k").await.expect_err("closed");
+        assert!(matches!(&error, Error::Acquire(error) if error.is_closed()), "{error:?}");
+        assert!(!goes_on(Retry::Attempts, &failure(&error)));
+    }
+
+    #[test]
+    fn a_wrong_server_is_left_for_a_fresh_connection() {
+        for retry in [Retry::Attempts, Retry::Unprocessed] {
+            for (line, expected) in
+                [("READONLY x", true), ("MASTERDOWN x", true), ("LOADING x", false)]
+            {
+                let error = server(line);
+                let next = next(&policy(retry), &failure(&error), 0.0);
+                let Next::Again { fresh, .. } = next else { panic!("{retry:?} {line}") };
+                assert_eq!(fresh, expected, "{retry:?} {line}");
+            }
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct Scanner {
     position: usize,
     /// While inside a bulk string or a line: no need to look at bytes before this one again.
     resume: usize,
-    elements: usize,
+    /// What decoding the frame will take, see [`Limits::max_memory`].
+    memory: usize,
     levels: Vec<Level>,
     after_attribute: bool,
     resp3: bool,
@@ -68,7 +69,7 @@ impl Scanner {
             limits: Limits { max_depth: limits.max_depth.min(Limits::DEEPEST), ..limits },
             position: 0,
             resume: 0,
-            elements: 0,
+            memory: 0,
             levels: Vec::new(),
             after_attribute: false,
             resp3: false,
@@ -92,7 +93,7 @@ impl Scanner {
     fn restart(&mut self) {
         self.position = 0;
         self.resume = 0;
-        self.elements = 0;
+        self.memory = 0;
         self.levels.clear();
         self.after_attribute = false;
         self.resp3 = false;
@@ -104,13 +105,13 @@ impl Scanner {
             let Some(next) = self.element(buffer)? else {
                 // An unfinished frame that fills its limit can only end beyond it.
                 return if buffer.len() > self.limits.max_frame {
-                    Err(ScanError::FrameTooLong)
+                    Err(ScanError::FrameTooLong(self.limits.max_frame))
                 } else {
                     Ok(None)
                 };
             };
             if next > self.limits.max_frame {
-                return Err(ScanError::FrameTooLong);
+                return Err(ScanError::FrameTooLong(self.limits.max_frame));
             }
             self.position = next;
             self.resume = next;
@@ -206,12 +207,13 @@ impl Scanner {
             Length::Null => return Err(ScanError::BadLength),
         };
         if length > self.limits.max_bulk {
-            return Err(ScanError::BulkTooLong);
+            return Err(ScanError::BulkTooLong(self.limits.max_bulk));
         }
-        let end = start.checked_add(length).ok_or(ScanError::FrameTooLong)?;
-        let next = end.checked_add(2).ok_or(ScanError::FrameTooLong)?;
+        let end =
+            start.checked_add(length).ok_or(ScanError::FrameTooLong(self.limits.max_frame))?;
+        let next = end.checked_add(2).ok_or(ScanError::FrameTooLong(self.limits.max_frame))?;
         if next > self.limits.max_frame {
-            return Err(ScanError::FrameTooLong);
+            return Err(ScanError::FrameTooLong(self.limits.max_frame));
         }
         if kind == b'=' && (length < 4 || buffer.get(start + 3).is_some_and(|&colon| colon != b':'))
         {
@@ -243,13 +245,19 @@ impl Scanner {
             }
             Length::Null => return Err(ScanError::BadLength),
         };
-        let children = entries.checked_mul(per_entry).ok_or(ScanError::TooManyElements)?;
-        self.elements = self.elements.checked_add(children).ok_or(ScanError::TooManyElements)?;
-        if self.elements > self.limits.max_elements {
-            return Err(ScanError::TooManyElements);
+        // Announced elements take memory when they arrive; an announcement beyond the limit is refused
+        // at once.
+        let cost =
+            if matches!(kind, b'*' | PUSH) { Limits::LIST_ELEMENT } else { Limits::SET_ELEMENT };
+        let too_many = ScanError::TooManyElements(self.limits.max_memory);
+        let children = entries.checked_mul(per_entry).ok_or(too_many)?;
+        let memory = children.checked_mul(cost).ok_or(too_many)?;
+        self.memory = self.memory.checked_add(memory).ok_or(too_many)?;
+        if self.memory > self.limits.max_memory {
+            return Err(too_many);
         }
         if self.levels.len() >= self.limits.max_depth {
-            return Err(ScanError::TooDeep);
+            return Err(ScanError::TooDeep(self.limits.max_depth));
         }
         let attribute = kind == ATTRIBUTE;
         // An attribute belongs to the element after it and is none itself.
@@ -288,14 +296,14 @@ impl Scanner {
         let Some(offset) = memchr::memchr2(b'\r', b'\n', &buffer[from..]) else {
             self.resume = buffer.len();
             return if buffer.len() - start > limit {
-                Err(ScanError::LineTooLong)
+                Err(ScanError::LineTooLong(limit))
             } else {
                 Ok(None)
             };
         };
         let end = from + offset;
         if end - start > limit {
-            return Err(ScanError::LineTooLong);
+            return Err(ScanError::LineTooLong(limit));
         }
         match (buffer[end], buffer.get(end + 1)) {
             (b'\r', Some(b'\n')) => Ok(Some((&buffer[start..end], end + 2))),
@@ -318,7 +326,7 @@ impl Scanner {
         const LONGEST: usize = 64;
         match self.line(buffer, LONGEST) {
             Ok(Some((line, next))) if accept(line) => Ok(Some(self.scalar(next))),
-            Ok(Some(_)) | Err(ScanError::LineTooLong) => Err(ScanError::BadScalar(kind)),
+            Ok(Some(_)) | Err(ScanError::LineTooLong(_)) => Err(ScanError::BadScalar(kind)),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         }
@@ -458,7 +466,7 @@ mod tests {
             (b"$5\n", ScanError::BadLength),
             (b"$5\rx", ScanError::BadLineEnd),
             (b"$99999999999999999999999\r\n", ScanError::BadLength),
-            (b"$18446744073709551615\r\n", ScanError::BulkTooLong),
+            (b"$18446744073709551615\r\n", ScanError::BulkTooLong(512 << 20)),
             (b"$5\r\nhelloxx", ScanError::BadLineEnd),
             (b"+a\nb\r\n", ScanError::BadLineEnd),
             (b"+a\rb\r\n", ScanError::BadLineEnd),
@@ -479,8 +487,9 @@ mod tests {
             (b"*1\r\n>1\r\n:1\r\n", ScanError::Misplaced(b'>')),
             (b"*1\r\n|0\r\n|0\r\n:1\r\n", ScanError::Misplaced(b'|')),
             (b"~1\r\n$-1\r\n", ScanError::MixedNull),
-            (b"*1048577\r\n", ScanError::TooManyElements),
-            (b"%9223372036854775808\r\n", ScanError::TooManyElements),
+            (b"*3355444\r\n", ScanError::TooManyElements(1 << 30)),
+            (b"~2097153\r\n", ScanError::TooManyElements(1 << 30)),
+            (b"%9223372036854775808\r\n", ScanError::TooManyElements(1 << 30)),
         ];
         for (bytes, error) in cases {
             assert_eq!(scan(bytes), Err(*error), "{}", bytes.escape_ascii());
@@ -490,10 +499,10 @@ mod tests {
     #[test]
     fn a_hundred_thousand_levels_are_refused_at_the_first_too_many() {
         let bomb = b"*1\r\n".repeat(100_000);
-        assert_eq!(scan(&bomb), Err(ScanError::TooDeep));
+        assert_eq!(scan(&bomb), Err(ScanError::TooDeep(32)));
         let deepest = [b"*1\r\n".repeat(32), b":1\r\n".to_vec()].concat();
         assert_eq!(scan(&deepest), Ok(Some(deepest.len())));
-        assert_eq!(scan(&[b"*1\r\n".as_slice(), &deepest].concat()), Err(ScanError::TooDeep));
+        assert_eq!(scan(&[b"*1\r\n".as_slice(), &deepest].concat()), Err(ScanError::TooDeep(32)));
     }
 
     #[test]
@@ -502,28 +511,31 @@ mod tests {
         let scan = |bytes: &[u8]| Scanner::new(limits).scan(bytes).map(|frame| frame.is_some());
         assert_eq!(scan(b"+12345678\r\n"), Ok(true));
         assert_eq!(scan(b"+12345678"), Ok(false));
-        assert_eq!(scan(b"+123456789"), Err(ScanError::LineTooLong));
-        assert_eq!(scan(b"+123456789\r\n"), Err(ScanError::LineTooLong));
-        assert_eq!(scan(b"$31\r\n"), Err(ScanError::BulkTooLong));
+        assert_eq!(scan(b"+123456789"), Err(ScanError::LineTooLong(8)));
+        assert_eq!(scan(b"+123456789\r\n"), Err(ScanError::LineTooLong(8)));
+        assert_eq!(scan(b"$31\r\n"), Err(ScanError::BulkTooLong(30)));
         assert_eq!(scan(b"$30\r\n"), Ok(false));
-        assert_eq!(scan(b"*2\r\n$30\r\n"), Err(ScanError::FrameTooLong));
+        assert_eq!(scan(b"*2\r\n$30\r\n"), Err(ScanError::FrameTooLong(40)));
         assert_eq!(
             scan(&[b"*12\r\n".as_slice(), &b":1\r\n".repeat(9)].concat()),
-            Err(ScanError::FrameTooLong)
+            Err(ScanError::FrameTooLong(40))
         );
         // One that is whole, and one that fills its limit before its last element is.
         let elements = |count| b":1\r\n".repeat(count);
         let whole = [b"*9\r\n".as_slice(), &elements(8), b":10\r\n"].concat();
-        assert_eq!(scan(&whole), Err(ScanError::FrameTooLong));
+        assert_eq!(scan(&whole), Err(ScanError::FrameTooLong(40)));
         let unfinished = [b"*12\r\n".as_slice(), &elements(8), b"+123"].concat();
-        assert_eq!(scan(&unfinished), Err(ScanError::FrameTooLong));
+        assert_eq!(scan(&unfinished), Err(ScanError::FrameTooLong(40)));
     }
 
     #[test]
     fn no_limit_allows_more_levels_than_the_decoder_survives() {
         let mut scanner = Scanner::new(Limits { max_depth: usize::MAX, ..Limits::default() });
         assert_eq!(scanner.scan(&b"*1\r\n".repeat(Limits::DEEPEST)), Ok(None));
-        assert_eq!(scanner.scan(&b"*1\r\n".repeat(Limits::DEEPEST + 1)), Err(ScanError::TooDeep));
+        assert_eq!(
+            scanner.scan(&b"*1\r\n".repeat(Limits::DEEPEST + 1)),
+            Err(ScanError::TooDeep(Limits::DEEPEST))
+        );
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::{
 /// | replies not read yet | read away, within bounds |
 /// | `MONITOR`, `CLIENT REPLY OFF`, `SCRIPT DEBUG`, replication | the connection is discarded |
 /// | `AUTH`, `HELLO` with arguments, `RESET`, `QUIT`, even refused | the connection is discarded |
+/// | a reply `READONLY`, `MASTERDOWN`, `ERR max number of clients reached` or `MOVED` to the address that was dialed | the connection is discarded |
+/// | nothing but `LOADING` for 1 s or longer | the connection is discarded |
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The database the key asks for.

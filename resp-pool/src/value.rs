@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::command_table;
+use crate::{command_table, text::Shown};
 
 /// A reply, or a part of one.
 ///
@@ -95,7 +95,10 @@ impl Value {
 /// usable.
 ///
 /// The first word is the [`code`](Self::code), by which programs tell errors apart.
-#[derive(Clone, Debug)]
+///
+/// `Display` and `Debug` escape control characters and show at most [`SHOWN`](Self::SHOWN) bytes of
+/// the text; [`code`](Self::code) and [`message`](Self::message) give it as the server sent it.
+#[derive(Clone)]
 pub struct ServerError {
     line: Box<str>,
     code: u32,
@@ -118,13 +121,19 @@ impl std::hash::Hash for ServerError {
 }
 
 impl ServerError {
-    /// Takes the text of an error reply. Bytes that are not UTF-8 are replaced.
+    /// How much of the text `Display` and `Debug` show, in bytes: 1 KiB.
+    pub const SHOWN: usize = 1024;
+
+    /// How much of the text is kept, in bytes: 64 KiB. An error can outlive its reply by hours.
+    pub const KEPT: usize = 64 * 1024;
+
+    /// Takes the text of an error reply, up to [`KEPT`](Self::KEPT) bytes. Bytes that are not UTF-8
+    /// are replaced.
     pub fn from_line(line: &[u8]) -> Self {
-        let line = String::from_utf8_lossy(line).into_owned();
+        let line = String::from_utf8_lossy(&line[..line.len().min(Self::KEPT)]).into_owned();
         let code = line.find(' ').unwrap_or(line.len());
-        // A line is far shorter than 4 GiB (`Limits::max_frame`); if it were not, the code would be
-        // empty.
         Self {
+            // Far below 4 GiB, see `KEPT`.
             code: u32::try_from(code).unwrap_or(0),
             line: line.into_boxed_str(),
             nothing_ran: false,
@@ -142,6 +151,11 @@ impl ServerError {
     pub(crate) fn before_any_command(mut self) -> Self {
         self.nothing_ran = true;
         self
+    }
+
+    /// Whether the text holds `secret`.
+    pub(crate) fn repeats(&self, secret: &str) -> bool {
+        self.line.contains(secret)
     }
 
     pub(crate) fn proves_nothing_ran(&self) -> bool {
@@ -188,7 +202,13 @@ impl ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line)
+        Shown { text: &self.line, most: Self::SHOWN }.fmt(f)
+    }
+}
+
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerError({self})")
     }
 }
 
@@ -255,6 +275,11 @@ impl ServerErrorKind {
                 | Self::NoReplicas
         )
     }
+
+    /// Whether the refusal is about the state of the server, not about this client.
+    pub(crate) fn is_not_now(self) -> bool {
+        self.is_retryable() || matches!(self, Self::Busy | Self::OutOfMemory)
+    }
 }
 
 #[cfg(test)]
@@ -274,5 +299,21 @@ mod tests {
             ServerErrorKind::MaxClients
         );
         assert_eq!(ServerError::from_line(b"ERR \xff").message(), "\u{fffd}");
+    }
+
+    #[test]
+    fn a_long_text_with_control_bytes_is_shown_escaped_and_cut() {
+        let error =
+            ServerError::from_line(&[b"ERR ", &b"\x1b[31m\n"[..].repeat(20_000)[..]].concat());
+        assert_eq!(error.code(), "ERR");
+        assert_eq!(error.message().len(), ServerError::KEPT - 4);
+        for shown in
+            [error.to_string(), format!("{error:?}"), format!("{:?}", Value::Error(error.clone()))]
+        {
+            assert!(!shown.contains(char::is_control), "{shown}");
+            assert!(shown.len() < 5 * ServerError::SHOWN, "{}", shown.len());
+            assert!(shown.contains("ERR \\u{1b}[31m\\n"), "{shown}");
+            assert!(shown.contains("(cut after 1024 bytes)"), "{shown}");
+        }
     }
 }

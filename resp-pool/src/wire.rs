@@ -34,6 +34,9 @@ const LARGEST_READ: usize = 64 * 1024;
 const LARGEST_IDLE: usize = 4 * 1024;
 /// A buffer that grew beyond this for one large request or reply is given back afterwards.
 const LARGEST_KEPT: usize = 64 * 1024;
+/// What is read, in bytes and time, after writing failed.
+const LAST_WORDS_BYTES: u64 = 1024 * 1024;
+const LAST_WORDS_TIME: Duration = Duration::from_millis(100);
 /// After so many reads and frames that were there at once, other tasks get a turn and the clock is
 /// looked at.
 const MOST_WORK: u32 = 128;
@@ -218,6 +221,14 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Reads what a server that has gone said before, after writing failed. The socket is dead by
+    /// then, so that a read ends at once; the time limit is for a peer that only stopped reading.
+    pub(crate) async fn read_last_words(&mut self) {
+        let mut deadline = Deadline::after(Some(LAST_WORDS_TIME));
+        let most = self.total_read() + LAST_WORDS_BYTES;
+        while self.total_read() < most && self.fill(&mut deadline).await.is_ok() {}
     }
 
     fn write_error(&self, source: io::Error) -> Error {

@@ -111,8 +111,8 @@ async fn unacceptable_bytes_are_an_error_and_end_the_connection() {
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", ScanError::UnknownType(b'H')),
         (b"$+5\r\nhello\r\n", ScanError::BadLength),
         (b"$5\r\nhello\n\n", ScanError::BadLineEnd),
-        (b"$9999999999\r\n", ScanError::BulkTooLong),
-        (b"*9999999999\r\n", ScanError::TooManyElements),
+        (b"$9999999999\r\n", ScanError::BulkTooLong(512 << 20)),
+        (b"*9999999999\r\n", ScanError::TooManyElements(1 << 30)),
         (b"*?\r\n", ScanError::Streamed),
         (b"$?\r\n;4\r\nabcd\r\n;0\r\n", ScanError::Streamed),
         (b"+no\rreturn\r\n", ScanError::BadLineEnd),
@@ -130,7 +130,10 @@ async fn unacceptable_bytes_are_an_error_and_end_the_connection() {
 async fn a_bomb_of_levels_is_an_error() {
     let error = first_meets(Act::With(b"*1\r\n".repeat(100_000)), |_| {}).await;
     let error = error.expect_err("refused");
-    assert!(matches!(error, Error::Protocol(ProtocolError::Scan(ScanError::TooDeep))), "{error:?}");
+    assert!(
+        matches!(error, Error::Protocol(ProtocolError::Scan(ScanError::TooDeep(32)))),
+        "{error:?}"
+    );
     assert!(!error.is_retryable() && error.may_have_executed());
 }
 

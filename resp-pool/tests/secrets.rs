@@ -68,6 +68,84 @@ async fn a_refused_handshake_repeats_no_part_of_a_long_password() {
 }
 
 #[tokio::test]
+async fn only_what_may_repeat_the_password_is_withheld() {
+    for (protocol, database, replies, command, words) in [
+        // The refusals of other commands are shown.
+        (
+            Protocol::Resp2,
+            99,
+            "+OK\r\n-ERR DB index is out of range\r\n",
+            "SELECT",
+            "ERR DB index is out of range",
+        ),
+        (
+            Protocol::Resp3,
+            99,
+            "%0\r\n-ERR DB index is out of range\r\n",
+            "SELECT",
+            "ERR DB index is out of range",
+        ),
+        // And so are texts that are the same for every password.
+        (Protocol::Resp2, 0, "-ERR invalid password\r\n", "AUTH", "ERR invalid password"),
+        (
+            Protocol::Resp3,
+            0,
+            "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
+            "HELLO",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+        ),
+        (
+            Protocol::Resp2,
+            0,
+            "-ERR max number of clients reached\r\n",
+            "AUTH",
+            "ERR max number of clients reached",
+        ),
+        // An old server: what it says is withheld, what it means is said.
+        (
+            Protocol::Resp3,
+            0,
+            "-ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `hunter2`\r\n",
+            "HELLO",
+            "use protocol=2",
+        ),
+        // Others are withheld, and so is whatever repeats the password.
+        (Protocol::Resp2, 0, "-ERR no hunter2 here\r\n", "AUTH", "withheld"),
+        (Protocol::Resp2, 0, "-SORRY no\r\n", "AUTH", "SORRY the server's text is withheld"),
+        (Protocol::Resp2, 9, "+OK\r\n-ERR hunter2 again\r\n", "SELECT", "withheld"),
+    ] {
+        let mut config = peer(replies.as_bytes().to_vec()).await;
+        config.password = Some("hunter2".into());
+        (config.protocol, config.database) = (protocol, database);
+        let error = dial(&config).await.expect_err("refused");
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let start = format!("{command} was refused in the handshake: ");
+        assert!(shown.starts_with(&start) && shown.contains(words), "{shown}");
+        assert!(matches!(error, Error::Handshake { .. }) && !error.may_have_executed());
+    }
+}
+
+#[tokio::test]
+async fn without_a_password_an_old_server_is_still_told_by_name() {
+    let mut config = peer(b"-ERR unknown command 'HELLO'\r\n".to_vec()).await;
+    config.protocol = Protocol::Resp3;
+    let error = dial(&config).await.expect_err("refused").to_string();
+    assert!(error.contains("older than Redis 6") && error.contains("use protocol=2"), "{error}");
+}
+
+#[test]
+fn a_key_is_shown_as_a_url_that_can_be_read() {
+    for (url, shown) in [
+        ("redis://bob:x@[::1]:7000/3", "redis://bob@[::1]:7000/3"),
+        ("redis://cache", "redis://cache:6379/0"),
+    ] {
+        let key = Config::from_url(url).expect("valid").key().expect("valid");
+        assert_eq!(key.to_string(), shown);
+    }
+}
+
+#[tokio::test]
 async fn debug_of_a_connection_shows_no_bytes() {
     let replies = b">2\r\n+kept\r\n+payload\r\n+OK\r\n$7\r\nleft";
     let config = peer(replies.to_vec()).await;
