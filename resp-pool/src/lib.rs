@@ -55,8 +55,9 @@
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with).
 //! - **Peek before lending** (policy `peek`): anything unread or a closed socket costs the
-//!   connection. One that was idle for less than 5 ms is judged by what the runtime's driver has
-//!   seen, without a system call; one that was idle for longer by asking the socket.
+//!   connection. The socket itself is asked, unless a read saw it empty less than 10 us ago, and
+//!   again before a command is written
+//!   ([`Socket`](pool_common::connect::Socket)).
 //! - **Again**: no retry rule repeats a write that may have been carried out. go-redis does; with its
 //!   profile, too, only commands that read are repeated after their reply was lost, and pipelines
 //!   and transactions only when nothing of them had been sent.

@@ -5,7 +5,7 @@ use crate::{
     error::{Error, ProtocolError},
     incoming::Incoming,
     value::Value,
-    wire::{Deadline, Stray},
+    wire::{Deadline, Look, Stray},
 };
 
 impl Connection {
@@ -86,7 +86,7 @@ impl Connection {
         if !self.session.is_neutral() {
             return Err(Error::NotNeutral("the server refused to undo it"));
         }
-        if !matches!(self.wire.stray(), Stray::Nothing) {
+        if !matches!(self.wire.stray(Look::Free), Stray::Nothing) {
             return Err(Error::Protocol(ProtocolError::Unsolicited));
         }
         Ok(())
