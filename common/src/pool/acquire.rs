@@ -295,7 +295,7 @@ impl<M: Manager> Inner<M> {
         ticket: Ticket<M>,
         progress: &Progress,
     ) -> Result<Lease<M>, Error<M::Error>> {
-        let dial = self.dial(ticket.id(), key);
+        let dial = self.dial(ticket.id(), key, progress.deadline);
         let dialed = tokio::select! {
             biased;
             () = self.shut_down() => return Err(Error::Closed),

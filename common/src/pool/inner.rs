@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
+use super::bounded::Bounded;
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Keeper;
@@ -65,6 +66,8 @@ pub(crate) struct Core<M: Manager> {
     pub(crate) state: StateOf<M>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
+    /// The tasks whose limits are watched.
+    pub(super) bounded: Bounded,
     pub(super) keeper: Option<Keeper>,
     /// The runtime where the maintenance task could not run the last time.
     pub(super) failed_on: Option<Id>,
@@ -237,6 +240,7 @@ impl<M: Manager> Core<M> {
             pool,
             state,
             stops: Stops::default(),
+            bounded: Bounded::default(),
             armed: Timestamp::NEVER,
             keeper: None,
             failed_on: None,

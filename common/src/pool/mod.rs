@@ -2,6 +2,7 @@
 
 mod acquire;
 mod acquiring;
+mod bounded;
 mod builder;
 mod inner;
 mod leaks;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, TryCurrentError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Inner;
@@ -18,6 +19,7 @@ use super::maintenance::Summons;
 use super::seat::Seat;
 use super::slot::{Held, Node};
 use super::stop::stopped;
+use crate::connect::granted_until;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
@@ -216,7 +218,7 @@ impl<M: Manager> Inner<M> {
         // connection is gone.
         let both = (goodbye, Farewell { inner: Arc::clone(self), id });
         let limit = self.policy.close_timeout;
-        runtime.spawn(async move {
+        self.spawn_bounded(runtime, limit, async move {
             let (goodbye, _farewell) = both;
             if tokio::time::timeout(limit, goodbye).await.is_err() {
                 tracing::debug!(target: "pool_common", "a goodbye took too long and was cut");
@@ -233,28 +235,33 @@ impl<M: Manager> Inner<M> {
         };
         let inner = Arc::clone(self);
         let stop = if self.stops_dials() { self.lock().stops.get(id) } else { None };
-        runtime.spawn(async move {
+        self.spawn_bounded(&runtime, self.policy.dial_timeout, async move {
             tokio::select! {
                 biased;
                 () = inner.shut_down() => drop(ticket),
                 () = stopped(stop.as_deref()) => ticket.give_up(),
-                result = inner.dial(id, &key) => {
+                result = inner.dial(id, &key, None) => {
                     ticket.finish(result);
                 }
             }
         });
     }
 
-    /// One dial, bounded by `dial_timeout`.
+    /// One dial, bounded by `dial_timeout`; `deadline` is its caller's, which the connector is told
+    /// of.
     pub(super) async fn dial(
         self: &Arc<Self>,
         id: ConnectionId,
         key: &M::Key,
+        deadline: Option<Instant>,
     ) -> Result<Connection<M>, DialError<M::Error>> {
         let listener: Weak<dyn Listener> = self.me.clone();
         let span = tracing::debug_span!(target: "pool_common", "dial", id = id.as_u64(), ?key);
         let connect = self.manager.connect(key, Notifier::new(listener, id)).instrument(span);
-        let connect = self.meter.time_dial(connect);
+        // A time beyond all time is no deadline.
+        let limit = Instant::now().checked_add(self.policy.dial_timeout);
+        let granted = [limit, deadline].into_iter().flatten().min();
+        let connect = self.meter.time_dial(granted_until(granted, connect));
         let result = match tokio::time::timeout(self.policy.dial_timeout, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(DialError::Failed(Arc::new(error))),
@@ -369,8 +376,12 @@ impl<M: Manager> Drop for Ticket<M> {
         if !self.done {
             self.forget_stop();
             let panicked = std::thread::panicking();
-            let error = (!self.by_caller || panicked).then_some(DialError::Abandoned);
-            self.inner.with(|state, now| state.dial_failed(self.id, error, now));
+            self.inner.with(|state, now| match (panicked, self.by_caller) {
+                (true, _) => state.dial_failed(self.id, Some(DialError::Abandoned), now),
+                (false, true) => state.dial_failed(self.id, None, now),
+                // Its task was dropped, with its runtime or by `bounded`, or could not be spawned.
+                (false, false) => state.dial_lost(self.id, now),
+            });
         }
     }
 }

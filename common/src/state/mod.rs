@@ -7,7 +7,7 @@
 //!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`distrust`](State::distrust),
 //!   [`retire`](State::retire), [`close`](State::close);
 //! - *reports* of what was done for it: [`dialed`](State::dialed),
-//!   [`dial_failed`](State::dial_failed), [`closed`](State::closed),
+//!   [`dial_failed`](State::dial_failed), [`dial_lost`](State::dial_lost), [`closed`](State::closed),
 //!   [`handle_timeout`](State::handle_timeout);
 //! - *questions* what to do next: [`poll_action`](State::poll_action) until it says `None`, after
 //!   every command and report; [`next_deadline`](State::next_deadline);
@@ -54,6 +54,7 @@ mod invariants;
 mod layout;
 mod limits;
 mod list;
+mod lost;
 mod plain;
 mod ramp;
 mod release;
