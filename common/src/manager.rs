@@ -77,6 +77,19 @@ pub trait Manager: Send + Sync + 'static {
         self.is_broken(connection)
     }
 
+    /// How often the pool looks at idle connections that nobody acquires, to close those that
+    /// [`is_broken`](Manager::is_broken) by then: a peer that has closed its end keeps neither a
+    /// socket nor a place in the limits for longer. Asked once, when the pool is built. The looks
+    /// come from the pool's one maintenance task, 64 connections in a turn at most, while anything is
+    /// open. Exclusive lending only; a shared connection says so through its [`Notifier`].
+    ///
+    /// Default `None`, not before they are lent. The protocols of this workspace say
+    /// [`IDLE_LOOK`](crate::connect::IDLE_LOOK). Source: pingora and hyper-util, which keep a task
+    /// for each idle connection, and net/http, which keeps a goroutine.
+    fn idle_look_interval(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap. Asked
     /// when a lease comes back that is not broken. Default `false`.
     fn needs_reset(&self, connection: &Self::Lending) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_common::connect::TcpConnector;
+use pool_common::connect::{IDLE_LOOK, TcpConnector};
 use pool_common::{Exclusive, Manager, Notifier};
 
 use crate::config::{Config, InvalidConfig};
@@ -61,6 +61,10 @@ impl Manager for Connector {
     /// of a request is written.
     fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
         connection.is_stale()
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     /// HTTP/1 has no ping: every request is a request. So a check sees what a peek sees.

@@ -2,7 +2,10 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use pool_common::{Exclusive, Notifier, connect::TcpConnector};
+use pool_common::{
+    Exclusive, Notifier,
+    connect::{IDLE_LOOK, TcpConnector},
+};
 
 use crate::{config::Settings, connection::Connection, error::Error, key::Key};
 
@@ -80,6 +83,10 @@ impl pool_common::Manager for Manager {
     #[inline]
     fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
         Connection::is_stale(connection)
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     #[inline]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pool_common::connect::IDLE_LOOK;
 use pool_common::{Exclusive, Manager, Notifier};
 
 use super::connection::{Connection, FramedError};
@@ -43,6 +44,10 @@ impl Manager for FramedManager {
 
     fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
         connection.is_stale()
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     /// An exchange with an empty body. The frame carries an id, so its answer cannot be mistaken.

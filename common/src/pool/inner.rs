@@ -8,6 +8,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
 use super::bounded::Bounded;
+use super::idle_look::IdleLook;
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Keeper;
@@ -38,6 +39,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) policy: Policy,
     /// Whether idle connections are looked at before they are lent: a peek or a check.
     pub(super) looks: bool,
+    /// How often idle connections are looked at between leases.
+    pub(super) look_every: Option<Duration>,
     pub(super) clock: Clock,
     pub(super) lock: Lock<M>,
     /// Tells background dials to stop.
@@ -68,6 +71,7 @@ pub(crate) struct Core<M: Manager> {
     pub(super) stops: Stops,
     /// The tasks whose limits are watched.
     pub(super) bounded: Bounded,
+    pub(super) idle_look: IdleLook,
     pub(super) keeper: Option<Keeper>,
     /// The runtime where the maintenance task could not run the last time.
     pub(super) failed_on: Option<Id>,
@@ -95,6 +99,7 @@ impl<M: Manager> Inner<M> {
         let tally = meter.tally(&mut state);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
+            look_every: manager.idle_look_interval(),
             manager,
             policy: state.policy().clone(),
             looks: state.policy().peek || state.policy().check != Check::Never,
@@ -241,6 +246,7 @@ impl<M: Manager> Core<M> {
             state,
             stops: Stops::default(),
             bounded: Bounded::default(),
+            idle_look: IdleLook::default(),
             armed: Timestamp::NEVER,
             keeper: None,
             failed_on: None,

@@ -125,7 +125,7 @@ impl<M: Manager> Core<M> {
             self.armed = Timestamp::NEVER;
             self.state.renote_deadline();
             let overdue = self.bounded.next_deadline(now);
-            self.state.note_deadline(overdue);
+            self.state.note_deadline(overdue.min(self.idle_look.due));
         }
         self.state.note_deadline(leak);
     }
@@ -256,6 +256,7 @@ impl<M: Manager> Presence<M> {
             core.state.handle_timeout(now);
         }
         let overdue = core.bounded.take_overdue(Instant::now());
+        let looks = inner.look_every.filter(|_| core.idle_look.due <= now);
         inner.unlock(core);
         if !overdue.is_empty() {
             tracing::warn!(
@@ -266,6 +267,9 @@ impl<M: Manager> Presence<M> {
         }
         overdue.into_iter().for_each(drop_overdue);
         call(&untimed);
+        if let Some(every) = looks {
+            inner.look_at_idle(every);
+        }
         inner.report_leaks(now);
         let mut core = inner.lock();
         self.keeper(&mut core)?;
@@ -273,6 +277,7 @@ impl<M: Manager> Presence<M> {
         let leak = inner.next_leak();
         let now = inner.clock.now();
         let next = core.state.next_deadline().min(core.bounded.next_deadline(now));
+        let next = next.min(core.idle_look.due);
         let is_closed = core.state.is_closed();
         let armed = if is_closed { leak } else { next.min(leak) };
         core.armed = armed;

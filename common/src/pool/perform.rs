@@ -359,7 +359,14 @@ impl<M: Manager> Ticket<M> {
                 let held = Held::new(&self.inner, M::Lending::new(connection));
                 self.done = true;
                 self.forget_stop();
-                self.inner.with(|state, now| state.dialed(self.id, held, capacity, now))
+                let now = self.inner.clock.now();
+                let mut core = self.inner.lock();
+                let lent = core.state.dialed(self.id, held, capacity, now);
+                if let Some(every) = self.inner.look_every {
+                    core.begin_looks(every, now);
+                }
+                self.inner.unlock(core);
+                lent
             }
             Err(error) => {
                 self.done = true;

@@ -49,6 +49,7 @@ mod expiry;
 mod flat;
 mod floor;
 mod generation;
+mod idle_look;
 mod invariants;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;

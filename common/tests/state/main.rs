@@ -6,6 +6,7 @@ mod driver;
 mod floor;
 mod fuzz;
 mod generations;
+mod idle_look;
 mod limits;
 mod operations;
 mod properties;
