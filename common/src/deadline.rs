@@ -7,8 +7,7 @@
 //!
 //! A timer belongs to the runtime it was made on. On a runtime that stands still it never fires, and
 //! polling it panics when that runtime has ended. A connection can be used on another runtime than
-//! the one it was dialed on (a runtime per thread, a test with a runtime of its own, a blocking
-//! facade), so each poll makes sure that the timer is one of the caller's runtime, and makes a new
+//! the one it was dialed on (a runtime for each thread, a runtime for each test, a blocking facade), so each poll makes sure that the timer is one of the caller's runtime, and makes a new
 //! one where it is not.
 
 use std::future::Future;
@@ -23,8 +22,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// The end of a wait, for a connection that waits again and again.
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
-/// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A wait whose end somebody else
-/// keeps uses [`poll_at`](Deadline::poll_at) alone.
+/// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone.
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.

@@ -52,7 +52,7 @@ impl Manager for Connector {
         connection.is_broken()
     }
 
-    /// A request in flight, bytes nobody asked for, a peer that closed, a runtime that has ended.
+    /// A request in flight, bytes without a request, a peer that closed, a runtime that has ended.
     ///
     /// The socket itself is asked, with one system call, unless a read saw it empty less than 10 us
     /// ago: the runtime's driver may not have run since the connection was given back, and a second

@@ -124,7 +124,7 @@ fn connections_of_a_runtime_that_has_ended_are_not_lent() {
 
 const AT_ONCE: usize = 10;
 
-/// As many requests at a time, each on a connection of its own.
+/// Sends [`AT_ONCE`] requests at a time, each on another connection.
 async fn post_at_once(client: &Client, address: SocketAddr) {
     let sent: Vec<_> = (0..AT_ONCE)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! What was in the socket before a request was written is not its answer, whether or not the
-//! runtime's driver has had a chance to see it.
+//! Bytes that were in the socket before a request was written are not its answer, even when the
+//! runtime's driver has not seen them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,14 @@ use http1_pool::{Body, Client, default_policy};
 use pool_common::policy::{Policy, Retry};
 use tokio::runtime::{Builder, Runtime};
 
-/// What the server does on its own after the first answer of a connection.
+/// What the server does after the first answer of a connection, without a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Answers,
     Ends,
 }
 
-/// Answers each request with its path. Says so when it has done something on its own.
+/// Answers each request with its path. Sends a message when it has done something without a request.
 struct Server {
     address: SocketAddr,
     done: Receiver<()>,
@@ -94,8 +94,7 @@ async fn ask(client: &Client, address: SocketAddr, method: Method, path: &str) -
     String::from_utf8(body.to_vec()).expect("text")
 }
 
-/// Two requests, and between them the thread is busy until the server has done what it does on its
-/// own. Nothing lets the driver run on this thread before the second request.
+/// Two requests, and between them the thread is busy until the server has sent its message. Nothing lets the driver run on this thread before the second request.
 fn two_requests_with_a_busy_thread_between(then: Then, method: &Method, retry: Retry) {
     for runtime in runtimes() {
         let server = Server::start(then);

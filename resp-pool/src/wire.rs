@@ -322,8 +322,8 @@ impl Wire {
         Ok(())
     }
 
-    /// What has come since the last reply. Never waits. What it finds is taken in, so the verdict has
-    /// to be remembered.
+    /// Reads the bytes that have come since the last reply. Never waits. The bytes are taken in, so
+    /// the caller has to remember the verdict.
     ///
     /// With `Look::Free` it costs no system call while the runtime's driver has seen nothing; that is
     /// enough when a connection is given back. [`Look::Close`] also asks the socket, see [`Socket`].
@@ -395,7 +395,7 @@ pub(crate) enum Stray {
     Something,
 }
 
-/// Waits for `deadline`; forever when there is none.
+/// Ready when `deadline` has passed; never without one.
 fn poll_timer(timer: &mut Timer, cx: &mut Context<'_>, deadline: &mut Deadline) -> Poll<()> {
     match deadline.at() {
         Some(at) => timer.poll_at(cx, at),

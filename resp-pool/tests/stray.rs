@@ -1,5 +1,5 @@
-//! What was in the socket before a command was written is not its reply, and what was made on a
-//! runtime that has ended, or stands still, does no harm on another.
+//! Bytes that were in the socket before a command was written are not its reply. Timers and sockets
+//! of a runtime that has ended, or stands still, do no harm on another.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -16,7 +16,7 @@ use pool_common::{Policy, policy::Retry};
 use resp_pool::{Client, Config, Error, Stage, Value};
 use tokio::runtime::{Builder, Runtime};
 
-/// What the server does on its own after the first reply of a connection.
+/// What the server does after the first reply of a connection, without a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Replies,
@@ -26,7 +26,7 @@ enum Then {
 }
 
 /// Replies to `ECHO word` with the word, to `ECHO silent` never, after a moment for which a client
-/// has to wait. Says so when it has done something on its own.
+/// has to wait. Sends a message when it has done something without a command.
 struct Server {
     config: Config,
     done: Receiver<()>,
@@ -102,8 +102,7 @@ async fn echo(client: &Client, word: &str) -> Result<String, Error> {
     client.query(&["ECHO", word]).await
 }
 
-/// Commands in pairs; between the two the thread is busy until the server has done what it does on
-/// its own, so that nothing lets the driver run on this thread before the second command.
+/// Commands in pairs; between the two the thread is busy until the server has sent its message, so that nothing lets the driver run on this thread before the second command.
 fn pairs(then: Then, second_is_lent_anew: bool) {
     for runtime in [one_thread(), workers(2)] {
         let server = Server::start(then);
@@ -148,7 +147,7 @@ fn a_command_is_not_written_to_a_connection_that_has_ended() {
 }
 
 #[test]
-fn a_push_that_came_while_nobody_looked_is_no_reason_to_discard_a_connection() {
+fn a_push_between_two_leases_does_not_discard_the_connection() {
     pairs(Then::Pushes, true);
 }
 

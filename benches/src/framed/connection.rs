@@ -35,8 +35,8 @@ pub enum FramedError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// An earlier exchange on this connection did not end, so the next answer may be its; or bytes
-    /// came that nobody asked for, or the peer closed it. Nothing was sent.
+    /// An earlier exchange on this connection did not end, so the next answer may be its; or the peer
+    /// sent bytes without a request, or closed it. Nothing was sent.
     #[error("the connection is out of step")]
     OutOfStep,
 }

@@ -146,8 +146,8 @@ mod tests {
         assert_eq!(pool.status().idle, 0);
     }
 
-    /// A peer in a thread of its own answers the first frame, and 1 ms later does `then`; it says so
-    /// when it has. Every connection gets that.
+    /// A peer on another thread answers the first frame of each connection, does `then` 1 ms later,
+    /// and sends a message when it has.
     fn scripted(then: fn(&mut std::net::TcpStream)) -> (SocketAddr, std::sync::mpsc::Receiver<()>) {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

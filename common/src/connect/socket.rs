@@ -49,7 +49,7 @@ impl Socket {
         Self { stream, empty_at: None }
     }
 
-    /// The stream, for its addresses and options. What is read from it directly is not noted.
+    /// The stream, for its addresses and options. The socket does not note direct reads from it.
     pub fn get_ref(&self) -> &TcpStream {
         &self.stream
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dial_deadline;
 
-/// How long a dial may take that belongs to no pool and has no limit of its own.
+/// Longest dial outside of a pool where `timeout` sets no limit.
 const WITHOUT_A_POOL: Duration = Duration::from_secs(5);
 
 /// Longest that an address may stay silent while there is another to try: time for the first

@@ -1,11 +1,11 @@
-//! Background work whose time limit holds even where nobody drives its runtime.
+//! Background work whose time limit holds even when its runtime stands still.
 //!
-//! The pool dials, resets and closes in tasks of its own, each with a time limit. A task is spawned on
-//! the runtime of the caller that caused it. When that runtime stands still, so does the timer of the
+//! The pool spawns tasks to dial, reset and close, each with a time limit. A task is spawned on the
+//! runtime of the caller that caused it. When that runtime stands still, so does the timer of the
 //! limit, and a caller on another runtime would wait for the connection, or for its place in the
 //! limits, until its own deadline. So the future of such a task can be taken and dropped from outside:
 //! the pool's maintenance does so when the limit has long passed, on whatever runtime it is by then.
-//! What the future holds (a ticket, a slot, a farewell) gives everything back when it is dropped.
+//! Dropping the future gives back everything it holds (its dial, its lease, its slot in the limits).
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};

@@ -17,8 +17,9 @@ const LOOKS: usize = 64;
 /// included.
 const PLACES: u32 = 256;
 
-/// After how long the next turn follows, while a round over all connections is not complete.
-const NEXT_TURN: Duration = Duration::from_millis(10);
+/// After how long the next turn follows, while a round over all connections is not complete: 1,280
+/// looks a second at most, however many connections are idle.
+const NEXT_TURN: Duration = Duration::from_millis(50);
 
 /// How far the looks have come.
 pub(super) struct IdleLook {
@@ -53,8 +54,9 @@ impl<M: Manager> Inner<M> {
         let idle_since = Timestamp::ZERO.after(now.since(Timestamp::ZERO.after(every)));
         let mut core = self.lock();
         let all = core.state.connection_places();
-        let (mut place, mut places) = (core.idle_look.place, PLACES.min(all));
-        let last = u64::from(place) + u64::from(places);
+        let mut place = if core.idle_look.place < all { core.idle_look.place } else { 0 };
+        // Not beyond the end: there the round is complete, and the next one has its own time.
+        let mut places = PLACES.min(all - place);
         let mut looks = 0;
         while looks < LOOKS
             && let Some(lent) = core.state.take_for_look(&mut place, &mut places, idle_since)
@@ -68,7 +70,8 @@ impl<M: Manager> Inner<M> {
             }
             core = self.lock();
         }
-        let is_complete = looks < LOOKS && last >= u64::from(all);
+        // Behind the last place follows the first.
+        let is_complete = place == 0;
         core.idle_look.place = place;
         core.idle_look.due = if core.state.status().open == 0 || core.state.is_closed() {
             Timestamp::NEVER

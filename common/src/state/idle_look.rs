@@ -26,7 +26,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         places: &mut u32,
         idle_since: Timestamp,
     ) -> Option<Lent<L>> {
-        // A shared connection speaks up by itself, and while floors are remade the order of idle
+        // A shared connection notifies the pool, and while floors are remade the order of idle
         // connections means more than how long they have been idle.
         if L::SHARED || self.closed || self.remaking > 0 {
             return None;
@@ -66,11 +66,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             connection.retired.get_or_insert(CloseCause::PeekFailed);
         }
         let (id, key, since) = (lent.id, connection.key, connection.idle_since);
+        let entry = &self.keys[key];
         let stays = connection.retired.is_none()
+            && now <= connection.expires_at
+            && now.nanos_since(since) <= self.rules.idle_timeout
             && !self.closed
             && self.remaking == 0
             && self.above_limits == 0
-            && self.keys[key].returns.is_empty();
+            && entry.returns.is_empty()
+            && entry.idle.len() < self.rules.max_idle_per_key
+            && self.policy.max_idle.is_none_or(|max| self.status.idle < max);
         if !stays {
             // An observer hears of a whole lease then.
             let idle_for = now.since(since);
@@ -83,10 +88,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.status.leased -= 1;
         self.status.leases -= 1;
         self.idle_again(id, key, since);
-        if self.policy.max_open.is_some() {
-            // It was not there to make way.
-            self.relieve_starving(now);
-        }
+        // It was not there to make way.
+        self.relieve_starving(now);
         None
     }
 
@@ -103,6 +106,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.rules.timed_idle {
             // The key's timer may have looked at what was idle meanwhile.
             self.set_timer(self.rules.idle_end(since), key);
+        } else if self.rules.swept_idle {
+            self.note_deadline(self.next_sweep);
         }
     }
 }
