@@ -13,7 +13,7 @@ use http1_pool::{Body, Client, default_policy};
 use pool_common::policy::{Policy, Retry};
 use tokio::runtime::{Builder, Runtime};
 
-/// What the server does after the first answer of a connection, without a request.
+/// The unrequested act of the server after the first answer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Answers,

@@ -16,7 +16,7 @@ use pool_common::{Policy, policy::Retry};
 use resp_pool::{Client, Config, Error, Stage, Value};
 use tokio::runtime::{Builder, Runtime};
 
-/// What the server does after the first reply of a connection, without a command.
+/// The unrequested act of the server after the first reply of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Replies,
@@ -58,9 +58,9 @@ impl Server {
 fn serve(mut stream: TcpStream, then: Then, tell: &Sender<()>, commands: &AtomicUsize) {
     let lines = BufReader::new(stream.try_clone().expect("a socket")).lines();
     // `*2`, `$4`, `ECHO`, `$n`, the word.
-    let mut words = lines.map_while(Result::ok).skip(4).step_by(5);
+    let words = lines.map_while(Result::ok).skip(4).step_by(5);
     let mut first = true;
-    while let Some(word) = words.next() {
+    for word in words {
         commands.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(2));
         if word == "silent" {

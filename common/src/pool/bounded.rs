@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use super::Inner;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
+use crate::sync::Mutex;
 
 /// How long after its limit a task is given up. It ends by itself at the limit on a runtime that is
 /// driven, even if its thread is busy at that moment.
