@@ -203,7 +203,10 @@ impl<M: Manager> Drop for Lease<M> {
         }
         // Its session has to be reset, which takes a task.
         match (self.slot.inner().runtime(), self.slot.take()) {
-            (Some(runtime), Some(slot)) => drop(runtime.spawn(reset(slot))),
+            (Some(runtime), Some(slot)) => {
+                let inner = Arc::clone(slot.inner());
+                inner.spawn_bounded(&runtime, inner.policy.reset_timeout, reset(slot));
+            }
             (None, Some(mut slot)) => slot.release(Fitness::Unfit(CloseCause::ResetFailed)),
             (_, None) => {}
         }

@@ -164,6 +164,8 @@
 pub mod clock;
 #[cfg(feature = "runtime")]
 pub mod connect;
+#[cfg(feature = "runtime")]
+pub mod deadline;
 pub mod error;
 pub mod event;
 /// A pool for a protocol of one's own: memcached, in full. This is

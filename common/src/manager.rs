@@ -89,12 +89,27 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Whether an idle connection must not be lent; asked before lending, with
     /// [`Policy::peek`](crate::Policy::peek). Cheap, and never waits. `idle_for` is how long it has
-    /// been idle, as fine as the pool's clock: one that was idle for longer is worth a harder look,
-    /// say a system call ([`connect::has_unread`](crate::connect::has_unread)). Default:
+    /// been idle by the pool's clock, which the default [`Clock::coarse`](crate::clock::Clock::coarse)
+    /// reads to within a tick (4 ms on most systems): it can read zero for a connection that was idle
+    /// for milliseconds, so do not decide by it whether the socket has to be asked. A
+    /// [`Socket`](crate::connect::Socket) decides that by a precise clock. Default:
     /// [`is_broken`](Manager::is_broken).
     fn is_stale(&self, connection: &mut Self::Lending, idle_for: Duration) -> bool {
         let _ = idle_for;
         self.is_broken(connection)
+    }
+
+    /// How often the pool asks [`is_broken`](Manager::is_broken) of each idle connection, between
+    /// leases. The pool closes a broken one, so that a peer which has closed its end keeps neither a
+    /// socket nor a slot in the limits. Asked once, when the pool is built. The pool's maintenance
+    /// task does this while any connection is open, for at most 64 connections in a turn. For
+    /// exclusive lending only; a shared connection has its [`Notifier`].
+    ///
+    /// Default `None`, not before they are lent. The protocols of this workspace say
+    /// [`IDLE_LOOK`](crate::connect::IDLE_LOOK). Source: pingora and hyper-util, which keep a task
+    /// for each idle connection, and net/http, which keeps a goroutine.
+    fn idle_look_interval(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap. Asked

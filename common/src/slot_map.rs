@@ -264,6 +264,12 @@ impl<I: Id, T> SlotMap<I, T> {
         self.get(id).is_some()
     }
 
+    /// How many places there are, empty ones included.
+    pub(crate) fn places(&self) -> u32 {
+        // As many as have a number of 32 bits.
+        self.slots.len() as u32
+    }
+
     /// The id of the entry at a place.
     #[inline]
     pub(crate) fn id_at(&self, index: u32) -> Option<I> {

@@ -10,10 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Frame, SizeHint};
+use pool_common::deadline::Deadline;
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, sleep_until};
 
-use crate::alarm::deadline;
 use crate::error::{Closed, Error};
 use crate::slot::Slot;
 
@@ -37,9 +36,7 @@ use crate::slot::Slot;
 pub struct Body {
     open: Option<Open>,
     timeout: Option<Duration>,
-    silence: Option<Pin<Box<Sleep>>>,
-    /// The timer runs.
-    waiting: bool,
+    silence: Deadline,
     /// Bytes still to come, if the peer declared a length.
     remaining: Option<u64>,
     trailers: bool,
@@ -94,8 +91,7 @@ impl Body {
         Self {
             open: Some(Open { stream, upload: None, slot: Hold::Alone(slot) }),
             timeout,
-            silence: None,
-            waiting: false,
+            silence: Deadline::default(),
             remaining: length,
             trailers: false,
         }
@@ -113,8 +109,7 @@ impl Body {
         Self {
             open: Some(Open { stream, upload: Some(upload), slot: Hold::WithUpload(slot) }),
             timeout,
-            silence: None,
-            waiting: false,
+            silence: Deadline::default(),
             remaining: length,
             trailers: false,
         }
@@ -148,7 +143,7 @@ impl Body {
     }
 
     fn take(&mut self, data: Bytes) -> Frame<Bytes> {
-        self.waiting = false;
+        self.silence.restart();
         if let Some(remaining) = &mut self.remaining {
             // h2 compares the lengths; this is a hint for the caller.
             *remaining = remaining.saturating_sub(data.len() as u64);
@@ -178,16 +173,8 @@ impl Body {
 
     /// Whether the peer has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let Some(limit) = self.timeout else {
-            return Poll::Pending;
-        };
-        let fresh = || Box::pin(sleep_until(deadline(limit)));
-        let silence = self.silence.get_or_insert_with(fresh);
-        if !self.waiting {
-            self.waiting = true;
-            silence.as_mut().reset(deadline(limit));
-        }
-        silence.as_mut().poll(cx).map(|()| limit)
+        let limit = self.timeout;
+        self.silence.poll(cx, limit).map(|()| limit.unwrap_or_default())
     }
 }
 

@@ -21,14 +21,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body::Frame;
-use pool_common::connect::has_unread;
+use pool_common::connect::Socket;
+use pool_common::deadline::Deadline;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::buffers::{self, READ_SIZE};
 use crate::chunked::Step;
 use crate::config::Config;
-use crate::deadline::Deadline;
 use crate::error::{Error, ProtocolError, Stage};
 use crate::foreign::check_start;
 use crate::framing::{self, BodyDecoder, RequestFraming};
@@ -42,17 +43,15 @@ use crate::write;
 /// Reads grow up to this size while a body fills them.
 const MAX_READ_SIZE: usize = 64 * 1024;
 
-/// From so much idling on, looking for stray bytes is worth a system call, which costs about a
-/// microsecond: next to nothing for a connection that waits, and too much for one that goes from
-/// request to request.
-const ASK_SOCKET_AFTER: Duration = Duration::from_millis(5);
+/// Bytes that are read where none should be.
+const STRAY_SIZE: usize = 32;
 
 /// A connection as the pool keeps it.
 ///
 /// Only the pool and the [`Client`](crate::Client) use it; it is public so that
 /// [`Connector`](crate::Connector) can say what it makes.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     /// The origin, for errors.
     peer: Key,
     config: Arc<Config>,
@@ -70,6 +69,8 @@ pub struct Connection {
     head: HeadReader,
     decoder: BodyDecoder,
     deadline: Deadline,
+    /// When the exchange began, until the request is first written.
+    began: Option<Instant>,
     /// Set before the first byte of a request is written, cleared once its response is completely
     /// parsed. A connection that comes back with this set is never lent again.
     in_flight: bool,
@@ -128,7 +129,7 @@ enum SendError {
 impl Connection {
     pub(crate) fn new(stream: TcpStream, peer: Key, config: Arc<Config>) -> Self {
         Self {
-            stream,
+            stream: Socket::new(stream),
             peer,
             config,
             input: BytesMut::new(),
@@ -141,6 +142,7 @@ impl Connection {
             head: HeadReader::default(),
             decoder: BodyDecoder::Length(0),
             deadline: Deadline::default(),
+            began: None,
             in_flight: false,
             reusable: true,
             used: false,
@@ -150,28 +152,37 @@ impl Connection {
         }
     }
 
-    /// Whether it must not carry another request.
+    /// Whether it must not carry another request, as far as that is known without a system call:
+    /// asked when the connection is given back.
     pub(crate) fn is_broken(&mut self) -> bool {
-        self.in_flight || !self.reusable || !self.input.is_empty() || self.peek() != Peek::Quiet
+        let mut bytes = [0; STRAY_SIZE];
+        let seen = self.stream.read_seen(&mut bytes);
+        self.is_spent() || self.note(seen, &bytes) != Peek::Quiet
     }
 
-    /// Whether it must not carry another request after so much idling.
-    ///
-    /// [`is_broken`](Connection::is_broken) costs no system call, but notices only what the
-    /// runtime's driver has seen (it asks tokio's readiness flag), and a driver that has been busy
-    /// elsewhere may not have seen the reply or the close that is waiting in the socket. So after
-    /// [`ASK_SOCKET_AFTER`] the socket itself is asked.
-    pub(crate) fn is_stale(&mut self, idle_for: Duration) -> bool {
-        self.is_broken() || (idle_for >= ASK_SOCKET_AFTER && has_unread(&self.stream))
+    /// Whether it must not be lent. Asks the socket itself unless it was seen empty a moment ago;
+    /// see [`Socket`].
+    pub(crate) fn is_stale(&mut self) -> bool {
+        self.is_spent() || self.peek(Instant::now()) != Peek::Quiet
     }
 
-    /// Looks at the socket without waiting. Costs no system call while nothing has arrived.
-    fn peek(&mut self) -> Peek {
-        let mut stray = [0; 32];
-        let peek = match self.stream.try_read(&mut stray) {
+    fn is_spent(&self) -> bool {
+        self.in_flight || !self.reusable || !self.input.is_empty()
+    }
+
+    /// Looks at the socket without waiting.
+    fn peek(&mut self, now: Instant) -> Peek {
+        let mut bytes = [0; STRAY_SIZE];
+        let stray = self.stream.read_stray(&mut bytes, now);
+        self.note(stray, &bytes)
+    }
+
+    /// `unasked` is how many of `bytes` were read. They are kept, to say what they look like.
+    fn note(&mut self, unasked: io::Result<usize>, bytes: &[u8]) -> Peek {
+        let peek = match unasked {
             Ok(0) => Peek::Closed,
             Ok(length) => {
-                self.input.extend_from_slice(&stray[..length]);
+                self.input.extend_from_slice(&bytes[..length]);
                 Peek::StrayBytes
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peek::Quiet,
@@ -195,7 +206,8 @@ impl Connection {
     ) -> Result<(), Failure> {
         debug_assert!(!self.in_flight && self.upload.is_none() && self.output.is_empty());
         self.progress = Progress::NothingWritten;
-        let error = match self.peek() {
+        let now = Instant::now();
+        let error = match self.peek(now) {
             Peek::Quiet => None,
             Peek::Closed => Some(self.closed(Stage::Start)),
             Peek::StrayBytes => Some(self.broken(self.unsolicited())),
@@ -210,6 +222,7 @@ impl Connection {
         self.method.clone_from(head.method);
         self.head = HeadReader::default();
         self.deadline.restart();
+        self.began = Some(now);
         debug_assert!(payload.is_replayable(), "a stream cannot be sent twice");
         let framing = payload.framing();
         self.expects =
@@ -234,11 +247,17 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Failure>> {
+        let began = self.began.take();
         let sending = match self.poll_send(cx) {
             Ok((sending, wrote)) => {
-                // Waiting for the caller's own body does not count.
-                if wrote || sending == Sending::Starved {
-                    self.deadline.restart();
+                match began {
+                    // Written at once, which takes no time to speak of: one look at the clock less.
+                    Some(began) if sending == Sending::Done => {
+                        self.deadline.begin(began, self.config.response_timeout);
+                    }
+                    // Waiting for the caller's own body does not count.
+                    _ if wrote || sending == Sending::Starved => self.deadline.restart(),
+                    _ => {}
                 }
                 sending
             }

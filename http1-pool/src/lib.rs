@@ -4,8 +4,8 @@
 //! Each request borrows a connection for itself, from before its first byte is written until its
 //! response has been read to the end, and then gives it back. Between requests a connection waits
 //! in the idle list of its [`Key`], where a close by the peer or a stray byte is noticed before it
-//! is lent again (within 5 ms of idling as far as the runtime's driver has seen it, later by asking
-//! the socket). All reading and writing happens in the caller's task: there is no task, lock or
+//! is lent again, and once more before a request is written
+//! ([`Socket`](pool_common::connect::Socket)). All reading and writing happens in the caller's task: there is no task, lock or
 //! channel between a request and its socket.
 //!
 //! ```text
@@ -84,7 +84,6 @@ mod chunked;
 mod client;
 mod config;
 mod connection;
-mod deadline;
 mod error;
 mod fold;
 mod foreign;

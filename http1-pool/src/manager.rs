@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_common::connect::TcpConnector;
+use pool_common::connect::{IDLE_LOOK, TcpConnector};
 use pool_common::{Exclusive, Manager, Notifier};
 
 use crate::config::{Config, InvalidConfig};
@@ -52,24 +52,28 @@ impl Manager for Connector {
         connection.is_broken()
     }
 
-    /// What [`is_broken`](Manager::is_broken) sees; after 5 ms of idling also what the socket says
-    /// when asked, with one system call of about a microsecond.
+    /// A request in flight, bytes without a request, a peer that closed, a runtime that has ended.
     ///
-    /// Below 5 ms only what the runtime's driver has seen is noticed (tokio's readiness flag, which
-    /// is free to ask): a stray reply that arrived since then would be read as the answer to the
-    /// next request. That is the price of not paying for a system call on each request of a busy
-    /// connection.
-    fn is_stale(&self, connection: &mut Exclusive<Connection>, idle_for: Duration) -> bool {
-        connection.is_stale(idle_for)
+    /// The socket itself is asked, with one system call, unless a read saw it empty less than 10 us
+    /// ago: the runtime's driver may not have run since the connection was given back, and a second
+    /// answer that arrived meanwhile would be read as the answer to the next request. See
+    /// [`Socket`](pool_common::connect::Socket). The same is asked again right before the first byte
+    /// of a request is written.
+    fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
+        connection.is_stale()
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     /// HTTP/1 has no ping: every request is a request. So a check sees what a peek sees.
     async fn check(
         &self,
         connection: &mut Exclusive<Connection>,
-        idle_for: Duration,
+        _idle_for: Duration,
     ) -> io::Result<()> {
-        match connection.is_stale(idle_for) {
+        match connection.is_stale() {
             false => Ok(()),
             true => Err(io::ErrorKind::ConnectionAborted.into()),
         }

@@ -3,13 +3,15 @@
 //! One check for every way to send: single calls, pipelines and raw sends. It looks at the session
 //! and at the commands that are still on their way, whose effects the session does not know yet.
 
+use tokio::time::Instant;
+
 use crate::{
     command::{Request, effect_of},
     connection::Connection,
     effect::Effect,
     error::Error,
     pipeline::Pipeline,
-    wire::Stray,
+    wire::{Look, Stray},
 };
 
 impl Connection {
@@ -84,12 +86,15 @@ impl Connection {
 
     /// Between two calls nothing may arrive unless something was asked for that brings messages:
     /// what is there now would be taken for the reply to the next request. Costs no system call
-    /// while the reactor has seen nothing.
+    /// after a reply that was read a moment ago; see [`Socket`](pool_common::connect::Socket).
     fn check_fresh(&mut self) -> Result<(), Error> {
         if !self.expected.is_empty() || self.session.brings_messages() {
+            self.wire.begin(None);
             return Ok(());
         }
-        let error = match self.wire.stray() {
+        let now = Instant::now();
+        self.wire.begin(Some(now));
+        let error = match self.wire.stray(Look::Close(now)) {
             Stray::Nothing => return Ok(()),
             Stray::Refusal(error) => Error::Server(error.before_any_command()),
             Stray::Something => Error::Stale,

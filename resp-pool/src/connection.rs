@@ -18,7 +18,7 @@ use crate::{
     pushes::Pushes,
     session::Session,
     value::Value,
-    wire::{Stray, Wire},
+    wire::{Look, Stray, Wire},
 };
 
 /// A connection to a server, after its handshake. Borrowed from a [`Client`](crate::Client), or
@@ -70,8 +70,8 @@ impl Connection {
     /// (wrong password, too many clients), and those of a request.
     ///
     /// # Cancel safety
-    /// Dropping the future closes the socket. The time is bounded by the connector's `timeout` (5
-    /// s) and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
+    /// Dropping the future closes the socket. The time is bounded by the connector's `timeout`
+    /// (5 s) and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
     pub async fn dial(key: &Key, settings: Arc<Settings>) -> Result<Self, Error> {
         Self::dial_with(&TcpConnector::default(), key, settings).await
     }
@@ -223,6 +223,8 @@ impl Connection {
     /// [`Error::Stale`].
     pub fn send(&mut self, request: &(impl Request + ?Sized)) -> Result<(), Error> {
         let effect = self.admit_request(request)?;
+        // It may be written, or its reply waited for, at any later time.
+        self.wire.begin(None);
         if effect == Effect::MuteReplies {
             self.session.set_unfit("CLIENT REPLY silenced replies");
             request.encode(self.wire.out());
@@ -273,12 +275,23 @@ impl Connection {
         self.expected.len()
     }
 
-    /// Whether the connection must not be lent again. Never waits.
+    /// Whether the connection must not be lent again. Never waits, and costs no system call while
+    /// the runtime's driver has seen nothing.
     ///
     /// True after a failure, with a call given up halfway, with a session that cannot be undone,
     /// after a reply that says "wrong server" or "not able" (see [`Session`]), and, when the session
     /// is neutral, with anything unread or a closed socket.
     pub fn is_broken(&mut self) -> bool {
+        self.is_unfit(Look::Free)
+    }
+
+    /// As [`is_broken`](Self::is_broken), for an idle connection that is about to be lent: the
+    /// socket itself is asked.
+    pub(crate) fn is_stale(&mut self) -> bool {
+        self.is_unfit(Look::Close(Instant::now()))
+    }
+
+    fn is_unfit(&mut self, look: Look) -> bool {
         if self.broken || self.in_call || self.session.unfit().is_some() {
             return true;
         }
@@ -289,7 +302,7 @@ impl Connection {
         self.pushes.clear();
         self.wire.shed();
         // What was seen once stays true, although looking may have taken the bytes in.
-        self.broken = !matches!(self.wire.stray(), Stray::Nothing);
+        self.broken = !matches!(self.wire.stray(look), Stray::Nothing);
         self.broken
     }
 

@@ -24,7 +24,7 @@ pub(crate) enum Incoming {
 impl Connection {
     /// The next reply, for which `limit` is granted. Pushes on the way are kept.
     pub(crate) async fn next_reply(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
-        let mut deadline = Deadline::after(limit);
+        let mut deadline = Deadline::since(self.wire.take_began(), limit);
         loop {
             self.wire.breathe(&mut deadline).await?;
             match self.next_incoming()? {

@@ -57,8 +57,9 @@
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
 //!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.
 //! - **Peek before lending** (policy `peek`): anything unread or a closed socket costs the
-//!   connection. One that was idle for less than 5 ms is judged by what the runtime's driver has
-//!   seen, without a system call; one that was idle for longer by asking the socket.
+//!   connection. The socket itself is asked, unless a read saw it empty less than 10 us ago, and
+//!   again before a command is written
+//!   ([`Socket`](pool_common::connect::Socket)).
 //! - **Wrong server**: a reply that says that the server is a replica (`READONLY`), has lost its
 //!   primary (`MASTERDOWN`), keeps loading (`LOADING` for 1 s) or is another node retires the
 //!   connection, under every retry rule and for leases as well. So a pool follows a failover as its

@@ -4,13 +4,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use pool_common::{
     DialFailure, Exclusive, Notifier,
-    connect::{TcpConnector, has_unread},
+    connect::{IDLE_LOOK, TcpConnector},
 };
 
 use crate::{config::Settings, connection::Connection, error::Error, key::Key, probe::Permissions};
-
-/// From this much idling on, a connection is asked with a system call before it is lent.
-const LOOKED_AT_HARDER: Duration = Duration::from_millis(5);
 
 /// The future of a check of the user's own.
 pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
@@ -101,15 +98,18 @@ impl pool_common::Manager for Manager {
         Connection::is_broken(connection)
     }
 
-    /// Below 5 ms of idling only what the runtime's driver has seen is noticed: tokio's readiness
-    /// costs nothing to ask, but does not know of a reply (or an end of stream) that arrived while
-    /// every task was busy. From 5 ms on the socket itself is asked; that system call takes about a
-    /// microsecond, which is much for a connection that was returned a moment ago and nothing for
-    /// one that was not. A push (RESP3) that nobody has read counts as a reason not to lend, too.
+    /// What `is_broken` says, and what the socket itself says, with one system call, unless a read saw
+    /// it empty less than 10 us ago: the runtime's driver may not have run since the connection was
+    /// given back, and a reply (or an end of stream) that arrived meanwhile would be taken for the
+    /// reply to the next command. See [`Socket`](pool_common::connect::Socket). The same is asked
+    /// again before a command is written. A push (RESP3) is dropped, and no reason not to lend.
     #[inline]
-    fn is_stale(&self, connection: &mut Exclusive<Connection>, idle_for: Duration) -> bool {
-        Connection::is_broken(connection)
-            || (idle_for >= LOOKED_AT_HARDER && has_unread(connection.wire.stream()))
+    fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
+        Connection::is_stale(connection)
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use crate::{
     incoming::Incoming,
     probe::{Probe, random_word},
     value::{ServerError, ServerErrorKind, Value},
-    wire::{Deadline, Stray},
+    wire::{Deadline, Look, Stray},
 };
 
 /// How much a reset has read away, within which bounds.
@@ -108,7 +108,7 @@ impl Connection {
             }
             return Err(Error::NotNeutral("the server refused to undo it"));
         }
-        if !matches!(self.wire.stray(), Stray::Nothing) {
+        if !matches!(self.wire.stray(Look::Free), Stray::Nothing) {
             return Err(Error::Protocol(ProtocolError::Unsolicited));
         }
         Ok(())

@@ -10,10 +10,11 @@ use std::{
 };
 
 use bytes::BytesMut;
+use pool_common::{connect::Socket, deadline::Deadline as Timer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
+    time::Instant,
 };
 
 use crate::{
@@ -43,7 +44,7 @@ const MOST_WORK: u32 = 128;
 
 /// A socket that speaks in frames.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Socket,
     limits: Limits,
     out: Vec<u8>,
     /// How much of `out` has been written.
@@ -58,9 +59,11 @@ pub(crate) struct Wire {
     after_attribute: bool,
     /// Reads and frames since the last request, or the last [`breathe`](Self::breathe).
     work: u32,
-    /// Armed for a deadline that may be earlier than the one in force: moving it for every request
-    /// would cost more than finding out, once in a while, that it rang too early.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Of all waits of the connection.
+    timer: Timer,
+    /// When the request that is being written was begun, as long as that took no time to speak of:
+    /// its reply is waited for from then on, with one look at the clock less.
+    began: Option<Instant>,
 }
 
 /// A limit of time that starts when it is first needed, so that a reply which is already there
@@ -74,6 +77,12 @@ pub(crate) struct Deadline {
 impl Deadline {
     pub(crate) fn after(limit: Option<Duration>) -> Self {
         Self { limit, at: None }
+    }
+
+    /// As [`after`](Self::after), for a wait that began at `began` if that is known.
+    pub(crate) fn since(began: Option<Instant>, limit: Option<Duration>) -> Self {
+        let end = |began: Instant| limit.and_then(|limit| began.checked_add(limit));
+        Self { limit, at: began.and_then(end) }
     }
 
     fn at(&mut self) -> Option<Instant> {
@@ -96,7 +105,7 @@ impl Deadline {
 impl Wire {
     pub(crate) fn new(stream: TcpStream, limits: Limits) -> Self {
         Self {
-            stream,
+            stream: Socket::new(stream),
             limits,
             out: Vec::new(),
             written: 0,
@@ -107,7 +116,8 @@ impl Wire {
             scanner: Scanner::new(limits),
             after_attribute: false,
             work: 0,
-            timer: None,
+            timer: Timer::default(),
+            began: None,
         }
     }
 
@@ -142,7 +152,17 @@ impl Wire {
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.get_ref()
+    }
+
+    /// A request is about to be written, at `now`; or it is not known when.
+    pub(crate) fn begin(&mut self, now: Option<Instant>) {
+        self.began = now;
+    }
+
+    /// When the request that was just written was begun, if that is known.
+    pub(crate) fn take_began(&mut self) -> Option<Instant> {
+        self.began.take()
     }
 
     /// Writes what has been encoded, within `limit`.
@@ -152,13 +172,14 @@ impl Wire {
         // A request nearly always fits the socket's buffer: one system call, no timer.
         if self.written == 0 && !self.out.is_empty() {
             self.work = 0;
-            match self.stream.try_write(&self.out) {
+            match self.stream.get_ref().try_write(&self.out) {
                 Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(self.write_error(error)),
             }
         }
         if self.has_output() {
+            self.began = None;
             let mut deadline = Deadline::after(limit);
             poll_fn(|cx| self.poll_flush(cx, &mut deadline)).await?;
         }
@@ -197,7 +218,7 @@ impl Wire {
                     }
                     // A timer says nothing to a task whose turn is used up, and reading uses it up.
                     if !deadline.has_passed() {
-                        ready!(poll_timer(&mut self.timer, cx, deadline.at()));
+                        ready!(poll_timer(&mut self.timer, cx, deadline));
                     }
                     return Poll::Ready(Err(deadline.error(Stage::Write, self.total_written > 0)));
                 }
@@ -297,7 +318,7 @@ impl Wire {
                     source,
                 }));
             }
-            ready!(poll_timer(timer, cx, deadline.at()));
+            ready!(poll_timer(timer, cx, deadline));
             Poll::Ready(Err(deadline.error(Stage::Read, true)))
         })
         .await?;
@@ -312,11 +333,14 @@ impl Wire {
         Ok(())
     }
 
-    /// What has come since the last reply. Never waits; costs no system call while the reactor has
-    /// seen nothing. What it finds is taken in, so the verdict has to be remembered.
+    /// Reads the bytes that have come since the last reply. Never waits. The bytes are taken in, so
+    /// the caller has to remember the verdict.
+    ///
+    /// With `Look::Free` it costs no system call while the runtime's driver has seen nothing; that is
+    /// enough when a connection is given back. [`Look::Close`] also asks the socket, see [`Socket`].
     ///
     /// A whole push (RESP3) is dropped: a server may send one at any time.
-    pub(crate) fn stray(&mut self) -> Stray {
+    pub(crate) fn stray(&mut self, look: Look) -> Stray {
         /// More pushes than this at one time are not worth keeping the connection for.
         const MOST_READS: usize = 64;
         const MOST_FRAMES: usize = 1024;
@@ -332,7 +356,11 @@ impl Wire {
                     _ => return Stray::Something,
                 }
             }
-            match self.stream.try_read(&mut space) {
+            let read = match look {
+                Look::Free => self.stream.read_seen(&mut space),
+                Look::Close(now) => self.stream.read_stray(&mut space, now),
+            };
+            match read {
                 Ok(count @ 1..) => self.input.extend_from_slice(&space[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return if self.input.is_empty() { Stray::Nothing } else { Stray::Something };
@@ -357,6 +385,15 @@ impl fmt::Debug for Wire {
     }
 }
 
+/// How closely [`Wire::stray`] looks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Look {
+    /// At what the runtime's driver has seen.
+    Free,
+    /// At the socket itself as well; with the time now.
+    Close(Instant),
+}
+
 /// What a server sent, or did, without being asked.
 #[derive(Debug)]
 pub(crate) enum Stray {
@@ -369,23 +406,10 @@ pub(crate) enum Stray {
     Something,
 }
 
-/// Waits for `at`; for ever when there is none.
-fn poll_timer(
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-    at: Option<Instant>,
-) -> Poll<()> {
-    let Some(at) = at else { return Poll::Pending };
-    let sleep = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
-    if sleep.deadline() > at {
-        sleep.as_mut().reset(at);
-    }
-    loop {
-        ready!(sleep.as_mut().poll(cx));
-        if sleep.deadline() >= at {
-            return Poll::Ready(());
-        }
-        // It rang for an earlier request.
-        sleep.as_mut().reset(at);
+/// Ready when `deadline` has passed; never without one.
+fn poll_timer(timer: &mut Timer, cx: &mut Context<'_>, deadline: &mut Deadline) -> Poll<()> {
+    match deadline.at() {
+        Some(at) => timer.poll_at(cx, at),
+        None => Poll::Pending,
     }
 }

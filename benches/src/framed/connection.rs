@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use pool_common::connect::Socket;
+use pool_common::deadline::Deadline;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_util::codec::Framed;
 
 use super::codec::{Frame, FrameCodec};
-use super::deadline::Deadline;
 
 /// Why an exchange failed. The connection is out of step after any of them.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +35,8 @@ pub enum FramedError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// An earlier exchange on this connection did not end, so the next answer may be its.
+    /// An earlier exchange on this connection did not end, so the next answer may be its; or the peer
+    /// sent bytes without a request, or closed it. Nothing was sent.
     #[error("the connection is out of step")]
     OutOfStep,
 }
@@ -41,10 +44,11 @@ pub enum FramedError {
 /// A connection that carries one exchange at a time.
 #[derive(Debug)]
 pub struct Connection {
-    framed: Framed<TcpStream, FrameCodec>,
+    framed: Framed<Socket, FrameCodec>,
     sequence: u64,
     /// Set before the first byte of a request is written, cleared when its answer was read.
     in_flight: bool,
+    call_timeout: Duration,
     deadline: Deadline,
 }
 
@@ -60,10 +64,11 @@ impl Connection {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
-            framed: Framed::new(stream, FrameCodec::new()),
+            framed: Framed::new(Socket::new(stream), FrameCodec::new()),
             sequence: 0,
             in_flight: false,
-            deadline: Deadline::new(call_timeout),
+            call_timeout,
+            deadline: Deadline::default(),
         })
     }
 
@@ -76,7 +81,7 @@ impl Connection {
     /// # Cancel safety
     /// Dropping the future leaves the connection broken, since the answer may still come.
     pub async fn call(&mut self, body: Bytes) -> Result<Bytes, FramedError> {
-        if self.in_flight {
+        if self.in_flight || self.is_stale() {
             return Err(FramedError::OutOfStep);
         }
         self.in_flight = true;
@@ -89,9 +94,9 @@ impl Connection {
         };
         let answer = self
             .deadline
-            .bound(exchange)
+            .bound(self.call_timeout, exchange)
             .await
-            .map_err(|_| FramedError::Timeout(self.deadline.limit()))??;
+            .map_err(|_| FramedError::Timeout(self.call_timeout))??;
         if answer.id != id {
             return Err(FramedError::OutOfSequence { wanted: id, got: answer.id });
         }
@@ -100,12 +105,28 @@ impl Connection {
     }
 
     /// Whether it must not be lent again: an exchange did not end, bytes came that nobody asked
-    /// for, or the peer closed it. Never waits.
-    pub fn is_broken(&self) -> bool {
+    /// for, or the peer closed it, as far as the runtime has seen. Never waits.
+    pub fn is_broken(&mut self) -> bool {
         if self.in_flight || !self.framed.read_buffer().is_empty() {
             return true;
         }
-        let looked = self.framed.get_ref().try_read(&mut [0; 1]);
-        !matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let seen = self.framed.get_mut().read_seen(&mut [0]);
+        self.note(!matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+    }
+
+    /// As [`is_broken`](Connection::is_broken), before it is lent and before each request: asks the
+    /// socket itself.
+    pub fn is_stale(&mut self) -> bool {
+        if self.in_flight || !self.framed.read_buffer().is_empty() {
+            return true;
+        }
+        let quiet = self.framed.get_mut().is_quiet(Instant::now());
+        self.note(!quiet)
+    }
+
+    /// A connection that was broken once stays so, although looking takes the bytes away.
+    fn note(&mut self, broken: bool) -> bool {
+        self.in_flight |= broken;
+        broken
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pool_common::connect::IDLE_LOOK;
 use pool_common::{Exclusive, Manager, Notifier};
 
 use super::connection::{Connection, FramedError};
@@ -39,6 +40,14 @@ impl Manager for FramedManager {
 
     fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
         connection.is_broken()
+    }
+
+    fn is_stale(&self, connection: &mut Exclusive<Connection>, _idle_for: Duration) -> bool {
+        connection.is_stale()
+    }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(IDLE_LOOK)
     }
 
     /// An exchange with an empty body. The frame carries an id, so its answer cannot be mistaken.
@@ -135,6 +144,59 @@ mod tests {
         lease.call(Bytes::from_static(b"one")).await.unwrap();
         drop(lease);
         assert_eq!(pool.status().idle, 0);
+    }
+
+    /// A peer on another thread answers the first frame of each connection, does `then` 1 ms later,
+    /// and sends a message when it has.
+    fn scripted(then: fn(&mut std::net::TcpStream)) -> (SocketAddr, std::sync::mpsc::Receiver<()>) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let tell = tell.clone();
+                std::thread::spawn(move || {
+                    let mut frame = [0; 15];
+                    stream.read_exact(&mut frame).unwrap();
+                    stream.write_all(&frame).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                    then(&mut stream);
+                    tell.send(()).unwrap_or_default();
+                    let _ = stream.read(&mut frame);
+                });
+            }
+        });
+        (address, told)
+    }
+
+    #[tokio::test]
+    async fn what_came_while_the_thread_was_busy_is_no_answer() {
+        use std::io::Write;
+        let stray: fn(&mut std::net::TcpStream) = |stream| {
+            // The answer to the next request, had there been one.
+            stream.write_all(b"\0\0\0\x03\0\0\0\0\0\0\0\x02two").unwrap();
+        };
+        let end: fn(&mut std::net::TcpStream) =
+            |stream| stream.shutdown(std::net::Shutdown::Write).unwrap();
+        for then in [stray, end] {
+            let (address, told) = scripted(then);
+            let wait = || told.recv_timeout(Duration::from_secs(60)).expect("the peer did it");
+            let pool = Pool::builder(FramedManager::default()).build().unwrap();
+            let mut lease = pool.acquire(&address).await.unwrap();
+            assert_eq!(lease.call(Bytes::from_static(b"one")).await.unwrap(), "one");
+            // This thread, and so the driver, is busy until the peer has done it.
+            wait();
+            let error = lease.call(Bytes::from_static(b"two")).await.unwrap_err();
+            assert!(matches!(error, FramedError::OutOfStep), "{error}");
+            drop(lease);
+            let mut lease = pool.acquire(&address).await.unwrap();
+            assert_eq!(lease.call(Bytes::from_static(b"one")).await.unwrap(), "one");
+            drop(lease);
+            wait();
+            let lease = pool.acquire(&address).await.unwrap();
+            assert!(!lease.is_reused());
+        }
     }
 
     #[tokio::test]

@@ -6,5 +6,4 @@
 
 pub mod codec;
 pub mod connection;
-pub mod deadline;
 pub mod manager;

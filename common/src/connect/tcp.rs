@@ -8,12 +8,23 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::dial_deadline;
+
+/// Longest dial outside of a pool where `timeout` sets no limit.
+const WITHOUT_A_POOL: Duration = Duration::from_secs(5);
+
+/// Longest that an address may stay silent while there is another to try: time for the first
+/// retransmission of a lost packet, which follows after one second.
+const SILENCE: Duration = Duration::from_millis(2_500);
+
 /// Dials TCP.
 ///
 /// The fields are its settings; [`TcpConnector::default`] suits a pooled connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpConnector {
-    /// Longest that name resolution and all attempts may take together. Default 5 s.
+    /// Longest that name resolution and all attempts may take together, where that is less than
+    /// what the pool grants the dial ([`Policy::dial_timeout`](crate::Policy::dial_timeout)).
+    /// Default [`Duration::MAX`]: all that the pool grants, and 5 s outside of a pool.
     pub timeout: Duration,
     /// Whether small writes go out at once (TCP_NODELAY). Default yes; a request in two writes
     /// without it costs a delayed acknowledgement, 40 ms.
@@ -29,7 +40,7 @@ pub struct TcpConnector {
 impl Default for TcpConnector {
     fn default() -> Self {
         Self {
-            timeout: Duration::from_secs(5),
+            timeout: Duration::MAX,
             nodelay: true,
             keep_alive: Some(Duration::from_secs(15)),
             user_timeout: Some(Duration::from_secs(30)),
@@ -38,8 +49,10 @@ impl Default for TcpConnector {
 }
 
 impl TcpConnector {
-    /// Resolves `host` and dials its addresses in turn until one answers. Each attempt gets an
-    /// equal share of the time that is left, so one silent address does not use it all up.
+    /// Resolves `host` and dials its addresses in turn until one answers. The time is what the
+    /// pool's dial has left ([`dial_deadline`]), or [`timeout`](Self::timeout) if that is less. It
+    /// is divided: each attempt gets an equal share of what is left, and at most 2.5 s while there
+    /// is another address to try, so a silent address leaves time for the next.
     ///
     /// # Errors
     /// The last attempt's error; `TimedOut` when the time is up; `NotFound` when the name has no
@@ -48,34 +61,32 @@ impl TcpConnector {
     /// # Cancel safety
     /// Dropping the future closes whatever was opened.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        // A time beyond all time is no deadline.
-        let deadline = Instant::now().checked_add(self.timeout);
+        let end = self.end(Instant::now());
         // URLs write IPv6 addresses in brackets.
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let addresses: Vec<SocketAddr> = match bare.parse() {
             Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => timeout(self.timeout, lookup_host((host, port)))
+            Err(_) => timeout(left(end), lookup_host((host, port)))
                 .await
                 .unwrap_or_else(|_| Err(timed_out()))
                 .map_err(|error| named(host, port, &error))?
                 .collect(),
         };
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let count = addresses.len();
-        for (tried, address) in addresses.into_iter().enumerate() {
-            let left =
-                deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-            let share = left / u32::try_from(count - tried).unwrap_or(u32::MAX);
-            match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    self.configure(&stream)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = timed_out(),
-            }
-        }
-        Err(named(host, port, &last))
+        let stream = dial_in_turn(&addresses, end);
+        let stream = stream.await.map_err(|error| named(host, port, &error))?;
+        self.configure(&stream)?;
+        Ok(stream)
+    }
+
+    /// When a dial that starts now ends; `None` is never.
+    fn end(&self, now: Instant) -> Option<Instant> {
+        let granted = dial_deadline();
+        let own = match self.timeout {
+            Duration::MAX if granted.is_none() => WITHOUT_A_POOL,
+            timeout => timeout,
+        };
+        // A time beyond all time is no deadline.
+        [now.checked_add(own), granted].into_iter().flatten().min()
     }
 
     fn configure(&self, stream: &TcpStream) -> io::Result<()> {
@@ -90,11 +101,34 @@ impl TcpConnector {
     }
 }
 
+/// Dials one address after another until one answers or `end` has come.
+async fn dial_in_turn(addresses: &[SocketAddr], end: Option<Instant>) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (tried, &address) in addresses.iter().enumerate() {
+        let (left, others) = (left(end), addresses.len() - tried - 1);
+        let share = match u32::try_from(others) {
+            Ok(0) => left,
+            others => (left / others.unwrap_or(u32::MAX).saturating_add(1)).min(SILENCE),
+        };
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out(),
+        }
+    }
+    Err(last)
+}
+
+fn left(end: Option<Instant>) -> Duration {
+    end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+}
+
 /// Whether the peer has sent something that was not read, or has gone: one system call that does
 /// not wait and reads nothing. `true` also when the socket reports an error.
 ///
 /// tokio's own readiness costs no system call, but knows only what the runtime's driver has seen,
-/// and the driver runs when tasks let it. Ask this where a connection has been idle for longer.
+/// and the driver runs when tasks let it. Asked before each request, a [`Socket`](super::Socket)
+/// costs less.
 pub fn has_unread(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
     match SockRef::from(stream).peek(&mut byte) {
@@ -116,6 +150,7 @@ fn named(host: &str, port: u16, error: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::granted_until;
     use super::*;
     use tokio::net::TcpListener;
 
@@ -156,6 +191,59 @@ mod tests {
         assert!(!has_unread(&stream));
         drop(peer);
         assert!(has_unread(&stream));
+    }
+
+    /// Accepts nothing, and has no room for another connection: the kernel drops what asks for one.
+    fn silent(address: &str) -> (socket2::Socket, Vec<std::net::TcpStream>, u16) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let address: SocketAddr = format!("{address}:0").parse().expect("an address");
+        socket.bind(&address.into()).expect("loopback");
+        socket.listen(0).expect("bound");
+        let address = socket.local_addr().expect("bound").as_socket().expect("IPv4");
+        let wait = Duration::from_millis(100);
+        let fill = || std::net::TcpStream::connect_timeout(&address, wait).ok();
+        (socket, std::iter::from_fn(fill).take(16).collect(), address.port())
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next() {
+        let (_silent, _filling, port) = silent("127.0.0.1");
+        let good = TcpListener::bind(("127.0.0.2", port)).await.expect("loopback");
+        let addresses =
+            ["127.0.0.1", "127.0.0.2"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+        let end = Some(Instant::now() + Duration::from_secs(1));
+        let stream = granted_until(end, async {
+            let end = TcpConnector::default().end(Instant::now());
+            dial_in_turn(&addresses, end).await
+        });
+        let stream = stream.await.expect("the second address answers");
+        assert_eq!(stream.peer_addr().expect("connected"), good.local_addr().expect("bound"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_takes_what_the_pool_grants_and_an_address_at_most_its_share() {
+        let (_silent, _filling, port) = silent("127.0.0.1");
+        let address = SocketAddr::new("127.0.0.1".parse().expect("an address"), port);
+        let took = async |granted: Option<Duration>, timeout: Duration, count: usize| {
+            let start = Instant::now();
+            let connector = TcpConnector { timeout, ..TcpConnector::default() };
+            let end = granted.map(|granted| start + granted);
+            let dial = async {
+                let end = connector.end(start);
+                dial_in_turn(&vec![address; count], end).await
+            };
+            let error = granted_until(end, dial).await.expect_err("nobody answers");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            start.elapsed().as_secs()
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(took(Some(seconds(60)), Duration::MAX, 1).await, 60);
+        assert_eq!(took(Some(seconds(60)), seconds(7), 1).await, 7);
+        assert_eq!(took(Some(seconds(2)), seconds(7), 3).await, 2);
+        assert_eq!(took(None, Duration::MAX, 1).await, 5);
+        // Two silent addresses use 2.5 s each, and leave the rest to the last.
+        assert_eq!(took(Some(seconds(60)), Duration::MAX, 3).await, 60);
     }
 
     #[tokio::test]

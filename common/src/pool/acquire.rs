@@ -306,7 +306,7 @@ impl<M: Manager> Inner<M> {
         progress: &Progress,
     ) -> Result<Lease<M>, Error<M::Error>> {
         let began = Instant::now();
-        let dial = self.dial(ticket.id(), key);
+        let dial = self.dial(ticket.id(), key, progress.deadline);
         let dialed = tokio::select! {
             biased;
             () = self.shut_down() => return Err(closed(key)),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
+use super::bounded::Bounded;
+use super::idle_look::IdleLook;
 use super::leaks::Leaks;
 use super::lock::{Guard, Lock};
 use super::maintenance::Keeper;
@@ -37,6 +39,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) policy: Policy,
     /// Whether idle connections are looked at before they are lent: a peek or a check.
     pub(super) looks: bool,
+    /// How often idle connections are looked at between leases.
+    pub(super) look_every: Option<Duration>,
     pub(super) clock: Clock,
     pub(super) lock: Lock<M>,
     /// Tells background dials to stop.
@@ -67,6 +71,9 @@ pub(crate) struct Core<M: Manager> {
     pub(crate) state: StateOf<M>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
+    /// The tasks whose limits are watched.
+    pub(super) bounded: Bounded,
+    pub(super) idle_look: IdleLook,
     pub(super) keeper: Option<Keeper>,
     /// The runtime where the maintenance task could not run the last time.
     pub(super) failed_on: Option<Id>,
@@ -94,6 +101,7 @@ impl<M: Manager> Inner<M> {
         let tally = meter.tally(&mut state);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
+            look_every: manager.idle_look_interval(),
             manager,
             policy: state.policy().clone(),
             looks: state.policy().peek || state.policy().check != Check::Never,
@@ -260,6 +268,8 @@ impl<M: Manager> Core<M> {
             pool,
             state,
             stops: Stops::default(),
+            bounded: Bounded::default(),
+            idle_look: IdleLook::default(),
             armed: Timestamp::NEVER,
             keeper: None,
             failed_on: None,

@@ -2,13 +2,15 @@
 //! for too long. It is started when there is a deadline for the first time, and ends with the pool;
 //! with leak detection a closed pool keeps it until every lease was returned or reported.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::Inner;
+use super::bounded::Task;
 use super::inner::Core;
 use super::perform::wake;
 use super::seat::Seat;
@@ -115,13 +117,15 @@ impl<M: Manager> Core<M> {
     }
 
     /// Nobody watches: everything that will be due has to be noted again.
-    fn renote_deadlines(&mut self, leak: Timestamp) {
+    fn renote_deadlines(&mut self, leak: Timestamp, now: Timestamp) {
         if self.state.is_closed() {
             // Only leases may still be watched.
             self.armed = if leak == Timestamp::NEVER { Timestamp::ZERO } else { Timestamp::NEVER };
         } else {
             self.armed = Timestamp::NEVER;
             self.state.renote_deadline();
+            let overdue = self.bounded.next_deadline(now);
+            self.state.note_deadline(overdue.min(self.idle_look.due));
         }
         self.state.note_deadline(leak);
     }
@@ -171,7 +175,7 @@ impl<M: Manager> Inner<M> {
         };
         if is_needed && !core.state.is_closed() {
             let late = core.keeper.take();
-            core.renote_deadlines(self.next_leak());
+            core.renote_deadlines(self.next_leak(), self.clock.now());
             self.unlock(core);
             if let Some(late) = late {
                 late.earlier.notify_one();
@@ -201,6 +205,13 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
             () = tokio::time::sleep(pause.max(SHORTEST_SLEEP)) => true,
             () = earlier.notified() => false,
         },
+    }
+}
+
+/// Drops what is left of a task: the user's code in part.
+fn drop_overdue(task: Task) {
+    if catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
+        tracing::error!(target: "pool_common", "a dial, reset or close that was given up panicked");
     }
 }
 
@@ -244,14 +255,29 @@ impl<M: Manager> Presence<M> {
         if !core.state.is_closed() {
             core.state.handle_timeout(now);
         }
+        let overdue = core.bounded.take_overdue(Instant::now());
+        let looks = inner.look_every.filter(|_| core.idle_look.due <= now);
         inner.unlock(core);
+        if !overdue.is_empty() {
+            tracing::warn!(
+                target: "pool_common",
+                count = overdue.len(),
+                "dials, resets or closes were dropped: nobody drives the runtime they were spawned on",
+            );
+        }
+        overdue.into_iter().for_each(drop_overdue);
         call(&untimed);
+        if let Some(every) = looks {
+            inner.look_at_idle(every);
+        }
         inner.report_leaks(now);
         let mut core = inner.lock();
         self.keeper(&mut core)?;
         // Read under the lock: a lease that begins later notes its deadline after this.
         let leak = inner.next_leak();
-        let next = core.state.next_deadline();
+        let now = inner.clock.now();
+        let next = core.state.next_deadline().min(core.bounded.next_deadline(now));
+        let next = next.min(core.idle_look.due);
         let is_closed = core.state.is_closed();
         let armed = if is_closed { leak } else { next.min(leak) };
         core.armed = armed;
@@ -278,7 +304,7 @@ impl<M: Manager> Drop for Presence<M> {
             core.failed_on = Some(runtime);
         }
         if self.has_run {
-            core.renote_deadlines(inner.next_leak());
+            core.renote_deadlines(inner.next_leak(), inner.clock.now());
         }
         // Nobody watches the deadlines of those who wait: they have to do so themselves.
         let waiting = core.all_seats();

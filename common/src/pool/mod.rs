@@ -2,7 +2,9 @@
 
 mod acquire;
 mod acquiring;
+mod bounded;
 mod builder;
+mod idle_look;
 mod inner;
 mod leaks;
 mod lock;

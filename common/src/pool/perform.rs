@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, TryCurrentError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::Inner;
@@ -19,6 +20,7 @@ use super::maintenance::Summons;
 use super::seat::Seat;
 use super::slot::{Held, Node};
 use super::stop::stopped;
+use crate::connect::granted_until;
 use crate::error::DialError;
 use crate::event::{CloseCause, Event};
 use crate::lending::Lending;
@@ -216,7 +218,7 @@ impl<M: Manager> Inner<M> {
         // connection is gone.
         let both = (goodbye, Farewell { inner: Arc::clone(self), id });
         let limit = self.policy.close_timeout;
-        runtime.spawn(async move {
+        self.spawn_bounded(runtime, limit, async move {
             let (goodbye, _farewell) = both;
             if tokio::time::timeout(limit, goodbye).await.is_err() {
                 tracing::debug!(target: "pool_common", "a goodbye took too long and was cut");
@@ -233,26 +235,31 @@ impl<M: Manager> Inner<M> {
         };
         let inner = Arc::clone(self);
         let stop = if self.stops_dials() { self.lock().stops.get(id) } else { None };
-        runtime.spawn(async move {
+        self.spawn_bounded(&runtime, self.policy.dial_timeout, async move {
             tokio::select! {
                 biased;
                 () = inner.shut_down() => drop(ticket),
                 () = stopped(stop.as_deref()) => ticket.give_up(),
-                result = inner.dial(id, &key) => drop(ticket.finish(result)),
+                result = inner.dial(id, &key, None) => drop(ticket.finish(result)),
             }
         });
     }
 
-    /// One dial, bounded by `dial_timeout`.
+    /// One dial, bounded by `dial_timeout`; `deadline` is its caller's, which the connector is told
+    /// of.
     pub(super) async fn dial(
         self: &Arc<Self>,
         id: ConnectionId,
         key: &M::Key,
+        deadline: Option<Instant>,
     ) -> Result<Connection<M>, DialError<M::Error>> {
         let listener: Weak<dyn Listener> = self.me.clone();
         let span = tracing::debug_span!(target: "pool_common", "dial", id = id.as_u64(), ?key);
         let connect = self.manager.connect(key, Notifier::new(listener, id)).instrument(span);
-        let connect = self.meter.time_dial(connect);
+        // A time beyond all time is no deadline.
+        let limit = Instant::now().checked_add(self.policy.dial_timeout);
+        let granted = [limit, deadline].into_iter().flatten().min();
+        let connect = self.meter.time_dial(granted_until(granted, connect));
         let result = match tokio::time::timeout(self.policy.dial_timeout, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(DialError::Failed(Arc::new(error))),
@@ -380,18 +387,22 @@ impl<M: Manager> Ticket<M> {
             Ok(dialed) => dialed,
             Err(error) => return Err(self.fail(error, denied)),
         };
-        let mut held = Some(held);
-        let lent = self.inner.with(|state, now| {
-            // The connection said that it is gone before its dial was over: the dial failed.
-            if state.is_gone(self.id) {
-                state.dial_failed(self.id, Some(DialError::Broken), now);
-                return None;
-            }
-            let held = held.take()?;
-            state.dialed(self.id, held, capacity, now)
-        });
-        // Dropped without the lock.
-        if held.is_some() { Err(DialError::Broken) } else { Ok(lent) }
+        let now = self.inner.clock.now();
+        let mut core = self.inner.lock();
+        // The connection said that it is gone before its dial was over: the dial failed.
+        if core.state.is_gone(self.id) {
+            core.state.dial_failed(self.id, Some(DialError::Broken), now);
+            self.inner.unlock(core);
+            // Dropped without the lock.
+            drop(held);
+            return Err(DialError::Broken);
+        }
+        let lent = core.state.dialed(self.id, held, capacity, now);
+        if let Some(every) = self.inner.look_every {
+            core.begin_looks(every, now);
+        }
+        self.inner.unlock(core);
+        Ok(lent)
     }
 
     fn fail(&self, error: DialError<M::Error>, denied: bool) -> DialError<M::Error> {
@@ -409,8 +420,12 @@ impl<M: Manager> Drop for Ticket<M> {
         if !self.done {
             self.forget_stop();
             let panicked = std::thread::panicking();
-            let error = (!self.by_caller || panicked).then_some(DialError::Abandoned);
-            self.inner.with(|state, now| state.dial_failed(self.id, error, now));
+            self.inner.with(|state, now| match (panicked, self.by_caller) {
+                (true, _) => state.dial_failed(self.id, Some(DialError::Abandoned), now),
+                (false, true) => state.dial_failed(self.id, None, now),
+                // Its task was dropped, with its runtime or by `bounded`, or could not be spawned.
+                (false, false) => state.dial_lost(self.id, now),
+            });
         }
     }
 }

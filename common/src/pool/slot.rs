@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inner;
-use super::inner::Core;
+use super::inner::{Core, StateOf};
 use super::leaks::LeaseNumber;
 use super::lock::{Guard, Lock};
 use super::perform::Following;
+use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lease::Lease;
 use crate::lending::{Lend, Lending};
@@ -222,13 +223,25 @@ impl<M: Manager> Slot<M> {
 impl<M: Manager> Slot<M> {
     /// Ends a lease that nobody has had, of a connection that was idle.
     pub(crate) fn take_back(&mut self) {
+        self.undo(|state, lent, now| state.take_back(lent, now));
+    }
+
+    /// Ends a look at an idle connection; `gone` says what was seen.
+    pub(super) fn put_back(&mut self, gone: bool) {
+        self.undo(|state, lent, now| state.put_back(lent, gone, now));
+    }
+
+    fn undo(
+        &mut self,
+        tell: impl FnOnce(&mut StateOf<M>, Lent<Held<M>>, Timestamp) -> Option<Held<M>>,
+    ) {
         let Some(node) = self.0.take() else { return };
         let Node { id, idle_nanos, reused, .. } = *node;
         let inner = Arc::clone(&node.inner);
         let (handle, unused) = put_down(node);
         let Some(handle) = handle else { return };
         let lent = Lent { id, handle, reused, idle_nanos, was_idle: true };
-        let leftover = inner.with(|state, now| state.take_back(lent, now));
+        let leftover = inner.with(|state, now| tell(state, lent, now));
         drop((leftover, unused));
     }
 }

@@ -446,7 +446,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// Common to the good and the bad end of a dial.
-    fn end_dial(&mut self, id: ConnectionId) -> DialFor {
+    pub(super) fn end_dial(&mut self, id: ConnectionId) -> DialFor {
         let connection = &mut self.connections[id];
         assert!(connection.phase == Phase::Dialing, "a dial ends once");
         let dial_for = connection.dial_for;

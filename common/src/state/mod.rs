@@ -7,7 +7,7 @@
 //!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`distrust`](State::distrust),
 //!   [`retire`](State::retire), [`close`](State::close);
 //! - *reports* of what was done for it: [`dialed`](State::dialed),
-//!   [`dial_failed`](State::dial_failed), [`closed`](State::closed),
+//!   [`dial_failed`](State::dial_failed), [`dial_lost`](State::dial_lost), [`closed`](State::closed),
 //!   [`handle_timeout`](State::handle_timeout);
 //! - *questions* what to do next: [`poll_action`](State::poll_action) until it says `None`, after
 //!   every command and report; [`next_deadline`](State::next_deadline);
@@ -52,11 +52,13 @@ mod floor;
 mod generation;
 mod hedge;
 mod idle_limit;
+mod idle_look;
 mod invariants;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
 mod limits;
 mod list;
+mod lost;
 mod plain;
 mod ramp;
 mod release;

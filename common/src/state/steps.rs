@@ -95,6 +95,10 @@ mod counted {
             after(1, self.0.get_mut(id))
         }
 
+        pub(in crate::state) fn places(&self) -> u32 {
+            after(1, self.0.places())
+        }
+
         pub(in crate::state) fn id_at(&self, index: u32) -> Option<I> {
             after(1, self.0.id_at(index))
         }

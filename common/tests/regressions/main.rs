@@ -6,6 +6,7 @@ mod driver;
 #[path = "../contract/fake.rs"]
 #[allow(dead_code)] // Shared with tests/contract, which uses all of it.
 mod fake;
+mod granted;
 mod locks;
 mod pauses;
 mod shell;

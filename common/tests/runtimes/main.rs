@@ -1,6 +1,7 @@
 //! One pool, several runtimes: a wait ends at its deadline whichever runtime does the pool's
 //! timekeeping, and whatever becomes of that one.
 
+mod background;
 mod busy;
 mod pauses;
 #[path = "../support/within.rs"]
@@ -118,7 +119,7 @@ async fn a_wait_ends_in_virtual_time_also_with_the_coarse_clock() {
         let error = pool.acquire(&1).await.expect_err("nothing comes back");
         assert!(error.is_timeout(), "{error}");
     }
-    // Three times 30 s, and not in real time.
-    assert!(start.elapsed() >= Duration::from_secs(90), "{:?}", start.elapsed());
+    // Three times 30 s, and not in real time; the coarse clock may move by a tick meanwhile.
+    assert!(start.elapsed() >= Duration::from_secs(89), "{:?}", start.elapsed());
     drop(lease);
 }

@@ -52,6 +52,8 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub state: State<u8, L, Error>,
     pub now: Timestamp,
     pub leases: Vec<(ConnectionId, L)>,
+    /// Idle connections that are being looked at.
+    pub looks: Vec<Lent<L>>,
     /// Dials in progress: in the background, and by callers.
     pub background: Vec<ConnectionId>,
     pub by_callers: Vec<ConnectionId>,
@@ -79,6 +81,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             state: State::new(policy, 7).expect("a valid policy"),
             now: Timestamp::from_nanos(1_000_000_000),
             leases: Vec::new(),
+            looks: Vec::new(),
             background: Vec::new(),
             by_callers: Vec::new(),
             waiters: Vec::new(),
@@ -270,6 +273,33 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.ended = Some(id);
         self.state.dial_failed(id, error, self.now);
         self.settle();
+    }
+
+    pub fn dial_lost(&mut self, id: ConnectionId) {
+        self.end_dial(id);
+        self.ended = Some(id);
+        self.state.dial_lost(id, self.now);
+        self.settle();
+    }
+
+    /// Takes an idle connection out to look at it, from `place` on.
+    pub fn begin_look(&mut self, place: u32) {
+        let mut places = self.state.connection_places();
+        let mut place = if places == 0 { 0 } else { place % places };
+        self.looks.extend(self.state.take_for_look(&mut place, &mut places, self.now));
+        self.settle();
+    }
+
+    pub fn end_look(&mut self, which: usize, gone: bool) {
+        let lent = self.looks.swap_remove(which);
+        drop(self.state.put_back(lent, gone, self.now));
+        self.settle();
+    }
+
+    pub fn finish_looks(&mut self) {
+        while !self.looks.is_empty() {
+            self.end_look(0, false);
+        }
     }
 
     fn end_dial(&mut self, id: ConnectionId) {

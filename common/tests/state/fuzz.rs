@@ -63,6 +63,9 @@ const KINDS: &[Kind] = &[
     Kind(60, ALWAYS, |rng| Operation::DialSucceeds(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::DialFails(which(rng))),
     Kind(12, SOMETIMES, |rng| Operation::CallerLeavesDial(which(rng))),
+    Kind(4, SOMETIMES, |rng| Operation::DialIsLost(which(rng))),
+    Kind(10, SOMETIMES, |rng| Operation::LookBegins(rng.u32(..16))),
+    Kind(20, ALWAYS, |rng| Operation::LookEnds { which: which(rng), gone: rng.u8(..4) == 0 }),
     Kind(30, ALWAYS, |rng| Operation::DialStops(which(rng))),
     Kind(50, ALWAYS, |rng| Operation::GoodbyeEnds(which(rng))),
     Kind(24, ALWAYS, |rng| Operation::TimePasses(span(rng))),
@@ -278,7 +281,8 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         assert_eq!(self.woken.len(), granted, "woken, against granted");
         // Leases and dials are with callers, or with waiters that have not collected them yet.
         let spare = |told: u32, held: usize| (told as usize).checked_sub(held);
-        let leases = spare(status.leases, self.leases.len()).expect("more leases than counted");
+        let held = self.leases.len() + self.looks.len();
+        let leases = spare(status.leases, held).expect("more leases than counted");
         let dials = self.background.len() + self.by_callers.len();
         let dials = spare(status.dialing, dials).expect("more dials than counted");
         assert!(leases + dials <= granted, "{leases} leases and {dials} dials are nobody's");

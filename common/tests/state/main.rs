@@ -9,6 +9,7 @@ mod fuzz;
 mod generations;
 mod hedge;
 mod idle_limits;
+mod idle_look;
 mod knobs;
 mod limits;
 mod operations;

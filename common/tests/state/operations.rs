@@ -45,6 +45,14 @@ pub enum Operation {
     DialSucceeds(usize),
     DialFails(usize),
     CallerLeavesDial(usize),
+    /// The runtime of a background dial has ended.
+    DialIsLost(usize),
+    /// An idle connection is taken out to be looked at, from a place in the table of connections on.
+    LookBegins(u32),
+    LookEnds {
+        which: usize,
+        gone: bool,
+    },
     /// One that was to stop has stopped.
     DialStops(usize),
     GoodbyeEnds(usize),
@@ -188,6 +196,17 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                     self.dial_failed(id, None);
                 }
             }
+            Operation::DialIsLost(which) => {
+                if let Some(id) = pick(&self.background, which) {
+                    self.dial_lost(id);
+                }
+            }
+            Operation::LookBegins(place) => self.begin_look(place),
+            Operation::LookEnds { which, gone } => {
+                if !self.looks.is_empty() {
+                    self.end_look(which % self.looks.len(), gone);
+                }
+            }
             Operation::DialStops(which) => {
                 if let Some(id) = pick(&self.stopping, which) {
                     self.dial_failed(id, None);
@@ -296,6 +315,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     pub fn serve_everybody(&mut self) {
         self.capacity = 3;
         self.resume();
+        self.finish_looks();
         for round in 1..500 {
             let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
             for id in leases {
@@ -380,6 +400,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     /// Everybody leaves, what was open breaks, and no peer answers any more: after some time nothing is
     /// dialed and nothing remembered.
     pub fn desert(&mut self) {
+        self.finish_looks();
         for (waiter, _) in self.waiters.clone() {
             self.cancel(waiter);
         }
@@ -411,6 +432,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     pub fn end(&mut self) {
         self.state.close(self.now);
         self.settle();
+        self.finish_looks();
         for (waiter, _) in self.waiters.clone() {
             self.collect(waiter);
         }

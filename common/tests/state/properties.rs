@@ -33,6 +33,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => which.clone().prop_map(Operation::DialStops),
         2 => which.clone().prop_map(Operation::DialFails),
         1 => which.clone().prop_map(Operation::CallerLeavesDial),
+        1 => which.clone().prop_map(Operation::DialIsLost),
+        1 => (0..16u32).prop_map(Operation::LookBegins),
+        1 => (which.clone(), any::<bool>())
+            .prop_map(|(which, gone)| Operation::LookEnds { which, gone }),
         3 => which.clone().prop_map(Operation::GoodbyeEnds),
         2 => (0..40_000u32).prop_map(Operation::TimePasses),
         1 => which.clone().prop_map(Operation::Retire),

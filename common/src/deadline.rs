@@ -1,0 +1,268 @@
+//! A deadline that costs almost nothing while it does not pass.
+//!
+//! A tokio timer takes the runtime's timer lock when it is set and again when it is dropped, and may
+//! wake the driver. A connection sets one for every request, and almost none of them fires. So a
+//! [`Deadline`] leaves its timer where it was set, and moves it only when it fires too early: the lock
+//! is taken about once per timeout and connection instead of twice per request.
+//!
+//! A timer belongs to the runtime it was made on. On a runtime that stands still it never fires, and
+//! polling it panics when that runtime has ended. A connection can be used on another runtime than
+//! the one it was dialed on (a runtime for each thread, a runtime for each test, a blocking facade), so each poll makes sure that the timer is one of the caller's runtime, and makes a new
+//! one where it is not.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::runtime::{self, Handle};
+use tokio::task;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The end of a wait, for a connection that waits again and again.
+///
+/// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
+/// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone.
+#[derive(Debug, Default)]
+pub struct Deadline {
+    /// When the current wait ends; `None` between waits.
+    at: Option<Instant>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    /// Set to the end of the current wait, or earlier from an earlier wait.
+    sleep: Pin<Box<Sleep>>,
+    /// The runtime it was made on.
+    runtime: runtime::Id,
+    /// The task that polled it last on that runtime. A task stays on its runtime, and asking for a
+    /// task's id costs less than asking for the runtime's, which counts references that all threads
+    /// of the runtime count.
+    task: Option<task::Id>,
+}
+
+impl Timer {
+    fn new(at: Instant, task: Option<task::Id>) -> Self {
+        let runtime = Handle::current().id();
+        Self { sleep: Box::pin(sleep_until(at)), runtime, task }
+    }
+
+    /// Whether it fires where `task`, which asks, runs.
+    #[inline]
+    fn is_of(&mut self, task: Option<task::Id>) -> bool {
+        if task.is_some() && task == self.task {
+            return true;
+        }
+        let is_here = Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
+        if is_here {
+            self.task = task;
+        }
+        is_here
+    }
+}
+
+impl Deadline {
+    /// Ends the current wait: the next poll begins a new one.
+    #[inline]
+    pub fn restart(&mut self) {
+        self.at = None;
+    }
+
+    /// Begins a wait of `limit` at `now`, so that a caller which knows the time saves a look at the
+    /// clock. Without a limit, or with one beyond all time, nothing is begun.
+    #[inline]
+    pub fn begin(&mut self, now: Instant, limit: Option<Duration>) {
+        self.at = limit.and_then(|limit| now.checked_add(limit));
+    }
+
+    /// Ready once `limit` has passed since the current wait began; the first poll begins it. Never
+    /// ready without a limit, or with one that is beyond all time.
+    ///
+    /// # Panics
+    /// When the wait is not over and there is no tokio runtime with time enabled.
+    #[inline]
+    pub fn poll(&mut self, cx: &mut Context<'_>, limit: Option<Duration>) -> Poll<()> {
+        let Some(limit) = limit else { return Poll::Pending };
+        if self.at.is_none() {
+            self.begin(Instant::now(), Some(limit));
+        }
+        self.at.map_or(Poll::Pending, |at| self.poll_at(cx, at))
+    }
+
+    /// Ready once the time is `at`.
+    ///
+    /// # Panics
+    /// When the time is not `at` yet and there is no tokio runtime with time enabled.
+    #[inline]
+    pub fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        let task = task::try_id();
+        self.timer.take_if(|timer| !timer.is_of(task));
+        let timer = self.timer.get_or_insert_with(|| Timer::new(at, task));
+        if timer.sleep.deadline() > at {
+            timer.sleep.as_mut().reset(at);
+        }
+        loop {
+            ready!(timer.sleep.as_mut().poll(cx));
+            if timer.sleep.deadline() >= at || Instant::now() >= at {
+                return Poll::Ready(());
+            }
+            // It was still set for an earlier wait.
+            timer.sleep.as_mut().reset(at);
+        }
+    }
+
+    /// Runs `future`, but not longer than `limit`.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the limit passed first.
+    ///
+    /// # Cancel safety
+    /// As that of `future`.
+    ///
+    /// # Panics
+    /// When `future` has to wait and there is no tokio runtime with time enabled.
+    pub async fn bound<F: Future>(
+        &mut self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        self.restart();
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll(cx, Some(limit)).map(|()| Err(Elapsed)),
+        })
+        .await
+    }
+
+    /// Ends the current wait, and lets go of the task that waited: a timer that is still set would
+    /// keep the memory of a finished task until it fires. May be called anywhere.
+    pub fn park(&mut self) {
+        self.at = None;
+        let task = task::try_id();
+        // Polling a timer of another runtime might panic.
+        self.timer.take_if(|timer| !timer.is_of(task));
+        if let Some(timer) = &mut self.timer {
+            let _ = timer.sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
+    /// As [`park`](Deadline::park), for a drop: the runtime of the timer may be ending just now, and
+    /// polling a timer panics then.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The limit of [`Deadline::bound`] passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_gets_the_whole_limit() {
+        let mut deadline = Deadline::default();
+        for _ in 0..3 {
+            let start = Instant::now();
+            let work = tokio::time::sleep(Duration::from_secs(7));
+            assert_eq!(deadline.bound(LIMIT, work).await, Ok(()));
+            assert_eq!(start.elapsed(), Duration::from_secs(7));
+            deadline.park();
+        }
+        let start = Instant::now();
+        assert_eq!(deadline.bound(LIMIT, std::future::pending::<()>()).await, Err(Elapsed));
+        assert_eq!(start.elapsed(), LIMIT);
+        assert_eq!(deadline.bound(LIMIT, async { 7 }).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_limit_moves_the_timer_forward() {
+        let mut deadline = Deadline::default();
+        assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx, Some(LIMIT)))).await.is_pending());
+        deadline.restart();
+        let start = Instant::now();
+        poll_fn(|cx| deadline.poll(cx, Some(Duration::from_secs(1)))).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_began_earlier_ends_earlier() {
+        let mut deadline = Deadline::default();
+        deadline.begin(Instant::now(), Some(LIMIT));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let start = Instant::now();
+        poll_fn(|cx| deadline.poll(cx, Some(LIMIT))).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_and_an_endless_one_never_pass() {
+        let mut deadline = Deadline::default();
+        for limit in [None, Some(Duration::MAX)] {
+            assert!(poll_fn(|cx| Poll::Ready(deadline.poll(cx, limit))).await.is_pending());
+        }
+    }
+
+    fn runtime() -> runtime::Runtime {
+        let mut builder = runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().expect("a runtime starts")
+    }
+
+    /// Waits to the end on a runtime where the timer was not made; `in_task` says where there.
+    fn pass_on(second: &runtime::Runtime, mut deadline: Deadline, in_task: bool) {
+        let wait = async move {
+            let start = Instant::now();
+            deadline.restart();
+            poll_fn(|cx| deadline.poll(cx, Some(LIMIT))).await;
+            assert_eq!(start.elapsed(), LIMIT);
+            deadline.park();
+        };
+        match in_task {
+            true => second.block_on(async { tokio::spawn(wait).await.expect("no panic") }),
+            false => second.block_on(wait),
+        }
+    }
+
+    fn armed_on(first: &runtime::Runtime, in_task: bool) -> Deadline {
+        let arm = async {
+            let mut deadline = Deadline::default();
+            let polled = poll_fn(|cx| Poll::Ready(deadline.poll(cx, Some(LIMIT)))).await;
+            assert!(polled.is_pending());
+            deadline
+        };
+        match in_task {
+            true => first.block_on(async { tokio::spawn(arm).await.expect("no panic") }),
+            false => first.block_on(arm),
+        }
+    }
+
+    #[test]
+    fn a_deadline_passes_although_the_runtime_of_its_timer_stands_still_or_has_ended() {
+        for in_task in [false, true] {
+            let (first, second) = (runtime(), runtime());
+            pass_on(&second, armed_on(&first, in_task), in_task);
+            let deadline = armed_on(&first, in_task);
+            drop(first);
+            pass_on(&second, deadline, in_task);
+        }
+    }
+
+    #[test]
+    fn a_deadline_can_be_parked_anywhere() {
+        let (first, second) = (runtime(), runtime());
+        let mut deadlines = [true, false, true].map(|in_task| armed_on(&first, in_task));
+        first.block_on(async { deadlines[0].park() });
+        drop(first);
+        second.block_on(async { deadlines[1].park() });
+        deadlines[2].park();
+    }
+}

@@ -1,0 +1,141 @@
+//! Background work whose time limit holds even when its runtime stands still.
+//!
+//! The pool spawns tasks to dial, reset and close, each with a time limit. A task is spawned on the
+//! runtime of the caller that caused it. When that runtime stands still, so does the timer of the
+//! limit, and a caller on another runtime would wait for the connection, or for its place in the
+//! limits, until its own deadline. So the future of such a task can be taken and dropped from outside:
+//! the pool's maintenance does so when the limit has long passed, on whatever runtime it is by then.
+//! Dropping the future gives back everything it holds (its dial, its lease, its slot in the limits).
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::Inner;
+use crate::clock::Timestamp;
+use crate::manager::Manager;
+use crate::sync::Mutex;
+
+/// How long after its limit a task is given up. It ends by itself at the limit on a runtime that is
+/// driven, even if its thread is busy at that moment.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What is left of a task.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The future of a task, which is polled in the task and can be dropped by another thread.
+pub(super) struct Work(Mutex<Progress>);
+
+enum Progress {
+    Waiting(Task),
+    /// Its task polls it at this moment.
+    Running,
+    Over,
+}
+
+impl Work {
+    fn swap(&self, progress: Progress) -> Progress {
+        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mem::replace(&mut *inside, progress)
+    }
+
+    /// The lock is not held over the future's code: that is the user's in part.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Progress::Waiting(mut task) = self.swap(Progress::Running) else {
+            self.swap(Progress::Over);
+            return Poll::Ready(());
+        };
+        let polled = task.as_mut().poll(cx);
+        self.swap(if polled.is_ready() { Progress::Over } else { Progress::Waiting(task) });
+        polled
+    }
+
+    /// Takes what is left of it, unless it runs at this moment.
+    fn take(&self) -> Option<Task> {
+        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*inside {
+            Progress::Waiting(_) => match mem::replace(&mut *inside, Progress::Over) {
+                Progress::Waiting(task) => Some(task),
+                _ => unreachable!("it was waiting just now"),
+            },
+            Progress::Running | Progress::Over => None,
+        }
+    }
+}
+
+/// The tasks that have a limit, in the order of their limits' ends.
+///
+/// The time is the system's: tokio's may be paused, and then no runtime stands still.
+#[derive(Default)]
+pub(super) struct Bounded(VecDeque<(Instant, Weak<Work>)>);
+
+impl Bounded {
+    fn add(&mut self, end: Instant, work: &Arc<Work>) {
+        // Most have ended long before their limit. Cleared away whenever they double, which costs
+        // each a few steps.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|(_, work)| work.strong_count() > 0);
+        }
+        // Limits differ in length, so it may belong before others: seldom far.
+        let at = self.0.iter().rposition(|(other, _)| *other <= end).map_or(0, |last| last + 1);
+        self.0.insert(at, (end, Arc::downgrade(work)));
+    }
+
+    /// When the next one that has not ended is to be given up.
+    pub(super) fn next(&mut self) -> Option<Instant> {
+        while let Some((end, work)) = self.0.front() {
+            if work.strong_count() > 0 {
+                return Some(*end);
+            }
+            self.0.pop_front();
+        }
+        None
+    }
+
+    /// Takes what is left of those whose time is up, to be dropped without the lock.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Task> {
+        let mut overdue = Vec::new();
+        while self.next().is_some_and(|end| end <= now)
+            && let Some((_, work)) = self.0.pop_front()
+        {
+            overdue.extend(work.upgrade().and_then(|work| work.take()));
+        }
+        overdue
+    }
+
+    /// The same on the pool's clock, which reads `now`.
+    pub(super) fn next_deadline(&mut self, now: Timestamp) -> Timestamp {
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        self.next().map_or(Timestamp::NEVER, |end| now.after(left(end)))
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// Spawns work that ends by itself within `limit`, and sees to it that it does.
+    pub(crate) fn spawn_bounded(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        limit: Duration,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let work = Arc::new(Work(Mutex::new(Progress::Waiting(Box::pin(work)))));
+        let watched = Arc::downgrade(&work);
+        runtime.spawn(async move { poll_fn(|cx| work.poll(cx)).await });
+        // A limit beyond all time has no end. Nor has it to be watched when it has ended already.
+        let end = Instant::now().checked_add(limit.saturating_add(GRACE));
+        let (Some(end), Some(work)) = (end, watched.upgrade()) else { return };
+        let now = self.clock.now();
+        let mut core = self.lock();
+        if !core.state.is_closed() {
+            core.bounded.add(end, &work);
+            core.state.note_deadline(now.after(limit.saturating_add(GRACE)));
+        }
+        self.unlock(core);
+    }
+}

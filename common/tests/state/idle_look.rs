@@ -1,0 +1,107 @@
+//! Looks at idle connections between leases: at the level of single decisions.
+
+use std::time::Duration;
+
+use pool_common::event::CloseCause::PeekFailed;
+use pool_common::state::{ConnectionId, Want};
+use pool_common::{Exclusive, Policy};
+
+use crate::driver::{Driver, Outcome};
+
+type Plain = Driver<Exclusive<u32>>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Plain {
+    /// Looks at all that have been idle for a second, each of which may be `gone`. Returns them.
+    fn look(&mut self, gone: &[ConnectionId]) -> Vec<ConnectionId> {
+        let (mut place, mut places) = (0, self.state.connection_places());
+        let since = pool_common::clock::Timestamp::from_nanos(
+            self.now.as_nanos() - SECOND.as_nanos() as u64,
+        );
+        let mut looked_at = Vec::new();
+        while let Some(lent) = self.state.take_for_look(&mut place, &mut places, since) {
+            let id = lent.id;
+            looked_at.push(id);
+            self.state.check_invariants().expect("while it is looked at");
+            self.state.put_back(lent, gone.contains(&id), self.now);
+            self.settle();
+        }
+        looked_at
+    }
+}
+
+fn three_idle(policy: Policy) -> (Plain, Vec<ConnectionId>) {
+    let mut pool = Plain::new(policy);
+    let ids = pool.lend(1, 3);
+    // In another order than that of their places.
+    for id in [ids[1], ids[2], ids[0]] {
+        pool.release(id);
+        pool.pass(SECOND);
+    }
+    (pool, ids)
+}
+
+#[test]
+fn a_look_changes_neither_the_order_nor_the_idle_time_nor_a_counter() {
+    for max_open in [None, Some(10)] {
+        let (mut pool, ids) = three_idle(Policy { max_open, ..Policy::default() });
+        let before = (pool.state.status(), pool.state.stats());
+        for _ in 0..3 {
+            assert_eq!(pool.look(&[]).len(), 3);
+        }
+        assert_eq!((pool.state.status(), pool.state.stats()), before);
+        // Newest first, as without a look; each is idle since its release.
+        for id in [ids[0], ids[2], ids[1]] {
+            assert_eq!(pool.acquire(1), Outcome::Lent(id));
+        }
+    }
+}
+
+#[test]
+fn a_connection_idle_for_too_short_a_time_is_left_alone() {
+    let (mut pool, ids) = three_idle(Policy::default());
+    let newest = pool.acquire(1).lent();
+    pool.release(newest);
+    assert_eq!(pool.look(&[]), [ids[1], ids[2]]);
+}
+
+#[test]
+fn a_connection_whose_peer_has_gone_is_closed() {
+    let (mut pool, ids) = three_idle(Policy::default());
+    pool.look(&[ids[1], ids[0]]);
+    let mut closing = pool.closing.clone();
+    closing.sort_by_key(|(id, _)| id.as_u64());
+    assert_eq!(closing, [(ids[0], PeekFailed), (ids[1], PeekFailed)]);
+    assert_eq!(pool.acquire(1), Outcome::Lent(ids[2]));
+}
+
+#[test]
+fn a_waiter_that_comes_during_a_look_is_given_the_connection_if_it_is_good() {
+    for gone in [false, true] {
+        let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
+        let mut pool = Plain::new(policy);
+        let id = pool.lend_one(1);
+        pool.release(id);
+        pool.pass(SECOND);
+        let (mut place, mut places) = (0, 1);
+        let lent = pool.state.take_for_look(&mut place, &mut places, pool.now).expect("idle");
+        pool.acquire_as(1, Want::default()).waiter();
+        pool.state.put_back(lent, gone, pool.now);
+        pool.settle();
+        let served = pool.state.status().leased == 1;
+        assert_eq!(served, !gone, "{}", pool.state.status());
+        assert_eq!(pool.closing.len(), usize::from(gone));
+    }
+}
+
+#[test]
+fn a_pool_that_is_closed_during_a_look_closes_the_connection() {
+    let (mut pool, _) = three_idle(Policy::default());
+    let (mut place, mut places) = (0, 3);
+    let lent = pool.state.take_for_look(&mut place, &mut places, pool.now).expect("idle");
+    pool.state.close(pool.now);
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.closing.len(), 3);
+}
