@@ -78,6 +78,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.needs = needs;
     }
 
+    /// A starved key has lost a waiter. It never needs more for that, so that no place is to be made.
+    pub(super) fn shrink_need(&mut self, key: KeyId) {
+        let entry = &mut self.keys[key];
+        let needs = entry.needs.min(entry.undialed.len());
+        self.needed = self.needed - entry.needs + needs;
+        entry.needs = needs;
+    }
+
     /// How many places the waiters of a key could use at once: at least one, if there are any. Less
     /// than the ramp allows at times; then the next is asked for when a dial has ended.
     fn places_lacked(&self, key: KeyId) -> u32 {

@@ -196,7 +196,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.waiting -= 1;
         self.status.waiting -= 1;
         if entry.starved {
-            self.count_need(key);
+            self.shrink_need(key);
         }
         if let Some(dial) = dial {
             self.orphan(dial);
@@ -233,7 +233,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
         }
         if entry.starved {
-            self.count_need(key);
+            self.shrink_need(key);
         }
         self.waiters[waiter].set_dial(Some(dial));
     }
