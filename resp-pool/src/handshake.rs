@@ -128,7 +128,7 @@ fn is_unknown(error: &ServerError) -> bool {
     error.code() == "ERR" && error.message().starts_with("unknown command")
 }
 
-/// Our own text, which names the way out; the server's text may repeat the password.
+/// Our own text, which names the way out; the text of the server may repeat the password.
 fn unknown_hello() -> ServerError {
     ServerError::from_line(
         b"ERR unknown command HELLO: the server is older than Redis 6 and speaks RESP2 only; \

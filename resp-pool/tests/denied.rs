@@ -106,7 +106,7 @@ async fn a_refused_login_is_not_repeated_without_a_caller() {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let later = logins.load(Ordering::Relaxed) - first;
         assert!(later <= 1, "{shown}: {later} logins after the first refusal");
-        // A caller is told, by a login of its own or by what is known.
+        // The next caller is told the reason.
         let error = client.get::<String>("k").await.expect_err("wrong password");
         assert!(error.to_string().contains("WRONGPASS"), "{error}");
     }
