@@ -158,7 +158,15 @@ impl Body {
         let Some(open) = &mut self.open else { return Poll::Ready(None) };
         match ready!(open.stream.poll_trailers(cx)) {
             Ok(trailers) => {
+                let bad = trailers.is_some() && {
+                    let stream = open.stream.stream_id();
+                    open.slot.connection().has_bad_trailers(stream)
+                };
                 self.open = None;
+                if bad {
+                    let fault = "the trailers have pseudo-header fields";
+                    return Poll::Ready(Some(Err(Error::bad_response(fault))));
+                }
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Err(error) => Poll::Ready(self.fail(error)),

@@ -42,13 +42,13 @@ impl Client {
             .expect("the defaults are valid, and tested")
     }
 
-    /// What suits shared connections, and the base for a policy of your own:
+    /// A policy for shared connections, and the base for a changed one:
     /// `Policy { max_open_per_key: Some(4), ..Client::default_policy() }`. [`Policy::default`] is
     /// not, because it repeats no request.
     ///
     /// The oldest connection with room fills up first; one dial at a time for each origin serves
     /// all callers that wait for it, where `net/http` lets each dial and throws all but one away.
-    /// What the peer did not process is sent again, up to 4 attempts; an idempotent request whose
+    /// Requests that the peer did not process are sent again, up to 4 attempts; an idempotent request whose
     /// connection had served others and was lost is sent again once. The rest as
     /// [`Policy::default`].
     pub fn default_policy() -> Policy {
@@ -70,8 +70,8 @@ impl Client {
         Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
     }
 
-    /// A client over a pool that was built elsewhere, with an observer, metrics or a connector
-    /// of one's own. Its policy starts from [`Client::default_policy`] in most cases; a policy that
+    /// A client over a pool that was built elsewhere, with an observer, metrics or another
+    /// connector. Its policy starts from [`Client::default_policy`] in most cases; a policy that
     /// repeats no request is said in a log line.
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
         if pool.initial_policy().retry == Retry::Never {
@@ -102,7 +102,10 @@ impl Client {
     ///
     /// What the peer did not process is sent again as the policy's
     /// [`retry`](pool_common::Policy::retry) says, with its body if no more than
-    /// [`replay_limit`](Config::replay_limit) was sent of it.
+    /// [`replay_limit`](Config::replay_limit) was sent of it. A request whose stream was refused
+    /// waits before it is sent again, longer each time (`retry_back_off_min` and `_max`): a peer that
+    /// refuses has too much to do already. It goes to another connection if it was refused twice,
+    /// but all requests of a client together give up one connection per second for that.
     ///
     /// # Errors
     /// Each variant of [`Error`] says when it occurs and whether the request may have run.
@@ -203,7 +206,7 @@ struct Turn {
     number: u32,
     /// There is no other after it, whatever comes of it.
     last: bool,
-    /// It wants a connection of its own.
+    /// It insists on a new connection.
     fresh: bool,
 }
 
@@ -255,7 +258,10 @@ where
         let mut timer = pin!(None);
         let error = match poll_fn(|cx| exchange.poll(cx, timer.as_mut(), &mut slot)).await {
             Ok(head) if size_of_head(&head) > config.max_header_list_size as usize => {
-                Error::bad_response("its head is larger than max_header_list_size allows")
+                Error::bad_response("the response head is larger than max_header_list_size allows")
+            }
+            Ok(_) if slot.connection().has_bad_head(|| exchange.stream_id()) => {
+                Error::bad_response("the response has pseudo-header fields of requests")
             }
             Ok(head) => return Ok(exchange.into_response(head, no_content, slot, config)),
             Err(Unanswered::Here(error)) => error,

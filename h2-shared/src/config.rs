@@ -127,7 +127,7 @@ pub struct Config {
 
     /// How many bytes of a request body may have been sent and the request is still sent again when
     /// the peer did not process it. Default 256 KiB; a body of which more was sent is not repeated.
-    /// What was sent is kept for that long: the bytes are shared with the caller's, not copied.
+    /// Sent bytes are kept for that long: they are shared with the caller's, not copied.
     ///
     /// Source: gRPC's per-call retry buffer (256 KiB in grpc-go); `net/http` asks the caller for
     /// `GetBody` instead.

@@ -151,6 +151,16 @@ impl H2Connection {
         self.activity.has_sent(stream.as_u32())
     }
 
+    /// Whether the response head of this stream has pseudo-header fields of requests.
+    pub(crate) fn has_bad_head(&self, stream: impl FnOnce() -> h2::StreamId) -> bool {
+        self.activity.has_bad_head(|| stream().as_u32())
+    }
+
+    /// Whether the trailers of this stream have pseudo-header fields.
+    pub(crate) fn has_bad_trailers(&self, stream: h2::StreamId) -> bool {
+        self.activity.has_bad_trailers(stream.as_u32())
+    }
+
     /// How often something came from the peer.
     pub(crate) fn reads(&self) -> u64 {
         self.activity.reads()

@@ -205,7 +205,7 @@ where
         overdue.then_some(Closed::KeepAlive)
     }
 
-    /// Responses that nobody reads hold the window that all streams share. It is enlarged for the
+    /// Unread responses hold the window that all streams share. It is enlarged for the
     /// others, up to a bound, which is then also the bound on the memory of unread responses; there
     /// the connection takes no new streams until some of it has been read.
     fn check_window(&mut self, cx: &mut Context<'_>) {

@@ -104,7 +104,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A wait that ended because every stream was taken says so: the pool knows leases only.
+/// The pool knows leases only; the text for a caller whose wait timed out has to say that streams are taken.
 fn describe_acquire(
     error: &pool_common::Error<ConnectError>,
     f: &mut fmt::Formatter<'_>,

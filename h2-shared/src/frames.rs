@@ -2,15 +2,14 @@
 
 /// Length of a frame's head, in bytes (RFC 9113, 4.1).
 const HEAD: usize = 9;
-/// How much of a payload is kept: the fixed part of GOAWAY, and as much of its debug data as an
-/// error shows.
+/// How much of a payload is kept, in bytes: the fixed part of GOAWAY, and as much of its debug data
+/// as an error shows.
 const KEPT: usize = 8 + 256;
 /// What a client sends before its first frame, in bytes (RFC 9113, 3.4).
 const PREFACE: usize = 24;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
-pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const END_STREAM: u8 = 1;
@@ -38,7 +37,7 @@ impl FrameHead {
     }
 
     fn keeps_payload(self) -> bool {
-        matches!(self.kind, GOAWAY | WINDOW_UPDATE | RST_STREAM)
+        matches!(self.kind, HEADERS | GOAWAY | WINDOW_UPDATE)
     }
 }
 
@@ -47,8 +46,7 @@ impl FrameHead {
 pub(crate) enum Found<'a> {
     /// A frame begins.
     Head(FrameHead),
-    /// A GOAWAY, WINDOW_UPDATE or RST_STREAM frame is complete; its payload, the debug data of a
-    /// GOAWAY cut.
+    /// A HEADERS, GOAWAY or WINDOW_UPDATE frame is complete; the beginning of its payload.
     Payload(FrameHead, &'a [u8]),
 }
 
@@ -151,10 +149,10 @@ mod tests {
         let mut bytes = frame(HEADERS, 4, 1, &[0x88]);
         bytes.extend(frame(DATA, END_STREAM, 1, &[7; 100]));
         bytes.extend(frame(GOAWAY, 0, 0, &[1; 12]));
-        bytes.extend(frame(RST_STREAM, 0, 3, &[]));
+        bytes.extend(frame(HEADERS, 0, 3, &[]));
         bytes.extend(frame(DATA, 0, 5, &[]));
         let whole = found(Scanner::new(), &bytes, bytes.len());
-        assert_eq!(whole.len(), 7, "{whole:?}");
+        assert_eq!(whole.len(), 8, "{whole:?}");
         for piece in 1..30 {
             assert_eq!(found(Scanner::new(), &bytes, piece), whole, "pieces of {piece}");
         }

@@ -22,7 +22,7 @@ const MOST_PATIENCE: u32 = 64;
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time between two connections of a key that are given up because a caller gave up on a
-/// silent peer. Callers that cancel for reasons of their own must not cost a dial each. gRPC's
+/// silent peer. Callers cancel for other reasons, too, and must not cost a dial each. gRPC's
 /// servers permit one PING in this time.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(300);
 

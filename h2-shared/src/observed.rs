@@ -164,8 +164,8 @@ impl Observed {
     }
 
     /// The slots as the pool has to see them. A capacity of 0 means a peer that allows no stream at
-    /// all, for which another dial is no help; a connection with streams that takes no more for
-    /// reasons of its own counts as full instead, and requests go to another.
+    /// all, for which another dial is no help; a connection with streams that takes no more
+    /// because it is suspect or crowded counts as full instead, and requests go to another.
     fn capacity(&self, config: &Config) -> u32 {
         let full = self.is_suspect() || self.is_crowded();
         match full && self.phase() == Phase::Open && self.in_flight() > 0 {

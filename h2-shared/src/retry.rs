@@ -36,8 +36,8 @@ pub(crate) enum Decision {
 
 const AT_ONCE: Decision = Decision::Again { after: Duration::ZERO, fresh: false };
 
-/// How often a request that may have run is repeated under the rule of `net/http`. Whoever kills
-/// every connection that serves a second request shall not get one request again and again.
+/// How often a request that may have run is repeated under the rule of `net/http`: a peer that ends
+/// every connection at its second request must not get one request again and again.
 const MOST_LOST: u32 = 1;
 
 /// Applies the policy's rule.

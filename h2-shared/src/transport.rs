@@ -15,6 +15,7 @@ use crate::error::{Closed, legible};
 use crate::frames::{
     DATA, END_STREAM, Found, FrameHead, GOAWAY, HEADERS, Scanner, WINDOW_UPDATE, number,
 };
+use crate::pseudo::{self, Start};
 
 /// Receive window of a new connection, in bytes (RFC 9113, 6.9.2).
 const FIRST_WINDOW: u64 = 65_535;
@@ -38,6 +39,40 @@ pub(crate) struct Activity {
     last_stream: AtomicU32,
     go_away: Mutex<Option<Closed>>,
     unfinished: Unfinished,
+    pseudo: PseudoFields,
+}
+
+/// Streams whose blocks have pseudo-header fields that matter: [`BAD`] ones, and blocks with
+/// END_STREAM that begin with one. The latter are complete responses or malformed trailers, which
+/// only the reader of the stream can tell apart. Each stream has one of a few places, so that there
+/// is no lock, and an old stream is forgotten.
+#[derive(Debug, Default)]
+struct PseudoFields {
+    any_bad: AtomicBool,
+    streams: [AtomicU32; 32],
+}
+
+/// The highest bit, which ids of streams do not use: the block is not valid in any response.
+const BAD: u32 = 1 << 31;
+
+impl PseudoFields {
+    fn place(&self, stream: u32) -> &AtomicU32 {
+        // The ids of our streams are odd.
+        &self.streams[stream as usize / 2 % self.streams.len()]
+    }
+
+    fn note(&self, head: FrameHead, payload: &[u8]) {
+        match pseudo::start(head.flags, payload) {
+            Start::Bad => {
+                self.place(head.stream).store(head.stream | BAD, Ordering::Relaxed);
+                self.any_bad.store(true, Ordering::Relaxed);
+            }
+            Start::Pseudo if head.flags & END_STREAM != 0 => {
+                self.place(head.stream).store(head.stream, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Streams whose request is still being sent, and whether the peer has ended its side. h2 forgets
@@ -112,8 +147,24 @@ impl Activity {
             Found::Payload(head, payload) if head.kind == GOAWAY => {
                 self.note_go_away(head, payload);
             }
+            Found::Payload(head, payload) if head.kind == HEADERS => {
+                self.pseudo.note(head, payload);
+            }
             Found::Payload(..) => {}
         }
+    }
+
+    /// Whether the response head of this stream has pseudo-header fields of requests.
+    pub(crate) fn has_bad_head(&self, stream: impl FnOnce() -> u32) -> bool {
+        self.pseudo.any_bad.load(Ordering::Relaxed) && {
+            let stream = stream();
+            self.pseudo.place(stream).load(Ordering::Relaxed) == stream | BAD
+        }
+    }
+
+    /// Whether the trailers of this stream have pseudo-header fields.
+    pub(crate) fn has_bad_trailers(&self, stream: u32) -> bool {
+        self.pseudo.place(stream).load(Ordering::Relaxed) & !BAD == stream
     }
 
     fn note_end(&self, stream: u32) {

@@ -294,6 +294,39 @@ async fn a_response_head_beyond_the_limit_fails_its_stream_only() {
     assert_clean(&client).await;
 }
 
+#[tokio::test]
+async fn pseudo_header_fields_of_requests_and_in_trailers_are_no_response() {
+    const PATH: &[u8] = &[0x84]; // `:path: /`
+    const STATUS: &[u8] = &[0x88];
+    let field = b"\x00\x01x\x01y";
+    for (head, trailers) in [
+        ([STATUS, PATH].concat(), None),
+        ([PATH, STATUS].concat(), None),
+        (STATUS.to_vec(), Some([PATH, field].concat())),
+        (STATUS.to_vec(), Some([STATUS, field].concat())),
+    ] {
+        let server = RawServer::start().await;
+        let client = plain_client();
+        let call = tokio::spawn({
+            let (client, addr) = (client.clone(), server.addr);
+            async move { read(send(&client, get(addr, "/")).await?.into_body()).await }
+        });
+        let mut peer = server.accept(None).await;
+        let (stream, _) = peer.request().await.unwrap();
+        peer.write(HEADERS, END_HEADERS, stream, &head).await;
+        peer.write(DATA, 0, stream, b"x").await;
+        if let Some(trailers) = trailers {
+            peer.write(HEADERS, END_HEADERS | END_STREAM, stream, &trailers).await;
+        }
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{error}");
+        assert!(error.to_string().contains("pseudo-header fields"), "{error}");
+        tokio::spawn(peer.echo());
+        assert_echoes(&client, server.addr, 10).await;
+        assert_clean(&client).await;
+    }
+}
+
 /// `server` by its index in the static table, with a value of this length, in frames of 16 KiB.
 fn large_head(length: usize) -> Vec<Vec<u8>> {
     let mut head = vec![0x88, 0x0f, 0x27, 0x7f];

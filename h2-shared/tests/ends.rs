@@ -18,7 +18,7 @@ fn call(client: &Client, server: &RawServer) -> Answer {
     tokio::spawn(async move { read(send(&client, get(addr, "/")).await?.into_body()).await })
 }
 
-/// What comes after the five bytes that were announced.
+/// The frames after the five bytes that were announced.
 #[derive(Clone, Copy, Debug)]
 enum After {
     MoreData,
@@ -68,7 +68,7 @@ async fn enough_bytes_are_no_complete_response() {
     }
 }
 
-/// What has been read before the failure stays what it is.
+/// A failure does not take back the data before it.
 #[tokio::test]
 async fn a_reader_gets_all_that_came_and_then_the_error() {
     let server = RawServer::start().await;

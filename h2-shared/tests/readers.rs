@@ -1,4 +1,4 @@
-//! Responses that nobody reads, and the streams beside them.
+//! Unread responses, and the streams beside them.
 
 mod support;
 

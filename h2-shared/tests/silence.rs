@@ -95,7 +95,7 @@ async fn a_peer_that_answers_the_ping_keeps_its_connection() {
     assert_clean(&client).await;
 }
 
-/// Callers that cancel for reasons of their own do not cost a connection each.
+/// Callers that cancel do not cost a connection each.
 #[tokio::test]
 async fn callers_that_give_up_again_and_again_cost_one_connection() {
     let server = RawServer::start().await;

@@ -290,7 +290,7 @@ async fn a_suspect_connection_with_streams_counts_as_full() {
     assert_eq!(connection.slots(), 0);
 }
 
-/// What never reached the socket cannot have been processed, whatever its method.
+/// A request that never reached the socket cannot have been processed, whatever its method.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_not_written_is_known_not_to_be_sent() {
     let (connection, peer, _words) = connected(Config::default(), 256).await;
