@@ -104,7 +104,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// The pool knows leases only; the text for a caller whose wait timed out has to say that streams are taken.
+/// The pool knows leases only; the text for a caller whose wait timed out has to say that streams
+/// are taken.
 fn describe_acquire(
     error: &pool_common::Error<ConnectError>,
     f: &mut fmt::Formatter<'_>,
