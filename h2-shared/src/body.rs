@@ -13,8 +13,11 @@ use http_body::{Frame, SizeHint};
 use pool_common::deadline::Deadline;
 use tokio::task::AbortHandle;
 
+use crate::connection::H2Connection;
 use crate::error::{Closed, Error};
+use crate::patience::Patience;
 use crate::slot::Slot;
+use crate::transport::EndWatch;
 
 /// Body of a response, read as the peer sends it.
 ///
@@ -28,14 +31,15 @@ use crate::slot::Slot;
 /// # Errors
 /// [`Error::Reset`], [`Error::ConnectionLost`], or [`Error::BodyTimeout`]; after any of them the
 /// body has ended. A body that does not have the length its content-length says is a reset with
-/// PROTOCOL_ERROR, never a short success.
+/// PROTOCOL_ERROR. A body is complete only when the peer has ended its stream (END_STREAM): bytes
+/// enough for the content-length, and then a reset or the end of the connection, are an error.
 ///
 /// # Cancel safety
 /// Not reading for a while loses nothing.
 #[derive(Default)]
 pub struct Body {
     open: Option<Open>,
-    timeout: Option<Duration>,
+    /// The timer of the patience.
     silence: Deadline,
     /// Bytes still to come, if the peer declared a length.
     remaining: Option<u64>,
@@ -48,6 +52,9 @@ struct Open {
     stream: RecvStream,
     /// The rest of the request body, if the response overtook it.
     upload: Option<AbortHandle>,
+    /// Of a request that was not sent completely.
+    end: Option<EndWatch>,
+    patience: Patience,
     slot: Hold,
 }
 
@@ -63,13 +70,34 @@ impl Open {
     fn note(&mut self, error: &h2::Error) -> Option<Closed> {
         match &mut self.slot {
             Hold::Alone(slot) => slot.note(error),
-            Hold::WithUpload(slot) => slot.connection().closed(),
+            Hold::WithUpload(slot) => slot.connection().cause_so_far(),
+        }
+    }
+
+    /// The peer paused for too long.
+    fn note_timeout(&mut self) {
+        match &mut self.slot {
+            Hold::Alone(slot) => {
+                let silent = self.patience.was_silent(slot.connection());
+                slot.note_timeout(silent);
+            }
+            Hold::WithUpload(slot) => self.patience.abandon(slot.connection()),
+        }
+    }
+}
+
+impl Hold {
+    fn connection(&self) -> &H2Connection {
+        match self {
+            Self::Alone(slot) => slot.connection(),
+            Self::WithUpload(slot) => slot.connection(),
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.patience.abandon(self.slot.connection());
         if let Some(upload) = &self.upload {
             upload.abort();
         }
@@ -77,10 +105,12 @@ impl Drop for Open {
 }
 
 impl Body {
-    /// The body that follows a response head with this content-length.
+    /// The body that follows a response head with this content-length. `end` is given if the request
+    /// was not sent completely.
     pub(crate) fn new(
         stream: RecvStream,
         slot: Slot,
+        end: Option<EndWatch>,
         length: Option<u64>,
         timeout: Option<Duration>,
     ) -> Self {
@@ -88,13 +118,9 @@ impl Body {
             // Both directions are done: the slot is free before the caller has the response.
             return Self::default();
         }
-        Self {
-            open: Some(Open { stream, upload: None, slot: Hold::Alone(slot) }),
-            timeout,
-            silence: Deadline::default(),
-            remaining: length,
-            trailers: false,
-        }
+        let (patience, slot) = (Patience::new(timeout), Hold::Alone(slot));
+        let open = Open { stream, upload: None, end, patience, slot };
+        Self { open: Some(open), remaining: length, ..Self::default() }
     }
 
     /// The same while the request body is still on its way in a task of its own, which ends when
@@ -103,16 +129,13 @@ impl Body {
         stream: RecvStream,
         slot: Arc<Slot>,
         upload: AbortHandle,
+        end: Option<EndWatch>,
         length: Option<u64>,
         timeout: Option<Duration>,
     ) -> Self {
-        Self {
-            open: Some(Open { stream, upload: Some(upload), slot: Hold::WithUpload(slot) }),
-            timeout,
-            silence: Deadline::default(),
-            remaining: length,
-            trailers: false,
-        }
+        let (patience, slot) = (Patience::new(timeout), Hold::WithUpload(slot));
+        let open = Open { stream, upload: Some(upload), end, patience, slot };
+        Self { open: Some(open), remaining: length, ..Self::default() }
     }
 
     /// What the stream has; the timer is not asked.
@@ -135,7 +158,15 @@ impl Body {
         let Some(open) = &mut self.open else { return Poll::Ready(None) };
         match ready!(open.stream.poll_trailers(cx)) {
             Ok(trailers) => {
+                let bad = trailers.is_some() && {
+                    let stream = open.stream.stream_id();
+                    open.slot.connection().has_bad_trailers(stream)
+                };
                 self.open = None;
+                if bad {
+                    let fault = "the trailers have pseudo-header fields";
+                    return Poll::Ready(Some(Err(Error::bad_response(fault))));
+                }
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Err(error) => Poll::Ready(self.fail(error)),
@@ -143,12 +174,12 @@ impl Body {
     }
 
     fn take(&mut self, data: Bytes) -> Frame<Bytes> {
-        self.silence.restart();
         if let Some(remaining) = &mut self.remaining {
             // h2 compares the lengths; this is a hint for the caller.
             *remaining = remaining.saturating_sub(data.len() as u64);
         }
         if let Some(open) = &mut self.open {
+            open.patience.stop();
             if open.stream.is_end_stream() {
                 // The room goes back with the stream, and the slot before the caller sees the data.
                 self.open = None;
@@ -160,21 +191,24 @@ impl Body {
         Frame::data(data)
     }
 
-    /// The stream has failed. If all of the declared length was here before, the answer wins, as in
-    /// `net/http`: h2 forgets the end of a response when its connection fails in the same breath.
+    /// The stream has failed. If the peer had ended it before, the response is complete: h2 forgets
+    /// that when the connection fails before the request was sent completely.
     fn fail(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, Error>> {
-        let closed = self.open.as_mut().and_then(|open| open.note(&error));
-        self.open = None;
-        match self.remaining {
-            Some(0) => None,
-            _ => Some(Err(Error::from_response(error, closed))),
+        let mut open = self.open.take()?;
+        open.patience.stop();
+        // After an error of the socket h2 has handled all that was read before.
+        if error.is_io() && open.end.as_ref().is_some_and(EndWatch::has_ended) {
+            return None;
         }
+        let closed = open.note(&error);
+        Some(Err(Error::from_response(error, closed)))
     }
 
     /// Whether the peer has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let limit = self.timeout;
-        self.silence.poll(cx, limit).map(|()| limit.unwrap_or_default())
+        let Some(open) = &mut self.open else { return Poll::Pending };
+        let silence = &mut self.silence;
+        open.patience.poll(cx, |cx, at| silence.poll_at(cx, at), 0, open.slot.connection())
     }
 }
 
@@ -191,7 +225,9 @@ impl http_body::Body for Body {
             return Poll::Ready(frame);
         }
         let limit = ready!(me.poll_silence(cx));
-        me.open = None;
+        if let Some(mut open) = me.open.take() {
+            open.note_timeout();
+        }
         Poll::Ready(Some(Err(Error::BodyTimeout(limit))))
     }
 

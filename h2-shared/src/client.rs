@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::{fmt, mem};
 
 use bytes::Bytes;
+use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use pool_common::connect::TcpConnector;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 use crate::body::Body;
 use crate::config::Config;
 use crate::connection::NotSent;
-use crate::error::Error;
+use crate::error::{Closed, Error};
 use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
@@ -41,15 +42,20 @@ impl Client {
             .expect("the defaults are valid, and tested")
     }
 
-    /// What suits shared connections: the oldest connection with room fills up first; one dial at a
-    /// time for each origin serves all who wait for it, where `net/http` lets each dial and throws
-    /// all but one away; what the peer did not process is sent again, up to 4 attempts. The rest as
+    /// A policy for shared connections, and the base for a changed one:
+    /// `Policy { max_open_per_key: Some(4), ..Client::default_policy() }`. [`Policy::default`] is
+    /// not, because it repeats no request.
+    ///
+    /// The oldest connection with room fills up first; one dial at a time for each origin serves
+    /// all callers that wait for it, where `net/http` lets each dial and throws all but one away.
+    /// Requests that the peer did not process are sent again, up to 4 attempts; an idempotent request whose
+    /// connection had served others and was lost is sent again once. The rest as
     /// [`Policy::default`].
     pub fn default_policy() -> Policy {
         Policy {
             idle_order: IdleOrder::FirstWithRoom,
             dial: Dial::Shared,
-            retry: Retry::Unprocessed,
+            retry: Retry::ReusedAndReplayable,
             retry_attempts: 4,
             ..Policy::default()
         }
@@ -64,9 +70,16 @@ impl Client {
         Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
     }
 
-    /// A client over a pool that was built elsewhere, with an observer, metrics or a connector
-    /// of one's own.
+    /// A client over a pool that was built elsewhere, with an observer, metrics or another
+    /// connector. Its policy starts from [`Client::default_policy`] in most cases; a policy that
+    /// repeats no request is said in a log line.
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
+        if pool.initial_policy().retry == Retry::Never {
+            tracing::warn!(
+                "retry = never: requests that a GOAWAY or a close leaves undone reach the caller; \
+                 Client::default_policy() is the base of a policy that repeats them"
+            );
+        }
         Self { pool }
     }
 
@@ -89,7 +102,10 @@ impl Client {
     ///
     /// What the peer did not process is sent again as the policy's
     /// [`retry`](pool_common::Policy::retry) says, with its body if no more than
-    /// [`replay_limit`](Config::replay_limit) was sent of it.
+    /// [`replay_limit`](Config::replay_limit) was sent of it. A request whose stream was refused
+    /// waits before it is sent again, longer each time (`retry_back_off_min` and `_max`): a peer that
+    /// refuses has too much to do already. It goes to another connection if it was refused twice,
+    /// but all requests of a client together give up one connection per second for that.
     ///
     /// # Errors
     /// Each variant of [`Error`] says when it occurs and whether the request may have run.
@@ -129,15 +145,18 @@ impl Client {
         let idempotent = head.method().is_idempotent();
         let policy = self.pool.initial_policy();
         let mut call = Call { pool: &self.pool, key, place, head, source };
-        let (mut number, mut fresh) = (1, false);
+        let (mut number, mut lost, mut fresh) = (1, 0, false);
         loop {
-            let repeatable = policy.retry != Retry::Never && number < policy.retry_attempts;
-            let Failed { error, reused } = match call.attempt(repeatable, fresh).await {
+            let last = policy.retry == Retry::Never || number >= policy.retry_attempts;
+            let turn = Turn { number, last, fresh };
+            let Failed { error, reused } = match call.attempt(turn).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
+            lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
             let attempt = Attempt {
                 number,
+                lost,
                 error: &error,
                 reused,
                 replayable: call.is_replayable(),
@@ -180,6 +199,17 @@ struct Call<'a, B> {
     source: Option<Source<B>>,
 }
 
+/// Which attempt it is.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// 1 for the first.
+    number: u32,
+    /// There is no other after it, whatever comes of it.
+    last: bool,
+    /// It insists on a new connection.
+    fresh: bool,
+}
+
 /// An attempt that brought no response.
 struct Failed {
     error: Error,
@@ -195,57 +225,86 @@ where
         self.source.as_ref().is_none_or(Source::is_replayable)
     }
 
-    /// Sends the request once. The head is used up unless it is `repeatable`.
-    async fn attempt(&mut self, repeatable: bool, fresh: bool) -> Result<Response<Body>, Failed> {
-        let lease = match fresh {
+    /// Sends the request once. The last attempt uses up the head.
+    async fn attempt(&mut self, turn: Turn) -> Result<Response<Body>, Failed> {
+        let lease = match turn.fresh {
             false => self.pool.acquire_from(&self.key, self.place).await,
             true => self.pool.acquire_fresh_from(&self.key, self.place).await,
         };
+        let config = self.pool.manager().config();
         let mut slot = match lease {
-            Ok(lease) => Slot::new(lease),
+            Ok(lease) => Slot::new(lease, config.response_timeout),
             Err(error) => return Err(Failed { error: error.into(), reused: false }),
         };
         let reused = slot.is_reused();
-        let head = match repeatable {
-            true => self.head.clone(),
-            false => mem::take(&mut self.head),
+        let head = match turn.last {
+            false => self.head.clone(),
+            true => mem::take(&mut self.head),
         };
         let no_content = head.method() == Method::HEAD;
         let sent = slot.connection().send_request(head, self.source.is_none());
         let (response, stream) = match sent {
             Ok(opened) => opened,
             Err(not_sent) => {
+                let closed = slot.connection().cause_so_far();
                 if let NotSent::Gone(_) = not_sent {
                     slot.retire();
                 }
-                return Err(Failed { error: not_sent.into(), reused });
+                return Err(Failed { error: not_sent.into_error(closed), reused });
             }
         };
-        let config = self.pool.manager().config();
         let upload = self.source.take().map(|source| Upload::new(source, stream));
-        let mut exchange = Exchange::new(response, upload, config.response_timeout);
+        let mut exchange = Exchange::new(response, upload, slot.connection());
         let mut timer = pin!(None);
-        let error = match poll_fn(|cx| exchange.poll(cx, timer.as_mut())).await {
+        let error = match poll_fn(|cx| exchange.poll(cx, timer.as_mut(), &mut slot)).await {
+            Ok(head) if size_of_head(&head) > config.max_header_list_size as usize => {
+                Error::bad_response("the response head is larger than max_header_list_size allows")
+            }
+            Ok(_) if slot.connection().has_bad_head(|| exchange.stream_id()) => {
+                Error::bad_response("the response has pseudo-header fields of requests")
+            }
             Ok(head) => return Ok(exchange.into_response(head, no_content, slot, config)),
             Err(Unanswered::Here(error)) => error,
             Err(Unanswered::Stream(error)) => {
+                let sent = slot.connection().has_sent(exchange.stream_id());
                 let closed = slot.note(&error);
-                Error::from_stream(error, closed)
+                match Error::from_stream(error, closed) {
+                    // The connection ended first.
+                    Error::ConnectionLost { cause, source } if !sent => {
+                        Error::Unprocessed { reason: None, closed: Some(cause), source }
+                    }
+                    error => error,
+                }
             }
         };
+        let refused = error.reason() == Some(Reason::REFUSED_STREAM) && error.is_unprocessed();
+        if refused && turn.number > 1 && self.pool.manager().may_replace_refusing() {
+            slot.retire();
+        }
         self.source = exchange.upload.map(Upload::into_source);
         Err(Failed { error, reused })
     }
 }
 
-impl From<NotSent> for Error {
-    fn from(not_sent: NotSent) -> Self {
-        match not_sent {
-            NotSent::Gone(source) => Self::Unprocessed {
+/// As RFC 9113, 6.5.2 counts.
+fn size_of_head(head: &Response<RecvStream>) -> usize {
+    const STATUS: usize = ":status".len() + "200".len();
+    const FIELD: usize = 32;
+    let fields =
+        head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    STATUS + FIELD + fields.sum::<usize>()
+}
+
+impl NotSent {
+    /// `closed` is why the connection ended, if it has.
+    fn into_error(self, closed: Option<Closed>) -> Error {
+        match self {
+            Self::Gone(source) => Error::Unprocessed {
                 reason: source.reason().filter(|_| source.is_go_away() && source.is_remote()),
+                closed,
                 source,
             },
-            NotSent::Invalid => Self::InvalidRequest { reason: "its head is not valid in HTTP/2" },
+            Self::Invalid => Error::InvalidRequest { reason: "its head is not valid in HTTP/2" },
         }
     }
 }

@@ -85,17 +85,29 @@ pub struct Config {
     /// 1.
     pub stream_window: u32,
 
-    /// Receive window of a connection, in bytes: bounds what unread responses can occupy in memory.
-    /// Default 8 MiB, 65,535 to 2^31 - 1. `net/http` 1 GiB.
+    /// Receive window of a connection, in bytes: how much of all its responses together the peer
+    /// may send before they are read. Default 8 MiB, 65,535 to 2^31 - 1. `net/http` 1 GiB.
     pub connection_window: u32,
+
+    /// How far that window grows, in bytes. Default 64 MiB; below
+    /// [`connection_window`](Self::connection_window) it does not grow.
+    ///
+    /// Responses that the program does not read keep the window from all streams of their
+    /// connection. When they hold most of it, it grows by `connection_window` at a time, so that the
+    /// other streams go on. This is the bound on the memory that unread responses of one connection
+    /// occupy; at the bound the connection takes no new streams until some of it has been read, and
+    /// requests go to another connection.
+    pub max_connection_window: u32,
 
     /// Largest frame we accept, in bytes. Default 16,384, which is also the least; at most
     /// 16,777,215. `net/http` `MaxReadFrameSize` 1 MiB.
     pub max_frame_size: u32,
 
     /// Largest response head, in bytes as RFC 9113, 6.5.2 counts them (name + value + 32 per
-    /// field). Default 64 KiB. A larger one fails its stream. `net/http`
-    /// `MaxResponseHeaderBytes` 10 MiB.
+    /// field). Default 64 KiB. A larger one fails its stream; one beyond 1 MiB, and beyond this
+    /// limit, can end the connection, because its fields must be decoded for the sake of the other
+    /// streams. Peers are told the larger of the two numbers. `net/http` `MaxResponseHeaderBytes`
+    /// 10 MiB.
     pub max_header_list_size: u32,
 
     /// How much of a request body one stream may keep in memory until it is written, in bytes.
@@ -103,8 +115,9 @@ pub struct Config {
     pub max_send_buffer: usize,
 
     /// How many streams that we reset are remembered, for 1 s, to ignore what the peer had already
-    /// sent. Default 1,024. With too few, callers that give up in masses make the peer's late
-    /// frames count as errors, see [`max_error_resets`](Self::max_error_resets).
+    /// sent. Default 20,480. With too few, callers that give up in masses make the peer's late
+    /// frames count as errors, see [`max_error_resets`](Self::max_error_resets). A remembered
+    /// stream takes some hundred bytes.
     pub max_remembered_resets: usize,
 
     /// How many frames that fit no stream one connection forgives before it is closed with
@@ -112,9 +125,9 @@ pub struct Config {
     /// is reached by honest peers when many callers give up.
     pub max_error_resets: usize,
 
-    /// How many bytes of a request body are kept to send them again when the peer did not process
-    /// the request. Default 64 KiB; a body that is longer by then is sent once. The bytes are
-    /// shared with the caller's, not copied.
+    /// How many bytes of a request body may have been sent and the request is still sent again when
+    /// the peer did not process it. Default 256 KiB; a body of which more was sent is not repeated.
+    /// Sent bytes are kept for that long: they are shared with the caller's, not copied.
     ///
     /// Source: gRPC's per-call retry buffer (256 KiB in grpc-go); `net/http` asks the caller for
     /// `GetBody` instead.
@@ -136,12 +149,13 @@ impl Default for Config {
             close_timeout: Duration::from_secs(1),
             stream_window: 1 << 20,
             connection_window: 8 << 20,
+            max_connection_window: 64 << 20,
             max_frame_size: 16_384,
             max_header_list_size: 64 << 10,
             max_send_buffer: 256 << 10,
-            max_remembered_resets: 1_024,
+            max_remembered_resets: 20_480,
             max_error_resets: 16_384,
-            replay_limit: 64 << 10,
+            replay_limit: 256 << 10,
         }
     }
 }
@@ -164,8 +178,8 @@ impl Config {
 
     /// The choices of a gRPC channel (grpc-go 1.85) where they differ from ours: SETTINGS may take
     /// 20 s as the whole attempt may, a response may take and pause as long as it likes (calls
-    /// carry deadlines of their own), keep-alive waits 20 s and leaves idle connections alone,
-    /// bodies up to 256 KiB are sent again.
+    /// carry deadlines of their own), keep-alive waits 20 s and leaves idle connections
+    /// alone.
     pub fn grpc() -> Self {
         Self {
             settings_timeout: Duration::from_secs(20),
@@ -173,9 +187,13 @@ impl Config {
             body_timeout: None,
             keep_alive_timeout: Duration::from_secs(20),
             keep_alive_while_idle: false,
-            replay_limit: 256 << 10,
             ..Self::default()
         }
+    }
+
+    /// How many bytes one connection may hold for its readers.
+    pub(crate) fn most_unread(&self) -> u32 {
+        self.max_connection_window.max(self.connection_window)
     }
 
     /// Checks every field against the range its documentation gives.
@@ -198,6 +216,10 @@ impl Config {
             (
                 (65_535..=MAX_WINDOW).contains(&self.connection_window),
                 "connection_window must be 65535 to 2147483647 bytes",
+            ),
+            (
+                self.max_connection_window <= MAX_WINDOW,
+                "max_connection_window must be at most 2147483647 bytes",
             ),
             (
                 FRAME_SIZES.contains(&self.max_frame_size),

@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::driver::{BEFORE_SETTINGS, Driver, Listener};
+use crate::driver::{BEFORE_SETTINGS, Driver};
 use crate::error::{Closed, ConnectError};
-use crate::observed::{Observed, Phase, now_or_pending, reached};
-use crate::transport::Watched;
+use crate::observed::{Listener, Observed, Phase, now_or_pending, reached};
+use crate::transport::{Activity, EndWatch, Watched};
 
 /// A connection as the pool lends it: a handle on the h2 connection, and what is known of its peer.
 ///
@@ -25,8 +25,13 @@ use crate::transport::Watched;
 pub struct H2Connection {
     handle: Mutex<Option<SendRequest<Bytes>>>,
     observed: Arc<Observed>,
+    activity: Arc<Activity>,
     config: Arc<Config>,
 }
+
+/// A response head up to this size, in bytes, fails its stream only, however low the limit is. h2
+/// ends the connection where a head goes far beyond the limit that h2 was given.
+const LEAST_HEAD: u32 = 1 << 20;
 
 /// A request that was given to h2.
 pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
@@ -54,7 +59,7 @@ impl H2Connection {
     ) -> Result<Self, ConnectError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        L: Listener + Unpin,
+        L: Listener,
     {
         let (io, activity) = Watched::new(io);
         let mut builder = Builder::new();
@@ -64,7 +69,10 @@ impl H2Connection {
             .initial_window_size(config.stream_window)
             .initial_connection_window_size(config.connection_window)
             .max_frame_size(config.max_frame_size)
-            .max_header_list_size(config.max_header_list_size)
+            // h2 counts the small frames that it keeps for readers, which bounds their memory, and
+            // those that come late for cancelled streams, for good.
+            .data_frame_budget(config.most_unread() as usize)
+            .max_header_list_size(config.max_header_list_size.max(LEAST_HEAD))
             .max_send_buffer_size(config.max_send_buffer)
             .max_concurrent_reset_streams(config.max_remembered_resets)
             .max_local_error_reset_streams(Some(config.max_error_resets));
@@ -72,17 +80,16 @@ impl H2Connection {
         let (handle, connection) =
             builder.handshake::<_, Bytes>(io).await.map_err(ConnectError::Preface)?;
 
-        let observed = Arc::new(Observed::new());
+        let observed = Arc::new(Observed::new(listener));
         let driver = Driver::new(
             connection,
             handle.clone(),
-            activity,
+            Arc::clone(&activity),
             Arc::clone(&observed),
             Arc::clone(&config),
             patience,
-            listener,
         );
-        let this = Self { handle: Mutex::new(Some(handle)), observed, config };
+        let this = Self { handle: Mutex::new(Some(handle)), observed, activity, config };
         tokio::spawn(driver);
         if this.config.wait_for_settings {
             this.settled().await?;
@@ -119,20 +126,71 @@ impl H2Connection {
         let Some(handle) = guard.as_mut() else {
             return Err(NotSent::Gone(h2::Reason::NO_ERROR.into()));
         };
+        let sent = handle.send_request(request, end_of_stream);
         match now_or_pending(|cx| handle.poll_ready(cx)) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Err(NotSent::Gone(error)),
-            // A handle takes one request too many and then none until that one is on its way. A new
-            // handle takes another; how many there may be is our own count's business.
+            // h2's handle keeps a request that fills the connection until it is on its way: the
+            // handle would take no other meanwhile, and dropping the request would not cancel it. A
+            // new handle keeps none; how many requests there may be is our own count's business.
             Poll::Pending => *handle = handle.clone(),
+            Poll::Ready(Err(error)) if sent.is_err() => return Err(NotSent::Gone(error)),
+            Poll::Ready(_) => {}
         }
-        handle.send_request(request, end_of_stream).map_err(|error| {
-            // A GOAWAY may come between the two calls.
-            match error.is_go_away() || error.is_io() {
-                true => NotSent::Gone(error),
-                false => NotSent::Invalid,
-            }
+        sent.map_err(|error| match error.is_go_away() || error.is_io() {
+            true => NotSent::Gone(error),
+            false => NotSent::Invalid,
         })
+    }
+
+    /// Notes from now on whether the peer ends this stream.
+    pub(crate) fn watch_end(&self, stream: h2::StreamId) -> EndWatch {
+        self.activity.watch_end(stream.as_u32())
+    }
+
+    /// Whether the request of this stream went out, in whole or in part.
+    pub(crate) fn has_sent(&self, stream: h2::StreamId) -> bool {
+        self.activity.has_sent(stream.as_u32())
+    }
+
+    /// Whether the response head of this stream has pseudo-header fields of requests.
+    pub(crate) fn has_bad_head(&self, stream: impl FnOnce() -> h2::StreamId) -> bool {
+        self.activity.has_bad_head(|| stream().as_u32())
+    }
+
+    /// Whether the trailers of this stream have pseudo-header fields.
+    pub(crate) fn has_bad_trailers(&self, stream: h2::StreamId) -> bool {
+        self.activity.has_bad_trailers(stream.as_u32())
+    }
+
+    /// How often something came from the peer.
+    pub(crate) fn reads(&self) -> u64 {
+        self.activity.reads()
+    }
+
+    /// Sends a PING whose answer will show that the peer is there.
+    pub(crate) fn ask(&self) {
+        self.observed.request_ping();
+    }
+
+    /// The peer missed a deadline without a word: it has
+    /// [`keep_alive_timeout`](Config::keep_alive_timeout) to answer a PING.
+    pub(crate) fn demand_proof(&self) {
+        self.observed.request_proof();
+    }
+
+    /// A caller gave up on a peer that was silent. Whether the peer is to blame is not known; the
+    /// next request goes to another connection, which is allowed rarely.
+    pub(crate) fn doubt(&self) {
+        if self.slots() > 0 && self.observed.listener().may_doubt() {
+            tracing::debug!("a request was given up, and the peer is silent");
+            self.observed.retire();
+            self.observed.request_proof();
+        }
+    }
+
+    /// Why the connection ended or is about to, if so. A stream can fail before the driver has
+    /// drawn its conclusions.
+    pub(crate) fn cause_so_far(&self) -> Option<Closed> {
+        self.closed().or_else(|| self.activity.cause())
     }
 
     /// Sends a PING and waits for the answer. Bounded by the caller.

@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
@@ -12,7 +13,7 @@ use h2::{Ping, PingPong, Reason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::alarm::{Alarm, deadline};
+use crate::alarm::{Alarm, FAR, deadline};
 use crate::config::Config;
 use crate::error::Closed;
 use crate::keep_alive::{KeepAlive, Step};
@@ -24,25 +25,18 @@ use crate::transport::{Activity, Watched};
 /// the slots of the pool are the limit.
 pub(crate) const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
-/// Hears what a connection has to say to its pool.
-pub(crate) trait Listener: Send + 'static {
-    /// That many streams may be open at a time from now on.
-    fn capacity(&self, slots: u32);
-    /// No new streams, let the open ones finish.
-    fn retire(&self);
-    /// The connection is gone. `calm` says that the peer complained about too much traffic.
-    fn broken(&self, calm: bool);
-}
+/// How long unread responses may hold most of the connection's window before it is enlarged, or
+/// the connection takes no new streams. Readers that are merely busy are faster.
+const CROWDED_AFTER: Duration = Duration::from_millis(10);
 
 /// The future that is the task.
-pub(crate) struct Driver<T, L>
+pub(crate) struct Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    L: Listener,
 {
-    /// Dropped before `connection`, so that whoever is woken by the loss of its stream finds the
-    /// cause.
-    end: End<L>,
+    /// Dropped before `connection`, so that a task that is woken by the loss of its stream finds
+    /// the cause.
+    end: End,
     connection: Connection<Watched<T>, Bytes>,
     /// Shows a GOAWAY as soon as h2 has read it. Given up to let the connection end.
     probe: Option<SendRequest<Bytes>>,
@@ -59,13 +53,19 @@ where
     stall: Alarm,
     stall_writes: u64,
     close: Alarm,
-    go_away: Option<Reason>,
+    /// A GOAWAY came, or h2 takes no new streams for another reason.
+    ends: bool,
+    /// Since when the peer owes an answer because a request missed its deadline.
+    doubt_since: Option<Instant>,
+    doubt: Alarm,
+    /// The window of the connection that h2 keeps up, in bytes.
+    window: u32,
+    crowd: Alarm,
 }
 
-impl<T, L> Driver<T, L>
+impl<T> Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    L: Listener,
 {
     pub(crate) fn new(
         mut connection: Connection<Watched<T>, Bytes>,
@@ -74,16 +74,16 @@ where
         observed: Arc<Observed>,
         config: Arc<Config>,
         patience: u32,
-        listener: L,
     ) -> Self {
         let ping_pong = connection.ping_pong();
         Self {
             connection,
             probe: Some(probe),
-            end: End { observed: Arc::clone(&observed), listener, cause: None },
+            end: End { observed: Arc::clone(&observed), cause: None },
             observed,
             activity,
             keep_alive: KeepAlive::new(&config, patience, Instant::now()),
+            window: config.connection_window,
             config,
             waker: None,
             reads_seen: 0,
@@ -93,7 +93,10 @@ where
             stall: Alarm::default(),
             stall_writes: 0,
             close: Alarm::default(),
-            go_away: None,
+            ends: false,
+            doubt_since: None,
+            doubt: Alarm::default(),
+            crowd: Alarm::default(),
         }
     }
 
@@ -104,11 +107,13 @@ where
             return;
         }
         self.reads_seen = reads;
-        let mut news = false;
         if let Some(check) = &mut self.keep_alive {
             check.handle_read(Instant::now());
-            news |= self.observed.set_suspect(false);
         }
+        if self.doubt_since.take().is_some() {
+            self.doubt.clear();
+        }
+        let mut news = self.observed.is_suspect() && self.observed.set_suspect(false);
         let limit = self.connection.max_concurrent_send_streams();
         if limit != BEFORE_SETTINGS {
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -116,36 +121,23 @@ where
         }
         self.look_for_go_away();
         if news {
-            self.tell_capacity();
+            self.observed.tell_capacity(&self.config);
         }
     }
 
     /// h2 refuses new streams from the moment it has read a GOAWAY, also a graceful one while
     /// streams are open. Its future shows it only when the last of them has ended.
     fn look_for_go_away(&mut self) {
-        if self.go_away.is_some() {
+        if self.ends {
             return;
         }
         let Some(probe) = &mut self.probe else { return };
         let Poll::Ready(Err(error)) = now_or_pending(|cx| probe.poll_ready(cx)) else {
             return;
         };
-        if error.is_go_away() && error.is_remote() {
-            self.go_away = error.reason();
-        }
+        self.ends = true;
         tracing::debug!(%error, "no new streams on this connection");
-        self.retire();
-    }
-
-    fn retire(&self) {
-        if self.observed.advance(Phase::Draining) {
-            self.end.listener.retire();
-        }
-    }
-
-    fn tell_capacity(&self) {
-        let slots = self.observed.slots(&self.config);
-        self.end.listener.capacity(slots);
+        self.observed.retire();
     }
 
     /// Says goodbye once the users are gone: without the probe h2 ends by itself.
@@ -157,6 +149,10 @@ where
         }
         if self.observed.take_ping_request() {
             self.send_ping();
+        }
+        if self.observed.take_proof_request() {
+            self.send_ping();
+            self.doubt_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -189,7 +185,7 @@ where
                 Step::Suspect(at) => {
                     if self.observed.set_suspect(true) {
                         tracing::debug!("the peer is silent");
-                        self.tell_capacity();
+                        self.observed.tell_capacity(&self.config);
                     }
                     at
                 }
@@ -202,12 +198,53 @@ where
         None
     }
 
+    /// The deadline on the PING that follows a missed deadline; `Some` when the peer is given up.
+    fn check_proof(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        let limit = self.config.keep_alive_timeout.min(FAR);
+        let overdue = self.doubt_since.is_some_and(|since| self.doubt.ring_at(since + limit, cx));
+        overdue.then_some(Closed::KeepAlive)
+    }
+
+    /// Unread responses hold the window that all streams share. It is enlarged for the
+    /// others, up to a bound, which is then also the bound on the memory of unread responses; there
+    /// the connection takes no new streams until some of it has been read.
+    fn check_window(&mut self, cx: &mut Context<'_>) {
+        let room = self.activity.window();
+        let window = u64::from(self.window);
+        // h2 renews the window long before this where readers keep up.
+        if room >= window / 4 {
+            self.crowd.clear();
+            if room >= window / 2 && self.observed.is_crowded() && self.observed.set_crowded(false)
+            {
+                self.observed.tell_capacity(&self.config);
+            }
+            return;
+        }
+        if !self.crowd.is_set() {
+            self.crowd.set(deadline(CROWDED_AFTER));
+        }
+        if !self.crowd.poll(cx) {
+            return;
+        }
+        self.crowd.clear();
+        let most = self.config.most_unread();
+        if self.window < most {
+            self.window = self.window.saturating_add(self.config.connection_window).min(most);
+            tracing::debug!(window = self.window, "responses are not read, enlarging the window");
+            // This wakes the task: h2 has a WINDOW_UPDATE to send.
+            self.connection.set_target_window_size(self.window);
+        } else if self.observed.set_crowded(true) {
+            tracing::debug!(window = self.window, "unread responses fill the window");
+            self.observed.tell_capacity(&self.config);
+        }
+    }
+
     /// The deadline on every write; `Some` when the peer has not read for too long. One whose
     /// socket failed has only what it sent before: that is read within the time of a goodbye.
     fn check_writes(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
         if self.activity.has_failed() && !self.close.is_set() {
             self.close.set(deadline(self.config.close_timeout));
-            self.retire();
+            self.observed.retire();
         }
         let limit = self.config.write_timeout?;
         if !self.activity.is_blocked() {
@@ -241,22 +278,18 @@ where
 
     /// Why h2 says the connection ended.
     fn cause(&self, result: Result<(), h2::Error>) -> Closed {
-        match (result, self.go_away) {
-            (_, Some(reason)) if reason != Reason::NO_ERROR => Closed::GoAway(reason),
-            (Ok(()), _) if self.probe.is_none() => Closed::Local,
-            (Ok(()), _) => Closed::Peer,
-            (Err(error), _) => match error.reason() {
-                Some(reason) if error.is_go_away() && error.is_remote() => Closed::GoAway(reason),
-                _ => Closed::Broken(error.to_string().into()),
-            },
+        match (result, self.activity.go_away()) {
+            (_, Some(fault)) => fault,
+            (Ok(()), None) if self.probe.is_none() => Closed::Local,
+            (Ok(()), None) => Closed::Peer,
+            (Err(error), None) => Closed::Broken(error.to_string().into()),
         }
     }
 }
 
-impl<T, L> Future for Driver<T, L>
+impl<T> Future for Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    L: Listener + Unpin,
 {
     type Output = ();
 
@@ -274,7 +307,9 @@ where
             }
             Poll::Pending => {
                 me.look_for_pong(cx);
-                me.check_peer(cx).or_else(|| me.check_writes(cx)).or_else(|| me.check_goodbye(cx))
+                me.check_window(cx);
+                let ended = me.check_peer(cx).or_else(|| me.check_proof(cx));
+                ended.or_else(|| me.check_writes(cx)).or_else(|| me.check_goodbye(cx))
             }
         };
         match ended {
@@ -289,20 +324,19 @@ where
 
 /// Tells everyone that the connection is over when the task ends, in whatever way: done, aborted
 /// with its runtime, or by a panic in it.
-struct End<L: Listener> {
+struct End {
     observed: Arc<Observed>,
-    listener: L,
     cause: Option<Closed>,
 }
 
-impl<L: Listener> Drop for End<L> {
+impl Drop for End {
     fn drop(&mut self) {
         let cause = self.cause.take();
         let cause = cause.unwrap_or_else(|| Closed::Broken("its task was stopped".into()));
         tracing::debug!(%cause, "connection ended");
-        let calm = matches!(cause, Closed::GoAway(Reason::ENHANCE_YOUR_CALM));
+        let calm = matches!(cause, Closed::GoAway { reason: Reason::ENHANCE_YOUR_CALM, .. });
         self.observed.set_closed(cause);
-        self.listener.broken(calm);
+        self.observed.listener().broken(calm);
     }
 }
 

@@ -6,81 +6,170 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use h2::Reason;
+use pool_common::Stage;
 
 use crate::config::InvalidConfig;
 
 /// Why a request, or the reading of its response, failed.
-#[derive(Debug, thiserror::Error)]
+///
+/// The text says all of it once; `source` goes on where the text ends.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller's: the request cannot be sent over HTTP/2 as it is. Nothing was sent.
-    #[error("the request cannot be sent: {reason}")]
     InvalidRequest {
         /// What is wrong with it.
         reason: &'static str,
     },
 
     /// The caller's: a field of the [`Config`](crate::Config) is out of range.
-    #[error("invalid configuration: {0}")]
-    InvalidConfig(#[from] InvalidConfig),
+    InvalidConfig(InvalidConfig),
 
     /// The caller's: the pool's policy contradicts itself.
-    #[error("invalid policy: {0}")]
-    InvalidPolicy(#[from] pool_common::InvalidPolicy),
+    InvalidPolicy(pool_common::InvalidPolicy),
 
     /// The pool gave no stream slot: the dial failed, the time was up, the limit was reached, or
     /// the pool is closed. Nothing was sent.
-    #[error("no connection: {0}")]
-    Acquire(#[from] pool_common::Error<ConnectError>),
+    Acquire(pool_common::Error<ConnectError>),
 
     /// The peer proved that it did not process the request: REFUSED_STREAM, a GOAWAY whose last
     /// stream id is lower, or the connection was gone before anything was sent. Repeating is safe
     /// whatever the method; the client does so itself within its bounds.
-    #[error("the peer did not process the request: {source}")]
     Unprocessed {
         /// The peer's word for it, for example REFUSED_STREAM or ENHANCE_YOUR_CALM. `None` when the
         /// connection had ended without a word.
         reason: Option<Reason>,
+        /// Why the connection ended, if it has.
+        closed: Option<Closed>,
         /// What the stream or the connection reported.
-        #[source]
         source: h2::Error,
     },
 
     /// The stream was reset, by the peer or because it broke a rule. The request may have been
     /// processed. The connection goes on.
-    #[error("the stream was reset ({reason})")]
     Reset {
         /// The code of the RST_STREAM frame.
         reason: Reason,
+        /// The rule that this client found broken; `None` when the code tells it all.
+        fault: Option<&'static str>,
         /// What the stream reported.
-        #[source]
         source: h2::Error,
     },
 
     /// The connection ended under the stream. The request may have been processed.
-    #[error("the connection was lost: {cause}")]
     ConnectionLost {
         /// Why it ended.
         cause: Closed,
         /// What the stream reported.
-        #[source]
         source: h2::Error,
     },
 
     /// The response head did not come within [`response_timeout`](crate::Config::response_timeout).
     /// The stream was reset.
-    #[error("no response within {0:?}")]
     ResponseTimeout(Duration),
 
     /// The peer paused in the response body for longer than
     /// [`body_timeout`](crate::Config::body_timeout). The stream was reset.
-    #[error("the response body paused for {0:?}")]
     BodyTimeout(Duration),
 
     /// The caller's request body failed, or did not have the length that the head declared. The
     /// stream was reset.
-    #[error("the request body failed: {0}")]
-    RequestBody(#[source] Box<dyn std::error::Error + Send + Sync>),
+    RequestBody(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidRequest { reason } => write!(f, "the request cannot be sent: {reason}"),
+            Self::InvalidConfig(error) => write!(f, "invalid configuration: {error}"),
+            Self::InvalidPolicy(error) => write!(f, "invalid policy: {error}"),
+            Self::Acquire(error) => describe_acquire(error, f),
+            Self::Unprocessed { reason, closed, source } => {
+                describe_unprocessed(*reason, closed.as_ref(), source, f)
+            }
+            Self::Reset { reason, fault, source } => {
+                let by = if source.is_remote() { "the peer" } else { "this side" };
+                write!(f, "the stream was reset by {by} ({reason:?})")?;
+                fault.map_or(Ok(()), |fault| write!(f, ": {fault}"))
+            }
+            Self::ConnectionLost { cause, .. } => write!(f, "the connection was lost: {cause}"),
+            Self::ResponseTimeout(limit) => {
+                write!(f, "no response within response_timeout, {limit:?}")
+            }
+            Self::BodyTimeout(limit) => {
+                write!(f, "the response body paused for body_timeout, {limit:?}")
+            }
+            Self::RequestBody(error) => write!(f, "the request body failed: {error}"),
+        }
+    }
+}
+
+/// The pool knows leases only; the text for a caller whose wait timed out has to say that streams
+/// are taken.
+fn describe_acquire(
+    error: &pool_common::Error<ConnectError>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    use pool_common::Error::{Exhausted, Timeout, TooManyWaiters};
+    let status = match error {
+        Timeout { stage: Stage::Queue, status, .. }
+        | Exhausted { status, .. }
+        | TooManyWaiters { status, .. } => Some(status),
+        _ => None,
+    };
+    // While a dial is under way the streams are not what is missing.
+    if status.is_some_and(|status| status.leases > 0 && status.dialing == 0) {
+        f.write_str("all streams are taken (a lease is a stream): ")?;
+    }
+    fmt::Display::fmt(error, f)
+}
+
+fn describe_unprocessed(
+    reason: Option<Reason>,
+    closed: Option<&Closed>,
+    source: &h2::Error,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    match (reason, closed) {
+        (Some(Reason::REFUSED_STREAM), _) if source.is_reset() => f.write_str(
+            "the peer refused the stream (REFUSED_STREAM), it did not process the request",
+        ),
+        (_, Some(closed @ Closed::GoAway { .. })) => {
+            write!(f, "the peer did not process the request: {closed}")
+        }
+        (Some(reason), _) => {
+            write!(f, "the peer did not process the request: closed by the peer ({reason:?})")
+        }
+        (None, _) => f.write_str("the connection ended before the request was sent"),
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Acquire(error) => error.source(),
+            Self::RequestBody(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<InvalidConfig> for Error {
+    fn from(error: InvalidConfig) -> Self {
+        Self::InvalidConfig(error)
+    }
+}
+
+impl From<pool_common::InvalidPolicy> for Error {
+    fn from(error: pool_common::InvalidPolicy) -> Self {
+        Self::InvalidPolicy(error)
+    }
+}
+
+impl From<pool_common::Error<ConnectError>> for Error {
+    fn from(error: pool_common::Error<ConnectError>) -> Self {
+        Self::Acquire(error)
+    }
 }
 
 impl Error {
@@ -110,20 +199,30 @@ impl Error {
         }
     }
 
-    /// The HTTP/2 error code, where one was exchanged.
+    /// The HTTP/2 error code, where one was exchanged: of the stream's reset, or of the GOAWAY that
+    /// ended its connection.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::Unprocessed { reason, .. } => *reason,
             Self::Reset { reason, .. } => Some(*reason),
+            Self::ConnectionLost { cause: Closed::GoAway { reason, .. }, .. } => Some(*reason),
             Self::ConnectionLost { source, .. } => source.reason(),
             _ => None,
         }
     }
 
+    /// This side found the response to break a rule, and resets its stream.
+    pub(crate) fn bad_response(fault: &'static str) -> Self {
+        let reason = Reason::PROTOCOL_ERROR;
+        Self::Reset { reason, fault: Some(fault), source: reason.into() }
+    }
+
     /// Sorts what a stream reported after the response head: the peer has processed the request.
     pub(crate) fn from_response(error: h2::Error, closed: Option<Closed>) -> Self {
         match Self::from_stream(error, closed) {
-            Self::Unprocessed { reason: Some(reason), source } => Self::Reset { reason, source },
+            Self::Unprocessed { reason: Some(reason), source, .. } => {
+                Self::Reset { reason, fault: None, source }
+            }
             other => other,
         }
     }
@@ -135,12 +234,12 @@ impl Error {
             // Only streams above the last id of a GOAWAY, or not yet opened when it came, see it as
             // their own error.
             Some(reason) if error.is_go_away() && error.is_remote() => {
-                Self::Unprocessed { reason: Some(reason), source: error }
+                Self::Unprocessed { reason: Some(reason), closed, source: error }
             }
             Some(reason) if error.is_reset() => {
                 match reason == Reason::REFUSED_STREAM && error.is_remote() {
-                    true => Self::Unprocessed { reason: Some(reason), source: error },
-                    false => Self::Reset { reason, source: error },
+                    true => Self::Unprocessed { reason: Some(reason), closed, source: error },
+                    false => Self::Reset { reason, fault: None, source: error },
                 }
             }
             _ => Self::ConnectionLost {
@@ -156,12 +255,12 @@ impl Error {
 #[non_exhaustive]
 pub enum ConnectError {
     /// TCP: refused, unreachable, name not found, timed out.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 
     /// The connection preface could not be written.
     #[error("the HTTP/2 preface could not be sent: {0}")]
-    Preface(#[source] h2::Error),
+    Preface(h2::Error),
 
     /// The connection ended before the peer's SETTINGS came: it may not speak HTTP/2.
     #[error("the peer ended the connection before its SETTINGS: {0}")]
@@ -190,9 +289,14 @@ pub enum Closed {
     Local,
     /// The peer announced the end with GOAWAY, without naming a fault, or just closed.
     Peer,
-    /// The peer announced the end with GOAWAY and this fault. ENHANCE_YOUR_CALM means that we asked
-    /// for too much.
-    GoAway(Reason),
+    /// The peer announced the end with GOAWAY and a fault.
+    GoAway {
+        /// The fault. ENHANCE_YOUR_CALM means that we asked for too much.
+        reason: Reason,
+        /// The peer's words for it, for people: its control characters escaped, cut after 256
+        /// bytes; often empty.
+        message: Arc<str>,
+    },
     /// A PING stayed without an answer for
     /// [`keep_alive_timeout`](crate::Config::keep_alive_timeout).
     KeepAlive,
@@ -207,7 +311,12 @@ impl fmt::Display for Closed {
         match self {
             Self::Local => f.write_str("closed by this side"),
             Self::Peer => f.write_str("closed by the peer"),
-            Self::GoAway(reason) => write!(f, "closed by the peer ({reason})"),
+            Self::GoAway { reason, message } if message.is_empty() => {
+                write!(f, "closed by the peer ({reason:?})")
+            }
+            Self::GoAway { reason, message } => {
+                write!(f, "closed by the peer ({reason:?}: {message})")
+            }
             Self::KeepAlive => f.write_str("no answer to a keep-alive PING"),
             Self::WriteStalled => f.write_str("the peer stopped reading"),
             Self::Broken(words) => f.write_str(words),
@@ -225,4 +334,55 @@ pub(crate) struct LengthMismatch {
     pub(crate) declared: u64,
     pub(crate) sent: u64,
     pub(crate) longer: bool,
+}
+
+/// A peer's words as people can read them; `cut` says that there were more.
+pub(crate) fn legible(bytes: &[u8], cut: bool) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    if cut {
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go_away(message: &str) -> Closed {
+        Closed::GoAway { reason: Reason::ENHANCE_YOUR_CALM, message: message.into() }
+    }
+
+    #[test]
+    fn a_lost_connection_has_the_reason_of_its_go_away() {
+        let broken = || h2::Error::from(Reason::NO_ERROR);
+        let error = Error::from_stream(broken(), Some(go_away("too_many_pings")));
+        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
+        let text =
+            "the connection was lost: closed by the peer (ENHANCE_YOUR_CALM: too_many_pings)";
+        assert_eq!(error.to_string(), text);
+        let silent = Error::from_stream(broken(), Some(go_away("")));
+        assert!(silent.to_string().ends_with("closed by the peer (ENHANCE_YOUR_CALM)"));
+    }
+
+    #[test]
+    fn words_of_a_peer_have_no_control_characters() {
+        assert_eq!(legible(b"a\x1b[31m\r\n\xffb", false), "a\\u{1b}[31m\\r\\n\u{fffd}b");
+        assert_eq!(legible(b"long", true), "long...");
+    }
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let connect = ConnectError::Io(io::Error::other("no route"));
+        let dial = pool_common::DialError::Failed(Arc::new(connect));
+        let text = Error::Acquire(pool_common::Error::Dial { source: dial }).to_string();
+        assert_eq!(text.matches("no route").count(), 1, "{text}");
+        assert_eq!(text.matches("connect").count(), 1, "{text}");
+    }
 }

@@ -4,22 +4,23 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::client::ResponseFuture;
+use h2::{RecvStream, StreamId};
 use http::header::CONTENT_LENGTH;
 use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::Sleep;
 
-use crate::alarm::deadline;
 use crate::body::Body;
 use crate::config::Config;
+use crate::connection::H2Connection;
 use crate::error::Error;
 use crate::head::parse_length;
+use crate::patience::{Patience, poll_sleep};
 use crate::slot::Slot;
+use crate::transport::EndWatch;
 use crate::upload::{BodyError, Stopped, Upload};
 
 /// A stream that was opened: the response is awaited while the request body goes out.
@@ -28,7 +29,8 @@ pub(crate) struct Exchange<B> {
     pub(crate) upload: Option<Upload<B>>,
     /// The body has not been sent to its end.
     sending: bool,
-    patience: Patience,
+    /// Tells whether the response has ended, as long as the request was not sent completely.
+    end: Option<EndWatch>,
 }
 
 /// Why there is no response.
@@ -47,9 +49,14 @@ where
     pub(crate) fn new(
         response: ResponseFuture,
         upload: Option<Upload<B>>,
-        timeout: Option<Duration>,
+        connection: &H2Connection,
     ) -> Self {
-        Self { response, sending: upload.is_some(), upload, patience: Patience::new(timeout) }
+        let end = upload.as_ref().map(|_| connection.watch_end(response.stream_id()));
+        Self { response, sending: upload.is_some(), upload, end }
+    }
+
+    pub(crate) fn stream_id(&self) -> StreamId {
+        self.response.stream_id()
     }
 
     /// `timer` is where the timeout lives; empty at first.
@@ -57,16 +64,20 @@ where
         &mut self,
         cx: &mut Context<'_>,
         timer: Pin<&mut Option<Sleep>>,
+        slot: &mut Slot,
     ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
+        let (connection, patience) = slot.parts();
         let mut progress = 0;
         let mut waits_for_peer = true;
         if self.sending
             && let Some(upload) = &mut self.upload
         {
             match upload.poll(cx) {
+                Poll::Ready(Ok(())) => (self.sending, self.end) = (false, None),
                 // The response tells what it means if the stream takes no more.
-                Poll::Ready(Ok(()) | Err(Stopped::Stream)) => self.sending = false,
+                Poll::Ready(Err(Stopped::Stream)) => self.sending = false,
                 Poll::Ready(Err(Stopped::Body(error))) => {
+                    patience.stop();
                     let error = Error::RequestBody(error);
                     return Poll::Ready(Err(Unanswered::Here(error)));
                 }
@@ -75,9 +86,18 @@ where
             progress = upload.sent();
         }
         if let Poll::Ready(result) = Pin::new(&mut self.response).poll(cx) {
+            patience.stop();
             return Poll::Ready(result.map_err(Unanswered::Stream));
         }
-        let limit = ready!(self.patience.poll(cx, timer, waits_for_peer, progress));
+        if !waits_for_peer {
+            patience.stop();
+            return Poll::Pending;
+        }
+        let mut timer = timer;
+        let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
+        let limit = ready!(patience.poll(cx, poll_at, progress, connection));
+        let silent = patience.was_silent(connection);
+        slot.note_timeout(silent);
         Poll::Ready(Err(Unanswered::Here(Error::ResponseTimeout(limit))))
     }
 
@@ -93,15 +113,15 @@ where
         let no_content = no_content || response.status() == StatusCode::NOT_MODIFIED;
         let length = response.headers().get(CONTENT_LENGTH).filter(|_| !no_content);
         let length = length.and_then(|value| parse_length(value).ok());
-        let timeout = config.body_timeout;
+        let (timeout, end) = (config.body_timeout, self.end);
         match self.upload.filter(|_| self.sending) {
-            None => response.map(|stream| Body::new(stream, slot, length, timeout)),
+            None => response.map(|stream| Body::new(stream, slot, end, length, timeout)),
             Some(upload) => {
                 let slot = Arc::new(slot);
                 let patience = Patience::new(config.response_timeout);
                 let task = tokio::spawn(finish(upload, patience, Arc::clone(&slot)));
                 let abort = task.abort_handle();
-                response.map(|stream| Body::with_upload(stream, slot, abort, length, timeout))
+                response.map(|stream| Body::with_upload(stream, slot, abort, end, length, timeout))
             }
         }
     }
@@ -119,51 +139,16 @@ where
         if upload.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let (waits, progress) = (upload.waits_for_peer(), upload.sent());
-        let elapsed = patience.poll(cx, timer.as_mut(), waits, progress);
+        if !upload.waits_for_peer() {
+            patience.stop();
+            return Poll::Pending;
+        }
+        let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
+        let elapsed = patience.poll(cx, poll_at, upload.sent(), slot.connection());
         elapsed.map(|_| tracing::debug!("the peer takes no more of the request body"))
     })
     .await;
     // The stream's half ends before the slot is free.
     drop(upload);
     drop(slot);
-}
-
-/// A timeout that runs only while we wait for the peer, and starts anew with all progress.
-struct Patience {
-    limit: Option<Duration>,
-    running: bool,
-    progress: u64,
-}
-
-impl Patience {
-    fn new(limit: Option<Duration>) -> Self {
-        Self { limit, running: false, progress: 0 }
-    }
-
-    /// Ready with the limit when it has been reached.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut timer: Pin<&mut Option<Sleep>>,
-        waits_for_peer: bool,
-        progress: u64,
-    ) -> Poll<Duration> {
-        let Some(limit) = self.limit else {
-            return Poll::Pending;
-        };
-        if !waits_for_peer {
-            self.running = false;
-            return Poll::Pending;
-        }
-        if !self.running || progress != self.progress {
-            self.running = true;
-            self.progress = progress;
-            timer.set(Some(sleep_until(deadline(limit))));
-        }
-        match timer.as_pin_mut() {
-            Some(sleep) => sleep.poll(cx).map(|()| limit),
-            None => Poll::Pending,
-        }
-    }
 }

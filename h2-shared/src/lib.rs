@@ -24,6 +24,12 @@
 //!                                    └──────────────────────────────────▶ closed
 //! ```
 //!
+//! Without keep-alive PINGs a silent peer is found by its first missed deadline: a request that
+//! waits for three quarters of its `response_timeout` or `body_timeout` without a byte on its
+//! connection causes one PING, and if the deadline passes in silence, too, the connection takes no
+//! more requests. The same follows when a caller drops a request after at least 100 ms of silence;
+//! of such connections an origin loses at most one in five minutes.
+//!
 //! # Example
 //!
 //! ```
@@ -42,6 +48,21 @@
 //! # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
 //! # let runtime = tokio::runtime::Runtime::new().unwrap();
 //! # runtime.block_on(example(server.addr())).unwrap();
+//! ```
+//!
+//! A changed policy starts from the client's default, not from `Policy::default()`, which repeats no
+//! request:
+//!
+//! ```
+//! use h2_shared::{Client, Config};
+//! use pool_common::Policy;
+//!
+//! # fn example() -> Result<(), h2_shared::Error> {
+//! let policy = Policy { max_open_per_key: Some(4), ..Client::default_policy() };
+//! let client = Client::with_config(policy, Config::default())?;
+//! # Ok(())
+//! # }
+//! # example().unwrap();
 //! ```
 //!
 //! # Costs
@@ -67,11 +88,14 @@ mod connection;
 mod driver;
 mod error;
 mod exchange;
+mod frames;
 mod head;
 mod keep_alive;
 mod key;
 mod manager;
 mod observed;
+mod patience;
+mod pseudo;
 mod retry;
 mod slot;
 mod transport;

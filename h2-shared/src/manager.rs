@@ -1,21 +1,30 @@
 //! What HTTP/2 brings to the pool: how to dial, how many leases, and what "healthy" means.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pool_common::connect::TcpConnector;
 use pool_common::{Manager, Notifier, Shared};
+use tokio::time::Instant;
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::H2Connection;
-use crate::driver::Listener;
 use crate::error::ConnectError;
 use crate::key::Key;
-use crate::observed::Phase;
+use crate::observed::{Listener, Phase};
 
 /// Most the keep-alive interval is multiplied by for peers that complained.
 const MOST_PATIENCE: u32 = 64;
+
+/// Least time between two connections that are given up because their peer refuses streams.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Least time between two connections of a key that are given up because a caller gave up on a
+/// silent peer. Callers cancel for other reasons, too, and must not cost a dial each. gRPC's
+/// servers permit one PING in this time.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Dials HTTP/2 connections with prior knowledge, for a [`Pool`](pool_common::Pool).
 ///
@@ -27,6 +36,9 @@ pub struct H2Manager {
     /// Multiplies the keep-alive interval of connections dialed from now on: doubled by every
     /// ENHANCE_YOUR_CALM, as gRPC does for "too_many_pings".
     patience: Arc<AtomicU32>,
+    /// When a connection was last given up because its peer refuses streams.
+    replaced: Mutex<Option<Instant>>,
+    doubts: Arc<Doubts>,
 }
 
 impl H2Manager {
@@ -36,7 +48,26 @@ impl H2Manager {
     /// When a field of `config` is out of range.
     pub fn new(config: Config, connector: TcpConnector) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config: Arc::new(config), connector, patience: Arc::new(AtomicU32::new(1)) })
+        Ok(Self {
+            config: Arc::new(config),
+            connector,
+            patience: Arc::new(AtomicU32::new(1)),
+            replaced: Mutex::new(None),
+            doubts: Arc::default(),
+        })
+    }
+
+    /// Whether a connection may be given up now because its peer refuses streams. Another
+    /// connection may reach a peer that does not; but a peer that refuses has too much to do, so
+    /// this is allowed once per [`REPLACE_INTERVAL`] for all callers together.
+    pub(crate) fn may_replace_refusing(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= REPLACE_INTERVAL);
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     /// What it was made with.
@@ -52,7 +83,12 @@ impl Manager for H2Manager {
 
     async fn connect(&self, key: &Key, notifier: Notifier) -> Result<H2Connection, ConnectError> {
         let socket = self.connector.connect(key.host(), key.port()).await?;
-        let listener = ToPool { notifier, patience: Arc::clone(&self.patience) };
+        let listener = ToPool {
+            notifier,
+            patience: Arc::clone(&self.patience),
+            key: key.clone(),
+            doubts: Arc::clone(&self.doubts),
+        };
         let patience = self.patience.load(Ordering::Relaxed);
         H2Connection::start(socket, Arc::clone(&self.config), patience, listener).await
     }
@@ -84,6 +120,8 @@ impl Manager for H2Manager {
 struct ToPool {
     notifier: Notifier,
     patience: Arc<AtomicU32>,
+    key: Key,
+    doubts: Arc<Doubts>,
 }
 
 impl Listener for ToPool {
@@ -103,5 +141,22 @@ impl Listener for ToPool {
             let _ = self.patience.fetch_update(order, order, double);
         }
         self.notifier.broken();
+    }
+
+    fn may_doubt(&self) -> bool {
+        self.doubts.may_doubt(&self.key, Instant::now())
+    }
+}
+
+/// When callers that gave up last cost a key a connection.
+#[derive(Debug, Default)]
+struct Doubts(Mutex<HashMap<Key, Instant>>);
+
+impl Doubts {
+    fn may_doubt(&self, key: &Key, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Past ones go first, so that the map stays small whatever the number of keys.
+        last.retain(|_, last| now.saturating_duration_since(*last) < DOUBT_INTERVAL);
+        !last.contains_key(key) && last.insert(key.clone(), now).is_none()
     }
 }

@@ -1,7 +1,8 @@
 //! What is known about a connection, shared by its driver task and everyone who uses it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
@@ -37,11 +38,24 @@ pub(crate) struct Milestones {
     pub(crate) closed: bool,
 }
 
+/// Hears what a connection has to say to its pool.
+pub(crate) trait Listener: Send + Sync + 'static {
+    /// That many streams may be open at a time from now on.
+    fn capacity(&self, slots: u32);
+    /// No new streams, let the open ones finish.
+    fn retire(&self);
+    /// The connection is gone. `calm` says that the peer complained about too much traffic.
+    fn broken(&self, calm: bool);
+    /// Whether a request that its caller gave up may take the connection out of use now.
+    fn may_doubt(&self) -> bool;
+}
+
 /// Written by the driver, read by all.
-#[derive(Debug)]
 pub(crate) struct Observed {
+    listener: Box<dyn Listener>,
     phase: AtomicU8,
     suspect: AtomicBool,
+    crowded: AtomicBool,
     settings: AtomicBool,
     peer_limit: AtomicU32,
     in_flight: AtomicU32,
@@ -56,15 +70,18 @@ pub(crate) struct Observed {
 struct Requests {
     close: AtomicBool,
     ping: AtomicBool,
+    proof: AtomicBool,
     /// The driver's task. Held for a moment only.
     driver: Mutex<Option<Waker>>,
 }
 
 impl Observed {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(listener: impl Listener) -> Self {
         Self {
+            listener: Box::new(listener),
             phase: AtomicU8::new(Phase::Open as u8),
             suspect: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             settings: AtomicBool::new(false),
             peer_limit: AtomicU32::new(UNKNOWN),
             in_flight: AtomicU32::new(0),
@@ -73,6 +90,10 @@ impl Observed {
             milestones: watch::Sender::new(Milestones::default()),
             requests: Requests::default(),
         }
+    }
+
+    pub(crate) fn listener(&self) -> &dyn Listener {
+        &*self.listener
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -114,9 +135,48 @@ impl Observed {
         self.suspect.load(Ordering::Acquire)
     }
 
+    /// Notes whether unread responses hold the window of the connection. Returns whether it is news.
+    pub(crate) fn set_crowded(&self, crowded: bool) -> bool {
+        self.crowded.swap(crowded, Ordering::AcqRel) != crowded
+    }
+
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Acquire)
+    }
+
+    /// Takes the connection out of use: no new streams.
+    pub(crate) fn retire(&self) {
+        if self.advance(Phase::Draining) {
+            self.listener.retire();
+        }
+    }
+
+    /// Tells the pool how many streams may be open.
+    pub(crate) fn tell_capacity(&self, config: &Config) {
+        loop {
+            let capacity = self.capacity(config);
+            self.listener.capacity(capacity);
+            // Two tasks may tell at a time: the one that tells last has to tell what holds then.
+            if self.capacity(config) == capacity {
+                return;
+            }
+        }
+    }
+
+    /// The slots as the pool has to see them. A capacity of 0 means a peer that allows no stream at
+    /// all, for which another dial is no help; a connection with streams that takes no more
+    /// because it is suspect or crowded counts as full instead, and requests go to another.
+    fn capacity(&self, config: &Config) -> u32 {
+        let full = self.is_suspect() || self.is_crowded();
+        match full && self.phase() == Phase::Open && self.in_flight() > 0 {
+            true => 1,
+            false => self.slots(config),
+        }
+    }
+
     /// How many streams may be open at a time right now.
     pub(crate) fn slots(&self, config: &Config) -> u32 {
-        match self.phase() == Phase::Open && !self.is_suspect() {
+        match self.phase() == Phase::Open && !self.is_suspect() && !self.is_crowded() {
             true => self.peer_limit().unwrap_or(config.streams_before_settings),
             false => 0,
         }
@@ -173,6 +233,12 @@ impl Observed {
         self.wake_driver();
     }
 
+    /// Asks the driver to send a PING, and to end the connection if the peer stays silent.
+    pub(crate) fn request_proof(&self) {
+        self.requests.proof.store(true, Ordering::Release);
+        self.wake_driver();
+    }
+
     pub(crate) fn close_requested(&self) -> bool {
         self.requests.close.load(Ordering::Acquire)
     }
@@ -181,6 +247,11 @@ impl Observed {
         // The load keeps the driver's usual pass free of a write.
         self.requests.ping.load(Ordering::Acquire)
             && self.requests.ping.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn take_proof_request(&self) -> bool {
+        self.requests.proof.load(Ordering::Acquire)
+            && self.requests.proof.swap(false, Ordering::AcqRel)
     }
 
     /// Remembers the driver's task. It must look at the requests afterwards.
@@ -196,10 +267,15 @@ impl Observed {
         }
     }
 
-    fn driver_waker(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+    fn driver_waker(&self) -> MutexGuard<'_, Option<Waker>> {
         // Nothing under this lock can panic halfway through a change.
-        let guard = self.requests.driver.lock();
-        guard.unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.requests.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observed").field("phase", &self.phase()).finish_non_exhaustive()
     }
 }
 

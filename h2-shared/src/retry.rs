@@ -13,6 +13,8 @@ use crate::error::Error;
 pub(crate) struct Attempt<'a> {
     /// 1 for the first.
     pub(crate) number: u32,
+    /// How many attempts at this request have lost their connection, this one included.
+    pub(crate) lost: u32,
     /// How it failed.
     pub(crate) error: &'a Error,
     /// Its connection had served another request before.
@@ -34,11 +36,15 @@ pub(crate) enum Decision {
 
 const AT_ONCE: Decision = Decision::Again { after: Duration::ZERO, fresh: false };
 
+/// How often a request that may have run is repeated under the rule of `net/http`: a peer that ends
+/// every connection at its second request must not get one request again and again.
+const MOST_LOST: u32 = 1;
+
 /// Applies the policy's rule.
 ///
 /// Under every rule but [`Retry::Never`] a request that the peer did not process is repeated,
 /// whatever its method: that is safe, and GOAWAY is how a server asks for it. What *may* have run
-/// is repeated only when it is idempotent, also where the rule's model is bolder (go-redis). A peer
+/// is repeated only when it is idempotent, even where the rule's model is bolder (go-redis). A peer
 /// that says ENHANCE_YOUR_CALM is not asked again by itself.
 ///
 /// `random` is a number in 0..1, for the jitter.
@@ -50,33 +56,32 @@ pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Deci
     }
     let harmless = attempt.idempotent && matches!(attempt.error, Error::ConnectionLost { .. });
     match (policy.retry, attempt.error) {
+        (_, Error::Unprocessed { reason: Some(Reason::REFUSED_STREAM), .. }) => {
+            pause(policy, attempt.number - 1, random)
+        }
         (Retry::BadConnection, Error::Unprocessed { .. }) => {
             Decision::Again { after: Duration::ZERO, fresh: attempt.number + 1 == most }
         }
-        (_, Error::Unprocessed { .. }) => again(policy, attempt, random),
-        (Retry::ReusedAndReplayable, _) if harmless && attempt.reused => AT_ONCE,
+        // The first repeat at once, as in `net/http` and gRPC.
+        (_, Error::Unprocessed { .. }) if attempt.number == 1 => AT_ONCE,
+        (_, Error::Unprocessed { .. }) => pause(policy, attempt.number - 2, random),
+        (Retry::ReusedAndReplayable, _)
+            if harmless && attempt.reused && attempt.lost <= MOST_LOST =>
+        {
+            AT_ONCE
+        }
         (Retry::Idempotent, _) if harmless => AT_ONCE,
-        (Retry::Attempts, _) if harmless => pause(policy, attempt.number - 1, random, false),
+        (Retry::Attempts, _) if harmless => pause(policy, attempt.number - 1, random),
         _ => Decision::GiveUp,
     }
 }
 
-/// The first repeat at once, as in `net/http` and gRPC. Whoever is refused again goes to a new
-/// connection after a pause.
-fn again(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
-    let refused = attempt.error.reason() == Some(Reason::REFUSED_STREAM);
-    match attempt.number {
-        1 => AT_ONCE,
-        number => pause(policy, number - 2, random, refused),
-    }
-}
-
 /// Doubles with each step between the policy's bounds; half of it is jitter.
-fn pause(policy: &Policy, step: u32, random: f64, fresh: bool) -> Decision {
+fn pause(policy: &Policy, step: u32, random: f64) -> Decision {
     let growth = 1_u32.checked_shl(step).unwrap_or(u32::MAX);
     let base = policy.retry_back_off_min.saturating_mul(growth);
     let base = base.min(policy.retry_back_off_max);
-    Decision::Again { after: base.mul_f64(0.5 + random / 2.0), fresh }
+    Decision::Again { after: base.mul_f64(0.5 + random / 2.0), fresh: false }
 }
 
 #[cfg(test)]
@@ -85,7 +90,7 @@ mod tests {
     use crate::error::Closed;
 
     fn unprocessed(reason: Reason) -> Error {
-        Error::Unprocessed { reason: Some(reason), source: reason.into() }
+        Error::Unprocessed { reason: Some(reason), closed: None, source: reason.into() }
     }
 
     fn lost() -> Error {
@@ -93,7 +98,7 @@ mod tests {
     }
 
     fn attempt(error: &Error) -> Attempt<'_> {
-        Attempt { number: 1, error, reused: true, replayable: true, idempotent: true }
+        Attempt { number: 1, lost: 1, error, reused: true, replayable: true, idempotent: true }
     }
 
     fn policy(retry: Retry) -> Policy {
@@ -143,21 +148,52 @@ mod tests {
     }
 
     #[test]
-    fn twice_refused_goes_elsewhere_after_a_pause() {
+    fn a_refused_stream_waits_longer_each_time_and_insists_on_no_new_connection() {
         let error = unprocessed(Reason::REFUSED_STREAM);
+        for rule in Retry::ALL.iter().filter(|&&rule| rule != Retry::Never) {
+            let policy = Policy { retry_attempts: 8, ..policy(*rule) };
+            let mut pauses = Vec::new();
+            for number in 1..8 {
+                let attempt = Attempt { number, ..attempt(&error) };
+                let Decision::Again { after, fresh } = decide(&policy, attempt, 1.0) else {
+                    panic!("{rule:?} gives up at {number}");
+                };
+                assert!(!fresh, "{rule:?}");
+                pauses.push(after);
+            }
+            assert_eq!(pauses[0], policy.retry_back_off_min);
+            assert!(pauses.is_sorted() && pauses[6] > pauses[0], "{rule:?}: {pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_go_away_is_followed_by_a_repeat_at_once_and_then_by_pauses() {
+        let error = unprocessed(Reason::NO_ERROR);
         let policy = policy(Retry::Unprocessed);
         assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
         let second = Attempt { number: 2, ..attempt(&error) };
-        let expected = Decision::Again { after: policy.retry_back_off_min, fresh: true };
+        let expected = Decision::Again { after: policy.retry_back_off_min, fresh: false };
         assert_eq!(decide(&policy, second, 1.0), expected);
     }
 
     #[test]
-    fn a_lost_connection_is_forgiven_if_it_was_reused_under_the_rule_of_net_http() {
+    fn a_demand_for_calm_by_go_away_is_heard_by_requests_that_may_have_run() {
+        let reason = Reason::ENHANCE_YOUR_CALM;
+        let cause = Closed::GoAway { reason, message: "".into() };
+        let error = Error::ConnectionLost { cause, source: Reason::NO_ERROR.into() };
+        for rule in Retry::ALL {
+            assert_eq!(decide(&policy(*rule), attempt(&error), 0.0), Decision::GiveUp, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_forgiven_once_if_it_was_reused_under_the_rule_of_net_http() {
         let error = lost();
         let policy = policy(Retry::ReusedAndReplayable);
         assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
         let fresh = Attempt { reused: false, ..attempt(&error) };
         assert_eq!(decide(&policy, fresh, 0.0), Decision::GiveUp);
+        let again = Attempt { number: 2, lost: 2, ..attempt(&error) };
+        assert_eq!(decide(&policy, again, 0.0), Decision::GiveUp);
     }
 }

@@ -1,25 +1,36 @@
 //! A stream's place in its connection, held from acquire to the end of both bodies.
 
+use std::time::Duration;
+
 use h2::Reason;
 use pool_common::Lease;
 
 use crate::connection::H2Connection;
 use crate::error::Closed;
 use crate::manager::H2Manager;
+use crate::patience::Patience;
 
 /// A lease with a stream on it. Given back on drop.
 pub(crate) struct Slot {
     lease: Lease<H2Manager>,
+    /// The wait for the response head.
+    pub(crate) patience: Patience,
 }
 
 impl Slot {
-    pub(crate) fn new(lease: Lease<H2Manager>) -> Self {
+    /// `limit` is the longest wait for the response head.
+    pub(crate) fn new(lease: Lease<H2Manager>, limit: Option<Duration>) -> Self {
         lease.observed().stream_opened();
-        Self { lease }
+        Self { lease, patience: Patience::new(limit) }
     }
 
     pub(crate) fn connection(&self) -> &H2Connection {
         &self.lease
+    }
+
+    /// The connection, and how long to wait for it.
+    pub(crate) fn parts(&mut self) -> (&H2Connection, &mut Patience) {
+        (&self.lease, &mut self.patience)
     }
 
     /// Whether the connection had served somebody before this lease.
@@ -39,7 +50,16 @@ impl Slot {
         if takes_no_more || calls_us_wrong {
             self.retire();
         }
-        self.lease.closed()
+        self.lease.cause_so_far()
+    }
+
+    /// A deadline passed. A peer that was silent meanwhile, and left a PING without an answer, gets
+    /// no new requests; the connection ends when the answer is overdue.
+    pub(crate) fn note_timeout(&mut self, silent: bool) {
+        if silent {
+            self.lease.demand_proof();
+            self.retire();
+        }
     }
 
     /// The connection takes no new leases from the moment this one ends.
@@ -50,6 +70,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.patience.abandon(&self.lease);
         self.lease.observed().stream_ended();
     }
 }

@@ -13,24 +13,26 @@ use crate::error::LengthMismatch;
 /// Error of a request body, whatever it is.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request body that remembers what it gave, as long as that is little, to give it again.
+/// A request body that remembers what it gave, as long as little of it was sent, to give it again.
 pub(crate) struct Source<B> {
     body: Pin<Box<B>>,
     declared: Option<u64>,
     produced: u64,
     ended: bool,
-    /// What the body gave so far; `None` once it was too much to keep.
-    record: Option<Record>,
+    record: Record,
     /// How much of the record has been given again.
     replayed: usize,
 }
 
+/// What a body gave so far.
 #[derive(Default)]
 struct Record {
     chunks: Vec<Bytes>,
     trailers: Option<HeaderMap>,
-    bytes: usize,
-    limit: usize,
+    /// Too much was sent to keep it.
+    spent: bool,
+    /// How many bytes may be sent before that.
+    limit: u64,
 }
 
 /// The next piece of a body.
@@ -46,21 +48,33 @@ where
     B::Error: Into<BodyError>,
 {
     /// `declared` is the value of content-length, which the body has to keep; `limit` is how many
-    /// bytes may be remembered.
+    /// bytes may be sent before the body is no longer remembered.
     pub(crate) fn new(body: B, declared: Option<u64>, limit: usize) -> Self {
         Self {
             body: Box::pin(body),
             declared,
             produced: 0,
             ended: false,
-            record: Some(Record { limit, ..Record::default() }),
+            record: Record { limit: limit as u64, ..Record::default() },
             replayed: 0,
         }
     }
 
     /// Whether the body can be sent from its beginning.
     pub(crate) fn is_replayable(&self) -> bool {
-        self.record.is_some()
+        !self.record.spent
+    }
+
+    /// So much has been handed over in this attempt. What was taken from the body and not sent, a
+    /// body that is one large chunk for instance, costs no memory that is not needed anyway.
+    fn note_sent(&mut self, bytes: u64) {
+        if bytes > self.record.limit && !self.record.spent {
+            self.record.spent = true;
+            // The limit is passed in the last chunk at the earliest: of those before it less was
+            // sent in an earlier attempt, or this is the first.
+            self.record.chunks.clear();
+            self.replayed = 0;
+        }
     }
 
     /// Starts over. Only if it [is replayable](Self::is_replayable).
@@ -84,8 +98,8 @@ where
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
                         self.end()?;
-                        if let Some(record) = &mut self.record {
-                            record.trailers = Some(trailers.clone());
+                        if !self.record.spent {
+                            self.record.trailers = Some(trailers.clone());
                         }
                         return Poll::Ready(Ok(Piece::Trailers(trailers)));
                     }
@@ -96,9 +110,8 @@ where
 
     /// The next remembered piece; `None` when the body itself has to say what comes next.
     fn replay(&mut self) -> Option<Piece> {
-        let record = self.record.as_ref()?;
-        let Some(data) = record.chunks.get(self.replayed) else {
-            let end = || match &record.trailers {
+        let Some(data) = self.record.chunks.get(self.replayed) else {
+            let end = || match &self.record.trailers {
                 Some(trailers) => Piece::Trailers(trailers.clone()),
                 None => Piece::End,
             };
@@ -113,14 +126,9 @@ where
         if let Some(declared) = self.declared.filter(|&d| self.produced > d) {
             return Err(self.mismatch(declared).into());
         }
-        if let Some(record) = &mut self.record {
-            record.bytes += data.len();
-            if record.bytes > record.limit {
-                self.record = None;
-            } else {
-                record.chunks.push(data.clone());
-                self.replayed = record.chunks.len();
-            }
+        if !self.record.spent {
+            self.record.chunks.push(data.clone());
+            self.replayed = self.record.chunks.len();
         }
         let last = self.body.is_end_stream();
         if last {
@@ -261,6 +269,7 @@ where
         }
         let part = self.chunk.split_to(room.min(self.chunk.len()));
         self.sent += part.len() as u64;
+        self.source.note_sent(self.sent);
         let end = self.chunk_is_last && self.chunk.is_empty();
         let sent = stream.send_data(part, end);
         Poll::Ready(sent.map_err(|_| Stopped::Stream))

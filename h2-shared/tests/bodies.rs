@@ -295,6 +295,122 @@ async fn a_response_head_beyond_the_limit_fails_its_stream_only() {
 }
 
 #[tokio::test]
+async fn pseudo_header_fields_of_requests_and_in_trailers_are_no_response() {
+    const PATH: &[u8] = &[0x84]; // `:path: /`
+    const STATUS: &[u8] = &[0x88];
+    let field = b"\x00\x01x\x01y";
+    for (head, trailers) in [
+        ([STATUS, PATH].concat(), None),
+        ([PATH, STATUS].concat(), None),
+        (STATUS.to_vec(), Some([PATH, field].concat())),
+        (STATUS.to_vec(), Some([STATUS, field].concat())),
+    ] {
+        let server = RawServer::start().await;
+        let client = plain_client();
+        let call = tokio::spawn({
+            let (client, addr) = (client.clone(), server.addr);
+            async move { read(send(&client, get(addr, "/")).await?.into_body()).await }
+        });
+        let mut peer = server.accept(None).await;
+        let (stream, _) = peer.request().await.unwrap();
+        peer.write(HEADERS, END_HEADERS, stream, &head).await;
+        peer.write(DATA, 0, stream, b"x").await;
+        if let Some(trailers) = trailers {
+            peer.write(HEADERS, END_HEADERS | END_STREAM, stream, &trailers).await;
+        }
+        let error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{error}");
+        assert!(error.to_string().contains("pseudo-header fields"), "{error}");
+        tokio::spawn(peer.echo());
+        assert_echoes(&client, server.addr, 10).await;
+        assert_clean(&client).await;
+    }
+}
+
+/// `server` by its index in the static table, with a value of this length, in frames of 16 KiB.
+fn large_head(length: usize) -> Vec<Vec<u8>> {
+    let mut head = vec![0x88, 0x0f, 0x27, 0x7f];
+    let mut rest = length - 127;
+    while rest >= 128 {
+        head.push(u8::try_from(rest % 128).unwrap() | 128);
+        rest /= 128;
+    }
+    head.push(u8::try_from(rest).unwrap());
+    head.resize(head.len() + length, b'x');
+    head.chunks(16_384).map(<[u8]>::to_vec).collect()
+}
+
+#[tokio::test]
+async fn a_huge_response_head_fails_its_stream_and_three_others_go_on() {
+    const CONTINUATION: u8 = 9;
+    let server = RawServer::start().await;
+    let client = plain_client();
+    let call = || {
+        let (client, addr) = (client.clone(), server.addr);
+        tokio::spawn(async move { read(send(&client, get(addr, "/")).await?.into_body()).await })
+    };
+    let calls = [call(), call(), call(), call()];
+    let mut peer = server.accept(None).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(peer.wait_for(HEADERS).await.stream);
+    }
+    let frames = large_head(200 << 10);
+    for (number, frame) in frames.iter().enumerate() {
+        let kind = if number == 0 { HEADERS } else { CONTINUATION };
+        let flags = if number + 1 == frames.len() { END_HEADERS } else { 0 };
+        peer.write(kind, flags, streams[0], frame).await;
+    }
+    assert_eq!(peer.wait_for(RST_STREAM).await.stream, streams[0]);
+    for stream in &streams[1..] {
+        peer.respond(*stream, b"fine").await;
+    }
+    let mut failed = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(body) => assert_eq!(body, "fine"),
+            Err(error) => {
+                failed += 1;
+                assert!(matches!(error, Error::Reset { .. }), "{error}");
+                assert!(error.to_string().contains("max_header_list_size"), "{error}");
+            }
+        }
+    }
+    assert_eq!(failed, 1);
+    tokio::spawn(peer.echo());
+    assert_echoes(&client, server.addr, 10).await;
+    assert_eq!(client.pool().stats().opened, 1);
+    assert_clean(&client).await;
+}
+
+#[tokio::test]
+async fn a_body_of_which_little_was_sent_is_sent_again_whatever_its_length() {
+    let server = RawServer::start().await;
+    let client = client(|_| {}, |c| c.replay_limit = 65_536);
+    let body = pattern(200_000);
+    let call = tokio::spawn({
+        let (client, addr, body) = (client.clone(), server.addr, body.clone());
+        async move { read(send(&client, post(addr, "/", body)).await?.into_body()).await }
+    });
+    let mut peer = server.accept(None).await;
+    let stream = peer.wait_for(HEADERS).await.stream;
+    // The window of 65,535 bytes has to be used up before the stream is refused.
+    let mut received = 0;
+    while received < 65_535 {
+        received += peer.wait_for(DATA).await.payload.len();
+    }
+    peer.reset(stream, Reason::REFUSED_STREAM).await;
+    let stream = peer.wait_for(HEADERS).await.stream;
+    peer.grant(stream, 1 << 20).await;
+    let (again, received) = peer.request().await.unwrap();
+    assert_eq!(again, stream);
+    assert!(received == body, "all of it, from the beginning");
+    peer.respond(stream, b"ok").await;
+    assert_eq!(call.await.unwrap().unwrap(), "ok");
+    assert_clean(&client).await;
+}
+
+#[tokio::test]
 async fn no_response_within_the_timeout_resets_the_stream_only() {
     let server = EchoServer::plain().await;
     let timeout = Duration::from_millis(50);

@@ -10,7 +10,8 @@ use h2_shared::Client;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use support::echo::EchoServer;
-use support::{assert_clean, assert_echoes, client, eventually};
+use support::raw::{DATA, HEADERS, RST_STREAM, RawServer};
+use support::{assert_clean, assert_echoes, client, eventually, get, plain_client, send};
 
 /// Polls at most `polls` times, then drops. `Some` when it completed before.
 async fn limited<F: Future>(future: F, polls: usize) -> Option<F::Output> {
@@ -86,4 +87,105 @@ async fn a_large_request_body() {
 #[tokio::test]
 async fn large_bodies_both_ways() {
     drop_at_every_poll("/echo", Bytes::from(vec![1; 300_000])).await;
+}
+
+fn code(reason: h2_shared::Reason) -> Vec<u8> {
+    u32::from(reason).to_be_bytes().to_vec()
+}
+
+/// A request that takes the last stream of a connection is cancelled as any other: the peer hears
+/// of it at once, not with the next request.
+#[tokio::test]
+async fn dropping_a_request_that_took_the_last_stream_resets_it() {
+    for limit in [1, 2] {
+        let server = RawServer::start().await;
+        let client = plain_client();
+        let request = || {
+            let (client, addr) = (client.clone(), server.addr);
+            tokio::spawn(async move { send(&client, get(addr, "/")).await })
+        };
+        let first = request();
+        let mut peer = server.accept(Some(limit)).await;
+        peer.wait_for(HEADERS).await;
+        let last = match limit {
+            1 => first,
+            _ => {
+                let second = request();
+                peer.wait_for(HEADERS).await;
+                second
+            }
+        };
+        last.abort();
+        let reset = peer.wait_for(RST_STREAM).await;
+        assert_eq!(reset.stream, 2 * limit - 1);
+        assert_eq!(reset.payload, code(h2_shared::Reason::CANCEL));
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_half_read_body_that_holds_the_last_stream_resets_it() {
+    let server = RawServer::start().await;
+    let client = plain_client();
+    let request = tokio::spawn({
+        let (client, addr) = (client.clone(), server.addr);
+        async move { send(&client, get(addr, "/")).await.unwrap().into_body() }
+    });
+    let mut peer = server.accept(Some(1)).await;
+    let (stream, _) = peer.request().await.unwrap();
+    peer.head(stream).await;
+    peer.write(DATA, 0, stream, b"half").await;
+    let mut body = request.await.unwrap();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    drop(body);
+    let reset = peer.wait_for(RST_STREAM).await;
+    assert_eq!((reset.stream, reset.payload), (stream, code(h2_shared::Reason::CANCEL)));
+    tokio::spawn(peer.echo());
+    assert_echoes(&client, server.addr, 10).await;
+    assert_clean(&client).await;
+}
+
+/// A peer that answers streams which were cancelled is not at fault, however many they are: its
+/// frames were on their way.
+#[tokio::test]
+async fn ten_thousand_cancelled_requests_do_not_end_the_connection() {
+    const BATCH: u32 = 500;
+    let server = RawServer::start().await;
+    let client = plain_client();
+    let ask = || {
+        let (client, addr) = (client.clone(), server.addr);
+        tokio::spawn(async move { send(&client, get(addr, "/")).await })
+    };
+    let first = ask();
+    let mut peer = server.accept(None).await;
+    let (stream, _) = peer.request().await.unwrap();
+    peer.respond(stream, b"1").await;
+    support::read(first.await.unwrap().unwrap().into_body()).await.unwrap();
+
+    for _ in 0..10_000 / BATCH {
+        let batch: Vec<_> = (0..BATCH).map(|_| ask()).collect();
+        let mut streams = Vec::new();
+        for _ in 0..BATCH {
+            streams.push(peer.wait_for(HEADERS).await.stream);
+        }
+        batch.iter().for_each(tokio::task::JoinHandle::abort);
+        for _ in 0..BATCH {
+            peer.wait_for(RST_STREAM).await;
+        }
+        for stream in streams {
+            peer.head(stream).await;
+            for _ in 0..2 {
+                peer.write(DATA, 0, stream, b"late").await;
+            }
+        }
+        for _ in 0..5 {
+            let other = ask();
+            let stream = peer.wait_for(HEADERS).await.stream;
+            peer.respond(stream, b"mine").await;
+            let response = other.await.unwrap().unwrap();
+            assert_eq!(support::read(response.into_body()).await.unwrap(), "mine");
+        }
+    }
+    assert_eq!(client.pool().stats().opened, 1);
+    tokio::spawn(peer.echo());
+    assert_clean(&client).await;
 }

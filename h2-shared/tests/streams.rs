@@ -121,6 +121,7 @@ async fn a_slot_is_held_until_the_response_body_has_ended() {
     let response = send(&client, get(server.addr, "/stall/1")).await.unwrap();
     let error = send(&client, get(server.addr, "/echo")).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
+    assert!(error.to_string().starts_with("all streams are taken"), "{error}");
     drop(response);
     assert_echoes(&client, server.addr, 100).await;
     assert_clean(&client).await;

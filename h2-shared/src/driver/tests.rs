@@ -11,6 +11,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::connection::H2Connection;
 use crate::error::ConnectError;
+use crate::observed::Listener;
 
 const SECOND: Duration = Duration::from_secs(1);
 const DATA: u8 = 0;
@@ -47,6 +48,10 @@ impl Listener for Ear {
 
     fn broken(&self, calm: bool) {
         self.hear(Word::Broken { calm });
+    }
+
+    fn may_doubt(&self) -> bool {
+        true
     }
 }
 
@@ -240,4 +245,65 @@ async fn no_settings_is_no_connection() {
     assert!(matches!(error, ConnectError::SettingsTimeout(_)), "{error}");
     sleep(2 * SECOND).await;
     assert_eq!(words.try_recv(), Ok(Word::Broken { calm: false }), "its task has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_owes_a_proof_has_the_time_of_a_ping_to_give_it() {
+    let config = || Config { keep_alive_timeout: 8 * SECOND, ..Config::default() };
+    let (connection, mut peer, mut words) = connected(config(), 4_096).await;
+    connection.demand_proof();
+    let ping = peer.read(PING).await.unwrap();
+    sleep(7 * SECOND).await;
+    peer.write(PING, ACK, &ping).await;
+    sleep(60 * SECOND).await;
+    assert!(words.try_recv().is_err() && connection.closed().is_none());
+
+    let start = Instant::now();
+    connection.demand_proof();
+    peer.read(PING).await.unwrap();
+    let _swallow = swallow(peer);
+    assert_eq!(words.recv().await.unwrap(), Word::Broken { calm: false });
+    assert_eq!(start.elapsed().as_secs(), 8);
+    assert!(matches!(connection.closed(), Some(Closed::KeepAlive)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubted_connection_gets_no_new_streams_and_has_to_prove_itself() {
+    let (connection, mut peer, mut words) = connected(Config::default(), 4_096).await;
+    connection.doubt();
+    assert_eq!(words.try_recv(), Ok(Word::Retire));
+    assert_eq!(connection.slots(), 0);
+    peer.read(PING).await.unwrap();
+    let _swallow = swallow(peer);
+    assert_eq!(words.recv().await.unwrap(), Word::Broken { calm: false });
+    assert!(matches!(connection.closed(), Some(Closed::KeepAlive)));
+}
+
+/// A capacity of 0 would keep the pool from dialing another connection for the requests that wait.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_connection_with_streams_counts_as_full() {
+    let (connection, peer, mut words) = connected(watched(), 4_096).await;
+    connection.observed().stream_opened();
+    let _swallow = swallow(peer);
+    sleep(13 * SECOND).await;
+    assert_eq!(words.try_recv(), Ok(Word::Capacity(1)));
+    assert_eq!(connection.slots(), 0);
+}
+
+/// A request that never reached the socket cannot have been processed, whatever its method.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_written_is_known_not_to_be_sent() {
+    let (connection, peer, _words) = connected(Config::default(), 256).await;
+    let mut streams = Vec::new();
+    for number in 0..5 {
+        let request = Request::get("http://a/").header("x", format!("{number:0100}"));
+        streams.push(connection.send_request(request.body(()).unwrap(), true).unwrap());
+    }
+    sleep(SECOND).await;
+    let sent: Vec<_> = streams.iter().map(|(r, _)| connection.has_sent(r.stream_id())).collect();
+    assert!(sent[0] && !sent[4], "{sent:?}");
+    drop(peer);
+    for (response, _) in streams {
+        assert!(response.await.is_err());
+    }
 }

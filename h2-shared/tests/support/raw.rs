@@ -155,9 +155,37 @@ impl RawPeer {
     }
 
     pub async fn go_away(&mut self, last_stream: u32, reason: h2::Reason) {
+        self.go_away_because(last_stream, reason, b"").await;
+    }
+
+    /// A GOAWAY with debug data.
+    pub async fn go_away_because(&mut self, last_stream: u32, reason: h2::Reason, words: &[u8]) {
         let mut payload = last_stream.to_be_bytes().to_vec();
         payload.extend(u32::from(reason).to_be_bytes());
+        payload.extend(words);
         self.write(GOAWAY, 0, 0, &payload).await;
+    }
+
+    /// Enlarges the client's send window of a stream and of the connection.
+    pub async fn grant(&mut self, stream: u32, bytes: u32) {
+        for stream in [0, stream] {
+            self.write(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
+        }
+    }
+
+    /// The next frame of this kind, others skipped.
+    pub async fn wait_for(&mut self, kind: u8) -> Frame {
+        let find = async {
+            loop {
+                let frame = self.read().await.expect("the connection goes on");
+                assert!(frame.kind != GOAWAY || kind == GOAWAY, "{frame:?}");
+                if frame.kind == kind {
+                    return frame;
+                }
+            }
+        };
+        let found = tokio::time::timeout(super::HANG, find).await;
+        found.unwrap_or_else(|_| panic!("no frame of kind {kind}"))
     }
 
     /// Echoes requests until the client closes.

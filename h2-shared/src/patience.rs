@@ -1,0 +1,105 @@
+//! How long a request waits for its peer, and what a peer that was silent all the time has to prove.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::alarm::FAR;
+use crate::connection::H2Connection;
+
+/// A caller that gives up after a silence this long makes the peer suspect. Callers that cancel
+/// earlier have other reasons.
+const DOUBT_AFTER: Duration = Duration::from_millis(100);
+
+/// A timeout that runs only while we wait for the peer, and starts anew with all progress.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    limit: Option<Duration>,
+    wait: Option<Wait>,
+}
+
+/// A wait for the peer.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    /// What the request had sent by then.
+    progress: u64,
+    /// How often the peer had sent something by then, on any stream.
+    reads: u64,
+    /// The last part of the wait has begun.
+    asked: bool,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        Self { limit: limit.map(|limit| limit.min(FAR)), wait: None }
+    }
+
+    /// Ready with the limit when it has been reached. `poll_at` asks the timer, which lives with the
+    /// caller: it is ready once that time has come.
+    ///
+    /// When three quarters have passed without a word from the peer, on any stream, a PING goes
+    /// out. A peer that works has answered it by the end, and keeps its connection.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll_at: impl FnMut(&mut Context<'_>, Instant) -> Poll<()>,
+        progress: u64,
+        connection: &H2Connection,
+    ) -> Poll<Duration> {
+        let wait = match &mut self.wait {
+            Some(wait) if wait.progress == progress => wait,
+            wait => {
+                let (since, reads) = (Instant::now(), connection.reads());
+                wait.insert(Wait { since, progress, reads, asked: false })
+            }
+        };
+        let Some(limit) = self.limit else { return Poll::Pending };
+        if !wait.asked {
+            ready!(poll_at(cx, wait.since + limit / 4 * 3));
+            wait.asked = true;
+            if connection.reads() == wait.reads {
+                connection.ask();
+            }
+        }
+        poll_at(cx, wait.since + limit).map(|()| limit)
+    }
+
+    /// The peer has answered, or it is the caller's turn.
+    pub(crate) fn stop(&mut self) {
+        self.wait = None;
+    }
+
+    /// Ends a wait that reached its limit. Returns whether the peer was silent all the time.
+    pub(crate) fn was_silent(&mut self, connection: &H2Connection) -> bool {
+        self.wait.take().is_some_and(|wait| wait.reads == connection.reads())
+    }
+
+    /// Ends a wait whose caller is gone.
+    pub(crate) fn abandon(&mut self, connection: &H2Connection) {
+        if let Some(wait) = self.wait.take()
+            && wait.reads == connection.reads()
+            && wait.since.elapsed() >= DOUBT_AFTER
+        {
+            connection.doubt();
+        }
+    }
+}
+
+/// A timer that lives in the future of one call. One that outlives the call is a
+/// [`Deadline`](pool_common::deadline::Deadline).
+pub(crate) fn poll_sleep(
+    mut timer: Pin<&mut Option<Sleep>>,
+    cx: &mut Context<'_>,
+    at: Instant,
+) -> Poll<()> {
+    match timer.as_mut().as_pin_mut() {
+        None => timer.set(Some(sleep_until(at))),
+        Some(timer) if timer.deadline() != at => timer.reset(at),
+        Some(_) => {}
+    }
+    timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+}
