@@ -57,7 +57,12 @@ const CHOICES: &[Choice] = &[
         "a new picker wakes all calls; a stream that ends wakes one of those who wait, any",
         "the one that came first",
     ),
-    same(Question::Dial, "the channel, one attempt at a time, at least 20 s for each"),
+    differs(
+        Question::Dial,
+        "the channel, one attempt at a time, at least 20 s for each",
+        "an attempt that is overdue, and that no call waits for any more, makes room for the next \
+         (dial_hedge=none: it does not)",
+    ),
     same(Question::OrphanDial, "kept"),
     differs(
         Question::Check,
@@ -69,10 +74,12 @@ const CHOICES: &[Choice] = &[
         "idle timeout 30 min without calls; no lifetime on the client",
         "the connection is closed; there is no resolver to stop",
     ),
-    same(
+    differs(
         Question::AfterFailedDial,
         "1 s, x 1.6, at most 120 s, +/- 20 %; calls fail fast unless they wait for ready \
          (wait_for_ready=true)",
+        "no pause is longer than 120 s, jitter included; calls that are patient are not told the \
+         first failure either",
     ),
     same(Question::Return, "nothing to reset: a dropped stream is cancelled"),
     same(Question::Retry, "transparent: never sent, or not processed by the peer, once"),

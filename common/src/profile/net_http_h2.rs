@@ -61,7 +61,8 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Dial,
         "x/net: joined dials, one at a time; net/http: every cold request dials, surplus is closed",
-        "one dial for all, which spares N - 1 handshakes (#13397); dial=racing is net/http's way",
+        "one dial for all, which spares N - 1 handshakes (#13397); dial=racing is net/http's way; \
+         an overdue one is hedged (dial_hedge=none: it holds everybody up)",
     ),
     same(Question::OrphanDial, "kept"),
     differs(
@@ -70,7 +71,12 @@ const CHOICES: &[Choice] = &[
         "the same, as the keep-alive of h2-shared; the pool itself does not check",
     ),
     same(Question::Age, "IdleConnTimeout = 90 s since the last stream ended; no lifetime"),
-    same(Question::AfterFailedDial, "everybody who joined the dial is told"),
+    differs(
+        Question::AfterFailedDial,
+        "everybody who joined the dial is told",
+        "a caller that joined later has one dial of its own first; beside a connection that works \
+         callers wait for its streams, and further dials pause",
+    ),
     same(Question::Return, "nothing to reset: a dropped stream is cancelled"),
     differs(
         Question::Retry,
