@@ -11,7 +11,7 @@ use crate::notifier::Notifier;
 /// The connection inside a manager's [`Lending`].
 pub type Connection<M> = <<M as Manager>::Lending as Lending>::Connection;
 
-/// What a failed dial says of the peer.
+/// The kind of a failed dial: what it tells about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DialFailure {

@@ -201,7 +201,8 @@ choices! {
         /// Idempotent ones, at most `retry_attempts` attempts, no delay (fasthttp).
         Idempotent = "idempotent",
         /// Any, whether or not it is idempotent, at most `retry_attempts` attempts, with a jittered
-        /// delay (go-redis). A request that the peer carried out before the connection died is carried
+        /// delay (go-redis). In `http1-pool` only: `h2-shared` keeps to idempotent requests, and
+        /// `resp-pool` to commands that read or were certainly not carried out. A request that the peer carried out before the connection died is carried
         /// out again: the risk is the user's. Only what cannot be replayed, such as a body that
         /// was read from a stream, is not sent again.
         Attempts = "attempts",

@@ -233,6 +233,8 @@ async fn a_limit_of_zero_ends_at_the_deadline_and_a_raise_lets_requests_through(
         |p| {
             p.max_open_per_key = Some(1);
             p.acquire_timeout = Some(Duration::from_millis(200));
+            // Else the next caller would replace the dial that waits for the raise.
+            p.dial_hedge = None;
         },
         |_| {},
     );
@@ -258,6 +260,8 @@ async fn a_server_that_allows_no_stream_is_not_dialed_again_and_again() {
         |p| {
             p.max_open_per_key = None;
             p.after_failed_dial = pool_common::policy::AfterFailedDial::Tell;
+            // A hedge would be a second dial, once.
+            p.dial_hedge = None;
         },
         |c| c.settings_timeout = Duration::from_millis(100),
     );

@@ -74,7 +74,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::AfterFailedDial,
         "everybody who joined the dial is told",
-        "a caller that joined later has one dial of its own first; beside a connection that works \
+        "a caller that joined later gets one more dial first; beside a connection that works \
          callers wait for its streams, and further dials pause",
     ),
     same(Question::Return, "nothing to reset: a dropped stream is cancelled"),

@@ -437,7 +437,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];
-        // A dial for all waiters; one that is overdue holds nobody up.
+        // A dial for all waiters is in progress. One that is overdue does not count.
         let is_shared_dial = if self.policy.dial_hedge.is_some() {
             !entry.young.is_empty()
         } else {

@@ -317,12 +317,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.room_appeared(key, now);
     }
 
-    /// `dial` has failed: pauses further dials where the policy says so, and tells the callers that
-    /// it concerns.
+    /// `dial` has failed: pauses further dials where the policy asks for that, and tells the callers
+    /// that the dial started for.
     ///
-    /// Those are the callers that the dial started for. A caller that came later could have had a dial
-    /// of its own, and gets one now. And a caller that something may still serve goes on waiting:
-    /// a lease of its key that ends, or a second dial.
+    /// A caller that came later could have had another dial, and gets it now. A caller that a
+    /// lease of its key or a second dial may still serve goes on waiting.
     fn note_failure(&mut self, dial: &Connection<L>, dial_for: DialFor, error: E, now: Timestamp) {
         let key = dial.key;
         let entry = &mut self.keys[key];
@@ -353,7 +352,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let patient = beside
             || (self.policy.wait_for_ready
                 && self.policy.after_failed_dial == AfterFailedDial::BackOff);
-        // One that had all the time a dial may take has the last word, hedged or not.
+        // A dial that took all of `dial_timeout` ends the wait of its caller, hedged or not.
         let had_its_time = now.since(dial.opened_at) >= self.policy.dial_timeout;
         let is_hedged = dial.overdue && !had_its_time && !self.keys[key].young.is_empty();
         match dial_for {

@@ -76,8 +76,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A connection is about to be closed. One that ends at once, and that no caller has used, was of no
-    /// use to the floor: a peer that accepts and hangs up would else be dialed without a pause.
+    /// A connection is about to be closed. If it ends at once, and no caller has used it, the refill was
+    /// a failure: a peer that accepts and hangs up would else be dialed without a pause.
     pub(super) fn note_floor_loss(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
         let connection = &self.connections[id];
         let (key, is_young) = (connection.key, now.since(connection.opened_at) < PROVEN_AFTER);

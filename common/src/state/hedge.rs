@@ -1,7 +1,7 @@
 //! A dial that takes longer than usual holds up no caller that could have a second one.
 //!
-//! A lost SYN, a handshake that nobody answers, a peer that was down for a moment: the dial in
-//! progress may hang for all of `dial_timeout` while the next one would take a millisecond. So with
+//! After a lost SYN, in a handshake without an answer, or with a peer that was down for a moment, the
+//! dial in progress may hang for all of `dial_timeout` while the next one would take a millisecond. So with
 //! `dial_hedge` a dial becomes *overdue*, after that time or after twice the usual one, whichever
 //! is longer. From then on:
 //!
@@ -130,7 +130,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts the second dials that waiters of overdue ones are owed and the limits allow.
     pub(super) fn hedge(&mut self, key: KeyId, now: Timestamp) {
         if self.policy.dial == Dial::Shared {
-            // Its waiters depend on no dial of their own; the next is one for all of them.
+            // Its waiters do not depend on separate dials; the next dial is for all of them.
             return;
         }
         loop {
@@ -163,8 +163,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         true
     }
 
-    /// The limits leave no room, and dials that nobody waits for any more hang in it: one of them makes
-    /// room. `alone` says that no caller waited before this one.
+    /// The limits leave no room, and overdue dials without a waiter take some of it: one of them is
+    /// stopped. `alone`: no caller waited before this one.
     pub(super) fn replace_hanging(&mut self, key: KeyId, obstacle: Obstacle, alone: bool) {
         let entry = &self.keys[key];
         let full = matches!(obstacle, Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Dialing);

@@ -137,7 +137,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if entry.waiting > 0 && !hope {
                 return Err("somebody waits and nothing is under way".into());
             }
-            // Pauses, goodbyes, overdue dials that are being stopped to make room for a hedge, and
+            // Pauses, closes, overdue dials that are being stopped to make room for a hedge, and
             // the opener's one dial at a time are left out: when they end,
             // those who wait are looked at. So they are by a timer of the key that is late: time went on
             // at least to the start of its last dial.

@@ -4,9 +4,9 @@
 //! With `dial_ramp` a key has no more dials in progress than it has connections, but always one: 1,
 //! 2, 4, ... Those who come too early for a dial of their own wait, for what comes back as well.
 //! A dial that takes longer than the ramp's step counts as if it had ended, so that one that hangs
-//! holds nobody back for longer than a step. Connections that serve only once (the peer closes them,
+//! holds waiters back for a step at most. Connections that serve only once (the peer closes them,
 //! or their callers give up) prove the need as well as those that stay: each counts as if it were
-//! still there, until a connection becomes idle because nobody waits.
+//! still there, until a connection becomes idle, which shows that no caller waits.
 //!
 //! With `orphan_dial=stopped` a dial ends when its waiter was served by another connection and
 //! there is nobody else to serve. The place in the limits is free when the shell has reported that.
@@ -68,8 +68,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.spent = (entry.spent + 1).min(demand);
     }
 
-    /// A connection became idle, so nobody waits: what was earned by connections that are gone is
-    /// halved.
+    /// A connection became idle, so no caller waits: the count of spent connections is halved.
     pub(super) fn note_no_demand(&mut self, key: KeyId) {
         let spent = &mut self.keys[key].spent;
         if *spent > 0 {

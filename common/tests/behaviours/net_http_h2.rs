@@ -330,10 +330,10 @@ fn standalone_when_the_starter_of_a_dial_leaves_those_who_joined_succeed() {
     assert_eq!(pool.dials(), 1);
 }
 
-/// net-http-h2 35. What differs: those that joined a dial which fails have one dial of their own
+/// net-http-h2 35. What differs: callers that joined a dial which fails are dialed for once more
 /// before they are told.
 #[test]
-fn standalone_a_shared_dial_that_fails_is_tried_once_more_for_those_who_joined() {
+fn standalone_a_shared_dial_that_fails_is_tried_once_more_for_later_callers() {
     let mut pool = h2(100);
     let waiters = pool.queue(5);
     pool.dial_failed(pool.only_dial(), Some("refused"));

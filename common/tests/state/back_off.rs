@@ -1,4 +1,5 @@
-//! Pauses after failed dials: who waits through them, who is told, and what counts as a failure.
+//! Pauses after failed dials: which callers wait through them, which are told, and what counts as a
+//! failure.
 
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ fn a_pause_longer_than_the_caller_has_time_for_is_told_at_once() {
     let soon = pool.now.after(150 * MILLI);
     let outcome = pool.acquire_until(1, Default::default(), soon);
     assert!(matches!(outcome, Outcome::Refused(Refusal::BackingOff { .. })), "{outcome:?}");
-    // Nor does anybody wait for a pause that is long.
+    // A long pause is told to every caller at once.
     let back_off_base = 2 * SECOND;
     let mut pool =
         Plain::new(Policy { back_off_base, back_off_max: 60 * SECOND, ..Policy::default() });
@@ -109,7 +110,7 @@ fn with_waiting_callers_a_peer_that_is_back_serves_within_a_second() {
 }
 
 #[test]
-fn who_is_patient_is_not_told_the_first_failure_either() {
+fn a_patient_caller_is_not_told_the_first_failure_either() {
     let policy = Policy { wait_for_ready: true, ..Policy::default() };
     for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
         let mut pool = Plain::new(Policy { dial, ..policy.clone() });

@@ -92,7 +92,7 @@ fn a_waiter_whose_dial_is_overdue_gets_a_second_one() {
         let hedge = pool.background[1];
         pool.dialed(hedge);
         assert_eq!(pool.collect(waiter), Some(Outcome::Lent(hedge)), "{dial:?}");
-        // The overdue one is of use to nobody: it is stopped, or its connection becomes idle.
+        // The overdue dial is not needed: it is stopped, or its connection becomes idle.
         pool.finish_stopping();
         if pool.background.contains(&hanging) {
             pool.dialed(hanging);
@@ -186,7 +186,7 @@ fn slow_dials_are_overdue_only_when_they_are_slower_than_usual() {
 }
 
 #[test]
-fn at_a_limit_of_one_a_dial_that_nobody_waits_for_makes_room() {
+fn at_a_limit_of_one_a_dial_without_waiters_makes_room() {
     let mut pool = Streams::new(Policy { max_open_per_key: Some(1), ..profile::grpc().policy });
     let first = pool.acquire(1).waiter();
     let hanging = pool.only_dial();
@@ -215,8 +215,8 @@ fn a_late_caller_is_not_told_the_failure_of_an_old_dial() {
         pool.pass(10 * MILLI);
         pool.dial_failed(old, Some("timed out"));
         assert_eq!(pool.collect(first), Some(Outcome::DialFailed("timed out")), "{dial:?}");
-        assert_eq!(pool.collect(late), None, "{dial:?}: it gets a dial of its own");
-        let dial = *pool.background.last().expect("its own");
+        assert_eq!(pool.collect(late), None, "{dial:?}: it gets another dial");
+        let dial = *pool.background.last().expect("the other dial");
         pool.dialed(dial);
         assert_eq!(pool.collect(late), Some(Outcome::Lent(dial)));
     }

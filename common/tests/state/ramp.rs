@@ -18,7 +18,7 @@ const MILLI: Duration = Duration::from_millis(1);
 const STEP: Duration = Duration::from_millis(100);
 
 fn racing() -> Policy {
-    // Without hedges, which have tests of their own.
+    // Without hedges: `hedge.rs` tests those.
     Policy { max_open_per_key: Some(200), dial_hedge: None, ..Policy::default() }
 }
 
