@@ -416,24 +416,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         each.saturating_mul(dials).saturating_sub(entry.tied.len())
     }
 
-    /// What a caller is told while dials are paused.
-    pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
-        let entry = &self.keys[key];
-        let last = entry.last_error.clone()?;
-        let until = entry.paused_until.max(self.catch_up(now));
-        self.is_paused(key, now).then_some(Refusal::BackingOff { until, last })
-    }
-
-    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded; where
-    /// the policy is to tell, only while connections that work can serve callers meanwhile.
-    pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
-        let entry = &self.keys[key];
-        let tells = self.policy.after_failed_dial == AfterFailedDial::Tell;
-        (entry.paused_until > self.catch_up(now) && (!tells || self.has_useful(key)))
-            || (self.policy.after_failed_dial == AfterFailedDial::FailFast
-                && entry.failures >= self.policy.back_off_after)
-    }
-
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];

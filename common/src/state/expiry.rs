@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::{DialFor, Phase};
-use super::floor::PATIENCE;
+use super::entries::Phase;
 use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
@@ -192,36 +191,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.set_timer(next, key);
         }
         self.forget_if_unused(key);
-    }
-
-    /// Failing fast: finds out whether the peer is back, or looks again later. For a key that nobody
-    /// has asked for in a long time that is left to who asks next.
-    pub(super) fn probe(&mut self, key: KeyId, now: Timestamp) {
-        let entry = &mut self.keys[key];
-        let deserted = entry.open == 0 && entry.waiting == 0;
-        if deserted && now >= entry.wanted_at.after(PATIENCE) {
-            entry.failures = 0;
-            return self.give_up_floor(key);
-        }
-        let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
-        let full = limit(self.policy.max_open_per_key, self.keys[key].open)
-            || limit(self.policy.max_open, self.status.open)
-            || self.dials_are_full()
-            || self.rate_holds(&self.keys[key], now);
-        if full {
-            self.set_timer(now.after(self.policy.back_off_base), key);
-        } else if self.keys[key].dialing == 0 {
-            self.start_dial(key, DialFor::Probe, now);
-        }
-    }
-
-    /// Failing fast after the peer has turned the client away: no timer probes, so a caller that asks
-    /// has it done, once for each pause.
-    pub(super) fn probe_if_denied(&mut self, key: KeyId, now: Timestamp) {
-        let entry = &self.keys[key];
-        if entry.denied && entry.paused_until <= now {
-            self.probe(key, now);
-        }
     }
 
     /// When a connection opened at `now` ends: its lifetime, moved by the jitter.

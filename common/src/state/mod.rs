@@ -40,6 +40,7 @@
 
 mod acquire;
 mod answers;
+mod backoff;
 mod close;
 mod deadlines;
 mod dial_rate;

@@ -46,7 +46,16 @@ impl Peer {
         S: Fn(Wire, usize) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
+    }
+
+    /// As [`start`](Peer::start), at this address.
+    pub(crate) async fn start_at<S, F>(addr: SocketAddr, script: S) -> Self
+    where
+        S: Fn(Wire, usize) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (accepted, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counter, opened) = (Arc::clone(&accepted), Arc::clone(&open));
