@@ -67,7 +67,11 @@ const CHOICES: &[Choice] = &[
          connection the peer closed stays in the list until then, or until its idle timeout",
     ),
     same(Question::Age, "DefaultTransport.IdleConnTimeout = 90 s, a timer for each; no lifetime"),
-    same(Question::AfterFailedDial, "the waiter that dialed is told, nobody else"),
+    differs(
+        Question::AfterFailedDial,
+        "the waiter that dialed is told, nobody else",
+        "over HTTP/2, beside a connection that works, callers wait for its streams instead",
+    ),
     same(Question::Return, "no reset; an early closed body is drained for 50 ms and 256 KiB"),
     differs(
         Question::Retry,

@@ -266,7 +266,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.mark_overdue(key, now);
         let alone = self.keys[key].waiting == 0;
         let racing = self.policy.dial == Dial::Racing;
-        let adopts = racing && self.policy.adopt_dials && !want.fresh;
+        // While a waiter is held up, the dials without a waiter are its hedges.
+        let held_up = self.keys[key].held_up > 0;
+        let adopts = racing && self.policy.adopt_dials && !want.fresh && !held_up;
         if !self.keys[key].undialed.is_empty() && !self.opener_busy {
             // Dials that lost their waiters belong to those who wait, and so does what the end of a
             // pause or the ramp allows by now, before their timer has said so.
@@ -373,7 +375,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Obstacle::Paused => {
                 let nothing_live = entry.open == entry.closing;
                 let fails = match self.policy.after_failed_dial {
-                    AfterFailedDial::FailFast => true,
+                    AfterFailedDial::FailFast if self.fails_fast(key) => true,
                     _ => {
                         nothing_live
                             && !self.policy.wait_for_ready
@@ -419,12 +421,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];
-        // A dial for all waiters is in progress. One that is overdue does not count.
-        let is_shared_dial = if self.policy.dial_hedge.is_some() {
-            !entry.young.is_empty()
-        } else {
-            entry.dialing > entry.refilling + entry.stopping
-        };
+        // A dial for all waiters is in progress. Overdue dials do not count.
+        let overdue = entry.hanging.len() + entry.held_up;
+        let is_shared_dial = entry.dialing > entry.refilling + entry.stopping + overdue;
         if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
             Some(Obstacle::KeyFull)
         } else if self.is_paused(key, now) {

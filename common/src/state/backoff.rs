@@ -11,6 +11,9 @@ use crate::clock::Timestamp;
 use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, Dial};
 
+/// The resolution of a coarse clock, at most.
+const TICK: Duration = Duration::from_millis(10);
+
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// `dial` has failed: pauses further dials where the policy asks for that, and tells the callers
     /// that the dial started for.
@@ -25,6 +28,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         now: Timestamp,
     ) {
         let key = dial.key;
+        self.forget_spent(key);
         let entry = &mut self.keys[key];
         // Dials that were under way when the pause began are of the same round.
         let new_round = entry.paused_until <= now;
@@ -54,7 +58,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             || (self.policy.wait_for_ready
                 && self.policy.after_failed_dial == AfterFailedDial::BackOff);
         // A dial that took all of `dial_timeout` ends the wait of its caller, hedged or not.
-        let had_its_time = now.since(dial.opened_at) >= self.policy.dial_timeout;
+        // Both ends of the dial were read from a clock that may be coarse.
+        let took = now.since(dial.opened_at).saturating_add(TICK);
+        let had_its_time = took >= self.policy.dial_timeout;
         let is_hedged = dial.overdue && !had_its_time && !self.keys[key].young.is_empty();
         match dial_for {
             DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
@@ -106,9 +112,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return;
         }
         let entry = &self.keys[key];
-        let hopeless = entry.open == entry.closing || {
-            fails == AfterFailedDial::FailFast && self.obstacle(key, now) == Some(Obstacle::Paused)
-        };
+        let hopeless = entry.open == entry.closing
+            || (self.fails_fast(key) && self.obstacle(key, now) == Some(Obstacle::Paused));
         if !hopeless {
             return;
         }
@@ -121,6 +126,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             self.grant(id, Grant::Refuse(refusal.clone()));
         }
+    }
+
+    /// Whether callers of a key fail at once because dials have failed. They wait instead where they
+    /// share a connection that works.
+    pub(super) fn fails_fast(&self, key: KeyId) -> bool {
+        self.policy.after_failed_dial == AfterFailedDial::FailFast
+            && self.keys[key].failures >= self.policy.back_off_after
+            && !(L::SHARED && self.has_useful(key))
     }
 
     /// Whether a caller that waits until `deadline` sits the pause of a key out: the pause is short,
@@ -153,14 +166,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.is_paused(key, now).then_some(Refusal::BackingOff { until, last })
     }
 
-    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded; where
-    /// the policy is to tell, only while connections that work can serve callers meanwhile.
+    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded. Before
+    /// `back_off_after` failures, and where the policy is to tell, they pause only while a connection
+    /// that works can serve callers meanwhile.
     pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
         let entry = &self.keys[key];
-        let tells = self.policy.after_failed_dial == AfterFailedDial::Tell;
-        (entry.paused_until > self.catch_up(now) && (!tells || self.has_useful(key)))
-            || (self.policy.after_failed_dial == AfterFailedDial::FailFast
-                && entry.failures >= self.policy.back_off_after)
+        let after = self.policy.after_failed_dial;
+        let by_policy =
+            after != AfterFailedDial::Tell && entry.failures >= self.policy.back_off_after;
+        (entry.paused_until > self.catch_up(now) && (by_policy || self.has_useful(key)))
+            || (by_policy && after == AfterFailedDial::FailFast)
     }
 
     /// Failing fast: finds out whether the peer is back, or looks again later. For a key that nobody

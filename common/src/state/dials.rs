@@ -20,6 +20,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         now: Timestamp,
     ) -> ConnectionId {
         debug_assert!(!self.closed, "a closed pool dials nobody");
+        // A coarse clock may trail the timer that started the last one.
+        let now = self.catch_up(now).max(self.keys[key].last_dial_at);
         self.note_dial(key, now);
         self.note_rate(key, now);
         self.serial += 1;
@@ -420,6 +422,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if self.policy.dial == Dial::Racing
             && self.policy.adopt_dials
+            && self.keys[key].held_up == 0
             && !self.keys[key].orphans.is_empty()
             && let Some(waiter) = self.keys[key].undialed.front(&self.waiters)
         {
@@ -443,7 +446,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Some(_) => return false,
         }
         let waiting = self.keys[key].waiting;
-        if self.policy.dial != Dial::Caller && self.has_too_many_hanging(key, waiting) {
+        let in_background = self.policy.dial != Dial::Caller
+            || self.policy.dial_for_waiters != DialForWaiters::Waiter;
+        if in_background && self.has_too_many_hanging(key, waiting) {
             return false;
         }
         match (self.policy.dial, self.policy.dial_for_waiters) {

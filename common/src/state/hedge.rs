@@ -125,27 +125,68 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             usual => usual - usual / 8 + took / 8,
         };
         entry.overdue_in_a_row = 0;
+        // The patience with the dials in progress may be shorter now.
+        let overdue_at = self.next_overdue(key);
+        self.set_timer(overdue_at, key);
     }
 
     /// Starts the second dials that waiters of overdue ones are owed and the limits allow.
     pub(super) fn hedge(&mut self, key: KeyId, now: Timestamp) {
-        if self.policy.dial == Dial::Shared {
-            // Its waiters do not depend on separate dials; the next dial is for all of them.
-            return;
-        }
+        let is_shared = self.policy.dial == Dial::Shared;
         loop {
             let entry = &self.keys[key];
-            // As many at a time as connections prove that the peer takes them, but always one.
+            // As many at a time as connections prove that the peer takes them, but always one. Young
+            // dials of other waiters are no hedges.
             let live = entry.open - entry.dialing - entry.closing;
-            if self.closed || entry.young.len() >= entry.held_up.min(live.max(1)) {
+            let hedges = if is_shared { entry.young.len() } else { entry.orphans.len() };
+            if self.closed || hedges >= entry.held_up.min(live.max(1)) {
                 return;
             }
-            let waiting = self.keys[key].waiting;
-            if self.obstacle(key, now).is_some() || self.has_too_many_hanging(key, waiting) {
-                return;
+            let waiting = entry.waiting;
+            match self.obstacle(key, now) {
+                None if self.has_too_many_hanging(key, waiting) => return,
+                None => {}
+                // Its end has a timer.
+                Some(Obstacle::Paused) => return,
+                Some(Obstacle::Ramp) => return self.watch_ramp(key),
+                Some(Obstacle::KeyFull | Obstacle::Dialing) => {
+                    if !self.has_too_many_hanging(key, waiting) {
+                        self.replace_overdue(key, now);
+                    }
+                    return;
+                }
+                // It may end with something of another key: look again.
+                Some(Obstacle::PoolFull | Obstacle::DialsFull | Obstacle::Rate) => {
+                    if !self.has_too_many_hanging(key, waiting) {
+                        self.replace_overdue(key, now);
+                    }
+                    let again = self.patience(key).unwrap_or(self.policy.dial_timeout);
+                    return self.set_timer(now.after(again), key);
+                }
             }
-            self.start_dial(key, DialFor::Waiter(None), now);
+            let dial_for = if is_shared { DialFor::Key } else { DialFor::Waiter(None) };
+            self.start_dial(key, dial_for, now);
         }
+    }
+
+    /// Overdue dials that have waiters take all the room there is, and no connection that works will come
+    /// back to those waiters: the youngest of the dials is given up for another try. Its waiter goes on without a dial, and is the first
+    /// to get one when the shell has stopped this one.
+    fn replace_overdue(&mut self, key: KeyId, now: Timestamp) {
+        let entry = &self.keys[key];
+        let returns_serve = self.policy.dial != Dial::Detached && self.has_useful(key);
+        if !entry.young.is_empty() || entry.stopping > 0 || returns_serve {
+            return;
+        }
+        let Some(youngest) = entry.tied.back(&self.connections) else { return };
+        let connection = &self.connections[youngest];
+        let DialFor::Waiter(Some(waiter)) = connection.dial_for else { return };
+        if !connection.overdue {
+            return;
+        }
+        self.orphan(youngest);
+        self.untie(waiter, now);
+        self.stop_hanging(youngest);
     }
 
     /// Whether another dial would be a third for each of so many waiters. Then one that hangs is

@@ -87,6 +87,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if u32::try_from(remade).map_err(|e| e.to_string())? != self.remaking {
             return Err(format!("{remade} floors are remade, {} counted", self.remaking));
         }
+        let spent = self.keys.values().filter(|entry| entry.spent > 0).count();
+        if u32::try_from(spent).map_err(|e| e.to_string())? != self.spent_keys {
+            return Err(format!(
+                "{spent} keys count spent connections, {} counted",
+                self.spent_keys
+            ));
+        }
         self.check_keys()
     }
 

@@ -129,6 +129,8 @@ pub struct State<K, L, E, W = ()> {
     above_limits: u32,
     /// Keys with a reserve: old connections that serve until their floor has been remade.
     remaking: u32,
+    /// Keys whose ramp counts connections that are gone; see [`KeyEntry::spent`].
+    spent_keys: u32,
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
     listening: bool,
@@ -240,6 +242,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             hungry: VecDeque::new(),
             allowance: 0,
             above_limits: 0,
+            spent_keys: 0,
             opener_busy: false,
             refilling: 0,
             generation: 0,
@@ -444,6 +447,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         {
             // First, since the key's `Hash` may panic: what was found by it is still there then.
             self.index.remove(&entry.key);
+            self.forget_spent(id);
             self.keys.remove(id);
         }
     }

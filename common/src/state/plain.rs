@@ -26,7 +26,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether none of the rarer rules has a say.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        self.above_limits | self.remaking | u32::from(self.at_length) == 0
+        self.above_limits | self.remaking | self.spent_keys | u32::from(self.at_length) == 0
     }
 
     /// Lends the connection that the policy's order puts first, when that is in time.

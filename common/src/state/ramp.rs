@@ -6,7 +6,7 @@
 //! A dial that takes longer than the ramp's step counts as if it had ended, so that one that hangs
 //! holds waiters back for a step at most. Connections that serve only once (the peer closes them,
 //! or their callers give up) prove the need as well as those that stay: each counts as if it were
-//! still there, until a connection becomes idle, which shows that no caller waits.
+//! still there, until as many have come back that can be lent again, or a dial fails.
 //!
 //! With `orphan_dial=stopped` a dial ends when its waiter was served by another connection and
 //! there is nobody else to serve. The place in the limits is free when the shell has reported that.
@@ -16,6 +16,7 @@ use std::hash::Hash;
 use super::entries::{DialFor, KeyEntry, Waiter};
 use super::{Action, Connection, ConnectionId, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
+use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, OrphanDial};
 
@@ -34,7 +35,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let failed =
             if self.policy.after_failed_dial == AfterFailedDial::Tell { entry.failures } else { 0 };
         let earned = live.saturating_add(late).saturating_add(failed).saturating_add(entry.spent);
-        entry.dialing - late >= earned.max(1)
+        entry.dialing.saturating_sub(late) >= earned.max(1)
     }
 
     /// A dial of this key starts at `now`, and is not counted yet.
@@ -57,23 +58,43 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A connection that was lent cannot be lent again. Its place in the ramp stays earned, as long
-    /// as there is demand for its successor.
-    pub(super) fn note_spent(&mut self, key: KeyId) {
-        if self.policy.dial_ramp.is_none() {
+    /// A connection that was lent cannot be lent again, because of what happened while it was in use.
+    /// Its place in the ramp stays earned, as long as there is demand for its successor.
+    pub(super) fn note_spent(&mut self, key: KeyId, cause: CloseCause) {
+        let in_use = match cause {
+            CloseCause::Broken
+            | CloseCause::ResetFailed
+            | CloseCause::Discarded
+            | CloseCause::Lost
+            | CloseCause::Uses
+            | CloseCause::Retired
+            | CloseCause::Gone => true,
+            // The others end it because of its age, or of a limit.
+            _ => false,
+        };
+        if !in_use || self.policy.dial_ramp.is_none() {
             return;
         }
         let entry = &mut self.keys[key];
         let demand = entry.waiting.saturating_add(entry.open - entry.closing);
-        entry.spent = (entry.spent + 1).min(demand);
+        let spent = (entry.spent + 1).min(demand);
+        self.spent_keys = self.spent_keys - u32::from(entry.spent > 0) + u32::from(spent > 0);
+        entry.spent = spent;
     }
 
-    /// A connection became idle, so no caller waits: the count of spent connections is halved.
-    pub(super) fn note_no_demand(&mut self, key: KeyId) {
-        let spent = &mut self.keys[key].spent;
-        if *spent > 0 {
-            *spent /= 2;
+    /// A connection came back that can be lent again: it counts for itself.
+    pub(super) fn note_reusable(&mut self, key: KeyId) {
+        let entry = &mut self.keys[key];
+        if entry.spent > 0 {
+            entry.spent -= 1;
+            self.spent_keys -= u32::from(entry.spent == 0);
         }
+    }
+
+    /// A dial failed, or the key is forgotten: what was earned before says nothing any more.
+    pub(super) fn forget_spent(&mut self, key: KeyId) {
+        let spent = std::mem::take(&mut self.keys[key].spent);
+        self.spent_keys -= u32::from(spent > 0);
     }
 
     /// The ramp holds somebody back: look again when the dials in progress are late.

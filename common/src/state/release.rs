@@ -85,11 +85,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.status.leased -= u32::from(live && connection.leased == 0);
         self.emit(id, EventKind::Returned, now);
         if !sound {
-            if live && self.connections[id].leased == 0 {
-                self.note_spent(key);
-            }
             self.retire_returned(id, fitness, lost, now);
-        } else if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
+            return leftover;
+        }
+        self.note_reusable(key);
+        if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
         } else if self.rules.contested && !self.starved.is_empty() {
             self.settle_contested(id, key, now);
@@ -188,6 +188,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             (Fitness::Fit, None) if lost && !L::SHARED => CloseCause::Lost,
             (Fitness::Fit, None) => CloseCause::Lifetime,
         };
+        let connection = &self.connections[id];
+        if connection.phase == Phase::Live && connection.leased == 0 {
+            self.note_spent(connection.key, cause);
+        }
         self.retire_for(id, cause, now);
     }
 
@@ -244,7 +248,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.keys[key].idle.len() >= self.rules.max_idle_per_key && !self.has_a_place(key, now) {
             return self.begin_close(id, CloseCause::IdleLimit, now);
         }
-        self.note_no_demand(key);
         let entry = &mut self.keys[key];
         entry.idle.push_back(&mut self.connections, id, Connection::in_key);
         let due = self.rules.idle_end(now);
@@ -312,7 +315,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     self.status.leased -= 1;
                     self.status.draining += 1;
                     self.shrink_allowances(key);
-                    self.note_spent(key);
+                    self.note_spent(key, cause);
                     self.emit(id, EventKind::Retired, now);
                     self.room_appeared(key, now);
                 } else {

@@ -250,6 +250,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             entry.returns.rejoin(&mut self.waiters, waiter, self.policy.waiter_order);
         }
         entry.undialed.push_front(&mut self.waiters, waiter, Waiter::in_dials);
+        if entry.starved {
+            self.count_need(key);
+        }
         // What became idle while it depended on its dial serves it now.
         while !self.keys[key].returns.is_empty()
             && let Some(lent) = self.lend_idle(key, now)

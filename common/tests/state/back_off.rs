@@ -130,9 +130,10 @@ fn a_patient_caller_is_not_told_the_first_failure_either() {
 
 #[test]
 fn a_further_dial_that_fails_fails_no_caller_beside_a_good_connection() {
-    let policies = [Policy { dial: Dial::Shared, ..Policy::default() }, Policy::default()]
-        .into_iter()
-        .chain([profile::net_http_h2().policy, profile::net_http().policy]);
+    let policies =
+        [Policy { dial: Dial::Shared, ..Policy::default() }, Policy::default()].into_iter().chain(
+            [profile::net_http_h2().policy, profile::net_http().policy, profile::go_redis().policy],
+        );
     for policy in policies {
         let mut pool = Streams::new(policy);
         pool.capacity = 4;

@@ -221,3 +221,122 @@ fn a_late_caller_is_not_told_the_failure_of_an_old_dial() {
         assert_eq!(pool.collect(late), Some(Outcome::Lent(dial)));
     }
 }
+
+/// Passes time in steps until a waiter was served, at most ten seconds. What was dialed after `back`
+/// succeeds in a millisecond, and earlier dials hang.
+fn served_after<L: pool_common::Lending<Connection = u32>>(
+    pool: &mut Driver<L>,
+    waiter: pool_common::state::WaiterId,
+    back: Duration,
+) -> Duration {
+    let hanging: Vec<_> = {
+        pool.pass(back);
+        pool.finish_stopping();
+        pool.background.clone()
+    };
+    let start = pool.now;
+    for _ in 0..10_000 {
+        for dial in pool.background.clone() {
+            if !hanging.contains(&dial) {
+                pool.dialed(dial);
+            }
+        }
+        if let Some(outcome) = pool.collect(waiter) {
+            assert!(matches!(outcome, Outcome::Lent(_)), "{outcome:?}");
+            return pool.now.since(start);
+        }
+        pool.pass(MILLI);
+        pool.finish_stopping();
+    }
+    panic!("not served within ten seconds");
+}
+
+#[test]
+fn dials_of_waiters_that_fill_the_limit_are_replaced_one_by_one() {
+    for dial in [Dial::Racing, Dial::Detached] {
+        for (limit, callers) in [(2, 1), (8, 8), (8, 30)] {
+            let mut pool =
+                Plain::new(Policy { dial, max_open_per_key: Some(limit), ..Policy::default() });
+            let waiters: Vec<_> = (0..callers).map(|_| pool.acquire(1).waiter()).collect();
+            let took = served_after(&mut pool, waiters[0], SECOND);
+            assert!(took <= SECOND, "{dial:?}, limit {limit}: {took:?} after the peer was back");
+        }
+    }
+}
+
+#[test]
+fn a_hedge_that_the_ramp_or_another_key_held_back_starts_later() {
+    let mut pool = Plain::new(Policy { dial_ramp: Some(SECOND / 2), ..Policy::default() });
+    let waiter = pool.acquire(1).waiter();
+    let took = served_after(&mut pool, waiter, 110 * MILLI);
+    assert!(took <= SECOND, "{took:?}: the ramp ends after half a second");
+
+    let mut pool = Plain::new(Policy { max_dials: Some(2), ..Policy::default() });
+    let waiter = pool.acquire(1).waiter();
+    pool.acquire(2).waiter();
+    let other = pool.background[1];
+    pool.pass(150 * MILLI);
+    pool.dial_failed(other, Some("refused"));
+    let took = served_after(&mut pool, waiter, MILLI);
+    assert!(took <= SECOND, "{took:?} after another key left room");
+}
+
+#[test]
+fn a_caller_that_wants_a_fresh_connection_is_hedged_as_well() {
+    let fresh = pool_common::state::Want { fresh: true, again: false };
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        let waiter = pool.acquire_as(1, fresh).waiter();
+        let took = served_after(&mut pool, waiter, 10 * MILLI);
+        assert!(took <= 2 * HEDGE, "{dial:?}: {took:?}");
+    }
+}
+
+#[test]
+fn young_dials_of_other_callers_are_no_hedge() {
+    let mut pool = Plain::new(Policy {
+        dial: Dial::Detached,
+        max_open_per_key: None,
+        dial_ramp: None,
+        ..Policy::default()
+    });
+    let held_up = pool.acquire(1).waiter();
+    let hanging = pool.only_dial();
+    let mut dials: std::collections::VecDeque<_> = Default::default();
+    let mut leases = Vec::new();
+    // A caller comes every 10 ms, its dial takes 30 ms, and its connection serves once.
+    for _ in 0..100 {
+        pool.acquire(1).waiter();
+        let known: Vec<_> = dials.iter().map(|(_, dial)| *dial).collect();
+        for dial in pool.background.clone() {
+            if dial != hanging && !known.contains(&dial) {
+                dials.push_back((pool.now.after(30 * MILLI), dial));
+            }
+        }
+        pool.pass(10 * MILLI);
+        pool.finish_stopping();
+        while let Some((at, dial)) = dials.front().copied()
+            && at <= pool.now
+        {
+            dials.pop_front();
+            if pool.background.contains(&dial) {
+                pool.dialed(dial);
+            }
+        }
+        for waiter in std::mem::take(&mut pool.woken) {
+            match pool.collect(waiter) {
+                Some(Outcome::Lent(_)) if waiter == held_up => {
+                    return;
+                }
+                Some(Outcome::Lent(id)) => leases.push(id),
+                _ => {}
+            }
+        }
+        for id in leases.drain(..) {
+            let unfit = pool_common::event::CloseCause::Discarded;
+            pool.release_as(id, pool_common::state::Fitness::Unfit(unfit));
+        }
+        pool.finish_closing();
+    }
+    panic!("the first caller was not served within a second");
+}
