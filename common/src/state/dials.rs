@@ -331,9 +331,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.forget_dial(key, started);
         match dial_for {
             DialFor::Waiter(None) => {
-                let entry = &mut self.keys[key];
-                let list = if is_overdue { &mut entry.hanging } else { &mut entry.orphans };
-                list.remove(&mut self.connections, id, Connection::in_key);
+                if is_overdue {
+                    self.leave_hanging(id);
+                } else {
+                    let entry = &mut self.keys[key];
+                    entry.orphans.remove(&mut self.connections, id, Connection::in_key);
+                }
             }
             DialFor::Floor => {
                 self.keys[key].refilling -= 1;
@@ -345,7 +348,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 entry.held_up -= u32::from(is_overdue);
                 entry.tied.remove(&mut self.connections, id, Connection::in_key);
             }
-            DialFor::Nobody => self.keys[key].stopping -= 1,
+            DialFor::Nobody => {
+                self.keys[key].stopping -= 1;
+                self.stopping -= 1;
+            }
             DialFor::Caller | DialFor::Key | DialFor::Probe => {}
         }
         dial_for

@@ -252,7 +252,7 @@ pub(super) struct Connection<L> {
     pub(super) serial: u64,
     /// How often all connections had been retired when its dial began.
     pub(super) generation: u64,
-    /// In `all_idle`.
+    /// In `all_idle` while live, in `all_hanging` while dialing.
     pub(super) in_all: Link<ConnectionId>,
     /// In its key's `young`, while dialing.
     pub(super) in_young: Link<ConnectionId>,

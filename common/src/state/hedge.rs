@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 DialFor::Waiter(Some(_)) => entry.held_up += 1,
                 DialFor::Waiter(None) => {
                     entry.orphans.remove(&mut self.connections, id, Connection::in_key);
-                    entry.hanging.push_back(&mut self.connections, id, Connection::in_key);
+                    self.join_hanging(id);
                 }
                 // From here on another one may start; this one serves whom it can when it ends.
                 DialFor::Key | DialFor::Opener => {
@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                         opener_is_free = true;
                     }
                     connection.dial_for = DialFor::Waiter(None);
-                    entry.hanging.push_back(&mut self.connections, id, Connection::in_key);
+                    self.join_hanging(id);
                 }
                 DialFor::Caller | DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
             }
@@ -106,6 +106,27 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             // Waiters of other keys may have been waiting for it.
             self.room_appeared(key, now);
         }
+    }
+
+    /// An overdue dial has no waiter.
+    pub(super) fn join_hanging(&mut self, id: ConnectionId) {
+        let entry = &mut self.keys[self.connections[id].key];
+        entry.hanging.push_back(&mut self.connections, id, Connection::in_key);
+        self.all_hanging.push_back(&mut self.connections, id, Connection::in_all);
+    }
+
+    pub(super) fn leave_hanging(&mut self, id: ConnectionId) {
+        let entry = &mut self.keys[self.connections[id].key];
+        entry.hanging.remove(&mut self.connections, id, Connection::in_key);
+        self.all_hanging.remove(&mut self.connections, id, Connection::in_all);
+    }
+
+    /// A dial without a waiter is being stopped.
+    pub(super) fn note_stop(&mut self, id: ConnectionId) {
+        let connection = &mut self.connections[id];
+        connection.dial_for = DialFor::Nobody;
+        self.keys[connection.key].stopping += 1;
+        self.stopping += 1;
     }
 
     pub(super) fn leave_young(&mut self, id: ConnectionId) {
@@ -220,10 +241,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Stops an overdue dial without a waiter.
     pub(super) fn stop_hanging(&mut self, dial: ConnectionId) {
-        let entry = &mut self.keys[self.connections[dial].key];
-        entry.hanging.remove(&mut self.connections, dial, Connection::in_key);
-        entry.stopping += 1;
-        self.connections[dial].dial_for = DialFor::Nobody;
+        self.leave_hanging(dial);
+        self.note_stop(dial);
         self.actions.push_back(Action::StopDial(dial));
     }
 }

@@ -170,6 +170,10 @@ pub struct State<K, L, E, W = ()> {
     /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
     /// opener's attention; some entries do not count any more.
     starved: VecDeque<KeyId>,
+    /// Overdue dials without a waiter, of all keys.
+    all_hanging: List<ConnectionId>,
+    /// Dials that are being stopped, of all keys.
+    stopping: u32,
     /// How many leases came back while keys starved.
     turns: u64,
     /// How many places the starved keys lack, together.
@@ -237,6 +241,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             tidy_at: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
             starved: VecDeque::new(),
+            all_hanging: List::default(),
+            stopping: 0,
             turns: 0,
             needed: 0,
             hungry: VecDeque::new(),

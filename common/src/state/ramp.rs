@@ -200,9 +200,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[self.connections[dial].key];
         entry.orphans.remove(&mut self.connections, dial, Connection::in_key);
         entry.stops_left -= 1;
-        entry.stopping += 1;
         self.leave_young(dial);
-        self.connections[dial].dial_for = DialFor::Nobody;
+        self.note_stop(dial);
         self.actions.push_back(Action::StopDial(dial));
     }
 }

@@ -113,7 +113,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let dials =
             self.policy.max_dials.map_or(u32::MAX, |max| max.saturating_sub(self.status.dialing));
-        let coming = max.saturating_sub(self.status.open - self.status.closing);
+        let going = self.status.closing + self.stopping;
+        let coming = max.saturating_sub(self.status.open - going);
         coming < self.needed.min(dials)
     }
 
@@ -161,13 +162,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.relieve_starving(now);
     }
 
-    /// Keys are denied room by `max_open`: idle connections, of whatever key, make way.
+    /// Keys are denied room by `max_open`: idle connections, of whatever key, make way, and then dials
+    /// that hang and that no caller waits for.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {
-        while self.lacks_room()
-            && self.somebody_starves()
-            && let Some(id) = self.all_idle.front(&self.connections)
-        {
-            self.begin_close(id, CloseCause::MakeRoom, now);
+        while self.lacks_room() && self.somebody_starves() {
+            if let Some(id) = self.all_idle.front(&self.connections) {
+                self.begin_close(id, CloseCause::MakeRoom, now);
+            } else if let Some(dial) = self.all_hanging.front(&self.connections) {
+                self.stop_hanging(dial);
+            } else {
+                break;
+            }
         }
     }
 

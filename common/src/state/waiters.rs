@@ -215,8 +215,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let entry = &mut self.keys[connection.key];
             entry.tied.remove(&mut self.connections, dial, Connection::in_key);
             entry.held_up -= u32::from(is_overdue);
-            let list = if is_overdue { &mut entry.hanging } else { &mut entry.orphans };
-            list.push_back(&mut self.connections, dial, Connection::in_key);
+            if is_overdue {
+                self.join_hanging(dial);
+            } else {
+                entry.orphans.push_back(&mut self.connections, dial, Connection::in_key);
+            }
         }
     }
 

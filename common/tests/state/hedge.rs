@@ -340,3 +340,17 @@ fn young_dials_of_other_callers_are_no_hedge() {
     }
     panic!("the first caller was not served within a second");
 }
+
+#[test]
+fn hanging_dials_without_waiters_make_room_for_another_key() {
+    let mut pool = Plain::new(Policy { max_open: Some(2), ..Policy::default() });
+    let waiters: Vec<_> = (0..2).map(|_| pool.acquire(1).waiter()).collect();
+    pool.pass(400 * MILLI);
+    waiters.into_iter().for_each(|waiter| pool.cancel(waiter));
+    assert_eq!(pool.state.status().open, 2, "both hang on");
+    let other = pool.acquire(2).waiter();
+    pool.finish_stopping();
+    let dial = *pool.background.last().expect("a dial for the other key");
+    pool.dialed(dial);
+    assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+}

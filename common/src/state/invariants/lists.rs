@@ -125,6 +125,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             in_young.list("dials that are not overdue", &entry.young, in_time)?;
         }
         in_all.list("idle connections", &self.all_idle, is_idle)?;
+        let hangs = |c: &Connection<L>| c.phase == Phase::Dialing && c.overdue;
+        in_all.list("overdue dials without a waiter, of all keys", &self.all_hanging, hangs)?;
+        let hanging: u32 = self.keys.values().map(|entry| entry.hanging.len()).sum();
+        let stopping: u32 = self.keys.values().map(|entry| entry.stopping).sum();
+        if (self.all_hanging.len(), self.stopping) != (hanging, stopping) {
+            return Err("dials that hang or are being stopped are miscounted".into());
+        }
         let idle = if self.rules.global_idle { self.status.idle } else { 0 };
         if self.all_idle.len() != idle {
             return Err(format!("{} idle connections listed, not {idle}", self.all_idle.len()));
