@@ -153,6 +153,13 @@ impl ServerError {
         self
     }
 
+    /// Whether it is no answer to a command: the server does not want the connection, or cannot read
+    /// what comes on it, and closes. The first is said before any answer (`is_first`) or never.
+    pub(crate) fn refuses_connection(&self, is_first: bool) -> bool {
+        (self.code() == "ERR" && self.message().starts_with("Protocol error"))
+            || (is_first && (self.kind() == ServerErrorKind::MaxClients || self.code() == "DENIED"))
+    }
+
     /// Whether the text holds `secret`.
     pub(crate) fn repeats(&self, secret: &str) -> bool {
         self.line.contains(secret)
