@@ -61,6 +61,11 @@ async fn a_reply_beyond_a_limit_names_the_limit_and_its_value() {
         ("*11\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
         ("~7\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
         (
+            format!("*5\r\n{}", format!("-ERR {}\r\n", "x".repeat(200)).repeat(5)),
+            ScanError::TooManyElements(3200),
+            "max_memory = 3200 bytes)",
+        ),
+        (
             format!("*3\r\n{}", format!("$1500\r\n{}\r\n", "x".repeat(1500)).repeat(3)),
             ScanError::FrameTooLong(4000),
             "max_frame = 4000 bytes)",
