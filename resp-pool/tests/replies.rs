@@ -181,7 +181,7 @@ async fn an_error_reply_to_an_earlier_command_is_not_the_reason_of_a_lost_write(
             assert!(error.may_have_executed(), "{error:?}");
         }
     }
-    // What refuses the connection is told, although the last command has no answer.
+    // A refusal of the connection is told, although the last command has no answer.
     let mut commands = Pipeline::new();
     commands.add(&set).add(&["GET", "k"]);
     for (words, told) in [(&limit[..], true), (&midway[..], true), (&late[..], false)] {
