@@ -40,9 +40,9 @@
 //! whatever comes.
 //!
 //! # How many connections
-//! By default at most 100 are open for a server and database, idle and leased ones included. The next
-//! caller waits for one, for at most 30 s, and a lease that is held (also one that waits for messages)
-//! is one of them. The knobs are `max_open_per_key` and `acquire_timeout`:
+//! By default at most 100 are open for a server and database, idle and leased ones included; so a
+//! lease that waits for messages takes one of them. The next caller waits for one, for at most 30 s.
+//! The knobs are `max_open_per_key` and `acquire_timeout`:
 //!
 //! ```
 //! # fn main() -> Result<(), resp_pool::Error> {
@@ -86,7 +86,7 @@
 //! # Choices
 //! - **Policy**: start from [`Client::default_policy`], or change single knobs as above.
 //!   `Policy::default()` repeats nothing, so that callers meet each connection that the server closed
-//!   while it was idle; a client that is built with it says so in a log line.
+//!   while it was idle; a client with that policy logs a warning.
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
 //!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.

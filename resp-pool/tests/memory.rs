@@ -66,8 +66,8 @@ fn errors() -> Vec<(&'static str, usize, Vec<u8>, usize)> {
     let (long, longer) = (ServerError::KEPT, 2 * ServerError::KEPT);
     let mut errors = Vec::new();
     for (name, count, length) in [
-        ("short errors", 80_650, 6),
-        ("errors", 5_000, 1_000),
+        ("short errors", 20_170, 6),
+        ("errors", 1_000, 1_000),
         ("long errors", 20, long),
         ("errors that are cut", 20, longer),
         ("a long error", 1, long),
