@@ -132,6 +132,11 @@ impl Client {
     /// Sends several commands in one write and returns their replies in order; error replies are
     /// values. Sent again as a whole, and only when nothing of it had been sent.
     ///
+    /// # Time
+    /// Each reply may take [`read_timeout`](crate::Settings::read_timeout), so that a long pipeline may
+    /// take longer than one command. An attempt after the first ends, whatever it waits for, when the
+    /// time of [`query`](Self::query) has passed since the call began.
+    ///
     /// # Errors
     /// As for [`query`](Self::query).
     ///
@@ -155,7 +160,7 @@ impl Client {
 
     /// Carries out commands as a transaction; see [`Connection::transaction`]. Without a `WATCH` it
     /// is never `None`, so the replies come as they are. Sent again as a whole, and only when nothing
-    /// of it had been sent.
+    /// of it had been sent. Its time is that of a [`pipeline`](Self::pipeline).
     ///
     /// # Errors
     /// [`Error::Aborted`] when the server says that a watched key had changed, although none is
@@ -314,7 +319,7 @@ impl Client {
                 _ => lease.await,
             };
             let (error, reused) = match lease {
-                Ok(mut lease) => match job.run(&mut lease, limit).await {
+                Ok(mut lease) => match within(limit, job.run(&mut lease)).await {
                     Ok(output) => return Ok(output),
                     Err(error) => (error, lease.is_reused()),
                 },
@@ -365,6 +370,17 @@ impl Limit {
     fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
+}
+
+/// Awaits `run`, one attempt of a call, until `limit`; a first attempt has none.
+async fn within<T>(
+    limit: Option<Limit>,
+    run: impl Future<Output = Result<T, Error>> + Send,
+) -> Result<T, Error> {
+    let Some(Limit { at, total }) = limit else { return run.await };
+    // Dropping the call leaves the connection unfit to be lent again.
+    let timeout = Error::Timeout { stage: Stage::Read, sent: true, after: total };
+    Box::pin(timeout_at(at, run)).await.unwrap_or(Err(timeout))
 }
 
 impl fmt::Debug for Client {
@@ -524,11 +540,9 @@ impl fmt::Debug for ClientBuilder {
 trait Job: Sync {
     type Output;
 
-    /// `limit` is there in a further attempt.
     fn run(
         &self,
         connection: &mut Connection,
-        limit: Option<Limit>,
     ) -> impl Future<Output = Result<Self::Output, Error>> + Send;
 
     fn is_read_only(&self) -> bool {
@@ -546,15 +560,8 @@ struct Single<'a, R: ?Sized>(&'a R);
 impl<R: Request + ?Sized> Job for Single<'_, R> {
     type Output = Value;
 
-    async fn run(&self, connection: &mut Connection, limit: Option<Limit>) -> Result<Value, Error> {
-        let query = connection.query(self.0);
-        let Some(Limit { at, total }) = limit else { return query.await };
-        // Dropping the call leaves the connection unfit to be lent again.
-        Box::pin(timeout_at(at, query)).await.unwrap_or(Err(Error::Timeout {
-            stage: Stage::Read,
-            sent: true,
-            after: total,
-        }))
+    async fn run(&self, connection: &mut Connection) -> Result<Value, Error> {
+        connection.query(self.0).await
     }
 
     fn is_read_only(&self) -> bool {
@@ -566,16 +573,10 @@ impl<R: Request + ?Sized> Job for Single<'_, R> {
     }
 }
 
-/// Carried out again only when nothing of it was sent, so that each of its replies has its own time
-/// as in a first attempt.
 impl Job for Pipeline {
     type Output = Vec<Value>;
 
-    async fn run(
-        &self,
-        connection: &mut Connection,
-        _: Option<Limit>,
-    ) -> Result<Vec<Value>, Error> {
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
         connection.pipeline(self).await
     }
 }
@@ -585,11 +586,7 @@ struct Atomic<'a>(&'a Pipeline);
 impl Job for Atomic<'_> {
     type Output = Vec<Value>;
 
-    async fn run(
-        &self,
-        connection: &mut Connection,
-        _: Option<Limit>,
-    ) -> Result<Vec<Value>, Error> {
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Value>, Error> {
         let replies = connection.transaction(self.0).await?;
         replies.ok_or(Error::Aborted)
     }

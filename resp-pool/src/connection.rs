@@ -354,6 +354,10 @@ impl Connection {
     /// Writes everything. When that fails because the server has gone, its last words come first: a
     /// server that refuses a request while it is still being written says why and closes, and the
     /// error of the write tells nothing of that.
+    ///
+    /// Commands before the last one are answered as well, and an error reply to one of them is not
+    /// why the write failed. So only a reply to the last command counts, or a refusal of the whole
+    /// connection.
     async fn flush_or_refusal(&mut self) -> Result<(), Error> {
         let lost = match self.wire.flush(self.settings.write_timeout).await {
             Err(error @ Error::Io { .. }) => error,
@@ -362,12 +366,18 @@ impl Connection {
         self.broken = true;
         self.wire.read_last_words().await;
         let mut refusal = None;
+        let mut is_first = true;
         while let Ok(Some(incoming)) = self.next_incoming() {
-            // Replies to earlier commands may come before it.
-            refusal = match incoming {
-                Incoming::Reply(Value::Error(error)) => Some(error),
+            let Incoming::Reply(reply) = incoming else { continue };
+            refusal = match reply {
+                Value::Error(error)
+                    if self.expected.is_empty() || error.refuses_connection(is_first) =>
+                {
+                    Some(error)
+                }
                 _ => None,
             };
+            is_first = false;
         }
         Err(refusal.map_or(lost, Error::Server))
     }

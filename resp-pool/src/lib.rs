@@ -14,6 +14,7 @@
 //! # async fn run() -> Result<(), resp_pool::Error> {
 //! use resp_pool::{Client, Pipeline};
 //!
+//! // redis://user:password@host:port/database; a Config has more to set.
 //! let client = Client::open("redis://127.0.0.1:6379/0")?;
 //! client.set("greeting", "hello").await?;
 //! let greeting: Option<String> = client.get("greeting").await?;
@@ -23,6 +24,37 @@
 //! let mut increment = Pipeline::new();
 //! increment.add(&["INCR", "counter"]);
 //! let done = lease.transaction(&increment).await?.is_some(); // None: somebody else was faster
+//! # Ok(()) }
+//! ```
+//!
+//! # Which call for what
+//! | what is sent | how |
+//! |---|---|
+//! | one command | [`Client::query`] with [`cmd`] or an array of strings; [`get`](Client::get), [`set`](Client::set), [`del`](Client::del), [`incr`](Client::incr) |
+//! | several in one write | [`Client::pipeline`] |
+//! | several as a transaction | [`Client::transaction`] |
+//! | several in a row on one connection, `WATCH` | [`Client::acquire`], then the same calls on the [`Connection`] |
+//! | a subscription | [`Client::acquire`], then [`subscribe`](Connection::subscribe) and [`receive_message`](Connection::receive_message) |
+//!
+//! A reply becomes any type that is [`FromValue`]: `Option<_>` where it may be null, [`Value`] for
+//! whatever comes.
+//!
+//! # How many connections
+//! By default at most 100 are open for a server and database, idle and leased ones included; so a
+//! lease that waits for messages takes one of them. The next caller waits for one, for at most 30 s.
+//! The knobs are `max_open_per_key` and `acquire_timeout`:
+//!
+//! ```
+//! # fn main() -> Result<(), resp_pool::Error> {
+//! # use std::time::Duration;
+//! use resp_pool::{Client, Config};
+//!
+//! let client = Client::builder(Config::from_url("redis://127.0.0.1")?)
+//!     .change_policy(|policy| {
+//!         policy.max_open_per_key = Some(20);
+//!         policy.acquire_timeout = Some(Duration::from_secs(2));
+//!     })
+//!     .build()?;
 //! # Ok(()) }
 //! ```
 //!
@@ -52,7 +84,9 @@
 //!   ([`Retry::Attempts`](pool_common::policy::Retry::Attempts)).
 //!
 //! # Choices
-//! - **Policy**: start from [`Client::default_policy`]; it has the retry rule that suits RESP.
+//! - **Policy**: start from [`Client::default_policy`], or change single knobs as above.
+//!   `Policy::default()` repeats nothing, so that callers meet each connection that the server closed
+//!   while it was idle; a client with that policy logs a warning.
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
 //!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.
@@ -69,8 +103,9 @@
 //!   and transactions only when nothing of them had been sent.
 //! - **Time**: a reply may take [`read_timeout`](Settings::read_timeout), 5 s unless told otherwise
 //!   (redigo waits forever); a blocking command brings [its own](Command::timeout). All attempts of
-//!   one call together take no longer than one may: `acquire_timeout` + `write_timeout` +
-//!   `read_timeout` ([`Client::query`]).
+//!   one command together take no longer than one may: `acquire_timeout` + `write_timeout` +
+//!   `read_timeout` ([`Client::query`]). In a [`pipeline`](Client::pipeline) each reply has its own
+//!   `read_timeout`, and no further attempt lasts beyond that total.
 //! - **Giving up**: a call that is dropped halfway closes its connection. A dropped `BLPOP` leaves the
 //!   next element in the list, where clients that keep or share the connection lose it
 //!   ([`Client::query`]).

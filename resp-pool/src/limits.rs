@@ -21,6 +21,8 @@ pub struct Limits {
     ///
     /// It is counted by elements: [`LIST_ELEMENT`](Self::LIST_ELEMENT) bytes for one of an array,
     /// [`SET_ELEMENT`](Self::SET_ELEMENT) for one of a set, and for each key and each value of a map.
+    /// The text of an error is copied and counts for three times its length, of which at most
+    /// [`ServerError::KEPT`](crate::ServerError::KEPT) bytes are taken.
     /// That is never less than what decoding takes at its peak; a list of integers takes a third of it
     /// in RESP2 (`cargo test -p resp-pool --test memory -- --nocapture`).
     pub max_memory: usize,
@@ -83,7 +85,7 @@ pub enum ScanError {
     LineTooLong(usize),
     /// A longer bulk string than [`Limits::max_bulk`], which is this.
     BulkTooLong(usize),
-    /// More elements than fit in [`Limits::max_memory`], which is this.
+    /// More elements, or longer errors among them, than fit in [`Limits::max_memory`], which is this.
     TooManyElements(usize),
     /// A longer frame than [`Limits::max_frame`], which is this.
     FrameTooLong(usize),
@@ -114,7 +116,10 @@ impl fmt::Display for ScanError {
                 write!(f, "the reply holds a string that is too long (max_bulk = {limit} bytes)")
             }
             Self::TooManyElements(limit) => {
-                write!(f, "the reply has too many elements (max_memory = {limit} bytes)")
+                write!(
+                    f,
+                    "the reply has too many elements, or too long errors (max_memory = {limit} bytes)"
+                )
             }
             Self::FrameTooLong(limit) => {
                 write!(f, "the reply is too long (max_frame = {limit} bytes)")

@@ -11,7 +11,10 @@
 //! zeros, no bare CR or LF, no length but `-1` below zero. Nothing is allocated because a peer
 //! announced a length.
 
-use crate::limits::{Limits, ScanError};
+use crate::{
+    limits::{Limits, ScanError},
+    value::ServerError,
+};
 
 /// A frame that is there to its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +137,14 @@ impl Scanner {
             b'$' => self.bulk(buffer, kind),
             b'*' => self.aggregate(buffer, kind, 1),
             b':' => self.short_line(buffer, kind, is_integer),
-            b'+' | b'-' => {
-                Ok(self.line(buffer, self.limits.max_line)?.map(|(_, next)| self.scalar(next)))
-            }
+            b'+' => Ok(self.line(buffer, self.limits.max_line)?.map(|(_, next)| self.scalar(next))),
+            b'-' => match self.line(buffer, self.limits.max_line)? {
+                None => Ok(None),
+                Some((line, next)) => {
+                    self.take_memory(ServerError::memory_for(line.len()))?;
+                    Ok(Some(self.scalar(next)))
+                }
+            },
             b'!' | b'=' => {
                 self.resp3 = true;
                 self.bulk(buffer, kind)
@@ -225,6 +233,9 @@ impl Scanner {
         if &buffer[end..next] != b"\r\n" {
             return Err(ScanError::BadLineEnd);
         }
+        if kind == b'!' {
+            self.take_memory(ServerError::memory_for(length))?;
+        }
         Ok(Some(self.scalar(next)))
     }
 
@@ -251,11 +262,7 @@ impl Scanner {
             if matches!(kind, b'*' | PUSH) { Limits::LIST_ELEMENT } else { Limits::SET_ELEMENT };
         let too_many = ScanError::TooManyElements(self.limits.max_memory);
         let children = entries.checked_mul(per_entry).ok_or(too_many)?;
-        let memory = children.checked_mul(cost).ok_or(too_many)?;
-        self.memory = self.memory.checked_add(memory).ok_or(too_many)?;
-        if self.memory > self.limits.max_memory {
-            return Err(too_many);
-        }
+        self.take_memory(children.checked_mul(cost).ok_or(too_many)?)?;
         if self.levels.len() >= self.limits.max_depth {
             return Err(ScanError::TooDeep(self.limits.max_depth));
         }
@@ -267,6 +274,16 @@ impl Scanner {
         self.after_attribute = false;
         self.levels.push(Level { remaining: children, attribute });
         Ok(Some(next))
+    }
+
+    /// Decoding will take so many bytes more.
+    fn take_memory(&mut self, bytes: usize) -> Result<(), ScanError> {
+        let memory = self.memory.checked_add(bytes);
+        match memory.filter(|&memory| memory <= self.limits.max_memory) {
+            Some(memory) => self.memory = memory,
+            None => return Err(ScanError::TooManyElements(self.limits.max_memory)),
+        }
+        Ok(())
     }
 
     /// Closes every aggregate that has all its elements. True when none is open: the frame is

@@ -124,20 +124,23 @@ impl ServerError {
     /// How much of the text `Display` and `Debug` show, in bytes: 1 KiB.
     pub const SHOWN: usize = 1024;
 
-    /// How much of the text is kept, in bytes: 64 KiB. An error can outlive its reply by hours.
+    /// How much of the text is kept, in bytes as they came: 64 KiB. An error can outlive its reply by
+    /// hours.
     pub const KEPT: usize = 64 * 1024;
 
     /// Takes the text of an error reply, up to [`KEPT`](Self::KEPT) bytes. Bytes that are not UTF-8
     /// are replaced.
     pub fn from_line(line: &[u8]) -> Self {
-        let line = String::from_utf8_lossy(&line[..line.len().min(Self::KEPT)]).into_owned();
+        let line = text_of(&line[..line.len().min(Self::KEPT)]);
         let code = line.find(' ').unwrap_or(line.len());
-        Self {
-            // Far below 4 GiB, see `KEPT`.
-            code: u32::try_from(code).unwrap_or(0),
-            line: line.into_boxed_str(),
-            nothing_ran: false,
-        }
+        // Far below 4 GiB, see `KEPT`.
+        Self { code: u32::try_from(code).unwrap_or(0), line, nothing_ran: false }
+    }
+
+    /// The most memory that [`from_line`](Self::from_line) takes for a text of `length` bytes: a byte
+    /// that is not UTF-8 is replaced by three.
+    pub(crate) fn memory_for(length: usize) -> usize {
+        3 * length.min(Self::KEPT)
     }
 
     /// The same, as the reply to the command of this name: whether it proves that nothing ran.
@@ -151,6 +154,13 @@ impl ServerError {
     pub(crate) fn before_any_command(mut self) -> Self {
         self.nothing_ran = true;
         self
+    }
+
+    /// Whether it is no answer to a command: the server does not want the connection, or cannot read
+    /// what comes on it, and closes. The first is said before any answer (`is_first`) or never.
+    pub(crate) fn refuses_connection(&self, is_first: bool) -> bool {
+        (self.code() == "ERR" && self.message().starts_with("Protocol error"))
+            || (is_first && (self.kind() == ServerErrorKind::MaxClients || self.code() == "DENIED"))
     }
 
     /// Whether the text holds `secret`.
@@ -198,6 +208,18 @@ impl ServerError {
             _ => ServerErrorKind::Other,
         }
     }
+}
+
+/// The same as `String::from_utf8_lossy`, but allocated once and at its exact size.
+fn text_of(bytes: &[u8]) -> Box<str> {
+    let pieces = || {
+        bytes.utf8_chunks().flat_map(|chunk| {
+            [chunk.valid(), if chunk.invalid().is_empty() { "" } else { "\u{fffd}" }]
+        })
+    };
+    let mut text = String::with_capacity(pieces().map(str::len).sum());
+    text.extend(pieces());
+    text.into_boxed_str()
 }
 
 impl fmt::Display for ServerError {

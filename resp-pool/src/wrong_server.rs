@@ -28,6 +28,7 @@ impl Connection {
         match reply {
             Value::Error(error) => self.heed_error(error),
             Value::Array(replies) if effect == Effect::Exec => {
+                self.loading_since = None;
                 for reply in replies {
                     if let Value::Error(error) = reply {
                         self.heed_error(error);
@@ -40,6 +41,9 @@ impl Connection {
 
     #[cold]
     fn heed_error(&mut self, error: &ServerError) {
+        if error.kind() != ServerErrorKind::Loading {
+            self.loading_since = None;
+        }
         let reason = match error.kind() {
             ServerErrorKind::ReadOnly => "the server answered READONLY: it is a replica",
             ServerErrorKind::MasterDown => "the server answered MASTERDOWN: it lost its primary",

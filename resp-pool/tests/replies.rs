@@ -4,7 +4,9 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, ServerError, Value};
+use resp_pool::{
+    Client, Config, Connection, Error, Pipeline, ProtocolError, ScanError, ServerError, Value,
+};
 use support::{honest, peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -58,6 +60,11 @@ async fn a_reply_beyond_a_limit_names_the_limit_and_its_value() {
         ("$2001\r\n".to_owned(), ScanError::BulkTooLong(2000), "max_bulk = 2000 bytes)"),
         ("*11\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
         ("~7\r\n".to_owned(), ScanError::TooManyElements(3200), "max_memory = 3200 bytes)"),
+        (
+            format!("*5\r\n{}", format!("-ERR {}\r\n", "x".repeat(200)).repeat(5)),
+            ScanError::TooManyElements(3200),
+            "max_memory = 3200 bytes)",
+        ),
         (
             format!("*3\r\n{}", format!("$1500\r\n{}\r\n", "x".repeat(1500)).repeat(3)),
             ScanError::FrameTooLong(4000),
@@ -138,6 +145,48 @@ async fn the_last_words_of_a_server_that_refuses_a_request_being_written_are_tol
         raw.send(&request).expect("send");
         let error = raw.receive().await.expect_err("refused");
         assert!(error.server_error().is_some() && raw.is_broken(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_reply_to_an_earlier_command_is_not_the_reason_of_a_lost_write() {
+    let value = vec![b'x'; 16 * 1024 * 1024];
+    let set = [&b"SET"[..], b"k", &value];
+    let dial = async |last_words| {
+        let config = refuses_while_it_is_written(last_words).await;
+        let key = config.key().expect("valid");
+        Connection::dial(&key, Arc::new(config.settings)).await.expect("connects")
+    };
+    let earlier = b"-WRONGTYPE not a number\r\n";
+    let both = b"-WRONGTYPE not a number\r\n-OOM no memory\r\n";
+    let limit = b"-ERR max number of clients reached\r\n";
+    let midway = b"+OK\r\n-ERR Protocol error: invalid bulk length\r\n";
+    let late = b"+OK\r\n-ERR max number of clients reached\r\n";
+    // What comes while [INCR, SET] is written, and the code of the refusal that is told.
+    for (words, code) in [(&earlier[..], None), (&both[..], Some("OOM"))] {
+        let mut sent = dial(words).await;
+        sent.send(&["INCR", "list"]).expect("send");
+        let sent = sent.call(&set).await.expect_err("lost");
+        let mut piped = dial(words).await;
+        let mut pipeline = Pipeline::new();
+        pipeline.add(&["INCR", "list"]).add(&set);
+        let piped = piped.pipeline(&pipeline).await.expect_err("lost");
+        let mut raw = dial(words).await;
+        raw.send(&["INCR", "list"]).expect("send");
+        raw.send(&set).expect("send");
+        let raw = raw.flush().await.expect_err("lost");
+        for error in [sent, piped, raw] {
+            assert_eq!(error.server_error().map(ServerError::code), code, "{error:?}");
+            assert!(code.is_some() || matches!(error, Error::Io { .. }), "{error:?}");
+            assert!(error.may_have_executed(), "{error:?}");
+        }
+    }
+    // A refusal of the connection is told, although the last command has no answer.
+    let mut commands = Pipeline::new();
+    commands.add(&set).add(&["GET", "k"]);
+    for (words, told) in [(&limit[..], true), (&midway[..], true), (&late[..], false)] {
+        let error = dial(words).await.transaction(&commands).await.expect_err("lost");
+        assert_eq!(error.server_error().is_some(), told, "{error:?}");
     }
 }
 

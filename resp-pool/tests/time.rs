@@ -11,9 +11,13 @@ use std::{
 };
 
 use pool_common::{Policy, clock::Clock, policy::Retry, profile};
-use resp_pool::{Client, Config, Error, Stage, cmd};
+use resp_pool::{Client, Config, Error, Pipeline, Stage, cmd};
 use support::{honest, peer};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::Instant,
+};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -125,4 +129,62 @@ async fn a_further_attempt_that_is_cut_short_may_have_executed() {
     assert_took(took, ms(400));
     assert!(error.to_string().ends_with("400ms"), "{error}");
     assert_eq!(client.status().open, 0, "a reply may still come on it");
+}
+
+/// The first connection answers no login, each other one its login at once and then a command each
+/// 200 ms.
+async fn slow_from_the_second_connection_on() -> Config {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    config.password = Some("secret".into());
+    tokio::spawn(async move {
+        let _silent = listener.accept().await;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.set_nodelay(true);
+                let mut request = [0; 1024];
+                let _login = stream.read(&mut request).await;
+                let _ = stream.write_all(b"+OK\r\n").await;
+                let _commands = stream.read(&mut request).await;
+                while stream.write_all(b"+OK\r\n").await.is_ok() {
+                    tokio::time::sleep(ms(200)).await;
+                }
+            });
+        }
+    });
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_attempt_of_several_commands_ends_within_the_time_as_well() {
+    let mut commands = Pipeline::new();
+    for _ in 0..8 {
+        commands.add(&["INCR", "n"]);
+    }
+    let policy = Policy {
+        acquire_timeout: Some(ms(500)),
+        dial_timeout: ms(250),
+        retry_back_off_min: ms(0),
+        ..profile::go_redis().policy
+    };
+    for is_transaction in [false, true] {
+        let mut config = slow_from_the_second_connection_on().await;
+        config.settings.read_timeout = Some(ms(300));
+        config.settings.write_timeout = Some(ms(200));
+        let builder = Client::builder(config).policy(policy.clone()).clock(Clock::tokio());
+        let client = builder.build().expect("a client");
+        let call = async {
+            if is_transaction {
+                client.transaction(&commands).await
+            } else {
+                client.pipeline(&commands).await
+            }
+        };
+        let (result, took) = timed(call).await;
+        let error = result.expect_err("too slow");
+        assert!(error.is_timeout() && error.may_have_executed(), "{error:?}");
+        assert_took(took, ms(1000));
+        assert_eq!(client.status().open, 0, "replies may still come on it");
+    }
 }

@@ -122,8 +122,15 @@ async fn a_move_to_the_address_that_was_dialed_retires() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_long_load_retires() {
-    let config =
-        peer(|asked| Some(if asked.is("GET") { LOADING.to_owned() } else { honest(asked) })).await;
+    let config = peer(|asked| {
+        Some(match &asked.words[0][..] {
+            "GET" => LOADING.to_owned(),
+            "INCR" => "-WRONGTYPE not a number\r\n".to_owned(),
+            "EXEC" => "*0\r\n".to_owned(),
+            _ => honest(asked),
+        })
+    })
+    .await;
     let key = config.key().expect("valid");
     let settings = Arc::new(config.settings.clone());
     let mut connection = Connection::dial(&key, settings).await.expect("connects");
@@ -135,8 +142,11 @@ async fn only_a_long_load_retires() {
     assert!(!loading(&mut connection, 5000).await);
     assert!(!loading(&mut connection, 900).await);
     // It has answered in between, so this is another load.
-    connection.query::<()>(&["SET", "k", "v"]).await.expect("loaded");
-    assert!(!loading(&mut connection, 900).await);
+    for (name, is_carried_out) in [("SET", true), ("INCR", false), ("EXEC", true)] {
+        let answer = connection.query::<Value>(&[name, "k", "v"]).await;
+        assert_eq!(answer.is_ok(), is_carried_out, "{name}");
+        assert!(!loading(&mut connection, 900).await, "{name}");
+    }
     assert!(!loading(&mut connection, 900).await);
     assert!(loading(&mut connection, 100).await);
 }
