@@ -191,13 +191,14 @@ impl Body {
         Frame::data(data)
     }
 
-    /// The stream has failed. If the peer had ended it before, the response is complete: h2 forgets
-    /// that when the connection fails before the request was sent completely.
+    /// The stream has failed. If all frames to its end had come before, the response is complete: h2
+    /// forgets that when the connection fails before the request was sent completely.
     fn fail(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, Error>> {
         let mut open = self.open.take()?;
         open.patience.stop();
         // After an error of the socket h2 has handled all that was read before.
-        if error.is_io() && open.end.as_ref().is_some_and(EndWatch::has_ended) {
+        let ended = open.end.as_ref().is_some_and(EndWatch::has_ended);
+        if error.is_io() && ended && self.remaining.is_none_or(|remaining| remaining == 0) {
             return None;
         }
         let closed = open.note(&error);
