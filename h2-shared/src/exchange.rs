@@ -67,7 +67,6 @@ where
         slot: &mut Slot,
     ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
         let (connection, patience) = slot.parts();
-        let mut progress = 0;
         let mut waits_for_peer = true;
         if self.sending
             && let Some(upload) = &mut self.upload
@@ -83,7 +82,6 @@ where
                 }
                 Poll::Pending => waits_for_peer = upload.waits_for_peer(),
             }
-            progress = upload.sent();
         }
         if let Poll::Ready(result) = Pin::new(&mut self.response).poll(cx) {
             patience.stop();
@@ -93,6 +91,8 @@ where
             patience.stop();
             return Poll::Pending;
         }
+        // A body that was sent to its end makes no progress any more: its number stays.
+        let progress = self.upload.as_ref().map_or(0, Upload::sent);
         let mut timer = timer;
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
         let limit = ready!(patience.poll(cx, poll_at, progress, connection));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use h2_shared::{Client, Error};
 use pool_common::profile::grpc;
 use support::raw::{HEADERS, PING, RawPeer, RawServer};
-use support::{assert_clean, assert_echoes, client, get, plain_client, read, send};
+use support::{assert_clean, assert_echoes, client, get, plain_client, post, read, send};
+use tokio::time::{Instant, pause};
 
 type Answer = tokio::task::JoinHandle<Result<bytes::Bytes, Error>>;
 
@@ -93,6 +94,26 @@ async fn a_peer_that_answers_the_ping_keeps_its_connection() {
     assert_echoes(&client, server.addr, 10).await;
     assert_eq!(client.pool().stats().opened, 1);
     assert_clean(&client).await;
+}
+
+/// The clock is not set back when the body has been sent: what was sent stays sent.
+#[tokio::test]
+async fn a_request_with_a_body_waits_no_longer_than_its_limit() {
+    let limit = Duration::from_secs(8);
+    let server = RawServer::start().await;
+    let client = client(|_| {}, |c| c.response_timeout = Some(limit));
+    let start = Instant::now();
+    let answer = tokio::spawn({
+        let (client, addr) = (client.clone(), server.addr);
+        async move { send(&client, post(addr, "/", "x")).await.map(drop) }
+    });
+    let mut peer = server.accept(None).await;
+    peer.request().await.unwrap();
+    pause();
+    let error = answer.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= limit && elapsed < limit * 3 / 2, "{elapsed:?}");
 }
 
 /// Callers that cancel do not cost a connection each.
