@@ -73,17 +73,6 @@ impl Open {
             Hold::WithUpload(slot) => slot.connection().cause_so_far(),
         }
     }
-
-    /// The peer paused for too long.
-    fn note_timeout(&mut self) {
-        match &mut self.slot {
-            Hold::Alone(slot) => {
-                let silent = self.patience.was_silent(slot.connection());
-                slot.note_timeout(silent);
-            }
-            Hold::WithUpload(slot) => self.patience.abandon(slot.connection()),
-        }
-    }
 }
 
 impl Hold {
@@ -227,7 +216,7 @@ impl http_body::Body for Body {
         }
         let limit = ready!(me.poll_silence(cx));
         if let Some(mut open) = me.open.take() {
-            open.note_timeout();
+            open.patience.expire(open.slot.connection());
         }
         Poll::Ready(Some(Err(Error::BodyTimeout(limit))))
     }

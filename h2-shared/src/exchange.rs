@@ -96,8 +96,7 @@ where
         let mut timer = timer;
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
         let limit = ready!(patience.poll(cx, poll_at, progress, connection));
-        let silent = patience.was_silent(connection);
-        slot.note_timeout(silent);
+        patience.expire(connection);
         Poll::Ready(Err(Unanswered::Here(Error::ResponseTimeout(limit))))
     }
 
@@ -145,7 +144,10 @@ where
         }
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
         let elapsed = patience.poll(cx, poll_at, upload.sent(), slot.connection());
-        elapsed.map(|_| tracing::debug!("the peer takes no more of the request body"))
+        elapsed.map(|_| {
+            tracing::debug!("the peer takes no more of the request body");
+            patience.expire(slot.connection());
+        })
     })
     .await;
     // The stream's half ends before the slot is free.

@@ -1,16 +1,22 @@
-//! A peer that falls silent without closing, and no keep-alive PINGs.
+//! A peer that falls silent without closing.
 
 mod support;
 
 use std::time::Duration;
 
-use h2_shared::{Client, Error};
+use bytes::Bytes;
+use h2_shared::{Body, Client, Error, Key, Reason};
+use http::Request;
+use http_body_util::Full;
+use pool_common::Policy;
 use pool_common::profile::grpc;
 use support::raw::{HEADERS, PING, RawPeer, RawServer};
-use support::{assert_clean, assert_echoes, client, get, plain_client, post, read, send};
-use tokio::time::{Instant, pause};
+use support::{
+    assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
+};
+use tokio::time::{Instant, pause, resume, sleep};
 
-type Answer = tokio::task::JoinHandle<Result<bytes::Bytes, Error>>;
+type Answer = tokio::task::JoinHandle<Result<Bytes, Error>>;
 
 fn call(client: &Client, server: &RawServer) -> Answer {
     let (client, addr) = (client.clone(), server.addr);
@@ -37,14 +43,23 @@ async fn assert_served_elsewhere(client: &Client, server: &RawServer) {
     assert_echoes(client, server.addr, 10).await;
 }
 
+/// Lets nothing but time pass until `done` is ready.
+async fn pass_time<T>(done: impl Future<Output = T>) -> T {
+    pause();
+    let result = done.await;
+    resume();
+    result
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+
 #[tokio::test]
 async fn a_missed_response_timeout_takes_a_silent_connection_out_of_use() {
     for policy in [Client::default_policy(), grpc().policy] {
         let server = RawServer::start().await;
-        let client =
-            client(|p| *p = policy, |c| c.response_timeout = Some(Duration::from_millis(100)));
+        let client = client(|p| *p = policy, |c| c.response_timeout = Some(LIMIT));
         let frozen = serve_once_then_freeze(&client, &server).await;
-        let error = call(&client, &server).await.unwrap().unwrap_err();
+        let error = pass_time(call(&client, &server)).await.unwrap().unwrap_err();
         assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
         assert_served_elsewhere(&client, &server).await;
         drop(frozen);
@@ -52,17 +67,126 @@ async fn a_missed_response_timeout_takes_a_silent_connection_out_of_use() {
     }
 }
 
-#[tokio::test]
-async fn a_missed_body_timeout_takes_a_silent_connection_out_of_use() {
-    let server = RawServer::start().await;
-    let client = client(|_| {}, |c| c.body_timeout = Some(Duration::from_millis(100)));
-    let mut frozen = serve_once_then_freeze(&client, &server).await;
-    let answer = call(&client, &server);
+/// Starts a request with this body. The peer answers with a head and then falls silent.
+async fn head_then_silence<B>(
+    client: &Client,
+    server: &RawServer,
+    frozen: &mut RawPeer,
+    body: B,
+) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let request = Request::post(format!("http://{}/", server.addr)).body(body).unwrap();
+    let client = client.clone();
+    let response = tokio::spawn(async move { client.request(request).await.unwrap() });
     let stream = frozen.wait_for(HEADERS).await.stream;
     frozen.head(stream).await;
-    let error = answer.await.unwrap().unwrap_err();
-    assert!(matches!(error, Error::BodyTimeout(_)), "{error}");
+    response.await.unwrap().into_body()
+}
+
+#[tokio::test]
+async fn a_missed_body_timeout_takes_a_silent_connection_out_of_use() {
+    for uploading in [false, true] {
+        let server = RawServer::start().await;
+        let client = client(|_| {}, |c| c.body_timeout = Some(LIMIT));
+        let mut frozen = serve_once_then_freeze(&client, &server).await;
+        let (feed, endless) = fed();
+        let body = match uploading {
+            true => head_then_silence(&client, &server, &mut frozen, endless).await,
+            false => {
+                let body = Full::new(Bytes::from_static(b"x"));
+                head_then_silence(&client, &server, &mut frozen, body).await
+            }
+        };
+        let error = pass_time(read(body)).await.unwrap_err();
+        assert!(matches!(error, Error::BodyTimeout(_)), "{error}");
+        assert_served_elsewhere(&client, &server).await;
+        drop((feed, frozen));
+    }
+}
+
+/// The response timeout holds for the rest of a request body whose response has begun.
+#[tokio::test]
+async fn a_silent_peer_that_takes_no_more_of_the_body_is_taken_out_of_use() {
+    let server = RawServer::start().await;
+    let client = client(
+        |_| {},
+        |c| {
+            c.response_timeout = Some(LIMIT);
+            c.body_timeout = None;
+        },
+    );
+    let mut frozen = serve_once_then_freeze(&client, &server).await;
+    // More than the window of 65,535 bytes.
+    let body = Full::new(Bytes::from(vec![7; 1 << 20]));
+    let body = head_then_silence(&client, &server, &mut frozen, body).await;
+    let error = pass_time(read(body)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::CANCEL), "{error}");
     assert_served_elsewhere(&client, &server).await;
+    drop(frozen);
+}
+
+/// A response timeout of 50 ms leaves 12 ms for the answer to the PING: too little to judge a peer.
+#[tokio::test]
+async fn a_short_timeout_leaves_the_peer_time_to_answer_the_ping() {
+    let server = RawServer::start().await;
+    let client = client(|_| {}, |c| c.response_timeout = Some(Duration::from_millis(50)));
+    let frozen = serve_once_then_freeze(&client, &server).await;
+    let key = Key::from_authority(server.addr.to_string().parse().unwrap()).unwrap();
+    let error = pass_time(call(&client, &server)).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
+    assert!(client.pool().try_acquire(&key).is_some(), "it stays in use for now");
+    pass_time(sleep(Duration::from_millis(200))).await;
+    assert!(client.pool().try_acquire(&key).is_none(), "there was no answer");
+    assert_served_elsewhere(&client, &server).await;
+    drop(frozen);
+}
+
+/// PINGs on. The PING is overdue after 11 s, the connection would be given up after 41 s.
+fn pinging(policy: Policy) -> Client {
+    client(
+        |p| *p = policy,
+        |c| {
+            c.keep_alive_interval = Some(Duration::from_secs(1));
+            c.keep_alive_timeout = Duration::from_secs(40);
+        },
+    )
+}
+
+const OVERDUE: Duration = Duration::from_secs(12);
+
+#[tokio::test]
+async fn a_connection_whose_ping_is_overdue_finishes_its_streams_and_gets_no_new_ones() {
+    for policy in [Client::default_policy(), grpc().policy] {
+        let server = RawServer::start().await;
+        let client = pinging(policy);
+        let mut frozen = serve_once_then_freeze(&client, &server).await;
+        let answer = call(&client, &server);
+        let stream = frozen.wait_for(HEADERS).await.stream;
+        pass_time(sleep(OVERDUE)).await;
+        assert_served_elsewhere(&client, &server).await;
+        frozen.respond(stream, b"late").await;
+        assert_eq!(answer.await.unwrap().unwrap(), "late");
+        eventually("it is closed", || client.pool().status().open == 1).await;
+        assert_echoes(&client, server.addr, 10).await;
+        assert_eq!(client.pool().stats().opened, 2);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_whose_ping_is_overdue_is_replaced_at_once() {
+    for policy in [Client::default_policy(), grpc().policy] {
+        let server = RawServer::start().await;
+        let client = pinging(policy);
+        let frozen = serve_once_then_freeze(&client, &server).await;
+        pass_time(sleep(OVERDUE)).await;
+        // Well before the connection would be given up.
+        assert_served_elsewhere(&client, &server).await;
+        assert_eq!(client.pool().stats().opened, 2);
+        drop(frozen);
+    }
 }
 
 /// A deadline of the caller's own drops the request. Without a timeout of ours nothing else would
@@ -109,8 +233,7 @@ async fn a_request_with_a_body_waits_no_longer_than_its_limit() {
     });
     let mut peer = server.accept(None).await;
     peer.request().await.unwrap();
-    pause();
-    let error = answer.await.unwrap().unwrap_err();
+    let error = pass_time(answer).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
     let elapsed = start.elapsed();
     assert!(elapsed >= limit && elapsed < limit * 3 / 2, "{elapsed:?}");
