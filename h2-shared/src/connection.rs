@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::driver::{BEFORE_SETTINGS, Driver};
-use crate::error::{Closed, ConnectError};
+use crate::error::{Brief, Closed, ConnectError};
 use crate::observed::{Listener, Observed, Phase, now_or_pending, reached};
 use crate::transport::{Activity, EndWatch, Watched};
 
@@ -37,12 +37,20 @@ const LEAST_HEAD: u32 = 1 << 20;
 pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
 
 /// A request that was not.
-#[derive(Debug)]
 pub(crate) enum NotSent {
     /// The connection takes no new streams.
     Gone(h2::Error),
     /// HTTP/2 has no such request.
     Invalid,
+}
+
+impl fmt::Debug for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(error) => f.debug_tuple("Gone").field(&Brief(error)).finish(),
+            Self::Invalid => f.write_str("Invalid"),
+        }
+    }
 }
 
 impl H2Connection {

@@ -139,7 +139,10 @@ where
             return;
         };
         self.ends = true;
-        tracing::debug!(%error, "no new streams on this connection");
+        // Not the error itself: its text has all debug data of a GOAWAY, the cause a cut version.
+        let (reason, cause) = (error.reason(), self.activity.cause());
+        let cause = cause.as_ref().map(tracing::field::display);
+        tracing::debug!(?reason, cause, "no new streams on this connection");
         self.observed.retire();
     }
 
@@ -294,7 +297,7 @@ where
             (_, Some(fault)) => fault,
             (Ok(()), None) if self.probe.is_none() => Closed::Local,
             (Ok(()), None) => Closed::Peer,
-            (Err(error), None) => Closed::Broken(error.to_string().into()),
+            (Err(error), None) => Closed::broken(&error),
         }
     }
 }
