@@ -51,7 +51,7 @@ pub struct Config {
     /// back. It does not run while the caller's body has nothing to send. Default 30 s.
     ///
     /// Ends the stream with CANCEL. The connection stays in use if any byte came on it during the
-    /// wait, for whichever stream. Otherwise the peer has to answer a PING, also with
+    /// wait, for whichever stream. Otherwise the peer has to answer a PING, even with
     /// `keep_alive_interval` off: the PING goes out after three quarters of the wait. Once it is out
     /// for 100 ms in silence (or for a quarter of `keep_alive_timeout` if that is shorter), and the
     /// limit has passed, the connection is retired: no new requests. After `keep_alive_timeout`
@@ -68,8 +68,8 @@ pub struct Config {
     pub body_timeout: Option<Duration>,
 
     /// Silence on the connection after which a PING is sent. Default `None`: no PINGs at intervals,
-    /// as in `net/http` and gRPC; a peer that vanished is then noticed by the timeouts above (which
-    /// send a PING of their own), by TCP keep-alive and by `TCP_USER_TIMEOUT`. At least 1 ms.
+    /// as in `net/http` and gRPC; a peer that vanished is then noticed by the timeouts above, which
+    /// send a PING too, by TCP keep-alive and by `TCP_USER_TIMEOUT`. At least 1 ms.
     ///
     /// Source: `net/http` `HTTP2Config.SendPingTimeout`, gRPC keepalive time.
     pub keep_alive_interval: Option<Duration>,

@@ -91,7 +91,7 @@ where
             patience.stop();
             return Poll::Pending;
         }
-        // A body that was sent to its end makes no progress any more: its number stays.
+        // Also after the end of the body: a number that fell back to 0 would restart the clock.
         let progress = self.upload.as_ref().map_or(0, Upload::sent);
         let mut timer = timer;
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);

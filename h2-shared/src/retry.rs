@@ -147,7 +147,7 @@ mod tests {
             Error::Unprocessed { reason, closed: Some(cause), source: Reason::NO_ERROR.into() }
         };
         for rule in Retry::ALL {
-            // The stream says so, or only the GOAWAY of its connection does.
+            // The fault is the stream's, or it is known only from the GOAWAY of the connection.
             for error in
                 [unprocessed(Reason::ENHANCE_YOUR_CALM), named(None), named(Some(Reason::NO_ERROR))]
             {
