@@ -5,7 +5,6 @@ mod support;
 use h2_shared::{Client, Error, Reason};
 use http_body_util::BodyExt;
 use pool_common::policy::Retry;
-use support::log::Log;
 use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer};
 use support::{
     HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
@@ -164,36 +163,6 @@ async fn the_words_of_a_go_away_reach_the_request_that_it_leaves_undone() {
     let error = answer.await.unwrap().unwrap_err();
     assert!(error.is_unprocessed(), "{error}");
     assert!(error.to_string().contains("ENHANCE_YOUR_CALM: too_many_pings"), "{error}");
-}
-
-/// A peer may send 16 KiB of debug data; texts and log lines show the beginning.
-#[tokio::test]
-async fn long_words_of_a_go_away_are_cut_in_errors_and_log_lines() {
-    let log = Log::new(tracing::Level::DEBUG);
-    let _subscriber = tracing::subscriber::set_default(log.clone());
-    for reason in [Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
-        for undone in [false, true] {
-            let server = RawServer::start().await;
-            let client = client(|p| p.retry = Retry::Never, |_| {});
-            let answer = call(&client, &server);
-            let mut peer = server.accept(None).await;
-            let (stream, _) = peer.request().await.unwrap();
-            let last = if undone { 0 } else { stream };
-            peer.go_away_because(last, reason, &[b'w'; 16_000]).await;
-            drop(peer);
-            let error = answer.await.unwrap().unwrap_err();
-            assert_eq!(error.is_unprocessed(), undone, "{error}");
-            for text in [format!("{error:?}"), format!("{error}")] {
-                assert!(text.len() < 1_000, "{} bytes: {}", text.len(), &text[..200]);
-            }
-            eventually("its task has ended", || client.pool().status().open == 0).await;
-        }
-    }
-    let events = log.events();
-    assert!(events.iter().any(|event| event.contains("no new streams")), "{}", events.len());
-    for event in events {
-        assert!(event.len() < 1_000, "{} bytes: {}", event.len(), &event[..200]);
-    }
 }
 
 /// Closed with the second request in its buffer: an idle connection whose end raced with a request.
