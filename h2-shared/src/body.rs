@@ -73,17 +73,6 @@ impl Open {
             Hold::WithUpload(slot) => slot.connection().cause_so_far(),
         }
     }
-
-    /// The peer paused for too long.
-    fn note_timeout(&mut self) {
-        match &mut self.slot {
-            Hold::Alone(slot) => {
-                let silent = self.patience.was_silent(slot.connection());
-                slot.note_timeout(silent);
-            }
-            Hold::WithUpload(slot) => self.patience.abandon(slot.connection()),
-        }
-    }
 }
 
 impl Hold {
@@ -191,13 +180,14 @@ impl Body {
         Frame::data(data)
     }
 
-    /// The stream has failed. If the peer had ended it before, the response is complete: h2 forgets
-    /// that when the connection fails before the request was sent completely.
+    /// The stream has failed. If all frames to its end had come before, the response is complete: h2
+    /// forgets that when the connection fails before the request was sent completely.
     fn fail(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, Error>> {
         let mut open = self.open.take()?;
         open.patience.stop();
         // After an error of the socket h2 has handled all that was read before.
-        if error.is_io() && open.end.as_ref().is_some_and(EndWatch::has_ended) {
+        let ended = open.end.as_ref().is_some_and(EndWatch::has_ended);
+        if error.is_io() && ended && self.remaining.is_none_or(|remaining| remaining == 0) {
             return None;
         }
         let closed = open.note(&error);
@@ -226,7 +216,7 @@ impl http_body::Body for Body {
         }
         let limit = ready!(me.poll_silence(cx));
         if let Some(mut open) = me.open.take() {
-            open.note_timeout();
+            open.patience.expire(open.slot.connection());
         }
         Poll::Ready(Some(Err(Error::BodyTimeout(limit))))
     }

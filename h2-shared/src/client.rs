@@ -105,7 +105,7 @@ impl Client {
     /// [`replay_limit`](Config::replay_limit) was sent of it. A request whose stream was refused
     /// waits before it is sent again, longer each time (`retry_back_off_min` and `_max`): a peer that
     /// refuses has too much to do already. It goes to another connection if it was refused twice,
-    /// but all requests of a client together give up one connection per second for that.
+    /// but all requests to an origin together give up one connection per second for that.
     ///
     /// # Errors
     /// Each variant of [`Error`] says when it occurs and whether the request may have run.
@@ -278,7 +278,7 @@ where
             }
         };
         let refused = error.reason() == Some(Reason::REFUSED_STREAM) && error.is_unprocessed();
-        if refused && turn.number > 1 && self.pool.manager().may_replace_refusing() {
+        if refused && turn.number > 1 && self.pool.manager().may_replace_refusing(&self.key) {
             slot.retire();
         }
         self.source = exchange.upload.map(Upload::into_source);

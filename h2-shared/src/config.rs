@@ -3,10 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::keep_alive::SUSPECT_PART;
+
 /// Largest flow-control window HTTP/2 knows, in bytes (RFC 9113, 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 /// Smallest and largest value of SETTINGS_MAX_FRAME_SIZE, in bytes (RFC 9113, 6.5.2).
 const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
+
+/// Most round trips take less time than this, and so does the answer to a PING.
+const LONGEST_GRACE: Duration = Duration::from_millis(100);
 
 /// How connections are opened and watched, and what a request may cost.
 ///
@@ -45,24 +50,38 @@ pub struct Config {
     /// moment the request has been handed over completely, or while flow control keeps its body
     /// back. It does not run while the caller's body has nothing to send. Default 30 s.
     ///
-    /// Ends the stream with CANCEL; the connection stays in use. Source: `net/http`
-    /// `ResponseHeaderTimeout` (off by default there).
+    /// Ends the stream with CANCEL. The connection stays in use if any byte came on it during the
+    /// wait, for whichever stream. Otherwise the peer has to answer a PING, even with
+    /// `keep_alive_interval` off: the PING goes out after three quarters of the wait. Once it is out
+    /// for 100 ms in silence (or for a quarter of `keep_alive_timeout` if that is shorter), and the
+    /// limit has passed, the connection is retired: no new requests. After `keep_alive_timeout`
+    /// from the missed limit it is closed, and its other streams fail with
+    /// [`Error::ConnectionLost`](crate::Error::ConnectionLost). Any byte before that lets them
+    /// finish.
+    ///
+    /// Source: `net/http` `ResponseHeaderTimeout` (off by default there).
     pub response_timeout: Option<Duration>,
 
     /// Longest silence of the peer while the response body is being read. Default 30 s; long-lived
-    /// streams with rare messages want `None`. Ends the stream with CANCEL.
+    /// streams with rare messages want `None`. Ends the stream with CANCEL. What it means for the
+    /// connection is said at [`response_timeout`](Self::response_timeout).
     pub body_timeout: Option<Duration>,
 
-    /// Silence on the connection after which a PING is sent. Default `None`: no health check, as in
-    /// `net/http` and gRPC; a peer that vanished is then noticed by the timeouts above, by TCP
-    /// keep-alive and by `TCP_USER_TIMEOUT`. At least 1 ms.
+    /// Silence on the connection after which a PING is sent. Default `None`: no PINGs at intervals,
+    /// as in `net/http` and gRPC; a peer that vanished is then noticed by the timeouts above, which
+    /// send a PING too, by TCP keep-alive and by `TCP_USER_TIMEOUT`. At least 1 ms.
     ///
     /// Source: `net/http` `HTTP2Config.SendPingTimeout`, gRPC keepalive time.
     pub keep_alive_interval: Option<Duration>,
 
-    /// Longest wait for an answer to the PING; any byte counts. After a quarter of it the
-    /// connection gets no new leases, at its end the connection is closed. Default 15 s, at least 1
-    /// ms.
+    /// Longest wait for an answer to a PING; any byte counts. After a quarter of it the connection
+    /// is retired: requests go to another connection, for good, and it is closed when its last
+    /// stream has ended, or at once if it has none. After the whole of it the connection is closed,
+    /// and its streams fail. Default 15 s, at least 1 ms.
+    ///
+    /// Holds for the PINGs of `keep_alive_interval` and for the one that follows a missed
+    /// [`response_timeout`](Self::response_timeout) or [`body_timeout`](Self::body_timeout), which
+    /// retires the connection after 100 ms if that is less than a quarter.
     ///
     /// Source: `net/http` `PingTimeout` 15 s; gRPC keepalive timeout 20 s.
     pub keep_alive_timeout: Duration,
@@ -189,6 +208,12 @@ impl Config {
             keep_alive_while_idle: false,
             ..Self::default()
         }
+    }
+
+    /// How long the PING of a missed deadline has to be without an answer before the connection is
+    /// retired. Short timeouts leave less than a round trip for it, which proves nothing.
+    pub(crate) fn ping_grace(&self) -> Duration {
+        (self.keep_alive_timeout / SUSPECT_PART).min(LONGEST_GRACE)
     }
 
     /// How many bytes one connection may hold for its readers.

@@ -9,11 +9,11 @@ use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::driver::{BEFORE_SETTINGS, Driver};
-use crate::error::{Closed, ConnectError};
+use crate::error::{Brief, Closed, ConnectError};
 use crate::observed::{Listener, Observed, Phase, now_or_pending, reached};
 use crate::transport::{Activity, EndWatch, Watched};
 
@@ -37,12 +37,20 @@ const LEAST_HEAD: u32 = 1 << 20;
 pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
 
 /// A request that was not.
-#[derive(Debug)]
 pub(crate) enum NotSent {
     /// The connection takes no new streams.
     Gone(h2::Error),
     /// HTTP/2 has no such request.
     Invalid,
+}
+
+impl fmt::Debug for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(error) => f.debug_tuple("Gone").field(&Brief(error)).finish(),
+            Self::Invalid => f.write_str("Invalid"),
+        }
+    }
 }
 
 impl H2Connection {
@@ -177,6 +185,16 @@ impl H2Connection {
         self.observed.request_proof();
     }
 
+    /// A request missed its deadline, and the peer was silent all the time. A PING has been out since
+    /// `asked`, if one was sent. The connection is retired if the peer had time to answer it; else
+    /// the driver does so when that time has passed in silence.
+    pub(crate) fn note_silence(&self, asked: Option<Instant>) {
+        self.demand_proof();
+        if asked.is_some_and(|asked| asked.elapsed() >= self.config.ping_grace()) {
+            self.observed.retire();
+        }
+    }
+
     /// A caller gave up on a peer that was silent. Whether the peer is to blame is not known; the
     /// next request goes to another connection, which is allowed rarely.
     pub(crate) fn doubt(&self) {
@@ -215,8 +233,8 @@ impl H2Connection {
     }
 
     /// How many streams may be open at a time right now: the peer's limit once known, else
-    /// [`streams_before_settings`](Config::streams_before_settings); zero when it is draining,
-    /// suspect or closed.
+    /// [`streams_before_settings`](Config::streams_before_settings); zero when it is draining or
+    /// closed, or when unread responses fill its window.
     pub fn slots(&self) -> u32 {
         self.observed.slots(&self.config)
     }
@@ -242,7 +260,8 @@ impl H2Connection {
         self.observed.phase()
     }
 
-    /// Whether a PING is overdue, see [`keep_alive_timeout`](Config::keep_alive_timeout).
+    /// Whether a keep-alive PING is overdue, see [`keep_alive_timeout`](Config::keep_alive_timeout).
+    /// The connection is draining then, and stays so if the answer comes late.
     pub fn is_suspect(&self) -> bool {
         self.observed.is_suspect()
     }

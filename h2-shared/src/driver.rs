@@ -113,7 +113,10 @@ where
         if self.doubt_since.take().is_some() {
             self.doubt.clear();
         }
-        let mut news = self.observed.is_suspect() && self.observed.set_suspect(false);
+        if self.observed.is_suspect() {
+            self.observed.set_suspect(false);
+        }
+        let mut news = false;
         let limit = self.connection.max_concurrent_send_streams();
         if limit != BEFORE_SETTINGS {
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
@@ -136,7 +139,10 @@ where
             return;
         };
         self.ends = true;
-        tracing::debug!(%error, "no new streams on this connection");
+        // Not the error itself: its text has all debug data of a GOAWAY, the cause a cut version.
+        let (reason, cause) = (error.reason(), self.activity.cause());
+        let cause = cause.as_ref().map(tracing::field::display);
+        tracing::debug!(?reason, cause, "no new streams on this connection");
         self.observed.retire();
     }
 
@@ -185,7 +191,8 @@ where
                 Step::Suspect(at) => {
                     if self.observed.set_suspect(true) {
                         tracing::debug!("the peer is silent");
-                        self.observed.tell_capacity(&self.config);
+                        // A capacity of 0 would keep the pool from dialing in its place.
+                        self.observed.retire();
                     }
                     at
                 }
@@ -198,11 +205,19 @@ where
         None
     }
 
-    /// The deadline on the PING that follows a missed deadline; `Some` when the peer is given up.
+    /// The deadlines on the PING that follows a missed deadline: at the first the connection is
+    /// retired, unless it was before; `Some` at the second, when the peer is given up.
     fn check_proof(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+        let since = self.doubt_since?;
+        if self.observed.phase() == Phase::Open {
+            if !self.doubt.ring_at(since + self.config.ping_grace(), cx) {
+                return None;
+            }
+            tracing::debug!("the peer is silent");
+            self.observed.retire();
+        }
         let limit = self.config.keep_alive_timeout.min(FAR);
-        let overdue = self.doubt_since.is_some_and(|since| self.doubt.ring_at(since + limit, cx));
-        overdue.then_some(Closed::KeepAlive)
+        self.doubt.ring_at(since + limit, cx).then_some(Closed::KeepAlive)
     }
 
     /// Unread responses hold the window that all streams share. It is enlarged for the
@@ -282,7 +297,7 @@ where
             (_, Some(fault)) => fault,
             (Ok(()), None) if self.probe.is_none() => Closed::Local,
             (Ok(()), None) => Closed::Peer,
-            (Err(error), None) => Closed::Broken(error.to_string().into()),
+            (Err(error), None) => Closed::broken(&error),
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::config::InvalidConfig;
 /// Why a request, or the reading of its response, failed.
 ///
 /// The text says all of it once; `source` goes on where the text ends.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller's: the request cannot be sent over HTTP/2 as it is. Nothing was sent.
@@ -37,7 +36,7 @@ pub enum Error {
     /// whatever the method; the client does so itself within its bounds.
     Unprocessed {
         /// The peer's word for it, for example REFUSED_STREAM or ENHANCE_YOUR_CALM. `None` when the
-        /// connection had ended without a word.
+        /// stream has none; [`Error::reason`] then gives the one in `closed`.
         reason: Option<Reason>,
         /// Why the connection ended, if it has.
         closed: Option<Closed>,
@@ -75,6 +74,55 @@ pub enum Error {
     /// The caller's request body failed, or did not have the length that the head declared. The
     /// stream was reset.
     RequestBody(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// [`h2::Error`] without the debug data of a GOAWAY, which a peer may make as long as it likes.
+pub(crate) struct Brief<'a>(pub(crate) &'a h2::Error);
+
+impl fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = self.0;
+        f.debug_struct("h2::Error")
+            .field("reason", &error.reason())
+            .field("is_reset", &error.is_reset())
+            .field("is_go_away", &error.is_go_away())
+            .field("is_remote", &error.is_remote())
+            .field("io", &error.get_io())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidRequest { reason } => {
+                f.debug_struct("InvalidRequest").field("reason", reason).finish()
+            }
+            Self::InvalidConfig(error) => f.debug_tuple("InvalidConfig").field(error).finish(),
+            Self::InvalidPolicy(error) => f.debug_tuple("InvalidPolicy").field(error).finish(),
+            Self::Acquire(error) => f.debug_tuple("Acquire").field(error).finish(),
+            Self::Unprocessed { reason, closed, source } => f
+                .debug_struct("Unprocessed")
+                .field("reason", reason)
+                .field("closed", closed)
+                .field("source", &Brief(source))
+                .finish(),
+            Self::Reset { reason, fault, source } => f
+                .debug_struct("Reset")
+                .field("reason", reason)
+                .field("fault", fault)
+                .field("source", &Brief(source))
+                .finish(),
+            Self::ConnectionLost { cause, source } => f
+                .debug_struct("ConnectionLost")
+                .field("cause", cause)
+                .field("source", &Brief(source))
+                .finish(),
+            Self::ResponseTimeout(limit) => f.debug_tuple("ResponseTimeout").field(limit).finish(),
+            Self::BodyTimeout(limit) => f.debug_tuple("BodyTimeout").field(limit).finish(),
+            Self::RequestBody(error) => f.debug_tuple("RequestBody").field(error).finish(),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -203,6 +251,12 @@ impl Error {
     /// ended its connection.
     pub fn reason(&self) -> Option<Reason> {
         match self {
+            // A peer may announce its end first, or just end, and name the fault later.
+            Self::Unprocessed {
+                reason: None | Some(Reason::NO_ERROR),
+                closed: Some(Closed::GoAway { reason, .. }),
+                ..
+            } => Some(*reason),
             Self::Unprocessed { reason, .. } => *reason,
             Self::Reset { reason, .. } => Some(*reason),
             Self::ConnectionLost { cause: Closed::GoAway { reason, .. }, .. } => Some(*reason),
@@ -243,7 +297,7 @@ impl Error {
                 }
             }
             _ => Self::ConnectionLost {
-                cause: closed.unwrap_or_else(|| Closed::Broken(error.to_string().into())),
+                cause: closed.unwrap_or_else(|| Closed::broken(&error)),
                 source: error,
             },
         }
@@ -304,6 +358,16 @@ pub enum Closed {
     WriteStalled,
     /// The socket failed, or the peer broke the protocol; in the words of the library that noticed.
     Broken(Arc<str>),
+}
+
+impl Closed {
+    /// In the words of h2, which may be followed by debug data of the peer.
+    pub(crate) fn broken(error: &h2::Error) -> Self {
+        const MOST: usize = 256;
+        let words = error.to_string();
+        let end = words.len().min(MOST);
+        Self::Broken(legible(&words.as_bytes()[..end], end < words.len()).into())
+    }
 }
 
 impl fmt::Display for Closed {

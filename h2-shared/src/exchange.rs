@@ -67,7 +67,6 @@ where
         slot: &mut Slot,
     ) -> Poll<Result<Response<RecvStream>, Unanswered>> {
         let (connection, patience) = slot.parts();
-        let mut progress = 0;
         let mut waits_for_peer = true;
         if self.sending
             && let Some(upload) = &mut self.upload
@@ -83,7 +82,6 @@ where
                 }
                 Poll::Pending => waits_for_peer = upload.waits_for_peer(),
             }
-            progress = upload.sent();
         }
         if let Poll::Ready(result) = Pin::new(&mut self.response).poll(cx) {
             patience.stop();
@@ -93,11 +91,12 @@ where
             patience.stop();
             return Poll::Pending;
         }
+        // Also after the end of the body: a number that fell back to 0 would restart the clock.
+        let progress = self.upload.as_ref().map_or(0, Upload::sent);
         let mut timer = timer;
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
         let limit = ready!(patience.poll(cx, poll_at, progress, connection));
-        let silent = patience.was_silent(connection);
-        slot.note_timeout(silent);
+        patience.expire(connection);
         Poll::Ready(Err(Unanswered::Here(Error::ResponseTimeout(limit))))
     }
 
@@ -145,7 +144,10 @@ where
         }
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
         let elapsed = patience.poll(cx, poll_at, upload.sent(), slot.connection());
-        elapsed.map(|_| tracing::debug!("the peer takes no more of the request body"))
+        elapsed.map(|_| {
+            tracing::debug!("the peer takes no more of the request body");
+            patience.expire(slot.connection());
+        })
     })
     .await;
     // The stream's half ends before the slot is free.

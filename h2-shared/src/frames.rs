@@ -1,5 +1,7 @@
 //! Reads the heads of HTTP/2 frames while their bytes pass through the socket.
 
+use std::mem;
+
 /// Length of a frame's head, in bytes (RFC 9113, 4.1).
 const HEAD: usize = 9;
 /// How much of a payload is kept, in bytes: the fixed part of GOAWAY, and as much of its debug data
@@ -12,7 +14,9 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +52,9 @@ pub(crate) enum Found<'a> {
     Head(FrameHead),
     /// A HEADERS, GOAWAY or WINDOW_UPDATE frame is complete; the beginning of its payload.
     Payload(FrameHead, &'a [u8]),
+    /// The sender has ended its side of this stream: the frame with END_STREAM is complete, and so
+    /// are the CONTINUATION frames that belong to it.
+    StreamEnd(u32),
 }
 
 /// Follows the frames in a sequence of bytes that arrives in pieces. Bytes that are not HTTP/2 give
@@ -61,6 +68,8 @@ pub(crate) struct Scanner {
     /// Bytes of the current payload that have not passed yet.
     left: usize,
     kept: Vec<u8>,
+    /// The field block that is passing ends its stream.
+    block_ends_stream: bool,
 }
 
 impl Scanner {
@@ -98,22 +107,44 @@ impl Scanner {
         self.current = FrameHead::parse(self.head);
         self.left = self.current.length as usize;
         tell(Found::Head(self.current));
-        if self.left == 0 && self.current.keeps_payload() {
-            tell(Found::Payload(self.current, &[]));
+        if self.left == 0 {
+            self.complete(tell);
         }
     }
 
     fn pass(&mut self, part: &[u8], tell: &mut impl FnMut(Found<'_>)) {
         self.left -= part.len();
-        if !self.current.keeps_payload() {
-            return;
+        if self.current.keeps_payload() {
+            let room = KEPT - self.kept.len();
+            self.kept.extend_from_slice(&part[..part.len().min(room)]);
         }
-        let room = KEPT - self.kept.len();
-        self.kept.extend_from_slice(&part[..part.len().min(room)]);
         if self.left == 0 {
-            tell(Found::Payload(self.current, &self.kept));
+            self.complete(tell);
+        }
+    }
+
+    fn complete(&mut self, tell: &mut impl FnMut(Found<'_>)) {
+        let head = self.current;
+        if head.keeps_payload() {
+            tell(Found::Payload(head, &self.kept));
             self.kept.clear();
         }
+        if self.ends_stream(head) {
+            tell(Found::StreamEnd(head.stream));
+        }
+    }
+
+    /// Whether this frame, now complete, is the last of its stream. A HEADERS frame says
+    /// END_STREAM, and the last frame of the same field block says END_HEADERS.
+    fn ends_stream(&mut self, head: FrameHead) -> bool {
+        let has = |flag| head.flags & flag != 0;
+        match head.kind {
+            DATA => return has(END_STREAM),
+            HEADERS => self.block_ends_stream = has(END_STREAM),
+            CONTINUATION => {}
+            _ => return false,
+        }
+        has(END_HEADERS) && mem::take(&mut self.block_ends_stream)
     }
 }
 
@@ -152,10 +183,37 @@ mod tests {
         bytes.extend(frame(HEADERS, 0, 3, &[]));
         bytes.extend(frame(DATA, 0, 5, &[]));
         let whole = found(Scanner::new(), &bytes, bytes.len());
-        assert_eq!(whole.len(), 8, "{whole:?}");
+        assert_eq!(whole.len(), 9, "{whole:?}");
         for piece in 1..30 {
             assert_eq!(found(Scanner::new(), &bytes, piece), whole, "pieces of {piece}");
         }
+    }
+
+    /// How many bytes pass before the end of stream 1 is found.
+    fn end_found_after(bytes: &[u8]) -> Option<usize> {
+        let mut scanner = Scanner::new();
+        let mut ended = false;
+        bytes.iter().position(|&byte| {
+            scanner.scan(&[byte], |one| ended |= one == Found::StreamEnd(1));
+            ended
+        })
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_last_byte_of_its_last_frame() {
+        let data = frame(DATA, END_STREAM, 1, b"payload");
+        let empty = frame(DATA, END_STREAM, 1, &[]);
+        let headers = frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0x88]);
+        let mut block = frame(HEADERS, END_STREAM, 1, &[0x88]);
+        block.extend(frame(CONTINUATION, 0, 1, b"more"));
+        block.extend(frame(CONTINUATION, END_HEADERS, 1, b"last"));
+        for bytes in [data, empty, headers, block] {
+            assert_eq!(end_found_after(&bytes), Some(bytes.len() - 1), "{bytes:?}");
+        }
+        let mut goes_on = frame(HEADERS, 0, 1, &[0x88]);
+        goes_on.extend(frame(CONTINUATION, END_HEADERS, 1, b"more"));
+        goes_on.extend(frame(DATA, 0, 1, b"payload"));
+        assert_eq!(end_found_after(&goes_on), None);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use crate::alarm::FAR;
 use crate::config::Config;
 
 /// A connection is suspect after this part of the timeout has passed without an answer.
-const SUSPECT_PART: u32 = 4;
+pub(crate) const SUSPECT_PART: u32 = 4;
 
 /// The PING health check of one connection.
 ///
-/// Silent for `interval`: ask. No byte for a quarter of `timeout` after that: suspect, so no new
-/// leases. Any byte: all is well again. No byte for the whole of `timeout`: dead.
+/// Silent for `interval`: ask. No byte for a quarter of `timeout` after that: suspect, so the driver
+/// retires the connection; if it is in use, its streams may finish. No byte for the whole of
+/// `timeout`: dead. Any byte starts the silence anew.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
     interval: Duration,

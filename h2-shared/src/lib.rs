@@ -15,20 +15,20 @@
 //! and every browser.
 //!
 //! ```text
-//!             dial, preface, SETTINGS                    GOAWAY, PROTOCOL_ERROR
+//!             dial, preface, SETTINGS             GOAWAY, PROTOCOL_ERROR, PING overdue
 //!   (no connection) ───────────────▶ open ──────────────────────────────▶ draining
-//!                                    │  ▲                                    │
-//!                      PING overdue  ▼  │ any byte                           │ last stream ended,
-//!                                   suspect (no new leases)                  │ or the connection broke
-//!                                    │ no answer                             ▼
+//!                                    │                                       │ last stream ended,
+//!                                    │                                       │ no answer to the PING,
+//!                                    │ the connection broke                  ▼ or the connection broke
 //!                                    └──────────────────────────────────▶ closed
 //! ```
 //!
 //! Without keep-alive PINGs a silent peer is found by its first missed deadline: a request that
 //! waits for three quarters of its `response_timeout` or `body_timeout` without a byte on its
-//! connection causes one PING, and if the deadline passes in silence, too, the connection takes no
-//! more requests. The same follows when a caller drops a request after at least 100 ms of silence;
-//! of such connections an origin loses at most one in five minutes.
+//! connection causes one PING, and if the deadline passes in silence, too, and the peer had 100 ms
+//! to answer, the connection takes no more requests. It is closed, with the streams that are left,
+//! when the silence goes on for `keep_alive_timeout`. The same follows when a caller drops a request
+//! after at least 100 ms of silence; of such connections an origin loses at most one in five minutes.
 //!
 //! # Example
 //!

@@ -18,7 +18,8 @@ use crate::observed::{Listener, Phase};
 /// Most the keep-alive interval is multiplied by for peers that complained.
 const MOST_PATIENCE: u32 = 64;
 
-/// Least time between two connections that are given up because their peer refuses streams.
+/// Least time between two connections of a key that are given up because their peer refuses
+/// streams.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Least time between two connections of a key that are given up because a caller gave up on a
@@ -36,9 +37,8 @@ pub struct H2Manager {
     /// Multiplies the keep-alive interval of connections dialed from now on: doubled by every
     /// ENHANCE_YOUR_CALM, as gRPC does for "too_many_pings".
     patience: Arc<AtomicU32>,
-    /// When a connection was last given up because its peer refuses streams.
-    replaced: Mutex<Option<Instant>>,
-    doubts: Arc<Doubts>,
+    replaced: OncePer,
+    doubts: Arc<OncePer>,
 }
 
 impl H2Manager {
@@ -52,22 +52,16 @@ impl H2Manager {
             config: Arc::new(config),
             connector,
             patience: Arc::new(AtomicU32::new(1)),
-            replaced: Mutex::new(None),
-            doubts: Arc::default(),
+            replaced: OncePer::new(REPLACE_INTERVAL),
+            doubts: Arc::new(OncePer::new(DOUBT_INTERVAL)),
         })
     }
 
     /// Whether a connection may be given up now because its peer refuses streams. Another
     /// connection may reach a peer that does not; but a peer that refuses has too much to do, so
-    /// this is allowed once per [`REPLACE_INTERVAL`] for all callers together.
-    pub(crate) fn may_replace_refusing(&self) -> bool {
-        let now = Instant::now();
-        let mut last = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| now.saturating_duration_since(last) >= REPLACE_INTERVAL);
-        if due {
-            *last = Some(now);
-        }
-        due
+    /// this is allowed once per [`REPLACE_INTERVAL`] for all callers of a key together.
+    pub(crate) fn may_replace_refusing(&self, key: &Key) -> bool {
+        self.replaced.allows(key, Instant::now())
     }
 
     /// What it was made with.
@@ -121,7 +115,7 @@ struct ToPool {
     notifier: Notifier,
     patience: Arc<AtomicU32>,
     key: Key,
-    doubts: Arc<Doubts>,
+    doubts: Arc<OncePer>,
 }
 
 impl Listener for ToPool {
@@ -144,19 +138,88 @@ impl Listener for ToPool {
     }
 
     fn may_doubt(&self) -> bool {
-        self.doubts.may_doubt(&self.key, Instant::now())
+        self.doubts.allows(&self.key, Instant::now())
     }
 }
 
-/// When callers that gave up last cost a key a connection.
-#[derive(Debug, Default)]
-struct Doubts(Mutex<HashMap<Key, Instant>>);
+/// Allows something once per interval for each key.
+#[derive(Debug)]
+struct OncePer {
+    interval: Duration,
+    last: Mutex<Last>,
+}
 
-impl Doubts {
-    fn may_doubt(&self, key: &Key, now: Instant) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Past ones go first, so that the map stays small whatever the number of keys.
-        last.retain(|_, last| now.saturating_duration_since(*last) < DOUBT_INTERVAL);
-        !last.contains_key(key) && last.insert(key.clone(), now).is_none()
+#[derive(Debug, Default)]
+struct Last {
+    /// When it was last allowed.
+    times: HashMap<Key, Instant>,
+    /// How many keys the map may have before it is searched for past ones.
+    most: usize,
+}
+
+/// A map of fewer keys is never searched.
+const FEW_KEYS: usize = 64;
+
+impl OncePer {
+    fn new(interval: Duration) -> Self {
+        Self { interval, last: Mutex::default() }
+    }
+
+    fn allows(&self, key: &Key, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_past = |time: Instant| now.saturating_duration_since(time) >= self.interval;
+        if let Some(time) = last.times.get_mut(key) {
+            let due = is_past(*time);
+            if due {
+                *time = now;
+            }
+            return due;
+        }
+        // The search is rare: since the one before, the number of keys has doubled.
+        if last.times.len() >= last.most.max(FEW_KEYS) {
+            last.times.retain(|_, time| !is_past(*time));
+            last.most = 2 * last.times.len();
+        }
+        last.times.insert(key.clone(), now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        Key::from_authority(format!("host-{number}:80").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_key_is_allowed_once_per_interval() {
+        let (rule, now) = (OncePer::new(REPLACE_INTERVAL), Instant::now());
+        for number in 0..3 {
+            assert!(rule.allows(&key(number), now), "another key does not count");
+            assert!(!rule.allows(&key(number), now));
+        }
+        assert!(rule.allows(&key(0), now + REPLACE_INTERVAL));
+        assert!(!rule.allows(&key(0), now + REPLACE_INTERVAL));
+        assert!(rule.allows(&key(1), now + REPLACE_INTERVAL));
+    }
+
+    #[test]
+    fn past_keys_are_dropped_when_the_map_has_doubled() {
+        let (rule, start) = (OncePer::new(DOUBT_INTERVAL), Instant::now());
+        let later = start + DOUBT_INTERVAL;
+        let keys = |rule: &OncePer| rule.last.lock().unwrap().times.len();
+        for number in 0..FEW_KEYS {
+            assert!(rule.allows(&key(number), start));
+        }
+        assert!(rule.allows(&key(0), later));
+        assert_eq!(keys(&rule), FEW_KEYS, "a known key causes no search");
+        assert!(rule.allows(&key(FEW_KEYS), later));
+        assert_eq!(keys(&rule), 2, "the two of now");
+        for number in 0..10 * FEW_KEYS {
+            rule.allows(&key(number), later);
+        }
+        assert_eq!(keys(&rule), 10 * FEW_KEYS, "none of them is past");
     }
 }

@@ -20,8 +20,8 @@ const UNKNOWN: u32 = u32::MAX;
 pub enum Phase {
     /// Takes new streams.
     Open,
-    /// Takes no new streams; those that are open may finish. After GOAWAY, or when the peer called
-    /// us a protocol violator.
+    /// Takes no new streams; those that are open may finish. After GOAWAY, when the peer called us
+    /// a protocol violator, or when it was silent for too long.
     Draining,
     /// Gone.
     Closed,
@@ -165,10 +165,9 @@ impl Observed {
 
     /// The slots as the pool has to see them. A capacity of 0 means a peer that allows no stream at
     /// all, for which another dial is no help; a connection with streams that takes no more
-    /// because it is suspect or crowded counts as full instead, and requests go to another.
+    /// because it is crowded counts as full instead, and requests go to another.
     fn capacity(&self, config: &Config) -> u32 {
-        let full = self.is_suspect() || self.is_crowded();
-        match full && self.phase() == Phase::Open && self.in_flight() > 0 {
+        match self.is_crowded() && self.phase() == Phase::Open && self.in_flight() > 0 {
             true => 1,
             false => self.slots(config),
         }
@@ -176,7 +175,7 @@ impl Observed {
 
     /// How many streams may be open at a time right now.
     pub(crate) fn slots(&self, config: &Config) -> u32 {
-        match self.phase() == Phase::Open && !self.is_suspect() && !self.is_crowded() {
+        match self.phase() == Phase::Open && !self.is_crowded() {
             true => self.peer_limit().unwrap_or(config.streams_before_settings),
             false => 0,
         }

@@ -29,8 +29,8 @@ struct Wait {
     progress: u64,
     /// How often the peer had sent something by then, on any stream.
     reads: u64,
-    /// The last part of the wait has begun.
-    asked: bool,
+    /// When the last part of the wait began.
+    asked: Option<Instant>,
 }
 
 impl Patience {
@@ -42,7 +42,7 @@ impl Patience {
     /// caller: it is ready once that time has come.
     ///
     /// When three quarters have passed without a word from the peer, on any stream, a PING goes
-    /// out. A peer that works has answered it by the end, and keeps its connection.
+    /// out. A peer that works answers it, and keeps its connection.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -54,13 +54,13 @@ impl Patience {
             Some(wait) if wait.progress == progress => wait,
             wait => {
                 let (since, reads) = (Instant::now(), connection.reads());
-                wait.insert(Wait { since, progress, reads, asked: false })
+                wait.insert(Wait { since, progress, reads, asked: None })
             }
         };
         let Some(limit) = self.limit else { return Poll::Pending };
-        if !wait.asked {
+        if wait.asked.is_none() {
             ready!(poll_at(cx, wait.since + limit / 4 * 3));
-            wait.asked = true;
+            wait.asked = Some(Instant::now());
             if connection.reads() == wait.reads {
                 connection.ask();
             }
@@ -73,9 +73,14 @@ impl Patience {
         self.wait = None;
     }
 
-    /// Ends a wait that reached its limit. Returns whether the peer was silent all the time.
-    pub(crate) fn was_silent(&mut self, connection: &H2Connection) -> bool {
-        self.wait.take().is_some_and(|wait| wait.reads == connection.reads())
+    /// Ends a wait that reached its limit, and draws the conclusions for the connection if the peer
+    /// was silent all the time.
+    pub(crate) fn expire(&mut self, connection: &H2Connection) {
+        if let Some(wait) = self.wait.take()
+            && wait.reads == connection.reads()
+        {
+            connection.note_silence(wait.asked);
+        }
     }
 
     /// Ends a wait whose caller is gone.

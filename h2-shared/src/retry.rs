@@ -142,9 +142,19 @@ mod tests {
 
     #[test]
     fn a_peer_that_wants_calm_gets_it() {
-        let error = unprocessed(Reason::ENHANCE_YOUR_CALM);
-        let decision = decide(&policy(Retry::Unprocessed), attempt(&error), 0.0);
-        assert_eq!(decision, Decision::GiveUp);
+        let named = |reason| {
+            let cause = Closed::GoAway { reason: Reason::ENHANCE_YOUR_CALM, message: "".into() };
+            Error::Unprocessed { reason, closed: Some(cause), source: Reason::NO_ERROR.into() }
+        };
+        for rule in Retry::ALL {
+            // The fault is the stream's, or it is known only from the GOAWAY of the connection.
+            for error in
+                [unprocessed(Reason::ENHANCE_YOUR_CALM), named(None), named(Some(Reason::NO_ERROR))]
+            {
+                let decision = decide(&policy(*rule), attempt(&error), 0.0);
+                assert_eq!(decision, Decision::GiveUp, "{rule:?}: {error}");
+            }
+        }
     }
 
     #[test]

@@ -53,15 +53,6 @@ impl Slot {
         self.lease.cause_so_far()
     }
 
-    /// A deadline passed. A peer that was silent meanwhile, and left a PING without an answer, gets
-    /// no new requests; the connection ends when the answer is overdue.
-    pub(crate) fn note_timeout(&mut self, silent: bool) {
-        if silent {
-            self.lease.demand_proof();
-            self.retire();
-        }
-    }
-
     /// The connection takes no new leases from the moment this one ends.
     pub(crate) fn retire(&mut self) {
         self.lease.mark_broken();

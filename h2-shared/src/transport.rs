@@ -136,21 +136,15 @@ impl Activity {
 
     fn note_received(&self, found: Found<'_>) {
         match found {
-            Found::Head(head) => {
-                if head.kind == DATA {
-                    add(&self.received, head.length.into());
-                }
-                if matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0 {
-                    self.note_end(head.stream);
-                }
-            }
+            Found::Head(head) if head.kind == DATA => add(&self.received, head.length.into()),
+            Found::StreamEnd(stream) => self.note_end(stream),
             Found::Payload(head, payload) if head.kind == GOAWAY => {
                 self.note_go_away(head, payload);
             }
             Found::Payload(head, payload) if head.kind == HEADERS => {
                 self.pseudo.note(head, payload);
             }
-            Found::Payload(..) => {}
+            Found::Head(_) | Found::Payload(..) => {}
         }
     }
 

@@ -6,7 +6,10 @@ use h2_shared::{Client, Error, Reason};
 use http_body_util::BodyExt;
 use pool_common::policy::Retry;
 use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer};
-use support::{HANG, assert_clean, assert_echoes, client, get, plain_client, post, read, send};
+use support::{
+    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
+};
+use tokio::io::AsyncWriteExt;
 
 /// `:status 200`, and content-length 5 by its index in the static table of HPACK.
 const FIVE: &[u8] = &[0x88, 0x0f, 0x0d, 1, b'5'];
@@ -65,6 +68,36 @@ async fn enough_bytes_are_no_complete_response() {
         let error = answer.await.unwrap().expect_err("this is no complete response");
         assert_eq!(error.reason(), expected, "{after:?}: {error}");
         assert!(!error.is_unprocessed(), "{after:?}: {error}");
+    }
+}
+
+/// Until the last byte of the last frame has come, a response is not complete, even if the head of
+/// that frame says END_STREAM.
+#[tokio::test]
+async fn a_frame_cut_off_by_a_close_is_no_complete_response() {
+    const SIXTEEN: u8 = 16;
+    let data = [&[0, 0, SIXTEEN, DATA, END_STREAM, 0, 0, 0, 1][..], b"only half"].concat();
+    let block = [&[0, 0, SIXTEEN, HEADERS, END_STREAM, 0, 0, 0, 1][..], &[0, 9]].concat();
+    let open_block = [&[0, 0, 5, HEADERS, END_STREAM, 0, 0, 0, 1][..], b"\x00\x01x\x01y"].concat();
+    for cut in [&data[..], &data[..9], &block, &block[..9], &open_block] {
+        for announced in [&FIVE[..1], FIVE] {
+            let server = RawServer::start().await;
+            let client = plain_client();
+            let (feed, body) = fed();
+            let request = http::Request::post(format!("http://{}/", server.addr));
+            let request = request.body(body).unwrap();
+            let answer =
+                tokio::spawn(async move { read(client.request(request).await?.into_body()).await });
+            let mut peer = server.accept(None).await;
+            let stream = peer.wait_for(HEADERS).await.stream;
+            assert_eq!(stream, 1);
+            peer.write(HEADERS, END_HEADERS, stream, announced).await;
+            peer.socket.write_all(cut).await.unwrap();
+            drop(peer);
+            let error = answer.await.unwrap().expect_err("this is no complete response");
+            assert!(matches!(error, Error::ConnectionLost { .. }), "{cut:?}: {error}");
+            drop(feed);
+        }
     }
 }
 
@@ -159,7 +192,7 @@ async fn a_get_whose_reused_connection_was_lost_is_sent_again_once() {
         assert_eq!(answer.await.unwrap().unwrap(), "again");
         served += 1;
         drop(peer);
-        support::eventually("the connection is gone", || client.pool().status().open == 0).await;
+        eventually("the connection is gone", || client.pool().status().open == 0).await;
     }
     assert_eq!((sent, served), (6, 4));
 

@@ -131,7 +131,7 @@ async fn a_silent_peer_is_asked_then_suspect_then_given_up() {
     let _swallow = swallow(peer);
 
     sleep(2 * SECOND + SECOND / 2).await;
-    assert_eq!(words.try_recv(), Ok(Word::Capacity(0)));
+    assert_eq!(words.try_recv(), Ok(Word::Retire));
     assert!(connection.is_suspect());
     assert_eq!(connection.slots(), 0);
 
@@ -141,15 +141,18 @@ async fn a_silent_peer_is_asked_then_suspect_then_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_answers_late_is_trusted_again() {
+async fn a_peer_that_answers_late_may_finish_its_streams_and_gets_no_new_ones() {
     let (connection, mut peer, mut words) = connected(watched(), 4_096).await;
+    connection.observed().stream_opened();
     let ping = peer.read(PING).await.unwrap();
     sleep(3 * SECOND).await;
-    assert_eq!(words.try_recv(), Ok(Word::Capacity(0)));
+    assert_eq!(words.try_recv(), Ok(Word::Retire));
     peer.write(PING, ACK, &ping).await;
     peer.read(PING).await.unwrap();
-    assert_eq!(words.try_recv(), Ok(Word::Capacity(5)));
-    assert_eq!(connection.slots(), 5);
+    assert!(!connection.is_suspect() && connection.closed().is_none());
+    connection.observed().stream_ended();
+    assert!(words.try_recv().is_err(), "retired for good");
+    assert_eq!(connection.slots(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,6 +256,16 @@ async fn a_peer_that_owes_a_proof_has_the_time_of_a_ping_to_give_it() {
     let (connection, mut peer, mut words) = connected(config(), 4_096).await;
     connection.demand_proof();
     let ping = peer.read(PING).await.unwrap();
+    sleep(SECOND / 20).await;
+    peer.write(PING, ACK, &ping).await;
+    sleep(60 * SECOND).await;
+    assert!(words.try_recv().is_err() && connection.closed().is_none());
+
+    let start = Instant::now();
+    connection.demand_proof();
+    let ping = peer.read(PING).await.unwrap();
+    assert_eq!(words.recv().await.unwrap(), Word::Retire);
+    assert_eq!(start.elapsed().as_millis(), 100);
     sleep(7 * SECOND).await;
     peer.write(PING, ACK, &ping).await;
     sleep(60 * SECOND).await;
@@ -279,15 +292,21 @@ async fn a_doubted_connection_gets_no_new_streams_and_has_to_prove_itself() {
     assert!(matches!(connection.closed(), Some(Closed::KeepAlive)));
 }
 
-/// A capacity of 0 would keep the pool from dialing another connection for the requests that wait.
+/// A timeout shorter than a few round trips leaves no time for an answer to the PING.
 #[tokio::test(start_paused = true)]
-async fn a_suspect_connection_with_streams_counts_as_full() {
-    let (connection, peer, mut words) = connected(watched(), 4_096).await;
-    connection.observed().stream_opened();
-    let _swallow = swallow(peer);
-    sleep(13 * SECOND).await;
-    assert_eq!(words.try_recv(), Ok(Word::Capacity(1)));
-    assert_eq!(connection.slots(), 0);
+async fn a_silence_retires_at_once_only_if_the_peer_had_time_to_answer_the_ping() {
+    for (asked, at_once) in [(None, false), (Some(12), false), (Some(99), false), (Some(100), true)]
+    {
+        let (connection, mut peer, mut words) = connected(Config::default(), 4_096).await;
+        let asked = asked.map(|ago| Instant::now() - Duration::from_millis(ago));
+        connection.note_silence(asked);
+        assert_eq!(words.try_recv().is_ok(), at_once, "{asked:?}");
+        let ping = peer.read(PING).await.unwrap();
+        peer.write(PING, ACK, &ping).await;
+        sleep(60 * SECOND).await;
+        assert!(words.try_recv().is_err(), "{asked:?}");
+        assert_eq!(connection.slots() == 0, at_once, "{asked:?}");
+    }
 }
 
 /// A request that never reached the socket cannot have been processed, whatever its method.

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod echo;
+pub mod log;
 pub mod raw;
 
 use std::net::SocketAddr;
