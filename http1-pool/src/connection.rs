@@ -431,10 +431,15 @@ impl Connection {
         }
     }
 
+    /// How long [`drain`](Connection::drain) takes at most.
+    pub(crate) fn drain_time(&self) -> Duration {
+        self.config.limits.drain_time
+    }
+
     /// Reads the rest of the body and drops it, within the limits. Whether the exchange is over
     /// then, [`is_broken`](Connection::is_broken) knows.
     pub(crate) async fn drain(&mut self) {
-        let time = self.config.limits.drain_time;
+        let time = self.drain_time();
         let reading = async {
             let mut left = self.config.limits.drain_bytes;
             while let Some(Ok(frame)) = poll_fn(|cx| self.poll_body(cx)).await {

@@ -177,6 +177,8 @@ pub struct State<K, L, E, W = ()> {
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
     allowance: u32,
     opener_busy: bool,
+    /// Connections that are being looked at: seldom more than one.
+    looks: Vec<idle_look::Look>,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
     /// How often all connections were retired.
@@ -241,6 +243,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             allowance: 0,
             above_limits: 0,
             opener_busy: false,
+            looks: Vec::new(),
             refilling: 0,
             generation: 0,
             remaking: 0,
@@ -265,9 +268,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         &self.policy
     }
 
-    /// Gauges over all keys.
+    /// Gauges over all keys. A connection that is being looked at counts as idle.
     pub fn status(&self) -> Status {
-        self.status
+        let looks = self.looks.len() as u32;
+        let Status { idle, leased, leases, .. } = self.status;
+        let (idle, leased, leases) = (idle + looks, leased - looks, leases - looks);
+        Status { idle, leased, leases, ..self.status }
     }
 
     /// Counters over all keys.
