@@ -111,9 +111,19 @@ impl<I: Id> Chain<I> {
         map: &SlotMap<I, T>,
         link: impl Fn(&T) -> &Link<I>,
     ) -> impl Iterator<Item = I> {
+        self.ids_from(self.front(map), map, link)
+    }
+
+    /// From one of them on.
+    pub(super) fn ids_from<T>(
+        &self,
+        first: Option<I>,
+        map: &SlotMap<I, T>,
+        link: impl Fn(&T) -> &Link<I>,
+    ) -> impl Iterator<Item = I> {
         let last = self.last;
         let next = move |id: &I| if id.index() == last { NONE } else { link(&map[*id]).next };
-        std::iter::successors(self.front(map), move |id| map.id_at(next(id)))
+        std::iter::successors(first, move |id| map.id_at(next(id)))
     }
 
     /// All of them, from the back.

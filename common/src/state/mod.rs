@@ -177,6 +177,8 @@ pub struct State<K, L, E, W = ()> {
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
     allowance: u32,
     opener_busy: bool,
+    /// Where a sweep that spares floors goes on.
+    swept_to: Option<ConnectionId>,
     /// Connections that are being looked at: seldom more than one.
     looks: Vec<idle_look::Look>,
     /// Dials in progress for the floors of all keys.
@@ -243,6 +245,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             allowance: 0,
             above_limits: 0,
             opener_busy: false,
+            swept_to: None,
             looks: Vec::new(),
             refilling: 0,
             generation: 0,
