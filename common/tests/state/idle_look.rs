@@ -137,7 +137,6 @@ fn nobody_is_refused_because_of_a_look() {
     let at_limit = AtLimit::Fail;
     let policies = [
         (1, Policy { at_limit, max_open_per_key: Some(1), ..Policy::default() }),
-        (1, Policy { max_waiters: Some(0), max_open_per_key: Some(1), ..Policy::default() }),
         (2, Policy { at_limit, max_open: Some(1), ..Policy::default() }),
     ];
     for (key, policy) in policies {
@@ -155,10 +154,24 @@ fn nobody_is_refused_because_of_a_look() {
 }
 
 #[test]
+fn a_look_leaves_room_for_one_more_to_wait() {
+    let (max_waiters, max_open_per_key) = (Some(1), Some(1));
+    let (mut pool, id) = one_idle(Policy { max_waiters, max_open_per_key, ..Policy::default() });
+    let lent = begin(&mut pool);
+    let first = pool.acquire(1).waiter();
+    // Without the look, the first would have the connection, and this one would be the first to wait.
+    let _second = pool.acquire(1).waiter();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.collect(first), Some(Outcome::Lent(id)));
+}
+
+#[test]
 fn what_is_past_its_time_is_left_to_the_policy() {
     let (limit, expiry) = (Some(SECOND), Expiry::AtAcquire);
     let idle = Policy { idle_timeout: limit, expiry, ..Policy::default() };
-    let old = Policy { max_lifetime: limit, expiry, ..Policy::default() };
+    let lifetime_jitter = Duration::ZERO;
+    let old = Policy { max_lifetime: limit, lifetime_jitter, expiry, ..Policy::default() };
     for policy in [idle, old] {
         let (mut pool, _) = one_idle(policy);
         pool.state.listen(true);
