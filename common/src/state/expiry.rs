@@ -289,7 +289,7 @@ mod tests {
                 other => panic!("for {key}: {other:?}"),
             };
             let lent = state.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed");
-            drop(state.release(id, Some(lent.handle), Fitness::Fit, now));
+            let _ = state.release(id, Some(lent.handle), Fitness::Fit, now);
         }
         while state.poll_action().is_some() {}
         now = now.after(3 * hour);

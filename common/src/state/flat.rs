@@ -394,7 +394,7 @@ fn idle_looks(mut pool: Pool<Exclusive<u32>>, held: u32) -> usize {
         let (mut place, mut places) = (turn % held, 1);
         let now = pool.now;
         let lent = pool.state.take_for_look(&mut place, &mut places, now, now).expect("idle");
-        drop(pool.state.put_back(lent, false, now));
+        let _ = pool.state.put_back(lent, false, now);
         pool.settle();
     })
 }
