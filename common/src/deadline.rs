@@ -37,29 +37,51 @@ struct Timer {
     sleep: Pin<Box<Sleep>>,
     /// The runtime it was made on.
     runtime: runtime::Id,
-    /// The task that polled it last on that runtime. A task stays on its runtime, and asking for a
-    /// task's id costs less than asking for the runtime's, which counts references that all threads
-    /// of the runtime count.
-    task: Option<task::Id>,
+    /// Who polled it last on that runtime.
+    seen: Option<Poller>,
+}
+
+/// Who polls, told more cheaply than by the runtime, whose handle counts references that all threads
+/// of the runtime count. A task stays on its runtime, but for what it runs itself on another one
+/// (`block_in_place` and `block_on` in there): that has the id of the task, and another waker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Poller {
+    task: task::Id,
+    /// Where the waker's data and functions are: compared, and nothing else.
+    waker: (usize, usize),
+}
+
+impl Poller {
+    #[inline]
+    fn of(cx: &Context<'_>) -> Option<Self> {
+        let waker = cx.waker();
+        let waker = (waker.data().addr(), std::ptr::from_ref(waker.vtable()).addr());
+        task::try_id().map(|task| Self { task, waker })
+    }
 }
 
 impl Timer {
-    fn new(at: Instant, task: Option<task::Id>) -> Self {
+    fn new(at: Instant, seen: Option<Poller>) -> Self {
         let runtime = Handle::current().id();
-        Self { sleep: Box::pin(sleep_until(at)), runtime, task }
+        Self { sleep: Box::pin(sleep_until(at)), runtime, seen }
     }
 
-    /// Whether it fires where `task`, which asks, runs.
+    /// Whether it fires where `poller`, which asks, runs.
     #[inline]
-    fn is_of(&mut self, task: Option<task::Id>) -> bool {
-        if task.is_some() && task == self.task {
+    fn is_of(&mut self, poller: Option<Poller>) -> bool {
+        if poller.is_some() && poller == self.seen {
             return true;
         }
-        let is_here = Handle::try_current().is_ok_and(|here| here.id() == self.runtime);
+        let is_here = self.is_here();
         if is_here {
-            self.task = task;
+            self.seen = poller;
         }
         is_here
+    }
+
+    /// Whether it is of the runtime that is current, asked of that itself.
+    fn is_here(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
     }
 }
 
@@ -97,9 +119,12 @@ impl Deadline {
     /// When the time is not `at` yet and there is no tokio runtime with time enabled.
     #[inline]
     pub fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let task = task::try_id();
-        self.timer.take_if(|timer| !timer.is_of(task));
-        let timer = self.timer.get_or_insert_with(|| Timer::new(at, task));
+        let poller = Poller::of(cx);
+        // One that has to be moved is asked for its runtime in any case.
+        self.timer.take_if(|timer| {
+            !timer.is_of(poller) || (timer.sleep.deadline() > at && !timer.is_here())
+        });
+        let timer = self.timer.get_or_insert_with(|| Timer::new(at, poller));
         if timer.sleep.deadline() > at {
             timer.sleep.as_mut().reset(at);
         }
@@ -109,7 +134,11 @@ impl Deadline {
                 return Poll::Ready(());
             }
             // It was still set for an earlier wait.
-            timer.sleep.as_mut().reset(at);
+            if timer.is_here() {
+                timer.sleep.as_mut().reset(at);
+            } else {
+                *timer = Timer::new(at, poller);
+            }
         }
     }
 
@@ -141,9 +170,8 @@ impl Deadline {
     /// keep the memory of a finished task until it fires. May be called anywhere.
     pub fn park(&mut self) {
         self.at = None;
-        let task = task::try_id();
         // Polling a timer of another runtime might panic.
-        self.timer.take_if(|timer| !timer.is_of(task));
+        self.timer.take_if(|timer| !timer.is_here());
         if let Some(timer) = &mut self.timer {
             let _ = timer.sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
@@ -254,6 +282,61 @@ mod tests {
             drop(first);
             pass_on(&second, deadline, in_task);
         }
+    }
+
+    /// A task that runs something on another runtime, by itself: its deadline is used in there and
+    /// then outside, after that runtime has ended or while it stands still.
+    #[test]
+    fn a_deadline_that_a_task_used_on_a_runtime_within_passes_outside() {
+        let mut builder = runtime::Builder::new_multi_thread();
+        let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
+        for (ends, is_parked) in [(false, false), (true, false), (true, true)] {
+            let within = async move {
+                let inner = runtime();
+                let mut deadline = task::block_in_place(|| armed_on(&inner, false));
+                let inner = if ends {
+                    task::block_in_place(|| drop(inner));
+                    None
+                } else {
+                    Some(inner)
+                };
+                if is_parked {
+                    deadline.park();
+                }
+                deadline.restart();
+                let limit = Duration::from_millis(20);
+                // The timer that is set is for a later end.
+                poll_fn(|cx| deadline.poll(cx, Some(limit))).await;
+                task::block_in_place(|| drop(inner));
+            };
+            let passed =
+                async { tokio::spawn(async { tokio::time::timeout(LIMIT, within).await }).await };
+            // Of another task than the one that waits, so that a lost deadline ends the test.
+            outer.block_on(passed).expect("no panic").expect("it passes");
+        }
+    }
+
+    #[test]
+    fn a_timer_of_a_runtime_within_is_not_polled_outside() {
+        let mut builder = runtime::Builder::new_multi_thread();
+        let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
+        let wait = async {
+            let inner = runtime();
+            // Set to the end of a wait that is shorter than the next, so that it is not moved.
+            let mut deadline = task::block_in_place(|| {
+                inner.block_on(async {
+                    let mut deadline = Deadline::default();
+                    let short = Duration::from_millis(10);
+                    let polled = poll_fn(|cx| Poll::Ready(deadline.poll(cx, Some(short)))).await;
+                    assert!(polled.is_pending());
+                    deadline
+                })
+            });
+            task::block_in_place(|| drop(inner));
+            deadline.restart();
+            poll_fn(|cx| deadline.poll(cx, Some(Duration::from_millis(20)))).await;
+        };
+        outer.block_on(async { tokio::spawn(wait).await }).expect("no panic");
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use crate::event::CloseCause;
-use crate::lending::{Exclusive, Lend, Lending};
+use crate::lending::{Exclusive, Lending};
 use crate::manager::{Connection, Manager};
 use crate::pool::{Held, Inner, Node, Slot};
 use crate::state::{ConnectionId, Fitness, Lent};
@@ -80,16 +82,11 @@ impl<M: Manager> Lease<M> {
     /// The last call counts. [`Duration::MAX`] takes back an earlier limit; zero closes the
     /// connection as soon as it would become idle, while a waiting caller may still get it.
     ///
-    /// Saying the same again costs a comparison when lending is exclusive; else this takes the
-    /// pool's lock.
+    /// Takes the pool's lock, as the connection may have set another limit through its
+    /// [`Notifier`](crate::Notifier) meanwhile.
     pub fn set_idle_limit(&mut self, limit: Duration) {
-        let node = self.slot.node_mut();
-        let was = std::mem::replace(&mut node.idle_limit, limit);
-        // The nodes of shared connections change hands.
-        if was != limit || M::Lending::SHARED {
-            let id = node.id;
-            self.slot.inner().with(|state, now| state.set_idle_limit(id, limit, now));
-        }
+        let id = self.connection_id();
+        self.slot.inner().with(|state, now| state.set_idle_limit(id, limit, now));
     }
 
     /// Ends the lease and closes the connection (as soon as its other leases have ended, when it
@@ -110,6 +107,21 @@ impl<M: Manager> Lease<M> {
             && let Some(slot) = self.slot.take()
         {
             reset(slot).await;
+        }
+    }
+
+    /// Goes on with the lease in a task, for at most `limit`: for what is left to do after a caller
+    /// has lost interest, such as reading the rest of an answer. `work` gets the lease, and gives the
+    /// connection back by dropping it. It ends by itself within `limit`; the pool drops it, and the
+    /// lease in it, when a runtime that nobody drives keeps it from doing so. Outside a tokio runtime
+    /// `work` is not run and the lease is dropped.
+    pub fn finish_with<F>(self, limit: Duration, work: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Ok(runtime) = Handle::try_current() {
+            let inner = Arc::clone(self.slot.inner());
+            inner.spawn_bounded(&runtime, limit, work(self));
         }
     }
 

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use pool_common::Lease;
-use tokio::runtime::Handle;
 
 use crate::error::Error;
 use crate::manager::Connector;
@@ -152,9 +151,9 @@ impl Drop for Incoming {
         if connection.is_finished() || std::thread::panicking() || !connection.skip_buffered() {
             return;
         }
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { connection.drain().await });
-        }
+        // The pool ends it where its runtime does not: it holds a place in the limits.
+        let limit = connection.drain_time();
+        connection.finish_with(limit, |mut connection| async move { connection.drain().await });
     }
 }
 

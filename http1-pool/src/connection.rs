@@ -76,8 +76,11 @@ pub struct Connection {
     in_flight: bool,
     /// Both sides agreed so far that another exchange may follow.
     reusable: bool,
-    /// A request was begun on it.
+    /// A byte of a request was written on it.
     used: bool,
+    /// The socket has to be looked at again before the first byte is written: since the last look
+    /// the caller's body ran, or the task was away.
+    look_again: bool,
     /// How long it may be idle, as far as the peer has said so.
     idle_limit: Option<Duration>,
     progress: Progress,
@@ -124,6 +127,8 @@ enum Sending {
 enum SendError {
     Io(io::Error),
     Body(Error),
+    /// Nothing was written: something came first.
+    Stray(Error),
 }
 
 impl Connection {
@@ -146,6 +151,7 @@ impl Connection {
             in_flight: false,
             reusable: true,
             used: false,
+            look_again: false,
             idle_limit: None,
             progress: Progress::NothingWritten,
             write_error: None,
@@ -194,6 +200,15 @@ impl Connection {
         peek
     }
 
+    /// Looks at the socket before the first byte of a request is written.
+    fn look(&mut self, now: Instant) -> Result<(), Error> {
+        match self.peek(now) {
+            Peek::Quiet => Ok(()),
+            Peek::Closed => Err(self.closed(Stage::Start)),
+            Peek::StrayBytes => Err(self.broken(self.unsolicited())),
+        }
+    }
+
     /// Starts an exchange: marks it in flight and queues the request. Writes nothing yet. A stream
     /// is taken out of `payload`, anything else stays there for another attempt.
     ///
@@ -207,16 +222,10 @@ impl Connection {
         debug_assert!(!self.in_flight && self.upload.is_none() && self.output.is_empty());
         self.progress = Progress::NothingWritten;
         let now = Instant::now();
-        let error = match self.peek(now) {
-            Peek::Quiet => None,
-            Peek::Closed => Some(self.closed(Stage::Start)),
-            Peek::StrayBytes => Some(self.broken(self.unsolicited())),
-        };
+        let looked = self.look(now);
         self.in_flight = true;
-        if let Some(error) = error {
-            return Err(self.failure(error));
-        }
-        self.used = true;
+        looked.map_err(|error| self.failure(error))?;
+        self.look_again = false;
         self.reusable = !head.close;
         self.upgrades = head.upgrades;
         self.method.clone_from(head.method);
@@ -261,7 +270,9 @@ impl Connection {
                 }
                 sending
             }
-            Err(SendError::Body(error)) => return Poll::Ready(Err(self.failure(error))),
+            Err(SendError::Body(error) | SendError::Stray(error)) => {
+                return Poll::Ready(Err(self.failure(error)));
+            }
             Err(SendError::Io(source)) => {
                 if self.progress == Progress::NothingWritten {
                     let error = self.failed(Stage::Start, source);
@@ -275,6 +286,10 @@ impl Connection {
         };
         loop {
             match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) if self.progress == Progress::NothingWritten => {
+                    // It answers nothing that was asked here.
+                    return Poll::Ready(Err(self.failure(self.broken(self.unsolicited()))));
+                }
                 Poll::Ready(Ok(1..)) => self.progress = Progress::Answered,
                 Poll::Ready(Ok(0)) => {
                     let error = self.read_error(None);
@@ -416,10 +431,15 @@ impl Connection {
         }
     }
 
+    /// How long [`drain`](Connection::drain) takes at most.
+    pub(crate) fn drain_time(&self) -> Duration {
+        self.config.limits.drain_time
+    }
+
     /// Reads the rest of the body and drops it, within the limits. Whether the exchange is over
     /// then, [`is_broken`](Connection::is_broken) knows.
     pub(crate) async fn drain(&mut self) {
-        let time = self.config.limits.drain_time;
+        let time = self.drain_time();
         let reading = async {
             let mut left = self.config.limits.drain_bytes;
             while let Some(Ok(frame)) = poll_fn(|cx| self.poll_body(cx)).await {
@@ -476,15 +496,24 @@ impl Connection {
                     }
                     Poll::Pending => {}
                 }
+                // It may have taken its time.
+                self.look_again = true;
             }
             while !self.output.is_empty() {
+                if self.look_again && self.progress == Progress::NothingWritten {
+                    self.look(Instant::now()).map_err(SendError::Stray)?;
+                }
                 match self.output.poll_write(Pin::new(&mut self.stream), cx) {
                     Poll::Ready(Ok(_)) => {
                         self.progress = self.progress.max(Progress::Unanswered);
+                        self.used = true;
                         wrote = true;
                     }
                     Poll::Ready(Err(error)) => return Err(SendError::Io(error)),
-                    Poll::Pending => return Ok((Sending::Blocked, wrote)),
+                    Poll::Pending => {
+                        self.look_again = true;
+                        return Ok((Sending::Blocked, wrote));
+                    }
                 }
             }
             if self.upload.is_none() {

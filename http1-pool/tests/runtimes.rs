@@ -136,3 +136,26 @@ async fn post_at_once(client: &Client, address: SocketAddr) {
         request.await.expect("no panic").expect("it was sent where the driver lives");
     }
 }
+
+#[test]
+fn the_rest_of_a_body_that_was_dropped_is_waited_for_no_longer_than_its_limit() {
+    within(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
+                kept.push(stream);
+            }
+        });
+        let policy = Policy { max_open_per_key: Some(1), ..default_policy() };
+        let client = Client::builder().policy(policy).build().expect("valid");
+        let (still, lives) = (one_thread(), driven());
+        // The response is dropped before its body is there.
+        still.block_on(send(&client, "GET", address, "/")).expect("the head of an answer");
+        lives.block_on(send(&client, "GET", address, "/")).expect("a connection is free");
+        drop(still);
+    });
+}

@@ -179,9 +179,11 @@ impl Wire {
             }
         }
         if self.has_output() {
-            self.began = None;
+            // The socket was seen empty when the request was begun, and nothing is written yet: what
+            // comes until then is not the reply.
+            let mut unasked = self.began.take().is_some() && self.written == 0;
             let mut deadline = Deadline::after(limit);
-            poll_fn(|cx| self.poll_flush(cx, &mut deadline)).await?;
+            poll_fn(|cx| self.poll_flush(cx, &mut deadline, &mut unasked)).await?;
         }
         Ok(())
     }
@@ -202,18 +204,25 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         deadline: &mut Deadline,
+        unasked: &mut bool,
     ) -> Poll<Result<(), Error>> {
         while self.has_output() {
+            if *unasked && !self.stream.is_quiet(Instant::now()) {
+                return Poll::Ready(Err(Error::Stale));
+            }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
                 Poll::Ready(Ok(0)) => {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return Poll::Ready(Err(self.write_error(error)));
                 }
-                Poll::Ready(Ok(count)) => self.wrote(count),
+                Poll::Ready(Ok(count)) => {
+                    self.wrote(count);
+                    *unasked = false;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_error(error))),
                 Poll::Pending => {
                     // The server may have stopped reading because nobody reads its replies.
-                    if let Err(error) = self.read_ahead(cx) {
+                    if !*unasked && let Err(error) = self.read_ahead(cx) {
                         return Poll::Ready(Err(self.write_error(error)));
                     }
                     // A timer says nothing to a task whose turn is used up, and reading uses it up.

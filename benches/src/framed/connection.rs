@@ -1,7 +1,9 @@
 //! One connection: a socket, the codec over it, and whether it is in step.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,7 +91,20 @@ impl Connection {
         let id = self.sequence;
         let framed = &mut self.framed;
         let exchange = async {
-            framed.send(Frame { id, body }).await?;
+            framed.feed(Frame { id, body }).await?;
+            let whole = framed.write_buffer().len();
+            let mut was_away = false;
+            poll_fn(|cx| {
+                // What came before the first byte was written is not the answer.
+                if std::mem::replace(&mut was_away, true)
+                    && framed.write_buffer().len() == whole
+                    && !framed.get_mut().is_quiet(Instant::now())
+                {
+                    return Poll::Ready(Err(FramedError::OutOfStep));
+                }
+                framed.poll_flush_unpin(cx).map_err(FramedError::Io)
+            })
+            .await?;
             framed.next().await.ok_or(FramedError::Closed)?.map_err(FramedError::Io)
         };
         let answer = self

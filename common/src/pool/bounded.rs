@@ -1,6 +1,6 @@
 //! Background work whose time limit holds even when its runtime stands still.
 //!
-//! The pool spawns tasks to dial, reset and close, each with a time limit. A task is spawned on the
+//! The pool spawns tasks to dial, reset and close, and to end a lease, each with a time limit. A task is spawned on the
 //! runtime of the caller that caused it. When that runtime stands still, so does the timer of the
 //! limit, and a caller on another runtime would wait for the connection, or for its place in the
 //! limits, until its own deadline. So the future of such a task can be taken and dropped from outside:
@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll};
@@ -56,15 +57,12 @@ impl Work {
         polled
     }
 
-    /// Takes what is left of it, unless it runs at this moment.
-    fn take(&self) -> Option<Task> {
+    /// Takes what is left of it, unless it runs at this moment, which is told back.
+    fn take(&self) -> Progress {
         let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*inside {
-            Progress::Waiting(_) => match mem::replace(&mut *inside, Progress::Over) {
-                Progress::Waiting(task) => Some(task),
-                _ => unreachable!("it was waiting just now"),
-            },
-            Progress::Running | Progress::Over => None,
+            Progress::Running => Progress::Running,
+            Progress::Waiting(_) | Progress::Over => mem::replace(&mut *inside, Progress::Over),
         }
     }
 }
@@ -82,6 +80,10 @@ impl Bounded {
         if self.0.len() == self.0.capacity() {
             self.0.retain(|(_, work)| work.strong_count() > 0);
         }
+        self.insert(end, work);
+    }
+
+    fn insert(&mut self, end: Instant, work: &Arc<Work>) {
         // Limits differ in length, so it may belong before others: seldom far.
         let at = self.0.iter().rposition(|(other, _)| *other <= end).map_or(0, |last| last + 1);
         self.0.insert(at, (end, Arc::downgrade(work)));
@@ -98,15 +100,20 @@ impl Bounded {
         None
     }
 
-    /// Takes what is left of those whose time is up, to be dropped without the lock.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Task> {
+    /// Takes out those whose time is up, to be given up without the lock.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Arc<Work>> {
         let mut overdue = Vec::new();
         while self.next().is_some_and(|end| end <= now)
             && let Some((_, work)) = self.0.pop_front()
         {
-            overdue.extend(work.upgrade().and_then(|work| work.take()));
+            overdue.extend(work.upgrade());
         }
         overdue
+    }
+
+    /// Looks again at what ran when it was to be given up.
+    fn look_again(&mut self, now: Instant, running: &[Arc<Work>]) {
+        running.iter().for_each(|work| self.insert(now + GRACE, work));
     }
 
     /// The same on the pool's clock, which reads `now`.
@@ -116,7 +123,53 @@ impl Bounded {
     }
 }
 
+/// Takes what is left of each; what runs at this moment stays.
+fn give_up(overdue: Vec<Arc<Work>>) -> (Vec<Task>, Vec<Arc<Work>>) {
+    let (mut tasks, mut running) = (Vec::new(), Vec::new());
+    for work in overdue {
+        match work.take() {
+            Progress::Waiting(task) => tasks.push(task),
+            Progress::Running => running.push(work),
+            Progress::Over => {}
+        }
+    }
+    (tasks, running)
+}
+
+/// Drops what is left of a task: the user's code in part.
+fn drop_overdue<T>(task: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
+        tracing::error!(target: "pool_common", "work in the background that was given up panicked");
+    }
+}
+
 impl<M: Manager> Inner<M> {
+    /// Drops what is left of work whose time is up. What runs at this moment may be about to end, or
+    /// to wait for ever: it is looked at again.
+    pub(super) fn give_up_overdue(self: &Arc<Self>, overdue: Vec<Arc<Work>>) {
+        if overdue.is_empty() {
+            return;
+        }
+        let (tasks, running) = give_up(overdue);
+        if !tasks.is_empty() {
+            tracing::warn!(
+                target: "pool_common",
+                count = tasks.len(),
+                "work in the background was dropped: nobody drives the runtime it was spawned on",
+            );
+        }
+        tasks.into_iter().for_each(drop_overdue);
+        if !running.is_empty() {
+            let now = self.clock.now();
+            let mut core = self.lock();
+            core.bounded.look_again(Instant::now(), &running);
+            core.state.note_deadline(now.after(GRACE));
+            self.unlock(core);
+        }
+        // It may have come to wait meanwhile, and its task be gone.
+        running.into_iter().for_each(drop_overdue);
+    }
+
     /// Spawns work that ends by itself within `limit`, and sees to it that it does.
     pub(crate) fn spawn_bounded(
         self: &Arc<Self>,
@@ -132,10 +185,44 @@ impl<M: Manager> Inner<M> {
         let (Some(end), Some(work)) = (end, watched.upgrade()) else { return };
         let now = self.clock.now();
         let mut core = self.lock();
-        if !core.state.is_closed() {
-            core.bounded.add(end, &work);
-            core.state.note_deadline(now.after(limit.saturating_add(GRACE)));
-        }
+        // Of a closed pool too: whoever waits for its end depends on it.
+        core.bounded.add(end, &work);
+        core.state.note_deadline(now.after(limit.saturating_add(GRACE)));
+        let is_closed = core.state.is_closed();
         self.unlock(core);
+        if is_closed {
+            // From now on they depend on who watches this.
+            self.tell_closing();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn what_runs_when_its_time_is_up_is_looked_at_again() {
+        let bounded = Arc::new(Mutex::new(Bounded::default()));
+        let within = Arc::clone(&bounded);
+        let later = Instant::now() + Duration::from_secs(60);
+        // It is looked at from another thread, say, while it is being polled.
+        let task = poll_fn(move |_| {
+            let mut bounded = within.lock().expect("no panic under it");
+            let (tasks, running) = give_up(bounded.take_overdue(later));
+            assert_eq!((tasks.len(), running.len()), (0, 1));
+            bounded.look_again(later, &running);
+            Poll::Pending
+        });
+        let work = Arc::new(Work(Mutex::new(Progress::Waiting(Box::pin(task)))));
+        bounded.lock().expect("no panic under it").add(Instant::now(), &work);
+        assert!(work.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let mut bounded = bounded.lock().expect("no panic under it");
+        assert!(bounded.take_overdue(later).is_empty(), "it gets some more time");
+        let (tasks, running) = give_up(bounded.take_overdue(later + GRACE));
+        assert_eq!((tasks.len(), running.len()), (1, 0));
+        assert_eq!(bounded.next(), None);
     }
 }

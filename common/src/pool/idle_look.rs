@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::Inner;
 use super::inner::Core;
-use super::slot::Slot;
+use super::slot::{Held, Slot};
 use crate::clock::Timestamp;
 use crate::manager::Manager;
+use crate::state::Lent;
 
 /// How many connections are looked at in one turn at most, each out of the pool for that alone.
 const LOOKS: usize = 64;
@@ -59,15 +60,11 @@ impl<M: Manager> Inner<M> {
         let mut places = PLACES.min(all - place);
         let mut looks = 0;
         while looks < LOOKS
-            && let Some(lent) = core.state.take_for_look(&mut place, &mut places, idle_since)
+            && let Some(lent) = core.state.take_for_look(&mut place, &mut places, idle_since, now)
         {
             self.unlock(core);
             looks += 1;
-            let mut slot = Slot::new(lent, || unreachable!("an exclusive one is in its node"));
-            // When it panics the slot discards the connection.
-            if let Ok(gone) = catch_unwind(AssertUnwindSafe(|| slot.is_broken())) {
-                slot.put_back(gone);
-            }
+            look_at(lent);
             core = self.lock();
         }
         // Behind the last place follows the first.
@@ -79,5 +76,14 @@ impl<M: Manager> Inner<M> {
             now.after(if is_complete { every } else { NEXT_TURN })
         };
         self.unlock(core);
+    }
+}
+
+/// Asks the manager about one connection, and gives it back. Without the lock: when the manager
+/// panics, the slot takes it to discard the connection.
+fn look_at<M: Manager>(lent: Lent<Held<M>>) {
+    let mut slot = Slot::new(lent, || unreachable!("an exclusive one is in its node"));
+    if let Ok(gone) = catch_unwind(AssertUnwindSafe(|| slot.is_broken())) {
+        slot.put_back(gone);
     }
 }

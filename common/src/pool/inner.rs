@@ -45,7 +45,7 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) lock: Lock<M>,
     /// Tells background dials to stop.
     pub(super) shutdown: watch::Sender<bool>,
-    /// Told when a closed pool has become empty.
+    /// Told when a closed pool has become empty, or somebody else watches its tasks.
     emptied: Notify,
     /// `acquire_timeout` in nanoseconds; never early, so a tick of the clock is added.
     longest_wait: u64,
@@ -241,18 +241,27 @@ impl<M: Manager> Inner<M> {
         let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
     }
 
-    pub(super) async fn wait_until_empty(&self) {
+    /// The tasks that end the last connections may be on a runtime that stands still, and so may be
+    /// who watches them.
+    pub(super) async fn wait_until_empty(self: &Arc<Self>) {
         loop {
             let mut emptied = std::pin::pin!(self.emptied.notified());
             emptied.as_mut().enable();
             if self.lock().state.is_empty() {
                 return;
             }
-            emptied.await;
+            self.revive_maintenance();
+            match self.until_late_to_close() {
+                Some(pause) => {
+                    let _ = tokio::time::timeout(pause, emptied).await;
+                }
+                None => emptied.await,
+            }
         }
     }
 
-    pub(super) fn tell_emptied(&self) {
+    /// Those who wait for the end of a closed pool look again.
+    pub(super) fn tell_closing(&self) {
         self.emptied.notify_waiters();
     }
 }

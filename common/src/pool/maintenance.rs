@@ -1,8 +1,8 @@
 //! The one task of a pool: it sleeps until the state's next deadline, or until a lease has been out
 //! for too long. It is started when there is a deadline for the first time, and ends with the pool;
-//! with leak detection a closed pool keeps it until every lease was returned or reported.
+//! a closed pool keeps it until the tasks with a limit have ended, and with leak detection until
+//! every lease was returned or reported.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::Inner;
-use super::bounded::Task;
 use super::inner::Core;
 use super::perform::wake;
 use super::seat::Seat;
@@ -118,16 +117,14 @@ impl<M: Manager> Core<M> {
 
     /// Nobody watches: everything that will be due has to be noted again.
     fn renote_deadlines(&mut self, leak: Timestamp, now: Timestamp) {
-        if self.state.is_closed() {
-            // Only leases may still be watched.
-            self.armed = if leak == Timestamp::NEVER { Timestamp::ZERO } else { Timestamp::NEVER };
-        } else {
-            self.armed = Timestamp::NEVER;
-            self.state.renote_deadline();
-            let overdue = self.bounded.next_deadline(now);
-            self.state.note_deadline(overdue.min(self.idle_look.due));
+        self.armed = Timestamp::NEVER;
+        // What was noted before is forgotten with this.
+        let of_state = self.state.next_deadline();
+        // Nothing of that matters to a closed pool.
+        if !self.state.is_closed() {
+            self.state.note_deadline(of_state.min(self.idle_look.due));
         }
-        self.state.note_deadline(leak);
+        self.state.note_deadline(self.bounded.next_deadline(now).min(leak));
     }
 }
 
@@ -140,6 +137,7 @@ impl<M: Manager> Inner<M> {
                     replaced.notify_one();
                 }
                 call(&waiting);
+                self.tell_closing();
                 let mut presence =
                     Presence { pool: Weak::clone(&self.me), earlier, has_run: false };
                 runtime.spawn(async move {
@@ -173,7 +171,8 @@ impl<M: Manager> Inner<M> {
                 keeper.runtime != here.id() && is_late
             }
         };
-        if is_needed && !core.state.is_closed() {
+        let has_work = !core.state.is_closed() || core.bounded.next().is_some();
+        if is_needed && has_work {
             let late = core.keeper.take();
             core.renote_deadlines(self.next_leak(), self.clock.now());
             self.unlock(core);
@@ -181,6 +180,13 @@ impl<M: Manager> Inner<M> {
                 late.earlier.notify_one();
             }
         }
+    }
+
+    /// As [`until_late`](Inner::until_late), for one who waits for the end of a closed pool: `None`
+    /// also where nothing has a time limit.
+    pub(super) fn until_late_to_close(&self) -> Option<Duration> {
+        let is_bounded = self.lock().bounded.next().is_some();
+        if is_bounded { self.until_late() } else { None }
     }
 
     /// How long one who waits here may rely on the task; for as long as it waits where the task
@@ -205,13 +211,6 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
             () = tokio::time::sleep(pause.max(SHORTEST_SLEEP)) => true,
             () = earlier.notified() => false,
         },
-    }
-}
-
-/// Drops what is left of a task: the user's code in part.
-fn drop_overdue(task: Task) {
-    if catch_unwind(AssertUnwindSafe(|| drop(task))).is_err() {
-        tracing::error!(target: "pool_common", "a dial, reset or close that was given up panicked");
     }
 }
 
@@ -258,14 +257,7 @@ impl<M: Manager> Presence<M> {
         let overdue = core.bounded.take_overdue(Instant::now());
         let looks = inner.look_every.filter(|_| core.idle_look.due <= now);
         inner.unlock(core);
-        if !overdue.is_empty() {
-            tracing::warn!(
-                target: "pool_common",
-                count = overdue.len(),
-                "dials, resets or closes were dropped: nobody drives the runtime they were spawned on",
-            );
-        }
-        overdue.into_iter().for_each(drop_overdue);
+        inner.give_up_overdue(overdue);
         call(&untimed);
         if let Some(every) = looks {
             inner.look_at_idle(every);
@@ -276,12 +268,14 @@ impl<M: Manager> Presence<M> {
         // Read under the lock: a lease that begins later notes its deadline after this.
         let leak = inner.next_leak();
         let now = inner.clock.now();
-        let next = core.state.next_deadline().min(core.bounded.next_deadline(now));
-        let next = next.min(core.idle_look.due);
+        let of_state = core.state.next_deadline().min(core.idle_look.due);
         let is_closed = core.state.is_closed();
-        let armed = if is_closed { leak } else { next.min(leak) };
+        let mut armed = core.bounded.next_deadline(now).min(leak);
+        if !is_closed {
+            armed = armed.min(of_state);
+        }
         core.armed = armed;
-        if is_closed && leak == Timestamp::NEVER {
+        if is_closed && armed == Timestamp::NEVER {
             return None;
         }
         self.keeper(&mut core)?.asleep = true;
@@ -310,6 +304,7 @@ impl<M: Manager> Drop for Presence<M> {
         let waiting = core.all_seats();
         drop(core);
         call(&waiting);
+        inner.tell_closing();
     }
 }
 

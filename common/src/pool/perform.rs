@@ -165,7 +165,7 @@ impl<M: Manager> Inner<M> {
                 drop(core);
                 drop(left_by);
                 if emptied {
-                    self.tell_emptied();
+                    self.tell_closing();
                 }
                 return;
             }

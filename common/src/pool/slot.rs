@@ -35,8 +35,6 @@ pub(crate) struct Node<M: Manager> {
     pub(crate) since: Since,
     /// Its lease in the table of leases; with leak detection only.
     pub(super) tracked: Option<LeaseNumber>,
-    /// How long an exclusive connection may be idle, as the state was told last.
-    pub(crate) idle_limit: Duration,
 }
 
 impl<M: Manager> Node<M> {
@@ -51,7 +49,6 @@ impl<M: Manager> Node<M> {
             verdict: None,
             since: Since::default(),
             tracked: None,
-            idle_limit: Duration::MAX,
         })
     }
 }

@@ -197,7 +197,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// A connection was lent: for the last time, perhaps.
     #[cold]
-    fn count_use(&mut self, id: ConnectionId, now: Timestamp) {
+    pub(super) fn count_use(&mut self, id: ConnectionId, now: Timestamp) {
         let Some(max) = self.policy.max_uses else { return };
         let connection = &mut self.connections[id];
         connection.uses += 1;
@@ -367,7 +367,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     || (L::SHARED && entry.dialing > 0)
                     || entry.refilling > 0
                     || (want.fresh && !entry.idle.is_empty())
-                    || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty());
+                    || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty())
+                    || self.is_back_soon(key, obstacle, want);
                 if self.policy.at_limit == AtLimit::Fail && !soon {
                     return Some(Refusal::Exhausted);
                 }
@@ -396,6 +397,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                         .len()
                         .saturating_sub(owed)
                         .saturating_sub(self.soon_served(entry))
+                        .saturating_sub(self.looks_of(key))
                         >= limit =>
             {
                 Some(Refusal::TooManyWaiters { limit })

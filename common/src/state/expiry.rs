@@ -102,17 +102,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return true;
         }
         if self.rules.spares_floor {
-            // Spared connections stay at the front of the list, before others that are due.
-            let past =
-                |id: &ConnectionId| self.rules.past_its_time(&self.connections[*id], now).is_some();
-            let ids = self.all_idle.chain().ids(&self.connections, |c| &c.in_all);
-            let due: Vec<ConnectionId> = ids.take_while(past).collect();
-            for id in due {
-                if let Some(cause) = self.expired(id, now) {
-                    self.begin_close(id, cause, now);
-                }
-            }
-            return true;
+            return self.sweep_unspared(now);
         }
         for _ in 0..AT_A_TIME {
             let Some(id) = self.all_idle.front(&self.connections) else { return true };
@@ -122,6 +112,26 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.begin_close(id, cause, now);
         }
         false
+    }
+
+    /// Spared connections stay at the front of the list, before others that are due. So a sweep that
+    /// is not complete goes on where it was.
+    fn sweep_unspared(&mut self, now: Timestamp) -> bool {
+        let from = self.swept_to.take().filter(|id| {
+            self.connections.get(*id).is_some_and(|connection| connection.in_all.is_linked())
+        });
+        let from = from.or_else(|| self.all_idle.front(&self.connections));
+        let past =
+            |id: &ConnectionId| self.rules.past_its_time(&self.connections[*id], now).is_some();
+        let ids = self.all_idle.chain().ids_from(from, &self.connections, |c| &c.in_all);
+        let mut due: Vec<ConnectionId> = ids.take_while(past).take(AT_A_TIME + 1).collect();
+        self.swept_to = if due.len() > AT_A_TIME { due.pop() } else { None };
+        for id in due {
+            if let Some(cause) = self.expired(id, now) {
+                self.begin_close(id, cause, now);
+            }
+        }
+        self.swept_to.is_none()
     }
 
     /// Ends connections whose lifetime is over; says whether none is left.
@@ -250,6 +260,50 @@ mod tests {
     use crate::lending::{Exclusive, Lending};
     use crate::policy::{Dial, Policy};
     use crate::state::{Acquire, Action, Fitness, Want};
+
+    #[test]
+    fn a_sweep_over_many_spared_connections_is_done_in_pieces() {
+        let hour = Duration::from_secs(3600);
+        let policy = Policy {
+            dial: Dial::Caller,
+            idle_timeout: Some(hour),
+            expiry: Expiry::Sweep,
+            sweep_interval: hour,
+            min_idle: 1,
+            idle_timeout_spares_floor: true,
+            max_open_per_key: None,
+            max_dials: None,
+            max_dials_per_key: None,
+            dial_ramp: None,
+            max_lifetime: None,
+            lifetime_jitter: Duration::ZERO,
+            ..Policy::default()
+        };
+        let mut state = State::<u32, Exclusive<u32>, ()>::new(policy, 7).expect("a valid policy");
+        let mut now = Timestamp::from_nanos(1);
+        let all = 3 * u32::try_from(AT_A_TIME).expect("a few");
+        // The last key has two, one of which is not spared.
+        for key in (0..all).chain([all - 1]) {
+            let id = match state.acquire(&key, Want { fresh: true, again: false }, now) {
+                Acquire::Dial(id) => id,
+                other => panic!("for {key}: {other:?}"),
+            };
+            let lent = state.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed");
+            let _ = state.release(id, Some(lent.handle), Fitness::Fit, now);
+        }
+        while state.poll_action().is_some() {}
+        now = now.after(3 * hour);
+        let idle = state.status().idle;
+        let mut pieces = 0;
+        while state.next_deadline() <= now {
+            let steps = crate::state::steps::taken(|| state.handle_timeout(now));
+            assert!(steps < 40 * AT_A_TIME, "{steps} steps in one call");
+            pieces += 1;
+            assert!(pieces < 100, "the sweep has no end");
+        }
+        assert!(pieces > 1, "{idle} connections in one call");
+        assert_eq!(state.status().idle, idle - 1, "all but one are spared");
+    }
 
     #[test]
     fn lifetimes_of_connections_that_are_gone_are_not_kept() {

@@ -383,6 +383,27 @@ fn the_number_of_keys_without_room_costs_a_turn_nothing() {
     assert_flat::<Shared<u32>>(what, |policy, _| limited_in_all(policy, 1), starved_keys);
 }
 
+/// Looks at one idle connection after another, each with others that became idle before and after.
+fn idle_looks(mut pool: Pool<Exclusive<u32>>, held: u32) -> usize {
+    let leases: Vec<_> = (0..held).map(|_| pool.acquire(0)).collect();
+    for lease in leases {
+        pool.now = pool.now.after(Duration::from_micros(1));
+        pool.release(lease);
+    }
+    turns(|turn| {
+        let (mut place, mut places) = (turn % held, 1);
+        let now = pool.now;
+        let lent = pool.state.take_for_look(&mut place, &mut places, now, now).expect("idle");
+        let _ = pool.state.put_back(lent, false, now);
+        pool.settle();
+    })
+}
+
+#[test]
+fn the_number_of_idle_connections_costs_a_look_at_one_of_them_nothing() {
+    assert_flat("idle looks", unchanged, idle_looks);
+}
+
 #[test]
 fn waiters_for_another_key_cost_nothing() {
     let what = "waiters elsewhere";

@@ -3,11 +3,23 @@
 
 use std::hash::Hash;
 
+use super::acquire::Obstacle;
 use super::entries::Phase;
-use super::{Connection, ConnectionId, KeyId, Lent, State};
+use super::{Connection, ConnectionId, KeyId, Lent, State, Want};
 use crate::clock::Timestamp;
-use crate::event::{CloseCause, EventKind};
+use crate::event::CloseCause;
 use crate::lending::Lend;
+
+/// A connection that is being looked at. It is out of all lists and has a lease, as far as the rest of
+/// the state knows; callers, observers and counters hear nothing of that.
+#[derive(Debug)]
+pub(super) struct Look {
+    id: ConnectionId,
+    key: KeyId,
+    /// Behind which it was in the list of its key and in that of all keys; `None` when it was first.
+    behind_in_key: Option<ConnectionId>,
+    behind_in_all: Option<ConnectionId>,
+}
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// How many places the table of connections has, empty ones included.
@@ -15,8 +27,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.connections.places()
     }
 
-    /// Takes an exclusive connection out that has been idle since `idle_since` or longer, for the
-    /// shell to look at. It counts as leased until [`put_back`](State::put_back), and in no counter.
+    /// Takes an exclusive connection out that has been idle since `idle_since` or longer and is not
+    /// past its time at `now`, for the shell to look at. Until [`put_back`](State::put_back) it cannot
+    /// be lent; it counts as idle, and in no counter.
     ///
     /// Goes on from `place`, a place in the table of connections, over at most `places` of them, and
     /// leaves in both how far it came. `None` when nothing more was found there.
@@ -25,6 +38,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         place: &mut u32,
         places: &mut u32,
         idle_since: Timestamp,
+        now: Timestamp,
     ) -> Option<Lent<L>> {
         // A shared connection notifies the pool, and while floors are remade the order of idle
         // connections means more than how long they have been idle.
@@ -36,78 +50,165 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let id = self.connections.id_at(*place);
             *place = if *place + 1 < self.connections.places() { *place + 1 } else { 0 };
             let Some(id) = id else { continue };
-            let connection = &mut self.connections[id];
+            let connection = &self.connections[id];
             if connection.phase != Phase::Live
                 || !connection.in_key.is_linked()
                 || connection.idle_since > idle_since
+                // Such a one is closed when the policy says so.
+                || self.expired(id, now).is_some()
             {
                 continue;
             }
+            let key = connection.key;
+            let behind_in_key =
+                self.keys[key].idle.before(&mut self.connections, id, Connection::in_key);
+            let behind_in_all = if self.rules.global_idle {
+                self.all_idle.before(&mut self.connections, id, Connection::in_all)
+            } else {
+                None
+            };
+            let connection = &mut self.connections[id];
             let Some(handle) = L::lend(&mut connection.handle) else { continue };
             connection.leased = 1;
             let link = std::mem::take(&mut connection.in_key);
-            let (key, reused) = (connection.key, connection.lent_before);
+            let reused = connection.lent_before;
             self.leave_idle(id, key, link);
             self.status.leased += 1;
             self.status.leases += 1;
+            self.looks.push(Look { id, key, behind_in_key, behind_in_all });
             return Some(Lent { id, handle, reused, idle_nanos: 0, was_idle: true });
         }
         None
     }
 
     /// A connection was looked at. One whose peer has `gone` is closed; another is idle as before, in
-    /// its old place, unless something has happened to it, or a waiter has come, meanwhile.
+    /// its old place, unless something has happened to it, or a waiter has come, meanwhile. When its
+    /// time has passed meanwhile it is closed as if nobody had looked.
     ///
-    /// Returns a handle to drop, outside any lock. Costs a step for each connection of the key that
-    /// became idle after it.
+    /// Returns a handle to drop, outside any lock.
     pub fn put_back(&mut self, lent: Lent<L>, gone: bool, now: Timestamp) -> Option<L> {
-        let connection = &mut self.connections[lent.id];
+        let Lent { id, handle, .. } = lent;
+        let connection = &mut self.connections[id];
+        connection.handle = Some(handle);
+        let (key, since) = (connection.key, connection.idle_since);
         if gone {
             connection.retired.get_or_insert(CloseCause::PeekFailed);
         }
-        let (id, key, since) = (lent.id, connection.key, connection.idle_since);
+        let ends = if connection.retired.is_some() {
+            connection.retired
+        } else if connection.own_limit == 0 {
+            Some(CloseCause::IdleTimeout)
+        } else if now > connection.expires_at && self.rules.timed_lifetimes {
+            // Its timer may have come and found it gone.
+            Some(CloseCause::Lifetime)
+        } else {
+            None
+        };
+        if let Some(cause) = ends {
+            self.end_look(id);
+            self.give_up_look_lease(id);
+            self.note_spent(key);
+            self.retire_for(id, cause, now);
+            return None;
+        }
+        let surplus = self.above_limits > 0 && self.is_surplus(key);
+        if !surplus && !self.keys[key].returns.is_empty() {
+            self.end_look(id);
+            match self.past_all_limits(id, now) {
+                // The time has come: somebody asks for it.
+                Some(cause) => {
+                    self.give_up_look_lease(id);
+                    self.retire_for(id, cause, now);
+                }
+                None => {
+                    self.hand_on(id, key, since, now);
+                    if self.at_length {
+                        self.count_use(id, now);
+                    }
+                }
+            }
+            return None;
+        }
+        self.give_up_look_lease(id);
         let entry = &self.keys[key];
-        let stays = connection.retired.is_none()
-            && now <= connection.expires_at
-            && now.nanos_since(since) <= self.rules.idle_timeout
-            && !self.closed
-            && self.remaking == 0
+        let has_place = self.remaking == 0
             && self.above_limits == 0
-            && entry.returns.is_empty()
             && entry.idle.len() < self.rules.max_idle_per_key
             && self.policy.max_idle.is_none_or(|max| self.status.idle < max);
-        if !stays {
-            // An observer hears of a whole lease then.
-            let idle_for = now.since(since);
-            self.emit(id, EventKind::Leased { reused: lent.reused, idle_for }, now);
-            return self.take_back(lent, now);
+        if has_place {
+            let look = self.end_look(id).expect("it was being looked at");
+            self.idle_again(&look, since);
+            // It was not there to make way.
+            self.relieve_starving(now);
+            return None;
         }
-        let connection = &mut self.connections[id];
-        connection.leased = 0;
-        connection.handle = Some(lent.handle);
-        self.status.leased -= 1;
-        self.status.leases -= 1;
-        self.idle_again(id, key, since);
-        // It was not there to make way.
+        if surplus {
+            self.retire_for(id, CloseCause::OverLimit, now);
+        } else {
+            self.settle_unwanted(id, key, now);
+            self.backdate(id, since);
+        }
+        self.end_look(id);
         self.relieve_starving(now);
         None
     }
 
-    fn idle_again(&mut self, id: ConnectionId, key: KeyId, since: Timestamp) {
-        let later = |other: &Connection<L>| other.idle_since > since;
+    /// As [`expired`](State::expired), for one that is being looked at.
+    fn past_all_limits(&self, id: ConnectionId, now: Timestamp) -> Option<CloseCause> {
+        let connection = &self.connections[id];
+        let longest = connection.idle_limit.max(self.spared_limit(id));
+        if now > connection.expires_at {
+            Some(CloseCause::Lifetime)
+        } else {
+            (now.nanos_since(connection.idle_since) > longest).then_some(CloseCause::IdleTimeout)
+        }
+    }
+
+    fn give_up_look_lease(&mut self, id: ConnectionId) {
+        self.connections[id].leased = 0;
+        self.status.leased -= 1;
+        self.status.leases -= 1;
+    }
+
+    fn idle_again(&mut self, look: &Look, since: Timestamp) {
+        let &Look { id, key, behind_in_key, behind_in_all } = look;
+        let rank = |other: &Connection<L>| other.idle_since;
         let entry = &mut self.keys[key];
-        entry.idle.push_back(&mut self.connections, id, Connection::in_key);
-        entry.idle.move_before(&mut self.connections, id, later, Connection::in_key);
+        entry.idle.put_back(&mut self.connections, id, behind_in_key, rank, Connection::in_key);
         if self.rules.global_idle {
-            self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
-            self.all_idle.move_before(&mut self.connections, id, later, Connection::in_all);
+            let all = &mut self.all_idle;
+            all.put_back(&mut self.connections, id, behind_in_all, rank, Connection::in_all);
         }
         self.status.idle += 1;
+        // What watches them may have looked at what was idle meanwhile.
         if self.rules.timed_idle {
-            // The key's timer may have looked at what was idle meanwhile.
             self.set_timer(self.rules.idle_end(since), key);
         } else if self.rules.swept_idle {
             self.note_deadline(self.next_sweep);
+        }
+        self.watch_idle_limit(id);
+    }
+
+    pub(super) fn end_look(&mut self, id: ConnectionId) -> Option<Look> {
+        let at = self.looks.iter().position(|look| look.id == id)?;
+        Some(self.looks.swap_remove(at))
+    }
+
+    pub(super) fn is_looked_at(&self, id: ConnectionId) -> bool {
+        self.looks.iter().any(|look| look.id == id)
+    }
+
+    /// How many connections of a key are being looked at.
+    pub(super) fn looks_of(&self, key: KeyId) -> u32 {
+        self.looks.iter().filter(|look| look.key == key).count() as u32
+    }
+
+    /// Whether a look that is about to end gives back what is asked for: a connection of the key, or
+    /// one that makes way.
+    pub(super) fn is_back_soon(&self, key: KeyId, obstacle: Obstacle, want: Want) -> bool {
+        match obstacle {
+            Obstacle::PoolFull => !self.looks.is_empty(),
+            _ => !want.fresh && self.looks_of(key) > 0,
         }
     }
 }

@@ -111,9 +111,19 @@ impl<I: Id> Chain<I> {
         map: &SlotMap<I, T>,
         link: impl Fn(&T) -> &Link<I>,
     ) -> impl Iterator<Item = I> {
+        self.ids_from(self.front(map), map, link)
+    }
+
+    /// From one of them on.
+    pub(super) fn ids_from<T>(
+        &self,
+        first: Option<I>,
+        map: &SlotMap<I, T>,
+        link: impl Fn(&T) -> &Link<I>,
+    ) -> impl Iterator<Item = I> {
         let last = self.last;
         let next = move |id: &I| if id.index() == last { NONE } else { link(&map[*id]).next };
-        std::iter::successors(self.front(map), move |id| map.id_at(next(id)))
+        std::iter::successors(first, move |id| map.id_at(next(id)))
     }
 
     /// All of them, from the back.
@@ -257,13 +267,66 @@ impl<I: Id> List<I> {
             return;
         }
         self.remove(map, id, &link);
-        *link(&mut map[id]) = Link::between(prev, next);
-        link(neighbour(map, next)).prev = id.index();
+        self.insert(map, id, (prev, next), &link);
+    }
+
+    fn insert<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        (prev, next): (u32, u32),
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = link(&mut map[id]);
+        debug_assert!(!own.is_linked(), "an entry is in a list once");
+        *own = Link::between(prev, next);
+        match next {
+            NONE => self.chain.last = id.index(),
+            next => link(neighbour(map, next)).prev = id.index(),
+        }
         match prev {
             NONE => self.chain.first = id.index(),
             prev => link(neighbour(map, prev)).next = id.index(),
         }
         self.len += 1;
+    }
+
+    /// The one before `id`, which is in the list.
+    pub(super) fn before<T>(
+        &self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) -> Option<I> {
+        let place = self.chain.before(id.index(), link(&mut map[id]));
+        map.id_at(place)
+    }
+
+    /// Puts `id` back into a list that is in order of `rank`: behind `before`, which it was behind
+    /// when it was taken out, or first. Only when that is not its place any more, this costs a step
+    /// for each of those that belong behind it.
+    pub(super) fn put_back<T, R: Ord>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        before: Option<I>,
+        rank: impl Fn(&T) -> R,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let own = rank(&map[id]);
+        let before = before.filter(|before| {
+            map.get_mut(*before).is_some_and(|entry| link(entry).is_linked() && rank(entry) <= own)
+        });
+        let (prev, next) = match before {
+            None => (NONE, self.chain.first),
+            Some(before) if before.index() == self.chain.last => (before.index(), NONE),
+            Some(before) => (before.index(), link(&mut map[before]).next),
+        };
+        if next == NONE || rank(neighbour(map, next)) >= own {
+            return self.insert(map, id, (prev, next), link);
+        }
+        self.push_back(map, id, &link);
+        self.move_before(map, id, |other| rank(other) > own, link);
     }
 
     /// Takes `id` out; nothing happens when it is not in the list.

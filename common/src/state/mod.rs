@@ -183,6 +183,10 @@ pub struct State<K, L, E, W = ()> {
     /// Open beyond `max_open` since that was lowered, at most; zero when not above.
     allowance: u32,
     opener_busy: bool,
+    /// Where a sweep that spares floors goes on.
+    swept_to: Option<ConnectionId>,
+    /// Connections that are being looked at: seldom more than one.
+    looks: Vec<idle_look::Look>,
     /// Dials in progress for the floors of all keys.
     refilling: u32,
     /// How often all connections were retired.
@@ -250,6 +254,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             above_limits: 0,
             spent_keys: 0,
             opener_busy: false,
+            swept_to: None,
+            looks: Vec::new(),
             refilling: 0,
             generation: 0,
             remaking: 0,
@@ -274,9 +280,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         &self.policy
     }
 
-    /// Gauges over all keys.
+    /// Gauges over all keys. A connection that is being looked at counts as idle.
     pub fn status(&self) -> Status {
-        self.status
+        let looks = self.looks.len() as u32;
+        let Status { idle, leased, leases, .. } = self.status;
+        let (idle, leased, leases) = (idle + looks, leased - looks, leases - looks);
+        Status { idle, leased, leases, ..self.status }
     }
 
     /// Counters over all keys.

@@ -78,12 +78,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && now <= connection.expires_at;
         let key = connection.key;
         let wanted = !self.keys[key].returns.is_empty();
+        // Lost when the look at it panicked.
+        let was_look = self.end_look(id).is_some();
         let connection = &mut self.connections[id];
         connection.leased -= 1;
         self.status.leases -= 1;
         let live = matches!(connection.phase, Phase::Live);
         self.status.leased -= u32::from(live && connection.leased == 0);
-        self.emit(id, EventKind::Returned, now);
+        if !was_look {
+            self.emit(id, EventKind::Returned, now);
+        }
         if !sound {
             self.retire_returned(id, fitness, lost, now);
             return leftover;
@@ -103,17 +107,25 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// One that nobody has looked at goes to the next who waits, as one that has been idle since
     /// `since`.
-    fn hand_on(&mut self, id: ConnectionId, key: KeyId, since: Timestamp, now: Timestamp) {
+    pub(super) fn hand_on(
+        &mut self,
+        id: ConnectionId,
+        key: KeyId,
+        since: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
             return;
         };
-        let handle = L::lend(&mut self.connections[id].handle).expect("it has just come back");
+        let connection = &mut self.connections[id];
+        let handle = L::lend(&mut connection.handle).expect("it has just come back");
+        let reused = std::mem::replace(&mut connection.lent_before, true);
         let idle_nanos = now.nanos_since(since);
         self.counts.leased += 1;
-        self.emit(id, EventKind::Returned, now);
+        self.first_leases += u64::from(!reused);
         let idle_for = Duration::from_nanos(idle_nanos);
-        self.emit(id, EventKind::Leased { reused: true, idle_for }, now);
-        let lent = Lent { id, handle, reused: true, idle_nanos, was_idle: true };
+        self.emit(id, EventKind::Leased { reused, idle_for }, now);
+        let lent = Lent { id, handle, reused, idle_nanos, was_idle: true };
         self.grant(waiter, Grant::Lend(lent));
     }
 
@@ -144,6 +156,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if !L::SHARED {
                 self.connections[id].handle = handle;
             }
+            self.emit(id, EventKind::Returned, now);
             self.hand_on(id, key, since, now);
             return None;
         }
@@ -154,13 +167,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// How long a connection may have been idle that was lent uncollected although `idle_timeout` had
     /// passed.
-    fn spared_limit(&self, id: ConnectionId) -> u64 {
+    pub(super) fn spared_limit(&self, id: ConnectionId) -> u64 {
         if self.rules.spares_floor { self.connections[id].own_limit } else { 0 }
     }
 
     /// A connection that has just become the last of the idle ones has been idle since `since`, and
     /// belongs before those that became idle after that. Costs a step for each of them.
-    fn backdate(&mut self, id: ConnectionId, since: Timestamp) {
+    pub(super) fn backdate(&mut self, id: ConnectionId, since: Timestamp) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.phase != Phase::Live || !connection.in_key.is_linked() {
             return;
@@ -207,7 +220,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Nobody waits for it, or it has no room.
     #[inline(always)]
-    fn settle_unwanted(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
+    pub(super) fn settle_unwanted(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
         if self.above_limits > 0 && self.connections[id].leased == 0 && self.is_surplus(key) {
             return self.begin_close(id, CloseCause::OverLimit, now);
         }
@@ -266,7 +279,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.note_deadline(self.next_sweep);
         }
         self.watch_idle_limit(id);
-        self.emit(id, EventKind::Idle, now);
+        // One that was looked at has been idle all the time.
+        if !self.is_looked_at(id) {
+            self.emit(id, EventKind::Idle, now);
+        }
         if self.rules.crowded
             && self.policy.max_idle.is_some_and(|max| self.status.idle > max)
             && let Some(longest) = self.all_idle.front(&self.connections)

@@ -12,6 +12,8 @@ mod ramp;
 mod reentry;
 mod room;
 mod scenarios;
+#[path = "../support/within.rs"]
+mod within;
 mod words;
 
 use pool_common::{Exclusive, Policy, Shared, profile};

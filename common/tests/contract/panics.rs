@@ -70,6 +70,10 @@ impl<L: Lending<Connection = ()>> Manager for Panicky<L> {
         Ok(())
     }
 
+    fn idle_look_interval(&self) -> Option<Duration> {
+        Some(10 * SECOND)
+    }
+
     fn is_broken(&self, _: &mut L) -> bool {
         self.at(Place::Broken);
         false
@@ -166,4 +170,31 @@ async fn a_panic_in_the_peek_of_try_acquire_costs_no_place() {
     assert_eq!(pool.status().leases, 0);
     pool.acquire(&1).await.expect("there is room again").release().await;
     assert!(pool.close_within(SECOND).await);
+}
+
+/// As above, in a look at an idle connection. The pool would stand still for ever, and with it the
+/// thread.
+#[test]
+fn a_panic_in_a_look_at_an_idle_connection_costs_that_and_no_more() {
+    crate::within::within(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().expect("a runtime starts");
+        runtime.block_on(async {
+            let manager = Panicky::<Exclusive<()>> {
+                next: Mutex::new(None),
+                panicked: AtomicU32::new(0),
+                lending: PhantomData,
+            };
+            let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
+            let builder = Pool::builder(manager).policy(policy).clock(Clock::tokio());
+            let pool = builder.build().expect("a valid policy");
+            pool.acquire(&1).await.expect("dialed").release().await;
+            *pool.manager().next.lock().expect("no panic under it") = Some(Place::Broken);
+            tokio::time::sleep(30 * SECOND).await;
+            assert_eq!(pool.manager().panicked.load(SeqCst), 1, "nobody looked");
+            assert_eq!(pool.status(), Status::default());
+            pool.acquire(&1).await.expect("there is room again").release().await;
+            assert!(pool.close_within(SECOND).await);
+        });
+    });
 }

@@ -169,6 +169,12 @@ async fn says_how_long_it_may_be_idle<L: Lending<Connection = u32>>() {
         sleep(limit).await;
         assert_eq!(pool.status().open, 0);
     }
+    // A lease that has said nothing takes back what the connection has said.
+    let mut lease = pool.acquire(&1).await.expect("dialed");
+    lease.set_idle_limit(Duration::MAX);
+    drop(lease);
+    sleep(10 * second).await;
+    assert_eq!(pool.status().idle, 1);
     pool.close().await;
 }
 

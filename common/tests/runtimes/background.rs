@@ -157,3 +157,31 @@ fn a_dial_that_is_lost_leaves_the_floor_to_be_dialed_where_the_pool_is_used() {
         assert_eq!(pool.stats().closed(CloseCause::Lost), 0);
     });
 }
+
+#[test]
+fn a_close_ends_although_goodbyes_and_who_watches_them_are_on_a_runtime_that_stands_still() {
+    within(|| {
+        for returned_late in [false, true] {
+            let pool = pool(Slow { resets: false, closes: true }, DIALS[0]);
+            let (still, lives) = (one_thread(), workers(1));
+            // Where the pool keeps its time.
+            let lease = still.block_on(pool.acquire(&1)).expect("dialed");
+            if returned_late {
+                let closing = pool.clone();
+                let closed = lives.spawn(async move { closing.close().await });
+                while !pool.is_closed() {
+                    std::thread::yield_now();
+                }
+                still.block_on(async { drop(lease) });
+                lives.block_on(closed).expect("no panic");
+            } else {
+                still.block_on(async {
+                    drop(lease);
+                    pool.start_close();
+                });
+                lives.block_on(pool.close());
+            }
+            drop(still);
+        }
+    });
+}

@@ -286,7 +286,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     pub fn begin_look(&mut self, place: u32) {
         let mut places = self.state.connection_places();
         let mut place = if places == 0 { 0 } else { place % places };
-        self.looks.extend(self.state.take_for_look(&mut place, &mut places, self.now));
+        self.looks.extend(self.state.take_for_look(&mut place, &mut places, self.now, self.now));
         self.settle();
     }
 

@@ -281,8 +281,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         assert_eq!(self.woken.len(), granted, "woken, against granted");
         // Leases and dials are with callers, or with waiters that have not collected them yet.
         let spare = |told: u32, held: usize| (told as usize).checked_sub(held);
-        let held = self.leases.len() + self.looks.len();
-        let leases = spare(status.leases, held).expect("more leases than counted");
+        let leases = spare(status.leases, self.leases.len()).expect("more leases than counted");
         let dials = self.background.len() + self.by_callers.len();
         let dials = spare(status.dialing, dials).expect("more dials than counted");
         assert!(leases + dials <= granted, "{leases} leases and {dials} dials are nobody's");

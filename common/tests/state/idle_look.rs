@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pool_common::event::CloseCause::PeekFailed;
+use pool_common::event::CloseCause::{IdleTimeout, MakeRoom, PeekFailed};
+use pool_common::policy::{AtLimit, Expiry};
 use pool_common::state::{ConnectionId, Want};
 use pool_common::{Exclusive, Policy};
 
@@ -20,7 +21,7 @@ impl Plain {
             self.now.as_nanos() - SECOND.as_nanos() as u64,
         );
         let mut looked_at = Vec::new();
-        while let Some(lent) = self.state.take_for_look(&mut place, &mut places, since) {
+        while let Some(lent) = self.state.take_for_look(&mut place, &mut places, since, self.now) {
             let id = lent.id;
             looked_at.push(id);
             self.state.check_invariants().expect("while it is looked at");
@@ -85,7 +86,8 @@ fn a_waiter_that_comes_during_a_look_is_given_the_connection_if_it_is_good() {
         pool.release(id);
         pool.pass(SECOND);
         let (mut place, mut places) = (0, 1);
-        let lent = pool.state.take_for_look(&mut place, &mut places, pool.now).expect("idle");
+        let lent =
+            pool.state.take_for_look(&mut place, &mut places, pool.now, pool.now).expect("idle");
         pool.acquire_as(1, Want::default()).waiter();
         pool.state.put_back(lent, gone, pool.now);
         pool.settle();
@@ -99,9 +101,98 @@ fn a_waiter_that_comes_during_a_look_is_given_the_connection_if_it_is_good() {
 fn a_pool_that_is_closed_during_a_look_closes_the_connection() {
     let (mut pool, _) = three_idle(Policy::default());
     let (mut place, mut places) = (0, 3);
-    let lent = pool.state.take_for_look(&mut place, &mut places, pool.now).expect("idle");
+    let lent = pool.state.take_for_look(&mut place, &mut places, pool.now, pool.now).expect("idle");
     pool.state.close(pool.now);
     pool.state.put_back(lent, false, pool.now);
     pool.settle();
     assert_eq!(pool.closing.len(), 3);
+}
+
+/// Takes the only idle connection out for a look.
+fn begin(pool: &mut Plain) -> pool_common::state::Lent<Exclusive<u32>> {
+    let (mut place, mut places) = (0, pool.state.connection_places());
+    let now = pool.now;
+    pool.state.take_for_look(&mut place, &mut places, now, now).expect("idle")
+}
+
+fn one_idle(policy: Policy) -> (Plain, ConnectionId) {
+    let mut pool = Plain::new(policy);
+    let id = pool.lend_one(1);
+    pool.release(id);
+    pool.pass(SECOND);
+    (pool, id)
+}
+
+#[test]
+fn a_connection_that_is_looked_at_counts_as_idle() {
+    let (mut pool, _) = one_idle(Policy::default());
+    let before = pool.state.status();
+    let lent = begin(&mut pool);
+    assert_eq!(pool.state.status(), before);
+    pool.state.put_back(lent, false, pool.now);
+}
+
+#[test]
+fn nobody_is_refused_because_of_a_look() {
+    let at_limit = AtLimit::Fail;
+    let policies = [
+        (1, Policy { at_limit, max_open_per_key: Some(1), ..Policy::default() }),
+        (2, Policy { at_limit, max_open: Some(1), ..Policy::default() }),
+    ];
+    for (key, policy) in policies {
+        let (mut pool, id) = one_idle(policy);
+        let lent = begin(&mut pool);
+        let waiter = pool.acquire(key).waiter();
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        if key == 1 {
+            assert_eq!(pool.collect(waiter), Some(Outcome::Lent(id)));
+        } else {
+            assert_eq!(pool.closing, [(id, MakeRoom)]);
+        }
+    }
+}
+
+#[test]
+fn a_look_leaves_room_for_one_more_to_wait() {
+    let (max_waiters, max_open_per_key) = (Some(1), Some(1));
+    let (mut pool, id) = one_idle(Policy { max_waiters, max_open_per_key, ..Policy::default() });
+    let lent = begin(&mut pool);
+    let first = pool.acquire(1).waiter();
+    // Without the look, the first would have the connection, and this one would be the first to wait.
+    let _second = pool.acquire(1).waiter();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.collect(first), Some(Outcome::Lent(id)));
+}
+
+#[test]
+fn what_is_past_its_time_is_left_to_the_policy() {
+    let (limit, expiry) = (Some(SECOND), Expiry::AtAcquire);
+    let idle = Policy { idle_timeout: limit, expiry, ..Policy::default() };
+    let lifetime_jitter = Duration::ZERO;
+    let old = Policy { max_lifetime: limit, lifetime_jitter, expiry, ..Policy::default() };
+    for policy in [idle, old] {
+        let (mut pool, _) = one_idle(policy);
+        pool.state.listen(true);
+        // Its time passes while it is looked at.
+        let lent = begin(&mut pool);
+        pool.now = pool.now.after(SECOND);
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        assert!(pool.look(&[]).is_empty(), "it is past its time");
+        assert_eq!(pool.state.take_events().len(), 0);
+        assert_eq!(pool.state.status().idle, 1);
+    }
+}
+
+#[test]
+fn a_limit_that_is_set_during_a_look_is_watched_after_it() {
+    let (mut pool, id) = one_idle(Policy::default());
+    let lent = begin(&mut pool);
+    pool.set_idle_limit(id, 3 * SECOND);
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    pool.pass(3 * SECOND);
+    assert_eq!(pool.closing, [(id, IdleTimeout)]);
 }

@@ -254,7 +254,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             Operation::RetireAllNow => {
                 self.state.retire_all_now(self.now);
                 self.settle();
-                assert_eq!(self.state.status().idle, 0, "an old one may be lent again");
+                assert_eq!(
+                    self.state.status().idle as usize,
+                    self.looks.len(),
+                    "an old one may be lent again"
+                );
             }
             Operation::SetLimits(limits) => {
                 let before = self.state.policy().clone();
