@@ -107,7 +107,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if let Some(cause) = ends {
             self.end_look(id);
             self.give_up_look_lease(id);
-            self.note_spent(key);
             self.retire_for(id, cause, now);
             return None;
         }
