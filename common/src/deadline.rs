@@ -37,12 +37,12 @@ struct Timer {
     sleep: Pin<Box<Sleep>>,
     /// The runtime it was made on.
     runtime: runtime::Id,
-    /// Who polled it last on that runtime.
+    /// The task that polled it last on that runtime.
     seen: Option<Poller>,
 }
 
-/// Who polls, told more cheaply than by the runtime, whose handle counts references that all threads
-/// of the runtime count. A task stays on its runtime, but for what it runs itself on another one
+/// The task that polls. Asking for it is cheaper than asking for the runtime, whose handle counts
+/// references that all threads of the runtime count. A task stays on its runtime, but for what it runs itself on another one
 /// (`block_in_place` and `block_on` in there): that has the id of the task, and another waker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Poller {
@@ -120,7 +120,7 @@ impl Deadline {
     #[inline]
     pub fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let poller = Poller::of(cx);
-        // One that has to be moved is asked for its runtime in any case.
+        // Before a timer is moved, its runtime is compared in any case.
         self.timer.take_if(|timer| {
             !timer.is_of(poller) || (timer.sleep.deadline() > at && !timer.is_here())
         });

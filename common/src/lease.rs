@@ -113,7 +113,7 @@ impl<M: Manager> Lease<M> {
     /// Goes on with the lease in a task, for at most `limit`: for what is left to do after a caller
     /// has lost interest, such as reading the rest of an answer. `work` gets the lease, and gives the
     /// connection back by dropping it. It ends by itself within `limit`; the pool drops it, and the
-    /// lease in it, when a runtime that nobody drives keeps it from doing so. Outside a tokio runtime
+    /// lease in it, when a runtime that stands still keeps it from doing so. Outside a tokio runtime
     /// `work` is not run and the lease is dropped.
     pub fn finish_with<F>(self, limit: Duration, work: impl FnOnce(Self) -> F)
     where

@@ -95,7 +95,7 @@ impl Connection {
             let whole = framed.write_buffer().len();
             let mut was_away = false;
             poll_fn(|cx| {
-                // What came before the first byte was written is not the answer.
+                // Bytes that came before the first byte was written are not the answer.
                 if std::mem::replace(&mut was_away, true)
                     && framed.write_buffer().len() == whole
                     && !framed.get_mut().is_quiet(Instant::now())

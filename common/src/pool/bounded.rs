@@ -144,8 +144,8 @@ fn drop_overdue<T>(task: T) {
 }
 
 impl<M: Manager> Inner<M> {
-    /// Drops what is left of work whose time is up. What runs at this moment may be about to end, or
-    /// to wait for ever: it is looked at again.
+    /// Drops the rest of work whose time is up. Work that runs at this moment may be about to end, or
+    /// to wait forever: the pool looks at it again.
     pub(super) fn give_up_overdue(self: &Arc<Self>, overdue: Vec<Arc<Work>>) {
         if overdue.is_empty() {
             return;
@@ -185,7 +185,7 @@ impl<M: Manager> Inner<M> {
         let (Some(end), Some(work)) = (end, watched.upgrade()) else { return };
         let now = self.clock.now();
         let mut core = self.lock();
-        // Of a closed pool too: whoever waits for its end depends on it.
+        // Of a closed pool too: a caller that waits for its end depends on it.
         core.bounded.add(end, &work);
         core.state.note_deadline(now.after(limit.saturating_add(GRACE)));
         let is_closed = core.state.is_closed();

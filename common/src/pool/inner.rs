@@ -45,7 +45,7 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) lock: Lock<M>,
     /// Tells background dials to stop.
     pub(super) shutdown: watch::Sender<bool>,
-    /// Told when a closed pool has become empty, or somebody else watches its tasks.
+    /// Told when a closed pool has become empty, or another task watches its work.
     emptied: Notify,
     /// `acquire_timeout` in nanoseconds; never early, so a tick of the clock is added.
     longest_wait: u64,
@@ -241,8 +241,8 @@ impl<M: Manager> Inner<M> {
         let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
     }
 
-    /// The tasks that end the last connections may be on a runtime that stands still, and so may be
-    /// who watches them.
+    /// The tasks that end the last connections may be on a runtime that stands still, and so may the
+    /// task that watches them.
     pub(super) async fn wait_until_empty(self: &Arc<Self>) {
         loop {
             let mut emptied = std::pin::pin!(self.emptied.notified());
@@ -260,7 +260,7 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// Those who wait for the end of a closed pool look again.
+    /// Callers that wait for the end of a closed pool look again.
     pub(super) fn tell_closing(&self) {
         self.emptied.notify_waiters();
     }

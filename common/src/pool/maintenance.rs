@@ -118,7 +118,7 @@ impl<M: Manager> Core<M> {
     /// Nobody watches: everything that will be due has to be noted again.
     fn renote_deadlines(&mut self, leak: Timestamp, now: Timestamp) {
         self.armed = Timestamp::NEVER;
-        // What was noted before is forgotten with this.
+        // This forgets earlier notes.
         let of_state = self.state.next_deadline();
         // Nothing of that matters to a closed pool.
         if !self.state.is_closed() {
@@ -182,8 +182,8 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// As [`until_late`](Inner::until_late), for one who waits for the end of a closed pool: `None`
-    /// also where nothing has a time limit.
+    /// As [`until_late`](Inner::until_late), for a caller that waits for the end of a closed pool: `None`
+    /// even where nothing has a time limit.
     pub(super) fn until_late_to_close(&self) -> Option<Duration> {
         let is_bounded = self.lock().bounded.next().is_some();
         if is_bounded { self.until_late() } else { None }

@@ -158,7 +158,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Duration::try_from_secs_f64((length * jitter).min(max)).unwrap_or(Duration::MAX)
     }
 
-    /// What a caller is told while dials are paused.
+    /// The answer to a caller while dials are paused.
     pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
         let entry = &self.keys[key];
         let last = entry.last_error.clone()?;
@@ -178,8 +178,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             || (by_policy && after == AfterFailedDial::FailFast)
     }
 
-    /// Failing fast: finds out whether the peer is back, or looks again later. For a key that nobody
-    /// has asked for in a long time that is left to who asks next.
+    /// Failing fast: finds out whether the peer is back, or looks again later. For a key that no caller
+    /// has asked for in a long time, the next caller does that.
     pub(super) fn probe(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
         let deserted = entry.open == 0 && entry.waiting == 0;

@@ -54,7 +54,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if connection.phase != Phase::Live
                 || !connection.in_key.is_linked()
                 || connection.idle_since > idle_since
-                // Such a one is closed when the policy says so.
+                // The policy says when an expired connection is closed.
                 || self.expired(id, now).is_some()
             {
                 continue;
@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// A connection was looked at. One whose peer has `gone` is closed; another is idle as before, in
     /// its old place, unless something has happened to it, or a waiter has come, meanwhile. When its
-    /// time has passed meanwhile it is closed as if nobody had looked.
+    /// time has passed meanwhile it is closed as if there had been no look.
     ///
     /// Returns a handle to drop, outside any lock.
     pub fn put_back(&mut self, lent: Lent<L>, gone: bool, now: Timestamp) -> Option<L> {
@@ -114,7 +114,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !surplus && !self.keys[key].returns.is_empty() {
             self.end_look(id);
             match self.past_all_limits(id, now) {
-                // The time has come: somebody asks for it.
+                // It has expired, and a caller asks for it.
                 Some(cause) => {
                     self.give_up_look_lease(id);
                     self.retire_for(id, cause, now);
@@ -179,7 +179,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             all.put_back(&mut self.connections, id, behind_in_all, rank, Connection::in_all);
         }
         self.status.idle += 1;
-        // What watches them may have looked at what was idle meanwhile.
+        // Its timer may have fired during the look.
         if self.rules.timed_idle {
             self.set_timer(self.rules.idle_end(since), key);
         } else if self.rules.swept_idle {

@@ -279,7 +279,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.note_deadline(self.next_sweep);
         }
         self.watch_idle_limit(id);
-        // One that was looked at has been idle all the time.
+        // A connection that is being looked at has been idle all the time.
         if !self.is_looked_at(id) {
             self.emit(id, EventKind::Idle, now);
         }

@@ -172,8 +172,8 @@ async fn a_panic_in_the_peek_of_try_acquire_costs_no_place() {
     assert!(pool.close_within(SECOND).await);
 }
 
-/// As above, in a look at an idle connection. The pool would stand still for ever, and with it the
-/// thread.
+/// As above, in a look at an idle connection. The pool would stand still forever, and the thread
+/// with it.
 #[test]
 fn a_panic_in_a_look_at_an_idle_connection_costs_that_and_no_more() {
     crate::within::within(|| {

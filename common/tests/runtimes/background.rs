@@ -159,7 +159,7 @@ fn a_dial_that_is_lost_leaves_the_floor_to_be_dialed_where_the_pool_is_used() {
 }
 
 #[test]
-fn a_close_ends_although_goodbyes_and_who_watches_them_are_on_a_runtime_that_stands_still() {
+fn a_close_ends_although_its_tasks_and_their_keeper_are_on_a_runtime_that_stands_still() {
     within(|| {
         for returned_late in [false, true] {
             let pool = pool(Slow { resets: false, closes: true }, DIALS[0]);
