@@ -7,6 +7,7 @@ use pool_common::state::Want;
 use pool_common::{Exclusive, Policy};
 
 use crate::driver::{Driver, Outcome};
+use crate::fake;
 
 type Plain = Driver<Exclusive<u32>>;
 
@@ -76,4 +77,43 @@ fn a_newcomer_after_the_pause_overtook_who_waited_through_it() {
             assert!(opened.is_some_and(|id| id != held), "{case}: the first is served first");
         }
     }
+}
+
+/// Callers wait in line until little of their time is left, and then cut their own dials short. That
+/// says nothing about a peer whose dials all take 20 ms.
+#[tokio::test(start_paused = true)]
+async fn callers_out_of_time_do_not_make_a_healthy_peer_look_bad() {
+    let (pool, peer) = fake::pool::<Exclusive<fake::Connection>>(Policy {
+        dial: Dial::Caller,
+        max_open_per_key: Some(1),
+        acquire_timeout: Some(Duration::from_millis(110)),
+        ..Policy::default()
+    });
+    peer.set(&peer.connect, fake::Way::Slow(Duration::from_millis(20)));
+    let callers = (0..16).map(|caller| {
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            let (mut served, mut timed_out) = (0, 0);
+            for turn in 0..30 {
+                match pool.acquire(&1).await {
+                    Ok(lease) => {
+                        served += 1;
+                        tokio::time::sleep(Duration::from_millis((caller + turn) % 7)).await;
+                        lease.discard();
+                    }
+                    Err(error) if error.is_timeout() => timed_out += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            (served, timed_out)
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let (mut served, mut timed_out) = (0, 0);
+    for caller in callers {
+        let counts = caller.await.expect("no other error");
+        served += counts.0;
+        timed_out += counts.1;
+    }
+    assert!(served > 50 && timed_out > 50, "{served} served, {timed_out} out of time");
 }
