@@ -268,7 +268,7 @@ pub struct Policy {
     pub at_limit: AtLimit,
     /// Longest an acquire may take: queue, dial, handshake and check together. Default 30 s.
     pub acquire_timeout: Option<Duration>,
-    /// Most callers waiting for one key without a dial of their own; the next fails at once. Callers
+    /// Most callers that wait for one key while no dial is in progress for them; the next fails at once. Callers
     /// that the dials in progress will serve, when connections are shared, do not count: a dial serves
     /// as many as the last connection of the key did, and before the first connection all of them,
     /// unless dials fail. Default none.

@@ -94,7 +94,7 @@ impl Patience {
     }
 }
 
-/// A timer that lives in the future of one call. One that outlives the call is a
+/// A timer that lives in the future of one call. A timer that outlives the call is a
 /// [`Deadline`](pool_common::deadline::Deadline).
 pub(crate) fn poll_sleep(
     mut timer: Pin<&mut Option<Sleep>>,
