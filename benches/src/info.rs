@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::catalog::CONTESTANTS;
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
-use crate::scenario::Scenario;
+use crate::scenario::SCENARIOS;
 
 /// Protocols, contestants, scenarios and knobs.
 pub fn list(as_json: bool) -> String {
@@ -27,12 +27,12 @@ fn list_json() -> Value {
             })
         })
         .collect();
-    let scenarios: Vec<Value> = Scenario::ALL
+    let scenarios: Vec<Value> = SCENARIOS
         .iter()
         .map(|scenario| {
             let protocols: Vec<Protocol> =
                 Protocol::ALL.into_iter().filter(|protocol| scenario.fits(*protocol)).collect();
-            json!({"name": scenario.name(), "protocols": protocols, "about": scenario.about()})
+            json!({"name": scenario.name, "protocols": protocols, "about": scenario.about, "teaches": scenario.teaches})
         })
         .collect();
     let knobs: Vec<Value> = KNOBS
@@ -68,8 +68,8 @@ fn list_text() -> String {
         lines.push(format!("  {name:<13} {about} [{}]", protocols.join(", ")));
     }
     lines.push("\nscenarios:".to_owned());
-    for scenario in Scenario::ALL {
-        lines.push(format!("  {:<13} {}", scenario.name(), scenario.about()));
+    for scenario in SCENARIOS {
+        lines.push(format!("  {:<13} {}", scenario.name, scenario.about));
     }
     lines.push("\nknobs (--set KNOB=VALUE):".to_owned());
     for knob in KNOBS {

@@ -5,7 +5,8 @@
 //!
 //! - [`serve`]: the embedded servers and their oracle, in a process of their own;
 //! - [`contestants`]: ways to get a request there and its reply back;
-//! - [`scenario`], [`catalog`], [`policies`]: what is played, by whom, with which policy;
+//! - [`scenario`], [`fault`], [`catalog`], [`policies`]: what is played, what goes wrong meanwhile, by
+//!   whom, with which policy;
 //! - [`run`]: the plan, the rounds, the turns;
 //! - [`report`]: tables and files.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod catalog;
 pub mod cli;
 pub mod contestants;
 pub mod error;
+pub mod fault;
 pub mod framed;
 pub mod info;
 pub mod measure;

@@ -15,7 +15,7 @@ use super::resp::{RespPool, RespSession};
 use crate::catalog::Kind;
 use crate::names::Protocol;
 use crate::run::turn::{Load, Turn, drive};
-use crate::scenario::{Scenario, Variant};
+use crate::scenario::{Play, Scenario, Variant};
 use crate::target::Target;
 
 /// What a contestant is set up with.
@@ -60,7 +60,7 @@ pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
                 Protocol::Http2 => {
                     drive(Http2Pool::new(&target, template, name, policy)?, load).await
                 }
-                Protocol::Resp if setup.scenario == Scenario::Session => {
+                Protocol::Resp if setup.scenario.play == Play::Session => {
                     drive(RespSession::new(&target, policy)?, load).await
                 }
                 Protocol::Resp => drive(RespPool::new(&target, policy)?, load).await,

@@ -1,15 +1,13 @@
 //! Profiles over the framed echo: a lease for each request.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use bytes::Bytes;
 use pool_common::{Policy, Pool};
 
-use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use super::{CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request, pooled};
 use crate::framed::connection::FramedError;
 use crate::framed::manager::FramedManager;
-use crate::nonce::Nonce;
 use crate::target::Target;
 
 /// A pool of framed connections.
@@ -42,16 +40,16 @@ impl Contestant for FramedPool {
         Ok(Caller { pool: self.pool.clone(), address: self.address })
     }
 
-    async fn call(caller: &mut Caller, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+    async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
         let acquired = caller.pool.acquire(&caller.address).await;
         let mut lease = acquired.map_err(pooled::acquire_failed)?;
-        let acquire = started.elapsed();
-        let body = Bytes::copy_from_slice(nonce.as_bytes());
+        let acquire = request.started.elapsed();
+        let body = Bytes::copy_from_slice(request.nonce.as_bytes());
         let answer = lease.call(body).await.map_err(|error| match error {
-            FramedError::Timeout(_) => CallError::Timeout(error.to_string()),
-            error => CallError::failed(error),
+            FramedError::Timeout(_) => CallError::new(ErrorKind::Timeout, error),
+            error => CallError::broken(error),
         })?;
-        Ok(Reply::new(Echo::check(true, nonce, &answer)).acquired(acquire))
+        Ok(Reply::new(Echo::check(true, request.nonce, &answer)).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {

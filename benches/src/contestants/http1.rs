@@ -1,17 +1,20 @@
 //! Profiles over `http1-pool`: a client that keeps its connections, or a client for each request.
 
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http1_pool::{Body, Client, Error, Key};
 use pool_common::Policy;
 
 use super::pooled::Sampler;
 use super::raw::Template;
-use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
-use crate::nonce::Nonce;
+use super::raw::WRITE_BODY;
+use super::{
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked,
+    RequestKind, pooled,
+};
 use crate::target::Target;
 
 /// The longest body that is read.
@@ -45,8 +48,15 @@ impl Errand {
     }
 
     /// One request, and its reply read to the end.
-    async fn run(&self, client: &Client, nonce: Nonce) -> Result<Echo, CallError> {
-        let mut request = Request::new(Body::empty());
+    async fn run(&self, client: &Client, asked: &Asked) -> Result<Echo, CallError> {
+        let nonce = asked.nonce;
+        let mut request = match asked.kind {
+            RequestKind::Read => Request::new(Body::empty()),
+            RequestKind::Write => Request::new(Body::from(Bytes::from_static(WRITE_BODY))),
+        };
+        if asked.kind == RequestKind::Write {
+            *request.method_mut() = Method::POST;
+        }
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);
@@ -57,7 +67,7 @@ impl Errand {
         let status = response.status();
         let body = response.into_body().read_all(MAX_BODY).await.map_err(failed)?;
         if status != self.status {
-            return Err(CallError::failed(format!("status {status}")));
+            return Err(CallError::wrong(format!("status {status}")));
         }
         Ok(Echo::check(self.echoes, nonce, &body))
     }
@@ -67,8 +77,8 @@ fn failed(error: Error) -> CallError {
     let text = error.to_string();
     match error {
         Error::Acquire(error) => pooled::acquire_failed(error),
-        error if error.is_timeout() => CallError::Timeout(text),
-        _ => CallError::Failed(text),
+        error if error.is_timeout() => CallError::new(ErrorKind::Timeout, text),
+        _ => CallError::broken(text),
     }
 }
 
@@ -118,9 +128,9 @@ impl Contestant for Http1Pool {
         })
     }
 
-    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+    async fn call(caller: &mut Caller, request: &Asked) -> Result<Reply, CallError> {
         let Caller { client, key, errand, sampler } = caller;
-        sampler.around(client.pool(), key, errand.run(client, nonce)).await
+        sampler.around(client.pool(), key, errand.run(client, request)).await
     }
 
     fn counts(&self) -> Counts {
@@ -159,11 +169,10 @@ impl Contestant for Http1Fresh {
 
     async fn call(
         (policy, errand): &mut (Policy, Errand),
-        nonce: Nonce,
-        _started: Instant,
+        request: &Asked,
     ) -> Result<Reply, CallError> {
-        let client = client(policy.clone()).map_err(CallError::Failed)?;
-        let result = errand.run(&client, nonce).await;
+        let client = client(policy.clone()).map_err(CallError::broken)?;
+        let result = errand.run(&client, request).await;
         client.close().await;
         Ok(Reply::new(result?))
     }

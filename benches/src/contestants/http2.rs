@@ -1,18 +1,19 @@
 //! Profiles over `h2-shared`: a stream slot for each request.
 
 use std::sync::atomic::AtomicU32;
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2_shared::{Client, Config, Error, Key};
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
 use pool_common::Policy;
 
 use super::pooled::Sampler;
-use super::raw::Template;
-use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
-use crate::nonce::Nonce;
+use super::raw::{Template, WRITE_BODY};
+use super::{
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked,
+    RequestKind, pooled,
+};
 use crate::target::Target;
 
 const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
@@ -69,8 +70,15 @@ impl Http2Pool {
 }
 
 impl Errand {
-    async fn run(&self, nonce: Nonce) -> Result<Echo, CallError> {
-        let mut request = Request::new(Empty::<Bytes>::new());
+    async fn run(&self, asked: &Asked) -> Result<Echo, CallError> {
+        let nonce = asked.nonce;
+        let mut request = match asked.kind {
+            RequestKind::Read => Request::new(Full::<Bytes>::default()),
+            RequestKind::Write => Request::new(Full::from(WRITE_BODY)),
+        };
+        if asked.kind == RequestKind::Write {
+            *request.method_mut() = Method::POST;
+        }
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);
@@ -86,7 +94,7 @@ impl Errand {
             }
         }
         if status != self.status {
-            return Err(CallError::failed(format!("status {status}")));
+            return Err(CallError::wrong(format!("status {status}")));
         }
         Ok(Echo::check(self.echoes, nonce, &reply))
     }
@@ -101,8 +109,8 @@ fn failed(error: Error) -> CallError {
     let text = error.to_string();
     match error {
         Error::Acquire(error) => pooled::acquire_failed(error),
-        error if error.is_timeout() => CallError::Timeout(text),
-        _ => CallError::Failed(text),
+        error if error.is_timeout() => CallError::new(ErrorKind::Timeout, text),
+        _ => CallError::broken(text),
     }
 }
 
@@ -117,9 +125,9 @@ impl Contestant for Http2Pool {
         })
     }
 
-    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+    async fn call(caller: &mut Caller, request: &Asked) -> Result<Reply, CallError> {
         let Caller { errand, key, sampler } = caller;
-        sampler.around(errand.client.pool(), key, errand.run(nonce)).await
+        sampler.around(errand.client.pool(), key, errand.run(request)).await
     }
 
     fn counts(&self) -> Counts {

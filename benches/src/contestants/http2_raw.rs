@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::http2::joined;
-use super::raw::{Template, dial};
-use super::{CallError, Contestant, Counts, Echo, Reply};
+use super::raw::{Exchange, Template, WRITE_BODY, dial};
+use super::{CallError, Contestant, Counts, Echo, Reply, Request as Asked, RequestKind};
 use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
 
@@ -46,14 +45,22 @@ async fn exchange(
     send: &mut SendRequest<Bytes>,
     uri: &Uri,
     nonce: Nonce,
+    kind: RequestKind,
 ) -> Result<(StatusCode, Bytes), h2::Error> {
     let mut request = Request::new(());
+    let writes = kind == RequestKind::Write;
+    if writes {
+        *request.method_mut() = Method::POST;
+    }
     *request.uri_mut() = uri.clone();
     *request.version_mut() = http::Version::HTTP_2;
     let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
     request.headers_mut().insert(HeaderName::from_static("x-nonce"), value);
     std::future::poll_fn(|context| send.poll_ready(context)).await?;
-    let (response, _) = send.send_request(request, true)?;
+    let (response, mut body) = send.send_request(request, !writes)?;
+    if writes {
+        body.send_data(Bytes::from_static(WRITE_BODY), true)?;
+    }
     let response = response.await?;
     let status = response.status();
     let mut body = response.into_body();
@@ -72,17 +79,21 @@ async fn exchange(
 /// Asks the target once, to learn that it speaks HTTP/2 with prior knowledge.
 pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     let mut connection = connect(target).await?;
-    let (status, body) = exchange(&mut connection.send, &target.uri(), Nonce::new(0, 1))
-        .await
-        .map_err(|error| error.to_string())?;
+    let (status, body) =
+        exchange(&mut connection.send, &target.uri(), Nonce::new(0, 1), RequestKind::Read)
+            .await
+            .map_err(|error| error.to_string())?;
     Ok(Template {
         handshake: Vec::new(),
         handshake_replies: 0,
-        request: Vec::new(),
-        nonce_at: None,
-        reply_len: body.len(),
-        reply_start: status.as_str().as_bytes().to_vec(),
-        reply_nonce_at: None,
+        read: Exchange {
+            request: Vec::new(),
+            nonce_at: None,
+            reply_len: body.len(),
+            reply_start: status.as_str().as_bytes().to_vec(),
+            reply_nonce_at: None,
+        },
+        write: Exchange::default(),
     })
 }
 
@@ -113,17 +124,19 @@ impl Shared {
     async fn exchange(
         &self,
         send: &mut SendRequest<Bytes>,
-        nonce: Nonce,
+        asked: &Asked,
     ) -> Result<Echo, CallError> {
-        let (status, body) = exchange(send, &self.uri, nonce).await.map_err(CallError::failed)?;
+        let (status, body) =
+            exchange(send, &self.uri, asked.nonce, asked.kind).await.map_err(CallError::broken)?;
         if status != self.status {
-            return Err(CallError::failed(format!("status {status}")));
+            return Err(CallError::wrong(format!("status {status}")));
         }
-        Ok(Echo::check(self.target.echoes, nonce, &body))
+        Ok(Echo::check(self.target.echoes, asked.nonce, &body))
     }
 
     fn counts(&self) -> Counts {
-        Counts { opened: Some(self.opened.load(Ordering::Relaxed)), waits: None }
+        let opened = Some(self.opened.load(Ordering::Relaxed));
+        Counts { opened, waits: None, dials: opened }
     }
 }
 
@@ -158,12 +171,8 @@ impl Contestant for Http2Limit {
         Ok(Http2Caller { shared: self.shared.clone(), send })
     }
 
-    async fn call(
-        caller: &mut Http2Caller,
-        nonce: Nonce,
-        _started: Instant,
-    ) -> Result<Reply, CallError> {
-        let echo = caller.shared.exchange(&mut caller.send, nonce).await?;
+    async fn call(caller: &mut Http2Caller, request: &Asked) -> Result<Reply, CallError> {
+        let echo = caller.shared.exchange(&mut caller.send, request).await?;
         Ok(Reply::new(echo))
     }
 
@@ -200,12 +209,11 @@ impl Contestant for Http2NoPool {
 
     async fn call(
         Http2Dialer(shared): &mut Http2Dialer,
-        nonce: Nonce,
-        started: Instant,
+        request: &Asked,
     ) -> Result<Reply, CallError> {
-        let mut connection = shared.connect().await.map_err(CallError::Failed)?;
-        let acquire = started.elapsed();
-        let echo = shared.exchange(&mut connection.send, nonce).await?;
+        let mut connection = shared.connect().await.map_err(CallError::dial)?;
+        let acquire = request.started.elapsed();
+        let echo = shared.exchange(&mut connection.send, request).await?;
         Ok(Reply::new(echo).acquired(acquire))
     }
 

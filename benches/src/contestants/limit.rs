@@ -4,11 +4,9 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use super::raw::{RawSocket, Template};
-use super::{CallError, Contestant, Counts, Reply};
-use crate::nonce::Nonce;
+use super::{CallError, Contestant, Counts, Reply, Request};
 use crate::target::Target;
 
 /// The limit, for protocols with one exchange at a time on a connection.
@@ -51,12 +49,12 @@ impl Contestant for Limit {
         Ok(Caller { shared: Arc::clone(&self.shared), socket: Some(socket) })
     }
 
-    async fn call(caller: &mut Caller, nonce: Nonce, _: Instant) -> Result<Reply, CallError> {
+    async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
         if caller.socket.is_none() {
-            caller.socket = Some(caller.shared.open().await.map_err(CallError::failed)?);
+            caller.socket = Some(caller.shared.open().await.map_err(CallError::dial)?);
         }
         let socket = caller.socket.as_mut().expect("was just opened");
-        let result = socket.exchange(nonce).await;
+        let result = socket.exchange(request).await;
         // An error leaves the socket out of step.
         if result.is_err() || socket.is_over() {
             caller.socket = None;
@@ -65,6 +63,7 @@ impl Contestant for Limit {
     }
 
     fn counts(&self) -> Counts {
-        Counts { opened: Some(self.shared.opened.load(Ordering::Relaxed)), waits: None }
+        let opened = Some(self.shared.opened.load(Ordering::Relaxed));
+        Counts { opened, waits: None, dials: opened }
     }
 }

@@ -35,14 +35,13 @@ pub trait Contestant: Send + Sync + 'static {
     /// What went wrong: the contestant cannot take its turn.
     fn caller(&self) -> impl Future<Output = Result<Self::Caller, String>> + Send;
 
-    /// Carries out one request. `started` is when the caller wanted it.
+    /// Carries out one request. The driver may drop the future: the caller of the request gave up.
     ///
     /// # Errors
     /// Why there is no reply.
     fn call(
         caller: &mut Self::Caller,
-        nonce: Nonce,
-        started: Instant,
+        request: &Request,
     ) -> impl Future<Output = Result<Reply, CallError>> + Send;
 
     /// What the contestant knows about its connections.
@@ -59,6 +58,26 @@ pub trait Contestant: Send + Sync + 'static {
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// What the reply must return.
+    pub nonce: Nonce,
+    /// When the request was handed to the contestant.
+    pub started: Instant,
+    /// Whether it may run twice.
+    pub kind: RequestKind,
+}
+
+/// Whether a request may run twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// It may: GET, `ECHO`, a frame.
+    Read,
+    /// It must not: POST, `INCR` of a key that carries the nonce. The server counts how often it ran.
+    Write,
 }
 
 /// A reply that arrived.
@@ -111,25 +130,69 @@ impl Echo {
 
 /// Why a request has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallError {
+pub struct CallError {
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+    /// What happened, for people.
+    pub text: String,
+}
+
+/// The kinds of failure that results tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// No connection could be made.
+    Dial,
     /// A deadline passed.
-    Timeout(String),
-    /// The pool had no room, and said so at once.
-    Refused(String),
-    /// Anything else.
-    Failed(String),
+    Timeout,
+    /// The pool had no room, or pauses after failures, and said so at once.
+    Refused,
+    /// The connection broke, or the exchange on it failed.
+    Broken,
+    /// An answer came that is not one to this request, such as another status.
+    Wrong,
+}
+
+impl ErrorKind {
+    /// All kinds, in the order of [`index`](Self::index).
+    pub const ALL: [Self; 5] =
+        [Self::Dial, Self::Timeout, Self::Refused, Self::Broken, Self::Wrong];
+
+    /// The word of results.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dial => "dial",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Wrong => "wrong",
+        }
+    }
+
+    /// The place in [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        self as usize
+    }
 }
 
 impl CallError {
-    /// A failure in words of its source.
-    pub fn failed(error: impl std::fmt::Display) -> Self {
-        Self::Failed(error.to_string())
+    /// A failure of this kind, in words of its source.
+    pub fn new(kind: ErrorKind, error: impl std::fmt::Display) -> Self {
+        Self { kind, text: error.to_string() }
     }
 
-    /// What happened, for people.
-    pub fn text(&self) -> &str {
-        let (Self::Timeout(text) | Self::Refused(text) | Self::Failed(text)) = self;
-        text
+    /// No connection.
+    pub fn dial(error: impl std::fmt::Display) -> Self {
+        Self::new(ErrorKind::Dial, error)
+    }
+
+    /// A failure on a connection.
+    pub fn broken(error: impl std::fmt::Display) -> Self {
+        Self::new(ErrorKind::Broken, error)
+    }
+
+    /// An answer to something else.
+    pub fn wrong(error: impl std::fmt::Display) -> Self {
+        Self::new(ErrorKind::Wrong, error)
     }
 }
 
@@ -140,6 +203,8 @@ pub struct Counts {
     pub opened: Option<u64>,
     /// Acquires that had to wait.
     pub waits: Option<u64>,
+    /// Dials begun, those that failed included.
+    pub dials: Option<u64>,
 }
 
 /// The gauges of a pool at one moment.

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use super::raw::{RawSocket, Template};
-use super::{CallError, Contestant, Counts, Reply};
-use crate::nonce::Nonce;
+use super::{CallError, Contestant, Counts, Reply, Request};
 use crate::target::Target;
 
 /// Dialing for each request, for protocols with one exchange at a time on a connection.
@@ -36,20 +34,17 @@ impl Contestant for NoPool {
         Ok(Arc::clone(&self.shared))
     }
 
-    async fn call(
-        dialer: &mut Arc<Dialer>,
-        nonce: Nonce,
-        started: Instant,
-    ) -> Result<Reply, CallError> {
+    async fn call(dialer: &mut Arc<Dialer>, request: &Request) -> Result<Reply, CallError> {
         dialer.opened.fetch_add(1, Ordering::Relaxed);
         let mut socket =
-            RawSocket::open(&dialer.target, &dialer.template).await.map_err(CallError::failed)?;
-        let acquire = started.elapsed();
-        let echo = socket.exchange(nonce).await?;
+            RawSocket::open(&dialer.target, &dialer.template).await.map_err(CallError::dial)?;
+        let acquire = request.started.elapsed();
+        let echo = socket.exchange(request).await?;
         Ok(Reply::new(echo).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {
-        Counts { opened: Some(self.shared.opened.load(Ordering::Relaxed)), waits: None }
+        let opened = Some(self.shared.opened.load(Ordering::Relaxed));
+        Counts { opened, waits: None, dials: opened }
     }
 }

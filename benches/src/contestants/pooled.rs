@@ -6,24 +6,26 @@ use std::time::Instant;
 
 use pool_common::{Error, Manager, Pool, Status};
 
-use super::{CallError, Counts, Echo, PoolStatus, Reply};
+use super::{CallError, Counts, Echo, ErrorKind, PoolStatus, Reply};
 
 /// Why an acquire failed, sorted as the tables have it.
 pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallError {
     let text = error.to_string();
     match error {
         Error::Exhausted { .. } | Error::TooManyWaiters { .. } | Error::BackingOff { .. } => {
-            CallError::Refused(text)
+            CallError::new(ErrorKind::Refused, text)
         }
-        error if error.is_timeout() => CallError::Timeout(text),
-        _ => CallError::Failed(text),
+        // A dial that took too long is a dial that failed.
+        Error::Dial { .. } => CallError::dial(text),
+        error if error.is_timeout() => CallError::new(ErrorKind::Timeout, text),
+        _ => CallError::broken(text),
     }
 }
 
 /// What the pool counted.
 pub(super) fn counts<M: Manager>(pool: &Pool<M>) -> Counts {
     let stats = pool.stats();
-    Counts { opened: Some(stats.opened), waits: Some(stats.waited) }
+    Counts { opened: Some(stats.opened), waits: Some(stats.waited), dials: Some(stats.dials) }
 }
 
 /// The gauges of the pool.

@@ -2,13 +2,13 @@
 //! protocols where one exchange runs at a time on a connection.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{CallError, Echo};
+use super::{CallError, Echo, Request, RequestKind};
 use crate::names::Protocol;
 use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
@@ -21,13 +21,33 @@ const MAX_REPLY: usize = 1024 * 1024;
 /// leaves room does not.
 const SPARE: usize = 64;
 
-/// The bytes of one exchange.
+/// The body of a request that must not run twice.
+pub(super) const WRITE_BODY: &[u8] = b"once";
+
+/// The key that a request which must not run twice counts in.
+pub(super) fn counter(nonce: Nonce) -> Vec<u8> {
+    [COUNTER, nonce.as_bytes()].concat()
+}
+
+/// How the key of [`counter`] begins.
+const COUNTER: &[u8] = b"poolbench:";
+
+/// What an exchange with a target looks like.
 #[derive(Debug, Clone)]
 pub struct Template {
     /// What is sent once after the dial, and how many lines of "+OK" it must bring back.
     pub handshake: Vec<u8>,
     /// See `handshake`.
     pub handshake_replies: usize,
+    /// A request that may run twice, and its reply.
+    pub read: Exchange,
+    /// One that must not.
+    pub write: Exchange,
+}
+
+/// The bytes of one exchange.
+#[derive(Debug, Clone, Default)]
+pub struct Exchange {
     /// The request; the nonce is overwritten at `nonce_at`.
     pub request: Vec<u8>,
     /// Where the nonce stands in the request; `None` where the server does not echo.
@@ -43,7 +63,7 @@ pub struct Template {
 impl Template {
     /// The status of the probe's reply, where the protocol has one.
     pub fn status(&self) -> Option<StatusCode> {
-        let digits = self.reply_start.rsplit(|byte| *byte == b' ').next()?;
+        let digits = self.read.reply_start.rsplit(|byte| *byte == b' ').next()?;
         StatusCode::from_bytes(digits).ok()
     }
 }
@@ -73,15 +93,14 @@ fn framed_template() -> Template {
     let nonce_at = request.len();
     let reply_start = request.clone();
     request.extend_from_slice(Nonce::new(0, 0).as_bytes());
-    Template {
-        handshake: Vec::new(),
-        handshake_replies: 0,
+    let read = Exchange {
         reply_len: request.len(),
         request,
         nonce_at: Some(nonce_at),
         reply_start,
         reply_nonce_at: Some(nonce_at),
-    }
+    };
+    Template { handshake: Vec::new(), handshake_replies: 0, write: read.clone(), read }
 }
 
 async fn probe_resp(target: &Target) -> Result<Template, String> {
@@ -102,21 +121,35 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
     let mut request = Vec::new();
     command(&mut request, &["ECHO", Nonce::new(0, 0).as_str()]);
     let reply_start = format!("${NONCE_LEN}\r\n").into_bytes();
-    let template = Template {
-        handshake,
-        handshake_replies,
+    let read = Exchange {
         nonce_at: Some(request.len() - 2 - NONCE_LEN),
         request,
         reply_len: reply_start.len() + NONCE_LEN + 2,
         reply_nonce_at: Some(reply_start.len()),
         reply_start,
     };
+    let mut request = Vec::new();
+    let key = counter(Nonce::new(0, 0));
+    command(&mut request, &["INCR", std::str::from_utf8(&key).expect("digits are text")]);
+    let write = Exchange {
+        nonce_at: Some(request.len() - 2 - NONCE_LEN),
+        request,
+        // ":1", or ":2" when it ran twice.
+        reply_len: b":1\r\n".len(),
+        reply_start: b":".to_vec(),
+        reply_nonce_at: None,
+    };
+    let template = Template { handshake, handshake_replies, read, write };
     let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
-    match socket.exchange(Nonce::new(0, 1)).await {
+    match socket.exchange(&probe_request()).await {
         Ok(Echo::Returned) => Ok(template),
         Ok(_) => Err("ECHO answered something else".to_owned()),
-        Err(error) => Err(error.text().to_owned()),
+        Err(error) => Err(error.text),
     }
+}
+
+fn probe_request() -> Request {
+    Request { nonce: Nonce::new(0, 1), started: Instant::now(), kind: RequestKind::Read }
 }
 
 /// Appends a command in RESP.
@@ -128,12 +161,7 @@ fn command(output: &mut Vec<u8>, arguments: &[&str]) {
 }
 
 async fn probe_http1(target: &Target) -> Result<Template, String> {
-    let mut request =
-        format!("GET {} HTTP/1.1\r\nhost: {}\r\nx-nonce: ", target.path, target.authority)
-            .into_bytes();
-    let nonce_at = request.len();
-    request.extend_from_slice(Nonce::new(0, 0).as_bytes());
-    request.extend_from_slice(b"\r\n\r\n");
+    let (request, nonce_at) = http1_request(target, RequestKind::Read);
     let failed = |error: io::Error| error.to_string();
     let mut stream = dial(target).await.map_err(failed)?;
     stream.write_all(&request).await.map_err(failed)?;
@@ -152,15 +180,35 @@ async fn probe_http1(target: &Target) -> Result<Template, String> {
     if reply.len() > shape.length {
         return Err("it sent more than its reply".to_owned());
     }
-    Ok(Template {
-        handshake: Vec::new(),
-        handshake_replies: 0,
+    let read = Exchange {
         nonce_at: target.echoes.then_some(nonce_at),
         request,
         reply_len: shape.length,
         reply_start: reply[..shape.status_line].to_vec(),
         reply_nonce_at: target.echoes.then(|| shape.length - NONCE_LEN),
-    })
+    };
+    let (request, nonce_at) = http1_request(target, RequestKind::Write);
+    // The same handler answers both, with replies of one length.
+    let write = Exchange { nonce_at: target.echoes.then_some(nonce_at), request, ..read.clone() };
+    Ok(Template { handshake: Vec::new(), handshake_replies: 0, read, write })
+}
+
+/// A request, and where its nonce stands.
+fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
+    let (method, body) = match kind {
+        RequestKind::Read => ("GET", None),
+        RequestKind::Write => ("POST", Some(WRITE_BODY)),
+    };
+    let (path, host) = (&target.path, &target.authority);
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
+    let nonce_at = request.len();
+    request.extend_from_slice(Nonce::new(0, 0).as_bytes());
+    if let Some(body) = body {
+        request.extend_from_slice(format!("\r\ncontent-length: {}", body.len()).as_bytes());
+    }
+    request.extend_from_slice(b"\r\n\r\n");
+    request.extend_from_slice(body.unwrap_or_default());
+    (request, nonce_at)
 }
 
 struct Http1Shape {
@@ -214,12 +262,9 @@ pub(super) async fn dial(target: &Target) -> io::Result<TcpStream> {
 /// A connection that exchanges by lengths alone.
 pub(super) struct RawSocket {
     stream: TcpStream,
-    request: Vec<u8>,
-    nonce_at: Option<usize>,
+    read: Exchange,
+    write: Exchange,
     reply: Vec<u8>,
-    reply_len: usize,
-    reply_start: Vec<u8>,
-    reply_nonce_at: Option<usize>,
     over: bool,
 }
 
@@ -230,14 +275,12 @@ impl RawSocket {
         if !template.handshake.is_empty() {
             shake_hands(&mut stream, template).await?;
         }
+        let longest = template.read.reply_len.max(template.write.reply_len);
         Ok(Self {
             stream,
-            request: template.request.clone(),
-            nonce_at: template.nonce_at,
-            reply: vec![0; template.reply_len + SPARE],
-            reply_len: template.reply_len,
-            reply_start: template.reply_start.clone(),
-            reply_nonce_at: template.reply_nonce_at,
+            read: template.read.clone(),
+            write: template.write.clone(),
+            reply: vec![0; longest + SPARE],
             over: false,
         })
     }
@@ -248,41 +291,43 @@ impl RawSocket {
     }
 
     /// One request and its reply. After an error the connection is out of step.
-    pub(super) async fn exchange(&mut self, nonce: Nonce) -> Result<Echo, CallError> {
-        if let Some(at) = self.nonce_at {
-            self.request[at..at + NONCE_LEN].copy_from_slice(nonce.as_bytes());
+    pub(super) async fn exchange(&mut self, request: &Request) -> Result<Echo, CallError> {
+        let Self { stream, reply, over, .. } = self;
+        let exchange = match request.kind {
+            RequestKind::Read => &mut self.read,
+            RequestKind::Write => &mut self.write,
+        };
+        if let Some(at) = exchange.nonce_at {
+            exchange.request[at..at + NONCE_LEN].copy_from_slice(request.nonce.as_bytes());
         }
-        self.stream.write_all(&self.request).await.map_err(CallError::failed)?;
+        stream.write_all(&exchange.request).await.map_err(CallError::broken)?;
         let mut filled = 0;
-        while filled < self.reply_len {
-            let read = self.stream.read(&mut self.reply[filled..]);
-            match read.await.map_err(CallError::failed)? {
-                0 if self.is_last_reply(filled) => {
-                    self.over = true;
+        while filled < exchange.reply_len {
+            let read = stream.read(&mut reply[filled..]);
+            match read.await.map_err(CallError::broken)? {
+                0 if is_last_reply(exchange, &reply[..filled]) => {
+                    *over = true;
                     return Ok(Echo::NotAsked);
                 }
-                0 => return Err(CallError::failed("the server closed the connection")),
+                0 => return Err(CallError::broken("the server closed the connection")),
                 read => filled += read,
             }
         }
-        if filled != self.reply_len || !self.reply.starts_with(&self.reply_start) {
-            return Err(CallError::failed("the reply is not the one of the probe"));
+        if filled != exchange.reply_len || !reply.starts_with(&exchange.reply_start) {
+            return Err(CallError::wrong("the reply is not the one of the probe"));
         }
-        Ok(self
-            .reply_nonce_at
-            .map_or(Echo::NotAsked, |at| Echo::check(true, nonce, &self.reply[at..at + NONCE_LEN])))
+        Ok(exchange.reply_nonce_at.map_or(Echo::NotAsked, |at| {
+            Echo::check(true, request.nonce, &reply[at..at + NONCE_LEN])
+        }))
     }
 }
 
-impl RawSocket {
-    /// Whether what was read is a whole reply that announces the end of the connection: its head
-    /// differs from the probe's in that, and so does its length.
-    fn is_last_reply(&self, filled: usize) -> bool {
-        let reply = &self.reply[..filled];
-        self.reply_nonce_at.is_none()
-            && reply.starts_with(&self.reply_start)
-            && matches!(http1_shape(reply), Ok(Some(shape)) if shape.length == filled && shape.closes)
-    }
+/// Whether what was read is a whole reply that announces the end of the connection: its head differs
+/// from the probe's in that, and so does its length.
+fn is_last_reply(exchange: &Exchange, reply: &[u8]) -> bool {
+    exchange.reply_nonce_at.is_none()
+        && reply.starts_with(&exchange.reply_start)
+        && matches!(http1_shape(reply), Ok(Some(shape)) if shape.length == reply.len() && shape.closes)
 }
 
 async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<()> {

@@ -1,12 +1,13 @@
 //! Profiles over `resp-pool`: a lease for each command, and the scenario `session`.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use pool_common::{Lease, Policy};
 use resp_pool::{Client, Config, Error, Manager, Pipeline, Secret, Value};
 
-use super::{CallError, Contestant, Counts, Echo, PoolStatus, Reply, pooled};
+use super::raw::counter;
+use super::{
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request, RequestKind, pooled,
+};
 use crate::nonce::Nonce;
 use crate::target::Target;
 
@@ -25,8 +26,10 @@ fn failed(error: Error) -> CallError {
     let text = error.to_string();
     match error {
         Error::Acquire(error) => pooled::acquire_failed(*error),
-        error if error.is_timeout() => CallError::Timeout(text),
-        _ => CallError::Failed(text),
+        error if error.is_timeout() => CallError::new(ErrorKind::Timeout, text),
+        Error::Connect(_) | Error::Handshake { .. } => CallError::dial(text),
+        Error::Server(_) | Error::Conversion(_) => CallError::wrong(text),
+        _ => CallError::broken(text),
     }
 }
 
@@ -49,12 +52,23 @@ impl Contestant for RespPool {
         Ok(self.client.clone())
     }
 
-    async fn call(client: &mut Client, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+    async fn call(client: &mut Client, request: &Request) -> Result<Reply, CallError> {
         let mut lease = client.acquire().await.map_err(failed)?;
-        let acquire = started.elapsed();
-        let request = [&b"ECHO"[..], &nonce.as_bytes()[..]];
-        let answer: Bytes = lease.query(&request).await.map_err(failed)?;
-        Ok(Reply::new(Echo::check(true, nonce, &answer)).acquired(acquire))
+        let acquire = request.started.elapsed();
+        let echo = match request.kind {
+            RequestKind::Read => {
+                let command = [&b"ECHO"[..], &request.nonce.as_bytes()[..]];
+                let answer: Bytes = lease.query(&command).await.map_err(failed)?;
+                Echo::check(true, request.nonce, &answer)
+            }
+            RequestKind::Write => {
+                let command = [&b"INCR"[..], &counter(request.nonce)[..]];
+                let times: i64 = lease.query(&command).await.map_err(failed)?;
+                // The server counts who ran twice; a count that is none is somebody else's reply.
+                if times >= 1 { Echo::Returned } else { Echo::Wrong }
+            }
+        };
+        Ok(Reply::new(echo).acquired(acquire))
     }
 
     fn counts(&self) -> Counts {
@@ -111,10 +125,10 @@ impl Contestant for RespSession {
         Ok(Messy { client: self.client.clone(), database: self.database, turn: 0 })
     }
 
-    async fn call(caller: &mut Messy, nonce: Nonce, started: Instant) -> Result<Reply, CallError> {
+    async fn call(caller: &mut Messy, request: &Request) -> Result<Reply, CallError> {
         let mut lease = caller.client.acquire().await.map_err(failed)?;
-        let acquire = started.elapsed();
-        let echo = look(&mut lease, nonce, caller.database).await.map_err(failed)?;
+        let acquire = request.started.elapsed();
+        let echo = look(&mut lease, request.nonce, caller.database).await.map_err(failed)?;
         let mess = MESSES[caller.turn % MESSES.len()];
         caller.turn += 1;
         leave(&mut lease, mess).await.map_err(failed)?;

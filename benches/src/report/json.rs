@@ -119,7 +119,7 @@ fn options(plan: &Plan) -> Value {
         .map(|group| {
             json!({
                 "protocol": group.protocol.name(),
-                "scenario": group.scenario.name(),
+                "scenario": group.scenario.name,
                 "contestants": group.entries.iter().map(|entry| entry.contestant.name)
                     .fold(Vec::new(), |mut names, name| {
                         if !names.contains(&name) { names.push(name); }
@@ -149,7 +149,7 @@ impl Row {
         let (throughput, cpu) = (record.throughput(), record.cpu());
         Self {
             protocol: group.protocol.name(),
-            scenario: group.scenario.name(),
+            scenario: group.scenario.name,
             contestant: record.entry.contestant.name,
             variant: record.entry.variant.map(|variant| variant.name()),
             kind: record.entry.contestant.kind_word(),

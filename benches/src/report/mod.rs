@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
         }
         self.print(&table::render(&group));
         self.output.write_histograms(&group)?;
-        let place = format!("{} {}", group.protocol, group.scenario.name());
+        let place = format!("{} {}", group.protocol, group.scenario.name);
         let faults = group.records.iter().flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
         self.groups.push(group);
@@ -137,7 +137,7 @@ impl<'a> Report<'a> {
                     warnings.push(format!(
                         "{} {} {}: {failed} requests failed or timed out, first: {}",
                         group.protocol,
-                        group.scenario.name(),
+                        group.scenario.name,
                         record.label(),
                         record.first_error().unwrap_or("unknown"),
                     ));

@@ -83,7 +83,7 @@ impl Output {
             let name = format!(
                 "{}-{}-{}.hlog",
                 group.protocol,
-                group.scenario.name(),
+                group.scenario.name,
                 record.label().replace(' ', "-")
             );
             let path = directory.join(name);

@@ -7,7 +7,7 @@ use crate::catalog::Contestant;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
-use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Scenario, Variant};
+use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant};
 
 /// Stands where nothing was measured.
 const UNKNOWN: &str = "-";
@@ -17,14 +17,14 @@ pub fn render(group: &GroupResult) -> String {
     let mut text = format!(
         "\n{} {}: {}, {}; closed loop, {}\n",
         group.protocol,
-        group.scenario.name(),
+        group.scenario.name,
         count(group.callers, "caller"),
         count(group.connections, "connection"),
         group.target.describe(),
     );
-    let table = match group.scenario {
-        Scenario::Reuse => reuse(group),
-        Scenario::Steady | Scenario::Limits | Scenario::Session => comparison(group),
+    let table = match group.scenario.play {
+        Play::Reuse => reuse(group),
+        Play::Requests | Play::Limits | Play::Session => comparison(group),
     };
     for line in table.lines() {
         text.push_str(line.trim_end());
@@ -174,7 +174,7 @@ fn oracle(records: &[&Record]) -> String {
 
 /// What stands beside the figures: what a contestant does not do, and what could not be measured.
 fn notes(group: &GroupResult, text: &mut String) {
-    if group.scenario == Scenario::Reuse {
+    if group.scenario.play == Play::Reuse {
         let all = reuse_ratios(group, None);
         note(text, &format!("reused : server closes : no pool, all contestants together: {all}"));
         note(
@@ -208,14 +208,14 @@ fn notes(group: &GroupResult, text: &mut String) {
     lacking("no reset of the session", &|record| record.entry.safety.reset == Some(false));
     lacking("one connection by nature, whatever --connections says", &|record| record.entry.single);
     lacking("refused at once instead of waiting", &|record| record.sum(|turn| turn.refusals) > 0);
-    if group.scenario == Scenario::Limits && group.limit().is_some() {
+    if group.scenario.play == Play::Limits && group.limit().is_some() {
         note(text, match group.scenario.leases(group.protocol) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),
             Some(streams) => format!("{streams} streams on a connection at a time; limit: all callers on one connection"),
         }.as_str());
     }
     if matches!(group.protocol, Protocol::Http1 | Protocol::Http2)
-        && group.scenario != Scenario::Reuse
+        && group.scenario.play != Play::Reuse
         && group.records.iter().any(|record| record.entry.policy.is_some())
     {
         note(

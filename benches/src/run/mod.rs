@@ -200,7 +200,7 @@ async fn play(
     interrupted: &CancellationToken,
 ) -> Result<GroupResult, BenchError> {
     let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
-    let name = format!("{} {}", group.protocol, group.scenario.name());
+    let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
         let mut turns: Vec<usize> = (0..records.len()).collect();

@@ -10,7 +10,7 @@ use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::policies::{self, Safety};
-use crate::scenario::{Scenario, Variant};
+use crate::scenario::{SCENARIOS, STEADY, Scenario, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
 
@@ -71,7 +71,6 @@ pub struct Entry {
     pub safety: Safety,
 }
 
-const DEFAULT_DURATION: Duration = Duration::from_secs(2);
 const DEFAULT_ROUNDS: u32 = 5;
 const DEFAULT_SEED: u64 = 1;
 
@@ -153,17 +152,15 @@ fn protocols(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Protocol>, B
 
 fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, BenchError> {
     let named = parse_all(&args.scenario, Scenario::parse)?;
-    if let Some(scenario) =
-        named.iter().find(|scenario| target.is_some() && !scenario.fits_target())
-    {
+    if let Some(scenario) = named.iter().find(|scenario| target.is_some() && !scenario.target) {
         return Err(BenchError::usage(format!(
             "scenario '{}' needs the embedded server, which closes connections when it is told to: leave --target out",
-            scenario.name()
+            scenario.name
         )));
     }
     Ok(match (named.is_empty(), args.is_bare()) {
-        (true, true) => Scenario::ALL.to_vec(),
-        (true, false) => vec![Scenario::Steady],
+        (true, true) => SCENARIOS.into_iter().filter(|known| known.short.is_some()).collect(),
+        (true, false) => vec![STEADY],
         (false, _) => named,
     })
 }
@@ -199,11 +196,11 @@ fn group(
     contestants: &[Contestant],
     sets: &[(String, String)],
 ) -> Result<Group, BenchError> {
-    let (default_callers, default_connections) = scenario.default_load();
-    let callers = args.callers.unwrap_or(default_callers);
-    let connections = args.connections.unwrap_or(default_connections);
+    let callers = args.callers.unwrap_or(scenario.callers);
+    let connections = args.connections.unwrap_or(scenario.connections);
+    let usual = (scenario.duration, DEFAULT_ROUNDS);
     let (default_duration, default_rounds) =
-        if args.is_bare() { short_turns(scenario) } else { (DEFAULT_DURATION, DEFAULT_ROUNDS) };
+        if args.is_bare() { scenario.short.unwrap_or(usual) } else { usual };
     let duration = args.duration.unwrap_or(default_duration);
     let mut entries = Vec::new();
     for contestant in contestants {
@@ -233,17 +230,6 @@ fn group(
     })
 }
 
-/// Length and number of turns of the default comparison, chosen to take about 90 seconds in all.
-fn short_turns(scenario: Scenario) -> (Duration, u32) {
-    let (milliseconds, rounds) = match scenario {
-        Scenario::Steady => (400, 3),
-        Scenario::Reuse => (150, 5),
-        Scenario::Limits => (150, 3),
-        Scenario::Session => (200, 2),
-    };
-    (Duration::from_millis(milliseconds), rounds)
-}
-
 fn nothing_fits(
     protocols: &[Protocol],
     scenarios: &[Scenario],
@@ -253,7 +239,7 @@ fn nothing_fits(
     format!(
         "nothing to run: none of the contestants {} takes part in {} on {} (see poolbench list)",
         list(contestants.iter().map(|contestant| contestant.name).collect()),
-        list(scenarios.iter().map(|scenario| scenario.name()).collect()),
+        list(scenarios.iter().map(|scenario| scenario.name).collect()),
         list(protocols.iter().map(|protocol| protocol.name()).collect()),
     )
 }
@@ -289,12 +275,12 @@ mod tests {
         let plan = Plan::new(&RunArgs::default()).unwrap();
         for protocol in Protocol::ALL {
             assert!(
-                plan.groups.iter().any(|group| {
-                    group.protocol == protocol && group.scenario == Scenario::Steady
-                })
+                plan.groups
+                    .iter()
+                    .any(|group| { group.protocol == protocol && group.scenario == STEADY })
             );
         }
-        for scenario in Scenario::ALL {
+        for scenario in SCENARIOS {
             assert!(plan.groups.iter().any(|group| group.scenario == scenario));
         }
         for contestant in CONTESTANTS {

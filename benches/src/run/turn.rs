@@ -12,7 +12,9 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::contestants::{CallError, Contestant, Counts, Echo, PoolStatus};
+use crate::contestants::{
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Request, RequestKind,
+};
 use crate::measure;
 use crate::nonce::Nonce;
 
@@ -254,7 +256,8 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
     while shared.phase.load(Ordering::Relaxed) != OVER {
         let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
         let nonce = Nonce::new(shared.run, sequence);
-        let result = C::call(&mut caller, nonce, started).await;
+        let request = Request { nonce, started, kind: RequestKind::Read };
+        let result = C::call(&mut caller, &request).await;
         let now = Instant::now();
         let phase = shared.phase.load(Ordering::Relaxed);
         // What ends after the window was waited for in it: how long it took, or that it failed,
@@ -308,15 +311,15 @@ impl Record {
 
     fn failed(&mut self, error: CallError, measured: bool) {
         if measured {
-            match &error {
-                CallError::Timeout(_) => self.timeouts += 1,
-                CallError::Refused(_) => self.refusals += 1,
-                CallError::Failed(_) => self.failures += 1,
+            match error.kind {
+                ErrorKind::Timeout => self.timeouts += 1,
+                ErrorKind::Refused => self.refusals += 1,
+                ErrorKind::Dial | ErrorKind::Broken | ErrorKind::Wrong => self.failures += 1,
             }
         }
         // A refusal is an answer; the first real failure is what people want to read.
-        if self.first_error.is_none() && !matches!(error, CallError::Refused(_)) {
-            self.first_error = Some(error.text().to_owned());
+        if self.first_error.is_none() && error.kind != ErrorKind::Refused {
+            self.first_error = Some(error.text);
         }
     }
 }
@@ -336,11 +339,11 @@ mod tests {
             Ok(0)
         }
 
-        async fn call(count: &mut u64, _: Nonce, _: Instant) -> Result<Reply, CallError> {
+        async fn call(count: &mut u64, _: &Request) -> Result<Reply, CallError> {
             tokio::task::yield_now().await;
             *count += 1;
             match *count {
-                count if count % 4 == 0 => Err(CallError::Refused("no room".to_owned())),
+                count if count % 4 == 0 => Err(CallError::new(ErrorKind::Refused, "no room")),
                 count if count % 3 == 0 => Ok(Reply::new(Echo::Wrong)),
                 _ => Ok(Reply::new(Echo::Returned).acquired(Duration::from_micros(1))),
             }
@@ -391,7 +394,7 @@ mod tests {
             Ok(())
         }
 
-        async fn call(_: &mut (), _: Nonce, _: Instant) -> Result<Reply, CallError> {
+        async fn call(_: &mut (), _: &Request) -> Result<Reply, CallError> {
             std::future::pending().await
         }
     }

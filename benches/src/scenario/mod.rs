@@ -1,14 +1,69 @@
 //! The scenarios: what callers do, and what is asked of the contestants.
 
+use std::time::Duration;
+
 use crate::catalog::{Contestant, Kind};
 use crate::error::BenchError;
+use crate::fault::Event;
 use crate::names::{self, Protocol};
 
-/// What is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scenario {
-    /// Closed loop at full load: callers send, wait, send.
-    Steady,
+pub mod demand;
+mod table;
+
+use demand::{Budget, Demand, GiveUp};
+pub use table::{LIMITS, REUSE, SCENARIOS, SESSION, STEADY};
+
+/// What is played: a demand, what goes wrong meanwhile, and who takes part. One more scenario is one
+/// more value in [`SCENARIOS`].
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// The name on the command line and in results.
+    pub name: &'static str,
+    /// One line for people: what happens.
+    pub about: &'static str,
+    /// One sentence: what it should show.
+    pub teaches: &'static str,
+    /// Where it makes sense.
+    pub protocols: &'static [Protocol],
+    /// What callers do.
+    pub play: Play,
+    /// When requests are wanted.
+    pub demand: Demand,
+    /// So many requests of a hundred are not idempotent.
+    pub writes_percent: u8,
+    /// Callers that leave early.
+    pub gives_up: Option<GiveUp>,
+    /// What goes wrong, and when; random times come from the seed of the run.
+    pub events: fn(&mut fastrand::Rng) -> Vec<Event>,
+    /// Whose limits hold.
+    pub budget: Budget,
+    /// Knobs that the scenario sets for every profile.
+    pub set: &'static [(&'static str, &'static str)],
+    /// Callers, or the most requests in flight of an open loop, when none are asked for.
+    pub callers: usize,
+    /// Connections, when none are asked for.
+    pub connections: usize,
+    /// Length of a turn, when none is asked for.
+    pub duration: Duration,
+    /// Length and number of its turns in the default comparison; `None` where it has no part in it.
+    pub short: Option<(Duration, u32)>,
+    /// Whether a server of the user's can play it.
+    pub target: bool,
+}
+
+impl PartialEq for Scenario {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Scenario {}
+
+/// What callers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Play {
+    /// Requests, each on its own.
+    Requests,
     /// The three-way test of the net/http study, with one caller.
     Reuse,
     /// More callers than connections.
@@ -17,7 +72,7 @@ pub enum Scenario {
     Session,
 }
 
-/// The three ways of [`Scenario::Reuse`].
+/// The three ways of [`Play::Reuse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Connections are reused.
@@ -28,7 +83,7 @@ pub enum Variant {
     NoPool,
 }
 
-/// Streams of a connection in [`Scenario::Limits`] over HTTP/2: 8 connections of 4 are fewer than 50
+/// Streams of a connection in [`LIMITS`] over HTTP/2: 8 connections of 4 are fewer than 50
 /// callers.
 pub const LIMITED_LEASES: u32 = 4;
 
@@ -59,96 +114,50 @@ impl Variant {
 }
 
 impl Scenario {
-    /// All scenarios, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Steady, Self::Reuse, Self::Limits, Self::Session];
-
-    /// The name on the command line and in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Reuse => "reuse",
-            Self::Limits => "limits",
-            Self::Session => "session",
-        }
-    }
-
-    /// One line for people.
-    pub fn about(self) -> &'static str {
-        match self {
-            Self::Steady => "closed loop at full load",
-            Self::Reuse => {
-                "http1, one caller: connections reused / server closes after each response / no pool: a client for each operation that refuses keep-alive"
-            }
-            Self::Limits => "50 callers, 8 connections (--callers and --connections change both)",
-            Self::Session => {
-                "resp: callers leave MULTI, WATCH, SUBSCRIBE and SELECT 3 behind, the next borrower must not notice"
-            }
-        }
-    }
-
     /// The scenario of this name.
     ///
     /// # Errors
     /// [`BenchError::Usage`] for any other name.
     pub fn parse(name: &str) -> Result<Self, BenchError> {
-        Self::ALL
+        SCENARIOS
             .into_iter()
-            .find(|scenario| scenario.name() == name)
-            .ok_or_else(|| names::unknown("scenario", name, &Self::ALL.map(Self::name)))
+            .find(|scenario| scenario.name == name)
+            .ok_or_else(|| names::unknown("scenario", name, &SCENARIOS.map(|known| known.name)))
     }
 
     /// Whether it is played on this protocol.
-    pub fn fits(self, protocol: Protocol) -> bool {
-        match self {
-            Self::Steady | Self::Limits => true,
-            Self::Reuse => protocol == Protocol::Http1,
-            Self::Session => protocol == Protocol::Resp,
-        }
+    pub fn fits(&self, protocol: Protocol) -> bool {
+        self.protocols.contains(&protocol)
     }
 
     /// Whether this contestant takes part on this protocol.
-    pub fn admits(self, contestant: &Contestant, protocol: Protocol) -> bool {
+    pub fn admits(&self, contestant: &Contestant, protocol: Protocol) -> bool {
         let strategy = matches!(contestant.kind, Kind::Profile(_));
         self.fits(protocol)
             && contestant.protocols.contains(&protocol)
-            && match self {
-                Self::Steady => true,
+            && match self.play {
+                Play::Requests => true,
                 // What has no pool has no limit, and nothing to reuse or to reset; `limit` with as
                 // many callers as connections shows what those connections could carry.
-                Self::Limits => strategy || contestant.kind == Kind::Limit,
-                Self::Reuse | Self::Session => strategy,
+                Play::Limits => strategy || contestant.kind == Kind::Limit,
+                Play::Reuse | Play::Session => strategy,
             }
     }
 
     /// The ways in which each contestant plays it.
-    pub fn variants(self) -> &'static [Option<Variant>] {
-        match self {
-            Self::Reuse => {
+    pub fn variants(&self) -> &'static [Option<Variant>] {
+        match self.play {
+            Play::Reuse => {
                 &[Some(Variant::Reused), Some(Variant::ServerCloses), Some(Variant::NoPool)]
             }
-            Self::Steady | Self::Limits | Self::Session => &[None],
+            Play::Requests | Play::Limits | Play::Session => &[None],
         }
-    }
-
-    /// Callers and connections when none are asked for.
-    pub fn default_load(self) -> (usize, usize) {
-        match self {
-            Self::Steady => (50, 50),
-            Self::Reuse => (1, 1),
-            Self::Limits | Self::Session => (50, 8),
-        }
-    }
-
-    /// Whether a server of the user's can play it.
-    pub fn fits_target(self) -> bool {
-        // In `reuse` the server has to close connections when it is told to.
-        self != Self::Reuse
     }
 
     /// How many callers this contestant is given: `limit` has a socket for each, so it gets no more
     /// than there may be connections. Over HTTP/2 its callers share one connection.
     pub fn callers_of(
-        self,
+        &self,
         contestant: &Contestant,
         protocol: Protocol,
         callers: usize,
@@ -164,7 +173,7 @@ impl Scenario {
 
     /// What one shared connection may carry at a time, where the scenario says so: a server that
     /// allows 250 streams would never make 50 callers wait.
-    pub fn leases(self, protocol: Protocol) -> Option<u32> {
-        (self == Self::Limits && protocol == Protocol::Http2).then_some(LIMITED_LEASES)
+    pub fn leases(&self, protocol: Protocol) -> Option<u32> {
+        (self.play == Play::Limits && protocol == Protocol::Http2).then_some(LIMITED_LEASES)
     }
 }

@@ -1,0 +1,159 @@
+//! What a server does to its clients on command, and when. Client and server share these words: they
+//! travel as JSON over the control connection.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+pub enum Fault {
+    /// New connections are refused: nobody listens.
+    Refuse,
+    /// The first bytes that the server writes on a connection come so long after its accept. Where
+    /// the protocol begins with a greeting (`AUTH` of RESP, SETTINGS of HTTP/2), the dial takes so
+    /// long.
+    SlowDial {
+        /// How long, in milliseconds.
+        ms: u64,
+    },
+    /// Every write of the server comes so much later.
+    SlowReplies {
+        /// How much, in milliseconds.
+        ms: u64,
+    },
+    /// Every open connection is cut. A moment, not a state.
+    Cut {
+        /// How.
+        how: Cut,
+    },
+    /// A connection on which nothing came for so long is cut.
+    CutIdle {
+        /// How long, in milliseconds.
+        after_ms: u64,
+        /// How.
+        how: Cut,
+    },
+    /// Every open connection announces its end: `connection: close` with the next reply of HTTP/1,
+    /// GOAWAY of HTTP/2, a close after the next reply elsewhere. A moment, not a state.
+    Announce,
+    /// Connections stay open, and nothing is read or answered any more.
+    Silence {
+        /// Which ones.
+        who: Who,
+    },
+    /// One connection in `of` answers so much later.
+    StallOne {
+        /// The first accepted, and each so many after it.
+        of: u32,
+        /// How much, in milliseconds.
+        ms: u64,
+    },
+    /// HTTP/2: the server allows so many streams at once on a connection.
+    MaxStreams {
+        /// How many.
+        streams: u32,
+    },
+    /// Every second connection belongs to a second backend, which answers so much later.
+    SlowBackend {
+        /// How much, in milliseconds.
+        ms: u64,
+    },
+}
+
+/// How a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cut {
+    /// In order: the client reads the end of the stream.
+    Fin,
+    /// At once: the client's next look at the socket fails.
+    Rst,
+}
+
+/// Which connections a silence is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// Those that were open when it began.
+    Old,
+    /// Those accepted since it began.
+    New,
+    /// All.
+    All,
+}
+
+impl Fault {
+    /// Whether it happens at once and needs no end.
+    pub fn is_moment(self) -> bool {
+        matches!(self, Self::Cut { .. } | Self::Announce)
+    }
+
+    /// A few words for charts and tables.
+    pub fn label(self) -> String {
+        let how = |how| match how {
+            Cut::Fin => "FIN",
+            Cut::Rst => "RST",
+        };
+        match self {
+            Self::Refuse => "connections refused".to_owned(),
+            Self::SlowDial { ms } => format!("dials take {ms} ms"),
+            Self::SlowReplies { ms } => format!("replies take {ms} ms longer"),
+            Self::Cut { how: way } => format!("all connections cut ({})", how(way)),
+            Self::CutIdle { after_ms, how: way } => {
+                format!("idle connections cut after {after_ms} ms ({})", how(way))
+            }
+            Self::Announce => "end of all connections announced".to_owned(),
+            Self::Silence { who: Who::Old } => "open connections silent".to_owned(),
+            Self::Silence { who: Who::New } => "new connections silent".to_owned(),
+            Self::Silence { who: Who::All } => "all connections silent".to_owned(),
+            Self::StallOne { of, ms } => format!("one connection in {of} takes {ms} ms longer"),
+            Self::MaxStreams { streams } => format!("{streams} streams on a connection"),
+            Self::SlowBackend { ms } => format!("one of two backends takes {ms} ms longer"),
+        }
+    }
+}
+
+/// One fault on the time line of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// When it begins, from the start of the measured window.
+    pub at: Duration,
+    /// How long it lasts; `None` for a moment, and for what lasts until the end.
+    pub lasts: Option<Duration>,
+    /// What happens.
+    pub fault: Fault,
+}
+
+impl Event {
+    /// At `at_ms` milliseconds, for `lasts_ms`.
+    pub fn during(at_ms: u64, lasts_ms: u64, fault: Fault) -> Self {
+        let lasts = Some(Duration::from_millis(lasts_ms));
+        Self { at: Duration::from_millis(at_ms), lasts, fault }
+    }
+
+    /// At `at_ms` milliseconds: a moment, or what lasts until the end.
+    pub fn at(at_ms: u64, fault: Fault) -> Self {
+        Self { at: Duration::from_millis(at_ms), lasts: None, fault }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_survive_the_control_connection() {
+        for (fault, json) in [
+            (Fault::Refuse, r#"{"fault":"refuse"}"#),
+            (Fault::SlowDial { ms: 50 }, r#"{"fault":"slow-dial","ms":50}"#),
+            (Fault::Cut { how: Cut::Rst }, r#"{"fault":"cut","how":"rst"}"#),
+            (Fault::Silence { who: Who::Old }, r#"{"fault":"silence","who":"old"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&fault).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Fault>(json).unwrap(), fault);
+        }
+        assert!(serde_json::from_str::<Fault>(r#"{"fault":"explode"}"#).is_err());
+    }
+}

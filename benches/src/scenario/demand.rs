@@ -1,0 +1,77 @@
+//! When requests are wanted, and what they are.
+
+use std::time::Duration;
+
+/// How a turn is driven.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Demand {
+    /// Closed loop: each caller sends, waits for the reply, and sends the next request. For capacity
+    /// only: who is slow is asked less often.
+    Closed,
+    /// Open loop: requests are wanted at a rate, whatever became of the ones before.
+    Paced {
+        /// How many.
+        rate: Rate,
+    },
+    /// Open loop: `callers` requests at once every `every`, over a quiet base.
+    Bursts {
+        /// Requests of one burst, all wanted at the same time.
+        size: usize,
+        /// From the start of one burst to the start of the next.
+        every: Duration,
+        /// Requests in a second between them.
+        base: f64,
+    },
+    /// Open loop: so many requests at once at the start of the window, then a paced rest.
+    AtOnce {
+        /// Requests of the first moment.
+        size: usize,
+        /// Requests in a second after it.
+        then: f64,
+    },
+}
+
+impl Demand {
+    /// Whether requests are wanted at times of their own.
+    pub fn is_open(self) -> bool {
+        self != Self::Closed
+    }
+}
+
+/// A rate of requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// So many in a second.
+    PerSecond(f64),
+    /// This share of what `limit` does in a closed loop, measured at the start of the run.
+    OfLimit(f64),
+}
+
+/// How arrivals of a rate are spread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Arrivals {
+    /// At equal distances.
+    #[default]
+    Uniform,
+    /// At random, independent of each other (seeded).
+    Poisson,
+}
+
+/// Whose limits of connections hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Budget {
+    /// Every contestant may open and keep the same number.
+    #[default]
+    Same,
+    /// Each strategy has its own limits, as it ships.
+    Own,
+}
+
+/// Callers that leave before the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveUp {
+    /// So many requests of a hundred are given up ...
+    pub percent: u8,
+    /// ... at a random moment within this time.
+    pub within: Duration,
+}
