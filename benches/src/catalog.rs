@@ -10,6 +10,8 @@ pub enum Kind {
     Limit,
     /// A dial for each request.
     NoPool,
+    /// What our own clients do when nothing is chosen, over the project's pool.
+    Default,
     /// The profile of this name over the project's pool.
     Profile(&'static str),
 }
@@ -32,7 +34,7 @@ const EVERYWHERE: &[Protocol] = &Protocol::ALL;
 const MULTIPLEXED: &[Protocol] = &[Protocol::Http2];
 
 /// Every contestant, in the order in which tables show them.
-pub const CONTESTANTS: [Contestant; 11] = [
+pub const CONTESTANTS: [Contestant; 12] = [
     Contestant {
         name: "limit",
         kind: Kind::Limit,
@@ -44,6 +46,12 @@ pub const CONTESTANTS: [Contestant; 11] = [
         kind: Kind::NoPool,
         protocols: EVERYWHERE,
         about: "dials a raw socket for each request",
+    },
+    Contestant {
+        name: "default",
+        kind: Kind::Default,
+        protocols: EVERYWHERE,
+        about: "our own default: bounded, newest first, a damped start, a peek, pauses after failures",
     },
     profile(
         "net-http",
@@ -107,14 +115,14 @@ impl Contestant {
     pub fn profile(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Profile(name) => Some(name),
-            Kind::Limit | Kind::NoPool => None,
+            Kind::Limit | Kind::NoPool | Kind::Default => None,
         }
     }
 
     /// What results call its kind.
     pub fn kind_word(&self) -> &'static str {
         match self.kind {
-            Kind::Profile(_) => "ours",
+            Kind::Default | Kind::Profile(_) => "ours",
             // `no-pool` is the other end of the scale that `limit` begins.
             Kind::Limit | Kind::NoPool => "limit",
         }

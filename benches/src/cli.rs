@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::BenchError;
+use crate::scenario::demand::{Arrivals, Budget, Rate};
 
 /// Compares connection-pooling strategies side by side on real sockets.
 ///
@@ -50,7 +51,7 @@ pub struct RunArgs {
     /// Contestants, see `poolbench list` [default: all that fit]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub contestant: Vec<String>,
-    /// Scenarios: steady, reuse, limits, session [default: steady]
+    /// Scenarios, see `poolbench list` [default: steady]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub scenario: Vec<String>,
     /// Measured time of each turn, as 500ms or 2s [default: 2s]
@@ -62,6 +63,19 @@ pub struct RunArgs {
     /// Callers that send at the same time [default: 50; reuse: 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub callers: Option<usize>,
+    /// Open loop at this rate: requests in a second (5000), or a share of what the limit does (60%)
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<Rate>,
+    /// How arrivals of a rate are spread: uniform or poisson [default: uniform]
+    #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
+    pub arrivals: Option<Arrivals>,
+    /// Most requests in flight in an open loop; what cannot start is counted [default: 1000]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub max_in_flight: Option<usize>,
+    /// Limits of connections: same (--connections for all) or own (each strategy as it ships)
+    /// [default: same; burst: own]
+    #[arg(long, value_name = "WHOSE", value_parser = parse_budget)]
+    pub budget: Option<Budget>,
     /// Connections that a contestant may open and keep [default: 50; limits, session: 8; reuse: 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub connections: Option<usize>,
@@ -169,6 +183,36 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err("must be more than zero and at most a day".to_owned());
     }
     Ok(duration)
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    let expected = "expected requests in a second, as 5000, or a share of the limit, as 60%";
+    let (number, share) = match text.strip_suffix('%') {
+        Some(number) => (number, true),
+        None => (text, false),
+    };
+    let value: f64 = number.trim().parse().map_err(|_| expected.to_owned())?;
+    match share {
+        true if (0.1..=1000.0).contains(&value) => Ok(Rate::OfLimit(value / 100.0)),
+        false if (0.1..=10_000_000.0).contains(&value) => Ok(Rate::PerSecond(value)),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+fn parse_arrivals(text: &str) -> Result<Arrivals, String> {
+    match text {
+        "uniform" => Ok(Arrivals::Uniform),
+        "poisson" => Ok(Arrivals::Poisson),
+        _ => Err("expected uniform or poisson".to_owned()),
+    }
+}
+
+fn parse_budget(text: &str) -> Result<Budget, String> {
+    match text {
+        "same" => Ok(Budget::Same),
+        "own" => Ok(Budget::Own),
+        _ => Err("expected same or own".to_owned()),
+    }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

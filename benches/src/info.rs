@@ -189,6 +189,6 @@ mod tests {
         }
         assert_eq!(json["knobs"].as_array().unwrap().len(), KNOBS.len());
         assert_eq!(json["protocols"].as_array().unwrap().len(), 4);
-        assert_eq!(json["scenarios"].as_array().unwrap().len(), 4);
+        assert_eq!(json["scenarios"].as_array().unwrap().len(), SCENARIOS.len());
     }
 }

@@ -39,7 +39,7 @@ impl Safety {
             (Kind::NoPool, _) | (_, None) => {
                 Self { check: None, deadline: Some(false), reset: None, bounded: Some(false) }
             }
-            (Kind::Profile(_), Some(policy)) => Self {
+            (Kind::Default | Kind::Profile(_), Some(policy)) => Self {
                 check: Some(policy.peek || policy.check != Check::Never),
                 deadline: Some(policy.acquire_timeout.is_some()),
                 reset: session(true),
@@ -82,27 +82,40 @@ pub fn profile(contestant: &Contestant) -> Option<Profile> {
     Some(Profile::find(name).expect("the catalog names existing profiles"))
 }
 
-/// The policy of `contestant`: its profile with the common budget of connections, then the knobs.
-/// `None` when it has no profile.
+/// What shapes the policy of a contestant beside its profile.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms<'a> {
+    /// The same number of connections for everybody; `None` leaves each its own limits.
+    pub connections: Option<usize>,
+    /// What one shared connection serves at a time.
+    pub leases: Option<u32>,
+    /// Knobs that the scenario sets.
+    pub scenario: &'a [(&'static str, &'static str)],
+    /// Knobs that its variant sets.
+    pub variant: &'a [(&'static str, &'static str)],
+    /// Knobs that the user sets; they win.
+    pub sets: &'a [(String, String)],
+}
+
+/// The policy of `contestant`: its profile with the common budget of connections, then the knobs of
+/// the scenario, then those of the user. `None` when it has no policy.
 ///
 /// The budget makes contestants comparable: each may open and keep as many connections as the
-/// others. A profile that is one connection by nature stays so. `leases` bounds what one shared
-/// connection serves at a time.
+/// others. A profile that is one connection by nature stays so.
 ///
 /// # Errors
 /// [`BenchError::Usage`] when the policy contradicts itself.
 pub fn resolve(
     contestant: &Contestant,
-    connections: usize,
-    leases: Option<u32>,
-    sets: &[(String, String)],
+    protocol: Protocol,
+    terms: &Terms<'_>,
 ) -> Result<Option<Policy>, BenchError> {
-    let Some(profile) = profile(contestant) else {
-        return Ok(None);
+    let (mut policy, single) = match (contestant.kind, profile(contestant)) {
+        (_, Some(profile)) => (profile.policy.clone(), profile.is_single_connection()),
+        (Kind::Default, None) => (own_default(protocol), false),
+        (Kind::Limit | Kind::NoPool | Kind::Profile(_), None) => return Ok(None),
     };
-    let single = profile.is_single_connection();
-    let mut policy = profile.policy;
-    if !single {
+    if let Some(connections) = terms.connections.filter(|_| !single) {
         let budget = u32::try_from(connections).unwrap_or(u32::MAX);
         policy.max_open_per_key = Some(budget);
         policy.max_idle_per_key = Some(budget);
@@ -110,14 +123,29 @@ pub fn resolve(
         policy.max_idle = policy.max_idle.map(|limit| limit.max(budget));
         policy.min_idle = policy.min_idle.min(budget);
     }
-    policy.max_leases_per_connection = leases.or(policy.max_leases_per_connection);
-    for (knob, value) in sets {
+    policy.max_leases_per_connection = terms.leases.or(policy.max_leases_per_connection);
+    for (knob, value) in terms.scenario.iter().chain(terms.variant) {
+        policy.set(knob, value).map_err(|error| {
+            BenchError::usage(format!("the scenario sets {knob}={value}: {error}"))
+        })?;
+    }
+    for (knob, value) in terms.sets {
         policy.set(knob, value).map_err(|error| BenchError::usage(format!("--set: {error}")))?;
     }
     policy.validate().map_err(|error| {
         BenchError::usage(format!("the policy of {} makes no sense: {error}", contestant.name))
     })?;
     Ok(Some(policy))
+}
+
+/// What the client of this protocol does when nothing is chosen.
+fn own_default(protocol: Protocol) -> Policy {
+    match protocol {
+        Protocol::Http1 => http1_pool::Client::default_policy(),
+        Protocol::Http2 => h2_shared::Client::default_policy(),
+        Protocol::Resp => resp_pool::Client::default_policy(),
+        Protocol::Framed => Policy::default(),
+    }
 }
 
 /// Whether the contestant is one connection by nature, so that the budget does not apply to it.
@@ -133,8 +161,9 @@ mod tests {
     #[test]
     fn everybody_gets_the_same_budget_except_single_connections() {
         for contestant in CONTESTANTS {
-            let Some(policy) = resolve(&contestant, 7, None, &[]).unwrap() else {
-                assert_eq!(contestant.profile(), None);
+            let terms = Terms { connections: Some(7), ..Terms::default() };
+            let Some(policy) = resolve(&contestant, Protocol::Http1, &terms).unwrap() else {
+                assert!(matches!(contestant.kind, Kind::Limit | Kind::NoPool));
                 continue;
             };
             let open = if is_single(&contestant) { 1 } else { 7 };
@@ -147,8 +176,16 @@ mod tests {
     fn knobs_win_over_the_budget() {
         let sets = parse_sets(&["max_open_per_key=3".to_owned()]).unwrap();
         let contestant = Contestant::find("net-http").unwrap();
-        let policy = resolve(&contestant, 7, None, &sets).unwrap().unwrap();
+        let terms = Terms { connections: Some(7), sets: &sets, ..Terms::default() };
+        let policy = resolve(&contestant, Protocol::Http1, &terms).unwrap().unwrap();
         assert_eq!(policy.max_open_per_key, Some(3));
+    }
+
+    #[test]
+    fn without_a_budget_each_has_its_own_limits() {
+        let net_http = Contestant::find("net-http").unwrap();
+        let policy = resolve(&net_http, Protocol::Http1, &Terms::default()).unwrap().unwrap();
+        assert_eq!((policy.max_open_per_key, policy.max_idle_per_key), (None, Some(2)));
     }
 
     #[test]
@@ -162,7 +199,8 @@ mod tests {
         assert!(error.to_string().contains("did you mean 'max_open'"), "{error}");
         let sets = parse_sets(&["min_idle=20".to_owned()]).unwrap();
         let contestant = Contestant::find("redigo").unwrap();
-        let error = resolve(&contestant, 8, None, &sets).unwrap_err();
+        let terms = Terms { connections: Some(8), sets: &sets, ..Terms::default() };
+        let error = resolve(&contestant, Protocol::Resp, &terms).unwrap_err();
         assert!(error.to_string().contains("min_idle"), "{error}");
         assert!(error.to_string().contains("redigo"), "{error}");
     }

@@ -49,7 +49,11 @@ pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
         (Kind::Limit, _) => drive(Limit::new(target, Arc::clone(template)), load).await,
         (Kind::NoPool, Protocol::Http2) => drive(Http2NoPool::new(target, template), load).await,
         (Kind::NoPool, _) => drive(NoPool::new(target, Arc::clone(template)), load).await,
-        (Kind::Profile(name), protocol) => {
+        (Kind::Default | Kind::Profile(_), protocol) => {
+            let name = match setup.kind {
+                Kind::Profile(name) => name,
+                _ => "default",
+            };
             let policy = setup.policy.clone().ok_or("a profile has a policy")?;
             match protocol {
                 Protocol::Http1 if setup.variant == Some(Variant::NoPool) => {

@@ -104,7 +104,7 @@ fn reuse(group: &GroupResult) -> Table {
         if record.entry.variant != Some(Variant::Reused) {
             continue;
         }
-        let ways = Variant::ALL.map(|variant| group.sibling(record, variant));
+        let ways = Variant::OF_REUSE.map(|variant| group.sibling(record, variant));
         let times = ways.map(|way| {
             way.and_then(|way| way.operation_time(group.callers)).map(|spread| spread.median)
         });

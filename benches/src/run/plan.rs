@@ -9,8 +9,9 @@ use crate::catalog::{CONTESTANTS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
-use crate::policies::{self, Safety};
-use crate::scenario::{SCENARIOS, STEADY, Scenario, Variant};
+use crate::policies::{self, Safety, Terms};
+use crate::scenario::demand::{Arrivals, Budget, Demand};
+use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
 
@@ -52,6 +53,12 @@ pub struct Group {
     pub duration: Duration,
     /// Turns of each entry.
     pub rounds: u32,
+    /// When requests are wanted.
+    pub demand: Demand,
+    /// How arrivals of a rate are spread.
+    pub arrivals: Arrivals,
+    /// Whose limits hold.
+    pub budget: Budget,
     /// Who takes part.
     pub entries: Vec<Entry>,
 }
@@ -71,8 +78,9 @@ pub struct Entry {
     pub safety: Safety,
 }
 
-const DEFAULT_ROUNDS: u32 = 5;
 const DEFAULT_SEED: u64 = 1;
+/// Time of an open loop before it is measured.
+const WARM_UP_OPEN: Duration = Duration::from_millis(200);
 
 impl Plan {
     /// Turns options into a plan.
@@ -95,6 +103,10 @@ impl Plan {
         let mut groups = Vec::new();
         for &protocol in &protocols {
             for &scenario in &scenarios {
+                let has_part = |short: Short| short.protocols.contains(&protocol);
+                if args.is_bare() && !scenario.short.is_some_and(has_part) {
+                    continue;
+                }
                 let group = group(args, protocol, scenario, &contestants, &sets)?;
                 if !group.entries.is_empty() {
                     groups.push(group);
@@ -196,25 +208,35 @@ fn group(
     contestants: &[Contestant],
     sets: &[(String, String)],
 ) -> Result<Group, BenchError> {
-    let callers = args.callers.unwrap_or(scenario.callers);
+    let demand = demand(args, scenario)?;
+    let callers = match demand.is_open() {
+        false => args.callers.unwrap_or(scenario.callers),
+        true => args.max_in_flight.unwrap_or(scenario.callers),
+    };
     let connections = args.connections.unwrap_or(scenario.connections);
-    let usual = (scenario.duration, DEFAULT_ROUNDS);
-    let (default_duration, default_rounds) =
-        if args.is_bare() { scenario.short.unwrap_or(usual) } else { usual };
+    let (default_duration, default_rounds) = match scenario.short {
+        Some(short) if args.is_bare() => (short.duration, short.rounds),
+        _ => (scenario.duration, scenario.rounds),
+    };
     let duration = args.duration.unwrap_or(default_duration);
+    let budget = args.budget.unwrap_or(scenario.budget);
     let mut entries = Vec::new();
-    for contestant in contestants {
-        if !scenario.admits(contestant, protocol) {
-            continue;
-        }
-        let policy = policies::resolve(contestant, connections, scenario.leases(protocol), sets)?;
-        for &variant in scenario.variants() {
+    for contestant in contestants.iter().filter(|one| scenario.admits(one, protocol)) {
+        for variant in scenario.ways() {
+            let terms = Terms {
+                connections: (budget == Budget::Same).then_some(connections),
+                leases: scenario.leases(protocol),
+                scenario: scenario.set,
+                variant: variant.map_or(&[], Variant::set),
+                sets,
+            };
+            let policy = policies::resolve(contestant, protocol, &terms)?;
             entries.push(Entry {
                 contestant: *contestant,
                 variant,
                 single: policies::is_single(contestant),
                 safety: Safety::of(contestant, policy.as_ref(), protocol),
-                policy: policy.clone(),
+                policy,
             });
         }
     }
@@ -223,11 +245,35 @@ fn group(
         scenario,
         callers,
         connections,
-        warm_up: (duration / 5).min(Duration::from_millis(500)),
+        warm_up: match scenario.cold {
+            true => Duration::ZERO,
+            // An open loop begins with what it needs, or opens it soon.
+            false if demand.is_open() => WARM_UP_OPEN.min(duration / 5),
+            false => (duration / 5).min(Duration::from_millis(500)),
+        },
         duration,
         rounds: args.rounds.unwrap_or(default_rounds),
+        demand,
+        arrivals: args.arrivals.unwrap_or_default(),
+        budget,
         entries,
     })
+}
+
+/// When requests are wanted: as the scenario says, or at the rate that was asked for.
+fn demand(args: &RunArgs, scenario: Scenario) -> Result<Demand, BenchError> {
+    let Some(rate) = args.rate else {
+        return Ok(scenario.demand);
+    };
+    match scenario.demand {
+        Demand::Closed | Demand::Paced { .. } if scenario.play == Play::Requests => {
+            Ok(Demand::Paced { rate })
+        }
+        _ => Err(BenchError::usage(format!(
+            "--rate: scenario '{}' has a demand of its own; scenarios with a rate are steady, paced and those of faults (see poolbench list)",
+            scenario.name
+        ))),
+    }
 }
 
 fn nothing_fits(
@@ -280,8 +326,8 @@ mod tests {
                     .any(|group| { group.protocol == protocol && group.scenario == STEADY })
             );
         }
-        for scenario in SCENARIOS {
-            assert!(plan.groups.iter().any(|group| group.scenario == scenario));
+        for name in ["steady", "burst", "herd", "restart", "idle-cut"] {
+            assert!(plan.groups.iter().any(|group| group.scenario.name == name), "{name}");
         }
         for contestant in CONTESTANTS {
             for &protocol in contestant.protocols {
@@ -294,7 +340,7 @@ mod tests {
             }
         }
         // Something is done between turns too, and the whole must stay below two minutes.
-        assert!(plan.duration() < Duration::from_secs(100), "{:?}", plan.duration());
+        assert!(plan.duration() < Duration::from_secs(105), "{:?}", plan.duration());
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::catalog::{Contestant, Kind};
 use crate::error::BenchError;
-use crate::fault::Event;
+use crate::fault::{Event, Fault};
 use crate::names::{self, Protocol};
 
 pub mod demand;
 mod table;
 
 use demand::{Budget, Demand, GiveUp};
-pub use table::{LIMITS, REUSE, SCENARIOS, SESSION, STEADY};
+pub use table::{REUSE, SCENARIOS, STEADY};
 
 /// What is played: a demand, what goes wrong meanwhile, and who takes part. One more scenario is one
 /// more value in [`SCENARIOS`].
@@ -25,14 +25,22 @@ pub struct Scenario {
     pub teaches: &'static str,
     /// Where it makes sense.
     pub protocols: &'static [Protocol],
+    /// The contestants that take part; empty for all that fit.
+    pub only: &'static [&'static str],
     /// What callers do.
     pub play: Play,
+    /// The ways in which each contestant plays it; empty for one.
+    pub variants: &'static [Variant],
     /// When requests are wanted.
     pub demand: Demand,
     /// So many requests of a hundred are not idempotent.
     pub writes_percent: u8,
-    /// Callers that leave early.
+    /// Callers that leave early, for reasons of their own.
     pub gives_up: Option<GiveUp>,
+    /// How long callers wait; `None` for as long as it takes.
+    pub patience: Option<Duration>,
+    /// The window begins with nothing open.
+    pub cold: bool,
     /// What goes wrong, and when; random times come from the seed of the run.
     pub events: fn(&mut fastrand::Rng) -> Vec<Event>,
     /// Whose limits hold.
@@ -45,10 +53,23 @@ pub struct Scenario {
     pub connections: usize,
     /// Length of a turn, when none is asked for.
     pub duration: Duration,
-    /// Length and number of its turns in the default comparison; `None` where it has no part in it.
-    pub short: Option<(Duration, u32)>,
+    /// Turns of each contestant, when nothing is asked for.
+    pub rounds: u32,
+    /// Its part in the default comparison; `None` where it has none.
+    pub short: Option<Short>,
     /// Whether a server of the user's can play it.
     pub target: bool,
+}
+
+/// The part of a scenario in the default comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Short {
+    /// Length of a turn.
+    pub duration: Duration,
+    /// Turns of each contestant.
+    pub rounds: u32,
+    /// Where it is played.
+    pub protocols: &'static [Protocol],
 }
 
 impl PartialEq for Scenario {
@@ -72,7 +93,7 @@ pub enum Play {
     Session,
 }
 
-/// The three ways of [`Play::Reuse`].
+/// A way to play a scenario that has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// Connections are reused.
@@ -81,9 +102,17 @@ pub enum Variant {
     ServerCloses,
     /// Every operation makes a client of its own.
     NoPool,
+    /// All lifetimes are equal.
+    NoJitter,
+    /// Each lifetime is moved by up to half of it.
+    Jitter,
+    /// The connection that came back last is lent first.
+    NewestFirst,
+    /// The connection that is idle for longest is lent first.
+    OldestFirst,
 }
 
-/// Streams of a connection in [`LIMITS`] over HTTP/2: 8 connections of 4 are fewer than 50
+/// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
 /// callers.
 pub const LIMITED_LEASES: u32 = 4;
 
@@ -100,8 +129,8 @@ pub const PUBLISHED_REUSE: [f64; 3] = [1.0, 2.39, 4.69];
 pub const PUBLISHED_REST: [f64; 3] = [1.0, 1.15, 1.16];
 
 impl Variant {
-    /// All three, in the order of the published ratios.
-    pub const ALL: [Self; 3] = [Self::Reused, Self::ServerCloses, Self::NoPool];
+    /// The three ways of [`REUSE`], in the order of the published ratios.
+    pub const OF_REUSE: [Self; 3] = [Self::Reused, Self::ServerCloses, Self::NoPool];
 
     /// The name in results.
     pub fn name(self) -> &'static str {
@@ -109,6 +138,21 @@ impl Variant {
             Self::Reused => "reused",
             Self::ServerCloses => "server-closes",
             Self::NoPool => "no-pool",
+            Self::NoJitter => "no-jitter",
+            Self::Jitter => "jitter",
+            Self::NewestFirst => "newest-first",
+            Self::OldestFirst => "oldest-first",
+        }
+    }
+
+    /// The knobs that it sets.
+    pub fn set(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Reused | Self::ServerCloses | Self::NoPool => &[],
+            Self::NoJitter => &[("lifetime_jitter", "0ms")],
+            Self::Jitter => &[("lifetime_jitter", "500ms")],
+            Self::NewestFirst => &[("idle_order", "newest-first")],
+            Self::OldestFirst => &[("idle_order", "oldest-first")],
         }
     }
 }
@@ -132,10 +176,13 @@ impl Scenario {
 
     /// Whether this contestant takes part on this protocol.
     pub fn admits(&self, contestant: &Contestant, protocol: Protocol) -> bool {
-        let strategy = matches!(contestant.kind, Kind::Profile(_));
+        let strategy = matches!(contestant.kind, Kind::Profile(_) | Kind::Default);
         self.fits(protocol)
             && contestant.protocols.contains(&protocol)
+            && (self.only.is_empty() || self.only.contains(&contestant.name))
             && match self.play {
+                // Its sockets are open before the turn: it has no way of its own to open them.
+                Play::Requests if contestant.kind == Kind::Limit => !self.loses_connections(),
                 Play::Requests => true,
                 // What has no pool has no limit, and nothing to reuse or to reset; `limit` with as
                 // many callers as connections shows what those connections could carry.
@@ -144,14 +191,37 @@ impl Scenario {
             }
     }
 
-    /// The ways in which each contestant plays it.
-    pub fn variants(&self) -> &'static [Option<Variant>] {
-        match self.play {
-            Play::Reuse => {
-                &[Some(Variant::Reused), Some(Variant::ServerCloses), Some(Variant::NoPool)]
-            }
-            Play::Requests | Play::Limits | Play::Session => &[None],
+    /// The ways in which each contestant plays it: one that has no name, or several.
+    pub fn ways(&self) -> Vec<Option<Variant>> {
+        match self.variants {
+            [] => vec![None],
+            several => several.iter().copied().map(Some).collect(),
         }
+    }
+
+    /// Whether connections have to be opened in the window, by what happens or by what is asked.
+    pub fn loses_connections(&self) -> bool {
+        let loses = |event: &Event| {
+            matches!(
+                event.fault,
+                Fault::Refuse
+                    | Fault::SlowDial { .. }
+                    | Fault::Cut { .. }
+                    | Fault::CutIdle { .. }
+                    | Fault::Announce
+                    | Fault::Silence { .. }
+            )
+        };
+        self.cold
+            || self.budget == Budget::Own
+            || (self.events)(&mut fastrand::Rng::with_seed(0)).iter().any(loses)
+    }
+
+    /// Whether the first byte of the server makes a part of every dial, so that the greeting has to
+    /// be asked for.
+    pub fn greets(&self) -> bool {
+        let slow = |event: &Event| matches!(event.fault, Fault::SlowDial { .. });
+        (self.events)(&mut fastrand::Rng::with_seed(0)).iter().any(slow)
     }
 
     /// How many callers this contestant is given: `limit` has a socket for each, so it gets no more
@@ -167,7 +237,8 @@ impl Scenario {
             (Kind::Limit, Protocol::Http1 | Protocol::Resp | Protocol::Framed) => {
                 callers.min(connections)
             }
-            (Kind::Limit, Protocol::Http2) | (Kind::NoPool | Kind::Profile(_), _) => callers,
+            (Kind::Limit, Protocol::Http2)
+            | (Kind::NoPool | Kind::Default | Kind::Profile(_), _) => callers,
         }
     }
 
