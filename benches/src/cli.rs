@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::BenchError;
+use crate::fault::Fault;
 use crate::scenario::demand::{Arrivals, Budget, Rate};
 
 /// Compares connection-pooling strategies side by side on real sockets.
@@ -169,6 +170,17 @@ pub struct ServeArgs {
     /// Streams that HTTP/2 allows at once on a connection
     #[arg(long, value_name = "N", default_value_t = 250)]
     pub max_streams: u32,
+    /// A fault that is in force from the start: refuse, slow-dial:200ms, slow-replies:5ms, stall-one:10:200ms,
+    /// cut-idle:500ms:fin, cut-idle:500ms:rst, silence:old, silence:new, silence:all, max-streams:1,
+    /// slow-backend:1ms (repeatable)
+    #[arg(long, value_name = "FAULT", value_parser = Fault::parse)]
+    pub fault: Vec<Fault>,
+    /// Stand in front of this server instead (redis://, http:// or h2c://) and let connections feel faults
+    #[arg(long, value_name = "URL")]
+    pub relay: Option<String>,
+    /// Where the relay listens [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub relay_listen: Option<SocketAddr>,
     /// Processor to run on
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,

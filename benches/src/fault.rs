@@ -90,6 +90,38 @@ impl Fault {
         matches!(self, Self::Cut { .. } | Self::Announce)
     }
 
+    /// A fault that lasts, as people write it: its name and its values, with colons between.
+    ///
+    /// # Errors
+    /// What can be written, for anything else.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let known = || {
+            "expected refuse, slow-dial:TIME, slow-replies:TIME, stall-one:N:TIME, cut-idle:TIME:fin, \
+             cut-idle:TIME:rst, silence:old, silence:new, silence:all, max-streams:N or slow-backend:TIME"
+                .to_owned()
+        };
+        let ms = |text: &str| {
+            let time = humantime::parse_duration(text).map_err(|_| known())?;
+            u64::try_from(time.as_millis()).map_err(|_| known())
+        };
+        let number = |text: &str| text.parse().map_err(|_| known());
+        let words: Vec<&str> = text.split(':').collect();
+        Ok(match words[..] {
+            ["refuse"] => Self::Refuse,
+            ["slow-dial", time] => Self::SlowDial { ms: ms(time)? },
+            ["slow-replies", time] => Self::SlowReplies { ms: ms(time)? },
+            ["stall-one", of, time] => Self::StallOne { of: number(of)?, ms: ms(time)? },
+            ["cut-idle", time, "fin"] => Self::CutIdle { after_ms: ms(time)?, how: Cut::Fin },
+            ["cut-idle", time, "rst"] => Self::CutIdle { after_ms: ms(time)?, how: Cut::Rst },
+            ["silence", "old"] => Self::Silence { who: Who::Old },
+            ["silence", "new"] => Self::Silence { who: Who::New },
+            ["silence", "all"] => Self::Silence { who: Who::All },
+            ["max-streams", streams] => Self::MaxStreams { streams: number(streams)? },
+            ["slow-backend", time] => Self::SlowBackend { ms: ms(time)? },
+            _ => return Err(known()),
+        })
+    }
+
     /// A few words for charts and tables.
     pub fn label(self) -> String {
         let how = |how| match how {
@@ -155,5 +187,20 @@ mod tests {
             assert_eq!(serde_json::from_str::<Fault>(json).unwrap(), fault);
         }
         assert!(serde_json::from_str::<Fault>(r#"{"fault":"explode"}"#).is_err());
+    }
+
+    #[test]
+    fn faults_are_written_with_colons() {
+        for (text, fault) in [
+            ("refuse", Fault::Refuse),
+            ("stall-one:10:200ms", Fault::StallOne { of: 10, ms: 200 }),
+            ("cut-idle:1s:rst", Fault::CutIdle { after_ms: 1000, how: Cut::Rst }),
+            ("silence:new", Fault::Silence { who: Who::New }),
+        ] {
+            assert_eq!(Fault::parse(text), Ok(fault));
+        }
+        for text in ["", "refuse:1s", "slow-dial", "slow-dial:soon", "silence:some", "cut"] {
+            assert!(Fault::parse(text).unwrap_err().contains("slow-dial:TIME"), "{text}");
+        }
     }
 }

@@ -22,7 +22,7 @@ mod raw;
 mod resp;
 
 pub use dispatch::{Setup, take_turn};
-pub use raw::{Template, probe};
+pub use raw::{COUNTER, Template, probe};
 
 /// A way to carry out requests, set up for one turn.
 pub trait Contestant: Send + Sync + 'static {

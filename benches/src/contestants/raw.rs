@@ -30,7 +30,7 @@ pub(super) fn counter(nonce: Nonce) -> Vec<u8> {
 }
 
 /// How the key of [`counter`] begins.
-const COUNTER: &[u8] = b"poolbench:";
+pub const COUNTER: &[u8] = b"poolbench:";
 
 /// What an exchange with a target looks like.
 #[derive(Debug, Clone)]

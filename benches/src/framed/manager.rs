@@ -17,11 +17,14 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct FramedManager {
     /// How long an exchange may take, default [`CALL_TIMEOUT`].
     pub call_timeout: Duration,
+    /// Whether a dial waits for the server's first word, an exchange with an empty body; default
+    /// `false`. Protocols with a greeting or a TLS handshake do.
+    pub greets: bool,
 }
 
 impl Default for FramedManager {
     fn default() -> Self {
-        Self { call_timeout: CALL_TIMEOUT }
+        Self { call_timeout: CALL_TIMEOUT, greets: false }
     }
 }
 
@@ -35,7 +38,11 @@ impl Manager for FramedManager {
         key: &SocketAddr,
         _notifier: Notifier,
     ) -> Result<Connection, FramedError> {
-        Ok(Connection::open(*key, self.call_timeout).await?)
+        let mut connection = Connection::open(*key, self.call_timeout).await?;
+        if self.greets {
+            connection.call(Bytes::new()).await?;
+        }
+        Ok(connection)
     }
 
     fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
@@ -202,7 +209,8 @@ mod tests {
     #[tokio::test]
     async fn a_silent_server_is_a_timeout() {
         let address = server(15, |_| Vec::new()).await;
-        let manager = FramedManager { call_timeout: Duration::from_millis(20) };
+        let manager =
+            FramedManager { call_timeout: Duration::from_millis(20), ..FramedManager::default() };
         let pool = Pool::builder(manager).build().unwrap();
         let mut lease = pool.acquire(&address).await.unwrap();
         let error = lease.call(Bytes::from_static(b"one")).await.unwrap_err();

@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::error::BenchError;
+use crate::fault::Fault;
 use crate::names::Protocol;
 use crate::serve::Bound;
 use crate::serve::control::{Answer, Command as ControlCommand, MAX_LINE};
-use crate::serve::oracle::Counters;
+use crate::serve::oracle::{Counters, Series};
 
 /// The server answers on its control connection within this, or is broken.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +111,43 @@ impl Server {
         }
     }
 
+    /// Puts a fault in force; its number, and when, on the machine's monotonic clock.
+    pub async fn inject(
+        &mut self,
+        protocol: Protocol,
+        fault: Fault,
+    ) -> Result<(u32, u64), BenchError> {
+        self.injected(ControlCommand::Inject { protocol, fault }).await
+    }
+
+    /// Ends a fault; when, on the machine's monotonic clock.
+    pub async fn lift(&mut self, protocol: Protocol, id: u32) -> Result<u64, BenchError> {
+        Ok(self.injected(ControlCommand::Lift { protocol, id }).await?.1)
+    }
+
+    async fn injected(&mut self, command: ControlCommand) -> Result<(u32, u64), BenchError> {
+        match self.answer(command).await? {
+            Answer::Injected { id, at_ns } => Ok((id, at_ns)),
+            other => Err(BenchError::Server(format!("answered {other:?}"))),
+        }
+    }
+
+    /// What happened when since the run was started.
+    pub async fn series(&mut self, protocol: Protocol) -> Result<Series, BenchError> {
+        match self.answer(ControlCommand::Series { protocol }).await? {
+            Answer::Series(series) => Ok(series),
+            other => Err(BenchError::Server(format!("answered {other:?}"))),
+        }
+    }
+
     async fn ask(&mut self, command: ControlCommand) -> Result<Counters, BenchError> {
+        match self.answer(command).await? {
+            Answer::Counters(counters) => Ok(counters),
+            other => Err(BenchError::Server(format!("answered {other:?}"))),
+        }
+    }
+
+    async fn answer(&mut self, command: ControlCommand) -> Result<Answer, BenchError> {
         let line = serde_json::to_string(&command).expect("commands are valid JSON");
         let exchange = async {
             self.control.send(line).await.map_err(|error| BenchError::Server(error.to_string()))?;
@@ -124,8 +161,8 @@ impl Server {
             .await
             .map_err(|_| BenchError::Server("does not answer".to_owned()))??;
         match serde_json::from_str(&line) {
-            Ok(Answer::Counters(counters)) => Ok(counters),
             Ok(Answer::Error(error)) => Err(BenchError::Server(error)),
+            Ok(answer) => Ok(answer),
             Err(error) => Err(BenchError::Server(error.to_string())),
         }
     }

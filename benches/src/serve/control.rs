@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LinesCodec};
 
-use super::oracle::{Counters, Oracle};
+use super::faults::Faults;
+use super::oracle::{Counters, Oracle, Series, monotonic_ns};
+use crate::fault::Fault;
 use crate::names::Protocol;
 
 /// A longer line ends the control connection.
-pub const MAX_LINE: usize = 4096;
+pub const MAX_LINE: usize = 1024 * 1024;
 
 /// What a client may ask.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -28,6 +30,25 @@ pub enum Command {
         #[serde(default)]
         close_after: bool,
     },
+    /// Puts a fault in force, or lets it happen at once.
+    Inject {
+        /// Which protocol.
+        protocol: Protocol,
+        /// What goes wrong.
+        fault: Fault,
+    },
+    /// Ends a fault.
+    Lift {
+        /// Which protocol.
+        protocol: Protocol,
+        /// As [`Answer::Injected`] named it.
+        id: u32,
+    },
+    /// Asks what happened when.
+    Series {
+        /// Which protocol.
+        protocol: Protocol,
+    },
     /// Asks for the counters of one protocol.
     Counters {
         /// Which protocol.
@@ -41,21 +62,37 @@ pub enum Command {
 pub enum Answer {
     /// The counters that were asked for.
     Counters(Counters),
+    /// A fault is in force, or no longer.
+    Injected {
+        /// Its number, to lift it with.
+        id: u32,
+        /// When, in nanoseconds of the machine's monotonic clock.
+        at_ns: u64,
+    },
+    /// What happened when.
+    Series(Series),
     /// The line was no command.
     Error(String),
 }
 
-/// One oracle for each protocol.
+/// What the server of one protocol knows and does.
 #[derive(Debug, Default)]
-pub(super) struct Oracles {
-    http1: Arc<Oracle>,
-    http2: Arc<Oracle>,
-    resp: Arc<Oracle>,
-    framed: Arc<Oracle>,
+pub(super) struct Desk {
+    pub(super) oracle: Arc<Oracle>,
+    pub(super) faults: Arc<Faults>,
 }
 
-impl Oracles {
-    pub(super) fn of(&self, protocol: Protocol) -> &Arc<Oracle> {
+/// One desk for each protocol.
+#[derive(Debug, Default)]
+pub(super) struct Desks {
+    http1: Desk,
+    http2: Desk,
+    resp: Desk,
+    framed: Desk,
+}
+
+impl Desks {
+    pub(super) fn of(&self, protocol: Protocol) -> &Desk {
         match protocol {
             Protocol::Http1 => &self.http1,
             Protocol::Http2 => &self.http2,
@@ -66,26 +103,39 @@ impl Oracles {
 }
 
 /// Accepts control connections for ever.
-pub(super) async fn serve(listener: TcpListener, oracles: Arc<Oracles>) {
+pub(super) async fn serve(listener: TcpListener, desks: Arc<Desks>) {
     loop {
-        let stream = super::accept(&listener).await;
-        let oracles = Arc::clone(&oracles);
+        let stream = super::listener::accept(&listener).await;
+        let desks = Arc::clone(&desks);
         tokio::spawn(async move {
             // An error means that the client is gone.
-            drop(answer(stream, &oracles).await);
+            drop(answer(stream, &desks).await);
         });
     }
 }
 
-async fn answer(stream: TcpStream, oracles: &Oracles) -> io::Result<()> {
+async fn answer(stream: TcpStream, desks: &Desks) -> io::Result<()> {
     let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE));
     while let Some(line) = lines.next().await {
         let line = line.map_err(io::Error::other)?;
         let answer = match serde_json::from_str(&line) {
             Ok(Command::Start { protocol, run, close_after }) => {
-                Answer::Counters(oracles.of(protocol).start(run, close_after))
+                let desk = desks.of(protocol);
+                desk.faults.lift_all();
+                Answer::Counters(desk.oracle.start(run, close_after))
             }
-            Ok(Command::Counters { protocol }) => Answer::Counters(oracles.of(protocol).counters()),
+            Ok(Command::Counters { protocol }) => {
+                Answer::Counters(desks.of(protocol).oracle.counters())
+            }
+            Ok(Command::Inject { protocol, fault }) => {
+                let id = desks.of(protocol).faults.inject(fault);
+                Answer::Injected { id, at_ns: monotonic_ns() }
+            }
+            Ok(Command::Lift { protocol, id }) => {
+                desks.of(protocol).faults.lift(id);
+                Answer::Injected { id, at_ns: monotonic_ns() }
+            }
+            Ok(Command::Series { protocol }) => Answer::Series(desks.of(protocol).oracle.series()),
             Err(error) => Answer::Error(error.to_string()),
         };
         let text = serde_json::to_string(&answer).expect("counters are valid JSON");

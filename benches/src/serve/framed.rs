@@ -10,11 +10,12 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::WriteHalf;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::codec::{Framed, FramedRead, FramedWrite};
 
+use super::faulty::Faulty;
+use super::listener::Listener;
 use super::model::FramedModel;
 use super::oracle::{OpenSocket, Oracle};
 use crate::framed::codec::{Frame, FrameCodec};
@@ -25,10 +26,10 @@ const PROCESSORS: usize = 32;
 const QUEUE: usize = 64;
 
 /// Accepts connections for ever and serves each as `model` says.
-pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>, model: FramedModel) {
+pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>, model: FramedModel) {
     loop {
-        let stream = super::accept(&listener).await;
-        let open = oracle.accepted();
+        let stream = listener.accept().await;
+        let open = oracle.accepted().with(stream.connection());
         tokio::spawn(async move {
             // An error means that the client is gone or broke the framing: the connection is over.
             drop(match model {
@@ -40,23 +41,24 @@ pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>, model: Fra
     }
 }
 
-async fn one_task(stream: TcpStream, open: &OpenSocket) -> io::Result<()> {
+async fn one_task(stream: Faulty, open: &OpenSocket) -> io::Result<()> {
     let mut framed = Framed::new(stream, FrameCodec::new());
     while let Some(frame) = framed.next().await {
         let frame = frame?;
-        let close = open.oracle().executed(&frame.body);
+        let close = open.executed(&frame.body, false);
         framed.send(frame).await?;
         if close {
-            return Ok(());
+            // What is written late has to leave first.
+            return framed.close().await;
         }
     }
     Ok(())
 }
 
-type Writer = FramedWrite<OwnedWriteHalf, FrameCodec>;
+type Writer = FramedWrite<WriteHalf<Faulty>, FrameCodec>;
 
-async fn reader_handoff(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
-    let (read, write) = stream.into_split();
+async fn reader_handoff(stream: Faulty, open: OpenSocket) -> io::Result<()> {
+    let (read, write) = tokio::io::split(stream);
     let mut read = FramedRead::new(read, FrameCodec::new());
     // The last processor to end closes the socket, and only then it stops to count as open.
     let shared = Arc::new((Mutex::new(Writer::new(write, FrameCodec::new())), open));
@@ -67,7 +69,7 @@ async fn reader_handoff(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let (writer, open) = &*shared;
-            let close = open.oracle().executed(&frame.body);
+            let close = open.executed(&frame.body, false);
             let mut writer = writer.lock().await;
             // A client that is gone is noticed by the reader.
             drop(writer.send(frame).await);
@@ -80,8 +82,8 @@ async fn reader_handoff(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
     Ok(())
 }
 
-async fn separate_writer(stream: TcpStream, open: OpenSocket) -> io::Result<()> {
-    let (read, write) = stream.into_split();
+async fn separate_writer(stream: Faulty, open: OpenSocket) -> io::Result<()> {
+    let (read, write) = tokio::io::split(stream);
     let mut read = FramedRead::new(read, FrameCodec::new());
     let open = Arc::new(open);
     let (replies, queue) = mpsc::channel(QUEUE);
@@ -93,7 +95,7 @@ async fn separate_writer(stream: TcpStream, open: OpenSocket) -> io::Result<()> 
             let permit = permit(&processors).await;
             let (replies, open) = (replies.clone(), Arc::clone(&open));
             tokio::spawn(async move {
-                let close = open.oracle().executed(&frame.body);
+                let close = open.executed(&frame.body, false);
                 // The queue is closed when the writer failed; its failure ends the reader.
                 drop(replies.send((frame, close)).await);
                 drop(permit);
@@ -124,7 +126,12 @@ async fn write_replies(mut queue: mpsc::Receiver<(Frame, bool)>, mut writer: Wri
             close = last;
             result = writer.feed(frame).await;
         }
-        if result.is_err() || writer.flush().await.is_err() || close {
+        if result.is_err() || writer.flush().await.is_err() {
+            return;
+        }
+        if close {
+            // What is written late has to leave first; a client that is gone needs nothing.
+            drop(writer.close().await);
             return;
         }
     }

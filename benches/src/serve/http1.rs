@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
+use super::faulty::Faulty;
+use super::listener::Listener;
 use super::oracle::{OpenSocket, Oracle};
 use super::workers::{Job, Workers};
 
@@ -24,20 +25,20 @@ const REFUSED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Accepts connections for ever and starts a task for each.
-pub(super) async fn serve_tasks(listener: TcpListener, oracle: Arc<Oracle>) {
+pub(super) async fn serve_tasks(mut listener: Listener, oracle: Arc<Oracle>) {
     loop {
-        let stream = super::accept(&listener).await;
-        let open = oracle.accepted();
+        let stream = listener.accept().await;
+        let open = oracle.accepted().with(stream.connection());
         tokio::spawn(serve_connection(stream, open));
     }
 }
 
 /// Accepts connections for ever and hands them to at most `limit` workers.
-pub(super) async fn serve_workers(listener: TcpListener, oracle: Arc<Oracle>, limit: usize) {
+pub(super) async fn serve_workers(mut listener: Listener, oracle: Arc<Oracle>, limit: usize) {
     let workers = Workers::start(limit, |Job { stream, open }| serve_connection(stream, open));
     loop {
-        let stream = super::accept(&listener).await;
-        let open = oracle.accepted();
+        let stream = listener.accept().await;
+        let open = oracle.accepted().with(stream.connection());
         if let Err(Job { stream, open }) = workers.serve(Job { stream, open }) {
             tokio::spawn(refuse(stream, open));
         }
@@ -46,7 +47,7 @@ pub(super) async fn serve_workers(listener: TcpListener, oracle: Arc<Oracle>, li
 
 /// Answers 503, then waits briefly for the client to have read it: closing with bytes unread would
 /// reset the connection and might destroy the answer.
-async fn refuse(mut stream: TcpStream, open: OpenSocket) {
+async fn refuse(mut stream: Faulty, open: OpenSocket) {
     let farewell = async {
         stream.write_all(REFUSED).await?;
         stream.shutdown().await?;
@@ -61,14 +62,14 @@ async fn refuse(mut stream: TcpStream, open: OpenSocket) {
 }
 
 /// Serves the requests of one connection, one after the other, until either side closes it.
-async fn serve_connection(mut stream: TcpStream, open: OpenSocket) {
+async fn serve_connection(mut stream: Faulty, open: OpenSocket) {
     // An error means that the client is gone: there is nobody to tell.
     drop(exchange(&mut stream, &open).await);
     drop(stream);
     drop(open);
 }
 
-async fn exchange(stream: &mut TcpStream, open: &OpenSocket) -> io::Result<()> {
+async fn exchange(stream: &mut Faulty, open: &OpenSocket) -> io::Result<()> {
     let mut input = BytesMut::with_capacity(4096);
     let mut output = Vec::with_capacity(1024);
     loop {
@@ -77,7 +78,7 @@ async fn exchange(stream: &mut TcpStream, open: &OpenSocket) -> io::Result<()> {
             match parse(&input) {
                 Parsed::Partial => break,
                 Parsed::Request(request) => {
-                    close = open.oracle().executed(request.nonce) || request.close;
+                    close = open.executed(request.nonce, request.writes) || request.close;
                     write_reply(&mut output, &request, close);
                     let length = request.length;
                     input.advance(length);
@@ -94,7 +95,11 @@ async fn exchange(stream: &mut TcpStream, open: &OpenSocket) -> io::Result<()> {
             stream.write_all(&output).await?;
             output.clear();
         }
-        if close || stream.read_buf(&mut input).await? == 0 {
+        if close {
+            // What is written late has to leave first.
+            return stream.shutdown().await;
+        }
+        if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
     }
@@ -112,6 +117,8 @@ struct Request<'a> {
     length: usize,
     /// The value of `x-nonce`; empty when there is none.
     nonce: &'a [u8],
+    /// It must not run twice: neither GET nor HEAD.
+    writes: bool,
     /// Without a body in the reply, as HEAD asks.
     head_only: bool,
     /// The client asked to close the connection.
@@ -128,6 +135,7 @@ fn parse(input: &[u8]) -> Parsed<'_> {
         Err(_) => return Parsed::Bad("400 Bad Request"),
     };
     let head_only = request.method == Some("HEAD");
+    let writes = !head_only && request.method != Some("GET");
     let mut close = request.version == Some(0);
     let mut nonce: &[u8] = b"";
     let mut body = 0;
@@ -149,7 +157,7 @@ fn parse(input: &[u8]) -> Parsed<'_> {
     if input.len() < head + body {
         return Parsed::Partial;
     }
-    Parsed::Request(Request { length: head + body, nonce, head_only, close })
+    Parsed::Request(Request { length: head + body, nonce, writes, head_only, close })
 }
 
 fn write_reply(output: &mut Vec<u8>, request: &Request<'_>, close: bool) {

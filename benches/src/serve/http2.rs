@@ -1,37 +1,66 @@
 //! The HTTP/2 server (prior knowledge, no TLS): answers every request with its `x-nonce` header as
 //! the body, in the task of the connection.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
+use super::faults::Faults;
+use super::faulty::Faulty;
+use super::listener::Listener;
+use super::oracle::{OpenSocket, Oracle};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::server::SendResponse;
-use http::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-
-use super::oracle::{OpenSocket, Oracle};
+use http::{Method, Request, Response};
 
 /// Accepts connections for ever and starts a task for each.
-pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>, max_streams: u32) {
+pub(super) async fn serve(
+    mut listener: Listener,
+    oracle: Arc<Oracle>,
+    faults: Arc<Faults>,
+    max_streams: u32,
+) {
     loop {
-        let stream = super::accept(&listener).await;
-        let open = oracle.accepted();
-        tokio::spawn(serve_connection(stream, open, max_streams));
+        let stream = listener.accept().await;
+        let open = oracle.accepted().with(stream.connection());
+        tokio::spawn(serve_connection(stream, open, Arc::clone(&faults), max_streams));
     }
 }
 
-async fn serve_connection(stream: TcpStream, open: OpenSocket, max_streams: u32) {
+async fn serve_connection(stream: Faulty, open: OpenSocket, faults: Arc<Faults>, max_streams: u32) {
     // An error means that the client is gone or broke the protocol; h2 has sent what can be said.
-    drop(exchange(stream, &open, max_streams).await);
+    drop(exchange(stream, &open, &faults, max_streams).await);
     drop(open);
 }
 
-async fn exchange(stream: TcpStream, open: &OpenSocket, max_streams: u32) -> Result<(), h2::Error> {
+async fn exchange(
+    stream: Faulty,
+    open: &OpenSocket,
+    faults: &Faults,
+    max_streams: u32,
+) -> Result<(), h2::Error> {
+    let agreed = stream.max_streams();
     let mut builder = h2::server::Builder::new();
-    builder.max_concurrent_streams(max_streams);
+    builder.max_concurrent_streams(agreed.unwrap_or(max_streams));
     let mut connection = builder.handshake::<_, Bytes>(stream).await?;
     let mut batch = Vec::new();
-    while let Some(first) = connection.accept().await {
+    let mut seen = faults.version();
+    loop {
+        // Faults that change wake this task. The h2 crate cannot change the limit of streams of a
+        // connection: one with another limit has to take its place.
+        let next = poll_fn(|cx| {
+            let version = faults.version();
+            if std::mem::replace(&mut seen, version) != version
+                && (open.connection().take_announcement()
+                    || faults.plan(open.connection()).max_streams != agreed)
+            {
+                connection.graceful_shutdown();
+            }
+            connection.poll_accept(cx)
+        });
+        let Some(first) = next.await else {
+            return Ok(());
+        };
         batch.push(first?);
         // Everything that has arrived, so that the answers leave in one write. Polling without a
         // waker is fine: the loop polls with one before it waits.
@@ -44,7 +73,6 @@ async fn exchange(stream: TcpStream, open: &OpenSocket, max_streams: u32) -> Res
             }
         }
     }
-    Ok(())
 }
 
 /// Answers one request, and says whether the connection is to be closed after it.
@@ -58,7 +86,8 @@ fn answer(
         .get("x-nonce")
         .map(|value| Bytes::copy_from_slice(value.as_bytes()))
         .unwrap_or_default();
-    let close = open.oracle().executed(&nonce);
+    let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let close = open.executed(&nonce, writes);
     discard_body(request);
     let head = Response::builder()
         .header(http::header::CONTENT_LENGTH, nonce.len())

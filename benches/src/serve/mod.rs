@@ -9,27 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::error::BenchError;
+use crate::fault::Fault;
 use crate::names::Protocol;
 use crate::place;
+use crate::target::Target;
 
 pub mod control;
+pub mod faults;
+pub mod faulty;
 mod framed;
 mod http1;
 mod http2;
+pub mod listener;
 pub mod model;
 pub mod oracle;
+pub mod relay;
 mod resp;
 mod workers;
 
+use listener::Listener;
 use model::{Http1Model, Models};
 
 /// How long a server waits for a client to read a farewell.
 const LINGER: Duration = Duration::from_millis(500);
-/// Pause after an accept failed, as it does when descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What `serve` is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +49,10 @@ pub struct ServeOptions {
     pub workers: usize,
     /// Streams that the HTTP/2 server allows at once on a connection.
     pub max_streams: u32,
+    /// Faults that are in force from the start.
+    pub faults: Vec<Fault>,
+    /// A server to stand in front of, instead of serving its protocol.
+    pub relay: Option<Target>,
     /// The processor to run on.
     pub cpu: Option<usize>,
     /// End when standard input is closed, which it is when the parent is gone.
@@ -71,6 +80,9 @@ pub struct Bound {
     /// The framed echo, if served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framed: Option<SocketAddr>,
+    /// The relay, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<SocketAddr>,
 }
 
 impl Bound {
@@ -116,7 +128,7 @@ pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
 
 /// Binds everything and spawns a task for each server.
 async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, BenchError> {
-    let oracles = Arc::new(control::Oracles::default());
+    let desks = Arc::new(control::Desks::default());
     let control_address = options.control.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let (control_listener, control) = bind("the control connection", control_address).await?;
     let mut bound = Bound {
@@ -127,10 +139,23 @@ async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, Benc
         http2: None,
         resp: None,
         framed: None,
+        relay: None,
     };
     for &(protocol, address) in &options.addresses {
-        let (listener, address) = bind(protocol.name(), address).await?;
-        let oracle = Arc::clone(oracles.of(protocol));
+        let desk = desks.of(protocol);
+        let (oracle, faults) = (Arc::clone(&desk.oracle), Arc::clone(&desk.faults));
+        for fault in &options.faults {
+            faults.inject(*fault);
+        }
+        let listener = Listener::bind(address, Arc::clone(&faults))
+            .await
+            .map_err(cannot_listen(protocol.name(), address))?;
+        let address = listener.address();
+        if let Some(upstream) = options.relay.as_ref().filter(|to| to.protocol == protocol) {
+            bound.relay = Some(address);
+            tokio::spawn(relay::serve(listener, oracle, upstream.address));
+            continue;
+        }
         match protocol {
             Protocol::Http1 => {
                 bound.http1 = Some(address);
@@ -143,7 +168,7 @@ async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, Benc
             }
             Protocol::Http2 => {
                 bound.http2 = Some(address);
-                tokio::spawn(http2::serve(listener, oracle, options.max_streams));
+                tokio::spawn(http2::serve(listener, oracle, faults, options.max_streams));
             }
             Protocol::Resp => {
                 bound.resp = Some(address);
@@ -155,7 +180,7 @@ async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, Benc
             }
         }
     }
-    tokio::spawn(control::serve(control_listener, oracles));
+    tokio::spawn(control::serve(control_listener, desks));
     Ok(bound)
 }
 
@@ -163,23 +188,11 @@ async fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAdd
     let listener = TcpListener::bind(address)
         .await
         .and_then(|listener| listener.local_addr().map(|address| (listener, address)));
-    listener.map_err(|error| {
-        BenchError::usage(format!("cannot listen on {address} for {what}: {error}"))
-    })
+    listener.map_err(cannot_listen(what, address))
 }
 
-/// The next connection, without delay for small writes.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Fails only on a connection that is already gone; its first read will tell.
-                drop(stream.set_nodelay(true));
-                return stream;
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
+fn cannot_listen(what: &str, address: SocketAddr) -> impl FnOnce(std::io::Error) -> BenchError {
+    move |error| BenchError::usage(format!("cannot listen on {address} for {what}: {error}"))
 }
 
 /// Ends the process when standard input is closed: its parent is gone, however it died.
@@ -204,9 +217,26 @@ impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
             .into_iter()
             .filter_map(|(protocol, address)| Some((protocol, address?)))
             .collect();
-        if addresses.is_empty() {
-            let free = SocketAddr::from(([127, 0, 0, 1], 0));
-            addresses = Protocol::ALL.map(|protocol| (protocol, free)).to_vec();
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let relay = args.relay.as_deref().map(Target::parse).transpose()?;
+        match &relay {
+            Some(upstream) if addresses.is_empty() => {
+                addresses.push((upstream.protocol, args.relay_listen.unwrap_or(free)));
+            }
+            Some(_) => {
+                return Err(BenchError::usage(
+                    "--relay stands in front of one server: leave --http1, --http2, --resp and --framed out, --relay-listen says where it listens",
+                ));
+            }
+            None if args.relay_listen.is_some() => {
+                return Err(BenchError::usage(
+                    "--relay-listen is for --relay URL, which is missing",
+                ));
+            }
+            None if addresses.is_empty() => {
+                addresses = Protocol::ALL.map(|protocol| (protocol, free)).to_vec();
+            }
+            None => {}
         }
         Ok(Self {
             addresses,
@@ -214,6 +244,8 @@ impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
             models: Models::parse(&args.model)?,
             workers: args.workers,
             max_streams: args.max_streams,
+            faults: args.fault,
+            relay,
             cpu: args.cpu,
             exit_with_stdin: args.exit_with_stdin,
         })

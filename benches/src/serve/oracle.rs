@@ -4,9 +4,11 @@
 //! One oracle for each protocol; a turn starts by naming its run, which sets the counts to zero.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::Connection;
 use crate::nonce::Nonce;
 
 /// Sequence numbers that are remembered for each run: 2^29 bits are 64 MiB, whatever a client sends.
@@ -31,7 +33,31 @@ pub struct Counters {
     pub open: u64,
     /// The most sockets that were open at one time.
     pub high_water: u64,
+    /// Of the executions, those of requests that must not run twice.
+    pub writes: u64,
+    /// Of the duplicates, those of requests that must not run twice.
+    pub write_duplicates: u64,
 }
+
+/// What happened when, in steps of [`STEP`] since the run was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// When the run was started, in nanoseconds of the machine's monotonic clock.
+    pub origin_ns: u64,
+    /// Length of a step.
+    pub step_ms: u64,
+    /// Connections accepted in each step.
+    pub accepted: Vec<u32>,
+    /// The most connections that were open in each step.
+    pub open: Vec<u32>,
+    /// Requests answered in each step, by each of two backends.
+    pub backends: Vec<[u32; 2]>,
+}
+
+/// Length of a step of [`Series`].
+pub const STEP: Duration = Duration::from_millis(100);
+/// Steps that are kept: the first ten minutes of a run.
+const MOST_STEPS: usize = 6000;
 
 /// Counts what the server sees on one protocol.
 #[derive(Debug, Default)]
@@ -45,6 +71,7 @@ struct State {
     /// One bit for each sequence number of the run, grown as they come.
     seen: Vec<u64>,
     close_after: bool,
+    series: Series,
 }
 
 impl Oracle {
@@ -61,6 +88,11 @@ impl Oracle {
         state.counters = Counters { run, open, high_water: open, ..Counters::default() };
         state.seen.clear();
         state.close_after = close_after;
+        state.series = Series {
+            origin_ns: monotonic_ns(),
+            step_ms: STEP.as_millis() as u64,
+            ..Series::default()
+        };
         state.counters
     }
 
@@ -73,29 +105,26 @@ impl Oracle {
     ///
     /// `nonce` is what the request carried; anything that is no nonce is answered and not counted.
     pub fn executed(&self, nonce: &[u8]) -> bool {
+        self.ran(nonce, false, 0).0
+    }
+
+    /// As [`executed`](Self::executed), for a request that must not run twice if `writes`, on a
+    /// connection of `backend`; and how often this nonce has run.
+    pub fn ran(&self, nonce: &[u8], writes: bool, backend: usize) -> (bool, u64) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some((run, sequence)) = Nonce::parse(nonce) else {
-            return state.close_after;
-        };
-        if run != state.counters.run {
-            state.counters.strangers += 1;
-            return state.close_after;
+        let step = state.step();
+        if let Some(step) = step {
+            let backends = &mut state.series.backends;
+            at(backends, step)[backend & 1] += 1;
         }
-        if sequence >= MAX_SEQUENCES {
-            state.counters.unchecked += 1;
-            return state.close_after;
-        }
-        let (word, bit) = ((sequence / 64) as usize, 1_u64 << (sequence % 64));
-        if word >= state.seen.len() {
-            state.seen.resize(word + 1, 0);
-        }
-        state.counters.executed += 1;
-        if state.seen[word] & bit != 0 {
-            state.counters.duplicates += 1;
-        }
-        state.seen[word] |= bit;
-        state.close_after
+        let times = state.execute(nonce, writes);
+        (state.close_after, times)
+    }
+
+    /// What happened when.
+    pub fn series(&self) -> Series {
+        self.lock().series.clone()
     }
 
     /// Counts a connection as open until the returned value is dropped.
@@ -105,8 +134,14 @@ impl Oracle {
         counters.accepted += 1;
         counters.open += 1;
         counters.high_water = counters.high_water.max(counters.open);
+        let open = u32::try_from(counters.open).unwrap_or(u32::MAX);
+        if let Some(step) = state.step() {
+            *at(&mut state.series.accepted, step) += 1;
+            let most = at(&mut state.series.open, step);
+            *most = (*most).max(open);
+        }
         drop(state);
-        OpenSocket { oracle: Arc::clone(self) }
+        OpenSocket { oracle: Arc::clone(self), connection: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,16 +149,88 @@ impl Oracle {
     }
 }
 
+impl State {
+    /// The step of the run that it is now; `None` before the first run and beyond what is kept.
+    fn step(&self) -> Option<usize> {
+        let step = monotonic_ns().checked_sub(self.series.origin_ns)? / STEP.as_nanos() as u64;
+        let step = usize::try_from(step).ok()?;
+        (self.series.step_ms > 0 && step < MOST_STEPS).then_some(step)
+    }
+
+    /// Counts an execution; how often this nonce has run, 0 for what is no nonce of this run.
+    fn execute(&mut self, nonce: &[u8], writes: bool) -> u64 {
+        let Some((run, sequence)) = Nonce::parse(nonce) else {
+            return 0;
+        };
+        let counters = &mut self.counters;
+        if run != counters.run {
+            counters.strangers += 1;
+            return 0;
+        }
+        if sequence >= MAX_SEQUENCES {
+            counters.unchecked += 1;
+            return 0;
+        }
+        let (word, bit) = ((sequence / 64) as usize, 1_u64 << (sequence % 64));
+        if word >= self.seen.len() {
+            self.seen.resize(word + 1, 0);
+        }
+        let again = self.seen[word] & bit != 0;
+        self.seen[word] |= bit;
+        counters.executed += 1;
+        counters.duplicates += u64::from(again);
+        counters.writes += u64::from(writes);
+        counters.write_duplicates += u64::from(writes && again);
+        1 + u64::from(again)
+    }
+}
+
+/// The place of a step in a series that grows as far as it is needed.
+fn at<T: Clone + Default>(series: &mut Vec<T>, step: usize) -> &mut T {
+    if step >= series.len() {
+        series.resize(step + 1, T::default());
+    }
+    &mut series[step]
+}
+
+/// The machine's monotonic clock, which all its processes share.
+pub fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
 /// A connection that counts as open. Keep it beside the socket and drop it after the socket.
 #[derive(Debug)]
 pub struct OpenSocket {
     oracle: Arc<Oracle>,
+    connection: Arc<Connection>,
 }
 
 impl OpenSocket {
-    /// The oracle that counts this connection.
-    pub fn oracle(&self) -> &Oracle {
-        &self.oracle
+    /// The same, with what the faults know of the connection.
+    #[must_use]
+    pub fn with(mut self, connection: Arc<Connection>) -> Self {
+        self.connection = connection;
+        self
+    }
+
+    /// What the faults know of the connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Counts one execution, and says whether the connection is to be closed after the reply.
+    ///
+    /// `nonce` is what the request carried; `writes` if it must not run twice.
+    pub fn executed(&self, nonce: &[u8], writes: bool) -> bool {
+        self.counted(nonce, writes).0
+    }
+
+    /// As [`executed`](Self::executed), and how often this nonce has run.
+    pub fn counted(&self, nonce: &[u8], writes: bool) -> (bool, u64) {
+        let (close, times) = self.oracle.ran(nonce, writes, self.connection.backend());
+        (close || self.connection.take_announcement(), times)
     }
 }
 

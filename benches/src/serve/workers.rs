@@ -8,10 +8,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::faulty::Faulty;
 use super::oracle::OpenSocket;
 
 /// A worker that was parked this long goes home; looked at as often as that.
@@ -19,7 +19,7 @@ const MAX_IDLE_WORKER: Duration = Duration::from_secs(10);
 
 /// One connection to serve.
 pub(super) struct Job {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Faulty,
     pub(super) open: OpenSocket,
 }
 

@@ -56,9 +56,10 @@ fn steady(protocol: &str, contestants: &[&str]) {
     }
 }
 
-const EXCLUSIVE: [&str; 9] = [
+const EXCLUSIVE: [&str; 10] = [
     "limit",
     "no-pool",
+    "default",
     "net-http",
     "fasthttp",
     "redigo",
@@ -75,7 +76,7 @@ fn http1_runs_every_contestant() {
 
 #[test]
 fn http2_runs_every_contestant() {
-    steady("http2", &["limit", "no-pool", "net-http", "net-http-h2", "grpc"]);
+    steady("http2", &["limit", "no-pool", "default", "net-http", "net-http-h2", "grpc"]);
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn limits_hold_over_http2() {
 fn sessions_are_neutral_for_the_next_borrower() {
     let ran = run("session", &["--scenario", "session", "--connections", "2", "--callers", "4"]);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
-    assert_eq!(ran.rows().len(), 7);
+    assert_eq!(ran.rows().len(), 8);
     for row in ran.rows() {
         assert_sound(row);
         assert_eq!(row["safety"]["reset"], true, "{row:#}");

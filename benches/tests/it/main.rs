@@ -2,6 +2,7 @@
 
 mod common;
 mod embedded;
+mod events;
 mod faults;
 mod interrupts;
 mod oracle;

@@ -29,7 +29,7 @@ impl Control {
     fn counters(&mut self, line: &str) -> Counters {
         match self.ask(line) {
             Answer::Counters(counters) => counters,
-            Answer::Error(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
+use super::faulty::Faulty;
+use super::listener::Listener;
 use super::oracle::{OpenSocket, Oracle};
 use session::Session;
 use store::Store;
@@ -23,30 +24,26 @@ mod store;
 mod subscriptions;
 
 /// Accepts connections for ever and starts a task for each.
-pub(super) async fn serve(listener: TcpListener, oracle: Arc<Oracle>) {
+pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>) {
     let store = Arc::new(Store::default());
     let mut next_id = 0_u64;
     loop {
-        let stream = super::accept(&listener).await;
-        let open = oracle.accepted();
+        let stream = listener.accept().await;
+        let open = oracle.accepted().with(stream.connection());
         next_id += 1;
         let session = Session::new(next_id, Arc::clone(&store));
         tokio::spawn(serve_connection(stream, open, session));
     }
 }
 
-async fn serve_connection(mut stream: TcpStream, open: OpenSocket, mut session: Session) {
+async fn serve_connection(mut stream: Faulty, open: OpenSocket, mut session: Session) {
     // An error means that the client is gone: there is nobody to tell.
     drop(exchange(&mut stream, &open, &mut session).await);
     drop(stream);
     drop(open);
 }
 
-async fn exchange(
-    stream: &mut TcpStream,
-    open: &OpenSocket,
-    session: &mut Session,
-) -> io::Result<()> {
+async fn exchange(stream: &mut Faulty, open: &OpenSocket, session: &mut Session) -> io::Result<()> {
     let mut input = BytesMut::with_capacity(4096);
     let mut output = Vec::with_capacity(1024);
     loop {
@@ -54,7 +51,7 @@ async fn exchange(
         while !close && !input.is_empty() {
             match request::parse(&mut input) {
                 Ok(Some(arguments)) => {
-                    close = session.execute(&arguments, open.oracle(), &mut output);
+                    close = session.execute(&arguments, open, &mut output);
                 }
                 Ok(None) => break,
                 Err(complaint) => {
@@ -67,7 +64,11 @@ async fn exchange(
             stream.write_all(&output).await?;
             output.clear();
         }
-        if close || stream.read_buf(&mut input).await? == 0 {
+        if close {
+            // What is written late has to leave first.
+            return stream.shutdown().await;
+        }
+        if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
     }

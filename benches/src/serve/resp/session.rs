@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::reply::{self, Version};
 use super::store::{DATABASES, Place, Store};
 use super::subscriptions::{Kind, Subscriptions};
-use crate::serve::oracle::Oracle;
+use crate::contestants::COUNTER;
+use crate::serve::oracle::OpenSocket;
 
 /// Commands that a transaction may queue, and keys that may be watched.
 const MAX_LIST: usize = 1024;
@@ -47,7 +48,7 @@ impl Session {
     pub(super) fn execute(
         &mut self,
         arguments: &[Bytes],
-        oracle: &Oracle,
+        open: &OpenSocket,
         output: &mut Vec<u8>,
     ) -> bool {
         let Some(name) = arguments.first() else {
@@ -59,7 +60,7 @@ impl Session {
             && self.queue.is_none()
             && !self.only_listens()
         {
-            let close = oracle.executed(text);
+            let close = open.executed(text, false);
             reply::bulk(output, text);
             return close;
         }
@@ -76,14 +77,14 @@ impl Session {
             self.enqueue(&name, arguments, output);
             return false;
         }
-        self.run(&name, arguments, oracle, output)
+        self.run(&name, arguments, open, output)
     }
 
     fn run(
         &mut self,
         name: &str,
         arguments: &[Bytes],
-        oracle: &Oracle,
+        open: &OpenSocket,
         output: &mut Vec<u8>,
     ) -> bool {
         match (name, &arguments[1..]) {
@@ -100,7 +101,7 @@ impl Session {
             ("PING", []) => reply::simple(output, "PONG"),
             ("PING", [text]) => reply::bulk(output, text),
             ("ECHO", [text]) => {
-                oracle.executed(text);
+                open.executed(text, false);
                 reply::bulk(output, text);
             }
             ("GET", [key]) => match self.store.get(&self.place(key)) {
@@ -114,6 +115,14 @@ impl Session {
                     reply::error(output, "OOM command not allowed: too many keys");
                 }
             }
+            // A counter of its own for each nonce; the oracle keeps it, not the store.
+            ("INCR", [key]) if key.starts_with(COUNTER) => {
+                let (close, times) = open.counted(&key[COUNTER.len()..], true);
+                reply::integer(output, times as i64);
+                return close;
+            }
+            // Any password is right: what counts is that a dial has a greeting.
+            ("AUTH", [_] | [_, _]) => reply::simple(output, "OK"),
             ("SELECT", [index]) => self.select(index, output),
             ("MULTI", []) => {
                 if self.queue.is_some() {
@@ -123,7 +132,7 @@ impl Session {
                     reply::simple(output, "OK");
                 }
             }
-            ("EXEC", []) => self.exec(oracle, output),
+            ("EXEC", []) => self.exec(open, output),
             ("DISCARD", []) => {
                 if self.queue.take().is_some() {
                     self.spoiled = false;
@@ -160,10 +169,6 @@ impl Session {
                 self.subscriptions.remove(Kind::ShardChannels, names, self.version, output);
             }
             ("HELLO", options) => self.hello(options, output),
-            ("AUTH", [_] | [_, _]) => reply::error(
-                output,
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
-            ),
             ("CLIENT", [command, rest @ ..]) => self.client(command, rest, output),
             ("RESET", []) => {
                 *self = Self::new(self.id, Arc::clone(&self.store));
@@ -214,7 +219,7 @@ impl Session {
         }
     }
 
-    fn exec(&mut self, oracle: &Oracle, output: &mut Vec<u8>) {
+    fn exec(&mut self, open: &OpenSocket, output: &mut Vec<u8>) {
         let Some(queue) = self.queue.take() else {
             reply::error(output, "ERR EXEC without MULTI");
             return;
@@ -228,7 +233,7 @@ impl Session {
             reply::array(output, queue.len());
             for arguments in queue {
                 let name = String::from_utf8_lossy(&arguments[0]).to_ascii_uppercase();
-                self.run(&name, &arguments, oracle, output);
+                self.run(&name, &arguments, open, output);
             }
         }
     }
@@ -327,9 +332,11 @@ impl Session {
 }
 
 /// Every command of this server.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
+    "AUTH",
     "PING",
     "ECHO",
+    "INCR",
     "GET",
     "SET",
     "SELECT",
@@ -345,7 +352,6 @@ const KNOWN: [&str; 22] = [
     "PUNSUBSCRIBE",
     "SUNSUBSCRIBE",
     "HELLO",
-    "AUTH",
     "CLIENT",
     "RESET",
     "QUIT",
@@ -370,19 +376,22 @@ mod tests {
 
     struct Client {
         session: Session,
-        oracle: Arc<Oracle>,
+        open: OpenSocket,
     }
 
     impl Client {
         fn new(store: &Arc<Store>) -> Self {
-            Self { session: Session::new(1, Arc::clone(store)), oracle: Oracle::new() }
+            Self {
+                session: Session::new(1, Arc::clone(store)),
+                open: crate::serve::oracle::Oracle::new().accepted(),
+            }
         }
 
         fn send(&mut self, command: &str) -> String {
             let arguments: Vec<Bytes> =
                 command.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
             let mut output = Vec::new();
-            self.session.execute(&arguments, &self.oracle, &mut output);
+            self.session.execute(&arguments, &self.open, &mut output);
             String::from_utf8(output).unwrap().replace("\r\n", " ").trim_end().to_owned()
         }
     }
