@@ -25,7 +25,21 @@ pub fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 
 /// Processor time that this process has used so far, in all its threads.
 pub fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    clock(ClockId::ProcessCPUTime)
+}
+
+/// Processor time that the calling thread has used so far.
+pub fn thread_cpu_time() -> Duration {
+    clock(ClockId::ThreadCPUTime)
+}
+
+/// The clock that all processes of a machine share, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    u64::try_from(clock(ClockId::Monotonic).as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn clock(id: ClockId) -> Duration {
+    let time = clock_gettime(id);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

@@ -7,11 +7,16 @@ use serde::Serialize;
 /// Pins the calling thread, and the threads it starts, to one processor. False when the system
 /// refuses, which leaves it where it was.
 pub fn pin(cpu: usize) -> bool {
-    if cpu >= CpuSet::MAX_CPU {
+    allow(&[cpu])
+}
+
+/// The same for several processors, among which the system chooses.
+pub fn allow(cpus: &[usize]) -> bool {
+    if cpus.iter().any(|cpu| *cpu >= CpuSet::MAX_CPU) {
         return false;
     }
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     sched_setaffinity(None, &set).is_ok()
 }
 

@@ -9,7 +9,7 @@ use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
 use crate::policies::Safety;
 use crate::run::plan::Plan;
-use crate::run::turn::TimelinePoint;
+use crate::run::turn::{TimelinePoint, Turn};
 
 /// The document.
 #[derive(Debug, Serialize)]
@@ -163,9 +163,9 @@ impl Row {
             ),
             connections: group.connections,
             requests: record.sum(|turn| turn.requests),
-            errors: record.sum(|turn| turn.failures),
-            timeouts: record.sum(|turn| turn.timeouts),
-            refusals: record.sum(|turn| turn.refusals),
+            errors: record.sum(Turn::failures),
+            timeouts: record.sum(Turn::timeouts),
+            refusals: record.sum(Turn::refusals),
             first_error: record.first_error().map(str::to_owned),
             broke: record.broke(),
             mismatches: record.mismatches(),

@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
         }
         for group in &self.groups {
             for record in &group.records {
-                let failed = record.sum(|turn| turn.failures + turn.timeouts);
+                let failed = record.sum(|turn| turn.failures() + turn.timeouts());
                 if failed > 0 && record.broke().is_none() {
                     warnings.push(format!(
                         "{} {} {}: {failed} requests failed or timed out, first: {}",

@@ -150,12 +150,7 @@ fn failures(records: &[&Record]) -> String {
     let sum = |count: fn(&Turn) -> u64| {
         short(records.iter().map(|record| record.sum(count)).sum::<u64>() as f64)
     };
-    format!(
-        "{}/{}/{}",
-        sum(|turn| turn.failures),
-        sum(|turn| turn.timeouts),
-        sum(|turn| turn.refusals)
-    )
+    format!("{}/{}/{}", sum(Turn::failures), sum(Turn::timeouts), sum(Turn::refusals))
 }
 
 /// Mismatches, duplicates and leaks of some records together, as far as they are known.
@@ -207,7 +202,7 @@ fn notes(group: &GroupResult, text: &mut String) {
     lacking("no deadline on acquire", &|record| record.entry.safety.deadline == Some(false));
     lacking("no reset of the session", &|record| record.entry.safety.reset == Some(false));
     lacking("one connection by nature, whatever --connections says", &|record| record.entry.single);
-    lacking("refused at once instead of waiting", &|record| record.sum(|turn| turn.refusals) > 0);
+    lacking("refused at once instead of waiting", &|record| record.sum(Turn::refusals) > 0);
     if group.scenario.play == Play::Limits && group.limit().is_some() {
         note(text, match group.scenario.leases(group.protocol) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),

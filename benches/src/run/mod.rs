@@ -14,9 +14,17 @@ use crate::report::output::Output;
 use crate::serve::oracle::Counters;
 use crate::target::Target;
 
+mod arrivals;
 pub mod child;
+mod choices;
+mod closed_loop;
+mod line;
+mod open_loop;
+mod outcome;
+mod pacer;
 pub mod plan;
 pub mod progress;
+pub mod slots;
 pub mod turn;
 
 use child::Server;
@@ -53,7 +61,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         .map_err(BenchError::io("starting the runtime"))?;
     runtime.block_on(async {
         let interrupted = watch_for_interrupts();
-        let mut backend = Backend::open(plan, placement).await?;
+        let mut backend = Backend::open(plan, placement, &allowed).await?;
         placement.server = backend.server.as_ref().and_then(Server::cpu);
         let described = placement.describe(plan.target.is_none());
         let environment = Environment::observe(&allowed, described);
@@ -111,10 +119,18 @@ struct Backend {
     /// What is known about each protocol's server.
     probed: Vec<(Protocol, Arc<Target>, Arc<Template>)>,
     next_run: u32,
+    /// Decides what requests arrive when; each round has others.
+    seed: u64,
+    /// Processors for the schedule thread.
+    schedule_on: Vec<usize>,
 }
 
 impl Backend {
-    async fn open(plan: &Plan, placement: Placement) -> Result<Self, BenchError> {
+    async fn open(
+        plan: &Plan,
+        placement: Placement,
+        allowed: &[usize],
+    ) -> Result<Self, BenchError> {
         let server = match &plan.target {
             Some(_) => None,
             None => Some(Server::start(placement.server, &plan.models).await?),
@@ -135,7 +151,7 @@ impl Backend {
             })?;
             probed.push((protocol, Arc::new(target), Arc::new(template)));
         }
-        Ok(Self { server, probed, next_run: 1 })
+        Ok(Self { server, probed, next_run: 1, seed: plan.seed, schedule_on: allowed.to_vec() })
     }
 
     /// What people should know about the servers.
@@ -211,7 +227,7 @@ async fn play(
             }
             let entry = &group.entries[index];
             progress.turn(format!("{name}: {}", entry.contestant.name));
-            let played = take(group, entry, backend, interrupted).await?;
+            let played = take(group, entry, round, backend, interrupted).await?;
             if interrupted.is_cancelled() && played.is_empty() {
                 break 'rounds;
             }
@@ -234,23 +250,28 @@ async fn play(
 async fn take(
     group: &Group,
     entry: &Entry,
+    round: u32,
     backend: &mut Backend,
     interrupted: &CancellationToken,
 ) -> Result<Played, BenchError> {
     let close_after = entry.variant == Some(crate::scenario::Variant::ServerCloses);
     let (run, before) = backend.begin(group.protocol, close_after).await?;
     let setup = backend.setup(group, entry);
+    let callers = group.scenario.callers_of(
+        &entry.contestant,
+        group.protocol,
+        group.callers,
+        group.connections,
+    );
     let load = Load {
-        callers: group.scenario.callers_of(
-            &entry.contestant,
-            group.protocol,
-            group.callers,
-            group.connections,
-        ),
-        warm_up: group.warm_up,
-        duration: group.duration,
+        demand: group.scenario.demand,
+        writes_percent: group.scenario.writes_percent,
+        gives_up: group.scenario.gives_up,
+        seed: backend.seed.wrapping_add(u64::from(round)),
+        schedule_on: backend.schedule_on.clone(),
         run,
         interrupted: interrupted.clone(),
+        ..Load::closed(callers, group.warm_up, group.duration)
     };
     let turn = take_turn(&setup, &load).await;
     let server = backend.end(group.protocol).await?;

@@ -1,22 +1,24 @@
-//! One turn: one contestant under one load, closed loop.
+//! One turn: one contestant under one load.
 //!
-//! Callers send a request, wait for its reply, and send the next one. A warm-up comes first and
-//! leaves no trace but in the oracle: a wrong reply is wrong at any time.
+//! A warm-up comes first and leaves no trace but in the oracle: a wrong reply is wrong at any time.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::contestants::{
-    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Request, RequestKind,
-};
+use super::choices::Choices;
+use super::outcome::Record;
+use super::pacer::Pacer;
+use super::slots::{STEP, Sample, Slot};
+use super::{closed_loop, open_loop};
+use crate::contestants::{Contestant, Counts, ErrorKind, PoolStatus};
 use crate::measure;
-use crate::nonce::Nonce;
+use crate::scenario::demand::{Arrivals, Demand, GiveUp};
 
 /// Callers that did not come back this long after the end of a turn are given up and counted as
 /// timeouts.
@@ -25,60 +27,167 @@ const GRACE: Duration = Duration::from_secs(5);
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Closing a contestant takes at most this long.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A caller whose request failed waits this long before the next: a refusal at once must not
-/// become a busy loop.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(1);
-/// Distance of the points of a timeline.
-const TIMELINE_STEP: Duration = Duration::from_millis(100);
 /// The least time between two looks, for a window that is over and empty.
 const SHORTEST_STEP: Duration = Duration::from_millis(1);
+/// Arrivals later than this are late, however long requests take.
+const MATERIAL_LATENESS: u64 = 1_000_000;
 
 /// How a turn is driven.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Callers that send at the same time.
+    /// When requests are wanted. Its rate is in requests per second.
+    pub demand: Demand,
+    /// How the arrivals of an open loop are spread.
+    pub arrivals: Arrivals,
+    /// Callers that send at the same time; of an open loop, the most requests in flight.
     pub callers: usize,
+    /// So many requests of a hundred must not run twice.
+    pub writes_percent: u8,
+    /// Callers that leave before the reply.
+    pub gives_up: Option<GiveUp>,
+    /// Decides arrivals, writes and who gives up; the same for every contestant.
+    pub seed: u64,
     /// Time before anything is measured.
     pub warm_up: Duration,
+    /// No warm-up: the window begins with nothing opened.
+    pub cold: bool,
     /// Time that is measured.
     pub duration: Duration,
+    /// Whether the turn is also wanted in steps of time.
+    pub slots: bool,
+    /// Processors for the schedule thread of an open loop; when empty, those of the client.
+    pub schedule_on: Vec<usize>,
     /// Identifies the turn in its nonces.
     pub run: u32,
+    /// Told when the window begins. Subscribe before the turn; a turn that cannot start never tells.
+    pub began: watch::Sender<Option<Began>>,
     /// Ends the turn early; what was measured until then counts.
     pub interrupted: CancellationToken,
+}
+
+/// When a measured window began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    /// On the runtime's clock.
+    pub at: tokio::time::Instant,
+    /// On `CLOCK_MONOTONIC`, in nanoseconds, which a server on the same machine shares.
+    pub ns: u64,
+}
+
+impl Began {
+    /// So much later than now.
+    pub(super) fn after(lead: Duration) -> Self {
+        Self {
+            at: tokio::time::Instant::now() + lead,
+            ns: measure::monotonic_ns() + lead.as_nanos() as u64,
+        }
+    }
+}
+
+impl Load {
+    /// A closed loop in which nothing special is asked for.
+    pub fn closed(callers: usize, warm_up: Duration, duration: Duration) -> Self {
+        Self {
+            demand: Demand::Closed,
+            arrivals: Arrivals::default(),
+            callers,
+            writes_percent: 0,
+            gives_up: None,
+            seed: 1,
+            warm_up,
+            cold: false,
+            duration,
+            slots: false,
+            schedule_on: Vec::new(),
+            run: 1,
+            began: watch::Sender::new(None),
+            interrupted: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn choices(&self) -> Choices {
+        Choices { seed: self.seed, writes_percent: self.writes_percent, gives_up: self.gives_up }
+    }
 }
 
 /// What one turn measured.
 #[derive(Debug)]
 pub struct Turn {
+    /// When its window began on `CLOCK_MONOTONIC`, in nanoseconds.
+    pub began_ns: u64,
     /// Length of the measured window.
     pub seconds: f64,
-    /// Processor time of this process in the window.
+    /// Processor time of this process in the window, without the schedule thread.
     pub cpu_seconds: f64,
     /// Replies in the window.
     pub requests: u64,
     /// Replies from the start of the turn on, warm-up included.
     pub replies: u64,
-    /// Requests that missed a deadline.
-    pub timeouts: u64,
-    /// Requests that the pool refused at once.
-    pub refusals: u64,
-    /// Requests that failed otherwise.
-    pub failures: u64,
+    /// Requests that failed, by [`ErrorKind::index`].
+    pub errors: [u64; 5],
+    /// Requests that their callers gave up.
+    pub cancelled: u64,
+    /// Arrivals of an open loop that were never handed to the contestant: no caller was free until
+    /// the window ended.
+    pub unstarted: u64,
+    /// Arrivals of an open loop that found every caller busy and had to wait for one, or were never
+    /// started.
+    pub delayed: u64,
+    /// Requests that must not run twice, warm-up included.
+    pub writes: u64,
     /// Replies with the wrong nonce, warm-up included; `None` where the server does not echo.
     pub mismatches: Option<u64>,
-    /// Latency of each reply, in nanoseconds.
+    /// Latency of each reply, in nanoseconds; in an open loop from the moment it was wanted.
     pub latency: Histogram<u64>,
+    /// Of an open loop: the same from the moment the request was handed to the contestant. Empty in
+    /// a closed loop, where there is no difference.
+    pub service: Histogram<u64>,
+    /// Of an open loop: how late the schedule handed over each arrival, in nanoseconds.
+    pub lateness: Histogram<u64>,
     /// Time to get a connection, in nanoseconds; empty where that is no step of its own.
     pub acquire: Histogram<u64>,
     /// What the contestant counted.
     pub counts: Counts,
     /// The gauges of the pool over the window; `None` without a pool.
     pub timeline: Option<Vec<TimelinePoint>>,
+    /// The window in steps; `None` when the load did not ask for them.
+    pub slots: Option<Vec<Slot>>,
     /// The first failure, for people.
     pub first_error: Option<String>,
     /// What was left of its pool after it was closed; `None` when nothing was, or without a pool.
     pub unclosed: Option<String>,
+}
+
+impl Turn {
+    /// Requests that failed in this way.
+    pub fn errors_of(&self, kind: ErrorKind) -> u64 {
+        self.errors[kind.index()]
+    }
+
+    /// Requests that missed a deadline.
+    pub fn timeouts(&self) -> u64 {
+        self.errors_of(ErrorKind::Timeout)
+    }
+
+    /// Requests that the pool refused at once.
+    pub fn refusals(&self) -> u64 {
+        self.errors_of(ErrorKind::Refused)
+    }
+
+    /// Requests that failed otherwise.
+    pub fn failures(&self) -> u64 {
+        self.errors.iter().sum::<u64>() - self.timeouts() - self.refusals()
+    }
+
+    /// Whether the schedule was so late that latencies say something about it: one arrival in a
+    /// hundred by more than a millisecond, or half of them by more than a tenth of the latency of
+    /// half the replies.
+    pub fn is_late(&self) -> bool {
+        let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
+        !self.lateness.is_empty()
+            && (self.lateness.value_at_quantile(0.99) > MATERIAL_LATENESS
+                || !self.latency.is_empty() && median(&self.lateness) > median(&self.latency) / 10)
+    }
 }
 
 /// The gauges of a pool at one moment of the measured window.
@@ -91,36 +200,19 @@ pub struct TimelinePoint {
     pub status: PoolStatus,
 }
 
-const WARM_UP: u8 = 0;
-const MEASURE: u8 = 1;
-const OVER: u8 = 2;
-
-/// What all callers of a turn share.
-struct Shared {
-    phase: AtomicU8,
-    sequence: AtomicU32,
-    run: u32,
-    record: Mutex<Record>,
-}
-
-/// What callers write down.
-struct Record {
-    requests: u64,
-    replies: u64,
-    timeouts: u64,
-    refusals: u64,
-    failures: u64,
-    mismatches: u64,
-    echoed: u64,
-    latency: Histogram<u64>,
-    acquire: Histogram<u64>,
-    first_error: Option<String>,
-}
-
-impl Shared {
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().expect("nothing panics under the lock")
-    }
+/// What either loop measured.
+pub(super) struct Measured {
+    pub(super) record: Record,
+    /// Callers that never came back.
+    pub(super) lost: u64,
+    pub(super) samples: Vec<Sample>,
+    pub(super) began: Began,
+    pub(super) seconds: Duration,
+    pub(super) cpu: Duration,
+    pub(super) lateness: Histogram<u64>,
+    pub(super) unstarted: u64,
+    pub(super) delayed: u64,
+    pub(super) writes: u64,
 }
 
 /// Lets the contestant take its turn, and closes it.
@@ -128,103 +220,115 @@ impl Shared {
 /// # Errors
 /// What went wrong when the contestant could not even start.
 pub async fn drive<C: Contestant>(contestant: C, load: &Load) -> Result<Turn, String> {
+    drive_paced(contestant, load, Pacer::Thread).await
+}
+
+pub(super) async fn drive_paced<C: Contestant>(
+    contestant: C,
+    load: &Load,
+    pacer: Pacer,
+) -> Result<Turn, String> {
     let contestant = Arc::new(contestant);
-    let result = measure(&contestant, load).await;
+    let measured = if load.demand.is_open() {
+        open_loop::measure(&contestant, load, pacer).await
+    } else {
+        closed_loop::measure(&contestant, load).await
+    };
+    let counts = contestant.counts();
     let closed = tokio::time::timeout(CLOSE_TIMEOUT, contestant.close()).await.is_ok();
     let left = contestant.status().filter(|status| *status != PoolStatus::default());
-    let mut turn = result?;
-    turn.unclosed = match left {
+    let unclosed = match left {
         Some(left) => Some(format!("its pool was not empty after it was closed: {left:?}")),
         None if !closed => Some(format!("its close did not end within {CLOSE_TIMEOUT:?}")),
         None => None,
     };
-    Ok(turn)
+    Ok(measured?.into_turn(load, counts, unclosed))
 }
 
-async fn measure<C: Contestant>(contestant: &Arc<C>, load: &Load) -> Result<Turn, String> {
-    let shared = Arc::new(Shared {
-        phase: AtomicU8::new(WARM_UP),
-        sequence: AtomicU32::new(0),
-        run: load.run,
-        record: Mutex::new(Record::new()),
-    });
-    let ready = tokio::time::timeout(PREPARE_TIMEOUT, prepare(contestant, load.callers))
-        .await
-        .map_err(|_| format!("its callers were not ready within {PREPARE_TIMEOUT:?}"))??;
-    let mut callers = JoinSet::new();
-    for caller in ready {
-        callers.spawn(call_until_over::<C>(caller, Arc::clone(&shared)));
+impl Measured {
+    fn into_turn(self, load: &Load, counts: Counts, unclosed: Option<String>) -> Turn {
+        let Self { record, samples, .. } = self;
+        let mut errors = record.errors;
+        errors[ErrorKind::Timeout.index()] += self.lost;
+        let length = self.seconds.min(load.duration);
+        Turn {
+            began_ns: self.began.ns,
+            seconds: self.seconds.as_secs_f64(),
+            cpu_seconds: self.cpu.as_secs_f64(),
+            requests: record.requests,
+            replies: record.replies,
+            errors,
+            cancelled: record.cancelled,
+            unstarted: self.unstarted,
+            delayed: self.delayed,
+            writes: self.writes,
+            mismatches: (record.echoed > 0).then_some(record.mismatches),
+            latency: record.latency,
+            service: record.service,
+            lateness: self.lateness,
+            acquire: record.acquire,
+            counts,
+            slots: record.slots.map(|slots| slots.finish(length, &samples)),
+            timeline: timeline(&samples),
+            first_error: record.first_error,
+            unclosed,
+        }
     }
-
-    pass(load.warm_up, &load.interrupted).await;
-    let (began, cpu_began) = (tokio::time::Instant::now(), measure::cpu_time());
-    shared.phase.store(MEASURE, Ordering::Relaxed);
-    let timeline = watch(contestant.as_ref(), &shared, began, load).await;
-    shared.phase.store(OVER, Ordering::Relaxed);
-    let (seconds, cpu) = (began.elapsed(), measure::cpu_time() - cpu_began);
-
-    let lost = join(callers).await?;
-    let record = std::mem::replace(&mut *shared.record(), Record::new());
-    Ok(Turn {
-        seconds: seconds.as_secs_f64(),
-        cpu_seconds: cpu.as_secs_f64(),
-        requests: record.requests,
-        replies: record.replies,
-        timeouts: record.timeouts + lost,
-        refusals: record.refusals,
-        failures: record.failures,
-        mismatches: (record.echoed > 0).then_some(record.mismatches),
-        latency: record.latency,
-        acquire: record.acquire,
-        counts: contestant.counts(),
-        timeline,
-        first_error: record.first_error,
-        unclosed: None,
-    })
 }
 
-async fn prepare<C: Contestant>(
+fn timeline(samples: &[Sample]) -> Option<Vec<TimelinePoint>> {
+    let point = |sample: &Sample| {
+        let t_ms = u64::try_from(sample.at.as_millis()).unwrap_or(u64::MAX);
+        Some(TimelinePoint { t_ms, status: sample.status? })
+    };
+    samples.iter().map(point).collect()
+}
+
+/// All callers of a contestant.
+pub(super) async fn prepare<C: Contestant>(
     contestant: &Arc<C>,
     callers: usize,
 ) -> Result<Vec<C::Caller>, String> {
-    let mut ready = Vec::with_capacity(callers);
-    for _ in 0..callers {
-        ready.push(contestant.caller().await?);
-    }
-    Ok(ready)
+    let all = async {
+        let mut ready = Vec::with_capacity(callers);
+        for _ in 0..callers {
+            ready.push(contestant.caller().await?);
+        }
+        Ok(ready)
+    };
+    tokio::time::timeout(PREPARE_TIMEOUT, all)
+        .await
+        .map_err(|_| format!("its callers were not ready within {PREPARE_TIMEOUT:?}"))?
 }
 
 /// Waits, but not longer than until the turn is interrupted.
-async fn pass(duration: Duration, interrupted: &CancellationToken) {
+pub(super) async fn pass(duration: Duration, interrupted: &CancellationToken) {
     tokio::select! {
         () = tokio::time::sleep(duration) => {}
         () = interrupted.cancelled() => {}
     }
 }
 
-/// Waits until the window ends, and looks at the pool now and then. A window in which nothing has
-/// ended yet, on a machine that had no time for it, stays open a little longer.
-async fn watch<C: Contestant>(
+/// Waits until the window ends, and looks at the contestant at the start of each step. A window in
+/// which nothing has ended yet, on a machine that had no time for it, stays open a little longer.
+pub(super) async fn watch<C: Contestant>(
     contestant: &C,
-    shared: &Shared,
     began: tokio::time::Instant,
     load: &Load,
-) -> Option<Vec<TimelinePoint>> {
-    let mut points = contestant.status().map(|_| Vec::new());
+    has_outcome: impl Fn() -> bool,
+) -> Vec<Sample> {
+    let mut samples = Vec::new();
     loop {
-        if let (Some(points), Some(status)) = (&mut points, contestant.status()) {
-            points.push(TimelinePoint {
-                t_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                status,
-            });
-        }
-        let left = load.duration.saturating_sub(began.elapsed());
-        let late = began.elapsed().saturating_sub(load.duration);
-        let enough = left.is_zero() && (late >= GRACE || shared.record().has_outcome());
+        let at = began.elapsed();
+        samples.push(Sample { at, status: contestant.status(), counts: contestant.counts() });
+        let enough = at >= load.duration && (at >= load.duration + GRACE || has_outcome());
         if enough || load.interrupted.is_cancelled() {
-            return points;
+            return samples;
         }
-        pass(left.clamp(SHORTEST_STEP, TIMELINE_STEP), &load.interrupted).await;
+        // From the start of the window, so that late looks do not add up.
+        let steps = u32::try_from(at.as_nanos() / STEP.as_nanos()).unwrap_or(u32::MAX - 1) + 1;
+        let next = (STEP * steps).min(load.duration.max(at + SHORTEST_STEP));
+        pass(next.saturating_sub(at), &load.interrupted).await;
     }
 }
 
@@ -232,7 +336,7 @@ async fn watch<C: Contestant>(
 ///
 /// # Errors
 /// When a caller panicked: what the others measured is not what the turn asked for.
-async fn join(mut callers: JoinSet<()>) -> Result<u64, String> {
+pub(super) async fn join(mut callers: JoinSet<()>) -> Result<u64, String> {
     let mut panicked = 0_usize;
     let all = async {
         while let Some(end) = callers.join_next().await {
@@ -251,83 +355,10 @@ async fn join(mut callers: JoinSet<()>) -> Result<u64, String> {
     Ok(lost)
 }
 
-async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Shared>) {
-    let mut started = Instant::now();
-    while shared.phase.load(Ordering::Relaxed) != OVER {
-        let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
-        let nonce = Nonce::new(shared.run, sequence);
-        let request = Request { nonce, started, kind: RequestKind::Read };
-        let result = C::call(&mut caller, &request).await;
-        let now = Instant::now();
-        let phase = shared.phase.load(Ordering::Relaxed);
-        // What ends after the window was waited for in it: how long it took, or that it failed,
-        // counts; for the throughput of the window it comes too late.
-        let (measured, in_window) = (phase != WARM_UP, phase == MEASURE);
-        match result {
-            Ok(reply) => {
-                let mut record = shared.record();
-                record.replies += 1;
-                record.mismatches += u64::from(reply.echo == Echo::Wrong);
-                record.echoed += u64::from(reply.echo != Echo::NotAsked);
-                record.requests += u64::from(in_window);
-                if measured {
-                    let began = reply.began.unwrap_or(started);
-                    measure::record(&mut record.latency, now - began);
-                    if let Some(acquire) = reply.acquire {
-                        measure::record(&mut record.acquire, acquire);
-                    }
-                }
-                started = now;
-            }
-            Err(error) => {
-                shared.record().failed(error, measured);
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                started = Instant::now();
-            }
-        }
-    }
-}
-
-impl Record {
-    fn new() -> Self {
-        Self {
-            requests: 0,
-            replies: 0,
-            timeouts: 0,
-            refusals: 0,
-            failures: 0,
-            mismatches: 0,
-            echoed: 0,
-            latency: measure::histogram(),
-            acquire: measure::histogram(),
-            first_error: None,
-        }
-    }
-
-    /// Whether any request of the window has ended.
-    fn has_outcome(&self) -> bool {
-        self.requests + self.failures + self.timeouts + self.refusals > 0
-    }
-
-    fn failed(&mut self, error: CallError, measured: bool) {
-        if measured {
-            match error.kind {
-                ErrorKind::Timeout => self.timeouts += 1,
-                ErrorKind::Refused => self.refusals += 1,
-                ErrorKind::Dial | ErrorKind::Broken | ErrorKind::Wrong => self.failures += 1,
-            }
-        }
-        // A refusal is an answer; the first real failure is what people want to read.
-        if self.first_error.is_none() && error.kind != ErrorKind::Refused {
-            self.first_error = Some(error.text);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contestants::Reply;
+    use crate::contestants::{CallError, Echo, Reply, Request};
 
     /// Answers every third request wrongly and refuses every fourth.
     struct Strange;
@@ -351,22 +382,16 @@ mod tests {
     }
 
     fn load(milliseconds: u64) -> Load {
-        Load {
-            callers: 2,
-            warm_up: Duration::ZERO,
-            duration: Duration::from_millis(milliseconds),
-            run: 1,
-            interrupted: CancellationToken::new(),
-        }
+        Load::closed(2, Duration::ZERO, Duration::from_millis(milliseconds))
     }
 
     #[tokio::test]
     async fn wrong_replies_and_refusals_are_counted_apart() {
         let turn = drive(Strange, &load(30)).await.unwrap();
         assert!(turn.requests > 0);
-        assert!(turn.refusals > 0);
+        assert!(turn.refusals() > 0);
         assert!(turn.mismatches.unwrap() > 0);
-        assert_eq!((turn.failures, turn.timeouts), (0, 0));
+        assert_eq!((turn.failures(), turn.timeouts()), (0, 0));
         assert!(turn.latency.len() >= turn.requests, "what ended after the window counts, too");
         assert!(turn.acquire.len() < turn.latency.len());
         assert_eq!(turn.first_error, None);
@@ -402,7 +427,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn callers_that_never_come_back_are_timeouts() {
         let turn = drive(Stuck, &load(10)).await.unwrap();
-        assert_eq!((turn.requests, turn.timeouts), (0, 2));
+        assert_eq!((turn.requests, turn.timeouts()), (0, 2));
         assert_eq!(turn.mismatches, None);
     }
 }

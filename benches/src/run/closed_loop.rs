@@ -1,0 +1,149 @@
+//! The closed loop: callers send a request, wait for its reply, and send the next one.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::choices::{Choices, unless_given_up};
+use super::outcome::{Place, Record, Took};
+use super::turn::{self, Began, Load, Measured};
+use crate::contestants::{Contestant, Request, RequestKind};
+use crate::measure;
+use crate::nonce::Nonce;
+
+/// A caller whose request failed waits this long before the next: a refusal at once must not
+/// become a busy loop.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(1);
+
+const WARM_UP: u8 = 0;
+const MEASURE: u8 = 1;
+const OVER: u8 = 2;
+
+/// What all callers of a turn share.
+struct Shared {
+    phase: AtomicU8,
+    sequence: AtomicU32,
+    run: u32,
+    choices: Choices,
+    writes: AtomicU64,
+    /// When the window began, for the axis of steps; never set when there are none.
+    axis: OnceLock<Instant>,
+    record: Mutex<Record>,
+}
+
+impl Shared {
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("nothing panics under the lock")
+    }
+
+    /// Where a request of this moment stands on the axis of steps; `None` before the window.
+    fn slot(&self, started: Instant) -> Option<Duration> {
+        started.checked_duration_since(*self.axis.get()?)
+    }
+
+    fn open_window(&self, load: &Load) -> (Began, Duration) {
+        let (began, cpu) = (Began::after(Duration::ZERO), measure::cpu_time());
+        if load.slots {
+            self.axis.get_or_init(|| began.at.into_std());
+        }
+        self.phase.store(MEASURE, Ordering::Relaxed);
+        load.began.send_replace(Some(began));
+        (began, cpu)
+    }
+}
+
+/// Lets the callers of the load send as fast as they are answered.
+pub(super) async fn measure<C: Contestant>(
+    contestant: &Arc<C>,
+    load: &Load,
+) -> Result<Measured, String> {
+    let shared = Arc::new(Shared {
+        phase: AtomicU8::new(WARM_UP),
+        sequence: AtomicU32::new(0),
+        run: load.run,
+        choices: load.choices(),
+        writes: AtomicU64::new(0),
+        axis: OnceLock::new(),
+        record: Mutex::new(Record::new(load.slots)),
+    });
+    let ready = turn::prepare(contestant, load.callers).await?;
+    let opened = load.cold.then(|| shared.open_window(load));
+    let mut callers = JoinSet::new();
+    for caller in ready {
+        callers.spawn(call_until_over::<C>(caller, Arc::clone(&shared)));
+    }
+    let (began, cpu_began) = match opened {
+        Some(opened) => opened,
+        None => {
+            turn::pass(load.warm_up, &load.interrupted).await;
+            shared.open_window(load)
+        }
+    };
+    let has_outcome = || shared.record().has_outcome();
+    let samples = turn::watch(contestant.as_ref(), began.at, load, has_outcome).await;
+    shared.phase.store(OVER, Ordering::Relaxed);
+    let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
+
+    let lost = turn::join(callers).await?;
+    let record = std::mem::replace(&mut *shared.record(), Record::new(false));
+    Ok(Measured {
+        record,
+        lost,
+        samples,
+        began,
+        seconds,
+        cpu,
+        lateness: measure::histogram(),
+        unstarted: 0,
+        delayed: 0,
+        writes: shared.writes.load(Ordering::Relaxed),
+    })
+}
+
+async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Shared>) {
+    let mut started = Instant::now();
+    while shared.phase.load(Ordering::Relaxed) != OVER {
+        let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
+        let nonce = Nonce::new(shared.run, sequence);
+        let request = Request { nonce, started, kind: shared.choices.kind(sequence) };
+        if request.kind == RequestKind::Write {
+            shared.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        let slot = shared.slot(started);
+        if slot.is_some() {
+            shared.record().started(slot);
+        }
+        let result = match shared.choices.patience(sequence) {
+            None => Some(C::call(&mut caller, &request).await),
+            Some(patience) => {
+                let deadline = tokio::time::Instant::from_std(started + patience);
+                unless_given_up(C::call(&mut caller, &request), deadline).await
+            }
+        };
+        let now = Instant::now();
+        let phase = shared.phase.load(Ordering::Relaxed);
+        // What ends after the window was waited for in it: how long it took, or that it failed,
+        // counts; for the throughput of the window it comes too late.
+        let place = Place { measured: phase != WARM_UP, in_window: phase == MEASURE, slot };
+        match result {
+            Some(Ok(reply)) => {
+                let latency = now - reply.began.unwrap_or(started);
+                shared.record().replied(&reply, Took { latency, service: None }, place);
+                started = now;
+            }
+            Some(Err(error)) => {
+                shared.record().failed(error, place);
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                started = Instant::now();
+            }
+            None => {
+                shared.record().cancelled(place);
+                // A contestant that is given up at once must not keep the others from running.
+                tokio::task::yield_now().await;
+                started = Instant::now();
+            }
+        }
+    }
+}
