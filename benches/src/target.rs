@@ -29,6 +29,9 @@ pub struct Target {
     pub database: u32,
     /// Replies return the nonce of their request.
     pub echoes: bool,
+    /// A dial waits for the server's first word: framed exchanges an empty frame. What has a greeting of
+    /// its own, or a password, needs no such thing.
+    pub greets: bool,
     /// It is the embedded server, whose oracle can be asked.
     pub embedded: bool,
 }
@@ -56,8 +59,22 @@ impl Target {
             password: None,
             database: 0,
             echoes: true,
+            greets: false,
             embedded: true,
         }
+    }
+
+    /// The same, where every dial waits for the first word of the server.
+    #[must_use]
+    pub fn greeting(mut self) -> Self {
+        match self.protocol {
+            // The embedded server takes any password.
+            Protocol::Resp if self.password.is_none() => {
+                self.password = Some("poolbench".to_owned());
+            }
+            _ => self.greets = true,
+        }
+        self
     }
 
     /// The server that a URL names: `http://`, `h2c://` or `redis://`.
@@ -125,6 +142,7 @@ impl Target {
             password: url.password().and_then(text),
             database,
             echoes: protocol == Protocol::Resp,
+            greets: false,
             embedded: false,
         })
     }

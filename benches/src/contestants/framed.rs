@@ -19,10 +19,11 @@ pub(super) struct FramedPool {
 impl FramedPool {
     /// A pool with this policy.
     pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
-        let pool = Pool::builder(FramedManager::default())
-            .policy(policy)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let pool =
+            Pool::builder(FramedManager { greets: target.greets, ..FramedManager::default() })
+                .policy(policy)
+                .build()
+                .map_err(|error| error.to_string())?;
         Ok(Self { pool, address: target.address })
     }
 }

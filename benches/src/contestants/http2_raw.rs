@@ -85,7 +85,7 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
             .map_err(|error| error.to_string())?;
     Ok(Template {
         handshake: Vec::new(),
-        handshake_replies: 0,
+        handshake_reply: Vec::new(),
         read: Exchange {
             request: Vec::new(),
             nonce_at: None,

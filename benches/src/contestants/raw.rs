@@ -35,10 +35,10 @@ pub const COUNTER: &[u8] = b"poolbench:";
 /// What an exchange with a target looks like.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// What is sent once after the dial, and how many lines of "+OK" it must bring back.
+    /// What is sent once after the dial.
     pub handshake: Vec<u8>,
-    /// See `handshake`.
-    pub handshake_replies: usize,
+    /// What it must bring back.
+    pub handshake_reply: Vec<u8>,
     /// A request that may run twice, and its reply.
     pub read: Exchange,
     /// One that must not.
@@ -77,7 +77,7 @@ pub async fn probe(target: &Target) -> Result<Template, String> {
         match target.protocol {
             Protocol::Http1 => probe_http1(target).await,
             Protocol::Resp => probe_resp(target).await,
-            Protocol::Framed => Ok(framed_template()),
+            Protocol::Framed => Ok(framed_template(target)),
             Protocol::Http2 => super::http2_raw::probe(target).await,
         }
     };
@@ -87,7 +87,10 @@ pub async fn probe(target: &Target) -> Result<Template, String> {
     }
 }
 
-fn framed_template() -> Template {
+/// A frame without a body.
+const EMPTY_FRAME: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+fn framed_template(target: &Target) -> Template {
     let mut request = (NONCE_LEN as u32).to_be_bytes().to_vec();
     request.extend_from_slice(&1_u64.to_be_bytes());
     let nonce_at = request.len();
@@ -100,23 +103,24 @@ fn framed_template() -> Template {
         reply_start,
         reply_nonce_at: Some(nonce_at),
     };
-    Template { handshake: Vec::new(), handshake_replies: 0, write: read.clone(), read }
+    let greeting = if target.greets { EMPTY_FRAME.to_vec() } else { Vec::new() };
+    Template { handshake: greeting.clone(), handshake_reply: greeting, write: read.clone(), read }
 }
 
 async fn probe_resp(target: &Target) -> Result<Template, String> {
     let mut handshake = Vec::new();
-    let mut handshake_replies = 0;
+    let mut handshake_reply = Vec::new();
     if let Some(password) = &target.password {
         let arguments: Vec<&str> = match &target.username {
             Some(username) => vec!["AUTH", username, password],
             None => vec!["AUTH", password],
         };
         command(&mut handshake, &arguments);
-        handshake_replies += 1;
+        handshake_reply.extend_from_slice(b"+OK\r\n");
     }
     if target.database != 0 {
         command(&mut handshake, &["SELECT", &target.database.to_string()]);
-        handshake_replies += 1;
+        handshake_reply.extend_from_slice(b"+OK\r\n");
     }
     let mut request = Vec::new();
     command(&mut request, &["ECHO", Nonce::new(0, 0).as_str()]);
@@ -139,7 +143,7 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
         reply_start: b":".to_vec(),
         reply_nonce_at: None,
     };
-    let template = Template { handshake, handshake_replies, read, write };
+    let template = Template { handshake, handshake_reply, read, write };
     let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
     match socket.exchange(&probe_request()).await {
         Ok(Echo::Returned) => Ok(template),
@@ -190,7 +194,7 @@ async fn probe_http1(target: &Target) -> Result<Template, String> {
     let (request, nonce_at) = http1_request(target, RequestKind::Write);
     // The same handler answers both, with replies of one length.
     let write = Exchange { nonce_at: target.echoes.then_some(nonce_at), request, ..read.clone() };
-    Ok(Template { handshake: Vec::new(), handshake_replies: 0, read, write })
+    Ok(Template { handshake: Vec::new(), handshake_reply: Vec::new(), read, write })
 }
 
 /// A request, and where its nonce stands.
@@ -332,10 +336,10 @@ fn is_last_reply(exchange: &Exchange, reply: &[u8]) -> bool {
 
 async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<()> {
     stream.write_all(&template.handshake).await?;
-    let wanted = b"+OK\r\n".repeat(template.handshake_replies);
+    let wanted = &template.handshake_reply;
     let mut got = vec![0; wanted.len()];
     stream.read_exact(&mut got).await?;
-    if got != wanted {
+    if got != *wanted {
         let mut text = String::from_utf8_lossy(&got).into_owned();
         text.truncate(60);
         return Err(io::Error::other(format!("the handshake was answered with {text:?}")));

@@ -10,6 +10,7 @@ use crate::run::plan::Plan;
 pub mod json;
 pub mod model;
 pub mod output;
+pub mod recovery;
 pub mod table;
 
 use json::Document;

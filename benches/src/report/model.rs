@@ -7,10 +7,11 @@ use hdrhistogram::Histogram;
 use crate::catalog::{Contestant, Kind};
 use crate::measure::{self, Spread};
 use crate::names::Protocol;
+use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
 use crate::run::turn::Turn;
 use crate::scenario::{Scenario, Variant};
-use crate::serve::oracle::Counters;
+use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
 
 /// One turn as it was played.
@@ -22,6 +23,10 @@ pub struct Played {
     pub server: Option<Counters>,
     /// Sockets that stayed open; `None` where the server cannot be asked.
     pub leaked: Option<u64>,
+    /// What the server saw when; `None` where it cannot be asked, or no steps were wanted.
+    pub series: Option<Series>,
+    /// The faults that were played.
+    pub events: Vec<Event>,
 }
 
 impl Played {

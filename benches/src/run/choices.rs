@@ -21,9 +21,33 @@ pub(super) struct Choices {
     pub(super) seed: u64,
     pub(super) writes_percent: u8,
     pub(super) gives_up: Option<GiveUp>,
+    /// How long every caller waits.
+    pub(super) patience: Option<Duration>,
+}
+
+/// Why a caller leaves before the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// For reasons of its own.
+    GaveUp,
+    /// It has waited for as long as it can.
+    TooLate,
 }
 
 impl Choices {
+    /// When the caller of this request leaves, and why: it was handed over at `started` and wanted at
+    /// `intended`.
+    pub(super) fn leaves(
+        &self,
+        sequence: u32,
+        started: Instant,
+        intended: Instant,
+    ) -> Option<(Instant, Leave)> {
+        let gives_up = self.gives_up_after(sequence).map(|time| (started + time, Leave::GaveUp));
+        let too_late = self.patience.map(|time| (intended + time, Leave::TooLate));
+        gives_up.into_iter().chain(too_late).min_by_key(|(at, _)| *at)
+    }
+
     /// Whether this request may run twice.
     pub(super) fn kind(&self, sequence: u32) -> RequestKind {
         if self.writes_percent > 0 && self.is_chosen(WRITES, sequence, self.writes_percent) {
@@ -33,8 +57,8 @@ impl Choices {
         }
     }
 
-    /// How long the caller of this request waits at most; `None` when it waits for the reply.
-    pub(super) fn patience(&self, sequence: u32) -> Option<Duration> {
+    /// After what time the caller of this request gives it up; `None` when it does not.
+    fn gives_up_after(&self, sequence: u32) -> Option<Duration> {
         let gives_up = self.gives_up?;
         self.is_chosen(LEAVES, sequence, gives_up.percent).then(|| {
             // 53 bits are what a float holds: a share in [0, 1).
@@ -76,13 +100,14 @@ mod tests {
 
     fn choices(seed: u64, writes_percent: u8, percent: u8) -> Choices {
         let within = Duration::from_millis(10);
-        Choices { seed, writes_percent, gives_up: Some(GiveUp { percent, within }) }
+        let gives_up = Some(GiveUp { percent, within });
+        Choices { seed, writes_percent, gives_up, patience: None }
     }
 
     #[test]
     fn the_same_seed_chooses_the_same_requests() {
         let all = |choices: Choices| -> Vec<_> {
-            (0..1000).map(|number| (choices.kind(number), choices.patience(number))).collect()
+            (0..1000).map(|number| (choices.kind(number), choices.gives_up_after(number))).collect()
         };
         assert_eq!(all(choices(7, 20, 20)), all(choices(7, 20, 20)));
         assert_ne!(all(choices(7, 20, 20)), all(choices(8, 20, 20)));
@@ -94,7 +119,7 @@ mod tests {
         let writes =
             (0..100_000).filter(|number| choices.kind(*number) == RequestKind::Write).count();
         let moments: Vec<f64> = (0..100_000)
-            .filter_map(|number| choices.patience(number))
+            .filter_map(|number| choices.gives_up_after(number))
             .map(|patience| patience.as_secs_f64())
             .collect();
         assert!((19_500..=20_500).contains(&writes), "{writes}");
@@ -105,20 +130,33 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_time_left_leaves_first() {
+        let now = Instant::now();
+        let patience = Some(Duration::from_millis(5));
+        let leaves = |percent| Choices { patience, ..choices(1, 0, percent) }.leaves(3, now, now);
+        assert_eq!(leaves(0), Some((now + Duration::from_millis(5), Leave::TooLate)));
+        let early = (0..1000).filter(|number| {
+            let leave = Choices { patience, ..choices(1, 0, 100) }.leaves(*number, now, now);
+            leave.is_some_and(|(_, why)| why == Leave::GaveUp)
+        });
+        assert!((400..600).contains(&early.count()), "half of 10 ms are before 5");
+    }
+
+    #[test]
     fn who_writes_does_not_decide_who_leaves() {
         let choices = choices(3, 50, 50);
         let both = (0..100_000)
             .filter(|number| choices.kind(*number) == RequestKind::Write)
-            .filter(|number| choices.patience(*number).is_some())
+            .filter(|number| choices.gives_up_after(*number).is_some())
             .count();
         assert!((24_000..=26_000).contains(&both), "{both}");
     }
 
     #[test]
     fn nothing_is_chosen_where_nothing_is_asked_for() {
-        let choices = Choices { seed: 1, writes_percent: 0, gives_up: None };
+        let choices = Choices { seed: 1, writes_percent: 0, gives_up: None, patience: None };
         assert!((0..1000).all(|number| choices.kind(number) == RequestKind::Read));
-        assert!((0..1000).all(|number| choices.patience(number).is_none()));
+        assert!((0..1000).all(|number| choices.gives_up_after(number).is_none()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,12 +115,11 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         if slot.is_some() {
             shared.record().started(slot);
         }
-        let result = match shared.choices.patience(sequence) {
+        let wanted = tokio::time::Instant::from_std(started);
+        let leaves = shared.choices.leaves(sequence, wanted, wanted);
+        let result = match leaves {
             None => Some(C::call(&mut caller, &request).await),
-            Some(patience) => {
-                let deadline = tokio::time::Instant::from_std(started + patience);
-                unless_given_up(C::call(&mut caller, &request), deadline).await
-            }
+            Some((at, _)) => unless_given_up(C::call(&mut caller, &request), at).await,
         };
         let now = Instant::now();
         let phase = shared.phase.load(Ordering::Relaxed);
@@ -139,7 +138,7 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
                 started = Instant::now();
             }
             None => {
-                shared.record().cancelled(place);
+                shared.record().left(leaves.map(|(_, why)| why), place);
                 // A contestant that is given up at once must not keep the others from running.
                 tokio::task::yield_now().await;
                 started = Instant::now();

@@ -1,9 +1,12 @@
 //! A run: groups one after the other, and in each group rounds of interleaved turns.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::{CONTESTANTS, Kind};
 use crate::contestants::{self, Setup, Template, take_turn};
 use crate::error::BenchError;
 use crate::names::Protocol;
@@ -11,6 +14,8 @@ use crate::place::{self, Environment, Placement};
 use crate::report::Report;
 use crate::report::model::{GroupResult, Played, Record};
 use crate::report::output::Output;
+use crate::scenario::Variant;
+use crate::scenario::demand::{Demand, Rate};
 use crate::serve::oracle::Counters;
 use crate::target::Target;
 
@@ -18,6 +23,7 @@ mod arrivals;
 pub mod child;
 mod choices;
 mod closed_loop;
+pub mod events;
 mod line;
 mod open_loop;
 mod outcome;
@@ -28,6 +34,7 @@ pub mod slots;
 pub mod turn;
 
 use child::Server;
+use events::Script;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
 use turn::Load;
@@ -84,6 +91,10 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     })
 }
 
+/// How long the limit runs when a rate depends on it.
+const LIMIT_DURATION: Duration = Duration::from_millis(500);
+const LIMIT_WARM_UP: Duration = Duration::from_millis(100);
+
 /// Descriptors beside those of callers and connections: the runtime's, files, the control connection.
 const OTHER_DESCRIPTORS: usize = 64;
 
@@ -117,12 +128,23 @@ fn watch_for_interrupts() -> CancellationToken {
 struct Backend {
     server: Option<Server>,
     /// What is known about each protocol's server.
-    probed: Vec<(Protocol, Arc<Target>, Arc<Template>)>,
+    probed: Vec<Probed>,
+    /// What the limit does in a second, where a rate depends on it.
+    limits: HashMap<Protocol, f64>,
     next_run: u32,
     /// Decides what requests arrive when; each round has others.
     seed: u64,
     /// Processors for the schedule thread.
     schedule_on: Vec<usize>,
+}
+
+/// What is known about the server of a protocol.
+struct Probed {
+    protocol: Protocol,
+    /// Whether a dial waits for its first word.
+    greets: bool,
+    target: Arc<Target>,
+    template: Arc<Template>,
 }
 
 impl Backend {
@@ -135,10 +157,11 @@ impl Backend {
             Some(_) => None,
             None => Some(Server::start(placement.server, &plan.models).await?),
         };
-        let mut probed: Vec<(Protocol, Arc<Target>, Arc<Template>)> = Vec::new();
+        let mut probed: Vec<Probed> = Vec::new();
         for group in &plan.groups {
             let protocol = group.protocol;
-            if probed.iter().any(|(known, ..)| *known == protocol) {
+            let greets = group.scenario.greets();
+            if probed.iter().any(|known| (known.protocol, known.greets) == (protocol, greets)) {
                 continue;
             }
             let target = match (&plan.target, &server) {
@@ -146,17 +169,26 @@ impl Backend {
                 (None, Some(server)) => Target::embedded(protocol, server.address(protocol)),
                 (None, None) => unreachable!("without a target there is a server"),
             };
+            let target = if greets { target.greeting() } else { target };
             let template = contestants::probe(&target).await.map_err(|error| {
                 BenchError::usage(format!("cannot use the {}: {error}", target.describe()))
             })?;
-            probed.push((protocol, Arc::new(target), Arc::new(template)));
+            let (target, template) = (Arc::new(target), Arc::new(template));
+            probed.push(Probed { protocol, greets, target, template });
         }
-        Ok(Self { server, probed, next_run: 1, seed: plan.seed, schedule_on: allowed.to_vec() })
+        Ok(Self {
+            server,
+            probed,
+            limits: HashMap::new(),
+            next_run: 1,
+            seed: plan.seed,
+            schedule_on: allowed.to_vec(),
+        })
     }
 
     /// What people should know about the servers.
     fn remarks(&self) -> Vec<String> {
-        let strange = |(_, target, template): &(Protocol, Arc<Target>, Arc<Template>)| {
+        let strange = |Probed { target, template, .. }: &Probed| {
             let status = template.status().filter(|status| !status.is_success())?;
             Some(format!("the {} answers {status}: that is what is compared", target.describe()))
         };
@@ -164,10 +196,11 @@ impl Backend {
     }
 
     fn setup(&self, group: &Group, entry: &Entry) -> Setup {
-        let (_, target, template) = self
+        let greets = group.scenario.greets();
+        let Probed { target, template, .. } = self
             .probed
             .iter()
-            .find(|(protocol, ..)| *protocol == group.protocol)
+            .find(|known| (known.protocol, known.greets) == (group.protocol, greets))
             .expect("every protocol of the plan was probed");
         Setup {
             kind: entry.contestant.kind,
@@ -178,6 +211,44 @@ impl Backend {
             variant: entry.variant,
             connections: group.connections,
         }
+    }
+
+    /// The demand of a group, with its rate in requests per second. What depends on the limit lets the
+    /// limit run first, for each protocol once.
+    async fn demand(
+        &mut self,
+        group: &Group,
+        interrupted: &CancellationToken,
+    ) -> Result<Demand, BenchError> {
+        let Demand::Paced { rate: Rate::OfLimit(share) } = group.demand else {
+            return Ok(group.demand);
+        };
+        let protocol = group.protocol;
+        if !self.limits.contains_key(&protocol) {
+            let (run, _) = self.begin(protocol, false).await?;
+            let callers = group.connections;
+            let load = Load {
+                run,
+                interrupted: interrupted.clone(),
+                ..Load::closed(callers, LIMIT_WARM_UP, LIMIT_DURATION)
+            };
+            let limit = CONTESTANTS.into_iter().find(|one| one.kind == Kind::Limit);
+            let entry = Entry::without_policy(limit.expect("the catalog has it"));
+            let turn = take_turn(&self.setup(group, &entry), &load).await;
+            self.end(protocol).await?;
+            let turn = turn.map_err(|error| {
+                BenchError::Server(format!("the limit, which the rate depends on, broke: {error}"))
+            })?;
+            if turn.requests == 0 && !interrupted.is_cancelled() {
+                let why = turn.first_error.unwrap_or_else(|| "it had no reply".to_owned());
+                return Err(BenchError::Server(format!(
+                    "the limit, which the rate depends on, measured nothing: {why}"
+                )));
+            }
+            self.limits.insert(protocol, turn.requests as f64 / turn.seconds.max(f64::EPSILON));
+        }
+        let rate = (self.limits[&protocol] * share).max(1.0);
+        Ok(Demand::Paced { rate: Rate::PerSecond(rate) })
     }
 
     /// Tells the server that a turn begins; what it counts then, `None` without an oracle.
@@ -246,7 +317,7 @@ async fn play(
     })
 }
 
-/// One turn, with the oracle asked before and after.
+/// One turn, with the oracle asked before and after, and its faults played meanwhile.
 async fn take(
     group: &Group,
     entry: &Entry,
@@ -254,30 +325,58 @@ async fn take(
     backend: &mut Backend,
     interrupted: &CancellationToken,
 ) -> Result<Played, BenchError> {
-    let close_after = entry.variant == Some(crate::scenario::Variant::ServerCloses);
-    let (run, before) = backend.begin(group.protocol, close_after).await?;
+    let protocol = group.protocol;
+    let demand = backend.demand(group, interrupted).await?;
+    let close_after = entry.variant == Some(Variant::ServerCloses);
+    let (run, before) = backend.begin(protocol, close_after).await?;
     let setup = backend.setup(group, entry);
-    let callers = group.scenario.callers_of(
-        &entry.contestant,
-        group.protocol,
-        group.callers,
-        group.connections,
-    );
+    let scenario = group.scenario;
+    let callers =
+        scenario.callers_of(&entry.contestant, protocol, group.callers, group.connections);
+    let seed = backend.seed.wrapping_add(u64::from(round));
     let load = Load {
-        demand: group.scenario.demand,
-        writes_percent: group.scenario.writes_percent,
-        gives_up: group.scenario.gives_up,
-        seed: backend.seed.wrapping_add(u64::from(round)),
+        demand,
+        arrivals: group.arrivals,
+        writes_percent: scenario.writes_percent,
+        gives_up: scenario.gives_up,
+        patience: scenario.patience,
+        seed,
+        cold: scenario.cold,
+        slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),
         run,
         interrupted: interrupted.clone(),
         ..Load::closed(callers, group.warm_up, group.duration)
     };
-    let turn = take_turn(&setup, &load).await;
-    let server = backend.end(group.protocol).await?;
+    let events = (scenario.events)(&mut fastrand::Rng::with_seed(seed));
+    let mut script = Script::new(protocol, events);
+    let turn = match &mut backend.server {
+        Some(server) => {
+            script.prepare(server).await?;
+            let over = CancellationToken::new();
+            let turn = async {
+                let turn = take_turn(&setup, &load).await;
+                over.cancel();
+                turn
+            };
+            let (turn, played) =
+                tokio::join!(turn, script.play(server, load.began.subscribe(), &over));
+            played?;
+            turn
+        }
+        None => take_turn(&setup, &load).await,
+    };
+    let series = match (&mut backend.server, &turn) {
+        (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
+        _ => None,
+    };
+    let server = backend.end(protocol).await?;
+    let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
     Ok(Played {
         turn,
         leaked: before.zip(server).map(|(before, after)| after.open.saturating_sub(before.open)),
         server,
+        series,
+        events,
     })
 }

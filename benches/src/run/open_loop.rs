@@ -127,9 +127,10 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
     shared.record().started(slot);
     let nonce = Nonce::new(shared.run, arrival.sequence);
     let request = Request { nonce, started: started.into_std(), kind };
-    let result = match shared.choices.patience(arrival.sequence) {
+    let leaves = shared.choices.leaves(arrival.sequence, started, arrival.intended);
+    let result = match leaves {
         None => Some(C::call(caller, &request).await),
-        Some(patience) => unless_given_up(C::call(caller, &request), started + patience).await,
+        Some((at, _)) => unless_given_up(C::call(caller, &request), at).await,
     };
     let now = Instant::now();
     let in_window = arrival.measured && !shared.over.load(Ordering::Relaxed);
@@ -145,7 +146,7 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
             record.replied(&reply, took, place);
         }
         Some(Err(error)) => record.failed(error, place),
-        None => record.cancelled(place),
+        None => record.left(leaves.map(|(_, why)| why), place),
     }
 }
 

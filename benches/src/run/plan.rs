@@ -78,6 +78,14 @@ pub struct Entry {
     pub safety: Safety,
 }
 
+impl Entry {
+    /// A contestant that needs no policy.
+    pub fn without_policy(contestant: Contestant) -> Self {
+        let safety = Safety::of(&contestant, None, Protocol::Http1);
+        Self { contestant, variant: None, policy: None, single: false, safety }
+    }
+}
+
 const DEFAULT_SEED: u64 = 1;
 /// Time of an open loop before it is measured.
 const WARM_UP_OPEN: Duration = Duration::from_millis(200);

@@ -45,6 +45,8 @@ pub struct Load {
     pub writes_percent: u8,
     /// Callers that leave before the reply.
     pub gives_up: Option<GiveUp>,
+    /// How long every caller waits from the moment its request was wanted; it then counts as a timeout.
+    pub patience: Option<Duration>,
     /// Decides arrivals, writes and who gives up; the same for every contestant.
     pub seed: u64,
     /// Time before anything is measured.
@@ -93,6 +95,7 @@ impl Load {
             callers,
             writes_percent: 0,
             gives_up: None,
+            patience: None,
             seed: 1,
             warm_up,
             cold: false,
@@ -106,7 +109,12 @@ impl Load {
     }
 
     pub(super) fn choices(&self) -> Choices {
-        Choices { seed: self.seed, writes_percent: self.writes_percent, gives_up: self.gives_up }
+        Choices {
+            seed: self.seed,
+            writes_percent: self.writes_percent,
+            gives_up: self.gives_up,
+            patience: self.patience,
+        }
     }
 }
 
