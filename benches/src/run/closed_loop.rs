@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::choices::{Choices, unless_given_up};
+use super::choices::Choices;
 use super::outcome::{Place, Record, Took};
 use super::turn::{self, Began, Load, Measured};
 use crate::contestants::{Contestant, Request, RequestKind};
@@ -115,12 +115,10 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         if slot.is_some() {
             shared.record().started(slot);
         }
-        let result = match shared.choices.patience(sequence) {
+        let handed_over = tokio::time::Instant::from_std(started);
+        let result = match shared.choices.deadline(sequence, handed_over, handed_over) {
             None => Some(C::call(&mut caller, &request).await),
-            Some(patience) => {
-                let deadline = tokio::time::Instant::from_std(started + patience);
-                unless_given_up(C::call(&mut caller, &request), deadline).await
-            }
+            Some(deadline) => deadline.hold(C::call(&mut caller, &request)).await,
         };
         let now = Instant::now();
         let phase = shared.phase.load(Ordering::Relaxed);

@@ -267,6 +267,7 @@ async fn take(
         demand: group.scenario.demand,
         writes_percent: group.scenario.writes_percent,
         gives_up: group.scenario.gives_up,
+        patience: group.scenario.patience,
         seed: backend.seed.wrapping_add(u64::from(round)),
         schedule_on: backend.schedule_on.clone(),
         run,

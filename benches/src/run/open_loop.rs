@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::arrivals::Schedule;
-use super::choices::{Choices, unless_given_up};
+use super::choices::Choices;
 use super::line::{Arrival, Line};
 use super::outcome::{Place, Record, Took};
 use super::pacer::{Pacer, Pacing};
@@ -127,9 +127,10 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
     shared.record().started(slot);
     let nonce = Nonce::new(shared.run, arrival.sequence);
     let request = Request { nonce, started: started.into_std(), kind };
-    let result = match shared.choices.patience(arrival.sequence) {
+    let deadline = shared.choices.deadline(arrival.sequence, arrival.intended, started);
+    let result = match deadline {
         None => Some(C::call(caller, &request).await),
-        Some(patience) => unless_given_up(C::call(caller, &request), started + patience).await,
+        Some(deadline) => deadline.hold(C::call(caller, &request)).await,
     };
     let now = Instant::now();
     let in_window = arrival.measured && !shared.over.load(Ordering::Relaxed);

@@ -43,8 +43,11 @@ pub struct Load {
     pub callers: usize,
     /// So many requests of a hundred must not run twice.
     pub writes_percent: u8,
-    /// Callers that leave before the reply.
+    /// Callers that leave before the reply, for reasons of their own.
     pub gives_up: Option<GiveUp>,
+    /// How long callers wait from the moment they want their request; then it is a timeout. `None`
+    /// for as long as it takes.
+    pub patience: Option<Duration>,
     /// Decides arrivals, writes and who gives up; the same for every contestant.
     pub seed: u64,
     /// Time before anything is measured.
@@ -93,6 +96,7 @@ impl Load {
             callers,
             writes_percent: 0,
             gives_up: None,
+            patience: None,
             seed: 1,
             warm_up,
             cold: false,
@@ -106,7 +110,12 @@ impl Load {
     }
 
     pub(super) fn choices(&self) -> Choices {
-        Choices { seed: self.seed, writes_percent: self.writes_percent, gives_up: self.gives_up }
+        Choices {
+            seed: self.seed,
+            writes_percent: self.writes_percent,
+            gives_up: self.gives_up,
+            patience: self.patience,
+        }
     }
 }
 
