@@ -81,7 +81,7 @@ pub enum RequestKind {
 }
 
 /// A reply that arrived.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// Whether it carried the nonce of its request.
     pub echo: Echo,

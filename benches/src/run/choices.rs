@@ -1,5 +1,5 @@
 //! What is chosen for a request by its number, so that it is the same for every contestant: whether
-//! it may run twice, and whether its caller gives it up.
+//! it may run twice, and how long its caller waits for it.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::contestants::RequestKind;
+use crate::contestants::{CallError, ErrorKind, Reply, RequestKind};
 use crate::scenario::demand::GiveUp;
 
 /// Keeps the three choices of one request independent of each other.
@@ -21,33 +21,19 @@ pub(super) struct Choices {
     pub(super) seed: u64,
     pub(super) writes_percent: u8,
     pub(super) gives_up: Option<GiveUp>,
-    /// How long every caller waits.
+    /// How long every caller waits, from the moment it wanted its request.
     pub(super) patience: Option<Duration>,
 }
 
-/// Why a caller leaves before the reply.
+/// When a caller stops waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// For reasons of its own.
-    GaveUp,
-    /// It has waited for as long as it can.
-    TooLate,
+pub(super) struct Deadline {
+    at: Instant,
+    /// The time that the request was given; `None` when its caller leaves for reasons of its own.
+    missed: Option<Duration>,
 }
 
 impl Choices {
-    /// When the caller of this request leaves, and why: it was handed over at `started` and wanted at
-    /// `intended`.
-    pub(super) fn leaves(
-        &self,
-        sequence: u32,
-        started: Instant,
-        intended: Instant,
-    ) -> Option<(Instant, Leave)> {
-        let gives_up = self.gives_up_after(sequence).map(|time| (started + time, Leave::GaveUp));
-        let too_late = self.patience.map(|time| (intended + time, Leave::TooLate));
-        gives_up.into_iter().chain(too_late).min_by_key(|(at, _)| *at)
-    }
-
     /// Whether this request may run twice.
     pub(super) fn kind(&self, sequence: u32) -> RequestKind {
         if self.writes_percent > 0 && self.is_chosen(WRITES, sequence, self.writes_percent) {
@@ -57,8 +43,24 @@ impl Choices {
         }
     }
 
-    /// After what time the caller of this request gives it up; `None` when it does not.
-    fn gives_up_after(&self, sequence: u32) -> Option<Duration> {
+    /// When the caller of this request stops waiting; `None` when it waits for as long as it takes.
+    pub(super) fn deadline(
+        &self,
+        sequence: u32,
+        wanted: Instant,
+        handed_over: Instant,
+    ) -> Option<Deadline> {
+        let leaves = self.leaves_after(sequence);
+        let leaves = leaves.map(|after| Deadline { at: handed_over + after, missed: None });
+        let misses = self.patience.map(|time| Deadline { at: wanted + time, missed: Some(time) });
+        match (leaves, misses) {
+            (Some(leaves), Some(misses)) if misses.at < leaves.at => Some(misses),
+            (leaves, misses) => leaves.or(misses),
+        }
+    }
+
+    /// After how long the caller of this request leaves, if it is one of those that do.
+    fn leaves_after(&self, sequence: u32) -> Option<Duration> {
         let gives_up = self.gives_up?;
         self.is_chosen(LEAVES, sequence, gives_up.percent).then(|| {
             // 53 bits are what a float holds: a share in [0, 1).
@@ -77,19 +79,36 @@ impl Choices {
     }
 }
 
-/// Waits for a request, but not beyond `deadline`; `None` when the request was given up.
+impl Deadline {
+    /// Waits for a request until then; `None` when its caller left for reasons of its own.
+    pub(super) async fn hold(
+        self,
+        call: impl Future<Output = Result<Reply, CallError>>,
+    ) -> Option<Result<Reply, CallError>> {
+        match (until(self.at, call).await, self.missed) {
+            (Some(result), _) => Some(result),
+            (None, Some(time)) => {
+                let text = format!("no reply within {time:?}");
+                Some(Err(CallError::new(ErrorKind::Timeout, text)))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// Waits for a future, but not beyond `deadline`; `None` when it was dropped before its end.
 ///
-/// The deadline is looked at before the request is polled. A timer is no finer than a millisecond,
+/// The deadline is looked at before the future is polled. A timer is no finer than a millisecond,
 /// which is longer than most requests; this way a request can also be given up when its reply has
 /// arrived and was not read yet.
-pub(super) async fn unless_given_up<F: Future>(call: F, deadline: Instant) -> Option<F::Output> {
-    let mut call = pin!(call);
+async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
     let mut alarm = pin!(tokio::time::sleep_until(deadline));
     std::future::poll_fn(|context| {
         if Instant::now() >= deadline || alarm.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        call.as_mut().poll(context).map(Some)
+        future.as_mut().poll(context).map(Some)
     })
     .await
 }
@@ -100,14 +119,13 @@ mod tests {
 
     fn choices(seed: u64, writes_percent: u8, percent: u8) -> Choices {
         let within = Duration::from_millis(10);
-        let gives_up = Some(GiveUp { percent, within });
-        Choices { seed, writes_percent, gives_up, patience: None }
+        Choices { seed, writes_percent, gives_up: Some(GiveUp { percent, within }), patience: None }
     }
 
     #[test]
     fn the_same_seed_chooses_the_same_requests() {
         let all = |choices: Choices| -> Vec<_> {
-            (0..1000).map(|number| (choices.kind(number), choices.gives_up_after(number))).collect()
+            (0..1000).map(|number| (choices.kind(number), choices.leaves_after(number))).collect()
         };
         assert_eq!(all(choices(7, 20, 20)), all(choices(7, 20, 20)));
         assert_ne!(all(choices(7, 20, 20)), all(choices(8, 20, 20)));
@@ -119,7 +137,7 @@ mod tests {
         let writes =
             (0..100_000).filter(|number| choices.kind(*number) == RequestKind::Write).count();
         let moments: Vec<f64> = (0..100_000)
-            .filter_map(|number| choices.gives_up_after(number))
+            .filter_map(|number| choices.leaves_after(number))
             .map(|patience| patience.as_secs_f64())
             .collect();
         assert!((19_500..=20_500).contains(&writes), "{writes}");
@@ -130,24 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_time_left_leaves_first() {
-        let now = Instant::now();
-        let patience = Some(Duration::from_millis(5));
-        let leaves = |percent| Choices { patience, ..choices(1, 0, percent) }.leaves(3, now, now);
-        assert_eq!(leaves(0), Some((now + Duration::from_millis(5), Leave::TooLate)));
-        let early = (0..1000).filter(|number| {
-            let leave = Choices { patience, ..choices(1, 0, 100) }.leaves(*number, now, now);
-            leave.is_some_and(|(_, why)| why == Leave::GaveUp)
-        });
-        assert!((400..600).contains(&early.count()), "half of 10 ms are before 5");
-    }
-
-    #[test]
     fn who_writes_does_not_decide_who_leaves() {
         let choices = choices(3, 50, 50);
         let both = (0..100_000)
             .filter(|number| choices.kind(*number) == RequestKind::Write)
-            .filter(|number| choices.gives_up_after(*number).is_some())
+            .filter(|number| choices.leaves_after(*number).is_some())
             .count();
         assert!((24_000..=26_000).contains(&both), "{both}");
     }
@@ -156,17 +161,41 @@ mod tests {
     fn nothing_is_chosen_where_nothing_is_asked_for() {
         let choices = Choices { seed: 1, writes_percent: 0, gives_up: None, patience: None };
         assert!((0..1000).all(|number| choices.kind(number) == RequestKind::Read));
-        assert!((0..1000).all(|number| choices.gives_up_after(number).is_none()));
+        let now = Instant::now();
+        assert!((0..1000).all(|number| choices.deadline(number, now, now).is_none()));
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_ends_at_its_deadline_at_the_latest() {
+        let deadline = Instant::now() + MS * 20;
+        assert_eq!(until(deadline, tokio::time::sleep(MS * 30)).await, None);
+        assert_eq!(Instant::now(), deadline);
+        assert_eq!(until(deadline + MS, async { 5 }).await, Some(5));
+        assert_eq!(until(deadline, async { 5 }).await, None, "too late to be polled");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_ends_at_its_deadline_at_the_latest() {
-        let deadline = Instant::now() + Duration::from_millis(20);
-        let slow = tokio::time::sleep(Duration::from_millis(30));
-        assert_eq!(unless_given_up(slow, deadline).await, None);
-        assert_eq!(Instant::now(), deadline);
-        let fast = async { 5 };
-        assert_eq!(unless_given_up(fast, deadline + Duration::from_millis(1)).await, Some(5));
-        assert_eq!(unless_given_up(async { 5 }, deadline).await, None, "too late to be polled");
+    async fn a_caller_that_leaves_is_no_timeout_and_one_out_of_patience_is() {
+        let now = Instant::now();
+        let both = |patience| Choices { patience: Some(patience), ..choices(3, 0, 100) };
+        let never = std::future::pending;
+        let leaves = both(MS * 10).deadline(1, now, now).unwrap();
+        assert_eq!(leaves.hold(never()).await, None);
+        assert!(Instant::now() < now + MS * 11);
+        let misses = both(Duration::ZERO).deadline(1, now, now).unwrap();
+        let error = misses.hold(never()).await.unwrap().unwrap_err();
+        assert_eq!((error.kind, error.text.as_str()), (ErrorKind::Timeout, "no reply within 0ns"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_begins_when_the_request_was_wanted() {
+        let choices =
+            Choices { seed: 1, writes_percent: 0, gives_up: None, patience: Some(MS * 500) };
+        let wanted = Instant::now();
+        let deadline = choices.deadline(1, wanted, wanted + MS * 100).unwrap();
+        assert!(deadline.hold(std::future::pending()).await.unwrap().is_err());
+        assert_eq!(Instant::now(), wanted + MS * 500);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::choices::{Choices, unless_given_up};
+use super::choices::Choices;
 use super::outcome::{Place, Record, Took};
 use super::turn::{self, Began, Load, Measured};
 use crate::contestants::{Contestant, Request, RequestKind};
@@ -115,11 +115,10 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         if slot.is_some() {
             shared.record().started(slot);
         }
-        let wanted = tokio::time::Instant::from_std(started);
-        let leaves = shared.choices.leaves(sequence, wanted, wanted);
-        let result = match leaves {
+        let handed_over = tokio::time::Instant::from_std(started);
+        let result = match shared.choices.deadline(sequence, handed_over, handed_over) {
             None => Some(C::call(&mut caller, &request).await),
-            Some((at, _)) => unless_given_up(C::call(&mut caller, &request), at).await,
+            Some(deadline) => deadline.hold(C::call(&mut caller, &request)).await,
         };
         let now = Instant::now();
         let phase = shared.phase.load(Ordering::Relaxed);
@@ -138,7 +137,7 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
                 started = Instant::now();
             }
             None => {
-                shared.record().left(leaves.map(|(_, why)| why), place);
+                shared.record().cancelled(place);
                 // A contestant that is given up at once must not keep the others from running.
                 tokio::task::yield_now().await;
                 started = Instant::now();

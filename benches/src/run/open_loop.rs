@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::arrivals::Schedule;
-use super::choices::{Choices, unless_given_up};
+use super::choices::Choices;
 use super::line::{Arrival, Line};
 use super::outcome::{Place, Record, Took};
 use super::pacer::{Pacer, Pacing};
@@ -127,10 +127,10 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
     shared.record().started(slot);
     let nonce = Nonce::new(shared.run, arrival.sequence);
     let request = Request { nonce, started: started.into_std(), kind };
-    let leaves = shared.choices.leaves(arrival.sequence, started, arrival.intended);
-    let result = match leaves {
+    let deadline = shared.choices.deadline(arrival.sequence, arrival.intended, started);
+    let result = match deadline {
         None => Some(C::call(caller, &request).await),
-        Some((at, _)) => unless_given_up(C::call(caller, &request), at).await,
+        Some(deadline) => deadline.hold(C::call(caller, &request)).await,
     };
     let now = Instant::now();
     let in_window = arrival.measured && !shared.over.load(Ordering::Relaxed);
@@ -146,7 +146,7 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
             record.replied(&reply, took, place);
         }
         Some(Err(error)) => record.failed(error, place),
-        None => record.left(leaves.map(|(_, why)| why), place),
+        None => record.cancelled(place),
     }
 }
 

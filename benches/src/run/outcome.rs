@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::choices::Leave;
 use super::slots::Slots;
 use crate::contestants::{CallError, Echo, ErrorKind, Reply};
 use crate::measure;
@@ -113,17 +112,8 @@ impl Record {
         }
     }
 
-    /// Its caller left before the reply.
-    pub(super) fn left(&mut self, why: Option<Leave>, place: Place) {
-        match why {
-            Some(Leave::TooLate) => {
-                self.failed(CallError::new(ErrorKind::Timeout, "no reply in time"), place);
-            }
-            Some(Leave::GaveUp) | None => self.cancelled(place),
-        }
-    }
-
-    fn cancelled(&mut self, place: Place) {
+    /// Its caller gave it up.
+    pub(super) fn cancelled(&mut self, place: Place) {
         if place.measured {
             self.cancelled += 1;
             if let (Some(slots), Some(at)) = (&mut self.slots, place.slot) {

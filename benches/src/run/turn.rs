@@ -43,9 +43,10 @@ pub struct Load {
     pub callers: usize,
     /// So many requests of a hundred must not run twice.
     pub writes_percent: u8,
-    /// Callers that leave before the reply.
+    /// Callers that leave before the reply, for reasons of their own.
     pub gives_up: Option<GiveUp>,
-    /// How long every caller waits from the moment its request was wanted; it then counts as a timeout.
+    /// How long callers wait from the moment they want their request; then it is a timeout. `None`
+    /// for as long as it takes.
     pub patience: Option<Duration>,
     /// Decides arrivals, writes and who gives up; the same for every contestant.
     pub seed: u64,

@@ -205,6 +205,20 @@ async fn a_request_that_is_given_up_is_no_error_and_frees_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_out_of_patience_is_a_timeout_where_it_was_wanted() {
+    let patience = Some(MS * 500);
+    let load = Load { patience, ..load(paced(100.0), 100, SECOND * 3) };
+    let turn = play(Stub::new(MS).silent(LEAD + SECOND, LEAD + SECOND * 2), &load).await;
+    // Those wanted in the first half of the silence.
+    assert!((49..=51).contains(&turn.timeouts()), "{}", turn.timeouts());
+    assert_eq!(turn.replies + turn.timeouts(), 299);
+    assert_eq!(turn.first_error.as_deref(), Some("no reply within 500ms"));
+    let slots = turn.slots.unwrap();
+    assert_eq!((slots[11].ok, slots[11].errors), (0, [0, 10, 0, 0, 0]));
+    assert_eq!((slots[17].ok, slots[17].errors), (10, [0; 5]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_window_is_announced_when_it_begins() {
     let load = load(paced(10.0), 2, SECOND);
     let mut began = load.began.subscribe();
