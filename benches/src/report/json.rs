@@ -4,10 +4,13 @@ use pool_common::Policy;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::detail::{self, ErrorsByKind, Histograms, RoundRow, SlotRow};
 use super::model::{GroupResult, Record};
+use super::recovery::Recovery;
 use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
 use crate::policies::Safety;
+use crate::run::events::Played as Event;
 use crate::run::plan::Plan;
 use crate::run::turn::{TimelinePoint, Turn};
 
@@ -44,10 +47,27 @@ pub struct Row {
     callers: usize,
     connections: usize,
     requests: u64,
+    /// `closed` or `open`.
+    #[serde(rename = "loop")]
+    demand: &'static str,
+    rate_per_s: Option<f64>,
+    arrivals: Option<&'static str>,
+    /// Whose limits of connections held.
+    budget: &'static str,
     /// Requests that failed; those that timed out or were refused stand apart.
     errors: u64,
     timeouts: u64,
     refusals: u64,
+    errors_by_kind: ErrorsByKind,
+    /// Requests that their callers gave up; no errors.
+    cancelled: u64,
+    /// Arrivals of an open loop that no caller was free for until the end.
+    unstarted: Option<u64>,
+    /// Requests that must not run twice, and those that did.
+    writes: u64,
+    write_duplicates: Option<u64>,
+    dials: Option<u64>,
+    peak_dials_per_100ms: Option<u64>,
     first_error: Option<String>,
     broke: Option<String>,
     mismatches: Option<u64>,
@@ -61,6 +81,8 @@ pub struct Row {
     cpu_us_per_request: Option<f64>,
     latency_us: Option<Percentiles>,
     acquire_us: Option<Percentiles>,
+    /// From the moment a request was handed to the contestant, where that is another one.
+    service_us: Option<Percentiles>,
     lateness_us: Option<Percentiles>,
     vs_limit: Option<Ratios>,
     /// The lowest and highest round of the figures that are medians.
@@ -68,6 +90,13 @@ pub struct Row {
     safety: Safety,
     /// The gauges of the pool in the last round.
     timeline: Option<Vec<TimelinePoint>>,
+    /// The last round, in steps.
+    slots: Option<Vec<SlotRow>>,
+    /// The faults of the last round.
+    events: Vec<Event>,
+    recovery: Option<Recovery>,
+    rounds_detail: Vec<RoundRow>,
+    histograms: Histograms,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,6 +156,8 @@ fn options(plan: &Plan) -> Value {
                     }),
                 "callers": group.callers,
                 "connections": group.connections,
+                "loop": if group.demand.is_open() { "open" } else { "closed" },
+                "budget": group.budget.word(),
                 "warm_up_ms": group.warm_up.as_millis() as u64,
                 "duration_ms": group.duration.as_millis() as u64,
                 "rounds": group.rounds,
@@ -138,7 +169,6 @@ fn options(plan: &Plan) -> Value {
         "set": plan.set,
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
-        "loop": "closed",
         "groups": groups,
     })
 }
@@ -147,6 +177,8 @@ impl Row {
     fn new(group: &GroupResult, record: &Record) -> Self {
         let vs_limit = group.vs_limit(record);
         let (throughput, cpu) = (record.throughput(), record.cpu());
+        let open = group.demand.is_open();
+        let last = record.last();
         Self {
             protocol: group.protocol.name(),
             scenario: group.scenario.name,
@@ -162,10 +194,21 @@ impl Row {
                 group.connections,
             ),
             connections: group.connections,
+            demand: if open { "open" } else { "closed" },
+            rate_per_s: group.rate().map(round),
+            arrivals: open.then(|| group.arrivals.word()),
+            budget: group.budget.word(),
             requests: record.sum(|turn| turn.requests),
             errors: record.sum(Turn::failures),
             timeouts: record.sum(Turn::timeouts),
             refusals: record.sum(Turn::refusals),
+            errors_by_kind: ErrorsByKind::of(record.errors()),
+            cancelled: record.sum(|turn| turn.cancelled),
+            unstarted: open.then(|| record.sum(|turn| turn.unstarted)),
+            writes: record.sum(|turn| turn.writes),
+            write_duplicates: record.known_sum(|played| Some(played.server?.write_duplicates)),
+            dials: record.known_sum(|played| played.turn.as_ref().ok()?.counts.dials),
+            peak_dials_per_100ms: detail::peak_dials(record),
             first_error: record.first_error().map(str::to_owned),
             broke: record.broke(),
             mismatches: record.mismatches(),
@@ -179,7 +222,8 @@ impl Row {
             cpu_us_per_request: cpu.map(|spread| round(spread.median)),
             latency_us: Percentiles::of(&record.merged(|turn| &turn.latency)),
             acquire_us: Percentiles::of(&record.merged(|turn| &turn.acquire)),
-            lateness_us: None,
+            service_us: Percentiles::of(&record.merged(|turn| &turn.service)),
+            lateness_us: Percentiles::of(&record.merged(|turn| &turn.lateness)),
             vs_limit: vs_limit.map(|ratios| Ratios {
                 throughput: round(ratios.throughput.median),
                 cpu: round(ratios.cpu.median),
@@ -192,6 +236,12 @@ impl Row {
             }),
             safety: record.entry.safety,
             timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
+            slots: last.and_then(|(turn, played)| detail::slots(turn, played.series.as_ref())),
+            recovery: last
+                .and_then(|(turn, played)| Recovery::of(turn.slots.as_ref()?, &played.events)),
+            events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
+            rounds_detail: detail::rounds(record),
+            histograms: Histograms::of(record),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::place::Environment;
 use crate::run::Outcome;
 use crate::run::plan::Plan;
 
+pub mod detail;
 pub mod json;
 pub mod model;
 pub mod output;

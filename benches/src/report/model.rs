@@ -10,6 +10,7 @@ use crate::names::Protocol;
 use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
 use crate::run::turn::Turn;
+use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
 use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
@@ -60,6 +61,12 @@ pub struct GroupResult {
     pub callers: usize,
     /// Connections allowed.
     pub connections: usize,
+    /// When requests were wanted, with its rate in requests per second.
+    pub demand: Demand,
+    /// How arrivals of a rate were spread.
+    pub arrivals: Arrivals,
+    /// Whose limits held.
+    pub budget: Budget,
     /// Where requests went.
     pub target: Arc<Target>,
     /// Who took part, in the order of tables.
@@ -92,6 +99,18 @@ impl Record {
     /// The turns that started.
     pub fn turns(&self) -> impl Iterator<Item = &Turn> {
         self.rounds.iter().filter_map(|(_, played)| played.turn.as_ref().ok())
+    }
+
+    /// The last turn that started, with what the server saw of it.
+    pub fn last(&self) -> Option<(&Turn, &Played)> {
+        let started = |(_, played): &'_ (u32, Played)| played.turn.is_ok();
+        let (_, played) = self.rounds.iter().rev().find(|round| started(round))?;
+        Some((played.turn.as_ref().ok()?, played))
+    }
+
+    /// Failures of all turns, by [`ErrorKind::index`](crate::contestants::ErrorKind::index).
+    pub fn errors(&self) -> [u64; 5] {
+        std::array::from_fn(|kind| self.sum(|turn| turn.errors[kind]))
     }
 
     /// A sum over all turns.
@@ -229,6 +248,14 @@ impl Record {
 }
 
 impl GroupResult {
+    /// The rate of an open loop that has one.
+    pub fn rate(&self) -> Option<f64> {
+        match self.demand {
+            Demand::Paced { rate: Rate::PerSecond(rate) } => Some(rate),
+            _ => None,
+        }
+    }
+
     /// The record of `limit`, if it took part.
     pub fn limit(&self) -> Option<&Record> {
         self.records.iter().find(|record| record.entry.contestant.kind == Kind::Limit)

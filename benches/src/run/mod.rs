@@ -286,6 +286,7 @@ async fn play(
     order: &mut fastrand::Rng,
     interrupted: &CancellationToken,
 ) -> Result<GroupResult, BenchError> {
+    let demand = backend.demand(group, interrupted).await?;
     let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
     let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
@@ -312,6 +313,9 @@ async fn play(
         scenario: group.scenario,
         callers: group.callers,
         connections: group.connections,
+        demand,
+        arrivals: group.arrivals,
+        budget: group.budget,
         target: Arc::clone(target),
         records,
     })

@@ -67,6 +67,26 @@ pub enum Budget {
     Own,
 }
 
+impl Arrivals {
+    /// The word of options and results.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Poisson => "poisson",
+        }
+    }
+}
+
+impl Budget {
+    /// The word of options and results.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Own => "own",
+        }
+    }
+}
+
 /// Callers that leave before the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GiveUp {

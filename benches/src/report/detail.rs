@@ -1,0 +1,204 @@
+//! The parts of a row of results.json that say more than one figure: steps of time, rounds, errors by
+//! kind, histograms.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use serde::Serialize;
+
+use super::model::{Played, Record};
+use crate::contestants::ErrorKind;
+use crate::measure::{Percentiles, round};
+use crate::run::turn::Turn;
+use crate::serve::oracle::Series;
+
+/// Requests that failed, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ErrorsByKind {
+    dial: u64,
+    timeout: u64,
+    refused: u64,
+    broken: u64,
+    wrong: u64,
+}
+
+impl ErrorsByKind {
+    /// From counts in the order of [`ErrorKind::ALL`].
+    pub fn of(counts: [u64; 5]) -> Self {
+        let count = |kind: ErrorKind| counts[kind.index()];
+        Self {
+            dial: count(ErrorKind::Dial),
+            timeout: count(ErrorKind::Timeout),
+            refused: count(ErrorKind::Refused),
+            broken: count(ErrorKind::Broken),
+            wrong: count(ErrorKind::Wrong),
+        }
+    }
+}
+
+/// One step of the time line.
+#[derive(Debug, Clone, Serialize)]
+pub struct SlotRow {
+    t_ms: u64,
+    started: u64,
+    ok: u64,
+    errors: u64,
+    cancelled: u64,
+    unstarted: u64,
+    p50_us: Option<f64>,
+    p99_us: Option<f64>,
+    dials: Option<u64>,
+    accepted: Option<u32>,
+    open: Option<u32>,
+    idle: Option<u32>,
+    leased: Option<u32>,
+    dialing: Option<u32>,
+    waiting: Option<u32>,
+    backends: Option<[u32; 2]>,
+}
+
+/// The steps of a turn, with what the server saw in each; `None` where none were wanted.
+pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
+    let slots = turn.slots.as_ref()?;
+    // The server counts from the start of the run; the window began some steps later.
+    let shift = series.map_or(0, |series| {
+        let step = (series.step_ms * 1_000_000).max(1);
+        (turn.began_ns.saturating_sub(series.origin_ns) + step / 2) / step
+    });
+    let rows = slots.iter().enumerate().map(|(n, slot)| {
+        let at = n + usize::try_from(shift).unwrap_or(usize::MAX / 2);
+        // Steps in which nothing happened are not kept at the end of a series.
+        let seen = |list: fn(&Series) -> &Vec<u32>| {
+            series.map(|series| list(series).get(at).copied().unwrap_or(0))
+        };
+        SlotRow {
+            t_ms: slot.t_ms,
+            started: slot.started,
+            ok: slot.ok,
+            errors: slot.errors.iter().sum(),
+            cancelled: slot.cancelled,
+            unstarted: slot.unstarted,
+            p50_us: slot.p50_us.map(round),
+            p99_us: slot.p99_us.map(round),
+            dials: slot.dials,
+            accepted: seen(|series| &series.accepted),
+            open: slot.status.map(|status| status.open),
+            idle: slot.status.map(|status| status.idle),
+            leased: slot.status.map(|status| status.leased),
+            dialing: slot.status.map(|status| status.dialing),
+            waiting: slot.status.map(|status| status.waiting),
+            backends: series.map(|series| series.backends.get(at).copied().unwrap_or_default()),
+        }
+    });
+    Some(rows.collect())
+}
+
+/// The most dials begun in one step of any turn; connections accepted where the contestant does not
+/// count its dials.
+pub fn peak_dials(record: &Record) -> Option<u64> {
+    let peak = |played: &Played| {
+        let turn = played.turn.as_ref().ok()?;
+        let known = turn.slots.as_ref()?.iter().filter_map(|slot| slot.dials).max();
+        let accepted = played.series.as_ref()?.accepted.iter().max();
+        known.or(accepted.map(|accepted| u64::from(*accepted)))
+    };
+    record.rounds.iter().filter_map(|(_, played)| peak(played)).max()
+}
+
+/// One round, in figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoundRow {
+    round: u32,
+    requests: u64,
+    errors: u64,
+    throughput_per_s: Option<f64>,
+    cpu_us_per_request: Option<f64>,
+    p50_us: Option<f64>,
+    p90_us: Option<f64>,
+    p99_us: Option<f64>,
+    p999_us: Option<f64>,
+    opened: Option<u64>,
+    dials: Option<u64>,
+}
+
+/// The rounds that were played.
+pub fn rounds(record: &Record) -> Vec<RoundRow> {
+    let row = |(number, played): &(u32, Played)| {
+        let turn = played.turn.as_ref().ok()?;
+        let latency = Percentiles::of(&turn.latency);
+        let each = |value: f64| (turn.requests > 0).then(|| round(value / turn.requests as f64));
+        Some(RoundRow {
+            round: *number,
+            requests: turn.requests,
+            errors: turn.errors.iter().sum(),
+            throughput_per_s: (turn.requests > 0 && turn.seconds > 0.0)
+                .then(|| round(turn.requests as f64 / turn.seconds)),
+            cpu_us_per_request: each(turn.cpu_seconds * 1e6),
+            p50_us: latency.map(|latency| latency.p50),
+            p90_us: latency.map(|latency| latency.p90),
+            p99_us: latency.map(|latency| latency.p99),
+            p999_us: latency.map(|latency| latency.p999),
+            opened: played.server.map(|server| server.accepted).or(turn.counts.opened),
+            dials: turn.counts.dials,
+        })
+    };
+    record.rounds.iter().filter_map(row).collect()
+}
+
+/// All rounds merged: HdrHistogram V2, compressed, in base64. Nanoseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Histograms {
+    latency: Option<String>,
+    service: Option<String>,
+    acquire: Option<String>,
+}
+
+impl Histograms {
+    /// Those of a record.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            latency: encoded(&record.merged(|turn| &turn.latency)),
+            service: encoded(&record.merged(|turn| &turn.service)),
+            acquire: encoded(&record.merged(|turn| &turn.acquire)),
+        }
+    }
+}
+
+/// `None` for an empty one.
+fn encoded(histogram: &Histogram<u64>) -> Option<String> {
+    if histogram.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .expect("a vector takes everything, and the bounds are valid");
+    Some(STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_can_be_read_back() {
+        let mut histogram = crate::measure::histogram();
+        assert_eq!(encoded(&histogram), None);
+        histogram.record(1234).unwrap();
+        let bytes = STANDARD.decode(encoded(&histogram).unwrap()).unwrap();
+        let back: Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .unwrap();
+        assert_eq!(back.max(), histogram.max());
+    }
+
+    #[test]
+    fn errors_keep_their_kinds() {
+        let errors = ErrorsByKind::of([1, 2, 3, 4, 5]);
+        let json = serde_json::to_value(errors).unwrap();
+        for (n, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(json[kind.word()], n + 1);
+        }
+    }
+}
