@@ -58,6 +58,18 @@ pub struct SlotRow {
     backends: Option<[u32; 2]>,
 }
 
+impl SlotRow {
+    /// When it began, in milliseconds since the window did.
+    pub fn at_ms(&self) -> f64 {
+        self.t_ms as f64
+    }
+
+    /// Replies of each of two backends.
+    pub fn backends(&self) -> Option<[u32; 2]> {
+        self.backends
+    }
+}
+
 /// The steps of a turn, with what the server saw in each; `None` where none were wanted.
 pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
     let slots = turn.slots.as_ref()?;

@@ -10,8 +10,10 @@ use crate::run::plan::Plan;
 pub mod detail;
 pub mod json;
 pub mod model;
+mod open_table;
 pub mod output;
 pub mod recovery;
+mod summary;
 pub mod table;
 
 use json::Document;
@@ -99,6 +101,9 @@ impl<'a> Report<'a> {
         let mut text = serde_json::to_string_pretty(&document).expect("results are valid JSON");
         text.push('\n');
         self.output.write_results(&text)?;
+        if self.plan.summary {
+            self.print(&summary::render(&self.groups));
+        }
         // Faults have a banner of their own.
         for warning in warnings.iter().filter(|warning| !self.faults.contains(warning)) {
             self.print(&format!("warning: {warning}\n"));

@@ -5,13 +5,16 @@ use serde::Serialize;
 use crate::run::events::Played;
 use crate::run::slots::Slot;
 
+/// So many good steps in a row are normal again; one alone may be luck.
+const IN_A_ROW: usize = 3;
+
 /// Times from the end of the last fault; `None` where it did not come to pass in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Recovery {
     /// Until a step in which something succeeded began.
     pub first_success_ms: Option<f64>,
-    /// Until the first step from which on the 99th percentile stays below twice its value before the
-    /// first fault, nothing fails, and nothing is left unstarted.
+    /// Until the first of [`IN_A_ROW`] steps in a row in which the 99th percentile is below twice its
+    /// largest value before the first fault, nothing fails, and nothing is left unstarted.
     pub normal_p99_ms: Option<f64>,
 }
 
@@ -23,9 +26,7 @@ impl Recovery {
         let first = faults().map(|event| event.at_ms).reduce(f64::min)?;
         let end = faults().map(|event| event.until_ms.unwrap_or(event.at_ms)).reduce(f64::max)?;
         let before = slots.iter().filter(|slot| (slot.t_ms as f64) + step_ms(slots) <= first);
-        let mut base: Vec<f64> = before.filter_map(|slot| slot.p99_us).collect();
-        base.sort_by(f64::total_cmp);
-        let base = base.get(base.len() / 2).copied();
+        let base = before.filter_map(|slot| slot.p99_us).reduce(f64::max);
         let after: Vec<&Slot> = slots
             .iter()
             .filter(|slot| {
@@ -34,15 +35,12 @@ impl Recovery {
             .collect();
         // A step that began before the end of the fault counts from there.
         let distance = |slot: &Slot| crate::measure::round((slot.t_ms as f64 - end).max(0.0));
-        let normal = |slot: &&Slot| {
+        let normal = |slot: &Slot| {
             let usual = base.zip(slot.p99_us).is_some_and(|(base, p99)| p99 < 2.0 * base);
             usual && slot.errors.iter().sum::<u64>() == 0 && slot.unstarted == 0
         };
-        let last_bad = after.iter().rposition(|slot| !normal(slot));
-        let settled = match last_bad {
-            None => after.first(),
-            Some(bad) => after.get(bad + 1),
-        };
+        let good = |slots: &&[&Slot]| slots.iter().all(|slot| normal(slot));
+        let settled = after.windows(IN_A_ROW).find(good).map(|slots| slots[0]);
         Some(Self {
             first_success_ms: after.iter().find(|slot| slot.ok > 0).map(|slot| distance(slot)),
             normal_p99_ms: settled.map(|slot| distance(slot)),
@@ -88,6 +86,9 @@ mod tests {
             slot(400, 5, 5, 900.0),
             slot(500, 10, 0, 300.0),
             slot(600, 10, 0, 150.0),
+            slot(700, 10, 0, 150.0),
+            slot(800, 10, 0, 150.0),
+            slot(900, 0, 1, 0.0),
         ];
         let recovery = Recovery::of(&slots, &[refused(200.0, 350.0)]).unwrap();
         assert_eq!(recovery.first_success_ms, Some(50.0));
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_hides_the_fault_recovers_at_once() {
-        let slots = [slot(0, 10, 0, 100.0), slot(100, 10, 0, 120.0), slot(200, 10, 0, 100.0)];
+        let slots = [0, 100, 200, 300].map(|t_ms| slot(t_ms, 10, 0, 100.0 + t_ms as f64 / 10.0));
         let recovery = Recovery::of(&slots, &[refused(100.0, 150.0)]).unwrap();
         assert_eq!(recovery.first_success_ms, Some(0.0));
         assert_eq!(recovery.normal_p99_ms, Some(0.0));

@@ -3,29 +3,42 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::model::{GroupResult, Record};
+use super::open_table;
 use crate::catalog::Contestant;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
+use crate::scenario::demand::Budget;
 use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant};
 
 /// Stands where nothing was measured.
-const UNKNOWN: &str = "-";
+pub(super) const UNKNOWN: &str = "-";
 
 /// The table of a group, with its title and notes.
 pub fn render(group: &GroupResult) -> String {
     let mut text = format!(
-        "\n{} {}: {}, {}; closed loop, {}\n",
+        "\n{} {}: {}, {}; {}, {}\n",
         group.protocol,
         group.scenario.name,
-        count(group.callers, "caller"),
-        count(group.connections, "connection"),
+        match group.demand.is_open() {
+            false => count(group.callers, "caller"),
+            true => format!("at most {} in flight", group.callers),
+        },
+        match group.budget {
+            Budget::Same => count(group.connections, "connection"),
+            Budget::Own => "connections as each strategy ships".to_owned(),
+        },
+        open_table::demand(group),
         group.target.describe(),
     );
     let table = match group.scenario.play {
         Play::Reuse => reuse(group),
+        _ if group.demand.is_open() => open_table::table(group),
         Play::Requests | Play::Limits | Play::Session => comparison(group),
     };
+    if group.demand.is_open() {
+        note(&mut text, group.scenario.about);
+    }
     for line in table.lines() {
         text.push_str(line.trim_end());
         text.push('\n');
@@ -249,12 +262,12 @@ fn note(text: &mut String, words: &str) {
     text.push('\n');
 }
 
-fn plain_table<const N: usize>(titles: [&str; N]) -> Table {
+pub(super) fn plain_table<'a>(titles: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(titles);
+    table.set_header(titles.into_iter().collect::<Vec<_>>());
     for (index, column) in table.column_iter_mut().enumerate() {
         // A space between columns, none before the first.
         column.set_padding((u16::from(index > 0), 0));
@@ -269,16 +282,16 @@ fn row<const N: usize>(table: &mut Table, cells: [String; N]) {
     table.add_row(cells.map(Cell::new));
 }
 
-fn or_unknown(text: Option<String>) -> String {
+pub(super) fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// Three digits are enough for people.
-fn figure(value: Option<f64>) -> String {
+pub(super) fn figure(value: Option<f64>) -> String {
     or_unknown(value.map(short))
 }
 
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value {
         v if v >= 999_500.0 => format!("{:.2}M", v / 1e6),
         v if v >= 99_950.0 => format!("{:.0}k", v / 1e3),

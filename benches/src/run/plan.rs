@@ -32,6 +32,8 @@ pub struct Plan {
     pub json: Option<PathBuf>,
     /// No progress.
     pub quiet: bool,
+    /// The run ends with a summary: it is the default comparison, or one of several scenarios.
+    pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
 }
@@ -126,6 +128,7 @@ impl Plan {
         }
         check_every_contestant_plays(args, &groups)?;
         Ok(Self {
+            summary: groups.len() > 1,
             groups,
             seed: args.seed.unwrap_or(DEFAULT_SEED),
             target,

@@ -23,6 +23,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// One sentence: what it should show.
     pub teaches: &'static str,
+    /// The figure in which contestants differ most: the summary shows it.
+    pub figure: Figure,
     /// Where it makes sense.
     pub protocols: &'static [Protocol],
     /// The contestants that take part; empty for all that fit.
@@ -59,6 +61,31 @@ pub struct Scenario {
     pub short: Option<Short>,
     /// Whether a server of the user's can play it.
     pub target: bool,
+}
+
+/// A figure of a contestant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Processor time of a request relative to the limit's.
+    Cpu,
+    /// Time of an operation on a reused connection relative to one that is dialed.
+    Reuse,
+    /// Requests that had a reply, of a hundred.
+    Success,
+    /// The 99th percentile of the latency.
+    P99,
+    /// Connections opened for a thousand requests.
+    Opened,
+    /// Dials.
+    Dials,
+    /// The most dials in 100 ms.
+    PeakDials,
+    /// Requests that failed, of a thousand.
+    Failed,
+    /// Time from the end of the fault to normal latencies.
+    Recovery,
+    /// The slow backend's share of the replies while it was slow.
+    SlowShare,
 }
 
 /// The part of a scenario in the default comparison.

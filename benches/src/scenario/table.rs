@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::demand::{Budget, Demand, GiveUp, Rate};
-use super::{Play, Scenario, Short, Variant};
+use super::{Figure, Play, Scenario, Short, Variant};
 use crate::fault::{Cut, Event, Fault, Who};
 use crate::names::Protocol;
 
@@ -25,6 +25,7 @@ const BASE: Scenario = Scenario {
     name: "",
     about: "",
     teaches: "",
+    figure: Figure::Cpu,
     protocols: EVERYWHERE,
     only: &[],
     play: Play::Requests,
@@ -75,6 +76,7 @@ pub const REUSE: Scenario = Scenario {
     name: "reuse",
     about: "http1, one caller: connections reused / server closes after each response / no pool: a client for each operation that refuses keep-alive",
     teaches: "what a new connection costs beside one that is reused",
+    figure: Figure::Reuse,
     protocols: &[Protocol::Http1],
     play: Play::Reuse,
     variants: &[Variant::Reused, Variant::ServerCloses, Variant::NoPool],
@@ -90,6 +92,7 @@ pub const LIMITS: Scenario = Scenario {
     name: "limits",
     about: "50 callers, 8 connections (--callers and --connections change both)",
     teaches: "waiting in line against being refused",
+    figure: Figure::P99,
     play: Play::Limits,
     connections: 8,
     ..BASE
@@ -100,6 +103,7 @@ pub const SESSION: Scenario = Scenario {
     name: "session",
     about: "resp: callers leave MULTI, WATCH, SUBSCRIBE and SELECT 3 behind, the next borrower must not notice",
     teaches: "whether the next borrower gets a clean session",
+    figure: Figure::Cpu,
     protocols: &[Protocol::Resp],
     play: Play::Session,
     connections: 8,
@@ -112,6 +116,7 @@ const PACED: Scenario = Scenario {
     name: "paced",
     about: "open loop at 60 % of what the limit does (--rate changes it)",
     teaches: "latencies as users meet them, at the same offered rate for all",
+    figure: Figure::P99,
     demand: Demand::Paced { rate: Rate::OfLimit(0.6) },
     rounds: 5,
     ..OPEN
@@ -122,6 +127,7 @@ const BURST: Scenario = Scenario {
     name: "burst",
     about: "50 requests at once every second over a quiet base, replies take 5 ms, each strategy with its own limits",
     teaches: "churn: what an idle limit closes after a burst, the next burst dials again",
+    figure: Figure::Opened,
     protocols: EXCLUSIVE,
     demand: Demand::Bursts { size: 50, every: ms(1000), base: 100.0 },
     events: |_| vec![replies_take(5)],
@@ -136,6 +142,7 @@ const HERD: Scenario = Scenario {
     name: "herd",
     about: "50 requests at once on a cold pool, a dial takes 50 ms, a reply 1 ms",
     teaches: "dials started against connections needed: the damped start",
+    figure: Figure::Dials,
     protocols: GREETED,
     demand: Demand::AtOnce { size: 50, then: 200.0 },
     cold: true,
@@ -152,6 +159,7 @@ const SLOW_DIAL: Scenario = Scenario {
     name: "slow-dial",
     about: "after half a second every connection is cut and dials take 200 ms for 2 s",
     teaches: "who waits for a slow dial: racing, detached and caller dials",
+    figure: Figure::P99,
     protocols: GREETED,
     demand: per_second(500.0),
     events: |_| {
@@ -170,6 +178,7 @@ const IDLE_CUT: Scenario = Scenario {
     name: "idle-cut",
     about: "bursts of 20 with pauses of 300 ms, the server cuts connections that are idle for 150 ms: first FIN, then RST",
     teaches: "errors shown to callers: peek, check and retry rules",
+    figure: Figure::Failed,
     demand: Demand::Bursts { size: 20, every: ms(300), base: 0.0 },
     writes_percent: 30,
     events: |_| {
@@ -190,6 +199,7 @@ const RESTART: Scenario = Scenario {
     name: "restart",
     about: "after 500 ms every connection is cut and new ones are refused for 1 s",
     teaches: "time to the first success and to normal latencies, and dials meanwhile",
+    figure: Figure::Recovery,
     demand: per_second(1000.0),
     writes_percent: 10,
     events: |_| {
@@ -209,6 +219,7 @@ const BLACK_HOLE: Scenario = Scenario {
     name: "black-hole",
     about: "after 500 ms the open connections go silent while new ones work, after 3 s everything is silent for 2 s",
     teaches: "how a peer is found that says nothing: deadline, check, ping",
+    figure: Figure::Failed,
     demand: per_second(500.0),
     events: |_| {
         vec![
@@ -226,6 +237,7 @@ const STALL_ONE: Scenario = Scenario {
     name: "stall-one",
     about: "after 500 ms one connection in ten takes 200 ms for a reply instead of 2, for 2 s",
     teaches: "whether the others wait for the slow one",
+    figure: Figure::P99,
     demand: per_second(1000.0),
     connections: 20,
     events: |_| {
@@ -240,6 +252,7 @@ const SLOW_MINUTE: Scenario = Scenario {
     name: "slow-minute",
     about: "10 connections; after 500 ms a reply takes 20 ms instead of 2, for 2 s: more is asked than fits",
     teaches: "waiters, refusals and dials above capacity, and the time after it",
+    figure: Figure::Success,
     demand: per_second(1000.0),
     connections: 10,
     events: |_| vec![replies_take(2), Event::during(500, 2000, Fault::SlowReplies { ms: 18 })],
@@ -252,6 +265,7 @@ const CANCEL: Scenario = Scenario {
     name: "cancel",
     about: "a third of the callers give up at a random moment within 4 ms, a reply takes 2",
     teaches: "nothing is lost, nobody gets another's data, and how many dials it costs",
+    figure: Figure::Opened,
     demand: per_second(2000.0),
     writes_percent: 20,
     gives_up: Some(GiveUp { percent: 33, within: ms(4) }),
@@ -265,11 +279,11 @@ const LIFETIME: Scenario = Scenario {
     name: "lifetime",
     about: "50 connections of one age and a lifetime of 1 s, with and without jitter",
     teaches: "dials in 100 ms when lifetimes end together",
+    figure: Figure::PeakDials,
     protocols: EXCLUSIVE,
     only: &["default", "net-http", "redigo", "go-redis", "database-sql"],
     variants: &[Variant::NoJitter, Variant::Jitter],
     demand: Demand::Bursts { size: 50, every: ms(50), base: 0.0 },
-    cold: true,
     events: |_| vec![replies_take(5)],
     set: &[("max_lifetime", "1s")],
     duration: ms(3500),
@@ -281,6 +295,7 @@ const MAX_STREAMS: Scenario = Scenario {
     name: "max-streams",
     about: "http2: after 500 ms the server allows 1 stream on a connection, for 1 s",
     teaches: "whether further connections are opened, and what becomes of them",
+    figure: Figure::Success,
     protocols: HTTP2,
     demand: per_second(1000.0),
     events: |_| vec![replies_take(5), Event::during(500, 1000, Fault::MaxStreams { streams: 1 })],
@@ -293,6 +308,7 @@ const GOAWAY: Scenario = Scenario {
     name: "goaway",
     about: "every 200 ms the server announces the end of its connections",
     teaches: "whether anything is lost, and whether what must not run twice does",
+    figure: Figure::P99,
     demand: per_second(1000.0),
     writes_percent: 20,
     events: |_| {
@@ -307,6 +323,7 @@ const IMBALANCE: Scenario = Scenario {
     name: "imbalance",
     about: "two backends behind one address, parallel bursts; after 1 s one of them takes 20 % longer, for 1 s",
     teaches: "newest first keeps feeding the slow one",
+    figure: Figure::SlowShare,
     protocols: EXCLUSIVE,
     only: &["default"],
     variants: &[Variant::NewestFirst, Variant::OldestFirst],
