@@ -145,3 +145,73 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contestants::{CallError, Echo, Reply};
+    use crate::run::turn::drive;
+    use crate::scenario::demand::GiveUp;
+
+    /// Answers after a moment, and notes what it was asked.
+    #[derive(Clone, Default)]
+    struct Stub {
+        asked: Arc<Mutex<Vec<(Nonce, RequestKind)>>>,
+    }
+
+    impl Contestant for Stub {
+        type Caller = Self;
+
+        async fn caller(&self) -> Result<Self, String> {
+            Ok(self.clone())
+        }
+
+        async fn call(stub: &mut Self, request: &Request) -> Result<Reply, CallError> {
+            stub.asked.lock().unwrap().push((request.nonce, request.kind));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(Reply::new(Echo::Returned))
+        }
+    }
+
+    fn load(warm_up: u64) -> Load {
+        Load::closed(4, Duration::from_millis(warm_up), Duration::from_millis(60))
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_given_up_are_no_errors() {
+        let within = Duration::ZERO;
+        let load = Load { gives_up: Some(GiveUp { percent: 50, within }), ..load(0) };
+        let turn = drive(Stub::default(), &load).await.unwrap();
+        assert!(turn.cancelled > 0 && turn.replies > 0, "{turn:?}");
+        assert_eq!((turn.errors, turn.mismatches), ([0; 5], Some(0)));
+    }
+
+    #[tokio::test]
+    async fn writes_are_chosen_by_their_number() {
+        let load = Load { writes_percent: 30, ..load(10) };
+        let stubs = [Stub::default(), Stub::default()];
+        for stub in &stubs {
+            let turn = drive(stub.clone(), &load).await.unwrap();
+            let asked = stub.asked.lock().unwrap();
+            let writes = asked.iter().filter(|asked| asked.1 == RequestKind::Write).count();
+            assert_eq!(turn.writes, writes as u64, "those of the warm-up included");
+        }
+        // Neither asked as much as the other, so only what both asked can be compared.
+        let [first, second] = stubs.map(|stub| stub.asked.lock().unwrap().clone());
+        let common = first.iter().filter(|asked| second.contains(asked)).count();
+        assert_eq!(common, first.len().min(second.len()));
+    }
+
+    #[tokio::test]
+    async fn steps_are_kept_where_they_are_asked_for() {
+        let turn = drive(Stub::default(), &load(0)).await.unwrap();
+        assert!(turn.slots.is_none());
+        let turn = drive(Stub::default(), &Load { slots: true, cold: true, ..load(1000) }).await;
+        let turn = turn.unwrap();
+        let slots = turn.slots.expect("they were asked for");
+        assert_eq!(slots.iter().map(|slot| slot.ok).sum::<u64>(), turn.replies);
+        assert_eq!(turn.replies, turn.latency.len(), "a cold turn measures from its first request");
+        assert!(turn.service.is_empty() && turn.lateness.is_empty());
+        assert!(slots[0].started > 0 && slots[0].p50_us.is_some());
+    }
+}

@@ -1,16 +1,21 @@
 //! Where arrivals of an open loop wait for a free caller.
 //!
-//! The schedule thread puts them in and rings once for each batch; in the runtime, one task turns the
-//! ring into one permit for each arrival, and the callers take them. So a batch costs one wake-up of
-//! the runtime from outside, whatever its size.
+//! The schedule thread puts them in and rings once for each batch; in the runtime, one task wakes a
+//! caller for each arrival. So a batch costs one wake-up of the runtime from outside, whatever its
+//! size. The caller that became free last is woken first: its memory is still in the cache, and of a
+//! thousand callers only those that are needed are ever touched.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// Polls that free callers are given to take an arrival when the window is over.
+const MAX_YIELDS: usize = 100;
 
 /// A request that is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +34,10 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub(super) struct Line {
     queue: Mutex<Queue>,
+    /// For the task that announces.
     rings: Notify,
-    /// One permit for each arrival that the runtime knows of.
-    known: Semaphore,
+    /// For callers that are free.
+    free: Notify,
     sequence: AtomicU32,
     callers: usize,
 }
@@ -39,12 +45,13 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 struct Queue {
     arrivals: VecDeque<Arrival>,
-    /// How many of them have no permit yet.
+    /// How many of them were not announced yet.
     fresh: usize,
     /// Callers that carry out a request.
     busy: usize,
     /// Measured arrivals that found every caller busy.
     delayed: u64,
+    closed: bool,
 }
 
 impl Line {
@@ -52,7 +59,7 @@ impl Line {
         Self {
             queue: Mutex::new(Queue::default()),
             rings: Notify::new(),
-            known: Semaphore::new(0),
+            free: Notify::new(),
             sequence: AtomicU32::new(0),
             callers,
         }
@@ -90,17 +97,40 @@ impl Line {
     }
 
     fn announce_fresh(&self) {
-        let fresh = std::mem::take(&mut self.queue().fresh);
-        self.known.add_permits(fresh);
+        let mut queue = self.queue();
+        let fresh = std::mem::take(&mut queue.fresh);
+        let wanted = fresh.min(self.callers - queue.busy);
+        drop(queue);
+        for _ in 0..wanted {
+            self.free.notify_last();
+        }
     }
 
     /// The next arrival, for a caller that is free; `None` when the line is closed.
     pub(super) async fn next(&self) -> Option<Arrival> {
-        self.known.acquire().await.ok()?.forget();
+        loop {
+            // Before the look: a close after it wakes this future, even before its first poll.
+            let notified = self.free.notified();
+            if let ControlFlow::Break(arrival) = self.take() {
+                return arrival;
+            }
+            notified.await;
+        }
+    }
+
+    /// An arrival, or nothing of a line that is closed; goes on when there is none yet.
+    fn take(&self) -> ControlFlow<Option<Arrival>> {
         let mut queue = self.queue();
-        let arrival = queue.arrivals.pop_front();
-        queue.busy += usize::from(arrival.is_some());
-        arrival
+        if queue.closed {
+            return ControlFlow::Break(None);
+        }
+        match queue.arrivals.pop_front() {
+            Some(arrival) => {
+                queue.busy += 1;
+                ControlFlow::Break(Some(arrival))
+            }
+            None => ControlFlow::Continue(()),
+        }
     }
 
     /// A caller is free again.
@@ -125,8 +155,11 @@ impl Line {
             }
             tokio::task::yield_now().await;
         }
-        self.known.close();
-        let left = std::mem::take(&mut self.queue().arrivals);
+        let mut queue = self.queue();
+        queue.closed = true;
+        let left = std::mem::take(&mut queue.arrivals);
+        drop(queue);
+        self.free.notify_waiters();
         left.into_iter().filter(|arrival| arrival.measured).collect()
     }
 
@@ -136,5 +169,71 @@ impl Line {
     }
 }
 
-/// Polls that free callers are given to take an arrival when the window is over.
-const MAX_YIELDS: usize = 100;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Callers that note what they took; each is busy for 10 ms.
+    async fn serve(line: Arc<Line>, name: usize, taken: Arc<Mutex<Vec<(usize, u32)>>>) {
+        while let Some(arrival) = line.next().await {
+            taken.lock().unwrap().push((name, arrival.sequence));
+            tokio::time::sleep(MS * 10).await;
+            line.done();
+        }
+    }
+
+    async fn with_callers(callers: usize) -> (Arc<Line>, Arc<Mutex<Vec<(usize, u32)>>>) {
+        let line = Arc::new(Line::new(callers));
+        let taken = Arc::default();
+        for name in 0..callers {
+            tokio::spawn(serve(Arc::clone(&line), name, Arc::clone(&taken)));
+        }
+        tokio::spawn({
+            let line = Arc::clone(&line);
+            async move { line.announce().await }
+        });
+        tokio::time::sleep(MS).await;
+        (line, taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_arrival_of_a_batch_gets_a_caller_in_order() {
+        let (line, taken) = with_callers(3).await;
+        line.hand_over(&[Duration::ZERO; 7], Instant::now(), true);
+        tokio::time::sleep(MS).await;
+        assert_eq!(taken.lock().unwrap().len(), 3);
+        assert_eq!(line.delayed(), 4);
+        tokio::time::sleep(MS * 40).await;
+        let sequences: Vec<u32> = taken.lock().unwrap().iter().map(|taken| taken.1).collect();
+        assert_eq!(sequences, [0, 1, 2, 3, 4, 5, 6]);
+        assert!(line.close().await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_caller_that_became_free_last_is_woken_first() {
+        let (line, taken) = with_callers(10).await;
+        for _ in 0..5 {
+            line.hand_over(&[Duration::ZERO], Instant::now(), true);
+            tokio::time::sleep(MS * 20).await;
+        }
+        let mut names: Vec<usize> = taken.lock().unwrap().iter().map(|taken| taken.0).collect();
+        names.dedup();
+        assert_eq!(names.len(), 1, "one caller is enough for all five");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_line_returns_what_was_not_started_without_the_warm_up() {
+        let (line, taken) = with_callers(1).await;
+        line.hand_over(&[Duration::ZERO; 2], Instant::now(), false);
+        line.hand_over(&[MS, MS * 2], Instant::now(), true);
+        let left: Vec<Duration> = line.close().await.iter().map(|arrival| arrival.at).collect();
+        assert_eq!(left, [MS, MS * 2]);
+        assert_eq!(taken.lock().unwrap().len(), 1, "the caller that was free took the first");
+        tokio::time::sleep(MS * 20).await;
+        assert!(line.next().await.is_none());
+        assert_eq!(taken.lock().unwrap().len(), 1);
+    }
+}

@@ -25,6 +25,7 @@ mod choices;
 mod closed_loop;
 pub mod events;
 mod line;
+mod load;
 mod open_loop;
 mod outcome;
 mod pacer;

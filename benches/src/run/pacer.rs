@@ -1,8 +1,8 @@
 //! The thread that lets arrivals happen when their time comes, and knows how late it was.
 //!
 //! It sleeps until shortly before an arrival and spins the rest. Where it shares a processor with the
-//! client or the server, each moment of spinning is taken from one of them. So it spins a few
-//! microseconds at most, and rests between two hand-overs: at rates at which arrivals are closer
+//! client or the server, each moment of spinning is taken from one of them. So it spins for a tenth
+//! of its time at most, and rests between two hand-overs: at rates at which arrivals are closer
 //! together than its rest, several are handed over at once. Their times travel with them.
 
 use std::num::NonZeroU64;
@@ -17,8 +17,12 @@ use super::arrivals::Schedule;
 use super::line::Line;
 use crate::{measure, place};
 
-/// It wakes this long before an arrival, and spins. A sleep is late by about as much.
-const SPIN: Duration = Duration::from_micros(15);
+/// It wakes at least this long before an arrival, and spins. A sleep is late by about as much ...
+const SHORTEST_SPIN: Duration = Duration::from_micros(15);
+/// ... but by this much on a processor that sleeps deeply meanwhile.
+const LONGEST_SPIN: Duration = Duration::from_micros(100);
+/// Between the two it spins for one part in this many of the time that is left.
+const SPIN_SHARE: u32 = 10;
 /// The least time between two hand-overs.
 const REST: Duration = Duration::from_micros(50);
 /// The longest sleep: the thread has to notice that the turn was interrupted.
@@ -153,7 +157,8 @@ fn wait_until(moment: Instant, stop: &AtomicBool) -> bool {
         if left.is_zero() {
             return true;
         }
-        match left.checked_sub(SPIN) {
+        let spin = (left / SPIN_SHARE).clamp(SHORTEST_SPIN, LONGEST_SPIN);
+        match left.checked_sub(spin) {
             Some(sleep) if !sleep.is_zero() => std::thread::sleep(sleep.min(LONGEST_SLEEP)),
             _ => std::hint::spin_loop(),
         }

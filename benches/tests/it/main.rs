@@ -5,6 +5,7 @@ mod embedded;
 mod events;
 mod faults;
 mod interrupts;
+mod open_loop;
 mod oracle;
 mod targets;
 mod usage;

@@ -1,0 +1,97 @@
+//! What a turn is given: when requests are wanted, what they are, and for how long.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::choices::Choices;
+use crate::measure;
+use crate::scenario::demand::{Arrivals, Demand, GiveUp};
+
+/// How a turn is driven.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// When requests are wanted. Its rate is in requests per second.
+    pub demand: Demand,
+    /// How the arrivals of an open loop are spread.
+    pub arrivals: Arrivals,
+    /// Callers that send at the same time; of an open loop, the most requests in flight.
+    pub callers: usize,
+    /// So many requests of a hundred must not run twice.
+    pub writes_percent: u8,
+    /// Callers that leave before the reply, for reasons of their own.
+    pub gives_up: Option<GiveUp>,
+    /// How long callers wait from the moment they want their request; then it is a timeout. `None`
+    /// for as long as it takes.
+    pub patience: Option<Duration>,
+    /// Decides arrivals, writes and who gives up; the same for every contestant.
+    pub seed: u64,
+    /// Time before anything is measured.
+    pub warm_up: Duration,
+    /// No warm-up: the window begins with nothing opened.
+    pub cold: bool,
+    /// Time that is measured.
+    pub duration: Duration,
+    /// Whether the turn is also wanted in steps of time.
+    pub slots: bool,
+    /// Processors for the schedule thread of an open loop; when empty, those of the client.
+    pub schedule_on: Vec<usize>,
+    /// Identifies the turn in its nonces.
+    pub run: u32,
+    /// Told when the window begins. Subscribe before the turn; a turn that cannot start never tells.
+    pub began: watch::Sender<Option<Began>>,
+    /// Ends the turn early; what was measured until then counts.
+    pub interrupted: CancellationToken,
+}
+
+/// When a measured window began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    /// On the runtime's clock.
+    pub at: tokio::time::Instant,
+    /// On `CLOCK_MONOTONIC`, in nanoseconds, which a server on the same machine shares.
+    pub ns: u64,
+}
+
+impl Began {
+    /// So much later than now.
+    pub(super) fn after(lead: Duration) -> Self {
+        Self {
+            at: tokio::time::Instant::now() + lead,
+            ns: measure::monotonic_ns() + lead.as_nanos() as u64,
+        }
+    }
+}
+
+impl Load {
+    /// A closed loop in which nothing special is asked for.
+    pub fn closed(callers: usize, warm_up: Duration, duration: Duration) -> Self {
+        Self {
+            demand: Demand::Closed,
+            arrivals: Arrivals::default(),
+            callers,
+            writes_percent: 0,
+            gives_up: None,
+            patience: None,
+            seed: 1,
+            warm_up,
+            cold: false,
+            duration,
+            slots: false,
+            schedule_on: Vec::new(),
+            run: 1,
+            began: watch::Sender::new(None),
+            interrupted: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn choices(&self) -> Choices {
+        Choices {
+            seed: self.seed,
+            writes_percent: self.writes_percent,
+            gives_up: self.gives_up,
+            patience: self.patience,
+        }
+    }
+}
