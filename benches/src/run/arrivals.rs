@@ -19,7 +19,7 @@ impl Schedule {
     /// The arrivals of a window of this length.
     ///
     /// # Errors
-    /// When the demand has no times of its own, or its rate is still relative to a limit.
+    /// When the demand is a closed loop, or its rate is still relative to a limit.
     pub(super) fn new(
         demand: Demand,
         arrivals: Arrivals,

@@ -29,7 +29,7 @@ pub(super) struct Choices {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Deadline {
     at: Instant,
-    /// The time that the request was given; `None` when its caller leaves for reasons of its own.
+    /// The time that the request was given; `None` when its caller gives up earlier, which is no error.
     missed: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ impl Choices {
 }
 
 impl Deadline {
-    /// Waits for a request until then; `None` when its caller left for reasons of its own.
+    /// Waits for a request until then; `None` when its caller gave up, which is no error.
     pub(super) async fn hold(
         self,
         call: impl Future<Output = Result<Reply, CallError>>,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_does_not_decide_who_leaves() {
+    fn a_write_is_given_up_no_more_often_than_a_read() {
         let choices = choices(3, 50, 50);
         let both = (0..100_000)
             .filter(|number| choices.kind(*number) == RequestKind::Write)

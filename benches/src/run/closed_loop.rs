@@ -122,8 +122,8 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
         };
         let now = Instant::now();
         let phase = shared.phase.load(Ordering::Relaxed);
-        // What ends after the window was waited for in it: how long it took, or that it failed,
-        // counts; for the throughput of the window it comes too late.
+        // A request that ends after the window was in flight during it: its latency or its
+        // failure counts, but it adds nothing to the throughput of the window.
         let place = Place { measured: phase != WARM_UP, in_window: phase == MEASURE, slot };
         match result {
             Some(Ok(reply)) => {

@@ -49,7 +49,7 @@ struct Queue {
     fresh: usize,
     /// Callers that carry out a request.
     busy: usize,
-    /// Measured arrivals that found every caller busy.
+    /// The count of measured arrivals that found every caller busy.
     delayed: u64,
     closed: bool,
 }
@@ -118,7 +118,7 @@ impl Line {
         }
     }
 
-    /// An arrival, or nothing of a line that is closed; goes on when there is none yet.
+    /// The next arrival, `None` when the line is closed; goes on while the line is empty.
     fn take(&self) -> ControlFlow<Option<Arrival>> {
         let mut queue = self.queue();
         if queue.closed {
@@ -144,8 +144,8 @@ impl Line {
         !queue.arrivals.is_empty() && queue.busy < self.callers
     }
 
-    /// Lets callers that are free take what is there, then sends the others away. What nobody took
-    /// is returned, without the warm-up.
+    /// Lets free callers take the arrivals that wait, then closes the line. Returns the measured
+    /// arrivals that were never started.
     pub(super) async fn close(&self) -> Vec<Arrival> {
         self.announce_fresh();
         // A caller that was woken takes its arrival at its next poll.
@@ -163,7 +163,7 @@ impl Line {
         left.into_iter().filter(|arrival| arrival.measured).collect()
     }
 
-    /// Measured arrivals that found every caller busy.
+    /// The count of measured arrivals that found every caller busy.
     pub(super) fn delayed(&self) -> u64 {
         self.queue().delayed
     }

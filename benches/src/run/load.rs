@@ -1,4 +1,4 @@
-//! What a turn is given: when requests are wanted, what they are, and for how long.
+//! The load of a turn: when requests are wanted, what they are, and for how long.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Load {
     pub callers: usize,
     /// So many requests of a hundred must not run twice.
     pub writes_percent: u8,
-    /// Callers that leave before the reply, for reasons of their own.
+    /// Callers that leave before the reply; a request that is given up is no error.
     pub gives_up: Option<GiveUp>,
     /// How long callers wait from the moment they want their request; then it is a timeout. `None`
     /// for as long as it takes.

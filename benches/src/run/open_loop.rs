@@ -1,8 +1,8 @@
-//! The open loop: requests are wanted at times of their own, whatever became of the ones before.
+//! The open loop: requests arrive by a schedule, whatever became of earlier ones.
 //!
-//! An arrival takes a free caller. Where all are busy it waits for one, and what it waits counts: its
-//! latency begins when it was wanted. One that has no caller when the window ends was never started,
-//! and is counted as that.
+//! An arrival takes a free caller. Where all callers are busy, the arrival waits for one, and that wait
+//! is part of its latency, which counts from the intended start. An arrival that still has no caller
+//! when the window ends is counted as unstarted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -138,7 +138,7 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
     let mut record = shared.record();
     match result {
         Some(Ok(reply)) => {
-            // What the contestant was asked before the request, for a sample, is not its latency.
+            // A sampled acquire before the request is no part of its latency.
             let before =
                 reply.began.map_or(Duration::ZERO, |began| began.duration_since(request.started));
             let since = |moment| now.duration_since(moment).saturating_sub(before);

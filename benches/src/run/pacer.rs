@@ -1,4 +1,4 @@
-//! The thread that lets arrivals happen when their time comes, and knows how late it was.
+//! The thread that hands arrivals over when their time comes, and records how late it was.
 //!
 //! It sleeps until shortly before an arrival and spins the rest. Where it shares a processor with the
 //! client or the server, each moment of spinning is taken from one of them. So it spins for a tenth
@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_micros(50);
 /// The longest sleep: the thread has to notice that the turn was interrupted.
 const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 
-/// Who lets time pass.
+/// The clock by which arrivals are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pacer {
     /// A thread, by the clock.
@@ -38,7 +38,7 @@ pub(super) enum Pacer {
     Task,
 }
 
-/// What the pacer knows at its end.
+/// The result of a pacer.
 #[derive(Debug)]
 pub(super) struct Paced {
     /// How late arrivals were handed over, in nanoseconds.
@@ -112,7 +112,7 @@ impl Drop for Pacing {
 }
 
 fn prepare(cpus: &[usize]) {
-    // Both fail only where the system forbids them. Then the thread is late, and says so.
+    // Both fail only where the system forbids them. Then the thread is late, which it records.
     if !cpus.is_empty() {
         place::allow(cpus);
     }

@@ -17,11 +17,11 @@ pub struct Slot {
     pub t_ms: u64,
     /// Requests wanted in it that were handed to the contestant, at whatever time.
     pub started: u64,
-    /// Those that had a reply.
+    /// Requests of them that had a reply.
     pub ok: u64,
-    /// Those that failed, by [`ErrorKind::index`].
+    /// Requests of them that failed, by [`ErrorKind::index`].
     pub errors: [u64; 5],
-    /// Those that their callers gave up.
+    /// Requests of them that were given up.
     pub cancelled: u64,
     /// Requests wanted in it that were never handed over.
     pub unstarted: u64,
@@ -29,7 +29,8 @@ pub struct Slot {
     pub p50_us: Option<f64>,
     /// 99 % of them.
     pub p99_us: Option<f64>,
-    /// The gauges of the pool at the start of the step; `None` when nobody looked, or without a pool.
+    /// The gauges of the pool at the start of the step; `None` without a pool, or
+    /// when the runtime was too busy to look.
     pub status: Option<PoolStatus>,
     /// Dials begun in it; `None` where the contestant does not count them.
     pub dials: Option<u64>,
