@@ -11,6 +11,7 @@ pub mod json;
 pub mod model;
 pub mod output;
 pub mod recovery;
+pub mod saved;
 pub mod table;
 
 use json::Document;
