@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::compare::expression::Expression;
 use crate::error::BenchError;
 use crate::fault::Fault;
 use crate::scenario::demand::{Arrivals, Budget, Rate};
@@ -40,6 +41,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
+    /// Says whether two runs differ beyond the noise, and by how much
+    Compare(crate::compare::CompareArgs),
+    /// Makes the results of several workers into one; histograms are merged, percentiles never averaged
+    Merge(crate::merge::MergeArgs),
 }
 
 /// Options of `run`.
@@ -98,6 +103,16 @@ pub struct RunArgs {
     /// Writes the results here as well; - is standard output, which then has no tables
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Keeps the results as a baseline, in `baselines` beside the directory of --out
+    #[arg(long, value_name = "NAME", value_parser = crate::compare::parse_name)]
+    pub save_baseline: Option<String>,
+    /// Compares the results with this baseline at the end
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// Ends with exit code 1 when a contestant misses this, as 'p99<2ms' (repeatable; figures: throughput,
+    /// cpu, p50, p99, p999, errors)
+    #[arg(long, value_name = "EXPR", value_parser = Expression::parse_requirement)]
+    pub require: Vec<Expression>,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -115,6 +130,9 @@ impl RunArgs {
                 seed: self.seed,
                 out: self.out.clone(),
                 json: self.json.clone(),
+                save_baseline: self.save_baseline.clone(),
+                baseline: self.baseline.clone(),
+                require: self.require.clone(),
                 quiet: self.quiet,
                 ..Self::default()
             }

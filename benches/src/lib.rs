@@ -13,12 +13,14 @@
 
 pub mod catalog;
 pub mod cli;
+pub mod compare;
 pub mod contestants;
 pub mod error;
 pub mod fault;
 pub mod framed;
 pub mod info;
 pub mod measure;
+pub mod merge;
 pub mod names;
 pub mod nonce;
 pub mod place;
@@ -28,4 +30,5 @@ pub mod run;
 pub mod scenario;
 pub mod serve;
 pub mod signals;
+pub mod statistics;
 pub mod target;

@@ -8,7 +8,7 @@ use poolbench::cli::{self, Command, Parsed};
 use poolbench::error::BenchError;
 use poolbench::run::plan::Plan;
 use poolbench::run::{self, Outcome};
-use poolbench::{info, serve};
+use poolbench::{compare, info, merge, serve};
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -31,6 +31,12 @@ fn dispatch() -> Result<ExitCode, BenchError> {
         Some(Command::Run(args)) => run_plan(&args),
         Some(Command::List(args)) => print(&info::list(args.json)),
         Some(Command::Explain(args)) => print(&info::explain(&args.profile, args.json)?),
+        Some(Command::Compare(args)) => {
+            let (text, passed) = compare::run(&args)?;
+            print(&text)?;
+            Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        }
+        Some(Command::Merge(args)) => print(&merge::run(&args)?),
         Some(Command::Serve(args)) => {
             serve::run(&args.try_into()?)?;
             Ok(ExitCode::SUCCESS)
@@ -39,7 +45,15 @@ fn dispatch() -> Result<ExitCode, BenchError> {
 }
 
 fn run_plan(args: &cli::RunArgs) -> Result<ExitCode, BenchError> {
-    Ok(match run::run(&Plan::new(args)?)? {
+    let plan = Plan::new(args)?;
+    // Before anything is measured: the baseline must be there.
+    let finish = compare::Finish::new(args, &plan.out)?;
+    let outcome = run::run(&plan)?;
+    let (text, passed) = finish.apply(outcome)?;
+    // Standard output may belong to the JSON.
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    Ok(match outcome {
+        Outcome::Done if !passed => ExitCode::from(1),
         Outcome::Done => ExitCode::SUCCESS,
         Outcome::Unsound => ExitCode::from(1),
         Outcome::Interrupted => ExitCode::from(130),

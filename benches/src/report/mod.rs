@@ -13,6 +13,7 @@ pub mod model;
 mod open_table;
 pub mod output;
 pub mod recovery;
+pub mod saved;
 mod summary;
 pub mod table;
 

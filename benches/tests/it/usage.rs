@@ -24,7 +24,7 @@ fn unknown_names_are_named_with_a_suggestion() {
         (&["serve", "--model", "threads"], "known: tasks, workers"),
         (&["run", "--no-such-option"], "--no-such-option"),
         (&["simulate"], "simulate"),
-        (&["compare", "a", "b"], "compare"),
+        (&["compare", "a", "b"], "--save-baseline"),
     ] {
         let line = complaint(arguments);
         assert!(line.contains(words), "{arguments:?}: {line}");
@@ -110,10 +110,10 @@ fn more_callers_than_the_system_has_descriptors_for_are_refused() {
 fn help_lists_what_there_is_and_nothing_else() {
     let ran = plain(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for word in ["run", "list", "explain", "serve", "--protocol", "--target"] {
+    for word in ["run", "list", "explain", "serve", "compare", "merge", "--protocol", "--target"] {
         assert!(ran.stdout.contains(word), "{word} is missing");
     }
-    for word in ["sim ", "compare", "merge", "calibrate", "--peers"] {
+    for word in ["sim ", "calibrate", "--peers"] {
         assert!(!ran.stdout.contains(word), "{word} is not built yet");
     }
 }

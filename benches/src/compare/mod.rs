@@ -1,0 +1,190 @@
+//! `poolbench compare BASE NEW`: whether two runs differ, and by how much.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::BenchError;
+use crate::report::saved::Saved;
+
+mod comparable;
+pub mod expression;
+pub mod figure;
+mod table;
+#[cfg(test)]
+mod tests;
+pub mod verdict;
+
+use expression::Expression;
+use verdict::Comparison;
+
+/// Where baselines are kept unless `--out` says otherwise.
+pub const BASELINES: &str = "target/poolbench/baselines";
+
+/// Options of `compare`.
+#[derive(Debug, clap::Args)]
+pub struct CompareArgs {
+    /// The earlier run: results.json, its directory, or the name of a baseline
+    pub base: String,
+    /// The later run: the same
+    pub new: String,
+    /// Ends with exit code 1 when this holds: a change beyond the noise, as 'p99>+5%', or a value of NEW, as
+    /// 'p99>2ms' (repeatable; figures: throughput, cpu, p50, p99, p999, errors)
+    #[arg(long, value_name = "EXPR", value_parser = Expression::parse)]
+    pub fail_if: Vec<Expression>,
+    /// Where baselines are kept
+    #[arg(long, value_name = "DIR", default_value = BASELINES)]
+    pub baselines: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Compares two runs; the text for standard output, and whether no `--fail-if` held.
+///
+/// # Errors
+/// [`BenchError::Usage`] when a run cannot be read, or no row can be compared.
+pub fn run(args: &CompareArgs) -> Result<(String, bool), BenchError> {
+    let base = Saved::read(&find(&args.base, &args.baselines)?)?;
+    let new = Saved::read(&find(&args.new, &args.baselines)?)?;
+    let comparison = verdict::compare(&base, &new).map_err(BenchError::Usage)?;
+    let failed: Vec<String> =
+        args.fail_if.iter().flat_map(|expression| expression.found_in(&comparison, &new)).collect();
+    let text =
+        if args.json { json(&comparison, &failed) } else { table::render(&comparison, &failed) };
+    Ok((text, failed.is_empty()))
+}
+
+fn json(comparison: &Comparison, failed: &[String]) -> String {
+    let mut value = serde_json::to_value(comparison).expect("a comparison is valid JSON");
+    value["failed"] = failed.into();
+    format!("{value:#}\n")
+}
+
+/// What `run` does with its results at the end: compares them, checks them, keeps them.
+#[derive(Debug)]
+pub struct Finish {
+    results: PathBuf,
+    base: Option<PathBuf>,
+    require: Vec<Expression>,
+    save: Option<String>,
+    baselines: PathBuf,
+}
+
+impl Finish {
+    /// Looks for the baseline.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] when the baseline is not there.
+    pub fn new(args: &crate::cli::RunArgs, out: &Path) -> Result<Self, BenchError> {
+        let baselines = baselines_of(args.out.as_deref());
+        Ok(Self {
+            results: out.join("results.json"),
+            base: args.baseline.as_deref().map(|name| find(name, &baselines)).transpose()?,
+            require: args.require.clone(),
+            save: args.save_baseline.clone(),
+            baselines,
+        })
+    }
+
+    /// The words about it, and whether every requirement was met. A run that was interrupted or not
+    /// sound is not kept as a baseline.
+    ///
+    /// # Errors
+    /// [`BenchError`] when files cannot be read or written, or no row can be compared.
+    pub fn apply(&self, outcome: crate::run::Outcome) -> Result<(String, bool), BenchError> {
+        let mut text = String::new();
+        let missed: Vec<String> = match self.require.as_slice() {
+            [] => Vec::new(),
+            all => {
+                let saved = Saved::read(&self.results)?;
+                all.iter().flat_map(|one| one.missed_in(&saved)).collect()
+            }
+        };
+        for miss in &missed {
+            text.push_str(&format!("REQUIREMENT MISSED {miss}\n"));
+        }
+        if let Some(base) = &self.base {
+            let (base, new) = (Saved::read(base)?, Saved::read(&self.results)?);
+            let comparison = verdict::compare(&base, &new).map_err(BenchError::Usage)?;
+            text.push_str(&table::render(&comparison, &[]));
+        }
+        match &self.save {
+            Some(name) if outcome == crate::run::Outcome::Done => {
+                let file = save(&self.results, &self.baselines, name)?;
+                text.push_str(&format!("baseline: {}\n", file.display()));
+            }
+            Some(name) => text.push_str(&format!(
+                "baseline '{name}' not kept: the run was not whole and sound\n"
+            )),
+            None => {}
+        }
+        Ok((text, missed.is_empty()))
+    }
+}
+
+/// Where the baselines of runs with this `--out` are kept.
+pub fn baselines_of(out: Option<&Path>) -> PathBuf {
+    match out.and_then(Path::parent) {
+        Some(parent) => parent.join("baselines"),
+        None => PathBuf::from(BASELINES),
+    }
+}
+
+/// The file that a word of the command line means.
+///
+/// # Errors
+/// [`BenchError::Usage`] with the baselines that there are.
+pub fn find(word: &str, baselines: &Path) -> Result<PathBuf, BenchError> {
+    let named = is_name(word).then(|| baselines.join(word).join("results.json"));
+    if let Some(path) = named.filter(|path| path.is_file()) {
+        return Ok(path);
+    }
+    let path = PathBuf::from(word);
+    if path.is_dir() {
+        return Ok(path.join("results.json"));
+    }
+    if path.is_file() {
+        return Ok(path);
+    }
+    let mut known: Vec<String> = std::fs::read_dir(baselines)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    known.sort();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Err(BenchError::usage(format!(
+        "'{word}' is neither a file, a directory with results.json, nor a baseline in {} (there: {known}; poolbench run --save-baseline NAME makes one)",
+        baselines.display()
+    )))
+}
+
+/// Whether a word can be the name of a baseline: it becomes the name of a directory.
+pub fn is_name(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !word.is_empty() && !word.starts_with('.') && word.chars().all(plain)
+}
+
+/// Reads the name of a baseline.
+///
+/// # Errors
+/// What a name may consist of.
+pub fn parse_name(word: &str) -> Result<String, String> {
+    if is_name(word) {
+        return Ok(word.to_owned());
+    }
+    Err("a name consists of letters, digits, '-', '_' and '.', and does not begin with '.'"
+        .to_owned())
+}
+
+/// Keeps the results of a run as a baseline.
+///
+/// # Errors
+/// [`BenchError::Io`] when it cannot be written.
+pub fn save(results: &Path, baselines: &Path, name: &str) -> Result<PathBuf, BenchError> {
+    let directory = baselines.join(name);
+    let file = directory.join("results.json");
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::copy(results, &file))
+        .map_err(BenchError::io(format!("writing the baseline {}", file.display())))?;
+    Ok(file)
+}

@@ -1,0 +1,84 @@
+//! A comparison for people.
+
+use std::fmt::Write;
+
+use super::figure::Figure;
+use super::verdict::{Change, Comparison, Verdict};
+
+/// The table, what differs between the runs, and the verdict.
+pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
+    let mut text = String::new();
+    let mut line = |words: String| writeln!(text, "{words}").expect("text takes text");
+    for difference in &comparison.differences {
+        line(format!("the runs differ: {difference}"));
+    }
+    for row in &comparison.left_out {
+        line(format!("not compared: {row}"));
+    }
+    line(format!(
+        "{:<40} {:<11} {:>9} {:>9} {:>8} {:>18}  verdict",
+        "row", "figure", "BASE", "NEW", "change", "95 % interval"
+    ));
+    for row in &comparison.rows {
+        for (index, change) in row.changes.iter().enumerate() {
+            let name = if index == 0 { row.name.as_str() } else { "" };
+            let verdict = if row.is_limit { "(reference)" } else { change.verdict.word() };
+            line(one(name, change, verdict));
+        }
+    }
+    for (index, change) in comparison.together.iter().enumerate() {
+        let name = if index == 0 { "all rows together" } else { "" };
+        line(one(name, change, change.verdict.word()));
+    }
+    let changes = || comparison.rows.iter().flat_map(|row| &row.changes);
+    if changes().any(|change| change.vs_limit) {
+        line(
+            "*: relative to the limit of the same round, which cancels the drift of the machine"
+                .to_owned(),
+        );
+    }
+    let floors: Vec<String> = Figure::ALL
+        .into_iter()
+        .filter_map(|figure| {
+            let of_it = |change: &&Change| change.figure == figure && change.floor > 0.0;
+            let floor = changes().find(of_it)?.floor;
+            Some(format!("{} {:.1} %", figure.name(), floor * 100.0))
+        })
+        .collect();
+    line(format!("noise threshold: {}; from {}", floors.join(", "), comparison.noise_from));
+    for failure in failed {
+        line(format!("FAILED {failure}"));
+    }
+    let count = |verdict: Verdict| {
+        comparison.rows.iter().filter(|row| !row.is_limit && row.verdict == verdict).count()
+    };
+    line(format!(
+        "verdict: {} ({} improved, {} regressed, {} mixed, {} without a difference)",
+        comparison.verdict.word(),
+        count(Verdict::Improved),
+        count(Verdict::Regressed),
+        count(Verdict::Mixed),
+        count(Verdict::NoDifference),
+    ));
+    text
+}
+
+fn one(name: &str, change: &Change, verdict: &str) -> String {
+    let value = |value: Option<f64>| {
+        value.map_or("-".to_owned(), |value| {
+            if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+        })
+    };
+    let percent = |share: f64| match share.is_finite() {
+        true => format!("{:+.1}%", share * 100.0),
+        false => "-".to_owned(),
+    };
+    format!(
+        "{name:<40} {:<11} {:>9} {:>9} {:>8} {:>18}  {verdict}",
+        format!("{}{}", change.figure.name(), if change.vs_limit { " *" } else { "" }),
+        value(change.base),
+        value(change.new),
+        percent(change.change),
+        change.interval.map(percent).join(" to "),
+    )
+}

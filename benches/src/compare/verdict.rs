@@ -1,0 +1,317 @@
+//! The verdicts: each figure of each row that both runs have, and all rows together.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::comparable;
+use super::figure::Figure;
+use crate::report::saved::{Noise, Row, Saved};
+use crate::statistics::{self, FALSE_ALARMS, LEAST_FLOOR, Test};
+
+/// What became of a figure, a row or a whole comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Better beyond the noise.
+    Improved,
+    /// Worse beyond the noise.
+    Regressed,
+    /// Inside the noise.
+    NoDifference,
+    /// Some figures are better, others worse.
+    Mixed,
+}
+
+impl Verdict {
+    /// The word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Improved => "improved",
+            Self::Regressed => "regressed",
+            Self::NoDifference => "no difference",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// Several verdicts in one.
+    pub fn of_all(verdicts: impl IntoIterator<Item = Self>) -> Self {
+        verdicts.into_iter().fold(Self::NoDifference, |all, next| match (all, next) {
+            (all, Self::NoDifference) => all,
+            (Self::NoDifference, next) => next,
+            (all, next) if all == next => all,
+            _ => Self::Mixed,
+        })
+    }
+}
+
+/// A figure of a row, or of all rows together, in both runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// Which figure.
+    pub figure: Figure,
+    /// Its value in BASE and NEW, as the files have it.
+    pub base: Option<f64>,
+    /// The same in NEW.
+    pub new: Option<f64>,
+    /// The relative change over rounds: 0.05 is 5 % more.
+    pub change: f64,
+    /// The 95 % interval of the change.
+    pub interval: [f64; 2],
+    /// The chance of such a change when there is none.
+    pub p: f64,
+    /// The least change that counts.
+    pub floor: f64,
+    /// The values were taken relative to the limit of the same round.
+    pub vs_limit: bool,
+    /// What to make of it.
+    pub verdict: Verdict,
+    #[serde(skip)]
+    test: Test,
+}
+
+/// A row that both runs have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compared {
+    /// Protocol, scenario, contestant.
+    pub name: String,
+    /// It is the reference: its changes are the machine's, and no verdict is made of them.
+    pub is_limit: bool,
+    /// Rounds in BASE and NEW.
+    pub rounds: [usize; 2],
+    /// Its figures.
+    pub changes: Vec<Change>,
+    /// Its figures together.
+    pub verdict: Verdict,
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// All of it in one word.
+    pub verdict: Verdict,
+    /// Each figure over all rows together: what a change to all of them shows first.
+    pub together: Vec<Change>,
+    /// Each row.
+    pub rows: Vec<Compared>,
+    /// Where the noise threshold comes from.
+    pub noise_from: &'static str,
+    /// What differs between the runs.
+    pub differences: Vec<String>,
+    /// Rows that were left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// The values of a figure by round, as logarithms: differences of them are ratios.
+type Series = BTreeMap<u64, f64>;
+
+fn series(row: &Row, figure: Figure) -> Series {
+    row.rounds_detail
+        .iter()
+        .enumerate()
+        .filter_map(|(index, round)| {
+            let number = round.round.unwrap_or(index as u64 + 1);
+            Some((number, figure.of_round(round)?.ln()))
+        })
+        .collect()
+}
+
+/// A series relative to another one of the same rounds.
+fn relative(series: &Series, limit: &Series) -> Series {
+    let pairs =
+        series.iter().filter_map(|(round, value)| Some((*round, value - limit.get(round)?)));
+    pairs.collect()
+}
+
+fn values(series: &Series) -> Vec<f64> {
+    series.values().copied().collect()
+}
+
+/// The limit that stands beside a row.
+fn limit_of<'a>(saved: &'a Saved, row: &Row) -> Option<&'a Row> {
+    saved.results.iter().find(|other| {
+        other.is_limit()
+            && other.protocol == row.protocol
+            && other.scenario == row.scenario
+            && other.variant == row.variant
+    })
+}
+
+/// Compares two runs. What the runs say about a figure is judged with the chance of a false alarm of
+/// 5 % for the whole comparison: half of it for the figures of all rows together, half for single rows.
+///
+/// # Errors
+/// Why no row can be compared.
+pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
+    let mut left_out = Vec::new();
+    let mut rows = Vec::new();
+    let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
+    let noise = new.environment.noise.or(base.environment.noise);
+    for row in &base.results {
+        let name = row.name();
+        let Some(other) = new.results.iter().find(|other| other.name() == name) else {
+            left_out.push(format!("{name}: only in BASE"));
+            continue;
+        };
+        if let Some(why) = why_not((base, row), (new, other)) {
+            left_out.push(format!("{name}: {why}"));
+            continue;
+        }
+        let mut changes = Vec::new();
+        for (index, figure) in Figure::ALL.into_iter().enumerate() {
+            let mut pair = [series(row, figure), series(other, figure)];
+            let limits = limit_of(base, row).zip(limit_of(new, other));
+            let limits = limits.filter(|_| !row.is_limit());
+            let mut vs_limit = false;
+            if let Some((left, right)) = limits {
+                let against = [
+                    relative(&pair[0], &series(left, figure)),
+                    relative(&pair[1], &series(right, figure)),
+                ];
+                if against.iter().zip(&pair).all(|(ratios, plain)| ratios.len() == plain.len()) {
+                    pair = against;
+                    vs_limit = true;
+                }
+            }
+            let Some(test) = statistics::welch(&values(&pair[0]), &values(&pair[1])) else {
+                continue;
+            };
+            let both = (figure.of_row(row), figure.of_row(other));
+            changes.push(Change::new(figure, both, test, vs_limit));
+            if !row.is_limit() {
+                let [left, right] = pooled.entry(index).or_default();
+                let [first, second] = pair;
+                left.push(first);
+                right.push(second);
+            }
+        }
+        if changes.is_empty() {
+            left_out.push(format!("{name}: no figures of single rounds in both files"));
+            continue;
+        }
+        rows.push(Compared {
+            name,
+            is_limit: row.is_limit(),
+            rounds: [row.rounds_detail.len(), other.rounds_detail.len()],
+            changes,
+            verdict: Verdict::NoDifference,
+        });
+    }
+    let known: Vec<String> = base.results.iter().map(Row::name).collect();
+    let only_new = new.results.iter().map(Row::name).filter(|name| !known.contains(name));
+    left_out.extend(only_new.map(|name| format!("{name}: only in NEW")));
+    if rows.is_empty() {
+        let why = left_out.first().cloned().unwrap_or_else(|| "a file has no rows".to_owned());
+        return Err(format!("the runs have no row that can be compared ({why})"));
+    }
+    let mut together = Vec::new();
+    for (index, [left, right]) in pooled.iter().filter(|(_, [left, _])| left.len() > 1) {
+        let (left, right) = (over_rows(left), over_rows(right));
+        if let Some(test) = statistics::welch(&values(&left), &values(&right)) {
+            together.push(Change::new(Figure::ALL[*index], (None, None), test, false));
+        }
+    }
+    judge(&mut together, noise.as_ref());
+    let mut all: Vec<&mut Change> = rows
+        .iter_mut()
+        .filter(|row| !row.is_limit)
+        .flat_map(|row| row.changes.iter_mut())
+        .collect();
+    judge_each(&mut all, noise.as_ref());
+    for row in &mut rows {
+        row.verdict = Verdict::of_all(row.changes.iter().map(|change| change.verdict));
+    }
+    let verdicts = rows.iter().map(|row| row.verdict);
+    let verdict = Verdict::of_all(verdicts.chain(together.iter().map(|change| change.verdict)));
+    Ok(Comparison {
+        verdict,
+        together,
+        rows,
+        noise_from: if noise.is_some() {
+            "two runs of one build (poolbench calibrate)"
+        } else {
+            "the spread of rounds in these runs (poolbench calibrate was not run)"
+        },
+        differences: comparable::of_runs(base, new),
+        left_out,
+    })
+}
+
+/// Why two rows of the same name cannot be compared.
+fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
+    for (name, row) in [("BASE", base.1), ("NEW", new.1)] {
+        if let Some(broke) = &row.broke {
+            return Some(format!("it broke in {name}: {broke}"));
+        }
+        if row.rounds_detail.len() < 2 {
+            return Some(format!(
+                "{name} has {} rounds in its rounds_detail, 2 are the least (--rounds)",
+                row.rounds_detail.len()
+            ));
+        }
+    }
+    let differences = comparable::of_rows(base, new);
+    (!differences.is_empty()).then(|| differences.join("; "))
+}
+
+/// The mean over rows in each round that all rows have.
+fn over_rows(rows: &[Series]) -> Series {
+    let Some((first, others)) = rows.split_first() else {
+        return Series::new();
+    };
+    let mean = |round: &u64, value: f64| {
+        let rest = others.iter().map(|row| row.get(round).copied()).sum::<Option<f64>>()?;
+        Some((*round, (value + rest) / rows.len() as f64))
+    };
+    first.iter().filter_map(|(round, value)| mean(round, *value)).collect()
+}
+
+impl Change {
+    fn new(
+        figure: Figure,
+        (base, new): (Option<f64>, Option<f64>),
+        test: Test,
+        vs_limit: bool,
+    ) -> Self {
+        Self {
+            figure,
+            base,
+            new,
+            change: test.difference.exp_m1(),
+            interval: test.interval(0.95).map(f64::exp_m1),
+            p: test.p,
+            floor: 0.0,
+            vs_limit,
+            verdict: Verdict::NoDifference,
+            test,
+        }
+    }
+}
+
+fn judge(changes: &mut [Change], noise: Option<&Noise>) {
+    judge_each(&mut changes.iter_mut().collect::<Vec<_>>(), noise);
+}
+
+/// Gives verdicts to changes that share half of the allowed false alarms.
+fn judge_each(changes: &mut [&mut Change], noise: Option<&Noise>) {
+    let chances: Vec<f64> = changes.iter().map(|change| change.p).collect();
+    let holds = statistics::holm(&chances, FALSE_ALARMS / 2.0);
+    // Without an A/A run: what the middle row's difference is uncertain by.
+    let spread = |figure: Figure| {
+        let same = changes.iter().filter(|change| change.figure == figure);
+        let errors: Vec<f64> = same.map(|change| change.test.error).collect();
+        statistics::median(&errors).unwrap_or(0.0)
+    };
+    let floors = Figure::ALL.map(|figure| {
+        let measured = noise.and_then(|noise| figure.noise(noise));
+        measured.unwrap_or_else(|| spread(figure)).max(LEAST_FLOOR)
+    });
+    for (change, holds) in changes.iter_mut().zip(holds) {
+        let at = Figure::ALL.iter().position(|figure| *figure == change.figure).unwrap_or(0);
+        change.floor = floors[at];
+        if holds && change.test.difference.abs() > change.floor.ln_1p() {
+            let better = (change.test.difference > 0.0) == change.figure.more_is_better();
+            change.verdict = if better { Verdict::Improved } else { Verdict::Regressed };
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `poolbench merge FILE...`: the results of several workers in one file. Histograms are merged, counts
+//! are added, and percentiles are taken from the merged histograms, never averaged.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use serde_json::{Value, json};
+
+use crate::error::BenchError;
+use crate::measure::Percentiles;
+use crate::report::saved;
+
+/// Options of `merge`.
+#[derive(Debug, clap::Args)]
+pub struct MergeArgs {
+    /// results.json of each worker
+    #[arg(required = true, num_args = 2.., value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the merged results go
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// What must be equal in rows that are merged.
+const SAME: [&str; 7] = ["kind", "variant", "policy", "connections", "loop", "arrivals", "budget"];
+/// Counts, and figures of a second: those of all workers together.
+const ADDED: [&str; 19] = [
+    "callers",
+    "rate_per_s",
+    "requests",
+    "errors",
+    "timeouts",
+    "refusals",
+    "mismatches",
+    "duplicates",
+    "leaked",
+    "opened",
+    "waits",
+    "throughput_per_s",
+    "unstarted",
+    "cancelled",
+    "writes",
+    "write_duplicates",
+    "dials",
+    "peak_dials_per_100ms",
+    "high_water_open",
+];
+/// Histograms, and the percentiles that are made of them.
+const HISTOGRAMS: [(&str, &str); 3] =
+    [("latency", "latency_us"), ("service", "service_us"), ("acquire", "acquire_us")];
+/// Belongs to one worker and cannot be added.
+const DROPPED: [&str; 9] = [
+    "vs_limit",
+    "spread",
+    "timeline",
+    "slots",
+    "events",
+    "recovery",
+    "lateness_us",
+    "reused_ratio",
+    "rounds_detail",
+];
+
+/// Merges files and writes the result.
+///
+/// # Errors
+/// [`BenchError::Usage`] when a file cannot be read or does not belong to the others,
+/// [`BenchError::Io`] when the result cannot be written.
+pub fn run(args: &MergeArgs) -> Result<String, BenchError> {
+    let mut documents = Vec::new();
+    for path in &args.files {
+        let text = saved::text(path)?;
+        saved::Saved::parse(&text).map_err(|why| saved::not_results(path, &why))?;
+        let value = serde_json::from_str(&text).expect("it was parsed before");
+        documents.push((path.display().to_string(), value));
+    }
+    let merged = merge(documents).map_err(BenchError::Usage)?;
+    std::fs::write(&args.out, format!("{merged:#}\n"))
+        .map_err(BenchError::io(format!("writing {}", args.out.display())))?;
+    Ok(format!("merged {} files: {}\n", args.files.len(), args.out.display()))
+}
+
+/// Merges documents, each with a name for messages.
+///
+/// # Errors
+/// What does not belong together.
+fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
+    let mut documents = documents.into_iter();
+    let (first_name, mut merged) = documents.next().ok_or("there is nothing to merge")?;
+    let mut warnings = warnings_of(&first_name, &merged);
+    let mut workers = vec![merged["options"]["worker"].clone()];
+    for (name, other) in documents {
+        let worker = other["options"]["worker"].clone();
+        if !worker.is_null() && workers.contains(&worker) {
+            return Err(format!("{name}: worker {worker} is there twice"));
+        }
+        workers.push(worker);
+        if merged["options"]["groups"].as_array().map(Vec::len)
+            != other["options"]["groups"].as_array().map(Vec::len)
+        {
+            return Err(format!("{name} measured other scenarios than {first_name}"));
+        }
+        for (left, right) in groups(&merged).iter().zip(groups(&other)) {
+            for field in ["protocol", "scenario", "duration_ms", "rounds"] {
+                if left[field] != right[field] {
+                    return Err(format!(
+                        "{name} does not belong to {first_name}: {field}: {} and {}",
+                        right[field], left[field]
+                    ));
+                }
+            }
+        }
+        let partial = [&merged, &other].iter().any(|file| file["partial"] == json!(true));
+        merged["partial"] = partial.into();
+        warnings.extend(warnings_of(&name, &other));
+        let rows = merged["results"].as_array_mut().ok_or("a file has no results")?;
+        let others = other["results"].as_array().ok_or("a file has no results")?;
+        for row in rows.iter() {
+            if !others.iter().any(|other| identity(other) == identity(row)) {
+                return Err(format!("{name} has no row {}", identity(row)));
+            }
+        }
+        for other in others {
+            let row = rows.iter_mut().find(|row| identity(row) == identity(other));
+            let row = row.ok_or_else(|| format!("{first_name} has no row {}", identity(other)))?;
+            add(row, other).map_err(|why| format!("{name}: {}: {why}", identity(other)))?;
+        }
+    }
+    merged["warnings"] = warnings.into();
+    merged["merged_from"] = workers.len().into();
+    merged["options"]["worker"] = Value::Null;
+    Ok(merged)
+}
+
+fn groups(document: &Value) -> &[Value] {
+    document["options"]["groups"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn warnings_of(name: &str, document: &Value) -> Vec<String> {
+    let warnings = document["warnings"].as_array().into_iter().flatten();
+    warnings.filter_map(|warning| Some(format!("{name}: {}", warning.as_str()?))).collect()
+}
+
+fn identity(row: &Value) -> String {
+    ["protocol", "scenario", "contestant", "variant"]
+        .iter()
+        .filter_map(|field| row[*field].as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Adds a row to another one.
+fn add(row: &mut Value, other: &Value) -> Result<(), String> {
+    if let Some(field) = SAME.into_iter().find(|field| row[*field] != other[*field]) {
+        return Err(format!("{field} differs: {} and {}", row[field], other[field]));
+    }
+    // Processor time is a figure of a request: each worker's counts as much as its requests.
+    let cpu = |row: &Value| Some((row["cpu_us_per_request"].as_f64()?, row["requests"].as_f64()?));
+    let cpu = cpu(row).zip(cpu(other)).and_then(|((left, many), (right, more))| {
+        (many + more > 0.0).then(|| (left * many + right * more) / (many + more))
+    });
+    row["cpu_us_per_request"] = json!(cpu.map(crate::measure::round));
+    for field in ADDED.into_iter().filter(|field| other.get(field).is_some()) {
+        row[field] = sum(&row[field], &other[field]);
+    }
+    let kinds = other["errors_by_kind"].as_object().cloned().unwrap_or_default();
+    for (kind, count) in kinds {
+        row["errors_by_kind"][&kind] = sum(&row["errors_by_kind"][&kind], &count);
+    }
+    for field in ["first_error", "broke"] {
+        if row[field].is_null() {
+            row[field] = other[field].clone();
+        }
+    }
+    for (name, percentiles) in HISTOGRAMS {
+        let both = (row["histograms"][name].as_str(), other["histograms"][name].as_str());
+        let (Some(left), Some(right)) = both else {
+            if name == "latency" && (!row[percentiles].is_null() || !other[percentiles].is_null()) {
+                return Err(
+                    "it has no histogram of its latencies: percentiles cannot be merged".to_owned()
+                );
+            }
+            // One worker's percentiles are not those of all.
+            row[percentiles] = Value::Null;
+            continue;
+        };
+        let mut histogram = decode(left)?;
+        histogram.add(decode(right)?).map_err(|error| format!("histogram {name}: {error:?}"))?;
+        row["histograms"][name] = encode(&histogram).into();
+        row[percentiles] = json!(Percentiles::of(&histogram));
+    }
+    for field in DROPPED {
+        if row.get(field).is_some() {
+            row[field] = Value::Null;
+        }
+    }
+    Ok(())
+}
+
+/// The sum of two counts; unknown when one of them is.
+fn sum(left: &Value, right: &Value) -> Value {
+    match (left.as_u64(), right.as_u64()) {
+        (Some(left), Some(right)) => json!(left + right),
+        _ => json!(left.as_f64().zip(right.as_f64()).map(|(left, right)| left + right)),
+    }
+}
+
+/// Reads a histogram from a results file.
+fn decode(text: &str) -> Result<Histogram<u64>, String> {
+    let bytes =
+        BASE64.decode(text).map_err(|error| format!("a histogram is no base64: {error}"))?;
+    Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|error| format!("a histogram cannot be read: {error}"))
+}
+
+/// A histogram as results files have it.
+pub(crate) fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes all bytes");
+    BASE64.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::measure;
+
+    fn document(worker: &str, millis: std::ops::RangeInclusive<u64>) -> Value {
+        let mut histogram = measure::histogram();
+        let requests = millis.clone().count();
+        millis.for_each(|ms| measure::record(&mut histogram, Duration::from_millis(ms)));
+        json!({
+            "schema": 1, "partial": false, "warnings": ["slow"],
+            "options": {"worker": worker, "groups": [{"protocol": "resp", "duration_ms": 100}]},
+            "results": [{"protocol": "resp", "scenario": "paced", "contestant": "redigo",
+                "requests": requests, "errors": 1, "leaked": null, "throughput_per_s": 10.5,
+                "cpu_us_per_request": requests, "errors_by_kind": {"dial": 1},
+                "latency_us": Percentiles::of(&histogram), "vs_limit": {"cpu": 1.0},
+                "histograms": {"latency": encode(&histogram)}}]
+        })
+    }
+
+    fn merged(left: Value, right: Value) -> Result<Value, String> {
+        merge(vec![("a".to_owned(), left), ("b".to_owned(), right)])
+    }
+
+    #[test]
+    fn percentiles_come_from_the_merged_histogram() {
+        let (left, mut right) = (document("1/2", 1..=900), document("2/2", 901..=1000));
+        right["partial"] = true.into();
+        let document = merged(left, right).unwrap();
+        let row = &document["results"][0];
+        assert_eq!(row["requests"], 1000);
+        assert_eq!(row["errors"], 2);
+        assert_eq!(row["errors_by_kind"]["dial"], 2);
+        assert_eq!(row["throughput_per_s"], 21.0);
+        assert_eq!(row["leaked"], Value::Null);
+        assert_eq!(row["vs_limit"], Value::Null);
+        // 900 requests of 900 us and 100 of 100 us.
+        assert_eq!(row["cpu_us_per_request"], 820.0);
+        // The mean of both workers' p50 would be 700 ms.
+        let p50 = row["latency_us"]["p50"].as_f64().unwrap();
+        assert!((p50 - 500_000.0).abs() < 1000.0, "{p50}");
+        assert_eq!(document["partial"], true);
+        assert_eq!(document["warnings"], json!(["a: slow", "b: slow"]));
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_are_refused() {
+        let base = document("1/2", 1..=9);
+        let with = |change: fn(&mut Value)| {
+            let mut other = document("2/2", 1..=9);
+            change(&mut other);
+            merged(base.clone(), other).unwrap_err()
+        };
+        for (error, words) in [
+            (with(|other| other["options"]["worker"] = "1/2".into()), "twice"),
+            (
+                with(|other| other["options"]["groups"][0]["duration_ms"] = 200.into()),
+                "duration_ms",
+            ),
+            (with(|other| other["results"][0]["budget"] = "own".into()), "budget"),
+            (with(|other| other["results"][0]["contestant"] = "grpc".into()), "has no row"),
+            (with(|other| other["results"][0]["histograms"] = Value::Null), "no histogram"),
+            (
+                with(|other| other["results"][0]["histograms"]["latency"] = "AAAA".into()),
+                "cannot be read",
+            ),
+        ] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+}
