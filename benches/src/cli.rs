@@ -40,6 +40,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
+    /// Makes the HTML page again from saved results; several files are laid side by side
+    Report(ReportArgs),
 }
 
 /// Options of `run`.
@@ -98,6 +100,9 @@ pub struct RunArgs {
     /// Writes the results here as well; - is standard output, which then has no tables
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also writes report.md, the tables for a pull request
+    #[arg(long)]
+    pub markdown: bool,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -115,6 +120,7 @@ impl RunArgs {
                 seed: self.seed,
                 out: self.out.clone(),
                 json: self.json.clone(),
+                markdown: self.markdown,
                 quiet: self.quiet,
                 ..Self::default()
             }
@@ -137,6 +143,21 @@ pub struct ExplainArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// results.json of a run, or a histogram log (.hlog)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the page goes; - is standard output [default: report.html beside the file; of several
+    /// files side-by-side.html beside the first]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Prints the tables as Markdown for a pull request instead of making the page
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// Options of `serve`.

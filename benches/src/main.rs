@@ -8,7 +8,7 @@ use poolbench::cli::{self, Command, Parsed};
 use poolbench::error::BenchError;
 use poolbench::run::plan::Plan;
 use poolbench::run::{self, Outcome};
-use poolbench::{info, serve};
+use poolbench::{info, report, serve};
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -31,6 +31,10 @@ fn dispatch() -> Result<ExitCode, BenchError> {
         Some(Command::Run(args)) => run_plan(&args),
         Some(Command::List(args)) => print(&info::list(args.json)),
         Some(Command::Explain(args)) => print(&info::explain(&args.profile, args.json)?),
+        Some(Command::Report(args)) => {
+            report::again::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Serve(args)) => {
             serve::run(&args.try_into()?)?;
             Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! results.json, schema 1. What was not measured is `null`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use pool_common::Policy;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +23,8 @@ pub struct Document {
     tool: Tool,
     environment: Environment,
     options: Value,
+    /// When the run began, in seconds since 1970.
+    measured_at_unix_s: Option<u64>,
     /// The run was interrupted; what is here was measured, the rest is missing.
     partial: bool,
     results: Vec<Row>,
@@ -121,12 +125,14 @@ impl Document {
         groups: &[GroupResult],
         warnings: Vec<String>,
         partial: bool,
+        began: SystemTime,
     ) -> Self {
         Self {
             schema: 1,
             tool: Tool { version: env!("CARGO_PKG_VERSION"), git: option_env!("POOLBENCH_GIT") },
             environment,
             options: options(plan),
+            measured_at_unix_s: began.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs()),
             partial,
             results: groups
                 .iter()

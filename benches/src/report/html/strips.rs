@@ -1,0 +1,280 @@
+//! Charts over time, one strip for each contestant, all on the same axes: the time line with its
+//! faults, and the share of each backend.
+
+use super::curves::tip_text;
+use super::group::{Entry, Group};
+use super::input::{Event, Slot};
+use super::svg::{Anchor, Scale, Svg};
+use super::text::{self, clip, escape};
+
+const WIDTH: f64 = 380.0;
+const LEFT: f64 = 50.0;
+const RIGHT: f64 = WIDTH - 10.0;
+/// The top of the panels, below the names of the faults.
+const TOP: f64 = 30.0;
+
+/// The axes that all strips of a group share.
+struct Axes {
+    end_ms: f64,
+    latency: Option<(f64, f64)>,
+    connections: f64,
+}
+
+impl Axes {
+    fn of(group: &Group<'_>) -> Self {
+        let slots = || group.entries.iter().flat_map(|entry| &entry.row.slots);
+        let latencies = || {
+            let both = slots().flat_map(|slot| [slot.p50_us, slot.p99_us]);
+            both.flatten().filter(|value| value.is_finite() && *value > 0.0)
+        };
+        let low = latencies().reduce(f64::min);
+        let held = |slot: &Slot| {
+            stacked(slot)
+                .last()
+                .copied()
+                .unwrap_or(0.0)
+                .max(slot.waiting.unwrap_or(0.0))
+                .max(slot.open.unwrap_or(0.0))
+        };
+        Self {
+            end_ms: slots().filter_map(|slot| slot.t_ms).fold(0.0, f64::max) + 100.0,
+            latency: low.map(|low| (low, latencies().fold(low, f64::max))),
+            connections: slots().map(held).fold(1.0, f64::max),
+        }
+    }
+
+    fn time(&self) -> Scale {
+        Scale::exact(0.0, self.end_ms, LEFT, RIGHT)
+    }
+
+    fn draw_time(&self, svg: &mut Svg, bottom: f64) {
+        let time = self.time();
+        let seconds = Scale::exact(0.0, self.end_ms / 1000.0, LEFT, RIGHT);
+        let ticks: Vec<(f64, String)> =
+            seconds.ticks(6).into_iter().map(|tick| (tick * 1000.0, text::figure(tick))).collect();
+        svg.x_axis(&time, (TOP, bottom), &ticks);
+        svg.text("axis", (f64::midpoint(LEFT, RIGHT), bottom + 28.0), Anchor::Middle, "seconds");
+    }
+}
+
+/// Idle, leased and dialing connections, added up.
+fn stacked(slot: &Slot) -> [f64; 3] {
+    let idle = slot.idle.unwrap_or(0.0);
+    let leased = idle + slot.leased.unwrap_or(0.0);
+    [idle, leased, leased + slot.dialing.unwrap_or(0.0)]
+}
+
+/// Shaded bands where faults were, named above.
+fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f64) {
+    // Names that would run into each other use two rows.
+    let mut free = [f64::MIN; 2];
+    for event in events {
+        let Some(at) = event.at_ms.filter(|at| at.is_finite()) else { continue };
+        let until = event.until_ms.unwrap_or(at);
+        let (from, to) = (time.at(at), time.at(until.min(end_ms)));
+        let name = name(event);
+        let tip = tip_text(&if until > at {
+            format!("{name}\n{} to {} s", text::figure(at / 1e3), text::figure(until / 1e3))
+        } else {
+            format!("{name}\nat {} s", text::figure(at / 1e3))
+        });
+        let class = if until > at { "fault" } else { "fault moment" };
+        svg.rect(
+            class,
+            (from - if until > at { 0.0 } else { 0.8 }, TOP),
+            ((to - from).max(1.6), bottom - TOP),
+            &tip,
+        );
+        let words = clip(&name, 22);
+        let length = words.chars().count() as f64 * 5.4 + 8.0;
+        let start = from.min(RIGHT - length);
+        if let Some(row) = free.iter().position(|free| *free <= start) {
+            svg.text("fault-name", (start, TOP - 4.0 - row as f64 * 11.0), Anchor::Start, &words);
+            free[row] = start + length;
+        }
+    }
+}
+
+fn name(event: &Event) -> String {
+    let fault = || match &event.fault {
+        serde_json::Value::String(fault) => Some(fault.clone()),
+        other => other.get("fault").and_then(|fault| fault.as_str()).map(str::to_owned),
+    };
+    event.label.clone().or_else(fault).unwrap_or_else(|| "fault".to_owned())
+}
+
+fn slot_words(slot: &Slot) -> String {
+    let number = |value: Option<f64>| text::or_unknown(value, text::count);
+    format!(
+        "at {} s\nreplies {}, errors {}, not started {}\np50 {}, p99 {}\nidle {}, leased {}, dialing {}, waiting {}\ndials {}",
+        text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)),
+        number(slot.ok),
+        number(slot.errors),
+        number(slot.unstarted),
+        text::or_unknown(slot.p50_us, text::micros),
+        text::or_unknown(slot.p99_us, text::micros),
+        number(slot.idle),
+        number(slot.leased),
+        number(slot.dialing),
+        number(slot.waiting),
+        number(slot.dials),
+    )
+}
+
+/// Share of requests that had a reply; `None` for a slot without requests.
+fn success(slot: &Slot) -> Option<f64> {
+    let ok = slot.ok?;
+    let all = ok + slot.errors.unwrap_or(0.0) + slot.unstarted.unwrap_or(0.0);
+    (all > 0.0).then(|| ok / all)
+}
+
+/// The strips: success, latency, connections. `None` without slots.
+pub fn timeline(group: &Group<'_>) -> Option<String> {
+    let mut html = String::new();
+    let axes = Axes::of(group);
+    for entry in group.entries.iter().filter(|entry| !entry.row.slots.is_empty()) {
+        html.push_str(&strip(entry, &timeline_of(entry, &axes)));
+    }
+    (!html.is_empty()).then_some(html)
+}
+
+/// A small figure with the name of its contestant.
+fn strip(entry: &Entry<'_>, svg: &str) -> String {
+    format!(
+        "<figure class=\"strip {}\"><figcaption><span class=\"swatch\"></span>{}</figcaption>{svg}</figure>\n",
+        entry.classes,
+        escape(&clip(&entry.label, 60))
+    )
+}
+
+fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
+    let row = entry.row;
+    let time = axes.time();
+    let success_panel = (TOP, TOP + 36.0);
+    let latency_panel = (success_panel.1 + 20.0, success_panel.1 + 20.0 + 66.0);
+    let pool_panel = (latency_panel.1 + 20.0, latency_panel.1 + 20.0 + 78.0);
+    let bottom = pool_panel.1;
+    let label = format!("Time line of {}: success, latency, connections", entry.label);
+    let mut svg = Svg::new(WIDTH, bottom + 34.0, "fluid", &label);
+    axes.draw_time(&mut svg, bottom);
+    faults(&mut svg, &time, axes.end_ms, &row.events, bottom);
+    let middle = |slot: &Slot| Some(time.at(slot.t_ms? + 50.0));
+
+    let share = Scale::exact(0.0, 1.0, success_panel.1, success_panel.0);
+    for (tick, words) in [(0.0, "0 %"), (1.0, "100 %")] {
+        svg.line("grid", (LEFT, share.at(tick)), (RIGHT, share.at(tick)));
+        svg.text("tick", (LEFT - 6.0, share.at(tick) + 3.5), Anchor::End, words);
+    }
+    svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, "success");
+    svg.path(
+        "curve ok-line",
+        row.slots.iter().map(|slot| Some((middle(slot)?, share.at(success(slot)?)))),
+    );
+
+    if let Some((low, high)) = axes.latency {
+        let latency = Scale::log(low, high, latency_panel.1, latency_panel.0);
+        svg.y_axis(&latency, (LEFT, RIGHT), 4, text::micros);
+        svg.text(
+            "panel",
+            (LEFT + 3.0, latency_panel.0 - 4.0),
+            Anchor::Start,
+            "latency: p99, dashed p50",
+        );
+        svg.path(
+            &format!("curve service {}", entry.classes),
+            row.slots.iter().map(|slot| Some((middle(slot)?, latency.at(slot.p50_us?)))),
+        );
+        svg.path(
+            &format!("curve {}", entry.classes),
+            row.slots.iter().map(|slot| Some((middle(slot)?, latency.at(slot.p99_us?)))),
+        );
+    }
+
+    let held = Scale::linear(0.0, axes.connections, pool_panel.1, pool_panel.0);
+    svg.y_axis(&held, (LEFT, RIGHT), 3, text::figure);
+    let known =
+        |field: fn(&Slot) -> Option<f64>| row.slots.iter().any(|slot| field(slot).is_some());
+    let has_pool = known(|slot| slot.idle) || known(|slot| slot.leased);
+    let words = if has_pool {
+        "connections; line: waiting callers"
+    } else {
+        "connections open at the server"
+    };
+    svg.text("panel", (LEFT + 3.0, pool_panel.0 - 4.0), Anchor::Start, words);
+    if has_pool {
+        let places: Vec<(f64, [f64; 3])> =
+            row.slots.iter().filter_map(|slot| Some((middle(slot)?, stacked(slot)))).collect();
+        for (level, class) in ["st-idle", "st-leased", "st-dialing"].into_iter().enumerate() {
+            let upper = places.iter().map(|(x, levels)| (*x, held.at(levels[level])));
+            let lower = places
+                .iter()
+                .rev()
+                .map(|(x, levels)| (*x, held.at(if level == 0 { 0.0 } else { levels[level - 1] })));
+            svg.area(class, &upper.chain(lower).collect::<Vec<_>>());
+        }
+        svg.path(
+            "curve waiting",
+            row.slots.iter().map(|slot| Some((middle(slot)?, held.at(slot.waiting?)))),
+        );
+    } else {
+        svg.path(
+            &format!("curve {}", entry.classes),
+            row.slots.iter().map(|slot| Some((middle(slot)?, held.at(slot.open?)))),
+        );
+    }
+    hits(&mut svg, &time, &row.slots, bottom, slot_words);
+    svg.finish()
+}
+
+/// Invisible columns that tell what a slot holds.
+fn hits(svg: &mut Svg, time: &Scale, slots: &[Slot], bottom: f64, words: impl Fn(&Slot) -> String) {
+    for slot in slots {
+        let Some(at) = slot.t_ms else { continue };
+        let (from, to) = (time.at(at), time.at(at + 100.0));
+        svg.rect("hit", (from, TOP), (to - from, bottom - TOP), &tip_text(&words(slot)));
+    }
+}
+
+/// The share of replies of each backend over time. `None` unless two backends answered.
+pub fn shares(group: &Group<'_>) -> Option<String> {
+    let both = |entry: &&Entry<'_>| {
+        entry
+            .row
+            .slots
+            .iter()
+            .any(|slot| slot.backends.get(1).is_some_and(|replies| *replies > 0.0))
+    };
+    let axes = Axes::of(group);
+    let mut html = String::new();
+    for entry in group.entries.iter().filter(both) {
+        let time = axes.time();
+        let bottom = TOP + 110.0;
+        let label = format!("Share of the second backend over time, {}", entry.label);
+        let mut svg = Svg::new(WIDTH, bottom + 34.0, "fluid", &label);
+        let share = Scale::exact(0.0, 1.0, bottom, TOP);
+        axes.draw_time(&mut svg, bottom);
+        faults(&mut svg, &time, axes.end_ms, &entry.row.events, bottom);
+        svg.y_axis(&share, (LEFT, RIGHT), 4, |tick| format!("{:.0} %", tick * 100.0));
+        let second = |slot: &Slot| {
+            let (first, second) = (slot.backends.first()?, slot.backends.get(1)?);
+            (first + second > 0.0).then(|| second / (first + second))
+        };
+        let place = |slot: &Slot| Some((time.at(slot.t_ms? + 50.0), share.at(second(slot)?)));
+        let mut area: Vec<(f64, f64)> = entry.row.slots.iter().filter_map(place).collect();
+        if let (Some(first), Some(last)) = (area.first().copied(), area.last().copied()) {
+            area.extend([(last.0, bottom), (first.0, bottom)]);
+        }
+        svg.area(&format!("share {}", entry.classes), &area);
+        svg.path(&format!("curve {}", entry.classes), entry.row.slots.iter().map(place));
+        svg.line("even", (LEFT, share.at(0.5)), (RIGHT, share.at(0.5)));
+        hits(&mut svg, &time, &entry.row.slots, bottom, |slot| {
+            format!(
+                "at {} s\nsecond backend: {} of replies",
+                text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)),
+                text::or_unknown(second(slot), |share| format!("{:.0} %", share * 100.0))
+            )
+        });
+        html.push_str(&strip(entry, &svg.finish()));
+    }
+    (!html.is_empty()).then_some(html)
+}
