@@ -107,8 +107,8 @@ fn the_verdict_names_no_winner_inside_the_noise() {
             || verdict.contains("net-http and redigo lead, with no difference"),
         "{verdict}"
     );
-    assert!(verdict.contains("hyper-util 0.8"), "{verdict}");
-    assert!(verdict.contains("no-pool 0.1"), "{verdict}");
+    assert!(verdict.contains("hyper-util (0.8"), "{verdict}");
+    assert!(verdict.contains("no-pool (0.1"), "{verdict}");
     assert!(html.contains("more than 90 days before"), "the fixture is old");
 
     let mut wrong = fixtures::steady();

@@ -6,18 +6,17 @@ use super::group::{Entry, Group};
 use super::histogram;
 use super::input::Connection;
 use super::stats::{self, Metric};
-use super::svg::{Anchor, Scale, Svg};
+use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
 
 const ROW: f64 = 24.0;
 const TOP: f64 = 8.0;
 
-/// Where the names end and the chart begins, and the letters that fit.
-fn names(width: f64, entries: &[&Entry<'_>]) -> (f64, usize) {
-    let most = if width > 500.0 { 34 } else { 16 };
+/// Where the names end and the chart begins.
+fn names_end(width: f64, entries: &[&Entry<'_>]) -> f64 {
+    let most = if width > 500.0 { 260.0 } else { 118.0 };
     let longest = entries.iter().map(|entry| entry.label.chars().count()).max().unwrap_or(0);
-    let letters = longest.min(most);
-    (letters as f64 * 6.6 + 16.0, letters)
+    (longest as f64 * 7.8 + 16.0).min(most)
 }
 
 /// A dot for each round and a bar at the median. `None` without rounds.
@@ -31,7 +30,7 @@ pub fn dots(group: &Group<'_>, metric: Metric) -> Option<String> {
     let bottom = TOP + entries.len() as f64 * ROW;
     let mut html = String::new();
     for (class, width) in SIZES {
-        let (left, letters) = names(width, &entries);
+        let left = names_end(width, &entries);
         let right = width - 22.0;
         // Orders of magnitude apart: only a logarithm shows both.
         let log = low > 0.0 && high / low > 8.0;
@@ -61,16 +60,11 @@ pub fn dots(group: &Group<'_>, metric: Metric) -> Option<String> {
                 &format!("name {}", entry.classes),
                 (left - 8.0, y + 4.0),
                 Anchor::End,
-                &clip(&entry.label, letters),
+                &fit(&entry.label, left - 12.0),
             );
             for (round, value) in &rounds {
                 let tip = format!("{}\nround {round}: {}", entry.label, metric.text(*value));
-                svg.point(
-                    &format!("dot {}", entry.classes),
-                    entry.shape,
-                    (x.at(*value), y),
-                    &tip_text(&tip),
-                );
+                svg.point(&format!("dot {}", entry.classes), 0, (x.at(*value), y), &tip_text(&tip));
             }
             let values = rounds.iter().map(|(_, value)| *value).collect();
             if let Some(median) = stats::median(values) {
@@ -121,8 +115,8 @@ pub fn breakdown(group: &Group<'_>) -> Option<String> {
     let bottom = TOP + known.len() as f64 * ROW;
     let mut html = String::new();
     for (class, width) in SIZES {
-        let (left, letters) = names(width, &entries);
-        let right = width - 62.0;
+        let left = names_end(width, &entries);
+        let right = width - 66.0;
         let x = Scale::exact(0.0, high, left, right);
         let mut svg = Svg::new(
             width,
@@ -148,7 +142,7 @@ pub fn breakdown(group: &Group<'_>) -> Option<String> {
                 &format!("name {}", entry.classes),
                 (left - 8.0, y + 4.0),
                 Anchor::End,
-                &clip(&entry.label, letters),
+                &fit(&entry.label, left - 12.0),
             );
             let mut from = 0.0;
             for ((class, words), part) in PARTS.iter().zip(parts) {
@@ -194,6 +188,8 @@ fn state(what: &str) -> Option<&'static str> {
     }
 }
 
+/// The height of a lane.
+const LANE: f64 = 12.0;
 /// Lanes that one picture holds; more are counted only.
 const MOST_LANES: usize = 60;
 
@@ -208,16 +204,22 @@ pub fn lanes(group: &Group<'_>) -> Option<String> {
     let end = moments.filter_map(|moment| moment.t_ms).fold(0.0, f64::max);
     for entry in group.entries.iter().filter(|entry| !entry.row.connections.is_empty()) {
         let shown = &entry.row.connections[..entry.row.connections.len().min(MOST_LANES)];
-        let bottom = TOP + shown.len() as f64 * 9.0;
+        let bottom = TOP + shown.len() as f64 * LANE;
         let label = format!("Lives of the connections of {}", entry.label);
-        let mut svg = Svg::new(880.0, bottom + 38.0, "fluid", &label);
-        let x = Scale::exact(0.0, end / 1000.0, 56.0, 870.0);
-        let ticks: Vec<(f64, String)> =
-            x.ticks(8).into_iter().map(|tick| (tick, text::figure(tick))).collect();
-        svg.x_axis(&x, (TOP, bottom), &ticks);
-        svg.text("axis", (463.0, bottom + 32.0), Anchor::Middle, "seconds");
-        for (index, connection) in shown.iter().enumerate() {
-            lane(&mut svg, &x, connection, TOP + index as f64 * 9.0, end);
+        let mut pictures = String::new();
+        for (class, width) in SIZES {
+            let mut svg = Svg::new(width, bottom + 38.0, class, &label);
+            let (left, right) = (44.0, width - 12.0);
+            let x = Scale::exact(0.0, end / 1000.0, left, right);
+            let ticks: Vec<(f64, String)> =
+                x.ticks(6).into_iter().map(|tick| (tick, text::figure(tick))).collect();
+            svg.x_axis(&x, (TOP, bottom), &ticks);
+            let middle = f64::midpoint(left, right);
+            svg.text("axis", (middle, bottom + 32.0), Anchor::Middle, "seconds");
+            for (index, connection) in shown.iter().enumerate() {
+                lane(&mut svg, &x, connection, TOP + index as f64 * LANE, end);
+            }
+            pictures.push_str(&svg.finish());
         }
         let hidden = entry.row.connections.len() - shown.len();
         let more =
@@ -227,7 +229,7 @@ pub fn lanes(group: &Group<'_>) -> Option<String> {
             entry.classes,
             escape(&clip(&entry.label, 60)),
             entry.row.connections.len(),
-            svg.finish()
+            pictures
         ));
     }
     (!html.is_empty()).then_some(html)
@@ -238,7 +240,7 @@ fn lane(svg: &mut Svg, x: &Scale, connection: &Connection, y: f64, end: f64) {
         serde_json::Value::String(id) => id.clone(),
         other => other.to_string(),
     };
-    svg.text("tick", (50.0, y + 7.0), Anchor::End, &clip(&id, 8));
+    svg.text("tick", (38.0, y + 8.0), Anchor::End, &fit(&id, 34.0));
     let mut moments: Vec<(f64, &str)> = connection
         .events
         .iter()
@@ -251,9 +253,9 @@ fn lane(svg: &mut Svg, x: &Scale, connection: &Connection, y: f64, end: f64) {
         let tip = tip_text(&format!("connection {id}\n{} s: {what}", text::figure(at / 1000.0)));
         match state(what) {
             Some(class) => {
-                svg.rect(&format!("mark {class}"), (from, y), ((to - from).max(0.8), 7.0), &tip)
+                svg.rect(&format!("mark {class}"), (from, y), ((to - from).max(0.8), 9.0), &tip)
             }
-            None => svg.rect("mark st-closed", (from - 1.0, y - 1.0), (2.0, 9.0), &tip),
+            None => svg.rect("mark st-closed", (from - 1.0, y - 1.0), (2.0, 11.0), &tip),
         }
     }
 }

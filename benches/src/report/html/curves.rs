@@ -3,11 +3,11 @@
 use super::group::{Entry, Group};
 use super::histogram;
 use super::input::Step;
-use super::svg::{Anchor, Scale, Svg, apart};
-use super::text::{self, clip, escape};
+use super::svg::{Anchor, Scale, Svg, apart, fit};
+use super::text::{self, escape};
 
 /// The sizes in which a chart is drawn: for a desk, and for a telephone.
-pub const SIZES: [(&str, f64); 2] = [("wide", 880.0), ("narrow", 380.0)];
+pub const SIZES: [(&str, f64); 2] = [("wide", 1130.0), ("narrow", 380.0)];
 
 /// Where a chart of lines lies.
 struct Frame {
@@ -17,8 +17,6 @@ struct Frame {
     bottom: f64,
     width: f64,
     height: f64,
-    /// Letters of a name that fit beside the lines.
-    letters: usize,
 }
 
 impl Frame {
@@ -26,16 +24,8 @@ impl Frame {
         let wide = width > 500.0;
         let margin = if wide { 190.0 } else { 96.0 };
         // The names beside the lines need a row each.
-        let height = (if wide { 320.0_f64 } else { 260.0 }).max(lines as f64 * 13.5 + 60.0);
-        Self {
-            left: 56.0,
-            right: width - margin,
-            top: 22.0,
-            bottom: height - 40.0,
-            width,
-            height,
-            letters: if wide { 28 } else { 14 },
-        }
+        let height = (if wide { 340.0_f64 } else { 260.0 }).max(lines as f64 * 13.5 + 60.0);
+        Self { left: 56.0, right: width - margin, top: 22.0, bottom: height - 40.0, width, height }
     }
 
     fn svg(&self, class: &'static str, label: &str) -> Svg {
@@ -56,7 +46,7 @@ impl Frame {
                 &format!("name {}", entry.classes),
                 (start + 2.0, place + 4.0),
                 Anchor::Start,
-                &clip(&entry.label, self.letters),
+                &fit(&entry.label, self.width - start - 4.0),
             );
         }
     }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::group::{Entry, Group, Model, asked};
 use super::input::Source;
 use super::sentences::{self, Level};
-use super::stats::failed;
+use super::stats::{Metric, failed};
 use super::tables::effect_words;
 use super::text::{self, UNKNOWN, or_unknown};
 
@@ -66,7 +66,7 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
             or_unknown(latency.p99, text::micros),
             or_unknown(latency.p999, text::micros),
             or_unknown(row.cpu_us_per_request, text::micros),
-            or_unknown(super::stats::Metric::Opened.of(row), text::figure),
+            or_unknown(Metric::Opened.of(row), |value| Metric::Opened.text(value)),
             or_unknown(share, |share| format!("{} %", text::figure(share))),
             or_unknown(row.mismatches, text::count),
             plain(&effect),

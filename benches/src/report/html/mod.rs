@@ -211,10 +211,12 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
         html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&load)));
     }
     if !withdrawn {
-        let mut sentences = vec![sentences::verdict(group).0];
+        // Of one comparison the head has said it.
+        let mut sentences =
+            if model.groups.len() > 1 { vec![sentences::verdict(group).0] } else { Vec::new() };
         sentences.extend(sentences::beside(group));
         html.push_str(&format!(
-            "<p>{}</p>\n",
+            "<p class=\"said\">{}</p>\n",
             sentences.iter().map(|words| escape(words)).collect::<Vec<_>>().join("<br>")
         ));
     }

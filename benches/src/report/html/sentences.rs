@@ -75,10 +75,10 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
             } else {
                 format!("{ratio:.2}×")
             };
-            format!("{} {times}", names(&tier.members))
+            format!("{} ({times})", names(&tier.members))
         })
         .collect();
-    sentence.push_str(&format!("; behind: {}.", list(&behind)));
+    sentence.push_str(&format!("; behind: {}.", behind.join(", then ")));
     let last = tiers.last().and_then(|tier| tier.members.last());
     let worst = last.map_or(top, |index| value(*index));
     let spread = if metric.is_absolute() {
@@ -184,14 +184,14 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         if source.results.partial {
             add(
                 Level::Amber,
-                format!("{of}the run was interrupted: what it had not measured is missing."),
+                format!("{of}The run was interrupted: what it had not measured is missing."),
             );
         }
         let age = source.results.measured_at_unix_s.zip(now).and_then(|(measured, now)| {
             now.duration_since(UNIX_EPOCH + Duration::from_secs(measured.min(1 << 40))).ok()
         });
         if age.is_some_and(|age| age > OLD) {
-            add(Level::Amber, format!("{of}measured more than 90 days before this page was made."));
+            add(Level::Amber, format!("{of}Measured more than 90 days before this page was made."));
         }
         if source.results.warnings.iter().any(|warning| warning.contains("debug build")) {
             add(

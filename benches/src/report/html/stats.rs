@@ -66,7 +66,9 @@ impl Metric {
     pub fn text(self, value: f64) -> String {
         match self {
             Self::P99 | Self::Cpu => super::text::micros(value),
-            Self::Throughput | Self::Failed | Self::Opened => super::text::figure(value),
+            Self::Throughput => super::text::figure(value),
+            Self::Failed | Self::Opened if value >= 99.95 => super::text::count(value),
+            Self::Failed | Self::Opened => super::text::figure(value),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::curves::tip_text;
 use super::group::{Entry, Group};
 use super::input::{Event, Slot};
-use super::svg::{Anchor, Scale, Svg};
+use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
 
 const WIDTH: f64 = 380.0;
@@ -12,6 +12,8 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = WIDTH - 10.0;
 /// The top of the panels, below the names of the faults.
 const TOP: f64 = 30.0;
+/// Between panels, with room for a name.
+const GAP: f64 = 24.0;
 
 /// The axes that all strips of a group share.
 struct Axes {
@@ -85,8 +87,8 @@ fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f6
             ((to - from).max(1.6), bottom - TOP),
             &tip,
         );
-        let words = clip(&name, 22);
-        let length = words.chars().count() as f64 * 5.4 + 8.0;
+        let words = fit(&name, 170.0);
+        let length = words.chars().count() as f64 * 6.2 + 8.0;
         let start = from.min(RIGHT - length);
         if let Some(row) = free.iter().position(|free| *free <= start) {
             svg.text("fault-name", (start, TOP - 4.0 - row as f64 * 11.0), Anchor::Start, &words);
@@ -151,25 +153,22 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     let row = entry.row;
     let time = axes.time();
     let success_panel = (TOP, TOP + 36.0);
-    let latency_panel = (success_panel.1 + 20.0, success_panel.1 + 20.0 + 66.0);
-    let pool_panel = (latency_panel.1 + 20.0, latency_panel.1 + 20.0 + 78.0);
+    let latency_panel = (success_panel.1 + GAP, success_panel.1 + GAP + 66.0);
+    let pool_panel = (latency_panel.1 + GAP, latency_panel.1 + GAP + 78.0);
     let bottom = pool_panel.1;
     let label = format!("Time line of {}: success, latency, connections", entry.label);
     let mut svg = Svg::new(WIDTH, bottom + 34.0, "fluid", &label);
     axes.draw_time(&mut svg, bottom);
     faults(&mut svg, &time, axes.end_ms, &row.events, bottom);
-    let middle = |slot: &Slot| Some(time.at(slot.t_ms? + 50.0));
-
     let share = Scale::exact(0.0, 1.0, success_panel.1, success_panel.0);
     for (tick, words) in [(0.0, "0 %"), (1.0, "100 %")] {
         svg.line("grid", (LEFT, share.at(tick)), (RIGHT, share.at(tick)));
         svg.text("tick", (LEFT - 6.0, share.at(tick) + 3.5), Anchor::End, words);
     }
     svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, "success");
-    svg.path(
-        "curve ok-line",
-        row.slots.iter().map(|slot| Some((middle(slot)?, share.at(success(slot)?)))),
-    );
+    let steps =
+        |scale: Scale, value: fn(&Slot) -> Option<f64>| steps(&row.slots, time, scale, value);
+    svg.path("curve ok-line", steps(share, success));
 
     if let Some((low, high)) = axes.latency {
         let latency = Scale::log(low, high, latency_panel.1, latency_panel.0);
@@ -178,16 +177,10 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
             "panel",
             (LEFT + 3.0, latency_panel.0 - 4.0),
             Anchor::Start,
-            "latency: p99, dashed p50",
+            "latency: p99; dashed: p50",
         );
-        svg.path(
-            &format!("curve service {}", entry.classes),
-            row.slots.iter().map(|slot| Some((middle(slot)?, latency.at(slot.p50_us?)))),
-        );
-        svg.path(
-            &format!("curve {}", entry.classes),
-            row.slots.iter().map(|slot| Some((middle(slot)?, latency.at(slot.p99_us?)))),
-        );
+        svg.path(&format!("curve service {}", entry.classes), steps(latency, |slot| slot.p50_us));
+        svg.path(&format!("curve {}", entry.classes), steps(latency, |slot| slot.p99_us));
     }
 
     let held = Scale::linear(0.0, axes.connections, pool_panel.1, pool_panel.0);
@@ -202,28 +195,41 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     };
     svg.text("panel", (LEFT + 3.0, pool_panel.0 - 4.0), Anchor::Start, words);
     if has_pool {
-        let places: Vec<(f64, [f64; 3])> =
-            row.slots.iter().filter_map(|slot| Some((middle(slot)?, stacked(slot)))).collect();
+        let places: Vec<(f64, [f64; 3])> = row
+            .slots
+            .iter()
+            .filter_map(|slot| Some((slot.t_ms?, stacked(slot))))
+            .flat_map(|(t, levels)| [(time.at(t), levels), (time.at(t + 100.0), levels)])
+            .collect();
         for (level, class) in ["st-idle", "st-leased", "st-dialing"].into_iter().enumerate() {
             let upper = places.iter().map(|(x, levels)| (*x, held.at(levels[level])));
-            let lower = places
-                .iter()
-                .rev()
-                .map(|(x, levels)| (*x, held.at(if level == 0 { 0.0 } else { levels[level - 1] })));
+            let lower = places.iter().rev().map(|(x, levels)| {
+                (*x, held.at(level.checked_sub(1).map_or(0.0, |below| levels[below])))
+            });
             svg.area(class, &upper.chain(lower).collect::<Vec<_>>());
         }
-        svg.path(
-            "curve waiting",
-            row.slots.iter().map(|slot| Some((middle(slot)?, held.at(slot.waiting?)))),
-        );
+        svg.path("curve waiting", steps(held, |slot| slot.waiting));
     } else {
-        svg.path(
-            &format!("curve {}", entry.classes),
-            row.slots.iter().map(|slot| Some((middle(slot)?, held.at(slot.open?)))),
-        );
+        svg.path(&format!("curve {}", entry.classes), steps(held, |slot| slot.open));
     }
     hits(&mut svg, &time, &row.slots, bottom, slot_words);
     svg.finish()
+}
+
+/// A line that stays level over each slot, with a gap where nothing was measured.
+fn steps(
+    slots: &[Slot],
+    time: Scale,
+    scale: Scale,
+    value: impl Fn(&Slot) -> Option<f64>,
+) -> impl Iterator<Item = Option<(f64, f64)>> {
+    slots.iter().flat_map(move |slot| match (slot.t_ms, value(slot)) {
+        (Some(t), Some(value)) => {
+            let y = scale.at(value);
+            [Some((time.at(t), y)), Some((time.at(t + 100.0), y))]
+        }
+        _ => [None, None],
+    })
 }
 
 /// Invisible columns that tell what a slot holds.
@@ -259,13 +265,13 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
             let (first, second) = (slot.backends.first()?, slot.backends.get(1)?);
             (first + second > 0.0).then(|| second / (first + second))
         };
-        let place = |slot: &Slot| Some((time.at(slot.t_ms? + 50.0), share.at(second(slot)?)));
-        let mut area: Vec<(f64, f64)> = entry.row.slots.iter().filter_map(place).collect();
+        let line: Vec<Option<(f64, f64)>> = steps(&entry.row.slots, time, share, second).collect();
+        let mut area: Vec<(f64, f64)> = line.iter().flatten().copied().collect();
         if let (Some(first), Some(last)) = (area.first().copied(), area.last().copied()) {
             area.extend([(last.0, bottom), (first.0, bottom)]);
         }
         svg.area(&format!("share {}", entry.classes), &area);
-        svg.path(&format!("curve {}", entry.classes), entry.row.slots.iter().map(place));
+        svg.path(&format!("curve {}", entry.classes), line);
         svg.line("even", (LEFT, share.at(0.5)), (RIGHT, share.at(0.5)));
         hits(&mut svg, &time, &entry.row.slots, bottom, |slot| {
             format!(

@@ -261,9 +261,35 @@ impl Svg {
         for (tick, words) in ticks {
             let x = scale.at(*tick);
             self.line("grid", (x, top), (x, bottom));
-            self.text("tick", (x, bottom + 14.0), Anchor::Middle, words);
+            self.text("tick", (x, bottom + 15.0), Anchor::Middle, words);
         }
     }
+}
+
+/// The start of a text that is at most so wide when it is set bold, and a mark where the rest was
+/// cut off. Fonts differ; this takes the widest usual one.
+pub fn fit(words: &str, most: f64) -> String {
+    let width = |character: char| match character {
+        'i' | 'j' | 'l' | 't' | 'f' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | '-' => 4.8,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' => 12.2,
+        c if c.is_ascii_lowercase() || c.is_ascii_digit() => 7.8,
+        c if c.is_ascii() || c == '·' => 9.4,
+        _ => 13.0,
+    };
+    let length: f64 = words.chars().map(width).sum();
+    if length <= most {
+        return words.to_owned();
+    }
+    let mut left = most - 11.0;
+    let mut fitting: String = words
+        .chars()
+        .take_while(|character| {
+            left -= width(*character);
+            left >= 0.0
+        })
+        .collect();
+    fitting.push('…');
+    fitting
 }
 
 /// Moves places apart until they are `gap` from each other, within the bounds; their order stays.
@@ -315,6 +341,13 @@ mod tests {
         }
         assert_eq!(n(-0.01), "0");
         assert_eq!(n(f64::NAN), "0");
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(fit("redigo", 60.0), "redigo");
+        assert_eq!(fit("WWWWWW", 60.0), "WWWW…");
+        assert_eq!(fit("redigo", 0.0), "…");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         "opened per 1,000".to_owned(),
         "failed".to_owned(),
         "wrong replies".to_owned(),
-        format!("{} against {} [95 %]", group.metric.name(), escape(&text::clip(&against, 40))),
+        format!("against {}: {} [95 %]", escape(&text::clip(&against, 40)), group.metric.name()),
         "verdict".to_owned(),
     ];
     let mut html = format!("<table class=\"cards verdicts\">{}", head(&columns));
@@ -169,7 +169,7 @@ fn verdict_row(
         ("", or_unknown(latency.p99, text::micros)),
         ("", or_unknown(latency.p999, text::micros)),
         ("", or_unknown(row.cpu_us_per_request, text::micros)),
-        ("", or_unknown(Metric::Opened.of(row), text::figure)),
+        ("", or_unknown(Metric::Opened.of(row), |value| Metric::Opened.text(value))),
         ("", failed_words),
         (wrong_class, wrong),
         ("effect", effect),
