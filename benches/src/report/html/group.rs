@@ -54,6 +54,13 @@ pub struct Entry<'a> {
     pub histograms: Decoded,
 }
 
+impl Entry<'_> {
+    /// Whether another entry is the same contestant in the same way, maybe of another file.
+    pub fn is_like(&self, other: &Entry<'_>) -> bool {
+        self.contestant == other.contestant && self.row.variant == other.row.variant
+    }
+}
+
 const COLOURS: usize = 7;
 
 impl<'a> Model<'a> {
@@ -71,7 +78,9 @@ impl<'a> Model<'a> {
             group.noise = noises.reduce(widest).unwrap_or_default();
             // Equal contestants of several files stand together.
             if sources.len() > 1 {
-                group.entries.sort_by_key(|entry| (entry.contestant, entry.file));
+                group
+                    .entries
+                    .sort_by_key(|entry| (entry.contestant, entry.row.variant.clone(), entry.file));
             }
         }
         model
@@ -81,11 +90,12 @@ impl<'a> Model<'a> {
         let word = |text: &Option<String>| text.clone().unwrap_or_default();
         let (protocol, scenario) = (word(&row.protocol), word(&row.scenario));
         let mut name = row.contestant.clone().unwrap_or_else(|| "unnamed".to_owned());
+        let contestant = self.contestant(&name, row.kind.as_deref());
+        let Contestant { colour, shape, .. } = &self.contestants[contestant];
+        // The ways of one contestant share its colour.
         if let Some(variant) = &row.variant {
             name = format!("{name} {variant}");
         }
-        let contestant = self.contestant(&name, row.kind.as_deref());
-        let Contestant { colour, shape, .. } = &self.contestants[contestant];
         let label = match self.sources {
             [_] => name,
             several => format!("{name} · {}", several[file].name),
@@ -193,10 +203,12 @@ impl Group<'_> {
         let Some(first) = rows().next() else { return String::new() };
         match first.load.as_deref() {
             Some("open") => {
-                let arrivals = first.arrivals.as_deref().unwrap_or("timed");
-                let rate = text::or_unknown(first.rate_per_s, text::figure);
+                let arrivals = first.arrivals.as_deref().map(|how| format!(", {how} arrivals"));
+                let rate = first.rate_per_s.map(|rate| format!(", {}/s", text::figure(rate)));
                 format!(
-                    "open loop, {arrivals} arrivals at {rate}/s; latency counts from the intended start"
+                    "open loop{}{}; latency counts from the intended start",
+                    arrivals.unwrap_or_default(),
+                    rate.unwrap_or_default()
                 )
             }
             Some("closed") => {
@@ -210,7 +222,7 @@ impl Group<'_> {
     }
 
     /// Whether this file's rows are compared with the first file's.
-    fn compares_files(&self) -> bool {
+    pub fn compares_files(&self) -> bool {
         self.entries.iter().any(|entry| entry.file > 0)
     }
 
@@ -218,10 +230,11 @@ impl Group<'_> {
     /// first contestant. `None` when it is that itself.
     pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
         let base = if self.compares_files() {
-            self.entries.iter().find(|other| other.contestant == entry.contestant)
+            self.entries.iter().find(|other| other.is_like(entry))
         } else {
-            let limit = |other: &&Entry<'_>| is_limit(other.row);
-            self.entries.iter().find(limit).or(self.entries.first())
+            let limits = || self.entries.iter().filter(|other| is_limit(other.row));
+            let same_way = limits().find(|limit| limit.row.variant == entry.row.variant);
+            same_way.or(limits().next()).or(self.entries.first())
         }?;
         (!std::ptr::eq(base, entry)).then_some(base)
     }
@@ -232,7 +245,8 @@ impl Group<'_> {
             return "the first file".to_owned();
         }
         let limit = self.entries.iter().find(|entry| is_limit(entry.row));
-        limit.or(self.entries.first()).map_or_else(String::new, |entry| entry.label.clone())
+        let base = limit.or(self.entries.first());
+        base.and_then(|entry| entry.row.contestant.clone()).unwrap_or_default()
     }
 
     /// The difference from the baseline and what it means.

@@ -145,7 +145,7 @@ fn facts(source: &Source, named: bool) -> String {
         facts.push(("file", source.name.clone()));
     }
     let version = results.tool.version.as_ref().map(|version| match &results.tool.git {
-        Some(git) => format!("{version}, commit {}", text::clip(git, 16)),
+        Some(git) => format!("{version}, commit {}", text::clip(git, 48)),
         None => version.clone(),
     });
     facts.extend(version.map(|version| ("poolbench", version)));

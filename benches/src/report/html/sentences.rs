@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::group::{Entry, Group, Model, is_limit, unsound};
 use super::histogram;
-use super::stats::Metric;
+use super::stats::{Metric, Verdict};
+use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
 
 /// Results older than this say little about the program of today.
@@ -31,6 +32,9 @@ pub struct Banner {
 /// The verdict on a group in one sentence, and how far apart its contestants are: the ratio of the
 /// best to the worst, 1 when nothing differs beyond the noise.
 pub fn verdict(group: &Group<'_>) -> (String, f64) {
+    if group.compares_files() {
+        return between_files(group);
+    }
     let metric = group.metric;
     let tiers = group.tiers(metric);
     let name = |index: &usize| clip(&group.entries[*index].label, 40);
@@ -89,9 +93,45 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     (sentence, if spread.is_finite() { spread } else { f64::MAX })
 }
 
+/// How contestants differ from themselves in the first file.
+fn between_files(group: &Group<'_>) -> (String, f64) {
+    let mut parts: [Vec<String>; 4] = Default::default();
+    let mut spread = 1.0_f64;
+    for entry in &group.entries {
+        let Some((effect, verdict)) = group.effect(entry) else { continue };
+        let name = clip(&entry.label, 40);
+        let (part, words) = match verdict {
+            Verdict::Worse => (0, format!("{name} ({})", effect_words(group.metric, &effect))),
+            Verdict::Better => (1, format!("{name} ({})", effect_words(group.metric, &effect))),
+            Verdict::Same => (2, name),
+            Verdict::Unknown => (3, name),
+        };
+        if part < 2 {
+            let change = (1.0 + effect.change.abs()).min(f64::MAX);
+            spread = spread.max(change);
+        }
+        parts[part].push(words);
+    }
+    let words = ["worse", "better", "no difference beyond the noise", "too few rounds to tell"];
+    let sentences: Vec<String> = words
+        .iter()
+        .zip(&parts)
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(words, names)| format!("{words}: {}", list(names)))
+        .collect();
+    if sentences.is_empty() {
+        return ("no contestant is in the first file too.".to_owned(), 1.0);
+    }
+    let metric = group.metric.name();
+    (format!("{metric} against the first file, {}.", sentences.join("; ")), spread)
+}
+
 /// Further differences of a group that its ranking does not show: connections opened, failures, CPU.
 pub fn beside(group: &Group<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
+    if group.compares_files() {
+        return sentences;
+    }
     for metric in [Metric::Failed, Metric::Opened, Metric::Cpu] {
         let tiers = group.tiers(metric);
         if metric == group.metric || tiers.len() < 2 {
@@ -141,6 +181,12 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                     judged.len(),
                     group.title(),
                 ),
+                _ if several.iter().all(|group| group.is_undecided()) => {
+                    format!(
+                        "Too few rounds to tell contestants apart in {} comparisons.",
+                        judged.len()
+                    )
+                }
                 _ => format!(
                     "No contestant differs from another beyond the noise in {} comparisons.",
                     judged.len()

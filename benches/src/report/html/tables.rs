@@ -96,21 +96,29 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     let limits: Vec<usize> =
         all.clone().filter(|index| is_limit(group.entries[*index].row)).collect();
     body("tier", "", &limits);
-    let tiers = group.tiers(group.metric);
     let mut ranked: Vec<usize> = limits;
+    // Side by side each contestant stands with itself.
+    let tiers = if group.compares_files() { Vec::new() } else { group.tiers(group.metric) };
     for tier in &tiers {
         ranked.extend(&tier.members);
         let title = match (tier.members.len(), group.is_undecided()) {
             (1, _) => String::new(),
-            (_, true) => "one round: nothing here can be told apart".to_owned(),
+            (_, true) => "too few rounds: nothing here can be told apart".to_owned(),
             (many, false) => {
                 format!("{many} that do not differ beyond the noise in {}", group.metric.name())
             }
         };
         body(if tier.members.len() > 1 { "tier many" } else { "tier" }, &title, &tier.members);
     }
-    let rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
-    body("tier", "", &rest);
+    let mut rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
+    while let Some(first) = rest.first().copied() {
+        let like = |index: &usize| {
+            !group.compares_files() || group.entries[first].is_like(&group.entries[*index])
+        };
+        let (alike, others): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(like);
+        body("tier", "", &alike);
+        rest = others;
+    }
     html.push_str("</table>\n");
     html
 }
@@ -275,7 +283,7 @@ pub fn safety(model: &Model<'_>) -> Option<String> {
     let mut titles = vec!["contestant".to_owned()];
     titles.extend(columns.iter().map(|group| escape(&text::clip(&group.title(), 40))));
     let mut html = format!("<table class=\"cards matrix\">{}<tbody>", head(&titles));
-    for (contestant, file, label, classes) in lines {
+    for (contestant, _, label, classes) in lines {
         html.push_str(&format!(
             "<tr class=\"{classes}\"><th scope=\"row\"><span class=\"swatch\"></span>{}</th>",
             escape(&text::clip(label, 80))
@@ -284,7 +292,7 @@ pub fn safety(model: &Model<'_>) -> Option<String> {
             let found = group
                 .entries
                 .iter()
-                .find(|entry| entry.contestant == contestant && entry.file == file);
+                .find(|entry| entry.contestant == contestant && entry.label == label);
             let (class, words) =
                 found.map_or(("", UNKNOWN.to_owned()), |entry| safety_cell(entry.row));
             html.push_str(&format!(
@@ -374,7 +382,7 @@ pub fn policies(model: &Model<'_>) -> Option<String> {
         let answers: Vec<String> =
             columns.iter().map(|(_, policy)| answer(policy, question)).collect();
         let usual = most_common(&answers);
-        let title = format!("<th scope=\"row\">{}</th>", escape(question));
+        let title = format!("<th scope=\"row\">{}</th>", escape(question).replace('_', "_<wbr>"));
         if answers.iter().all(|answer| *answer == usual) {
             equal.push_str(&format!("<tr>{title}<td>{}</td></tr>", escape(&usual)));
             continue;

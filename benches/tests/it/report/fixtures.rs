@@ -194,7 +194,7 @@ pub(crate) fn sweep() -> Value {
             .map(|step| {
                 let rate = 17_000.0 * f64::from(step);
                 let load: f64 = (rate / most).min(0.999);
-                let factor = 1.0 / (1.0 - load.powi(6)).max(0.01);
+                let factor = 1.0 / (1.0 - load.powi(6)).max(0.15);
                 json!({"rate_per_s": rate, "p50_us": 120.0 * factor, "p99_us": 260.0 * factor * factor,
                     "throughput_per_s": rate.min(most), "unstarted": (rate - most).max(0.0)})
             })
