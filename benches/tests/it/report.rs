@@ -242,6 +242,14 @@ fn the_page_holds_in_a_browser() {
     let html = look(&mut browser, "report-faults", &fixtures::faults(), &all);
     download(&mut browser, &html.with_file_name("results.json"));
 
+    // Several comparisons on one page.
+    let mut together = fixtures::steady();
+    for other in [fixtures::faults(), fixtures::sweep()] {
+        let rows = together["results"].as_array_mut().unwrap();
+        rows.extend(other["results"].as_array().unwrap().iter().cloned());
+    }
+    look(&mut browser, "report-together", &together, &[&all[..], &["sweep"]].concat());
+
     look(&mut browser, "report-hostile", &fixtures::hostile(), &all);
     let layout = browser.evaluate(LAYOUT);
     assert_eq!((&layout["images"], &layout["broken"]), (&json!(0), &Value::Null));

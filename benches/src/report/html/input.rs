@@ -227,6 +227,8 @@ pub struct Round {
     pub p99_us: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub opened: Option<f64>,
+    #[serde(deserialize_with = "lenient")]
+    pub dials: Option<f64>,
 }
 
 /// 100 ms of a round.

@@ -47,7 +47,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         return match best.members.as_slice() {
             [one] => (format!("{}: {} alone.", name(one), metric.text(value(*one))), 1.0),
             members if group.is_undecided() => {
-                (format!("too few rounds to tell {} apart.", names(members)), 1.0)
+                (format!("one round does not tell {} apart.", names(members)), 1.0)
             }
             members => (
                 format!(
@@ -82,7 +82,12 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
             format!("{} ({times})", names(&tier.members))
         })
         .collect();
-    sentence.push_str(&format!("; behind: {}.", behind.join(", then ")));
+    sentence.push_str(&format!("; behind: {}", behind.join(", then ")));
+    sentence.push_str(if group.is_undecided() {
+        " (one round: only large differences count)."
+    } else {
+        "."
+    });
     let last = tiers.last().and_then(|tier| tier.members.last());
     let worst = last.map_or(top, |index| value(*index));
     let spread = if metric.is_absolute() {
@@ -132,7 +137,7 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
     if group.compares_files() {
         return sentences;
     }
-    for metric in [Metric::Failed, Metric::Opened, Metric::Cpu] {
+    for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
         let tiers = group.tiers(metric);
         if metric == group.metric || tiers.len() < 2 {
             continue;
@@ -183,7 +188,7 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                 ),
                 _ if several.iter().all(|group| group.is_undecided()) => {
                     format!(
-                        "Too few rounds to tell contestants apart in {} comparisons.",
+                        "One round each does not tell contestants apart in {} comparisons.",
                         judged.len()
                     )
                 }
@@ -365,6 +370,13 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
         )]
     };
     lines.extend(floors);
+    if model.groups.iter().any(Group::is_undecided) {
+        lines.push(format!(
+            "Of one round there is no interval. Only large differences are named then: from {} % in requests per second and CPU, from twice the p99, from {} in 1,000 in counts. Play more rounds (--rounds) to see smaller ones.",
+            text::figure(Metric::Throughput.single_floor() * 100.0),
+            text::figure(Metric::Failed.single_floor())
+        ));
+    }
     lines.push("Percentiles of all rounds come from merged histograms, never from averages. Beyond 1 - 1/N of N requests a percentile is one request's fate.".to_owned());
     if any(&|entry| lateness(entry).is_some()) {
         let worst = rows(model).filter_map(|(_, entry)| lateness(entry)).fold(0.0, f64::max);

@@ -14,6 +14,8 @@ pub enum Metric {
     Failed,
     /// Connections opened for a thousand requests.
     Opened,
+    /// Attempts to dial for a thousand requests.
+    Dials,
 }
 
 /// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
@@ -59,6 +61,7 @@ impl Metric {
             Self::Cpu => "CPU per request",
             Self::Failed => "failed per 1,000",
             Self::Opened => "opened per 1,000",
+            Self::Dials => "dials per 1,000",
         }
     }
 
@@ -67,8 +70,10 @@ impl Metric {
         match self {
             Self::P99 | Self::Cpu => super::text::micros(value),
             Self::Throughput => super::text::figure(value),
-            Self::Failed | Self::Opened if value >= 99.95 => super::text::count(value),
-            Self::Failed | Self::Opened => super::text::figure(value),
+            Self::Failed | Self::Opened | Self::Dials if value >= 99.95 => {
+                super::text::count(value)
+            }
+            Self::Failed | Self::Opened | Self::Dials => super::text::figure(value),
         }
     }
 
@@ -79,7 +84,7 @@ impl Metric {
 
     /// Whether differences are taken as they are, since zero is a common value.
     pub fn is_absolute(self) -> bool {
-        matches!(self, Self::Failed | Self::Opened)
+        matches!(self, Self::Failed | Self::Opened | Self::Dials)
     }
 
     /// The least difference that is taken seriously: what an A/A run measured, or else this.
@@ -88,12 +93,12 @@ impl Metric {
             Self::Throughput => noise.throughput,
             Self::P99 => noise.p99,
             Self::Cpu => noise.cpu,
-            Self::Failed | Self::Opened => None,
+            Self::Failed | Self::Opened | Self::Dials => None,
         };
         measured.filter(|floor| floor.is_finite() && *floor >= 0.0).unwrap_or(match self {
             Self::Throughput | Self::Cpu => 0.02,
             Self::P99 => 0.1,
-            Self::Failed | Self::Opened => 1.0,
+            Self::Failed | Self::Opened | Self::Dials => 1.0,
         })
     }
 
@@ -104,6 +109,7 @@ impl Metric {
             Self::Cpu => round.cpu_us_per_request?,
             Self::Failed => per_thousand(round.errors?, round.requests? + round.errors?)?,
             Self::Opened => per_thousand(round.opened?, round.requests?)?,
+            Self::Dials => per_thousand(round.dials?, round.requests?)?,
         };
         value.is_finite().then_some(value)
     }
@@ -116,6 +122,7 @@ impl Metric {
             Self::Cpu => row.cpu_us_per_request,
             Self::Failed => per_thousand(failed(row)?, row.requests? + failed(row)?),
             Self::Opened => per_thousand(row.opened?, row.requests?),
+            Self::Dials => per_thousand(row.dials?, row.requests?),
         }
     }
 
@@ -145,20 +152,30 @@ impl Metric {
         })
     }
 
-    /// Better or worse only when the whole interval lies beyond the noise floor.
+    /// The least difference that is named where a single round was played and nothing says how
+    /// much another would differ.
+    pub fn single_floor(self) -> f64 {
+        match self {
+            Self::Throughput | Self::Cpu => 0.3,
+            Self::P99 => 1.0,
+            Self::Failed | Self::Opened | Self::Dials => 10.0,
+        }
+    }
+
+    /// Better or worse only when the whole interval lies beyond the noise floor; without an interval
+    /// only when the difference is so large that no second round is needed to see it.
     pub fn verdict(self, effect: &Effect, noise: Noise) -> Verdict {
-        let Some((low, high)) = effect.interval else {
-            return Verdict::Unknown;
+        let (floor, (low, high), otherwise) = match effect.interval {
+            Some(interval) => (self.floor(noise), interval, Verdict::Same),
+            None => (self.single_floor(), (effect.change, effect.change), Verdict::Unknown),
         };
-        let floor = self.floor(noise);
         // Less by a half is as far as more by a double.
         let below = if self.is_absolute() { -floor } else { 1.0 / (1.0 + floor) - 1.0 };
-        match (low > floor, high < below) {
-            (true, _) if self.higher_is_better() => Verdict::Better,
-            (_, true) if self.higher_is_better() => Verdict::Worse,
-            (true, _) => Verdict::Worse,
-            (_, true) => Verdict::Better,
-            _ => Verdict::Same,
+        let (above, below) = (low > floor, high < below);
+        match (above, below) {
+            (false, false) => otherwise,
+            _ if above == self.higher_is_better() => Verdict::Better,
+            _ => Verdict::Worse,
         }
     }
 
@@ -290,11 +307,15 @@ mod tests {
     }
 
     #[test]
-    fn one_round_says_nothing() {
-        let effect = Metric::Throughput.effect(&row(&[200.0]), &row(&[100.0]), true).unwrap();
-        assert!((effect.change - 1.0).abs() < 1e-9);
-        assert_eq!(effect.interval, None);
-        assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Unknown);
+    fn one_round_says_only_what_is_plain() {
+        let verdict = |own: f64| {
+            let effect = Metric::Throughput.effect(&row(&[own]), &row(&[100.0]), true).unwrap();
+            assert_eq!(effect.interval, None);
+            Metric::Throughput.verdict(&effect, Noise::default())
+        };
+        assert_eq!(verdict(110.0), Verdict::Unknown);
+        assert_eq!(verdict(200.0), Verdict::Better);
+        assert_eq!(verdict(50.0), Verdict::Worse);
     }
 
     #[test]

@@ -70,39 +70,53 @@ fn stacked(slot: &Slot) -> [f64; 3] {
 fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f64) {
     // Names that would run into each other use two rows.
     let mut free = [f64::MIN; 2];
+    let mut last = String::new();
     for event in events {
         let Some(at) = event.at_ms.filter(|at| at.is_finite()) else { continue };
-        let until = event.until_ms.unwrap_or(at);
-        let (from, to) = (time.at(at), time.at(until.min(end_ms)));
+        let until = match event.until_ms {
+            Some(until) => until,
+            // What has no end lasts, unless it is a thing of a moment.
+            None if is_moment(event) => at,
+            None => end_ms,
+        };
         let name = name(event);
-        let tip = tip_text(&if until > at {
-            format!("{name}\n{} to {} s", text::figure(at / 1e3), text::figure(until / 1e3))
+        let seconds = |ms: f64| text::figure(ms / 1e3);
+        let (from, to) = (time.at(at), time.at(until.min(end_ms)));
+        if until > at {
+            let tip = format!("{name}\n{} to {} s", seconds(at), seconds(until));
+            svg.rect("fault", (from, TOP), ((to - from).max(1.6), bottom - TOP), &tip_text(&tip));
         } else {
-            format!("{name}\nat {} s", text::figure(at / 1e3))
-        });
-        let class = if until > at { "fault" } else { "fault moment" };
-        svg.rect(
-            class,
-            (from - if until > at { 0.0 } else { 0.8 }, TOP),
-            ((to - from).max(1.6), bottom - TOP),
-            &tip,
-        );
-        let words = fit(&name, 170.0);
+            let tip = format!("{name}\nat {} s", seconds(at));
+            svg.rect("fault moment", (from - 0.8, TOP), (1.6, bottom - TOP), &tip_text(&tip));
+        }
+        // The same again needs no second name.
+        if name == last {
+            continue;
+        }
+        let words = fit(&name, 220.0);
         let length = words.chars().count() as f64 * 6.2 + 8.0;
-        let start = from.min(RIGHT - length);
+        let start = from.min(RIGHT - length).max(LEFT);
         if let Some(row) = free.iter().position(|free| *free <= start) {
-            svg.text("fault-name", (start, TOP - 4.0 - row as f64 * 11.0), Anchor::Start, &words);
+            let place = (start, TOP - 4.0 - row as f64 * 11.0);
+            svg.text("fault-name", place, Anchor::Start, &words);
             free[row] = start + length;
         }
+        last = name;
     }
 }
 
+/// The name of the fault, which stands alone or with its settings.
+fn kind(event: &Event) -> Option<&str> {
+    event.fault.as_str().or_else(|| event.fault.get("fault")?.as_str())
+}
+
+fn is_moment(event: &Event) -> bool {
+    kind(event).is_none_or(|kind| matches!(kind, "cut" | "announce"))
+}
+
 fn name(event: &Event) -> String {
-    let fault = || match &event.fault {
-        serde_json::Value::String(fault) => Some(fault.clone()),
-        other => other.get("fault").and_then(|fault| fault.as_str()).map(str::to_owned),
-    };
-    event.label.clone().or_else(fault).unwrap_or_else(|| "fault".to_owned())
+    let label = event.label.clone().or_else(|| kind(event).map(str::to_owned));
+    label.unwrap_or_else(|| "fault".to_owned())
 }
 
 fn slot_words(slot: &Slot) -> String {
@@ -283,4 +297,27 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
         html.push_str(&strip(entry, &svg.finish()));
     }
     (!html.is_empty()).then_some(html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_fault_without_an_end_lasts_unless_it_is_a_moment() {
+        let event = |fault: serde_json::Value| Event { fault, ..Event::default() };
+        assert!(is_moment(&event(json!({"fault": "cut", "how": "rst"}))));
+        assert!(is_moment(&event(json!("announce"))));
+        assert!(is_moment(&event(json!(null))));
+        assert!(!is_moment(&event(json!({"fault": "slow-dial", "ms": 200}))));
+    }
+
+    #[test]
+    fn success_counts_what_was_not_started() {
+        let slot = |ok, unstarted| Slot { ok, unstarted, ..Slot::default() };
+        assert_eq!(success(&slot(Some(3.0), Some(1.0))), Some(0.75));
+        assert_eq!(success(&slot(Some(0.0), None)), None);
+        assert_eq!(success(&slot(None, None)), None);
+    }
 }

@@ -103,7 +103,7 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         ranked.extend(&tier.members);
         let title = match (tier.members.len(), group.is_undecided()) {
             (1, _) => String::new(),
-            (_, true) => "too few rounds: nothing here can be told apart".to_owned(),
+            (_, true) => "one round: not told apart".to_owned(),
             (many, false) => {
                 format!("{many} that do not differ beyond the noise in {}", group.metric.name())
             }
@@ -146,6 +146,10 @@ fn verdict_row(
         }
         (Some(failed), _) => text::count(failed),
         (None, _) => UNKNOWN.to_owned(),
+    };
+    let failed_words = match row.unstarted.filter(|unstarted| *unstarted > 0.0) {
+        Some(unstarted) => format!("{failed_words}, {} not started", text::count(unstarted)),
+        None => failed_words,
     };
     let (effect, verdict, class) = match group.effect(entry) {
         _ if group.baseline(entry).is_none() => ("base".to_owned(), String::new(), "base"),
@@ -199,7 +203,10 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
     let entries: Vec<&Entry<'_>> = group
         .entries
         .iter()
-        .filter(|entry| !entry.row.events.is_empty() || entry.row.recovery.is_some())
+        .filter(|entry| {
+            let row = entry.row;
+            !row.events.is_empty() || row.recovery.is_some() || row.dials.is_some()
+        })
         .collect();
     if entries.is_empty() {
         return None;

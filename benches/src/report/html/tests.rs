@@ -42,11 +42,16 @@ fn contestants_inside_the_noise_stand_together() {
 }
 
 #[test]
-fn too_few_rounds_name_no_winner() {
-    let sources = sources(json!([row("one", &[100.0]), row("two", &[900.0])]));
-    let (sentence, spread) = sentences::verdict(&Model::new(&sources).groups[0]);
-    assert!(sentence.starts_with("too few rounds"), "{sentence}");
+fn one_round_names_no_winner_unless_it_is_plain() {
+    let verdict = |other: f64| {
+        let sources = sources(json!([row("one", &[100.0]), row("two", &[other])]));
+        sentences::verdict(&Model::new(&sources).groups[0])
+    };
+    let (sentence, spread) = verdict(120.0);
+    assert_eq!(sentence, "one round does not tell two and one apart.");
     assert_eq!(spread, 1.0);
+    let (sentence, _) = verdict(900.0);
+    assert!(sentence.contains("two leads") && sentence.contains("one round"), "{sentence}");
 }
 
 #[test]
