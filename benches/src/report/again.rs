@@ -20,7 +20,10 @@ pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
     if args.markdown {
         let text = markdown::document(&sources, now);
         return match &args.out {
-            Some(path) if path != Path::new("-") => write_file(path, &text),
+            Some(path) if path != Path::new("-") => {
+                refuse_to_overwrite(path, &args.files)?;
+                write_file(path, &text)
+            }
             _ => print(&text),
         };
     }
@@ -29,8 +32,21 @@ pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
     if path == Path::new("-") {
         return print(&page);
     }
+    refuse_to_overwrite(&path, &args.files)?;
     write_file(&path, &page)?;
     print(&format!("report: {}\n", path.display()))
+}
+
+/// A slip of the order of arguments must not cost the results.
+fn refuse_to_overwrite(out: &Path, files: &[PathBuf]) -> Result<(), BenchError> {
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    if files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == place)) {
+        return Err(BenchError::usage(format!(
+            "--out: {} is one of the files to read: name another",
+            out.display()
+        )));
+    }
+    Ok(())
 }
 
 /// A page of one file has its usual place; one of several must not replace it.

@@ -59,6 +59,9 @@ fn a_file_that_is_no_results_is_bad_usage() {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     assert!(!good.with_file_name("side-by-side.html").exists());
+    let ran = report(&[&good, Path::new("--out"), &good]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(std::fs::read_to_string(&good).unwrap().starts_with('{'), "it was overwritten");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::curves::{SIZES, tip_text};
 use super::group::{Entry, Group};
 use super::histogram;
-use super::input::Connection;
+use super::results::Connection;
 use super::stats::{self, Metric};
 use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};

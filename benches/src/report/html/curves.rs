@@ -2,7 +2,7 @@
 
 use super::group::{Entry, Group};
 use super::histogram;
-use super::input::Step;
+use super::results::Step;
 use super::svg::{Anchor, Scale, Svg, apart, fit};
 use super::text::{self, escape};
 

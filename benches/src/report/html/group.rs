@@ -1,7 +1,8 @@
 //! Rows of one or several files, put together by what may be compared.
 
 use super::histogram::Decoded;
-use super::input::{Noise, Row, Source};
+use super::input::Source;
+use super::results::{Noise, Row};
 use super::stats::{Effect, Metric, Verdict, failed};
 use super::text;
 

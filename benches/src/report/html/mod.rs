@@ -12,6 +12,8 @@ mod group;
 mod histogram;
 pub mod input;
 pub mod markdown;
+mod policies;
+mod results;
 mod sentences;
 mod stats;
 mod strips;
@@ -57,7 +59,7 @@ pub fn page(sources: &[Source], now: Option<SystemTime>) -> String {
         html.push_str(&table);
         html.push_str("</section>\n");
     }
-    if let Some(table) = tables::policies(&model) {
+    if let Some(table) = policies::table(&model) {
         html.push_str("<section id=\"policies\" data-chart=\"policies\">\n<h2>Policies</h2>\n<p>The answers of each contestant to the questions of a pool. Marked: answers other than the most common one.</p>\n");
         html.push_str(&table);
         html.push_str("</section>\n");
@@ -122,8 +124,14 @@ fn head(html: &mut String, model: &Model<'_>, banners: &[Banner], withdrawn: boo
     }
     if model.groups.len() > 1 {
         html.push_str("<nav aria-label=\"Comparisons\"><ul class=\"findings\">\n");
+        // The differences first.
+        let mut judged: Vec<(usize, &Group<'_>, String, f64)> = Vec::new();
         for (index, group) in model.groups.iter().enumerate() {
             let (sentence, spread) = sentences::verdict(group);
+            judged.push((index, group, sentence, spread));
+        }
+        judged.sort_by_key(|(.., spread)| *spread <= 1.0);
+        for (index, group, sentence, spread) in judged {
             let sentence = if withdrawn { String::new() } else { sentence };
             let class = if spread > 1.0 { "" } else { " class=\"even\"" };
             html.push_str(&format!(
@@ -158,7 +166,7 @@ fn facts(source: &Source, named: bool) -> String {
     {
         let value = &results.environment[key];
         if !value.is_null() {
-            facts.push((name, text::clip(&tables::words_of(value), 160)));
+            facts.push((name, text::clip(&policies::words_of(value), 160)));
         }
     }
     for (key, name) in
@@ -167,7 +175,7 @@ fn facts(source: &Source, named: bool) -> String {
         let value = &results.options[key];
         let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
         if !empty {
-            facts.push((name, text::clip(&tables::words_of(value), 160)));
+            facts.push((name, text::clip(&policies::words_of(value), 160)));
         }
     }
     let spans: String = facts
@@ -217,7 +225,11 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
         sentences.extend(sentences::beside(group));
         html.push_str(&format!(
             "<p class=\"said\">{}</p>\n",
-            sentences.iter().map(|words| escape(words)).collect::<Vec<_>>().join("<br>")
+            sentences
+                .iter()
+                .map(|words| escape(&text::capital(words)))
+                .collect::<Vec<_>>()
+                .join("<br>")
         ));
     }
     html.push_str(&format!(
@@ -354,10 +366,10 @@ fn flat(name: &str, value: &serde_json::Value) -> Vec<(String, String)> {
         Value::Array(values) if values.iter().any(Value::is_object) => values
             .iter()
             .zip(1..)
-            .map(|(value, index)| (format!("{name} {index}"), tables::words_of(value)))
+            .map(|(value, index)| (format!("{name} {index}"), policies::words_of(value)))
             .collect(),
         Value::Array(values) if values.is_empty() => Vec::new(),
-        other => vec![(name.to_owned(), tables::words_of(other))],
+        other => vec![(name.to_owned(), policies::words_of(other))],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::input::{Noise, Round, Row};
+use super::results::{Noise, Round, Row};
 
 /// What contestants are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::curves::tip_text;
 use super::group::{Entry, Group};
-use super::input::{Event, Slot};
+use super::results::{Event, Slot};
 use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
 

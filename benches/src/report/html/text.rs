@@ -107,6 +107,15 @@ pub fn or_unknown(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), text)
 }
 
+/// A sentence that begins as sentences do.
+pub fn capital(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
+
 /// Names in a sentence, the last ones only counted where there are many.
 pub fn list(names: &[String]) -> String {
     const MOST: usize = 6;

@@ -171,7 +171,8 @@ impl Browser {
 
     /// The bytes of the page as it is printed.
     pub(crate) fn print(&mut self) -> Vec<u8> {
-        let printed = self.call("Page.printToPDF", json!({"printBackground": true}));
+        let printed = self
+            .call("Page.printToPDF", json!({"printBackground": true, "preferCSSPageSize": true}));
         base64::engine::general_purpose::STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
     }
 
