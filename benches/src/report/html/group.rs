@@ -34,7 +34,7 @@ pub struct Group<'a> {
     pub scenario: String,
     pub budget: Option<String>,
     pub entries: Vec<Entry<'a>>,
-    /// What its contestants are ranked by.
+    /// The metric that ranks its contestants.
     pub metric: Metric,
     pub noise: Noise,
 }
@@ -136,7 +136,7 @@ impl<'a> Model<'a> {
         }
         let coloured =
             self.contestants.iter().filter(|known| known.colour.starts_with('k')).count();
-        // What a pool is measured against is grey.
+        // The limit and no-pool are the scale, and grey.
         let (colour, shape) = match (kind, name) {
             (Some("limit"), "no-pool") => ("g1".to_owned(), 7),
             (Some("limit"), _) => ("g0".to_owned(), 6),
@@ -227,7 +227,7 @@ impl Group<'_> {
         self.entries.iter().any(|entry| entry.file > 0)
     }
 
-    /// What an entry is compared with: its like in the first file, or else the limit, or else the
+    /// The entry that another is compared with: its like in the first file, or else the limit, or else the
     /// first contestant. `None` when it is that itself.
     pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
         let base = if self.compares_files() {

@@ -1,4 +1,4 @@
-//! What the page says in words: the verdict, and what speaks against it.
+//! The sentences of the page: verdicts, banners, and the limits of the numbers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -201,7 +201,7 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
     }
 }
 
-/// What is to be known before anything is believed.
+/// Everything that weakens or withdraws the verdict.
 pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
     let mut banners = Vec::new();
     let mut add = |level: Level, words: String| banners.push(Banner { level, words });
@@ -339,7 +339,7 @@ fn little(entry: &Entry<'_>) -> Option<f64> {
     Some(busy / callers - 1.0)
 }
 
-/// What the numbers cannot say.
+/// Sentences on questions that the numbers leave open.
 pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
     let mut lines = vec![
         "Client and server share one machine and its loopback: there is no network, no loss, and no distance. A cost that a network hides looks large here, and a dial looks cheap.".to_owned(),

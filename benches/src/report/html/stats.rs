@@ -27,7 +27,7 @@ pub struct Effect {
     pub interval: Option<(f64, f64)>,
 }
 
-/// What an effect means.
+/// The meaning of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Better,

@@ -75,7 +75,7 @@ fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f6
         let Some(at) = event.at_ms.filter(|at| at.is_finite()) else { continue };
         let until = match event.until_ms {
             Some(until) => until,
-            // What has no end lasts, unless it is a thing of a moment.
+            // A fault without an end lasts until the end of the run, unless it is a moment.
             None if is_moment(event) => at,
             None => end_ms,
         };

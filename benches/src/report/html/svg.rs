@@ -129,7 +129,7 @@ pub enum Anchor {
 }
 
 impl Svg {
-    /// An empty picture. The label says what it shows, for those who cannot see it.
+    /// An empty picture. The label describes it for screen readers.
     pub fn new(width: f64, height: f64, class: &'static str, label: &str) -> Self {
         Self { body: String::new(), width, height, class, label: escape(label) }
     }

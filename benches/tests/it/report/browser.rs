@@ -24,7 +24,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts Chromium with a profile of its own.
+    /// Starts Chromium with its own profile.
     pub(crate) fn start(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).unwrap();
         let mut child = Command::new("chromium")
