@@ -171,12 +171,29 @@ fn options(plan: &Plan) -> Value {
         })
         .collect();
     json!({
+        "command": command(std::env::args()),
         "seed": plan.seed,
         "set": plan.set,
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
         "groups": groups,
     })
+}
+
+/// The command line without the folder of the program, and without user and password of an URL.
+fn command(arguments: impl Iterator<Item = String>) -> String {
+    let words = arguments.enumerate().map(|(index, word)| {
+        if index == 0 {
+            return "poolbench".to_owned();
+        }
+        match (word.find("://"), word.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                format!("{}{}", &word[..scheme + 3], &word[at + 1..])
+            }
+            _ => word,
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Row {
@@ -254,4 +271,16 @@ impl Row {
 
 fn range(spread: Spread) -> [f64; 2] {
     [round(spread.low), round(spread.high)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_keeps_no_password() {
+        let words = ["/x/poolbench", "run", "--target=redis://:se/cr@et@host:1/2", "--quiet"];
+        let command = command(words.iter().map(|word| (*word).to_owned()));
+        assert_eq!(command, "poolbench run --target=redis://host:1/2 --quiet");
+    }
 }

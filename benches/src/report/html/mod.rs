@@ -122,6 +122,13 @@ fn head(html: &mut String, model: &Model<'_>, banners: &[Banner], withdrawn: boo
         let role = if banner.level == Level::Red { " role=\"alert\"" } else { "" };
         html.push_str(&format!("<p class=\"{class}\"{role}>{}</p>\n", escape(&banner.words)));
     }
+    let warnings: usize = model.sources.iter().map(|source| source.results.warnings.len()).sum();
+    if warnings > 0 {
+        let plural = if warnings == 1 { "" } else { "s" };
+        html.push_str(&format!(
+            "<p class=\"facts\"><a href=\"#notes\">{warnings} warning{plural} of the run</a></p>\n"
+        ));
+    }
     if model.groups.len() > 1 {
         html.push_str("<nav aria-label=\"Comparisons\"><ul class=\"findings\">\n");
         // The differences first.

@@ -346,7 +346,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
     ];
     let any = |test: &dyn Fn(&Entry<'_>) -> bool| rows(model).any(|(_, entry)| test(entry));
     if any(&|entry| entry.row.load.as_deref() == Some("closed")) {
-        lines.push("A closed loop sends the next request after the last reply: when something stalls, it stops asking. Its percentiles leave out those who would have waited.".to_owned());
+        lines.push("A closed loop sends the next request after the last reply: when something stalls, it stops asking. Its percentiles leave out the requests that would have waited.".to_owned());
     }
     if any(&|entry| !entry.row.events.is_empty()) {
         lines.push("Time lines show the last round only; the tables are about all rounds. A fault of a real network is seldom this clean.".to_owned());

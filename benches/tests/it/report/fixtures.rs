@@ -208,7 +208,7 @@ pub(crate) fn sweep() -> Value {
     document(rows.to_vec())
 }
 
-/// Every text of a run as a server or a user might have it who means ill.
+/// A run in which every text is an attack on the page.
 pub(crate) fn hostile() -> Value {
     let mut document = faults();
     for (index, row) in document["results"].as_array_mut().unwrap().iter_mut().enumerate() {
