@@ -75,7 +75,7 @@ impl<'a> Model<'a> {
         }
         for group in &mut model.groups {
             group.metric = metric(&group.entries);
-            let noises = group.entries.iter().map(|entry| sources[entry.file].results.noise);
+            let noises = group.entries.iter().map(|entry| sources[entry.file].results.noise());
             group.noise = noises.reduce(widest).unwrap_or_default();
             // Equal contestants of several files stand together.
             if sources.len() > 1 {
@@ -253,17 +253,18 @@ impl Group<'_> {
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
         let base = self.baseline(entry)?;
-        self.difference(self.metric, entry, base)
+        self.difference(self.metric, entry, base, 1)
     }
 
-    /// The difference of two entries in a metric.
+    /// The difference of two entries in a metric, one of so many that are asked for together.
     pub fn difference(
         &self,
         metric: Metric,
         own: &Entry<'_>,
         base: &Entry<'_>,
+        questions: usize,
     ) -> Option<(Effect, Verdict)> {
-        let effect = metric.effect(own.row, base.row, own.file == base.file)?;
+        let effect = metric.effect(own.row, base.row, own.file == base.file, questions)?;
         Some((effect, metric.verdict(&effect, self.noise)))
     }
 
@@ -280,13 +281,15 @@ impl Group<'_> {
                 if metric.higher_is_better() { b.total_cmp(a) } else { a.total_cmp(b) }
             },
         );
+        // A ranking asks once for each contestant after the first.
+        let questions = ranked.len().saturating_sub(1);
         let mut tiers: Vec<Tier> = Vec::new();
         for (index, _) in ranked {
             let own = &self.entries[index];
             if let Some(tier) = tiers.last_mut() {
                 let first = &self.entries[tier.members[0]];
                 let apart = self
-                    .difference(metric, own, first)
+                    .difference(metric, own, first, questions)
                     .is_some_and(|(_, verdict)| verdict == Verdict::Worse);
                 if !apart {
                     tier.members.push(index);

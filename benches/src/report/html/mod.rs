@@ -276,7 +276,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "timeline",
         "What happened when",
-        "The last round in steps of 100 ms; all contestants on the same axes.",
+        "The last round, step by step; all contestants on the same axes.",
         timeline,
     );
     let dots_hint = "A dot for each round, a bar at the median.";

@@ -25,13 +25,17 @@ pub struct Results {
     pub partial: bool,
     #[serde(deserialize_with = "lenient")]
     pub measured_at_unix_s: Option<u64>,
-    /// The noise floor of an A/A run, as shares: 0.02 is 2 %.
-    #[serde(deserialize_with = "lenient")]
-    pub noise: Noise,
     #[serde(deserialize_with = "each")]
     pub results: Vec<Row>,
     #[serde(deserialize_with = "each")]
     pub warnings: Vec<String>,
+}
+
+impl Results {
+    /// The noise floor that an A/A run on this machine found, as shares: 0.02 is 2 %.
+    pub fn noise(&self) -> Noise {
+        serde_json::from_value(self.environment["noise"].clone()).unwrap_or_default()
+    }
 }
 
 /// The program that measured.

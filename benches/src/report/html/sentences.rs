@@ -359,7 +359,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
         let measured = noise.into_iter().any(|noise| noise.throughput.is_some());
         let noise = model.groups.first().map(|group| group.noise).unwrap_or_default();
         vec![format!(
-            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole 95 % interval lies beyond that. Each interval stands for itself: among twenty equal pairs one would differ by chance.",
+            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals in the tables are of 95 % each, so of twenty equal pairs one would differ by chance; those behind the groups and the verdict are of 95 % for all contestants of a table together.",
             text::figure(Metric::Throughput.floor(noise) * 100.0),
             text::figure(Metric::P99.floor(noise) * 100.0),
             if measured {

@@ -137,12 +137,15 @@ impl Metric {
     }
 
     /// How `own` differs from `base`. Rounds of one run are paired; those of two runs are not.
-    pub fn effect(self, own: &Row, base: &Row, paired: bool) -> Option<Effect> {
+    ///
+    /// The interval is one of 95 % for `questions` such differences together.
+    pub fn effect(self, own: &Row, base: &Row, paired: bool, questions: usize) -> Option<Effect> {
+        let chance = 0.05 / questions.max(1) as f64;
         let (own_rounds, base_rounds) = (self.rounds(own), self.rounds(base));
         let measured = if paired {
-            self.paired(&own_rounds, &base_rounds)
+            self.paired(&own_rounds, &base_rounds, chance)
         } else {
-            self.unpaired(&own_rounds, &base_rounds)
+            self.unpaired(&own_rounds, &base_rounds, chance)
         };
         measured.or_else(|| {
             // Without rounds there is a difference, but nothing says how sure it is.
@@ -195,7 +198,7 @@ impl Metric {
         Effect { change: self.back(mean), interval }
     }
 
-    fn paired(self, own: &Series, base: &Series) -> Option<Effect> {
+    fn paired(self, own: &Series, base: &Series, chance: f64) -> Option<Effect> {
         let differences: Vec<f64> = own
             .iter()
             .filter_map(|(round, value)| {
@@ -205,12 +208,13 @@ impl Metric {
             .collect();
         let (mean, variance) = moments(&differences)?;
         let count = differences.len() as f64;
-        let half = (count >= 2.0).then(|| quantile(count - 1.0) * (variance / count).sqrt());
+        let half =
+            (count >= 2.0).then(|| quantile(count - 1.0, chance) * (variance / count).sqrt());
         Some(self.effect_of(mean, half))
     }
 
     /// Welch's interval: the two runs may vary differently.
-    fn unpaired(self, own: &Series, base: &Series) -> Option<Effect> {
+    fn unpaired(self, own: &Series, base: &Series, chance: f64) -> Option<Effect> {
         let scaled = |series: &Series| -> Option<Vec<f64>> {
             series.iter().map(|(_, value)| self.scaled(*value)).collect()
         };
@@ -222,7 +226,7 @@ impl Metric {
             let freedom = sum * sum
                 / (share * share / (own.len() as f64 - 1.0)
                     + base_share * base_share / (base.len() as f64 - 1.0));
-            if sum > 0.0 { quantile(freedom) * sum.sqrt() } else { 0.0 }
+            if sum > 0.0 { quantile(freedom, chance) * sum.sqrt() } else { 0.0 }
         });
         Some(self.effect_of(mean - base_mean, half))
     }
@@ -253,9 +257,9 @@ fn moments(values: &[f64]) -> Option<(f64, f64)> {
     Some((mean, squares / (count - 1.0).max(1.0)))
 }
 
-/// The two-sided 95 % quantile of Student's t.
-fn quantile(freedom: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(0.975))
+/// The quantile of Student's t that is exceeded in either direction with this chance.
+fn quantile(freedom: f64, chance: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - chance / 2.0))
 }
 
 /// The middle of some values.
@@ -283,7 +287,7 @@ mod tests {
     fn drift_between_rounds_is_no_difference_between_contestants() {
         let base = row(&[100.0, 150.0, 200.0, 120.0]);
         let own = row(&[110.0, 166.0, 219.0, 132.0]);
-        let effect = Metric::Throughput.effect(&own, &base, true).unwrap();
+        let effect = Metric::Throughput.effect(&own, &base, true, 1).unwrap();
         let (low, high) = effect.interval.unwrap();
         assert!(low > 0.08 && high < 0.12, "{effect:?}");
         assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Better);
@@ -292,7 +296,7 @@ mod tests {
             Verdict::Worse
         );
         // Not paired, the drift hides it.
-        let effect = Metric::Throughput.effect(&own, &base, false).unwrap();
+        let effect = Metric::Throughput.effect(&own, &base, false, 1).unwrap();
         assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Same);
     }
 
@@ -300,16 +304,28 @@ mod tests {
     fn a_difference_within_the_noise_floor_is_none() {
         let base = row(&[100.0, 100.0, 100.0]);
         let own = row(&[101.0, 101.0, 101.0]);
-        let effect = Metric::Throughput.effect(&own, &base, true).unwrap();
+        let effect = Metric::Throughput.effect(&own, &base, true, 1).unwrap();
         assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Same);
         let noise = Noise { throughput: Some(0.001), ..Noise::default() };
         assert_eq!(Metric::Throughput.verdict(&effect, noise), Verdict::Better);
     }
 
     #[test]
+    fn more_questions_ask_for_more_certainty() {
+        let (own, base) = (row(&[103.0, 105.5, 104.0]), row(&[100.0, 100.0, 100.0]));
+        let verdict = |questions| {
+            let effect = Metric::Throughput.effect(&own, &base, true, questions).unwrap();
+            Metric::Throughput
+                .verdict(&effect, Noise { throughput: Some(0.005), ..Noise::default() })
+        };
+        assert_eq!(verdict(1), Verdict::Better);
+        assert_eq!(verdict(20), Verdict::Same);
+    }
+
+    #[test]
     fn one_round_says_only_what_is_plain() {
         let verdict = |own: f64| {
-            let effect = Metric::Throughput.effect(&row(&[own]), &row(&[100.0]), true).unwrap();
+            let effect = Metric::Throughput.effect(&row(&[own]), &row(&[100.0]), true, 1).unwrap();
             assert_eq!(effect.interval, None);
             Metric::Throughput.verdict(&effect, Noise::default())
         };
@@ -320,13 +336,14 @@ mod tests {
 
     #[test]
     fn counts_in_a_thousand_are_subtracted() {
-        let effect = Metric::Failed.effect(&row(&[10.0, 12.0]), &row(&[0.0, 0.0]), true).unwrap();
+        let effect =
+            Metric::Failed.effect(&row(&[10.0, 12.0]), &row(&[0.0, 0.0]), true, 1).unwrap();
         assert!(effect.change > 10.0 && effect.change < 12.0, "{effect:?}");
     }
 
     #[test]
     fn the_quantile_is_students() {
-        assert!((quantile(2.0) - 4.3027).abs() < 1e-3, "{}", quantile(2.0));
-        assert!((quantile(30.0) - 2.0423).abs() < 1e-3, "{}", quantile(30.0));
+        assert!((quantile(2.0, 0.05) - 4.3027).abs() < 1e-3, "{}", quantile(2.0, 0.05));
+        assert!((quantile(30.0, 0.05) - 2.0423).abs() < 1e-3, "{}", quantile(30.0, 0.05));
     }
 }

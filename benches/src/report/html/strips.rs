@@ -18,6 +18,8 @@ const GAP: f64 = 24.0;
 /// The axes that all strips of a group share.
 struct Axes {
     end_ms: f64,
+    /// The length of a slot.
+    step_ms: f64,
     latency: Option<(f64, f64)>,
     connections: f64,
 }
@@ -38,8 +40,15 @@ impl Axes {
                 .max(slot.waiting.unwrap_or(0.0))
                 .max(slot.open.unwrap_or(0.0))
         };
+        let distances = group.entries.iter().flat_map(|entry| {
+            let times = || entry.row.slots.iter().filter_map(|slot| slot.t_ms);
+            times().zip(times().skip(1)).map(|(from, to)| to - from)
+        });
+        let least = distances.filter(|distance| *distance > 0.0).reduce(f64::min);
+        let step_ms = least.unwrap_or(100.0);
         Self {
-            end_ms: slots().filter_map(|slot| slot.t_ms).fold(0.0, f64::max) + 100.0,
+            end_ms: slots().filter_map(|slot| slot.t_ms).fold(0.0, f64::max) + step_ms,
+            step_ms,
             latency: low.map(|low| (low, latencies().fold(low, f64::max))),
             connections: slots().map(held).fold(1.0, f64::max),
         }
@@ -181,7 +190,7 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     }
     svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, "success");
     let steps =
-        |scale: Scale, value: fn(&Slot) -> Option<f64>| steps(&row.slots, time, scale, value);
+        |scale: Scale, value: fn(&Slot) -> Option<f64>| steps(&row.slots, axes, scale, value);
     svg.path("curve ok-line", steps(share, success));
 
     if let Some((low, high)) = axes.latency {
@@ -213,7 +222,7 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
             .slots
             .iter()
             .filter_map(|slot| Some((slot.t_ms?, stacked(slot))))
-            .flat_map(|(t, levels)| [(time.at(t), levels), (time.at(t + 100.0), levels)])
+            .flat_map(|(t, levels)| [(time.at(t), levels), (time.at(t + axes.step_ms), levels)])
             .collect();
         for (level, class) in ["st-idle", "st-leased", "st-dialing"].into_iter().enumerate() {
             let upper = places.iter().map(|(x, levels)| (*x, held.at(levels[level])));
@@ -226,31 +235,33 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     } else {
         svg.path(&format!("curve {}", entry.classes), steps(held, |slot| slot.open));
     }
-    hits(&mut svg, &time, &row.slots, bottom, slot_words);
+    hits(&mut svg, axes, &row.slots, bottom, slot_words);
     svg.finish()
 }
 
 /// A line that stays level over each slot, with a gap where nothing was measured.
 fn steps(
     slots: &[Slot],
-    time: Scale,
+    axes: &Axes,
     scale: Scale,
     value: impl Fn(&Slot) -> Option<f64>,
 ) -> impl Iterator<Item = Option<(f64, f64)>> {
+    let (time, step) = (axes.time(), axes.step_ms);
     slots.iter().flat_map(move |slot| match (slot.t_ms, value(slot)) {
         (Some(t), Some(value)) => {
             let y = scale.at(value);
-            [Some((time.at(t), y)), Some((time.at(t + 100.0), y))]
+            [Some((time.at(t), y)), Some((time.at(t + step), y))]
         }
         _ => [None, None],
     })
 }
 
 /// Invisible columns that tell what a slot holds.
-fn hits(svg: &mut Svg, time: &Scale, slots: &[Slot], bottom: f64, words: impl Fn(&Slot) -> String) {
+fn hits(svg: &mut Svg, axes: &Axes, slots: &[Slot], bottom: f64, words: impl Fn(&Slot) -> String) {
+    let time = axes.time();
     for slot in slots {
         let Some(at) = slot.t_ms else { continue };
-        let (from, to) = (time.at(at), time.at(at + 100.0));
+        let (from, to) = (time.at(at), time.at(at + axes.step_ms));
         svg.rect("hit", (from, TOP), (to - from, bottom - TOP), &tip_text(&words(slot)));
     }
 }
@@ -279,7 +290,7 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
             let (first, second) = (slot.backends.first()?, slot.backends.get(1)?);
             (first + second > 0.0).then(|| second / (first + second))
         };
-        let line: Vec<Option<(f64, f64)>> = steps(&entry.row.slots, time, share, second).collect();
+        let line: Vec<Option<(f64, f64)>> = steps(&entry.row.slots, &axes, share, second).collect();
         let mut area: Vec<(f64, f64)> = line.iter().flatten().copied().collect();
         if let (Some(first), Some(last)) = (area.first().copied(), area.last().copied()) {
             area.extend([(last.0, bottom), (first.0, bottom)]);
@@ -287,7 +298,7 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
         svg.area(&format!("share {}", entry.classes), &area);
         svg.path(&format!("curve {}", entry.classes), line);
         svg.line("even", (LEFT, share.at(0.5)), (RIGHT, share.at(0.5)));
-        hits(&mut svg, &time, &entry.row.slots, bottom, |slot| {
+        hits(&mut svg, &axes, &entry.row.slots, bottom, |slot| {
             format!(
                 "at {} s\nsecond backend: {} of replies",
                 text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)),
