@@ -347,6 +347,12 @@ fn pointer(browser: &mut Browser) {
     assert!(tip.as_str().unwrap().contains("median: "), "{tip}");
 }
 
+/// Whether two texts are the same JSON, down to the digits of its numbers.
+fn same(left: &str, right: &str) -> bool {
+    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    parse(left) == parse(right)
+}
+
 /// The data that the page offers is the data it was made of.
 fn download(browser: &mut Browser, results: &Path) {
     let results = std::fs::read_to_string(results).unwrap();
@@ -358,7 +364,7 @@ fn download(browser: &mut Browser, results: &Path) {
     for _ in 0..500 {
         // It appears under its name when it is complete.
         if let Ok(saved) = std::fs::read_to_string(&file) {
-            assert!(saved == results.trim());
+            assert!(same(&saved, &results));
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -220,7 +220,7 @@ pub struct Slot {
     pub t_ms: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub ok: Option<f64>,
-    #[serde(deserialize_with = "lenient")]
+    #[serde(deserialize_with = "total")]
     pub errors: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub unstarted: Option<f64>,
@@ -300,6 +300,16 @@ fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// A count, or counts by kind that are added up.
+fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let parts = |parts: Vec<&Value>| Some(parts.into_iter().filter_map(Value::as_f64).sum());
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Array(kinds) => parts(kinds.iter().collect()),
+        Value::Object(kinds) => parts(kinds.values().collect()),
+        other => other.as_f64(),
+    })
 }
 
 /// Entries of another shape are left out, the others count.

@@ -129,21 +129,26 @@ fn name(event: &Event) -> String {
 }
 
 fn slot_words(slot: &Slot) -> String {
-    let number = |value: Option<f64>| text::or_unknown(value, text::count);
-    format!(
-        "at {} s\nreplies {}, errors {}, not started {}\np50 {}, p99 {}\nidle {}, leased {}, dialing {}, waiting {}\ndials {}",
-        text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)),
-        number(slot.ok),
-        number(slot.errors),
-        number(slot.unstarted),
-        text::or_unknown(slot.p50_us, text::micros),
-        text::or_unknown(slot.p99_us, text::micros),
-        number(slot.idle),
-        number(slot.leased),
-        number(slot.dialing),
-        number(slot.waiting),
-        number(slot.dials),
-    )
+    let mut words = format!("at {} s", text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)));
+    // One line for what belongs together; what was not measured is left out.
+    let mut line = |parts: &[(Option<f64>, &str, fn(f64) -> String)]| {
+        let known: Vec<String> = parts
+            .iter()
+            .filter_map(|(value, name, text)| Some(format!("{name} {}", text((*value)?))))
+            .collect();
+        if !known.is_empty() {
+            words.push('\n');
+            words.push_str(&known.join(", "));
+        }
+    };
+    let count: fn(f64) -> String = text::count;
+    line(&[(slot.ok, "replies", count), (slot.errors, "errors", count)]);
+    line(&[(slot.unstarted.filter(|unstarted| *unstarted > 0.0), "not started", count)]);
+    line(&[(slot.p50_us, "p50", text::micros), (slot.p99_us, "p99", text::micros)]);
+    line(&[(slot.idle, "idle", count), (slot.leased, "leased", count)]);
+    line(&[(slot.dialing, "dialing", count), (slot.waiting, "waiting", count)]);
+    line(&[(slot.dials, "dials", count)]);
+    words
 }
 
 /// Share of requests that had a reply; `None` for a slot without requests.

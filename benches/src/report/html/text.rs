@@ -29,9 +29,21 @@ fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// JSON text for a `script` element: `<` stands only in strings, where an escape says the same.
+/// JSON text for a `script` element, without the space between its parts. `<` stands only in strings,
+/// where an escape says the same.
 pub fn json_in_script(json: &str) -> String {
-    json.replace('<', "\\u003c")
+    let mut text = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for character in json.chars() {
+        match character {
+            '<' => text.push_str("\\u003c"),
+            c if c.is_ascii_whitespace() && !in_string => {}
+            c => text.push(c),
+        }
+        in_string ^= character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+    }
+    text
 }
 
 /// The start of a text, and a mark where the rest was cut off.
@@ -136,10 +148,12 @@ mod tests {
         let text = escape("</script><img onerror=\"x\">&'\u{202e}\0");
         assert!(!text.contains(['<', '>', '"', '\'', '\u{202e}', '\0']), "{text}");
         assert!(text.contains("\\u{202e}"), "{text}");
-        let json = json_in_script(r#"{"a":"</script><!--"}"#);
+        let json = json_in_script("{ \"a\" :\n \"</script><!--\" }");
         assert!(!json.contains('<'), "{json}");
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["a"], "</script><!--");
+        let json = json_in_script(r#"[ "a \" b", 1, "\\", " " ]"#);
+        assert_eq!(json, r#"["a \" b",1,"\\"," "]"#);
     }
 
     #[test]
