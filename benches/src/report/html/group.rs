@@ -152,7 +152,7 @@ impl<'a> Model<'a> {
 /// capacity otherwise.
 fn metric(entries: &[Entry<'_>]) -> Metric {
     let rows = || entries.iter().map(|entry| entry.row);
-    let faulty = rows().any(|row| !row.events.is_empty())
+    let faulty = rows().any(|row| row.faults().next().is_some())
         && rows().any(|row| Metric::Failed.of(row).is_some_and(|failed| failed >= 1.0));
     let measured = |metric: Metric| rows().any(|row| metric.of(row).is_some());
     if faulty {
@@ -220,6 +220,18 @@ impl Group<'_> {
             }
             _ => String::new(),
         }
+    }
+
+    /// What held from the beginning of each turn to its end.
+    pub fn conditions(&self) -> Vec<String> {
+        let events = self.entries.iter().flat_map(|entry| &entry.row.events);
+        let mut names: Vec<String> = events
+            .filter(|event| event.is_condition())
+            .map(|event| text::clip(event.name(), 60))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Whether this file's rows are compared with the first file's.
@@ -319,7 +331,7 @@ pub fn unsound(row: &Row) -> Option<String> {
         Some(format!("{} {what}", text::count(number)))
     };
     // Under faults a request that may be repeated is carried out twice by right.
-    let duplicates = row.duplicates.filter(|_| row.events.is_empty());
+    let duplicates = row.duplicates.filter(|_| row.faults().next().is_none());
     let parts: Vec<String> = [
         counted(row.mismatches, "replies that were not their request's"),
         counted(duplicates, "requests carried out twice"),

@@ -225,6 +225,11 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     if !load.is_empty() {
         html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&load)));
     }
+    let conditions = group.conditions();
+    if !conditions.is_empty() {
+        let words = format!("Throughout: {}.", conditions.join(", "));
+        html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&words)));
+    }
     if !withdrawn {
         // Of one comparison the head has said it.
         let mut sentences =

@@ -231,7 +231,7 @@ pub struct Slot {
     #[serde(deserialize_with = "lenient")]
     pub dials: Option<f64>,
     #[serde(deserialize_with = "lenient")]
-    pub open: Option<f64>,
+    pub accepted: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub idle: Option<f64>,
     #[serde(deserialize_with = "lenient")]
@@ -256,6 +256,35 @@ pub struct Event {
     pub at_ms: Option<f64>,
     #[serde(deserialize_with = "lenient")]
     pub until_ms: Option<f64>,
+}
+
+impl Event {
+    /// The name of the fault, which stands alone or with its settings.
+    pub fn kind(&self) -> Option<&str> {
+        self.fault.as_str().or_else(|| self.fault.get("fault")?.as_str())
+    }
+
+    /// Whether it happened at once and has no end.
+    pub fn is_moment(&self) -> bool {
+        self.kind().is_none_or(|kind| matches!(kind, "cut" | "announce"))
+    }
+
+    /// Words for it.
+    pub fn name(&self) -> &str {
+        self.label.as_deref().or_else(|| self.kind()).unwrap_or("fault")
+    }
+
+    /// Whether it held from the beginning to the end: a condition of the run and no fault in it.
+    pub fn is_condition(&self) -> bool {
+        !self.is_moment() && self.until_ms.is_none() && self.at_ms.is_some_and(|at| at <= 0.0)
+    }
+}
+
+impl Row {
+    /// The events that are faults, and no conditions of the whole run.
+    pub fn faults(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| !event.is_condition())
+    }
 }
 
 /// One rate of a sweep.

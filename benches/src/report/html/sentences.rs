@@ -35,7 +35,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     if group.compares_files() {
         return between_files(group);
     }
-    let metric = group.metric;
+    let metric = judged_by(group);
     let tiers = group.tiers(metric);
     let name = |index: &usize| clip(&group.entries[*index].label, 40);
     let names = |members: &[usize]| list(&members.iter().map(name).collect::<Vec<_>>());
@@ -98,6 +98,14 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     (sentence, if spread.is_finite() { spread } else { f64::MAX })
 }
 
+/// The metric that a verdict is about: the one of the ranking, or where that tells nothing apart the
+/// first other one that does.
+fn judged_by(group: &Group<'_>) -> Metric {
+    let apart = |metric: &Metric| group.tiers(*metric).len() > 1;
+    let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
+    std::iter::once(group.metric).chain(others).find(apart).unwrap_or(group.metric)
+}
+
 /// How contestants differ from themselves in the first file.
 fn between_files(group: &Group<'_>) -> (String, f64) {
     let mut parts: [Vec<String>; 4] = Default::default();
@@ -137,9 +145,13 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
     if group.compares_files() {
         return sentences;
     }
+    let judged = judged_by(group);
+    if judged != group.metric {
+        sentences.push(format!("{}: nothing is told apart.", group.metric.name()));
+    }
     for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
         let tiers = group.tiers(metric);
-        if metric == group.metric || tiers.len() < 2 {
+        if metric == judged || tiers.len() < 2 {
             continue;
         }
         let end = |member: Option<&usize>| {
@@ -248,7 +260,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
             add(
                 Level::Amber,
                 format!(
-                    "{of}measured with a debug build: the figures say nothing about a release build."
+                    "{of}Measured with a debug build: the figures say nothing about a release build."
                 ),
             );
         }
@@ -348,7 +360,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
     if any(&|entry| entry.row.load.as_deref() == Some("closed")) {
         lines.push("A closed loop sends the next request after the last reply: when something stalls, it stops asking. Its percentiles leave out the requests that would have waited.".to_owned());
     }
-    if any(&|entry| !entry.row.events.is_empty()) {
+    if any(&|entry| entry.row.faults().next().is_some()) {
         lines.push("Time lines show the last round only; the tables are about all rounds. A fault of a real network is seldom this clean.".to_owned());
     }
     if any(&|entry| is_limit(entry.row)) {

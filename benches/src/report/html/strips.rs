@@ -3,7 +3,7 @@
 
 use super::curves::tip_text;
 use super::group::{Entry, Group};
-use super::results::{Event, Slot};
+use super::results::{Event, Row, Slot};
 use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
 
@@ -32,13 +32,14 @@ impl Axes {
             both.flatten().filter(|value| value.is_finite() && *value > 0.0)
         };
         let low = latencies().reduce(f64::min);
+        let dialed = |slot: &Slot| slot.dials.or(slot.accepted).unwrap_or(0.0);
         let held = |slot: &Slot| {
             stacked(slot)
                 .last()
                 .copied()
                 .unwrap_or(0.0)
                 .max(slot.waiting.unwrap_or(0.0))
-                .max(slot.open.unwrap_or(0.0))
+                .max(if slot.idle.is_none() { dialed(slot) } else { 0.0 })
         };
         let distances = group.entries.iter().flat_map(|entry| {
             let times = || entry.row.slots.iter().filter_map(|slot| slot.t_ms);
@@ -76,19 +77,19 @@ fn stacked(slot: &Slot) -> [f64; 3] {
 }
 
 /// Shaded bands where faults were, named above.
-fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f64) {
+fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, row: &Row, bottom: f64) {
     // Names that would run into each other use two rows.
     let mut free = [f64::MIN; 2];
-    let mut last = String::new();
-    for event in events {
+    let mut last = "";
+    for event in row.faults() {
         let Some(at) = event.at_ms.filter(|at| at.is_finite()) else { continue };
         let until = match event.until_ms {
             Some(until) => until,
             // A fault without an end lasts until the end of the run, unless it is a moment.
-            None if is_moment(event) => at,
+            None if event.is_moment() => at,
             None => end_ms,
         };
-        let name = name(event);
+        let name = event.name();
         let seconds = |ms: f64| text::figure(ms / 1e3);
         let (from, to) = (time.at(at), time.at(until.min(end_ms)));
         if until > at {
@@ -102,7 +103,7 @@ fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f6
         if name == last {
             continue;
         }
-        let words = fit(&name, 220.0);
+        let words = fit(name, 220.0);
         let length = words.chars().count() as f64 * 6.2 + 8.0;
         let start = from.min(RIGHT - length).max(LEFT);
         if let Some(row) = free.iter().position(|free| *free <= start) {
@@ -112,20 +113,6 @@ fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, events: &[Event], bottom: f6
         }
         last = name;
     }
-}
-
-/// The name of the fault, which stands alone or with its settings.
-fn kind(event: &Event) -> Option<&str> {
-    event.fault.as_str().or_else(|| event.fault.get("fault")?.as_str())
-}
-
-fn is_moment(event: &Event) -> bool {
-    kind(event).is_none_or(|kind| matches!(kind, "cut" | "announce"))
-}
-
-fn name(event: &Event) -> String {
-    let label = event.label.clone().or_else(|| kind(event).map(str::to_owned));
-    label.unwrap_or_else(|| "fault".to_owned())
 }
 
 fn slot_words(slot: &Slot) -> String {
@@ -187,7 +174,7 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     let label = format!("Time line of {}: success, latency, connections", entry.label);
     let mut svg = Svg::new(WIDTH, bottom + 34.0, "fluid", &label);
     axes.draw_time(&mut svg, bottom);
-    faults(&mut svg, &time, axes.end_ms, &row.events, bottom);
+    faults(&mut svg, &time, axes.end_ms, row, bottom);
     let share = Scale::exact(0.0, 1.0, success_panel.1, success_panel.0);
     for (tick, words) in [(0.0, "0 %"), (1.0, "100 %")] {
         svg.line("grid", (LEFT, share.at(tick)), (RIGHT, share.at(tick)));
@@ -216,11 +203,7 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     let known =
         |field: fn(&Slot) -> Option<f64>| row.slots.iter().any(|slot| field(slot).is_some());
     let has_pool = known(|slot| slot.idle) || known(|slot| slot.leased);
-    let words = if has_pool {
-        "connections; line: waiting callers"
-    } else {
-        "connections open at the server"
-    };
+    let words = if has_pool { "connections; line: waiting callers" } else { "dials in each step" };
     svg.text("panel", (LEFT + 3.0, pool_panel.0 - 4.0), Anchor::Start, words);
     if has_pool {
         let places: Vec<(f64, [f64; 3])> = row
@@ -238,7 +221,10 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
         }
         svg.path("curve waiting", steps(held, |slot| slot.waiting));
     } else {
-        svg.path(&format!("curve {}", entry.classes), steps(held, |slot| slot.open));
+        svg.path(
+            &format!("curve {}", entry.classes),
+            steps(held, |slot| slot.dials.or(slot.accepted)),
+        );
     }
     hits(&mut svg, axes, &row.slots, bottom, slot_words);
     svg.finish()
@@ -271,8 +257,13 @@ fn hits(svg: &mut Svg, axes: &Axes, slots: &[Slot], bottom: f64, words: impl Fn(
     }
 }
 
-/// The share of replies of each backend over time. `None` unless two backends answered.
+/// The share of replies of each backend over time. `None` unless one of two backends was slow: without
+/// that every second connection is one of the second backend, and nothing follows from it.
 pub fn shares(group: &Group<'_>) -> Option<String> {
+    let slow = |event: &&Event| event.kind() == Some("slow-backend");
+    if !group.entries.iter().any(|entry| entry.row.events.iter().any(|event| slow(&event))) {
+        return None;
+    }
     let both = |entry: &&Entry<'_>| {
         entry
             .row
@@ -289,18 +280,20 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
         let mut svg = Svg::new(WIDTH, bottom + 34.0, "fluid", &label);
         let share = Scale::exact(0.0, 1.0, bottom, TOP);
         axes.draw_time(&mut svg, bottom);
-        faults(&mut svg, &time, axes.end_ms, &entry.row.events, bottom);
+        faults(&mut svg, &time, axes.end_ms, entry.row, bottom);
         svg.y_axis(&share, (LEFT, RIGHT), 4, |tick| format!("{:.0} %", tick * 100.0));
         let second = |slot: &Slot| {
             let (first, second) = (slot.backends.first()?, slot.backends.get(1)?);
             (first + second > 0.0).then(|| second / (first + second))
         };
         let line: Vec<Option<(f64, f64)>> = steps(&entry.row.slots, &axes, share, second).collect();
-        let mut area: Vec<(f64, f64)> = line.iter().flatten().copied().collect();
-        if let (Some(first), Some(last)) = (area.first().copied(), area.last().copied()) {
-            area.extend([(last.0, bottom), (first.0, bottom)]);
+        for part in line.split(Option::is_none) {
+            let mut area: Vec<(f64, f64)> = part.iter().flatten().copied().collect();
+            if let (Some(first), Some(last)) = (area.first().copied(), area.last().copied()) {
+                area.extend([(last.0, bottom), (first.0, bottom)]);
+            }
+            svg.area(&format!("share {}", entry.classes), &area);
         }
-        svg.area(&format!("share {}", entry.classes), &area);
         svg.path(&format!("curve {}", entry.classes), line);
         svg.line("even", (LEFT, share.at(0.5)), (RIGHT, share.at(0.5)));
         hits(&mut svg, &axes, &entry.row.slots, bottom, |slot| {
@@ -323,10 +316,13 @@ mod tests {
     #[test]
     fn a_fault_without_an_end_lasts_unless_it_is_a_moment() {
         let event = |fault: serde_json::Value| Event { fault, ..Event::default() };
-        assert!(is_moment(&event(json!({"fault": "cut", "how": "rst"}))));
-        assert!(is_moment(&event(json!("announce"))));
-        assert!(is_moment(&event(json!(null))));
-        assert!(!is_moment(&event(json!({"fault": "slow-dial", "ms": 200}))));
+        assert!(event(json!({"fault": "cut", "how": "rst"})).is_moment());
+        assert!(event(json!("announce")).is_moment());
+        assert!(event(json!(null)).is_moment());
+        let mut slow = event(json!({"fault": "slow-dial", "ms": 200}));
+        assert!(!slow.is_moment() && !slow.is_condition());
+        slow.at_ms = Some(-200.0);
+        assert!(slow.is_condition());
     }
 
     #[test]

@@ -203,7 +203,7 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         .iter()
         .filter(|entry| {
             let row = entry.row;
-            !row.events.is_empty() || row.recovery.is_some() || row.dials.is_some()
+            row.faults().next().is_some() || row.recovery.is_some() || row.dials.is_some()
         })
         .collect();
     if entries.is_empty() {
@@ -223,7 +223,7 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         "peak dials per 100 ms",
         "most open",
     ];
-    let mut html = format!("<table class=\"cards\">{}<tbody>", head(&columns.map(str::to_owned)));
+    let mut lines: Vec<(&Entry<'_>, [String; 11])> = Vec::new();
     for entry in entries {
         let row = entry.row;
         let kind = |of: fn(super::results::Kinds) -> f64| {
@@ -247,11 +247,19 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
             or_unknown(row.peak_dials_per_100ms, text::count),
             or_unknown(row.high_water_open, text::count),
         ];
-        let cells: String = cells
-            .iter()
-            .zip(&columns[1..])
-            .map(|(words, column)| cell(column, "", words))
-            .collect();
+        lines.push((entry, cells));
+    }
+    // A column without a single figure is left out.
+    let known = |index: usize| lines.iter().any(|(_, cells)| cells[index] != UNKNOWN);
+    let shown: Vec<usize> = (0..columns.len() - 1).filter(|index| known(*index)).collect();
+    let titles: Vec<String> = std::iter::once(columns[0])
+        .chain(shown.iter().map(|index| columns[index + 1]))
+        .map(str::to_owned)
+        .collect();
+    let mut html = format!("<table class=\"cards\">{}<tbody>", head(&titles));
+    for (entry, cells) in &lines {
+        let cells: String =
+            shown.iter().map(|index| cell(columns[index + 1], "", &cells[*index])).collect();
         html.push_str(&format!(
             "<tr class=\"{}\"><th scope=\"row\"><span class=\"swatch\"></span>{}</th>{cells}</tr>",
             entry.classes,
@@ -264,7 +272,7 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
 
 /// Whether a row belongs into the safety matrix: faults happened, or writes were counted.
 fn is_tested(row: &Row) -> bool {
-    !row.events.is_empty() || row.writes.is_some_and(|writes| writes > 0.0)
+    row.faults().next().is_some() || row.writes.is_some_and(|writes| writes > 0.0)
 }
 
 /// Contestants against faults: what was kept, lost, carried out twice, answered wrongly. `None`

@@ -55,6 +55,24 @@ fn one_round_names_no_winner_unless_it_is_plain() {
 }
 
 #[test]
+fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
+    let opened = |name: &str, opened: f64| {
+        let mut row = row(name, &[100.0, 101.0]);
+        for round in row["rounds_detail"].as_array_mut().unwrap() {
+            round["requests"] = json!(1000);
+            round["opened"] = json!(opened);
+        }
+        row["requests"] = json!(2000);
+        row["opened"] = json!(2.0 * opened);
+        row
+    };
+    let sources = sources(json!([opened("one", 500.0), opened("two", 20.0)]));
+    let (sentence, spread) = sentences::verdict(&Model::new(&sources).groups[0]);
+    assert!(sentence.starts_with("opened per 1,000: two leads (20)"), "{sentence}");
+    assert!(spread > 1.0);
+}
+
+#[test]
 fn the_ways_of_a_contestant_are_compared_with_the_same_way() {
     let way = |name: &str, variant: &str, rates: &[f64]| {
         let mut row = row(name, rates);

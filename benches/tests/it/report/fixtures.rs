@@ -171,7 +171,9 @@ fn restarted(name: &str, index: u32, rng: &mut fastrand::Rng) -> Value {
         "rounds_detail": rounds, "slots": slots(slow, rng),
         "events": [
             {"fault": {"fault": "cut", "how": "rst"}, "label": "all cut (RST)", "at_ms": 2000, "until_ms": null},
-            {"fault": {"fault": "refuse"}, "label": "refused", "at_ms": 2000, "until_ms": 3000}],
+            {"fault": {"fault": "refuse"}, "label": "refused", "at_ms": 2000, "until_ms": 3000},
+            {"fault": "slow-replies", "ms": 2, "label": "replies take 2 ms longer", "at_ms": -200.0, "until_ms": null},
+            {"fault": "slow-backend", "ms": 2, "label": "one backend slower", "at_ms": 4000, "until_ms": 5000}],
         "recovery": {"first_success_ms": if slow { 900 } else { 40 }, "normal_p99_ms": if slow { Value::Null } else { json!(310) }},
         "histograms": {"latency": encoded(&latency), "service": encoded(&service), "acquire": encoded(&acquire)},
         "connections": if slow { json!(connections) } else { json!(50) },
@@ -220,8 +222,7 @@ pub(crate) fn hostile() -> Value {
         row["contestant"] = json!(format!("{HOSTILE}{index}"));
         row["does_not"] = json!([HOSTILE]);
         row["policy"] = json!({ HOSTILE: format!("{HOSTILE}{index}"), "same": HOSTILE });
-        row["events"] =
-            json!([{"label": HOSTILE, "fault": HOSTILE, "at_ms": 100, "until_ms": 900}]);
+        row["events"] = json!([{"label": HOSTILE, "fault": "slow-backend", "at_ms": 100, "until_ms": 900}, {"label": HOSTILE, "fault": HOSTILE, "at_ms": -1}]);
         row["mismatches"] = json!(2);
         row["connections"] = json!([{"id": HOSTILE, "events": [{"t_ms": 0, "what": HOSTILE}]}]);
     }
