@@ -34,8 +34,11 @@ pub struct Group<'a> {
     pub scenario: String,
     pub budget: Option<String>,
     pub entries: Vec<Entry<'a>>,
-    /// The metric that ranks its contestants.
+    /// The metric that ranks its contestants: the one its kind of load asks for, or where that tells
+    /// nothing apart the first other one that does.
     pub metric: Metric,
+    /// The metric that its kind of load asks for.
+    pub wanted: Metric,
     pub noise: Noise,
 }
 
@@ -74,10 +77,20 @@ impl<'a> Model<'a> {
             }
         }
         for group in &mut model.groups {
-            group.metric = metric(&group.entries);
+            group.wanted = metric(&group.entries);
+            group.metric = group.wanted;
             let noises = group.entries.iter().map(|entry| sources[entry.file].results.noise());
             group.noise = noises.reduce(widest).unwrap_or_default();
-            // Equal contestants of several files stand together.
+            if group.compares_files() {
+                continue;
+            }
+            let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
+            let apart = |metric: &Metric| group.tiers(*metric).len() > 1;
+            let told = std::iter::once(group.wanted).chain(others).find(apart);
+            group.metric = told.unwrap_or(group.wanted);
+        }
+        // Equal contestants of several files stand together.
+        for group in &mut model.groups {
             if sources.len() > 1 {
                 group
                     .entries
@@ -125,6 +138,7 @@ impl<'a> Model<'a> {
                 budget: row.budget.clone(),
                 entries: vec![entry],
                 metric: Metric::Throughput,
+                wanted: Metric::Throughput,
                 noise: Noise::default(),
             }),
         }

@@ -35,7 +35,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     if group.compares_files() {
         return between_files(group);
     }
-    let metric = judged_by(group);
+    let metric = group.metric;
     let tiers = group.tiers(metric);
     let name = |index: &usize| clip(&group.entries[*index].label, 40);
     let names = |members: &[usize]| list(&members.iter().map(name).collect::<Vec<_>>());
@@ -98,14 +98,6 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     (sentence, if spread.is_finite() { spread } else { f64::MAX })
 }
 
-/// The metric that a verdict is about: the one of the ranking, or where that tells nothing apart the
-/// first other one that does.
-fn judged_by(group: &Group<'_>) -> Metric {
-    let apart = |metric: &Metric| group.tiers(*metric).len() > 1;
-    let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
-    std::iter::once(group.metric).chain(others).find(apart).unwrap_or(group.metric)
-}
-
 /// How contestants differ from themselves in the first file.
 fn between_files(group: &Group<'_>) -> (String, f64) {
     let mut parts: [Vec<String>; 4] = Default::default();
@@ -145,13 +137,12 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
     if group.compares_files() {
         return sentences;
     }
-    let judged = judged_by(group);
-    if judged != group.metric {
-        sentences.push(format!("{}: nothing is told apart.", group.metric.name()));
+    if group.metric != group.wanted {
+        sentences.push(format!("{}: nothing is told apart.", group.wanted.name()));
     }
     for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
         let tiers = group.tiers(metric);
-        if metric == judged || tiers.len() < 2 {
+        if metric == group.metric || metric == group.wanted || tiers.len() < 2 {
             continue;
         }
         let end = |member: Option<&usize>| {

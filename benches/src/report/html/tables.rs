@@ -101,7 +101,7 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         ranked.extend(&tier.members);
         let title = match (tier.members.len(), group.is_undecided()) {
             (1, _) => String::new(),
-            (_, true) => "one round: not told apart".to_owned(),
+            (_, true) => format!("one round: not told apart by {}", group.metric.name()),
             (many, false) => {
                 format!("{many} that do not differ beyond the noise in {}", group.metric.name())
             }
