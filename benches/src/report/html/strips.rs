@@ -115,10 +115,13 @@ fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, row: &Row, bottom: f64) {
     }
 }
 
+/// A figure of a slot, its name, and how it is written.
+type Part = (Option<f64>, &'static str, fn(f64) -> String);
+
 fn slot_words(slot: &Slot) -> String {
     let mut words = format!("at {} s", text::or_unknown(slot.t_ms, |t| format!("{:.1}", t / 1e3)));
     // One line for what belongs together; what was not measured is left out.
-    let mut line = |parts: &[(Option<f64>, &str, fn(f64) -> String)]| {
+    let mut line = |parts: &[Part]| {
         let known: Vec<String> = parts
             .iter()
             .filter_map(|(value, name, text)| Some(format!("{name} {}", text((*value)?))))
