@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs all of them.
-# Real servers: redis-server, nginx, nghttpd. Everything runs on loopback, on free ports.
+# Real servers: redis-server, nginx, nghttpd; chromium for the report page. Everything runs on loopback, on free ports.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-declare -A package=([redis-server]=redis-server [nginx]=nginx [nghttpd]=nghttp2-server)
+declare -A package=([redis-server]=redis-server [nginx]=nginx [nghttpd]=nghttp2-server
+    [chromium]=chromium)
 # Debian keeps servers where an ordinary user's PATH does not look.
 export PATH="$PATH:/usr/sbin:/usr/local/sbin"
 
@@ -29,7 +30,7 @@ fi
 for program in "${!package[@]}"; do
     if ! command -v "$program" >/dev/null; then
         echo "test.sh: $program is missing. Install it (Debian, Ubuntu: apt-get install" \
-            "${package[$program]}; macOS: brew install redis nginx nghttp2), then run this again." >&2
+            "${package[$program]}; macOS: brew install redis nginx nghttp2, and chromium), then run this again." >&2
         exit 1
     fi
 done

@@ -45,6 +45,8 @@ pub enum Command {
     Compare(crate::compare::CompareArgs),
     /// Makes the results of several workers into one; histograms are merged, percentiles never averaged
     Merge(crate::merge::MergeArgs),
+    /// Makes the HTML page again from saved results; several files are laid side by side
+    Report(ReportArgs),
 }
 
 /// Options of `run`.
@@ -113,6 +115,9 @@ pub struct RunArgs {
     /// cpu, p50, p99, p999, errors)
     #[arg(long, value_name = "EXPR", value_parser = Expression::parse_requirement)]
     pub require: Vec<Expression>,
+    /// Also writes report.md, the tables for a pull request
+    #[arg(long)]
+    pub markdown: bool,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -133,6 +138,7 @@ impl RunArgs {
                 save_baseline: self.save_baseline.clone(),
                 baseline: self.baseline.clone(),
                 require: self.require.clone(),
+                markdown: self.markdown,
                 quiet: self.quiet,
                 ..Self::default()
             }
@@ -155,6 +161,21 @@ pub struct ExplainArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// results.json of a run, or a histogram log (.hlog)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the page goes; - is standard output [default: report.html beside the file; of several
+    /// files side-by-side.html beside the first]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Prints the tables as Markdown for a pull request instead of making the page
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// Options of `serve`.

@@ -8,7 +8,7 @@ use poolbench::cli::{self, Command, Parsed};
 use poolbench::error::BenchError;
 use poolbench::run::plan::Plan;
 use poolbench::run::{self, Outcome};
-use poolbench::{compare, info, merge, serve};
+use poolbench::{compare, info, merge, report, serve};
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -37,6 +37,10 @@ fn dispatch() -> Result<ExitCode, BenchError> {
             Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
         Some(Command::Merge(args)) => print(&merge::run(&args)?),
+        Some(Command::Report(args)) => {
+            report::again::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Serve(args)) => {
             serve::run(&args.try_into()?)?;
             Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! results.json, schema 1. What was not measured is `null`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use pool_common::Policy;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +23,8 @@ pub struct Document {
     tool: Tool,
     environment: Environment,
     options: Value,
+    /// When the run began, in seconds since 1970.
+    measured_at_unix_s: Option<u64>,
     /// The run was interrupted; what is here was measured, the rest is missing.
     partial: bool,
     results: Vec<Row>,
@@ -121,12 +125,14 @@ impl Document {
         groups: &[GroupResult],
         warnings: Vec<String>,
         partial: bool,
+        began: SystemTime,
     ) -> Self {
         Self {
             schema: 1,
             tool: Tool { version: env!("CARGO_PKG_VERSION"), git: option_env!("POOLBENCH_GIT") },
             environment,
             options: options(plan),
+            measured_at_unix_s: began.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs()),
             partial,
             results: groups
                 .iter()
@@ -165,12 +171,29 @@ fn options(plan: &Plan) -> Value {
         })
         .collect();
     json!({
+        "command": command(std::env::args()),
         "seed": plan.seed,
         "set": plan.set,
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
         "groups": groups,
     })
+}
+
+/// The command line without the folder of the program, and without user and password of an URL.
+fn command(arguments: impl Iterator<Item = String>) -> String {
+    let words = arguments.enumerate().map(|(index, word)| {
+        if index == 0 {
+            return "poolbench".to_owned();
+        }
+        match (word.find("://"), word.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                format!("{}{}", &word[..scheme + 3], &word[at + 1..])
+            }
+            _ => word,
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Row {
@@ -248,4 +271,16 @@ impl Row {
 
 fn range(spread: Spread) -> [f64; 2] {
     [round(spread.low), round(spread.high)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_keeps_no_password() {
+        let words = ["/x/poolbench", "run", "--target=redis://:se/cr@et@host:1/2", "--quiet"];
+        let command = command(words.iter().map(|word| (*word).to_owned()));
+        assert_eq!(command, "poolbench run --target=redis://host:1/2 --quiet");
+    }
 }

@@ -1,13 +1,16 @@
 //! What people and scripts get to see: tables while the run goes on, files at its end.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use crate::error::BenchError;
 use crate::place::Environment;
 use crate::run::Outcome;
 use crate::run::plan::Plan;
 
+pub mod again;
 pub mod detail;
+mod html;
 pub mod json;
 pub mod model;
 mod open_table;
@@ -98,10 +101,12 @@ impl<'a> Report<'a> {
             &self.groups,
             warnings.clone(),
             self.partial,
+            self.output.began(),
         );
         let mut text = serde_json::to_string_pretty(&document).expect("results are valid JSON");
         text.push('\n');
         self.output.write_results(&text)?;
+        let pages = self.pages(text)?;
         if self.plan.summary {
             self.print(&summary::render(&self.groups));
         }
@@ -116,11 +121,27 @@ impl<'a> Report<'a> {
             "results: {}\n",
             self.output.directory().join("results.json").display()
         ));
+        for page in pages {
+            self.print(&format!("report: {}\n", page.display()));
+        }
         Ok(match (self.faults.is_empty(), self.partial) {
             (false, _) => Outcome::Unsound,
             (true, true) => Outcome::Interrupted,
             (true, false) => Outcome::Done,
         })
+    }
+
+    /// Writes the page and, when it is wanted, its tables as Markdown; the paths of both.
+    fn pages(&self, results: String) -> Result<Vec<PathBuf>, BenchError> {
+        let source = html::input::Source::parse("results.json".to_owned(), results)
+            .expect("this program wrote the results");
+        let sources = [source];
+        let mut pages = vec![self.output.write_page("report.html", &html::page(&sources, None))?];
+        if self.plan.markdown {
+            let text = html::markdown::document(&sources, None);
+            pages.push(self.output.write_page("report.md", &text)?);
+        }
+        Ok(pages)
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -54,6 +54,11 @@ impl Output {
         matches!(self.json, Some(Json::Stdout))
     }
 
+    /// When the run began.
+    pub fn began(&self) -> SystemTime {
+        self.began
+    }
+
     /// The directory for files.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -71,6 +76,13 @@ impl Output {
                 .write_all(text.as_bytes())
                 .map_err(BenchError::io("writing the results to standard output")),
         }
+    }
+
+    /// Writes a page beside the results; its path.
+    pub fn write_page(&self, name: &str, text: &str) -> Result<PathBuf, BenchError> {
+        let path = self.directory.join(name);
+        write_file(&path, text)?;
+        Ok(path)
     }
 
     /// Writes the histograms of a group, one HdrHistogram V2 log for each contestant, in
@@ -119,7 +131,7 @@ impl Output {
     }
 }
 
-fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
     fs::write(path, text).map_err(BenchError::io(format!("writing {}", path.display())))
 }
 

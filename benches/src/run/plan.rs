@@ -30,6 +30,8 @@ pub struct Plan {
     pub out: PathBuf,
     /// A further place for the results; `-` is standard output.
     pub json: Option<PathBuf>,
+    /// The tables as Markdown too.
+    pub markdown: bool,
     /// No progress.
     pub quiet: bool,
     /// The run ends with a summary: it is the default comparison, or one of several scenarios.
@@ -135,6 +137,7 @@ impl Plan {
             models: args.model.clone(),
             out: args.out.clone().unwrap_or_else(|| PathBuf::from("target/poolbench")),
             json: args.json.clone(),
+            markdown: args.markdown,
             quiet: args.quiet,
             set: args.set.clone(),
         })

@@ -7,5 +7,6 @@ mod faults;
 mod interrupts;
 mod open_loop;
 mod oracle;
+mod report;
 mod targets;
 mod usage;

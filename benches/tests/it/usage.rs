@@ -110,7 +110,9 @@ fn more_callers_than_the_system_has_descriptors_for_are_refused() {
 fn help_lists_what_there_is_and_nothing_else() {
     let ran = plain(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for word in ["run", "list", "explain", "serve", "compare", "merge", "--protocol", "--target"] {
+    for word in
+        ["run", "list", "explain", "serve", "report", "compare", "merge", "--protocol", "--target"]
+    {
         assert!(ran.stdout.contains(word), "{word} is missing");
     }
     for word in ["sim ", "calibrate", "--peers"] {

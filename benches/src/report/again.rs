@@ -1,0 +1,63 @@
+//! `poolbench report`: the page again, from saved results.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::html::{self, input, markdown};
+use super::output::write_file;
+use crate::cli::ReportArgs;
+use crate::error::BenchError;
+
+/// Reads the files and writes the page, or prints its tables as Markdown.
+///
+/// # Errors
+/// [`BenchError::Usage`] for a file that cannot be used, [`BenchError::Io`] when the page cannot be
+/// written.
+pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
+    let sources = input::read_files(&args.files)?;
+    let now = Some(SystemTime::now());
+    if args.markdown {
+        let text = markdown::document(&sources, now);
+        return match &args.out {
+            Some(path) if path != Path::new("-") => {
+                refuse_to_overwrite(path, &args.files)?;
+                write_file(path, &text)
+            }
+            _ => print(&text),
+        };
+    }
+    let page = html::page(&sources, now);
+    let path = args.out.clone().unwrap_or_else(|| default_path(&args.files));
+    if path == Path::new("-") {
+        return print(&page);
+    }
+    refuse_to_overwrite(&path, &args.files)?;
+    write_file(&path, &page)?;
+    print(&format!("report: {}\n", path.display()))
+}
+
+/// A slip of the order of arguments must not cost the results.
+fn refuse_to_overwrite(out: &Path, files: &[PathBuf]) -> Result<(), BenchError> {
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    if files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == place)) {
+        return Err(BenchError::usage(format!(
+            "--out: {} is one of the files to read: name another",
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
+/// A page of one file has its usual place; one of several must not replace it.
+fn default_path(files: &[PathBuf]) -> PathBuf {
+    let name = if files.len() > 1 { "side-by-side.html" } else { "report.html" };
+    files.first().map_or_else(|| PathBuf::from(name), |file| file.with_file_name(name))
+}
+
+fn print(text: &str) -> Result<(), BenchError> {
+    io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(BenchError::io("writing to standard output"))
+}

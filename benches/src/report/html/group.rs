@@ -1,0 +1,363 @@
+//! Rows of one or several files, put together by what may be compared.
+
+use super::histogram::Decoded;
+use super::input::Source;
+use super::results::{Noise, Row};
+use super::stats::{Effect, Metric, Verdict, failed};
+use super::text;
+
+/// Everything the page shows.
+#[derive(Debug)]
+pub struct Model<'a> {
+    /// The files.
+    pub sources: &'a [Source],
+    /// What is compared, in the order of the files.
+    pub groups: Vec<Group<'a>>,
+    /// The names of contestants, in the order of their first row; a place in it is a colour.
+    pub contestants: Vec<Contestant>,
+}
+
+/// A name with a colour.
+#[derive(Debug, PartialEq)]
+pub struct Contestant {
+    pub name: String,
+    /// The class of its colour.
+    pub colour: String,
+    /// The shape of its points.
+    pub shape: usize,
+}
+
+/// One scenario on one protocol.
+#[derive(Debug)]
+pub struct Group<'a> {
+    pub protocol: String,
+    pub scenario: String,
+    pub budget: Option<String>,
+    pub entries: Vec<Entry<'a>>,
+    /// The metric that ranks its contestants: the one its kind of load asks for, or where that tells
+    /// nothing apart the first other one that does.
+    pub metric: Metric,
+    /// The metric that its kind of load asks for.
+    pub wanted: Metric,
+    pub noise: Noise,
+}
+
+/// One row of a group.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub row: &'a Row,
+    /// Its place in [`Model::contestants`].
+    pub contestant: usize,
+    /// Its place in [`Model::sources`].
+    pub file: usize,
+    /// Its name, with the file's where there are several.
+    pub label: String,
+    /// The classes that give its marks a colour and let them be hidden.
+    pub classes: String,
+    pub shape: usize,
+    pub histograms: Decoded,
+}
+
+impl Entry<'_> {
+    /// Whether another entry is the same contestant in the same way, maybe of another file.
+    pub fn is_like(&self, other: &Entry<'_>) -> bool {
+        self.contestant == other.contestant && self.row.variant == other.row.variant
+    }
+}
+
+const COLOURS: usize = 7;
+
+impl<'a> Model<'a> {
+    /// Sorts the rows of all files into groups.
+    pub fn new(sources: &'a [Source]) -> Self {
+        let mut model = Self { sources, groups: Vec::new(), contestants: Vec::new() };
+        for (file, source) in sources.iter().enumerate() {
+            for row in &source.results.results {
+                model.add(file, row);
+            }
+        }
+        for group in &mut model.groups {
+            group.wanted = metric(&group.entries);
+            group.metric = group.wanted;
+            let noises = group.entries.iter().map(|entry| sources[entry.file].results.noise());
+            group.noise = noises.reduce(widest).unwrap_or_default();
+            if group.compares_files() {
+                continue;
+            }
+            let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
+            let apart = |metric: &Metric| group.tiers(*metric).len() > 1;
+            let told = std::iter::once(group.wanted).chain(others).find(apart);
+            group.metric = told.unwrap_or(group.wanted);
+        }
+        // Equal contestants of several files stand together.
+        for group in &mut model.groups {
+            if sources.len() > 1 {
+                group
+                    .entries
+                    .sort_by_key(|entry| (entry.contestant, entry.row.variant.clone(), entry.file));
+            }
+        }
+        model
+    }
+
+    fn add(&mut self, file: usize, row: &'a Row) {
+        let word = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (protocol, scenario) = (word(&row.protocol), word(&row.scenario));
+        let mut name = row.contestant.clone().unwrap_or_else(|| "unnamed".to_owned());
+        let contestant = self.contestant(&name, row.kind.as_deref());
+        let Contestant { colour, shape, .. } = &self.contestants[contestant];
+        // The ways of one contestant share its colour.
+        if let Some(variant) = &row.variant {
+            name = format!("{name} {variant}");
+        }
+        let label = match self.sources {
+            [_] => name,
+            several => format!("{name} · {}", several[file].name),
+        };
+        let entry = Entry {
+            row,
+            contestant,
+            file,
+            label,
+            classes: format!("ser c{contestant} f{file} {colour} d{}", file % 4),
+            shape: *shape,
+            histograms: if row.read.latency.is_some() || row.read.acquire.is_some() {
+                row.read.clone()
+            } else {
+                row.histograms.decode()
+            },
+        };
+        let same = |group: &&mut Group<'_>| {
+            group.protocol == protocol && group.scenario == scenario && group.budget == row.budget
+        };
+        match self.groups.iter_mut().find(same) {
+            Some(group) => group.entries.push(entry),
+            None => self.groups.push(Group {
+                protocol,
+                scenario,
+                budget: row.budget.clone(),
+                entries: vec![entry],
+                metric: Metric::Throughput,
+                wanted: Metric::Throughput,
+                noise: Noise::default(),
+            }),
+        }
+    }
+
+    fn contestant(&mut self, name: &str, kind: Option<&str>) -> usize {
+        if let Some(known) = self.contestants.iter().position(|known| known.name == name) {
+            return known;
+        }
+        let coloured =
+            self.contestants.iter().filter(|known| known.colour.starts_with('k')).count();
+        // The limit and no-pool are the scale, and grey.
+        let (colour, shape) = match (kind, name) {
+            (Some("limit"), "no-pool") => ("g1".to_owned(), 7),
+            (Some("limit"), _) => ("g0".to_owned(), 6),
+            _ if name == "no-pool" => ("g1".to_owned(), 7),
+            _ => (format!("k{}", coloured % COLOURS), coloured % 6),
+        };
+        self.contestants.push(Contestant { name: name.to_owned(), colour, shape });
+        self.contestants.len() - 1
+    }
+}
+
+/// What to rank by: failures where faults made them, the tail where the rate is given, and the
+/// capacity otherwise.
+fn metric(entries: &[Entry<'_>]) -> Metric {
+    let rows = || entries.iter().map(|entry| entry.row);
+    let faulty = rows().any(|row| row.faults().next().is_some())
+        && rows().any(|row| Metric::Failed.of(row).is_some_and(|failed| failed >= 1.0));
+    let measured = |metric: Metric| rows().any(|row| metric.of(row).is_some());
+    if faulty {
+        Metric::Failed
+    } else if rows().any(|row| row.load.as_deref() == Some("open")) || !measured(Metric::Throughput)
+    {
+        Metric::P99
+    } else {
+        Metric::Throughput
+    }
+}
+
+fn widest(a: Noise, b: Noise) -> Noise {
+    let wider = |a: Option<f64>, b: Option<f64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (one, other) => one.or(other),
+    };
+    Noise {
+        throughput: wider(a.throughput, b.throughput),
+        cpu: wider(a.cpu, b.cpu),
+        p99: wider(a.p99, b.p99),
+    }
+}
+
+/// Contestants that do not differ beyond the noise.
+#[derive(Debug)]
+pub struct Tier {
+    /// Places in [`Group::entries`], the best first.
+    pub members: Vec<usize>,
+}
+
+impl Group<'_> {
+    /// The heading.
+    pub fn title(&self) -> String {
+        let mut words = vec![self.protocol.clone(), self.scenario.clone()];
+        words.retain(|word| !word.is_empty());
+        if words.is_empty() {
+            words.push("Histogram logs".to_owned());
+        }
+        if self.budget.as_deref() == Some("own") {
+            words.push("(each with its own budget)".to_owned());
+        }
+        words.join(" ")
+    }
+
+    /// How the load was made.
+    pub fn load(&self) -> String {
+        let rows = || self.entries.iter().map(|entry| entry.row);
+        let Some(first) = rows().next() else { return String::new() };
+        match first.load.as_deref() {
+            Some("open") => {
+                let arrivals = first.arrivals.as_deref().map(|how| format!(", {how} arrivals"));
+                let rate = first.rate_per_s.map(|rate| format!(", {}/s", text::figure(rate)));
+                format!(
+                    "open loop{}{}; latency counts from the intended start",
+                    arrivals.unwrap_or_default(),
+                    rate.unwrap_or_default()
+                )
+            }
+            Some("closed") => {
+                let callers = text::or_unknown(first.callers, text::count);
+                format!(
+                    "closed loop, {callers} callers: capacity, not what a user waits at a given rate"
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What held from the beginning of each turn to its end.
+    pub fn conditions(&self) -> Vec<String> {
+        let events = self.entries.iter().flat_map(|entry| &entry.row.events);
+        let mut names: Vec<String> = events
+            .filter(|event| event.is_condition())
+            .map(|event| text::clip(event.name(), 60))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether this file's rows are compared with the first file's.
+    pub fn compares_files(&self) -> bool {
+        self.entries.iter().any(|entry| entry.file > 0)
+    }
+
+    /// The entry that another is compared with: its like in the first file, or else the limit, or else the
+    /// first contestant. `None` when it is that itself.
+    pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
+        let base = if self.compares_files() {
+            self.entries.iter().find(|other| other.is_like(entry))
+        } else {
+            let limits = || self.entries.iter().filter(|other| is_limit(other.row));
+            let same_way = limits().find(|limit| limit.row.variant == entry.row.variant);
+            same_way.or(limits().next()).or(self.entries.first())
+        }?;
+        (!std::ptr::eq(base, entry)).then_some(base)
+    }
+
+    /// The name of the baseline in headings.
+    pub fn baseline_name(&self) -> String {
+        if self.compares_files() {
+            return "the first file".to_owned();
+        }
+        let limit = self.entries.iter().find(|entry| is_limit(entry.row));
+        let base = limit.or(self.entries.first());
+        base.and_then(|entry| entry.row.contestant.clone()).unwrap_or_default()
+    }
+
+    /// The difference from the baseline and what it means.
+    pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
+        let base = self.baseline(entry)?;
+        self.difference(self.metric, entry, base, 1)
+    }
+
+    /// The difference of two entries in a metric, one of so many that are asked for together.
+    pub fn difference(
+        &self,
+        metric: Metric,
+        own: &Entry<'_>,
+        base: &Entry<'_>,
+        questions: usize,
+    ) -> Option<(Effect, Verdict)> {
+        let effect = metric.effect(own.row, base.row, own.file == base.file, questions)?;
+        Some((effect, metric.verdict(&effect, self.noise)))
+    }
+
+    /// Groups the contestants that do not differ beyond the noise, the best first. The limit is no
+    /// pool and takes no part.
+    pub fn tiers(&self, metric: Metric) -> Vec<Tier> {
+        let mut ranked: Vec<(usize, f64)> = (0..self.entries.len())
+            .filter(|index| !is_limit(self.entries[*index].row))
+            .filter_map(|index| Some((index, metric.of(self.entries[index].row)?)))
+            .filter(|(_, value)| value.is_finite())
+            .collect();
+        ranked.sort_by(
+            |(_, a), (_, b)| {
+                if metric.higher_is_better() { b.total_cmp(a) } else { a.total_cmp(b) }
+            },
+        );
+        // A ranking asks once for each contestant after the first.
+        let questions = ranked.len().saturating_sub(1);
+        let mut tiers: Vec<Tier> = Vec::new();
+        for (index, _) in ranked {
+            let own = &self.entries[index];
+            if let Some(tier) = tiers.last_mut() {
+                let first = &self.entries[tier.members[0]];
+                let apart = self
+                    .difference(metric, own, first, questions)
+                    .is_some_and(|(_, verdict)| verdict == Verdict::Worse);
+                if !apart {
+                    tier.members.push(index);
+                    continue;
+                }
+            }
+            tiers.push(Tier { members: vec![index] });
+        }
+        tiers
+    }
+
+    /// Whether rounds are too few to tell any two contestants apart.
+    pub fn is_undecided(&self) -> bool {
+        self.entries.iter().all(|entry| self.metric.rounds(entry.row).len() < 2)
+    }
+}
+
+/// Whether a row is the limit that pools are measured against.
+pub fn is_limit(row: &Row) -> bool {
+    row.kind.as_deref() == Some("limit") && row.contestant.as_deref() != Some("no-pool")
+}
+
+/// What withdraws the verdict on a row, in words.
+pub fn unsound(row: &Row) -> Option<String> {
+    let counted = |number: Option<f64>, what: &str| {
+        let number = number.filter(|number| *number > 0.0)?;
+        Some(format!("{} {what}", text::count(number)))
+    };
+    // Under faults a request that may be repeated is carried out twice by right.
+    let duplicates = row.duplicates.filter(|_| row.faults().next().is_none());
+    let parts: Vec<String> = [
+        counted(row.mismatches, "replies that were not their request's"),
+        counted(duplicates, "requests carried out twice"),
+        counted(row.leaked, "sockets left open"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// All requests of a row, with a reply or without.
+pub fn asked(row: &Row) -> Option<f64> {
+    Some(row.requests? + failed(row).unwrap_or(0.0))
+}

@@ -1,0 +1,150 @@
+//! Reads what a run left behind: results.json, or a histogram log.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::histogram;
+use super::results::{Results, Row};
+use crate::error::BenchError;
+
+/// A file that was read.
+#[derive(Debug)]
+pub struct Source {
+    /// The name that the page gives it.
+    pub name: String,
+    /// The text of the file, for the page's own copy.
+    pub raw: Raw,
+    /// What it says.
+    pub results: Results,
+}
+
+/// The content of a file as it was.
+#[derive(Debug)]
+pub enum Raw {
+    /// A JSON document.
+    Json(String),
+    /// A histogram log.
+    Log(String),
+}
+
+impl Source {
+    /// Reads the text of a results.json.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the name of the file.
+    pub fn parse(name: String, text: String) -> Result<Self, String> {
+        let document: Value =
+            serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))?;
+        if !document.get("results").is_some_and(Value::is_array) {
+            return Err("not a results.json of poolbench: it has no list \"results\"".to_owned());
+        }
+        let results: Results =
+            serde_json::from_value(document).map_err(|error| error.to_string())?;
+        match results.schema {
+            None | Some(1) => Ok(Self { name, raw: Raw::Json(text), results }),
+            Some(other) => Err(format!("schema {other}: this poolbench reads schema 1")),
+        }
+    }
+
+    /// Reads a histogram log as `poolbench run` writes it.
+    fn parse_log(name: String, path: &Path, text: String) -> Result<Self, String> {
+        let read = histogram::read_log(&text)?;
+        let contestant = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let row = Row { contestant, read, ..Row::default() };
+        let results = Results { results: vec![row], ..Results::default() };
+        Ok(Self { name, raw: Raw::Log(text), results })
+    }
+}
+
+/// Reads the files of a command line.
+///
+/// # Errors
+/// [`BenchError::Usage`] in one line for the first file that cannot be used.
+pub fn read_files(paths: &[PathBuf]) -> Result<Vec<Source>, BenchError> {
+    let names = names(paths);
+    let mut sources = Vec::new();
+    for (path, name) in paths.iter().zip(names) {
+        let bad = |why: String| {
+            BenchError::usage(
+                format!("{}: {}", path.display(), why.escape_debug()).replace("\\\"", "\""),
+            )
+        };
+        let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8 text".to_owned()))?;
+        let text = text.trim_start_matches('\u{feff}').to_owned();
+        let source = if path.extension().is_some_and(|extension| extension == "hlog") {
+            Source::parse_log(name, path, text)
+        } else {
+            Source::parse(name, text)
+        };
+        sources.push(source.map_err(bad)?);
+    }
+    Ok(sources)
+}
+
+/// Names that differ: the file's, with as many of its folders as it takes, or else a number.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    let ending = |path: &Path, parts: usize| {
+        let all: Vec<_> = path.components().collect();
+        let start = all.len().saturating_sub(parts);
+        all[start..].iter().collect::<PathBuf>().display().to_string()
+    };
+    let longest = paths.iter().map(|path| path.components().count()).max().unwrap_or(1);
+    for parts in 1..=longest {
+        let names: Vec<String> = paths.iter().map(|path| ending(path, parts)).collect();
+        if (1..names.len()).all(|index| !names[..index].contains(&names[index])) {
+            return names;
+        }
+    }
+    paths
+        .iter()
+        .enumerate()
+        .map(|(index, path)| format!("{} ({})", path.display(), index + 1))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_shapes_count_as_missing() {
+        let text = r#"{"schema":1,"new":{},"partial":"perhaps","warnings":["a",3],
+            "results":[{"contestant":"x","connections":50,"requests":"many","opened":3,
+                        "latency_us":{"p50":1.5,"p99":null},"slots":null,"rounds_detail":[{"round":1},7]},
+                       17]}"#;
+        let source = Source::parse("a".into(), text.into()).unwrap();
+        assert_eq!(source.results.results.len(), 1);
+        assert_eq!(source.results.warnings, ["a"]);
+        let row = &source.results.results[0];
+        assert_eq!((row.requests, row.opened), (None, Some(3.0)));
+        assert_eq!(row.latency_us.unwrap().p50, Some(1.5));
+        assert_eq!(row.rounds_detail.len(), 1);
+        assert!(row.slots.is_empty() && row.connections.is_empty());
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for (text, words) in [
+            ("<html>", "not JSON"),
+            ("{}", "results"),
+            ("[]", "results"),
+            (r#"{"schema":2,"results":[]}"#, "schema 2"),
+        ] {
+            let why = Source::parse("a".into(), text.into()).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn files_are_named_apart() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(names(&paths(&["x/results.json"])), ["results.json"]);
+        assert_eq!(
+            names(&paths(&["x/results.json", "y/results.json"])),
+            ["x/results.json", "y/results.json"]
+        );
+        assert_eq!(names(&paths(&["a", "a"])), ["a (1)", "a (2)"]);
+    }
+}

@@ -1,0 +1,397 @@
+//! The sentences of the page: verdicts, banners, and the limits of the numbers.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::group::{Entry, Group, Model, is_limit, unsound};
+use super::histogram;
+use super::stats::{Metric, Verdict};
+use super::tables::effect_words;
+use super::text::{self, clip, count, list, micros};
+
+/// Results older than this say little about the program of today.
+const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How bad a banner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Withdraws the verdict.
+    Red,
+    /// To be known before believing the figures.
+    Amber,
+    /// To be known.
+    Note,
+}
+
+/// A line above everything.
+#[derive(Debug)]
+pub struct Banner {
+    pub level: Level,
+    pub words: String,
+}
+
+/// The verdict on a group in one sentence, and how far apart its contestants are: the ratio of the
+/// best to the worst, 1 when nothing differs beyond the noise.
+pub fn verdict(group: &Group<'_>) -> (String, f64) {
+    if group.compares_files() {
+        return between_files(group);
+    }
+    let metric = group.metric;
+    let tiers = group.tiers(metric);
+    let name = |index: &usize| clip(&group.entries[*index].label, 40);
+    let names = |members: &[usize]| list(&members.iter().map(name).collect::<Vec<_>>());
+    let value = |index: usize| metric.of(group.entries[index].row).unwrap_or(f64::NAN);
+    let Some(best) = tiers.first() else {
+        return ("nothing to compare by.".to_owned(), 1.0);
+    };
+    if tiers.len() == 1 {
+        return match best.members.as_slice() {
+            [one] => (format!("{}: {} alone.", name(one), metric.text(value(*one))), 1.0),
+            members if group.is_undecided() => {
+                (format!("one round does not tell {} apart.", names(members)), 1.0)
+            }
+            members => (
+                format!(
+                    "no difference beyond the noise in {} between {}.",
+                    metric.name(),
+                    names(members)
+                ),
+                1.0,
+            ),
+        };
+    }
+    let top = value(best.members[0]);
+    let mut sentence = format!("{}: {}", metric.name(), names(&best.members));
+    if best.members.len() > 1 {
+        sentence.push_str(" lead, with no difference between them beyond the noise");
+    } else {
+        sentence.push_str(" leads");
+    }
+    sentence.push_str(&format!(" ({})", metric.text(top)));
+    let behind: Vec<String> = tiers[1..]
+        .iter()
+        .map(|tier| {
+            let value = value(tier.members[0]);
+            let ratio = value / top;
+            let times = if metric.is_absolute() || !ratio.is_finite() {
+                metric.text(value)
+            } else if ratio >= 10.0 {
+                format!("{ratio:.0}×")
+            } else {
+                format!("{ratio:.2}×")
+            };
+            format!("{} ({times})", names(&tier.members))
+        })
+        .collect();
+    sentence.push_str(&format!("; behind: {}", behind.join(", then ")));
+    sentence.push_str(if group.is_undecided() {
+        " (one round: only large differences count)."
+    } else {
+        "."
+    });
+    let last = tiers.last().and_then(|tier| tier.members.last());
+    let worst = last.map_or(top, |index| value(*index));
+    let spread = if metric.is_absolute() {
+        1.0 + (worst - top).abs() / 10.0
+    } else {
+        (worst / top).max(top / worst)
+    };
+    (sentence, if spread.is_finite() { spread } else { f64::MAX })
+}
+
+/// How contestants differ from themselves in the first file.
+fn between_files(group: &Group<'_>) -> (String, f64) {
+    let mut parts: [Vec<String>; 4] = Default::default();
+    let mut spread = 1.0_f64;
+    for entry in &group.entries {
+        let Some((effect, verdict)) = group.effect(entry) else { continue };
+        let name = clip(&entry.label, 40);
+        let (part, words) = match verdict {
+            Verdict::Worse => (0, format!("{name} ({})", effect_words(group.metric, &effect))),
+            Verdict::Better => (1, format!("{name} ({})", effect_words(group.metric, &effect))),
+            Verdict::Same => (2, name),
+            Verdict::Unknown => (3, name),
+        };
+        if part < 2 {
+            let change = (1.0 + effect.change.abs()).min(f64::MAX);
+            spread = spread.max(change);
+        }
+        parts[part].push(words);
+    }
+    let words = ["worse", "better", "no difference beyond the noise", "too few rounds to tell"];
+    let sentences: Vec<String> = words
+        .iter()
+        .zip(&parts)
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(words, names)| format!("{words}: {}", list(names)))
+        .collect();
+    if sentences.is_empty() {
+        return ("no contestant is in the first file too.".to_owned(), 1.0);
+    }
+    let metric = group.metric.name();
+    (format!("{metric} against the first file, {}.", sentences.join("; ")), spread)
+}
+
+/// Further differences of a group that its ranking does not show: connections opened, failures, CPU.
+pub fn beside(group: &Group<'_>) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if group.compares_files() {
+        return sentences;
+    }
+    if group.metric != group.wanted {
+        sentences.push(format!("{}: nothing is told apart.", group.wanted.name()));
+    }
+    for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
+        let tiers = group.tiers(metric);
+        if metric == group.metric || metric == group.wanted || tiers.len() < 2 {
+            continue;
+        }
+        let end = |member: Option<&usize>| {
+            let entry = &group.entries[*member?];
+            Some(format!(
+                "{} ({})",
+                metric.of(entry.row).map(|value| metric.text(value))?,
+                clip(&entry.label, 40)
+            ))
+        };
+        let first = end(tiers.first().and_then(|tier| tier.members.first()));
+        let last = end(tiers.last().and_then(|tier| tier.members.last()));
+        if let (Some(first), Some(last)) = (first, last) {
+            sentences.push(format!("{}: from {first} to {last}.", metric.name()));
+        }
+    }
+    sentences
+}
+
+/// The verdict on everything, in one sentence.
+pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
+    if withdrawn {
+        return "No verdict: the run was not sound, see the red lines.".to_owned();
+    }
+    let compared: Vec<&Group<'_>> =
+        model.groups.iter().filter(|group| group.entries.len() > 1).collect();
+    match compared.as_slice() {
+        [] if model.groups.is_empty() => "Nothing was measured.".to_owned(),
+        [] => "One contestant alone: there is nothing to compare.".to_owned(),
+        [one] => format!("{}, {}", one.title(), verdict(one).0),
+        several => {
+            let judged: Vec<(&Group<'_>, String, f64)> = several
+                .iter()
+                .map(|group| {
+                    let (sentence, spread) = verdict(group);
+                    (*group, sentence, spread)
+                })
+                .collect();
+            let apart = judged.iter().filter(|(_, _, spread)| *spread > 1.0).count();
+            let most = judged.iter().max_by(|a, b| a.2.total_cmp(&b.2));
+            match most {
+                Some((group, sentence, spread)) if *spread > 1.0 => format!(
+                    "Contestants differ beyond the noise in {apart} of {} comparisons, most in {}, {sentence}",
+                    judged.len(),
+                    group.title(),
+                ),
+                _ if several.iter().all(|group| group.is_undecided()) => {
+                    format!(
+                        "One round each does not tell contestants apart in {} comparisons.",
+                        judged.len()
+                    )
+                }
+                _ => format!(
+                    "No contestant differs from another beyond the noise in {} comparisons.",
+                    judged.len()
+                ),
+            }
+        }
+    }
+}
+
+/// Everything that weakens or withdraws the verdict.
+pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
+    let mut banners = Vec::new();
+    let mut add = |level: Level, words: String| banners.push(Banner { level, words });
+    for (group, entry) in rows(model) {
+        if let Some(why) = unsound(entry.row) {
+            add(
+                Level::Red,
+                format!(
+                    "{}, {}: {why}. The verdict is withdrawn.",
+                    group.title(),
+                    clip(&entry.label, 60)
+                ),
+            );
+        }
+    }
+    for (group, entry) in rows(model) {
+        if let Some(broke) = &entry.row.broke {
+            add(
+                Level::Amber,
+                format!(
+                    "{}, {} broke: {}",
+                    group.title(),
+                    clip(&entry.label, 60),
+                    clip(broke, 200)
+                ),
+            );
+        }
+    }
+    for source in model.sources {
+        let of = if model.sources.len() > 1 { format!("{}: ", source.name) } else { String::new() };
+        if source.results.partial {
+            add(
+                Level::Amber,
+                format!("{of}The run was interrupted: what it had not measured is missing."),
+            );
+        }
+        let age = source.results.measured_at_unix_s.zip(now).and_then(|(measured, now)| {
+            now.duration_since(UNIX_EPOCH + Duration::from_secs(measured.min(1 << 40))).ok()
+        });
+        if age.is_some_and(|age| age > OLD) {
+            add(Level::Amber, format!("{of}Measured more than 90 days before this page was made."));
+        }
+        if source.results.warnings.iter().any(|warning| warning.contains("debug build")) {
+            add(
+                Level::Amber,
+                format!(
+                    "{of}Measured with a debug build: the figures say nothing about a release build."
+                ),
+            );
+        }
+    }
+    let mut group_lines = |level: Level, found: Vec<String>, words: &str| {
+        if !found.is_empty() {
+            add(level, format!("{words}: {}.", list(&found)));
+        }
+    };
+    let found = |test: &dyn Fn(&Entry<'_>) -> bool| -> Vec<String> {
+        let hit = rows(model).filter(|(_, entry)| test(entry));
+        hit.map(|(group, entry)| format!("{} {}", group.title(), clip(&entry.label, 40))).collect()
+    };
+    let is_open = |entry: &Entry<'_>| entry.row.load.as_deref() == Some("open");
+    group_lines(
+        Level::Amber,
+        found(&|entry| lateness(entry).is_some()),
+        "Requests were sent late, and the client is part of these tails",
+    );
+    group_lines(
+        Level::Amber,
+        found(&|entry| is_open(entry) && saturated(entry)),
+        "The client used more than 90 % of a core, so it limited the rate",
+    );
+    let closed = found(&|entry| !is_open(entry) && saturated(entry));
+    if !closed.is_empty() {
+        add(
+            Level::Note,
+            format!(
+                "In {} of {} rows the client used more than 90 % of a core: in a closed loop requests per second then compare what a request costs the client, not what the server can do.",
+                closed.len(),
+                rows(model).count()
+            ),
+        );
+    }
+    let little = rows(model)
+        .filter_map(|(group, entry)| {
+            let off = little(entry).filter(|off| off.abs() > 0.02)?;
+            Some(format!(
+                "{} {} ({} %)",
+                group.title(),
+                clip(&entry.label, 40),
+                text::signed(off * 100.0, 1)
+            ))
+        })
+        .collect::<Vec<_>>();
+    if !little.is_empty() {
+        add(
+            Level::Note,
+            format!(
+                "Callers, latency and requests per second do not fit each other (Little's law) within 2 %: {}. Short rounds do this too.",
+                list(&little)
+            ),
+        );
+    }
+    banners
+}
+
+fn rows<'m>(model: &'m Model<'_>) -> impl Iterator<Item = (&'m Group<'m>, &'m Entry<'m>)> {
+    model.groups.iter().flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
+}
+
+/// The lateness of the schedule, where it is large enough to matter.
+fn lateness(entry: &Entry<'_>) -> Option<f64> {
+    let late = entry.row.lateness_us?.p99?;
+    let latency = entry.row.latency_us?;
+    let share = latency.p50.is_some_and(|p50| late > 0.1 * p50) && late > 50.0;
+    (late > 1000.0 || share).then_some(late)
+}
+
+/// Whether the client's processor time fills a core.
+fn saturated(entry: &Entry<'_>) -> bool {
+    let row = entry.row;
+    let share =
+        row.cpu_us_per_request.zip(row.throughput_per_s).map(|(cpu, rate)| cpu * rate / 1e6);
+    share.is_some_and(|share| share > 0.9)
+}
+
+/// How far callers are from throughput times mean latency, as a share.
+fn little(entry: &Entry<'_>) -> Option<f64> {
+    let row = entry.row;
+    if row.load.as_deref() != Some("closed") || super::stats::failed(row)? > 0.0 {
+        return None;
+    }
+    let mean = histogram::mean(entry.histograms.latency.as_ref()?);
+    let busy = row.throughput_per_s? * mean / 1e6;
+    let callers = row.callers.filter(|callers| *callers > 0.0)?;
+    Some(busy / callers - 1.0)
+}
+
+/// Sentences on questions that the numbers leave open.
+pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
+    let mut lines = vec![
+        "Client and server share one machine and its loopback: there is no network, no loss, and no distance. A cost that a network hides looks large here, and a dial looks cheap.".to_owned(),
+    ];
+    let any = |test: &dyn Fn(&Entry<'_>) -> bool| rows(model).any(|(_, entry)| test(entry));
+    if any(&|entry| entry.row.load.as_deref() == Some("closed")) {
+        lines.push("A closed loop sends the next request after the last reply: when something stalls, it stops asking. Its percentiles leave out the requests that would have waited.".to_owned());
+    }
+    if any(&|entry| entry.row.faults().next().is_some()) {
+        lines.push("Time lines show the last round only; the tables are about all rounds. A fault of a real network is seldom this clean.".to_owned());
+    }
+    if any(&|entry| is_limit(entry.row)) {
+        lines.push("The limit holds raw sockets that were opened before and does nothing else; it is a scale, not a pool to choose.".to_owned());
+    }
+    let floors: Vec<String> = {
+        let noise = model.groups.iter().map(|group| group.noise);
+        let measured = noise.into_iter().any(|noise| noise.throughput.is_some());
+        let noise = model.groups.first().map(|group| group.noise).unwrap_or_default();
+        vec![format!(
+            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals in the tables are of 95 % each, so of twenty equal pairs one would differ by chance; those behind the groups and the verdict are of 95 % for all contestants of a table together.",
+            text::figure(Metric::Throughput.floor(noise) * 100.0),
+            text::figure(Metric::P99.floor(noise) * 100.0),
+            if measured {
+                "from this run's A/A noise"
+            } else {
+                "assumed: this run has no A/A noise of its own"
+            },
+        )]
+    };
+    lines.extend(floors);
+    if model.groups.iter().any(Group::is_undecided) {
+        lines.push(format!(
+            "Of one round there is no interval. Only large differences are named then: from {} % in requests per second and CPU, from twice the p99, from {} in 1,000 in counts. Play more rounds (--rounds) to see smaller ones.",
+            text::figure(Metric::Throughput.single_floor() * 100.0),
+            text::figure(Metric::Failed.single_floor())
+        ));
+    }
+    lines.push("Percentiles of all rounds come from merged histograms, never from averages. Beyond 1 - 1/N of N requests a percentile is one request's fate.".to_owned());
+    if any(&|entry| lateness(entry).is_some()) {
+        let worst = rows(model).filter_map(|(_, entry)| lateness(entry)).fold(0.0, f64::max);
+        lines.push(format!(
+            "Requests were up to {} late at p99: the tails contain that.",
+            micros(worst)
+        ));
+    }
+    let requests: f64 = rows(model).filter_map(|(_, entry)| entry.row.requests).sum();
+    lines.push(format!(
+        "{} requests on one machine on one day: another machine may rank them otherwise.",
+        count(requests)
+    ));
+    lines
+}

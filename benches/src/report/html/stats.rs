@@ -1,0 +1,349 @@
+//! What differs beyond the noise: intervals over rounds, and verdicts.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::results::{Noise, Round, Row};
+
+/// What contestants are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    Throughput,
+    P99,
+    Cpu,
+    /// Failed requests in a thousand.
+    Failed,
+    /// Connections opened for a thousand requests.
+    Opened,
+    /// Attempts to dial for a thousand requests.
+    Dials,
+}
+
+/// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
+/// thousand the plain difference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effect {
+    pub change: f64,
+    /// The 95 % interval; `None` when there are too few rounds for one.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// The meaning of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Better,
+    Same,
+    Worse,
+    /// Too few rounds to say.
+    Unknown,
+}
+
+impl Verdict {
+    /// The word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::Same => "same",
+            Self::Worse => "worse",
+            Self::Unknown => "too few rounds",
+        }
+    }
+}
+
+/// Values of a metric with the number of their round.
+pub type Series = Vec<(u64, f64)>;
+
+impl Metric {
+    /// Its name in headings and sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "requests per second",
+            Self::P99 => "p99 latency",
+            Self::Cpu => "CPU per request",
+            Self::Failed => "failed per 1,000",
+            Self::Opened => "opened per 1,000",
+            Self::Dials => "dials per 1,000",
+        }
+    }
+
+    /// A value of it in words.
+    pub fn text(self, value: f64) -> String {
+        match self {
+            Self::P99 | Self::Cpu => super::text::micros(value),
+            Self::Throughput => super::text::figure(value),
+            Self::Failed | Self::Opened | Self::Dials if value >= 99.95 => {
+                super::text::count(value)
+            }
+            Self::Failed | Self::Opened | Self::Dials => super::text::figure(value),
+        }
+    }
+
+    /// Whether more is better.
+    pub fn higher_is_better(self) -> bool {
+        self == Self::Throughput
+    }
+
+    /// Whether differences are taken as they are, since zero is a common value.
+    pub fn is_absolute(self) -> bool {
+        matches!(self, Self::Failed | Self::Opened | Self::Dials)
+    }
+
+    /// The least difference that is taken seriously: what an A/A run measured, or else this.
+    pub fn floor(self, noise: Noise) -> f64 {
+        let measured = match self {
+            Self::Throughput => noise.throughput,
+            Self::P99 => noise.p99,
+            Self::Cpu => noise.cpu,
+            Self::Failed | Self::Opened | Self::Dials => None,
+        };
+        measured.filter(|floor| floor.is_finite() && *floor >= 0.0).unwrap_or(match self {
+            Self::Throughput | Self::Cpu => 0.02,
+            Self::P99 => 0.1,
+            Self::Failed | Self::Opened | Self::Dials => 1.0,
+        })
+    }
+
+    fn of_round(self, round: &Round) -> Option<f64> {
+        let value = match self {
+            Self::Throughput => round.throughput_per_s?,
+            Self::P99 => round.p99_us?,
+            Self::Cpu => round.cpu_us_per_request?,
+            Self::Failed => per_thousand(round.errors?, round.requests? + round.errors?)?,
+            Self::Opened => per_thousand(round.opened?, round.requests?)?,
+            Self::Dials => per_thousand(round.dials?, round.requests?)?,
+        };
+        value.is_finite().then_some(value)
+    }
+
+    /// The figure over all rounds.
+    pub fn of(self, row: &Row) -> Option<f64> {
+        match self {
+            Self::Throughput => row.throughput_per_s,
+            Self::P99 => row.latency_us?.p99,
+            Self::Cpu => row.cpu_us_per_request,
+            Self::Failed => per_thousand(failed(row)?, row.requests? + failed(row)?),
+            Self::Opened => per_thousand(row.opened?, row.requests?),
+            Self::Dials => per_thousand(row.dials?, row.requests?),
+        }
+    }
+
+    /// The figure of each round.
+    pub fn rounds(self, row: &Row) -> Series {
+        let numbered = row.rounds_detail.iter().zip(1..);
+        numbered
+            .filter_map(|(round, index)| {
+                Some((round.round.unwrap_or(index), self.of_round(round)?))
+            })
+            .collect()
+    }
+
+    /// How `own` differs from `base`. Rounds of one run are paired; those of two runs are not.
+    ///
+    /// The interval is one of 95 % for `questions` such differences together.
+    pub fn effect(self, own: &Row, base: &Row, paired: bool, questions: usize) -> Option<Effect> {
+        let chance = 0.05 / questions.max(1) as f64;
+        let (own_rounds, base_rounds) = (self.rounds(own), self.rounds(base));
+        let measured = if paired {
+            self.paired(&own_rounds, &base_rounds, chance)
+        } else {
+            self.unpaired(&own_rounds, &base_rounds, chance)
+        };
+        measured.or_else(|| {
+            // Without rounds there is a difference, but nothing says how sure it is.
+            let (own, base) = (self.of(own)?, self.of(base)?);
+            let change = if self.is_absolute() { own - base } else { own / base - 1.0 };
+            change.is_finite().then_some(Effect { change, interval: None })
+        })
+    }
+
+    /// The least difference that is named where a single round was played and nothing says how
+    /// much another would differ.
+    pub fn single_floor(self) -> f64 {
+        match self {
+            Self::Throughput | Self::Cpu => 0.3,
+            Self::P99 => 1.0,
+            Self::Failed | Self::Opened | Self::Dials => 10.0,
+        }
+    }
+
+    /// Better or worse only when the whole interval lies beyond the noise floor; without an interval
+    /// only when the difference is so large that no second round is needed to see it.
+    pub fn verdict(self, effect: &Effect, noise: Noise) -> Verdict {
+        let (floor, (low, high), otherwise) = match effect.interval {
+            Some(interval) => (self.floor(noise), interval, Verdict::Same),
+            None => (self.single_floor(), (effect.change, effect.change), Verdict::Unknown),
+        };
+        // Less by a half is as far as more by a double.
+        let below = if self.is_absolute() { -floor } else { 1.0 / (1.0 + floor) - 1.0 };
+        let (above, below) = (low > floor, high < below);
+        match (above, below) {
+            (false, false) => otherwise,
+            _ if above == self.higher_is_better() => Verdict::Better,
+            _ => Verdict::Worse,
+        }
+    }
+
+    fn scaled(self, value: f64) -> Option<f64> {
+        match self.is_absolute() {
+            true => Some(value),
+            false => (value > 0.0).then(|| value.ln()),
+        }
+    }
+
+    fn back(self, value: f64) -> f64 {
+        if self.is_absolute() { value } else { value.exp_m1() }
+    }
+
+    fn effect_of(self, mean: f64, half: Option<f64>) -> Effect {
+        let interval = half.map(|half| (self.back(mean - half), self.back(mean + half)));
+        Effect { change: self.back(mean), interval }
+    }
+
+    fn paired(self, own: &Series, base: &Series, chance: f64) -> Option<Effect> {
+        let differences: Vec<f64> = own
+            .iter()
+            .filter_map(|(round, value)| {
+                let (_, other) = base.iter().find(|(same, _)| same == round)?;
+                Some(self.scaled(*value)? - self.scaled(*other)?)
+            })
+            .collect();
+        let (mean, variance) = moments(&differences)?;
+        let count = differences.len() as f64;
+        let half =
+            (count >= 2.0).then(|| quantile(count - 1.0, chance) * (variance / count).sqrt());
+        Some(self.effect_of(mean, half))
+    }
+
+    /// Welch's interval: the two runs may vary differently.
+    fn unpaired(self, own: &Series, base: &Series, chance: f64) -> Option<Effect> {
+        let scaled = |series: &Series| -> Option<Vec<f64>> {
+            series.iter().map(|(_, value)| self.scaled(*value)).collect()
+        };
+        let (own, base) = (scaled(own)?, scaled(base)?);
+        let ((mean, variance), (base_mean, base_variance)) = (moments(&own)?, moments(&base)?);
+        let (share, base_share) = (variance / own.len() as f64, base_variance / base.len() as f64);
+        let half = (own.len() >= 2 && base.len() >= 2).then(|| {
+            let sum = share + base_share;
+            let freedom = sum * sum
+                / (share * share / (own.len() as f64 - 1.0)
+                    + base_share * base_share / (base.len() as f64 - 1.0));
+            if sum > 0.0 { quantile(freedom, chance) * sum.sqrt() } else { 0.0 }
+        });
+        Some(self.effect_of(mean - base_mean, half))
+    }
+}
+
+/// Requests without a reply, whatever went wrong.
+pub fn failed(row: &Row) -> Option<f64> {
+    match row.errors_by_kind {
+        Some(kinds) => {
+            Some(kinds.dial + kinds.timeout + kinds.refused + kinds.broken + kinds.wrong)
+        }
+        None => Some(row.errors? + row.timeouts.unwrap_or(0.0) + row.refusals.unwrap_or(0.0)),
+    }
+}
+
+fn per_thousand(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part * 1000.0 / whole)
+}
+
+/// Mean and sample variance; the variance of a single value is 0.
+fn moments(values: &[f64]) -> Option<(f64, f64)> {
+    if values.is_empty() {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((mean, squares / (count - 1.0).max(1.0)))
+}
+
+/// The quantile of Student's t that is exceeded in either direction with this chance.
+fn quantile(freedom: f64, chance: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - chance / 2.0))
+}
+
+/// The middle of some values.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.retain(|value| value.is_finite());
+    crate::measure::Spread::of(values).map(|spread| spread.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[f64]) -> Row {
+        let round = |value: &f64| Round {
+            throughput_per_s: Some(*value),
+            p99_us: Some(*value),
+            requests: Some(1000.0),
+            errors: Some(*value),
+            ..Round::default()
+        };
+        Row { rounds_detail: values.iter().map(round).collect(), ..Row::default() }
+    }
+
+    #[test]
+    fn drift_between_rounds_is_no_difference_between_contestants() {
+        let base = row(&[100.0, 150.0, 200.0, 120.0]);
+        let own = row(&[110.0, 166.0, 219.0, 132.0]);
+        let effect = Metric::Throughput.effect(&own, &base, true, 1).unwrap();
+        let (low, high) = effect.interval.unwrap();
+        assert!(low > 0.08 && high < 0.12, "{effect:?}");
+        assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Better);
+        assert_eq!(
+            Metric::P99.verdict(&effect, Noise { p99: Some(0.05), ..Noise::default() }),
+            Verdict::Worse
+        );
+        // Not paired, the drift hides it.
+        let effect = Metric::Throughput.effect(&own, &base, false, 1).unwrap();
+        assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Same);
+    }
+
+    #[test]
+    fn a_difference_within_the_noise_floor_is_none() {
+        let base = row(&[100.0, 100.0, 100.0]);
+        let own = row(&[101.0, 101.0, 101.0]);
+        let effect = Metric::Throughput.effect(&own, &base, true, 1).unwrap();
+        assert_eq!(Metric::Throughput.verdict(&effect, Noise::default()), Verdict::Same);
+        let noise = Noise { throughput: Some(0.001), ..Noise::default() };
+        assert_eq!(Metric::Throughput.verdict(&effect, noise), Verdict::Better);
+    }
+
+    #[test]
+    fn more_questions_ask_for_more_certainty() {
+        let (own, base) = (row(&[103.0, 105.5, 104.0]), row(&[100.0, 100.0, 100.0]));
+        let verdict = |questions| {
+            let effect = Metric::Throughput.effect(&own, &base, true, questions).unwrap();
+            Metric::Throughput
+                .verdict(&effect, Noise { throughput: Some(0.005), ..Noise::default() })
+        };
+        assert_eq!(verdict(1), Verdict::Better);
+        assert_eq!(verdict(20), Verdict::Same);
+    }
+
+    #[test]
+    fn one_round_says_only_what_is_plain() {
+        let verdict = |own: f64| {
+            let effect = Metric::Throughput.effect(&row(&[own]), &row(&[100.0]), true, 1).unwrap();
+            assert_eq!(effect.interval, None);
+            Metric::Throughput.verdict(&effect, Noise::default())
+        };
+        assert_eq!(verdict(110.0), Verdict::Unknown);
+        assert_eq!(verdict(200.0), Verdict::Better);
+        assert_eq!(verdict(50.0), Verdict::Worse);
+    }
+
+    #[test]
+    fn counts_in_a_thousand_are_subtracted() {
+        let effect =
+            Metric::Failed.effect(&row(&[10.0, 12.0]), &row(&[0.0, 0.0]), true, 1).unwrap();
+        assert!(effect.change > 10.0 && effect.change < 12.0, "{effect:?}");
+    }
+
+    #[test]
+    fn the_quantile_is_students() {
+        assert!((quantile(2.0, 0.05) - 4.3027).abs() < 1e-3, "{}", quantile(2.0, 0.05));
+        assert!((quantile(30.0, 0.05) - 2.0423).abs() < 1e-3, "{}", quantile(30.0, 0.05));
+    }
+}

@@ -1,0 +1,363 @@
+//! The tables of the page: verdicts, figures of faults, safety.
+
+use super::group::{Entry, Group, Model, asked, is_limit, unsound};
+use super::results::Row;
+use super::stats::{Effect, Metric, Verdict, failed};
+use super::text::{self, UNKNOWN, escape, or_unknown, signed};
+
+/// An effect in words: the change and its interval.
+pub fn effect_words(metric: Metric, effect: &Effect) -> String {
+    let (unit, factor, digits) = if metric.is_absolute() { ("", 1.0, 1) } else { (" %", 100.0, 1) };
+    let number = |value: f64| {
+        // A tenfold needs no decimals.
+        let digits = if (value * factor).abs() >= 99.5 { 0 } else { digits };
+        signed(value * factor, digits)
+    };
+    match effect.interval {
+        Some((low, high)) => {
+            format!("{}{unit} [{}, {}]", number(effect.change), number(low), number(high))
+        }
+        None => format!("{}{unit}, no interval", number(effect.change)),
+    }
+}
+
+fn cell(label: &str, class: &str, words: &str) -> String {
+    let label = escape(label);
+    format!("<td data-label=\"{label}\" class=\"{class}\">{words}</td>")
+}
+
+fn head(columns: &[String]) -> String {
+    let cells: String =
+        columns.iter().map(|column| format!("<th scope=\"col\">{column}</th>")).collect();
+    format!("<thead><tr>{cells}</tr></thead>\n")
+}
+
+fn name_cell(entry: &Entry<'_>) -> String {
+    let row = entry.row;
+    let mut notes: Vec<String> = Vec::new();
+    notes.extend(row.category.as_deref().map(escape));
+    if !row.does_not.is_empty() {
+        notes.push(format!("does not: {}", escape(&row.does_not.join(", "))));
+    }
+    if let Some(broke) = &row.broke {
+        notes.push(format!("<b>broke: {}</b>", escape(&text::clip(broke, 200))));
+    }
+    if let Some(why) = unsound(row) {
+        notes.push(format!("<b>void: {}</b>", escape(&why)));
+    }
+    let notes = if notes.is_empty() {
+        String::new()
+    } else {
+        format!("<small>{}</small>", notes.join("<br>"))
+    };
+    format!(
+        "<th scope=\"row\"><span class=\"swatch\"></span>{}{notes}</th>",
+        escape(&text::clip(&entry.label, 80))
+    )
+}
+
+/// The verdict table of a group: the limit first, then contestants by tiers that do not differ
+/// beyond the noise.
+pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
+    let against = group.baseline_name();
+    let columns = [
+        "contestant".to_owned(),
+        "req/s".to_owned(),
+        "p50".to_owned(),
+        "p99".to_owned(),
+        "p99.9".to_owned(),
+        "CPU per request".to_owned(),
+        "opened per 1,000".to_owned(),
+        "failed".to_owned(),
+        "wrong replies".to_owned(),
+        format!("against {}: {} [95 %]", escape(&text::clip(&against, 40)), group.metric.name()),
+        "verdict".to_owned(),
+    ];
+    let mut html = format!("<table class=\"cards verdicts\">{}", head(&columns));
+    let mut body = |class: &str, title: &str, members: &[usize]| {
+        if members.is_empty() {
+            return;
+        }
+        html.push_str(&format!("<tbody class=\"{class}\">"));
+        if !title.is_empty() {
+            html.push_str(&format!(
+                "<tr class=\"tier-title\"><th colspan=\"{}\" scope=\"rowgroup\">{title}</th></tr>",
+                columns.len()
+            ));
+        }
+        for member in members {
+            html.push_str(&verdict_row(group, &group.entries[*member], &columns, withdrawn));
+        }
+        html.push_str("</tbody>\n");
+    };
+    let all = 0..group.entries.len();
+    let limits: Vec<usize> =
+        all.clone().filter(|index| is_limit(group.entries[*index].row)).collect();
+    body("tier", "", &limits);
+    let mut ranked: Vec<usize> = limits;
+    // Side by side each contestant stands with itself.
+    let tiers = if group.compares_files() { Vec::new() } else { group.tiers(group.metric) };
+    for tier in &tiers {
+        ranked.extend(&tier.members);
+        let title = match (tier.members.len(), group.is_undecided()) {
+            (1, _) => String::new(),
+            (_, true) => format!("one round: not told apart by {}", group.metric.name()),
+            (many, false) => {
+                format!("{many} that do not differ beyond the noise in {}", group.metric.name())
+            }
+        };
+        body(if tier.members.len() > 1 { "tier many" } else { "tier" }, &title, &tier.members);
+    }
+    let mut rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
+    while let Some(first) = rest.first().copied() {
+        let like = |index: &usize| {
+            !group.compares_files() || group.entries[first].is_like(&group.entries[*index])
+        };
+        let (alike, others): (Vec<usize>, Vec<usize>) = rest.into_iter().partition(like);
+        body("tier", "", &alike);
+        rest = others;
+    }
+    html.push_str("</table>\n");
+    html
+}
+
+fn verdict_row(
+    group: &Group<'_>,
+    entry: &Entry<'_>,
+    columns: &[String],
+    withdrawn: bool,
+) -> String {
+    let row = entry.row;
+    let latency = row.latency_us.unwrap_or_default();
+    let wrong = match (row.mismatches, row.requests) {
+        (Some(wrong), Some(requests)) => {
+            format!("{} of {}", text::count(wrong), text::count(requests))
+        }
+        (None, _) => "unknown".to_owned(),
+        (Some(wrong), None) => text::count(wrong),
+    };
+    let wrong_class = if row.mismatches.is_some_and(|wrong| wrong > 0.0) { "bad" } else { "" };
+    let failed_words = match (failed(row), asked(row)) {
+        (Some(0.0), _) => "0".to_owned(),
+        (Some(failed), Some(asked)) if asked > 0.0 => {
+            format!("{} ({} %)", text::count(failed), text::figure(failed * 100.0 / asked))
+        }
+        (Some(failed), _) => text::count(failed),
+        (None, _) => UNKNOWN.to_owned(),
+    };
+    let failed_words = match row.unstarted.filter(|unstarted| *unstarted > 0.0) {
+        Some(unstarted) => format!("{failed_words}, {} not started", text::count(unstarted)),
+        None => failed_words,
+    };
+    let (effect, verdict, class) = match group.effect(entry) {
+        _ if group.baseline(entry).is_none() => ("base".to_owned(), String::new(), "base"),
+        Some((effect, verdict)) => {
+            let class = match verdict {
+                _ if withdrawn => "v-same",
+                Verdict::Better => "v-better",
+                Verdict::Worse => "v-worse",
+                Verdict::Same | Verdict::Unknown => "v-same",
+            };
+            let sign = match verdict {
+                Verdict::Better => "▲ ",
+                Verdict::Worse => "▼ ",
+                Verdict::Same => "= ",
+                Verdict::Unknown => "",
+            };
+            let word = if withdrawn {
+                "withdrawn".to_owned()
+            } else {
+                format!("{sign}{}", verdict.word())
+            };
+            (effect_words(group.metric, &effect), word, class)
+        }
+        None => (UNKNOWN.to_owned(), String::new(), ""),
+    };
+    let cells = [
+        ("", or_unknown(row.throughput_per_s, text::figure)),
+        ("", or_unknown(latency.p50, text::micros)),
+        ("", or_unknown(latency.p99, text::micros)),
+        ("", or_unknown(latency.p999, text::micros)),
+        ("", or_unknown(row.cpu_us_per_request, text::micros)),
+        ("", or_unknown(Metric::Opened.of(row), |value| Metric::Opened.text(value))),
+        ("", failed_words),
+        (wrong_class, wrong),
+        ("effect", effect),
+        (class, verdict),
+    ];
+    let cells: String = cells
+        .iter()
+        .zip(&columns[1..])
+        .map(|((class, words), column)| {
+            format!("<td data-label=\"{column}\" class=\"{class}\">{}</td>", escape(words))
+        })
+        .collect();
+    format!("<tr class=\"{}\">{}{cells}</tr>", entry.classes, name_cell(entry))
+}
+
+/// What faults did to each contestant: failures by kind, the time to recover, dials. `None` without
+/// faults.
+pub fn fault_figures(group: &Group<'_>) -> Option<String> {
+    let entries: Vec<&Entry<'_>> = group
+        .entries
+        .iter()
+        .filter(|entry| {
+            let row = entry.row;
+            row.faults().next().is_some() || row.recovery.is_some() || row.dials.is_some()
+        })
+        .collect();
+    if entries.is_empty() {
+        return None;
+    }
+    let columns = [
+        "contestant",
+        "failed: dial",
+        "timeout",
+        "refused",
+        "broken",
+        "wrong",
+        "not started",
+        "first success after",
+        "normal p99 after",
+        "dials",
+        "peak dials per 100 ms",
+        "most open",
+    ];
+    let mut lines: Vec<(&Entry<'_>, [String; 11])> = Vec::new();
+    for entry in entries {
+        let row = entry.row;
+        let kind = |of: fn(super::results::Kinds) -> f64| {
+            or_unknown(row.errors_by_kind.map(of), text::count)
+        };
+        let recovery = row.recovery.unwrap_or_default();
+        let after = |ms: Option<f64>| match (row.recovery, ms) {
+            (Some(_), None) => "not in this run".to_owned(),
+            (_, ms) => or_unknown(ms, |ms| format!("{} ms", text::count(ms))),
+        };
+        let cells = [
+            kind(|kinds| kinds.dial),
+            kind(|kinds| kinds.timeout),
+            kind(|kinds| kinds.refused),
+            kind(|kinds| kinds.broken),
+            kind(|kinds| kinds.wrong),
+            or_unknown(row.unstarted, text::count),
+            after(recovery.first_success_ms),
+            after(recovery.normal_p99_ms),
+            or_unknown(row.dials, text::count),
+            or_unknown(row.peak_dials_per_100ms, text::count),
+            or_unknown(row.high_water_open, text::count),
+        ];
+        lines.push((entry, cells));
+    }
+    // A column without a single figure is left out.
+    let known = |index: usize| lines.iter().any(|(_, cells)| cells[index] != UNKNOWN);
+    let shown: Vec<usize> = (0..columns.len() - 1).filter(|index| known(*index)).collect();
+    let titles: Vec<String> = std::iter::once(columns[0])
+        .chain(shown.iter().map(|index| columns[index + 1]))
+        .map(str::to_owned)
+        .collect();
+    let mut html = format!("<table class=\"cards\">{}<tbody>", head(&titles));
+    for (entry, cells) in &lines {
+        let cells: String =
+            shown.iter().map(|index| cell(columns[index + 1], "", &cells[*index])).collect();
+        html.push_str(&format!(
+            "<tr class=\"{}\"><th scope=\"row\"><span class=\"swatch\"></span>{}</th>{cells}</tr>",
+            entry.classes,
+            escape(&text::clip(&entry.label, 80))
+        ));
+    }
+    html.push_str("</tbody></table>\n");
+    Some(html)
+}
+
+/// Whether a row belongs into the safety matrix: faults happened, or writes were counted.
+fn is_tested(row: &Row) -> bool {
+    row.faults().next().is_some() || row.writes.is_some_and(|writes| writes > 0.0)
+}
+
+/// Contestants against faults: what was kept, lost, carried out twice, answered wrongly. `None`
+/// without faults.
+pub fn safety(model: &Model<'_>) -> Option<String> {
+    let columns: Vec<&Group<'_>> = model
+        .groups
+        .iter()
+        .filter(|group| group.entries.iter().any(|entry| is_tested(entry.row)))
+        .collect();
+    if columns.is_empty() {
+        return None;
+    }
+    let mut lines: Vec<(usize, usize, &str, &str)> = columns
+        .iter()
+        .flat_map(|group| &group.entries)
+        .map(|entry| (entry.contestant, entry.file, entry.label.as_str(), entry.classes.as_str()))
+        .collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let mut titles = vec!["contestant".to_owned()];
+    titles.extend(columns.iter().map(|group| escape(&text::clip(&group.title(), 40))));
+    let mut html = format!("<table class=\"cards matrix\">{}<tbody>", head(&titles));
+    for (contestant, _, label, classes) in lines {
+        html.push_str(&format!(
+            "<tr class=\"{classes}\"><th scope=\"row\"><span class=\"swatch\"></span>{}</th>",
+            escape(&text::clip(label, 80))
+        ));
+        for group in &columns {
+            let found = group
+                .entries
+                .iter()
+                .find(|entry| entry.contestant == contestant && entry.label == label);
+            let (class, words) =
+                found.map_or(("", UNKNOWN.to_owned()), |entry| safety_cell(entry.row));
+            html.push_str(&format!(
+                "<td data-label=\"{}\" class=\"{class}\">{words}</td>",
+                escape(&text::clip(&group.title(), 40))
+            ));
+        }
+        html.push_str("</tr>");
+    }
+    html.push_str("</tbody></table>\n");
+    Some(html)
+}
+
+fn safety_cell(row: &Row) -> (&'static str, String) {
+    let lost = failed(row);
+    let twice = row.write_duplicates;
+    let wrong = row.mismatches;
+    let some = |count: Option<f64>| count.is_some_and(|count| count > 0.0);
+    // The worst decides, and has a sign besides its colour.
+    let (class, sign) = match (some(wrong), some(twice), some(lost)) {
+        (true, ..) => ("s-wrong", "✖"),
+        (_, true, _) => ("s-twice", "‼"),
+        (.., true) => ("s-lost", "◐"),
+        _ => ("s-kept", "✔"),
+    };
+    let part = |count: Option<f64>, word: &str| match count {
+        Some(0.0) => None,
+        Some(count) => Some(format!("<b>{} {word}</b>", text::count(count))),
+        None => Some(format!("{word}: unknown")),
+    };
+    let mut parts = vec![format!("{} kept", or_unknown(row.requests, text::count))];
+    parts.extend(part(lost, "lost"));
+    parts.extend(part(twice.or(row.writes), "run twice").filter(|_| twice.is_some()));
+    parts.extend(part(wrong, "wrong"));
+    if row.writes.is_some() && twice.is_none() {
+        parts.push("run twice: unknown".to_owned());
+    }
+    (
+        class,
+        format!("<span class=\"sign\" aria-hidden=\"true\">{sign}</span> {}", parts.join("<br>")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_have_intervals() {
+        let effect = Effect { change: -0.171, interval: Some((-0.19, -0.152)) };
+        assert_eq!(effect_words(Metric::Throughput, &effect), "−17.1 % [−19.0, −15.2]");
+        let effect = Effect { change: 3.0, interval: None };
+        assert_eq!(effect_words(Metric::Failed, &effect), "+3.0, no interval");
+    }
+}

@@ -1,0 +1,138 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn sources(rows: Value) -> Vec<Source> {
+    let text = json!({"schema": 1, "results": rows}).to_string();
+    vec![Source::parse("results.json".to_owned(), text).unwrap()]
+}
+
+/// A contestant with these requests per second in its rounds.
+fn row(name: &str, rates: &[f64]) -> Value {
+    let rounds: Vec<Value> = rates
+        .iter()
+        .zip(1..)
+        .map(|(rate, round)| json!({"round": round, "throughput_per_s": rate}))
+        .collect();
+    let kind = if name == "limit" { "limit" } else { "ours" };
+    json!({"protocol": "http1", "scenario": "steady", "contestant": name, "kind": kind,
+        "throughput_per_s": rates[rates.len() / 2], "rounds_detail": rounds})
+}
+
+#[test]
+fn contestants_inside_the_noise_stand_together() {
+    let sources = sources(json!([
+        row("limit", &[200.0, 210.0, 190.0]),
+        row("slow", &[50.0, 52.0, 47.0]),
+        row("one", &[100.0, 105.0, 95.0]),
+        row("two", &[100.5, 104.5, 95.5]),
+    ]));
+    let model = Model::new(&sources);
+    let group = &model.groups[0];
+    let tiers: Vec<Vec<&str>> = group
+        .tiers(group.metric)
+        .iter()
+        .map(|tier| tier.members.iter().map(|index| group.entries[*index].label.as_str()).collect())
+        .collect();
+    assert_eq!(tiers.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1], "{tiers:?}");
+    assert_eq!(tiers[1], ["slow"]);
+    let (sentence, spread) = sentences::verdict(group);
+    assert!(sentence.contains("no difference between them") && spread > 1.9, "{sentence}");
+    assert!(!sentence.contains("limit"), "the limit is no pool: {sentence}");
+}
+
+#[test]
+fn one_round_names_no_winner_unless_it_is_plain() {
+    let verdict = |other: f64| {
+        let sources = sources(json!([row("one", &[100.0]), row("two", &[other])]));
+        sentences::verdict(&Model::new(&sources).groups[0])
+    };
+    let (sentence, spread) = verdict(120.0);
+    assert_eq!(sentence, "one round does not tell two and one apart.");
+    assert_eq!(spread, 1.0);
+    let (sentence, _) = verdict(900.0);
+    assert!(sentence.contains("two leads") && sentence.contains("one round"), "{sentence}");
+}
+
+#[test]
+fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
+    let opened = |name: &str, opened: f64| {
+        let mut row = row(name, &[100.0, 101.0]);
+        for round in row["rounds_detail"].as_array_mut().unwrap() {
+            round["requests"] = json!(1000);
+            round["opened"] = json!(opened);
+        }
+        row["requests"] = json!(2000);
+        row["opened"] = json!(2.0 * opened);
+        row
+    };
+    let sources = sources(json!([opened("one", 500.0), opened("two", 20.0)]));
+    let (sentence, spread) = sentences::verdict(&Model::new(&sources).groups[0]);
+    assert!(sentence.starts_with("opened per 1,000: two leads (20)"), "{sentence}");
+    assert!(spread > 1.0);
+}
+
+#[test]
+fn the_ways_of_a_contestant_are_compared_with_the_same_way() {
+    let way = |name: &str, variant: &str, rates: &[f64]| {
+        let mut row = row(name, rates);
+        row["variant"] = json!(variant);
+        row
+    };
+    let sources = sources(json!([
+        way("limit", "reused", &[100.0, 101.0]),
+        way("limit", "no pool", &[10.0, 10.1]),
+        way("redigo", "no pool", &[10.0, 10.1]),
+    ]));
+    let model = Model::new(&sources);
+    let group = &model.groups[0];
+    let base = group.baseline(&group.entries[2]).unwrap();
+    assert_eq!(base.label, "limit no pool");
+    assert_eq!(model.contestants.len(), 2, "a contestant has one colour");
+}
+
+#[test]
+fn banners_say_what_spoils_the_figures() {
+    let sources = |change: Value| {
+        let mut row = row("one", &[100.0, 100.0]);
+        for (key, value) in change.as_object().unwrap() {
+            row[key] = value.clone();
+        }
+        sources(json!([row]))
+    };
+    let level = |change: Value| {
+        let sources = sources(change);
+        sentences::banners(&Model::new(&sources), None).first().map(|banner| banner.level)
+    };
+    assert_eq!(level(json!({})), None);
+    assert_eq!(level(json!({"mismatches": 1})), Some(Level::Red));
+    assert_eq!(level(json!({"leaked": 1})), Some(Level::Red));
+    assert_eq!(level(json!({"duplicates": 1})), Some(Level::Red));
+    assert_eq!(level(json!({"duplicates": 1, "events": [{"at_ms": 1}]})), None);
+    assert_eq!(level(json!({"broke": "why"})), Some(Level::Amber));
+    assert_eq!(level(json!({"loop": "open", "cpu_us_per_request": 9500.0})), Some(Level::Amber));
+    assert_eq!(level(json!({"loop": "closed", "cpu_us_per_request": 9500.0})), Some(Level::Note));
+    let late = json!({"latency_us": {"p50": 300.0}, "lateness_us": {"p99": 80.0}});
+    assert_eq!(level(late), Some(Level::Amber));
+    let old = {
+        let text = json!({"measured_at_unix_s": 0, "partial": true, "results": []}).to_string();
+        vec![Source::parse("a".to_owned(), text).unwrap()]
+    };
+    let banners = sentences::banners(&Model::new(&old), Some(SystemTime::now()));
+    assert_eq!(banners.len(), 2, "{banners:?}");
+    assert_eq!(sentences::banners(&Model::new(&old), None).len(), 1);
+}
+
+#[test]
+fn charts_without_data_are_left_out() {
+    let sources = sources(json!([row("one", &[100.0, 100.0])]));
+    let html = page(&sources, None);
+    for chart in ["verdicts", "dots", "notes"] {
+        assert!(html.contains(&format!("data-chart=\"{chart}\"")), "{chart}");
+    }
+    for chart in
+        ["percentiles", "sweep", "timeline", "shares", "breakdown", "lanes", "safety", "policies"]
+    {
+        assert!(!html.contains(&format!("data-chart=\"{chart}\"")), "{chart}");
+    }
+}
