@@ -3,9 +3,11 @@
 mod common;
 mod embedded;
 mod events;
+mod events_http2;
 mod faults;
 mod interrupts;
 mod open_loop;
 mod oracle;
+mod relay;
 mod targets;
 mod usage;
