@@ -4,6 +4,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
+/// Processors have lower numbers than this.
+pub const MOST: usize = CpuSet::MAX_CPU;
+
 /// Pins the calling thread, and the threads it starts, to one processor. False when the system
 /// refuses, which leaves it where it was.
 pub fn pin(cpu: usize) -> bool {

@@ -16,6 +16,7 @@ use crate::names::Protocol;
 use crate::serve::Bound;
 use crate::serve::control::{Answer, Command as ControlCommand, MAX_LINE};
 use crate::serve::oracle::{Counters, Series};
+use crate::target::Target;
 
 /// The server answers on its control connection within this, or is broken.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,15 +39,40 @@ impl Server {
     /// # Errors
     /// [`BenchError::Io`] or [`BenchError::Server`] when it does not come up.
     pub async fn start(cpu: Option<usize>, models: &[String]) -> Result<Self, BenchError> {
-        let program = std::env::current_exe().map_err(BenchError::io("finding this program"))?;
-        let mut command = Command::new(program);
-        command.args(["serve", "--exit-with-stdin"]);
+        let mut arguments = Vec::new();
         for protocol in Protocol::ALL {
-            command.args([&format!("--{protocol}"), "127.0.0.1:0"]);
+            arguments.extend([format!("--{protocol}"), "127.0.0.1:0".to_owned()]);
         }
         for model in models {
-            command.args(["--model", model]);
+            arguments.extend(["--model".to_owned(), model.clone()]);
         }
+        Self::spawn(cpu, &arguments).await
+    }
+
+    /// The same as a relay in front of a server of the user's, which lets connections feel the faults
+    /// that need no help of the protocol.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] or [`BenchError::Server`] when it does not come up.
+    pub async fn start_relay(cpu: Option<usize>, target: &Target) -> Result<Self, BenchError> {
+        // The address alone: other users of the machine can read a command line, which is no place
+        // for a password, and a relay needs none.
+        let scheme = match target.protocol {
+            Protocol::Http1 => "http",
+            Protocol::Http2 => "h2c",
+            Protocol::Resp => "redis",
+            Protocol::Framed => {
+                return Err(BenchError::usage("there is no relay for the framed protocol"));
+            }
+        };
+        let url = format!("{scheme}://{}", target.address);
+        Self::spawn(cpu, &["--relay".to_owned(), url]).await
+    }
+
+    async fn spawn(cpu: Option<usize>, arguments: &[String]) -> Result<Self, BenchError> {
+        let program = std::env::current_exe().map_err(BenchError::io("finding this program"))?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--exit-with-stdin"]).args(arguments);
         if let Some(cpu) = cpu {
             command.args(["--cpu", &cpu.to_string()]);
         }
@@ -78,9 +104,9 @@ impl Server {
         })
     }
 
-    /// Where `protocol` is served.
+    /// Where `protocol` is served; the address of the relay, if this is one.
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
-        self.bound.address(protocol).expect("every protocol was asked for")
+        self.bound.relay.or(self.bound.address(protocol)).expect("every protocol was asked for")
     }
 
     /// The processor it runs on, if it is pinned.

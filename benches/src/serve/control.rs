@@ -121,19 +121,29 @@ async fn answer(stream: TcpStream, desks: &Desks) -> io::Result<()> {
         let answer = match serde_json::from_str(&line) {
             Ok(Command::Start { protocol, run, close_after }) => {
                 let desk = desks.of(protocol);
-                desk.faults.lift_all();
-                Answer::Counters(desk.oracle.start(run, close_after))
+                desk.faults.start();
+                match desk.faults.settled().await {
+                    Ok(()) => Answer::Counters(desk.oracle.start(run, close_after)),
+                    Err(error) => Answer::Error(error),
+                }
             }
             Ok(Command::Counters { protocol }) => {
                 Answer::Counters(desks.of(protocol).oracle.counters())
             }
             Ok(Command::Inject { protocol, fault }) => {
-                let id = desks.of(protocol).faults.inject(fault);
-                Answer::Injected { id, at_ns: monotonic_ns() }
+                let faults = &desks.of(protocol).faults;
+                match faults.can_play(fault) {
+                    Ok(()) => {
+                        let id = faults.inject(fault);
+                        injected(faults, id).await
+                    }
+                    Err(error) => Answer::Error(error),
+                }
             }
             Ok(Command::Lift { protocol, id }) => {
-                desks.of(protocol).faults.lift(id);
-                Answer::Injected { id, at_ns: monotonic_ns() }
+                let faults = &desks.of(protocol).faults;
+                faults.lift(id);
+                injected(faults, id).await
             }
             Ok(Command::Series { protocol }) => Answer::Series(desks.of(protocol).oracle.series()),
             Err(error) => Answer::Error(error.to_string()),
@@ -142,4 +152,12 @@ async fn answer(stream: TcpStream, desks: &Desks) -> io::Result<()> {
         lines.send(text).await.map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+/// The answer once the fault is really in force, or has really ended.
+async fn injected(faults: &Faults, id: u32) -> Answer {
+    match faults.settled().await {
+        Ok(()) => Answer::Injected { id, at_ns: monotonic_ns() },
+        Err(error) => Answer::Error(error),
+    }
 }

@@ -1,27 +1,48 @@
 //! The faults of one protocol's server: which are in force, and which connections they are for.
 //!
-//! A connection looks at one number whenever it is polled, and only when that number has changed at
-//! what is in force. Whoever changes it wakes every connection.
+//! A connection reads one number whenever it is polled, and only when that number has changed what is
+//! in force. Each change of the number wakes every connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::fault::{Cut, Fault, Who};
+
+/// How long the server may take to close its listening socket, or to have it again.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The faults of one server.
 #[derive(Debug)]
 pub struct Faults {
     /// Grows with every change.
     version: AtomicU64,
-    /// Whether anybody listens for new connections.
+    /// Whether the server should listen for new connections.
     listens: watch::Sender<bool>,
+    /// Whether it does.
+    listening: watch::Sender<Listening>,
+    /// It carries bytes and does not know the protocol.
+    relays: AtomicBool,
     state: Mutex<State>,
+}
+
+/// The state of a listening socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Listening {
+    /// There never was one: the protocol is not served.
+    #[default]
+    Never,
+    /// It accepts connections.
+    Open,
+    /// Connections are refused.
+    Closed,
+    /// It cannot be had again, and why.
+    Failed(String),
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +51,8 @@ struct State {
     /// What is in force, with the number of the first connection that came after its begin.
     active: BTreeMap<u32, (Fault, u64)>,
     next_connection: u64,
+    /// The number of the first connection of this run.
+    first_of_run: u64,
     connections: BTreeMap<u64, Arc<Connection>>,
 }
 
@@ -37,11 +60,30 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Connection {
     number: u64,
-    /// Called when the faults change.
-    waker: AtomicWaker,
+    /// Its place among the connections of its run: which stall, and which backend is whose.
+    place: u64,
+    /// The tasks that read and write, woken when the faults change.
+    wakers: Mutex<[Option<Waker>; 2]>,
     /// How it is cut, 0 when it is not.
     cut: AtomicU8,
     announced: AtomicBool,
+    /// Whether there is a replacement.
+    replaces: AtomicBool,
+    replacement: Mutex<Option<Replacement>>,
+}
+
+/// The side of a connection that a task works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Read,
+    Write,
+}
+
+/// Bytes that the server writes, and bytes of the same length that leave in their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replacement {
+    pub(super) from: Vec<u8>,
+    pub(super) to: Vec<u8>,
 }
 
 const CUT_BY_FIN: u8 = 1;
@@ -52,11 +94,11 @@ const CUT_BY_RST: u8 = 2;
 pub(super) struct Plan {
     /// Nothing is written before this time after the accept.
     pub(super) greeting_after: Duration,
-    /// Every write comes so much later.
+    /// Every write comes this much later.
     pub(super) delay: Duration,
     /// Nothing is read or written.
     pub(super) silent: bool,
-    /// Cut after so long without a byte from the client.
+    /// Cut after this long without a byte in either direction.
     pub(super) cut_idle: Option<(Duration, Cut)>,
     /// HTTP/2: streams at once.
     pub(super) max_streams: Option<u32>,
@@ -67,6 +109,8 @@ impl Default for Faults {
         Self {
             version: AtomicU64::new(0),
             listens: watch::Sender::new(true),
+            listening: watch::Sender::default(),
+            relays: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -114,9 +158,10 @@ impl Faults {
         self.changed(&state);
     }
 
-    /// Ends every fault.
-    pub fn lift_all(&self) {
+    /// Ends every fault, and counts connections from the beginning.
+    pub fn start(&self) {
         let mut state = self.lock();
+        state.first_of_run = state.next_connection;
         if !state.active.is_empty() {
             state.active.clear();
             self.changed(&state);
@@ -129,8 +174,55 @@ impl Faults {
         let listens = !state.active.values().any(refuses);
         self.listens.send_if_modified(|now| std::mem::replace(now, listens) != listens);
         for connection in state.connections.values() {
-            connection.waker.wake();
+            connection.wake(Side::Read);
+            connection.wake(Side::Write);
         }
+    }
+
+    /// From now on this is a relay.
+    pub(super) fn relay(&self) {
+        self.relays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this server can play a fault.
+    ///
+    /// # Errors
+    /// Why it cannot, for people.
+    pub(super) fn can_play(&self, fault: Fault) -> Result<(), String> {
+        if *self.listening.borrow() == Listening::Never {
+            return Err("this protocol is not served here".to_owned());
+        }
+        let protocols_own = matches!(fault, Fault::Announce | Fault::MaxStreams { .. });
+        let relays = self.relays.load(Ordering::Relaxed);
+        if relays && (protocols_own || matches!(fault, Fault::SlowBackend { .. })) {
+            return Err(format!(
+                "a relay does not know the protocol, so it cannot play '{}'; only the embedded servers can",
+                fault.label()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes the state of the listening socket.
+    pub(super) fn set_listening(&self, now: Listening) {
+        self.listening.send_replace(now);
+    }
+
+    /// Returns once the server listens as it should: a fault is in force, or ended, only then.
+    ///
+    /// # Errors
+    /// Why it does not, for people.
+    pub(super) async fn settled(&self) -> Result<(), String> {
+        let wanted = if *self.listens.borrow() { Listening::Open } else { Listening::Closed };
+        let mut now = self.listening.subscribe();
+        let settled = now.wait_for(|now| *now == wanted || *now == Listening::Never);
+        if matches!(tokio::time::timeout(SETTLE_TIMEOUT, settled).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        Err(match &*self.listening.borrow() {
+            Listening::Failed(error) => error.clone(),
+            _ => format!("the listening socket is not {wanted:?} after {SETTLE_TIMEOUT:?}"),
+        })
     }
 
     /// Whether new connections are let in, now and from now on.
@@ -146,8 +238,9 @@ impl Faults {
     /// A connection was accepted.
     pub(super) fn accepted(&self) -> Arc<Connection> {
         let mut state = self.lock();
-        let connection =
-            Arc::new(Connection { number: state.next_connection, ..Default::default() });
+        let number = state.next_connection;
+        let place = number - state.first_of_run;
+        let connection = Arc::new(Connection { number, place, ..Default::default() });
         state.next_connection += 1;
         state.connections.insert(connection.number, Arc::clone(&connection));
         connection
@@ -168,7 +261,9 @@ impl Faults {
                     plan.greeting_after = plan.greeting_after.max(Duration::from_millis(ms));
                 }
                 Fault::SlowReplies { ms } => plan.delay += Duration::from_millis(ms),
-                Fault::StallOne { of, ms } if number.is_multiple_of(u64::from(of.max(1))) => {
+                Fault::StallOne { of, ms }
+                    if connection.place.is_multiple_of(u64::from(of.max(1))) =>
+                {
                     plan.delay += Duration::from_millis(ms);
                 }
                 Fault::SlowBackend { ms } if connection.backend() == 1 => {
@@ -197,19 +292,33 @@ impl Faults {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under the lock")
+        self.state.lock().expect(CALM)
+    }
+}
+
+impl Plan {
+    /// When what was written at `written` may leave a connection that was accepted at `accepted`.
+    pub(super) fn due(&self, accepted: Instant, written: Instant) -> Instant {
+        (written + self.delay).max(accepted + self.greeting_after)
     }
 }
 
 impl Connection {
     /// The backend it belongs to: the first, third, ... connection to 0, the others to 1.
     pub(super) fn backend(&self) -> usize {
-        (self.number % 2) as usize
+        (self.place % 2) as usize
     }
 
-    /// Called when the faults change.
-    pub(super) fn waker(&self) -> &AtomicWaker {
-        &self.waker
+    /// Wakes this task when the faults change.
+    pub(super) fn register(&self, side: Side, waker: &Waker) {
+        self.wakers.lock().expect(CALM)[side as usize] = Some(waker.clone());
+    }
+
+    /// Wakes the task of this side. It stays registered.
+    pub(super) fn wake(&self, side: Side) {
+        if let Some(waker) = &self.wakers.lock().expect(CALM)[side as usize] {
+            waker.wake_by_ref();
+        }
     }
 
     /// How it is cut, if it is.
@@ -225,12 +334,32 @@ impl Connection {
     pub(super) fn take_announcement(&self) -> bool {
         self.announced.load(Ordering::Relaxed) && self.announced.swap(false, Ordering::Relaxed)
     }
+
+    /// Lets other bytes leave, once, than those that the server will write.
+    pub(super) fn replace(&self, replacement: Replacement) {
+        debug_assert_eq!(replacement.from.len(), replacement.to.len());
+        *self.replacement.lock().expect(CALM) = Some(replacement);
+        self.replaces.store(true, Ordering::Release);
+    }
+
+    /// The bytes that leave in place of these, if some are to be replaced in them.
+    pub(super) fn replaced(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if !self.replaces.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut replacement = self.replacement.lock().expect(CALM);
+        let Replacement { from, to } = replacement.as_ref()?;
+        let at = memchr::memmem::find(bytes, from)?;
+        let mut bytes = bytes.to_vec();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        *replacement = None;
+        self.replaces.store(false, Ordering::Release);
+        Some(bytes)
+    }
 }
 
-/// When the server may write to a connection that was accepted at `accepted`.
-pub(super) fn due(plan: &Plan, accepted: Instant, now: Instant) -> Instant {
-    (now + plan.delay).max(accepted + plan.greeting_after)
-}
+/// Why a lock is never poisoned.
+const CALM: &str = "nothing panics under the lock";
 
 #[cfg(test)]
 mod tests {
@@ -249,7 +378,7 @@ mod tests {
         faults.inject(Fault::SlowDial { ms: 50 });
         assert_eq!(faults.plan(&new).greeting_after, Duration::ZERO, "it was there before");
         assert_eq!(faults.plan(&faults.accepted()).greeting_after, Duration::from_millis(50));
-        faults.lift_all();
+        faults.start();
         assert_eq!(faults.plan(&faults.accepted()), Plan::default());
     }
 
@@ -274,12 +403,60 @@ mod tests {
     }
 
     #[test]
-    fn refusing_is_known_to_who_accepts() {
+    fn refusing_is_told_to_the_listener() {
         let faults = Faults::new();
         let listens = faults.listens();
         let refusal = faults.inject(Fault::Refuse);
         assert!(!*listens.borrow());
         faults.lift(refusal);
         assert!(*listens.borrow());
+    }
+
+    #[test]
+    fn a_run_counts_its_connections_from_the_first() {
+        let faults = Faults::new();
+        drop(faults.accepted());
+        faults.start();
+        let connections = [faults.accepted(), faults.accepted(), faults.accepted()];
+        assert_eq!(connections.each_ref().map(|connection| connection.backend()), [0, 1, 0]);
+        faults.inject(Fault::StallOne { of: 3, ms: 7 });
+        let delays = connections.map(|connection| faults.plan(&connection).delay.as_millis());
+        assert_eq!(delays, [7, 0, 0]);
+    }
+
+    #[test]
+    fn a_replacement_is_used_once() {
+        let connection = Connection::default();
+        assert_eq!(connection.replaced(b"abc"), None);
+        connection.replace(Replacement { from: b"bc".to_vec(), to: b"xy".to_vec() });
+        assert_eq!(connection.replaced(b"cba"), None);
+        assert_eq!(connection.replaced(b"abcbc"), Some(b"axybc".to_vec()));
+        assert_eq!(connection.replaced(b"abc"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_does_not_come_back_is_an_error() {
+        let faults = Faults::new();
+        assert!(faults.can_play(Fault::Refuse).unwrap_err().contains("not served"));
+        faults.set_listening(Listening::Open);
+        assert_eq!(faults.settled().await, Ok(()));
+        faults.inject(Fault::Refuse);
+        assert!(faults.settled().await.unwrap_err().contains("Closed"));
+        faults.set_listening(Listening::Closed);
+        assert_eq!(faults.settled().await, Ok(()));
+        faults.start();
+        faults.set_listening(Listening::Failed("the port is taken".to_owned()));
+        assert_eq!(faults.settled().await, Err("the port is taken".to_owned()));
+    }
+
+    #[test]
+    fn a_relay_plays_what_needs_no_protocol() {
+        let faults = Faults::new();
+        faults.set_listening(Listening::Open);
+        assert_eq!(faults.can_play(Fault::Announce), Ok(()));
+        faults.relay();
+        assert!(faults.can_play(Fault::Announce).unwrap_err().contains("relay"));
+        assert!(faults.can_play(Fault::MaxStreams { streams: 1 }).is_err());
+        assert_eq!(faults.can_play(Fault::Refuse), Ok(()));
     }
 }

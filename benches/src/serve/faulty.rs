@@ -1,13 +1,15 @@
-//! A connection of a server, as the faults in force let it be.
+//! A connection of a server that feels the faults in force.
 //!
-//! Without faults every call goes straight to the socket. What is written late waits in a queue and
-//! leaves while the server reads, which it does all the time.
+//! Without faults every call goes straight to the socket, after one load of a number and one
+//! comparison of two pointers. Under faults, what is written late waits in a queue, and leaves while
+//! the server reads or closes; what is read in a silence is kept until the silence ends.
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,11 +18,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::faults::{Connection, Faults, Plan, due};
+use super::faults::{Connection, Faults, Plan, Side};
 use crate::fault::Cut;
 
-/// Bytes that are read and kept while a connection is silent; after them the client's window closes.
-const MOST_HELD: usize = 1024 * 1024;
+/// Bytes that are kept in each direction. More that is read in a silence is thrown away, and the
+/// connection is reset when the silence ends; more that is written late has to wait.
+const MOST_KEPT: usize = 1024 * 1024;
 
 /// A TCP stream that feels faults.
 #[derive(Debug)]
@@ -32,12 +35,24 @@ pub struct Faulty {
     /// Of the plan.
     version: u64,
     plan: Plan,
-    /// Written by the server, and when it may leave.
+    /// No fault is for this connection, and nothing is left of one.
+    calm: bool,
+    /// Written by the server, and when.
     late: VecDeque<(Instant, Bytes)>,
-    /// Read while silent.
+    late_bytes: usize,
+    /// Read in a silence.
     held: BytesMut,
-    last_read: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// More was read in a silence than is kept.
+    overflowed: bool,
+    /// The client has left in a silence, or the connection was cut.
+    gone: bool,
+    /// A task waits to write more.
+    blocked: bool,
+    /// When the last byte came or left, since connections that are idle are cut.
+    last_active: Instant,
+    /// What `connection` has registered for each side.
+    registered: [Option<Waker>; 2],
+    timers: [Option<Pin<Box<Sleep>>>; 2],
 }
 
 impl Faulty {
@@ -46,17 +61,24 @@ impl Faulty {
         let connection = faults.accepted();
         let now = Instant::now();
         let version = faults.version();
+        let plan = faults.plan(&connection);
         Self {
-            plan: faults.plan(&connection),
             version,
+            calm: plan == Plan::default(),
+            plan,
             stream,
             faults,
             connection,
             accepted: now,
             late: VecDeque::new(),
+            late_bytes: 0,
             held: BytesMut::new(),
-            last_read: now,
-            timer: None,
+            overflowed: false,
+            gone: false,
+            blocked: false,
+            last_active: now,
+            registered: [None, None],
+            timers: [None, None],
         }
     }
 
@@ -65,64 +87,200 @@ impl Faulty {
         Arc::clone(&self.connection)
     }
 
-    /// HTTP/2: streams that a fault allows at once.
-    pub fn max_streams(&self) -> Option<u32> {
-        self.plan.max_streams
+    /// Lets a change of the faults wake this task. Called before the look at the version, so that no
+    /// change is missed.
+    fn register(&mut self, side: Side, cx: &Context<'_>) {
+        let registered = &mut self.registered[side as usize];
+        if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *registered = Some(cx.waker().clone());
+            self.connection.register(side, cx.waker());
+        }
     }
 
     /// Reads what is in force if it has changed, and ends the connection if it was cut.
     fn refresh(&mut self) -> io::Result<()> {
         let version = self.faults.version();
-        if version != self.version {
-            self.version = version;
-            self.plan = self.faults.plan(&self.connection);
-            if let Some(how) = self.connection.cut() {
-                return Err(self.cut(how));
-            }
+        if version == self.version {
+            return Ok(());
         }
+        self.version = version;
+        let before = std::mem::replace(&mut self.plan, self.faults.plan(&self.connection));
+        if before.cut_idle.is_none() {
+            // When the last byte came is not known: idling is counted from here.
+            self.last_active = Instant::now();
+        }
+        self.calm = false;
+        if let Some(how) = self.connection.cut() {
+            return Err(self.cut(how));
+        }
+        if self.overflowed && !self.plan.silent {
+            return Err(self.cut(Cut::Rst));
+        }
+        self.settle();
         Ok(())
     }
 
-    /// The server ends the connection when it reads this error; the socket then closes as asked.
+    /// Notices when nothing is left of a fault.
+    fn settle(&mut self) {
+        self.calm = self.plan == Plan::default()
+            && self.late.is_empty()
+            && self.held.is_empty()
+            && !self.overflowed
+            && !self.gone;
+    }
+
+    /// Ends the connection. The server closes the socket when it sees this error.
     fn cut(&mut self, how: Cut) -> io::Error {
-        if how == Cut::Rst {
-            // Without lingering, a close is a reset. Fails only on a socket that is gone.
-            drop(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+        self.leave();
+        // All of this fails only on a socket that is gone.
+        match how {
+            // Without lingering, a close is a reset.
+            Cut::Rst => drop(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))),
+            Cut::Fin => {
+                drop(SockRef::from(&self.stream).shutdown(Shutdown::Write));
+                // A close with bytes unread would be a reset.
+                let mut space = [0; 4096];
+                let mut left = MOST_KEPT / space.len();
+                while left > 0 && self.stream.try_read(&mut space).is_ok_and(|count| count > 0) {
+                    left -= 1;
+                }
+            }
         }
         io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault")
     }
 
+    /// Forgets what is left for a client that is gone, and tells both tasks.
+    fn leave(&mut self) {
+        self.gone = true;
+        self.calm = false;
+        self.late.clear();
+        self.late_bytes = 0;
+        self.held.clear();
+        self.connection.wake(Side::Read);
+        self.connection.wake(Side::Write);
+    }
+
     /// Writes what is due. Ready when nothing is left.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some((due, bytes)) = self.late.front_mut() {
+    fn poll_late(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((written, bytes)) = self.late.front_mut() {
             if self.plan.silent {
                 return Poll::Pending;
             }
-            let due = *due;
+            let due = self.plan.due(self.accepted, *written);
             if due > Instant::now() {
-                ready!(poll_timer(&mut self.timer, cx, due));
+                ready!(poll_timer(&mut self.timers[side as usize], cx, due));
             }
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             bytes.advance(count);
             if bytes.is_empty() {
                 self.late.pop_front();
             }
+            self.late_bytes -= count;
+            self.last_active = Instant::now();
+            if std::mem::take(&mut self.blocked) {
+                self.connection.wake(Side::Write);
+            }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Takes in what comes while the connection is silent; ready when the client has gone.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Takes in what comes in a silence; ready when the client has left.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 4096];
-        while self.held.len() < MOST_HELD {
+        loop {
             let mut buffer = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
+                self.leave();
                 return Poll::Ready(Ok(()));
             }
-            self.held.extend_from_slice(buffer.filled());
+            if self.held.len() < MOST_KEPT {
+                self.held.extend_from_slice(buffer.filled());
+            } else {
+                self.overflowed = true;
+            }
         }
-        Poll::Pending
+    }
+
+    /// Reads while something is in force or left.
+    fn poll_read_late(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.gone {
+            return Poll::Ready(Ok(()));
+        }
+        let _: Poll<()> = self.poll_late(Side::Read, cx)?;
+        if self.plan.silent {
+            return self.poll_silence(cx);
+        }
+        if !self.held.is_empty() {
+            let count = self.held.len().min(buffer.remaining());
+            buffer.put_slice(&self.held.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        self.settle();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some((after, how)) = self.plan.cut_idle {
+            if buffer.filled().len() > before {
+                self.last_active = Instant::now();
+            } else if read.is_pending() && self.late.is_empty() {
+                let end = self.last_active + after;
+                ready!(poll_timer(&mut self.timers[Side::Read as usize], cx, end));
+                return Poll::Ready(Err(self.cut(how)));
+            }
+        }
+        read
+    }
+
+    /// Writes while something is in force or left.
+    fn poll_write_late(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.gone {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let plan = &self.plan;
+        if plan.delay.is_zero()
+            && plan.greeting_after.is_zero()
+            && !plan.silent
+            && self.late.is_empty()
+        {
+            self.last_active = Instant::now();
+            return Pin::new(&mut self.stream).poll_write(cx, bytes);
+        }
+        if self.late_bytes >= MOST_KEPT {
+            self.blocked = true;
+            self.register(Side::Write, cx);
+            let _: Poll<()> = self.poll_late(Side::Write, cx)?;
+            if self.plan.silent {
+                let _: Poll<()> = self.poll_silence(cx)?;
+            }
+            if self.gone {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            if self.late_bytes >= MOST_KEPT {
+                return Poll::Pending;
+            }
+        }
+        self.put_late(cx, Bytes::copy_from_slice(bytes))?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// Lets bytes leave when it is time, and not before what was written earlier.
+    fn put_late(&mut self, cx: &mut Context<'_>, bytes: Bytes) -> io::Result<()> {
+        self.calm = false;
+        self.late_bytes += bytes.len();
+        self.late.push_back((Instant::now(), bytes));
+        // The task that reads writes it when it is due. If that is this task, the timer has to be set
+        // now: it may have read already.
+        let reader = self.registered[Side::Read as usize].as_ref();
+        if reader.is_some_and(|reader| !reader.will_wake(cx.waker())) {
+            self.connection.wake(Side::Read);
+            return Ok(());
+        }
+        let _: Poll<()> = self.poll_late(Side::Read, cx)?;
+        Ok(())
     }
 }
 
@@ -133,32 +291,12 @@ impl AsyncRead for Faulty {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Before the look at the version: a change after it finds the waker.
-        this.connection.waker().register(cx.waker());
+        this.register(Side::Read, cx);
         this.refresh()?;
-        if !this.late.is_empty() {
-            let _: Poll<()> = this.poll_late(cx)?;
+        if this.calm {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
         }
-        if this.plan.silent {
-            return this.poll_held(cx);
-        }
-        if !this.held.is_empty() {
-            let count = this.held.len().min(buffer.remaining());
-            buffer.put_slice(&this.held.split_to(count));
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if let Some((after, how)) = this.plan.cut_idle {
-            let now = Instant::now();
-            if read.is_ready() && buffer.filled().len() > before {
-                this.last_read = now;
-            } else if read.is_pending() && this.late.is_empty() {
-                ready!(poll_timer(&mut this.timer, cx, this.last_read + after));
-                return Poll::Ready(Err(this.cut(how)));
-            }
-        }
-        read
+        this.poll_read_late(cx, buffer)
     }
 }
 
@@ -170,32 +308,36 @@ impl AsyncWrite for Faulty {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.refresh()?;
-        let plan = &this.plan;
-        let on_time = plan.delay.is_zero() && plan.greeting_after.is_zero() && !plan.silent;
-        if on_time && this.late.is_empty() {
+        if let Some(other) = this.connection.replaced(bytes) {
+            // Whole, or a part of it would be asked for again by its old bytes.
+            this.put_late(cx, Bytes::from(other))?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if this.calm {
             return Pin::new(&mut this.stream).poll_write(cx, bytes);
         }
-        let due = due(plan, this.accepted, Instant::now());
-        this.late.push_back((due, Bytes::copy_from_slice(bytes)));
-        // Somebody has to call when it is due: the timer that this sets.
-        let _: Poll<()> = this.poll_late(cx)?;
-        Poll::Ready(Ok(bytes.len()))
+        this.poll_write_late(cx, bytes)
     }
 
     /// Does not wait for what is late: it leaves while the server goes on.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.refresh()?;
-        let _: Poll<()> = this.poll_late(cx)?;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
-    /// Waits for what is late, and for a silence to end.
+    /// Waits until what is late has left, and until a silence ends or the client leaves.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.connection.waker().register(cx.waker());
+        this.register(Side::Write, cx);
         this.refresh()?;
-        ready!(this.poll_late(cx))?;
+        if this.plan.silent && !this.gone {
+            ready!(this.poll_silence(cx))?;
+        }
+        if this.gone {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(this.poll_late(Side::Write, cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }
@@ -214,3 +356,7 @@ fn poll_timer(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>, at: Ins
     }
     timer.as_mut().poll(cx)
 }
+
+#[cfg(test)]
+#[path = "faulty/tests.rs"]
+mod tests;

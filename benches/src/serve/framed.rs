@@ -41,11 +41,17 @@ pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>, model: Fr
     }
 }
 
+/// Counts a request, and says whether the connection is to be closed after its reply. An empty frame
+/// is the exchange that a dial waits for: a greeting, not a request.
+fn answered(open: &OpenSocket, frame: &Frame) -> bool {
+    if frame.body.is_empty() { open.announced() } else { open.executed(&frame.body, false) }
+}
+
 async fn one_task(stream: Faulty, open: &OpenSocket) -> io::Result<()> {
     let mut framed = Framed::new(stream, FrameCodec::new());
     while let Some(frame) = framed.next().await {
         let frame = frame?;
-        let close = open.executed(&frame.body, false);
+        let close = answered(open, &frame);
         framed.send(frame).await?;
         if close {
             // What is written late has to leave first.
@@ -69,7 +75,7 @@ async fn reader_handoff(stream: Faulty, open: OpenSocket) -> io::Result<()> {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let (writer, open) = &*shared;
-            let close = open.executed(&frame.body, false);
+            let close = answered(open, &frame);
             let mut writer = writer.lock().await;
             // A client that is gone is noticed by the reader.
             drop(writer.send(frame).await);
@@ -95,7 +101,7 @@ async fn separate_writer(stream: Faulty, open: OpenSocket) -> io::Result<()> {
             let permit = permit(&processors).await;
             let (replies, open) = (replies.clone(), Arc::clone(&open));
             tokio::spawn(async move {
-                let close = open.executed(&frame.body, false);
+                let close = answered(&open, &frame);
                 // The queue is closed when the writer failed; its failure ends the reader.
                 drop(replies.send((frame, close)).await);
                 drop(permit);

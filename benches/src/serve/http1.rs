@@ -39,7 +39,8 @@ pub(super) async fn serve_workers(mut listener: Listener, oracle: Arc<Oracle>, l
     loop {
         let stream = listener.accept().await;
         let open = oracle.accepted().with(stream.connection());
-        if let Err(Job { stream, open }) = workers.serve(Job { stream, open }) {
+        if let Err(job) = workers.serve(Job { stream, open }) {
+            let Job { stream, open } = *job;
             tokio::spawn(refuse(stream, open));
         }
     }

@@ -3,15 +3,16 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
-use super::faults::Faults;
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{Method, Request, Response};
+
+use super::faults::{Connection, Faults, Replacement};
 use super::faulty::Faulty;
 use super::listener::Listener;
 use super::oracle::{OpenSocket, Oracle};
-use bytes::Bytes;
-use futures_util::FutureExt;
-use h2::server::SendResponse;
-use http::{Method, Request, Response};
 
 /// Accepts connections for ever and starts a task for each.
 pub(super) async fn serve(
@@ -39,40 +40,113 @@ async fn exchange(
     faults: &Faults,
     max_streams: u32,
 ) -> Result<(), h2::Error> {
-    let agreed = stream.max_streams();
+    let mut seen = faults.version();
+    let mut limit = StreamLimit { configured: max_streams, told: max_streams };
+    limit.replace_greeting(faults, open.connection());
     let mut builder = h2::server::Builder::new();
-    builder.max_concurrent_streams(agreed.unwrap_or(max_streams));
+    builder.max_concurrent_streams(max_streams);
     let mut connection = builder.handshake::<_, Bytes>(stream).await?;
     let mut batch = Vec::new();
-    let mut seen = faults.version();
     loop {
-        // Faults that change wake this task. The h2 crate cannot change the limit of streams of a
-        // connection: one with another limit has to take its place.
-        let next = poll_fn(|cx| {
+        // Everything that has arrived, so that the answers leave in one write.
+        let over = poll_fn(|cx| {
+            // Faults that change wake this task.
             let version = faults.version();
-            if std::mem::replace(&mut seen, version) != version
-                && (open.connection().take_announcement()
-                    || faults.plan(open.connection()).max_streams != agreed)
-            {
+            if version != seen && open.announced() {
                 connection.graceful_shutdown();
             }
-            connection.poll_accept(cx)
-        });
-        let Some(first) = next.await else {
-            return Ok(());
-        };
-        batch.push(first?);
-        // Everything that has arrived, so that the answers leave in one write. Polling without a
-        // waker is fine: the loop polls with one before it waits.
-        while let Some(Some(next)) = connection.accept().now_or_never() {
-            batch.push(next?);
-        }
-        for (request, reply) in batch.drain(..) {
+            loop {
+                if version != seen && limit.tell(faults, open.connection(), &mut connection) {
+                    seen = version;
+                }
+                match connection.poll_accept(cx) {
+                    Poll::Ready(Some(next)) => batch.push(next),
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Pending if !batch.is_empty() => return Poll::Ready(false),
+                    // The client may just have acknowledged the settings before.
+                    Poll::Pending
+                        if version != seen
+                            && limit.tell(faults, open.connection(), &mut connection) =>
+                    {
+                        seen = version;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+        for next in batch.drain(..) {
+            let (request, reply) = next?;
             if answer(request, reply, open) {
                 connection.graceful_shutdown();
             }
         }
+        if over {
+            return Ok(());
+        }
     }
+}
+
+/// The number of streams that the client may have open at once.
+///
+/// The h2 crate cannot change it on an open connection, but the initial window, which has a settings
+/// frame of the same length. So the server sends its unchanged window, and the connection lets a frame
+/// with the number of streams leave in its place. The h2 crate itself keeps to the configured number:
+/// it is the client that has to obey the new one.
+struct StreamLimit {
+    configured: u32,
+    told: u32,
+}
+
+/// The window that a stream has when it opens: what HTTP/2 has without settings.
+const WINDOW: u32 = 65_535;
+/// A settings frame with one entry, up to its entry: length 6, type 4, no flags, stream 0.
+const SETTINGS: [u8; 9] = [0, 0, 6, 4, 0, 0, 0, 0, 0];
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+impl StreamLimit {
+    fn wanted(&self, faults: &Faults, connection: &Connection) -> u32 {
+        faults.plan(connection).max_streams.unwrap_or(self.configured)
+    }
+
+    /// Changes the first settings of a connection that is accepted while a fault is in force.
+    fn replace_greeting(&mut self, faults: &Faults, connection: &Connection) {
+        let wanted = self.wanted(faults, connection);
+        if wanted != self.told {
+            connection.replace(Replacement {
+                from: entry(MAX_CONCURRENT_STREAMS, self.told),
+                to: entry(MAX_CONCURRENT_STREAMS, wanted),
+            });
+            self.told = wanted;
+        }
+    }
+
+    /// Tells the client what is in force. False while it has not acknowledged the settings before.
+    fn tell(
+        &mut self,
+        faults: &Faults,
+        connection: &Connection,
+        h2: &mut h2::server::Connection<Faulty, Bytes>,
+    ) -> bool {
+        let wanted = self.wanted(faults, connection);
+        if wanted == self.told {
+            return true;
+        }
+        if h2.set_initial_window_size(WINDOW).is_err() {
+            return false;
+        }
+        connection.replace(Replacement {
+            from: [&SETTINGS[..], &entry(INITIAL_WINDOW_SIZE, WINDOW)].concat(),
+            to: [&SETTINGS[..], &entry(MAX_CONCURRENT_STREAMS, wanted)].concat(),
+        });
+        self.told = wanted;
+        true
+    }
+}
+
+fn entry(id: u16, value: u32) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
 /// Answers one request, and says whether the connection is to be closed after it.

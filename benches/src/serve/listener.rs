@@ -1,4 +1,4 @@
-//! A listening socket that can stop to listen and begin again on the same port.
+//! A listening socket that can stop listening and begin again on the same port.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-use super::faults::Faults;
+use super::faults::{Faults, Listening};
 use super::faulty::Faulty;
 
 /// Pause after an accept failed, as it does when descriptors run out.
@@ -21,7 +21,8 @@ const BACKLOG: u32 = 1024;
 /// Accepts connections while the faults let it.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
+    /// `None` while connections are refused.
+    listener: Option<TcpListener>,
     address: SocketAddr,
     faults: Arc<Faults>,
     listens: watch::Receiver<bool>,
@@ -36,7 +37,8 @@ impl Listener {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let listens = faults.listens();
-        Ok(Self { listener, address, faults, listens })
+        faults.set_listening(Listening::Open);
+        Ok(Self { listener: Some(listener), address, faults, listens })
     }
 
     /// Where it listens.
@@ -47,53 +49,45 @@ impl Listener {
     /// The next connection, without delay for small writes.
     pub async fn accept(&mut self) -> Faulty {
         loop {
-            if !*self.listens.borrow_and_update() {
-                self.pause().await;
-            }
+            let Some(listener) = self.listener.as_ref().filter(|_| *self.listens.borrow()) else {
+                self.refuse().await;
+                continue;
+            };
             tokio::select! {
                 biased;
                 changed = self.listens.changed() => changed.expect("the faults live as long"),
-                accepted = accept(&self.listener) => {
-                    return Faulty::new(accepted, Arc::clone(&self.faults));
-                }
+                stream = accept(listener) => return Faulty::new(stream, Arc::clone(&self.faults)),
             }
         }
     }
 
-    /// Lets nobody in until the faults do. The port stays ours: a socket is bound to it that does not
-    /// listen, so that no other program gets it, nor a client of this machine as its own address.
-    async fn pause(&mut self) {
-        let kept = self.keep_port().await;
-        while !*self.listens.borrow_and_update() {
-            self.listens.changed().await.expect("the faults live as long");
-        }
-        let mut next = kept.listen(BACKLOG);
+    /// Refuses connections until the faults let them in again. The port stays reserved meanwhile: a
+    /// socket is bound to it that does not listen, so that neither another program nor a client of
+    /// this machine gets the port.
+    async fn refuse(&mut self) {
+        self.listener = None;
+        let reserved = self.retry(|| bound(self.address)).await;
+        self.faults.set_listening(Listening::Closed);
+        self.listens.wait_for(|listens| *listens).await.expect("the faults live as long");
+        let mut reserved = Some(reserved);
+        let listen = || {
+            let socket = reserved.take().map_or_else(|| bound(self.address), Ok)?;
+            socket.listen(BACKLOG)
+        };
+        self.listener = Some(self.retry(listen).await);
+        self.faults.set_listening(Listening::Open);
+    }
+
+    /// Tries until it works, and tells meanwhile why it does not.
+    async fn retry<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> T {
         loop {
-            match next {
-                Ok(listener) => break self.listener = listener,
-                Err(_) => {
+            match attempt() {
+                Ok(done) => return done,
+                Err(error) => {
+                    let text = format!("cannot listen on {} again: {error}", self.address);
+                    self.faults.set_listening(Listening::Failed(text));
                     tokio::time::sleep(BIND_PAUSE).await;
-                    next = TcpListener::bind(self.address).await;
                 }
-            }
-        }
-    }
-
-    /// Closes the listening socket and binds another one that does not listen.
-    async fn keep_port(&mut self) -> TcpSocket {
-        // A listener elsewhere takes the place of the one that is dropped here.
-        loop {
-            let elsewhere = SocketAddr::new(self.address.ip(), 0);
-            if let Ok(placeholder) = TcpListener::bind(elsewhere).await {
-                drop(std::mem::replace(&mut self.listener, placeholder));
-                break;
-            }
-            tokio::time::sleep(BIND_PAUSE).await;
-        }
-        loop {
-            match bound(self.address) {
-                Ok(socket) => return socket,
-                Err(_) => tokio::time::sleep(BIND_PAUSE).await,
             }
         }
     }

@@ -105,7 +105,7 @@ impl Bound {
 /// [`BenchError::Usage`] when an address cannot be bound.
 pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
     place::raise_descriptor_limit();
-    let cpu = options.cpu.filter(|cpu| place::pin(*cpu));
+    let cpu = options.cpu.map(pin).transpose()?.flatten();
     if options.exit_with_stdin {
         exit_when_stdin_closes();
     }
@@ -126,6 +126,24 @@ pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
     })
 }
 
+/// Runs on this processor from now on. `None` where the system pins nothing.
+fn pin(cpu: usize) -> Result<Option<usize>, BenchError> {
+    if place::pin(cpu) {
+        return Ok(Some(cpu));
+    }
+    // The parent may be pinned itself, and this process with it: ask for all there are.
+    let all: Vec<usize> = (0..place::MOST).collect();
+    let known = if place::allow(&all) { place::allowed() } else { return Ok(None) };
+    if known.contains(&cpu) {
+        return Ok(None);
+    }
+    let names: Vec<String> = known.iter().map(usize::to_string).collect();
+    Err(BenchError::usage(format!(
+        "--cpu {cpu}: there is no such processor; this process may run on {}",
+        names.join(", ")
+    )))
+}
+
 /// Binds everything and spawns a task for each server.
 async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, BenchError> {
     let desks = Arc::new(control::Desks::default());
@@ -144,13 +162,19 @@ async fn start(options: &ServeOptions, cpu: Option<usize>) -> Result<Bound, Benc
     for &(protocol, address) in &options.addresses {
         let desk = desks.of(protocol);
         let (oracle, faults) = (Arc::clone(&desk.oracle), Arc::clone(&desk.faults));
-        for fault in &options.faults {
-            faults.inject(*fault);
-        }
         let listener = Listener::bind(address, Arc::clone(&faults))
             .await
             .map_err(cannot_listen(protocol.name(), address))?;
         let address = listener.address();
+        if options.relay.is_some() {
+            faults.relay();
+        }
+        for &fault in &options.faults {
+            faults
+                .can_play(fault)
+                .map_err(|error| BenchError::usage(format!("--fault: {error}")))?;
+            faults.inject(fault);
+        }
         if let Some(upstream) = options.relay.as_ref().filter(|to| to.protocol == protocol) {
             bound.relay = Some(address);
             tokio::spawn(relay::serve(listener, oracle, upstream.address));
@@ -218,7 +242,10 @@ impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
             .filter_map(|(protocol, address)| Some((protocol, address?)))
             .collect();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let relay = args.relay.as_deref().map(Target::parse).transpose()?;
+        let relay = args.relay.as_deref().map(Target::parse).transpose();
+        // The same words, about this option.
+        let relay = relay
+            .map_err(|error| BenchError::usage(error.to_string().replace("--target", "--relay")))?;
         match &relay {
             Some(upstream) if addresses.is_empty() => {
                 addresses.push((upstream.protocol, args.relay_listen.unwrap_or(free)));

@@ -113,29 +113,34 @@ impl Oracle {
     pub fn ran(&self, nonce: &[u8], writes: bool, backend: usize) -> (bool, u64) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let step = state.step();
-        if let Some(step) = step {
-            let backends = &mut state.series.backends;
-            at(backends, step)[backend & 1] += 1;
+        if let Some(step) = state.step() {
+            at(&mut state.series.backends, step)[backend & 1] += 1;
         }
         let times = state.execute(nonce, writes);
         (state.close_after, times)
     }
 
-    /// What happened when.
+    /// What happened when. Every step up to now is there.
     pub fn series(&self) -> Series {
-        self.lock().series.clone()
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(step) = state.fill() {
+            at(&mut state.series.accepted, step);
+            at(&mut state.series.backends, step);
+        }
+        state.series.clone()
     }
 
     /// Counts a connection as open until the returned value is dropped.
     pub fn accepted(self: &Arc<Self>) -> OpenSocket {
         let mut state = self.lock();
+        let step = state.fill();
         let counters = &mut state.counters;
         counters.accepted += 1;
         counters.open += 1;
         counters.high_water = counters.high_water.max(counters.open);
-        let open = u32::try_from(counters.open).unwrap_or(u32::MAX);
-        if let Some(step) = state.step() {
+        let open = state.open();
+        if let Some(step) = step {
             *at(&mut state.series.accepted, step) += 1;
             let most = at(&mut state.series.open, step);
             *most = (*most).max(open);
@@ -155,6 +160,21 @@ impl State {
         let step = monotonic_ns().checked_sub(self.series.origin_ns)? / STEP.as_nanos() as u64;
         let step = usize::try_from(step).ok()?;
         (self.series.step_ms > 0 && step < MOST_STEPS).then_some(step)
+    }
+
+    /// Notes what is open now in every step that has no such note yet, up to the present one, which is
+    /// returned. Called before the number changes.
+    fn fill(&mut self) -> Option<usize> {
+        let step = self.step()?;
+        let open = self.open();
+        if step >= self.series.open.len() {
+            self.series.open.resize(step + 1, open);
+        }
+        Some(step)
+    }
+
+    fn open(&self) -> u32 {
+        u32::try_from(self.counters.open).unwrap_or(u32::MAX)
     }
 
     /// Counts an execution; how often this nonce has run, 0 for what is no nonce of this run.
@@ -230,13 +250,21 @@ impl OpenSocket {
     /// As [`executed`](Self::executed), and how often this nonce has run.
     pub fn counted(&self, nonce: &[u8], writes: bool) -> (bool, u64) {
         let (close, times) = self.oracle.ran(nonce, writes, self.connection.backend());
-        (close || self.connection.take_announcement(), times)
+        (close || self.announced(), times)
+    }
+
+    /// Whether the connection is to be closed after the next reply, because a fault asks for it. Says
+    /// so once.
+    pub fn announced(&self) -> bool {
+        self.connection.take_announcement()
     }
 }
 
 impl Drop for OpenSocket {
     fn drop(&mut self) {
-        self.oracle.lock().counters.open -= 1;
+        let mut state = self.oracle.lock();
+        state.fill();
+        state.counters.open -= 1;
     }
 }
 
@@ -287,5 +315,23 @@ mod tests {
         oracle.start(2, false);
         oracle.executed(Nonce::new(2, 5).as_bytes());
         assert_eq!(oracle.counters().duplicates, 0);
+    }
+
+    #[test]
+    fn a_series_says_what_was_open_in_every_step() {
+        let oracle = Oracle::new();
+        let first = oracle.accepted();
+        oracle.start(1, false);
+        let second = oracle.accepted();
+        std::thread::sleep(STEP * 2);
+        drop(second);
+        std::thread::sleep(STEP);
+        let series = oracle.series();
+        let steps = series.open.len();
+        assert!(steps >= 3, "{series:?}");
+        assert_eq!((series.accepted.len(), series.backends.len()), (steps, steps));
+        assert_eq!((series.open[0], series.open[1], series.open[steps - 1]), (2, 2, 1));
+        assert_eq!((series.accepted[0], series.accepted[1]), (1, 0));
+        drop(first);
     }
 }

@@ -63,7 +63,7 @@ where
     ///
     /// # Errors
     /// The connection itself, when all workers are busy and their number is at the limit.
-    pub(super) fn serve(&self, mut job: Job) -> Result<(), Job> {
+    pub(super) fn serve(&self, mut job: Job) -> Result<(), Box<Job>> {
         loop {
             let mut state = self.shared.lock();
             if let Some(parked) = state.ready.pop() {
@@ -79,7 +79,7 @@ where
                 tokio::spawn(work(Arc::clone(&self.shared), self.serve.clone(), job));
                 return Ok(());
             } else {
-                return Err(job);
+                return Err(Box::new(job));
             }
         }
     }

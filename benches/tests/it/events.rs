@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -10,47 +9,56 @@ use serde_json::{Value, json};
 use crate::common::Serving;
 
 /// A wait that no test needs, unless something hangs.
-const LONG: Duration = Duration::from_secs(5);
+pub(crate) const LONG: Duration = Duration::from_secs(5);
 /// A silence long enough to be one.
-const SHORT: Duration = Duration::from_millis(150);
+pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 /// The control connection of a server.
-struct Control(BufReader<TcpStream>);
+pub(crate) struct Control(BufReader<TcpStream>);
 
 impl Control {
-    fn of(serving: &Serving) -> Self {
+    pub(crate) fn of(serving: &Serving) -> Self {
         Self(BufReader::new(TcpStream::connect(serving.bound.control).unwrap()))
     }
 
-    fn ask(&mut self, command: &Value) -> Value {
+    pub(crate) fn ask(&mut self, command: &Value) -> Value {
         self.0.get_mut().write_all(format!("{command}\n").as_bytes()).unwrap();
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
-    fn start(&mut self, protocol: &str) {
+    pub(crate) fn start(&mut self, protocol: &str) {
         let answer = self.ask(&json!({"op": "start", "protocol": protocol, "run": 1}));
         assert!(answer["counters"].is_object(), "{answer}");
     }
 
-    fn inject(&mut self, protocol: &str, fault: Value) -> u64 {
+    pub(crate) fn inject(&mut self, protocol: &str, fault: Value) -> u64 {
         let answer = self.ask(&json!({"op": "inject", "protocol": protocol, "fault": fault}));
         assert!(answer["injected"]["at_ns"].as_u64().unwrap() > 0, "{answer}");
         answer["injected"]["id"].as_u64().unwrap()
     }
 
-    fn lift(&mut self, protocol: &str, id: u64) {
+    pub(crate) fn lift(&mut self, protocol: &str, id: u64) {
         let answer = self.ask(&json!({"op": "lift", "protocol": protocol, "id": id}));
         assert_eq!(answer["injected"]["id"], id);
     }
 
-    fn open(&mut self, protocol: &str) -> u64 {
+    pub(crate) fn open(&mut self, protocol: &str) -> u64 {
         let answer = self.ask(&json!({"op": "counters", "protocol": protocol}));
         answer["counters"]["open"].as_u64().unwrap()
     }
 
-    fn series(&mut self, protocol: &str) -> Value {
+    /// Waits until the server counts no open connection.
+    pub(crate) fn none_open(&mut self, protocol: &str) {
+        let deadline = Instant::now() + LONG;
+        while self.open(protocol) > 0 {
+            assert!(Instant::now() < deadline, "{protocol}: a connection is left open");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn series(&mut self, protocol: &str) -> Value {
         self.ask(&json!({"op": "series", "protocol": protocol}))["series"].clone()
     }
 }
@@ -75,24 +83,24 @@ fn exchange_of(protocol: &str) -> (&'static [u8], &'static [u8]) {
 
 const WRITTEN: [&str; 3] = ["http1", "resp", "framed"];
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream
 }
 
-fn send(stream: &mut TcpStream, protocol: &str) {
+pub(crate) fn send(stream: &mut TcpStream, protocol: &str) {
     stream.write_all(exchange_of(protocol).0).unwrap();
 }
 
-fn receive(stream: &mut TcpStream, protocol: &str) {
+pub(crate) fn receive(stream: &mut TcpStream, protocol: &str) {
     let wanted = exchange_of(protocol).1;
     let mut got = vec![0; wanted.len()];
     stream.read_exact(&mut got).unwrap();
     assert_eq!(got, wanted);
 }
 
-fn exchange(stream: &mut TcpStream, protocol: &str) -> Duration {
+pub(crate) fn exchange(stream: &mut TcpStream, protocol: &str) -> Duration {
     let began = Instant::now();
     send(stream, protocol);
     receive(stream, protocol);
@@ -100,14 +108,14 @@ fn exchange(stream: &mut TcpStream, protocol: &str) -> Duration {
 }
 
 /// Nothing comes for a while.
-fn assert_silent(stream: &mut TcpStream) {
+pub(crate) fn assert_silent(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(SHORT)).unwrap();
     let error = stream.read(&mut [0; 1]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
     stream.set_read_timeout(Some(LONG)).unwrap();
 }
 
-fn address(serving: &Serving, protocol: &str) -> SocketAddr {
+pub(crate) fn address(serving: &Serving, protocol: &str) -> SocketAddr {
     serving.bound.address(poolbench::names::Protocol::parse(protocol).unwrap()).unwrap()
 }
 
@@ -117,20 +125,30 @@ fn refused_connections_are_refused_by_the_system_and_let_in_again() {
     let mut control = Control::of(&serving);
     for protocol in ["http1", "http2", "resp", "framed"] {
         let address = address(&serving, protocol);
-        let id = control.inject(protocol, json!({"fault": "refuse"}));
-        let deadline = Instant::now() + LONG;
-        let error = loop {
-            match TcpStream::connect(address) {
-                Err(error) => break error,
-                Ok(_) => assert!(Instant::now() < deadline, "{protocol} is still let in"),
-            }
-        };
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{protocol}");
-        control.lift(protocol, id);
-        while TcpStream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "{protocol} is not let in again");
+        for _ in 0..20 {
+            // In force when the server has answered, and so is the end.
+            let id = control.inject(protocol, json!({"fault": "refuse"}));
+            let error = TcpStream::connect(address).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{protocol}");
+            control.lift(protocol, id);
+            TcpStream::connect(address).unwrap();
         }
+        control.inject(protocol, json!({"fault": "refuse"}));
+        control.start(protocol);
+        TcpStream::connect(address).unwrap();
     }
+}
+
+#[test]
+fn connections_that_are_open_live_on_while_new_ones_are_refused() {
+    let serving = Serving::start(&[]);
+    let mut control = Control::of(&serving);
+    let mut stream = connect(address(&serving, "resp"));
+    exchange(&mut stream, "resp");
+    let id = control.inject("resp", json!({"fault": "refuse"}));
+    exchange(&mut stream, "resp");
+    control.lift("resp", id);
+    exchange(&mut stream, "resp");
 }
 
 #[test]
@@ -184,10 +202,7 @@ fn silence_is_for_those_it_names_and_ends() {
         assert_silent(&mut new);
         // A client that leaves is noticed all the same.
         drop((old, new));
-        let deadline = Instant::now() + LONG;
-        while control.open(protocol) > 0 {
-            assert!(Instant::now() < deadline, "{protocol}: a silent connection is left open");
-        }
+        control.none_open(protocol);
         control.start(protocol);
         exchange(&mut connect(address(&serving, protocol)), protocol);
     }
@@ -297,69 +312,102 @@ fn faults_from_the_start_are_named_when_they_are_wrong() {
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.all());
 }
 
-/// A redis-server of the test's own.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed (test.sh installs it)");
-        let redis = Self { child, port };
-        let deadline = Instant::now() + LONG;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not come up");
-            std::thread::sleep(Duration::from_millis(10));
+/// Every way in which a server spreads its connections over tasks.
+#[test]
+fn every_model_plays_faults() {
+    for (protocol, model) in
+        [("http1", "workers"), ("framed", "reader-handoff"), ("framed", "separate-writer")]
+    {
+        let serving = Serving::start(&["--model", model]);
+        let mut control = Control::of(&serving);
+        let address = address(&serving, protocol);
+        let mut stream = connect(address);
+        let late = Duration::from_millis(60);
+        let id = control.inject(protocol, json!({"fault": "slow-replies", "ms": 60}));
+        for _ in 0..3 {
+            assert!(exchange(&mut stream, protocol) >= late, "{model}");
         }
-        redis
-    }
-}
+        control.inject(protocol, json!({"fault": "announce"}));
+        send(&mut stream, protocol);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(!rest.is_empty(), "{model}: the last reply comes first");
+        control.lift(protocol, id);
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let mut stream = connect(address);
+        exchange(&mut stream, protocol);
+        let id = control.inject(protocol, json!({"fault": "silence", "who": "old"}));
+        send(&mut stream, protocol);
+        assert_silent(&mut stream);
+        control.lift(protocol, id);
+        receive(&mut stream, protocol);
+        control.inject(protocol, json!({"fault": "cut", "how": "fin"}));
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "{model}");
+        control.none_open(protocol);
     }
 }
 
 #[test]
-fn a_relay_lets_a_real_server_feel_faults() {
-    let redis = Redis::start();
-    let url = format!("redis://127.0.0.1:{}", redis.port);
-    let serving = Serving::start(&["--relay", &url]);
-    let relay = serving.bound.relay.unwrap();
+fn a_greeting_is_answered_and_is_no_request() {
+    let serving = Serving::start(&[]);
     let mut control = Control::of(&serving);
-    control.start("resp");
-    let mut stream = connect(relay);
-    exchange(&mut stream, "resp");
-    let id = control.inject("resp", json!({"fault": "silence", "who": "all"}));
-    send(&mut stream, "resp");
-    assert_silent(&mut stream);
-    control.lift("resp", id);
-    receive(&mut stream, "resp");
-    let id = control.inject("resp", json!({"fault": "slow-dial", "ms": 60}));
-    let began = Instant::now();
-    exchange(&mut connect(relay), "resp");
-    assert!(began.elapsed() >= Duration::from_millis(60));
-    control.lift("resp", id);
-    control.inject("resp", json!({"fault": "cut", "how": "rst"}));
-    assert!(stream.read(&mut [0; 1]).is_err());
-    assert_eq!(
-        control.series("resp")["accepted"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_u64)
-            .sum::<u64>(),
-        2
-    );
+    let greetings: [(&str, &[u8], &[u8]); 3] = [
+        ("framed", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 12]),
+        ("resp", b"*2\r\n$4\r\nAUTH\r\n$3\r\nany\r\n", b"+OK\r\n"),
+        (
+            "resp",
+            b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$7\r\ndefault\r\n$3\r\nany\r\n",
+            b"%4\r\n$6\r\nserver\r\n",
+        ),
+    ];
+    for (protocol, sent, wanted) in greetings {
+        control.start(protocol);
+        control.inject(protocol, json!({"fault": "slow-dial", "ms": 60}));
+        let began = Instant::now();
+        let mut stream = connect(address(&serving, protocol));
+        stream.write_all(sent).unwrap();
+        let mut got = vec![0; wanted.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(got, wanted, "{protocol}");
+        assert!(began.elapsed() >= Duration::from_millis(60), "{protocol}");
+        let series = control.series(protocol);
+        let counted = series["backends"].as_array().unwrap();
+        assert!(counted.iter().all(|step| *step == json!([0, 0])), "{series}");
+    }
+}
+
+#[test]
+fn a_post_that_runs_twice_is_counted() {
+    let serving = Serving::start(&[]);
+    let mut control = Control::of(&serving);
+    control.start("http1");
+    let mut stream = connect(address(&serving, "http1"));
+    let post =
+        b"POST / HTTP/1.1\r\nhost: x\r\nx-nonce: 0000000100000002\r\ncontent-length: 2\r\n\r\nab";
+    for _ in 0..2 {
+        stream.write_all(post).unwrap();
+        receive(&mut stream, "http1");
+    }
+    // A GET of the same nonce is a duplicate, but no write.
+    exchange(&mut stream, "http1");
+    let counters = &control.ask(&json!({"op": "counters", "protocol": "http1"}))["counters"];
+    assert_eq!((&counters["writes"], &counters["write_duplicates"]), (&json!(2), &json!(1)));
+    assert_eq!(counters["duplicates"], 2);
+}
+
+#[test]
+fn a_protocol_that_is_not_served_has_no_faults() {
+    let serving = Serving::start(&["--resp", "127.0.0.1:0"]);
+    let mut control = Control::of(&serving);
+    let fault = json!({"fault": "refuse"});
+    let answer = control.ask(&json!({"op": "inject", "protocol": "http1", "fault": fault}));
+    assert!(answer["error"].as_str().unwrap().contains("not served"), "{answer}");
+}
+
+#[test]
+fn a_processor_that_does_not_exist_is_bad_usage() {
+    let ran = crate::common::plain(&["serve", "--cpu", "1000", "--resp", "127.0.0.1:0"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.all());
+    assert!(ran.stderr.contains("1000") && ran.stderr.contains("may run on 0"), "{}", ran.all());
 }

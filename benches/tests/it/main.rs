@@ -3,10 +3,12 @@
 mod common;
 mod embedded;
 mod events;
+mod events_http2;
 mod faults;
 mod interrupts;
 mod open_loop;
 mod oracle;
+mod relay;
 mod report;
 mod targets;
 mod usage;

@@ -51,7 +51,7 @@ async fn exchange(stream: &mut Faulty, open: &OpenSocket, session: &mut Session)
         while !close && !input.is_empty() {
             match request::parse(&mut input) {
                 Ok(Some(arguments)) => {
-                    close = session.execute(&arguments, open, &mut output);
+                    close = session.execute(&arguments, open, &mut output) || open.announced();
                 }
                 Ok(None) => break,
                 Err(complaint) => {

@@ -267,11 +267,8 @@ impl Session {
         let mut name = None;
         while let [option, rest @ ..] = options {
             if option.eq_ignore_ascii_case(b"AUTH") && rest.len() >= 2 {
-                reply::error(
-                    output,
-                    "WRONGPASS invalid username-password pair or user is disabled.",
-                );
-                return;
+                // Any password is right, as for AUTH.
+                options = &rest[2..];
             } else if option.eq_ignore_ascii_case(b"SETNAME") && !rest.is_empty() {
                 name = Some(rest[0].clone());
                 options = &rest[1..];
