@@ -27,5 +27,6 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod serve;
+pub mod shows;
 pub mod signals;
 pub mod target;
