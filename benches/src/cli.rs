@@ -63,10 +63,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub scenario: Vec<String>,
     /// Measured time of each turn, as 500ms or 2s [default: 2s]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Turns of each contestant; they are interleaved [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = parse_rounds, allow_hyphen_values = true)]
     pub rounds: Option<u32>,
     /// Callers that send at the same time [default: 50; reuse: 1]
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -156,8 +156,11 @@ pub struct ListArgs {
 /// Options of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The profile, as net-http
+    /// The profile, as net-http, or another contestant
     pub profile: String,
+    /// Only the questions that this profile answers differently, side by side
+    #[arg(long, value_name = "PROFILE")]
+    pub diff: Option<String>,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -229,11 +232,21 @@ pub struct ServeArgs {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() || duration > Duration::from_secs(24 * 60 * 60) {
-        return Err("must be more than zero and at most a day".to_owned());
+    let most = Duration::from_secs(24 * 60 * 60);
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| !duration.is_zero() && *duration <= most)
+        .ok_or_else(|| {
+            "expected a time with its unit, as 500ms or 2s, more than zero and at most a day"
+                .to_owned()
+        })
+}
+
+fn parse_rounds(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(rounds @ 1..=1000) => Ok(rounds),
+        _ => Err("expected a whole number between 1 and 1000".to_owned()),
     }
-    Ok(duration)
 }
 
 fn parse_rate(text: &str) -> Result<Rate, String> {
@@ -356,6 +369,9 @@ mod tests {
             "poolbench run --rounds 0",
             "poolbench run --duration 0s",
             "poolbench run --duration soon",
+            "poolbench run --duration -1s",
+            "poolbench run --rounds abc",
+            "poolbench run --rounds -1",
             "poolbench run --callers -1",
             "poolbench explain",
             "poolbench serve --http1 here",

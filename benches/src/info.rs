@@ -8,6 +8,7 @@ use crate::catalog::CONTESTANTS;
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 use crate::scenario::SCENARIOS;
+use crate::shows;
 
 /// Protocols, contestants, scenarios and knobs.
 pub fn list(as_json: bool) -> String {
@@ -43,6 +44,7 @@ fn list_json() -> Value {
                 "question": knob.question.words(),
                 "about": knob.about,
                 "accepts": knob.accepts.to_string(),
+                "shows_in": shows::of(knob.name),
             })
         })
         .collect();
@@ -84,17 +86,111 @@ fn list_text() -> String {
 /// # Errors
 /// [`BenchError::Usage`] for a name that is no profile.
 pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
-    let Some(profile) = Profile::find(name) else {
-        let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name).collect();
-        return Err(names::unknown("profile", name, &known));
-    };
+    if let Some(contestant) = CONTESTANTS.iter().find(|one| one.name == name)
+        && let Some(words) = in_words(contestant.name)
+    {
+        return Ok(match as_json {
+            true => {
+                let about =
+                    json!({"contestant": name, "summary": words, "policy": null, "choices": []});
+                format!("{about:#}\n")
+            }
+            false => {
+                let mut text = format!("{name}: {}\n", contestant.about);
+                wrap(&mut text, "", words);
+                text
+            }
+        });
+    }
+    let profile = find(name)?;
     Ok(if as_json { format!("{:#}\n", explain_json(&profile)) } else { explain_text(&profile) })
+}
+
+fn find(name: &str) -> Result<Profile, BenchError> {
+    Profile::find(name).ok_or_else(|| {
+        let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name).collect();
+        names::unknown("profile", name, &known)
+    })
+}
+
+/// What a contestant is that runs no profile, and so has no sources.
+fn in_words(name: &str) -> Option<&'static str> {
+    match name {
+        "limit" => Some(
+            "What the machine allows, and no pool: each caller has a socket of its own, opened before the \
+             measured time (HTTP/2: all callers share one connection). Replies are read by their known length, \
+             so there is no parsing, no check, no limit to wait for and no deadline. It has no policy, so --set \
+             does not change it. A connection that the server ends is opened again.",
+        ),
+        "no-pool" => Some(
+            "The other end of the scale: each request dials a connection, uses it once and closes it. It has no \
+             policy, so --set does not change it. Its time is what a pool can save.",
+        ),
+        "default" => Some(
+            "What the clients of this project do when nothing is chosen: Client::default_policy() of the client, \
+             Policy::default() for framed. It follows no surveyed system, so its choices have no source; \
+             docs/choosing.md gives the reasons, and results.json holds the policy of each run.",
+        ),
+        _ => None,
+    }
+}
+
+/// The questions that two profiles answer differently, side by side.
+///
+/// # Errors
+/// [`BenchError::Usage`] for a name that is no profile.
+pub fn diff(left: &str, right: &str, as_json: bool) -> Result<String, BenchError> {
+    let (left, right) = (find(left)?, find(right)?);
+    let mut differing: Vec<(&str, Vec<(&Knob, [String; 2])>)> = Vec::new();
+    for knob in KNOBS {
+        let values = [knob.value(&left.policy), knob.value(&right.policy)];
+        if values[0] == values[1] {
+            continue;
+        }
+        match differing.last_mut().filter(|(question, _)| *question == knob.question.words()) {
+            Some((_, knobs)) => knobs.push((knob, values)),
+            None => differing.push((knob.question.words(), vec![(knob, values)])),
+        }
+    }
+    if as_json {
+        let questions: Vec<Value> = differing
+            .iter()
+            .map(|(question, knobs)| {
+                let knobs: serde_json::Map<String, Value> = knobs
+                    .iter()
+                    .map(|(knob, values)| (knob.name.to_owned(), json!(values)))
+                    .collect();
+                json!({"question": question, "knobs": knobs})
+            })
+            .collect();
+        let names = [left.name, right.name];
+        return Ok(format!("{:#}\n", json!({"profiles": names, "questions": questions})));
+    }
+    let mut text = format!("{:<26} {:<24} {}\n", "", left.name, right.name);
+    for (question, knobs) in differing {
+        text.push_str(&format!("\n{question}?\n"));
+        for (knob, [left, right]) in knobs {
+            text.push_str(&format!("  {:<24} {left:<24} {right}\n", knob.name));
+        }
+    }
+    Ok(text)
 }
 
 /// The knobs that answer the question of a choice.
 fn knobs_of(choice: &Choice) -> impl Iterator<Item = &'static Knob> {
     let question = choice.question;
     KNOBS.iter().filter(move |knob| knob.question == question)
+}
+
+/// The scenarios in which the answer to the question of a choice shows.
+fn scenarios_of(choice: &Choice) -> Vec<&'static str> {
+    let mut scenarios = Vec::new();
+    for scenario in knobs_of(choice).flat_map(|knob| shows::of(knob.name)) {
+        if !scenarios.contains(scenario) {
+            scenarios.push(*scenario);
+        }
+    }
+    scenarios
 }
 
 fn explain_json(profile: &Profile) -> Value {
@@ -108,6 +204,7 @@ fn explain_json(profile: &Profile) -> Value {
             json!({
                 "question": choice.question.words(),
                 "knobs": knobs,
+                "shows_in": scenarios_of(choice),
                 "source": choice.source,
                 "difference": choice.difference,
             })
@@ -131,6 +228,7 @@ fn explain_text(profile: &Profile) -> String {
             .map(|knob| format!("{}={}", knob.name, knob.value(&profile.policy)))
             .collect();
         wrap(&mut text, "  ", &knobs.join(" "));
+        wrap(&mut text, "  shows in: ", &scenarios_of(choice).join(", "));
         wrap(&mut text, "  source: ", choice.source);
         if let Some(difference) = choice.difference {
             wrap(&mut text, "  ours differs: ", difference);
@@ -177,7 +275,34 @@ mod tests {
             assert_eq!(json["choices"].as_array().unwrap().len(), profile.choices.len());
             assert!(json["policy"].is_object());
         }
-        assert_eq!(explain("limit", false).unwrap_err().exit_code(), 2);
+        assert_eq!(explain("no-such-one", false).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn contestants_without_a_profile_are_explained_in_words() {
+        for contestant in CONTESTANTS {
+            assert!(explain(contestant.name, false).unwrap().starts_with(contestant.name));
+            let json: Value =
+                serde_json::from_str(&explain(contestant.name, true).unwrap()).unwrap();
+            assert!(json["summary"].is_string(), "{}", contestant.name);
+        }
+        let limit = explain("limit", false).unwrap();
+        let words: Vec<&str> = limit.split_whitespace().collect();
+        assert!(words.join(" ").contains("--set does not change it"), "{limit}");
+    }
+
+    #[test]
+    fn a_diff_has_the_questions_that_differ_and_no_other() {
+        let text = diff("net-http", "redigo", false).unwrap();
+        let (net_http, redigo) = (find("net-http").unwrap(), find("redigo").unwrap());
+        for knob in KNOBS {
+            let differs = knob.value(&net_http.policy) != knob.value(&redigo.policy);
+            let stands = text.lines().any(|line| line.split_whitespace().next() == Some(knob.name));
+            assert_eq!(stands, differs, "{}: {text}", knob.name);
+        }
+        let same: Value = serde_json::from_str(&diff("grpc", "grpc", true).unwrap()).unwrap();
+        assert_eq!(same["questions"], json!([]));
+        assert_eq!(diff("grpc", "no-such-one", false).unwrap_err().exit_code(), 2);
     }
 
     #[test]

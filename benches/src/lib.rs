@@ -29,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod serve;
+pub mod shows;
 pub mod signals;
 pub mod statistics;
 pub mod target;

@@ -30,7 +30,10 @@ fn dispatch() -> Result<ExitCode, BenchError> {
         None => run_plan(&cli.run),
         Some(Command::Run(args)) => run_plan(&args),
         Some(Command::List(args)) => print(&info::list(args.json)),
-        Some(Command::Explain(args)) => print(&info::explain(&args.profile, args.json)?),
+        Some(Command::Explain(args)) => print(&match &args.diff {
+            None => info::explain(&args.profile, args.json)?,
+            Some(other) => info::diff(&args.profile, other, args.json)?,
+        }),
         Some(Command::Compare(args)) => {
             let (text, passed) = compare::run(&args)?;
             print(&text)?;

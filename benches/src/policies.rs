@@ -55,7 +55,7 @@ impl Safety {
 /// [`BenchError::Usage`] for anything else.
 pub fn parse_sets(sets: &[String]) -> Result<Vec<(String, String)>, BenchError> {
     let mut scratch = Policy::default();
-    let mut parsed = Vec::new();
+    let mut parsed: Vec<(String, String)> = Vec::new();
     for set in sets {
         let Some((knob, value)) = set.split_once('=') else {
             return Err(BenchError::usage(format!(
@@ -68,9 +68,18 @@ pub fn parse_sets(sets: &[String]) -> Result<Vec<(String, String)>, BenchError> 
             let known: Vec<&str> = KNOBS.iter().map(|knob| knob.name).collect();
             return Err(names::unknown("knob", &knob, &known));
         }
-        scratch.set(&knob, &value).map_err(|error| {
-            BenchError::usage(format!("--set: {}", error.to_string().escape_debug()))
-        })?;
+        if let Some((_, first)) = parsed.iter().find(|(known, _)| *known == knob) {
+            return Err(BenchError::usage(format!(
+                "--set {knob} is given twice, with {} and {}: leave one out",
+                first.escape_debug(),
+                value.escape_debug()
+            )));
+        }
+        if let Err(error) = scratch.set(&knob, &value) {
+            // Only what the user wrote may hold what does not belong on a terminal.
+            let plain = error.to_string().replace(&value, &value.escape_debug().to_string());
+            return Err(BenchError::usage(format!("--set: {plain}")));
+        }
         parsed.push((knob, value));
     }
     Ok(parsed)
@@ -133,9 +142,27 @@ pub fn resolve(
         policy.set(knob, value).map_err(|error| BenchError::usage(format!("--set: {error}")))?;
     }
     policy.validate().map_err(|error| {
-        BenchError::usage(format!("the policy of {} makes no sense: {error}", contestant.name))
+        let cause = cause(terms.sets, &error.to_string());
+        BenchError::usage(format!(
+            "{cause}the policy of {} makes no sense: {error}",
+            contestant.name
+        ))
     })?;
     Ok(Some(policy))
+}
+
+/// The `--set` that a policy error comes from: those whose knobs it names, otherwise all of them.
+fn cause(sets: &[(String, String)], error: &str) -> String {
+    let words: Vec<&str> =
+        error.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+    let named = |(knob, _): &&(String, String)| words.contains(&knob.as_str());
+    let mut guilty: Vec<_> = sets.iter().filter(named).collect();
+    if guilty.is_empty() {
+        guilty = sets.iter().collect();
+    }
+    let texts: Vec<String> =
+        guilty.iter().map(|(knob, value)| format!("--set {knob}={value}")).collect();
+    if texts.is_empty() { String::new() } else { format!("{}: ", texts.join(" ")) }
 }
 
 /// What the client of this protocol does when nothing is chosen.
@@ -203,5 +230,17 @@ mod tests {
         let error = resolve(&contestant, Protocol::Resp, &terms).unwrap_err();
         assert!(error.to_string().contains("min_idle"), "{error}");
         assert!(error.to_string().contains("redigo"), "{error}");
+        assert!(error.to_string().starts_with("--set min_idle=20: "), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_quoted_without_backslashes_and_a_knob_is_set_once() {
+        let error = parse_sets(&["peek=maybe".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("'maybe'") && !error.contains('\\'), "{error}");
+        let error = parse_sets(&["peek=may\x1bbe".to_owned()]).unwrap_err().to_string();
+        assert!(!error.contains('\x1b'), "{error}");
+        let twice = ["peek=true".to_owned(), "peek=false".to_owned()];
+        let error = parse_sets(&twice).unwrap_err().to_string();
+        assert!(error.contains("peek is given twice"), "{error}");
     }
 }

@@ -83,6 +83,9 @@ impl Target {
     /// [`BenchError::Usage`] for a URL that is none, a scheme that is not supported, or a host that
     /// has no address.
     pub fn parse(text: &str) -> Result<Self, BenchError> {
+        if !text.contains("://") {
+            return Err(BenchError::usage(no_scheme(text)));
+        }
         // The text may hold a password: it is not repeated in errors.
         let url = Url::parse(text)
             .map_err(|error| BenchError::usage(format!("--target is no URL: {error}")))?;
@@ -164,6 +167,18 @@ impl Target {
     }
 }
 
+/// What to write instead of a target without a scheme. What stands before an `@` may be a password.
+fn no_scheme(text: &str) -> String {
+    let place = text.rsplit('@').next().unwrap_or_default();
+    let port = place.split('/').next().and_then(|host| host.rsplit_once(':')).map(|(_, port)| port);
+    let place = place.escape_debug();
+    match port {
+        Some("6379") => format!("--target has no scheme: did you mean redis://{place}?"),
+        Some("80" | "8080") => format!("--target has no scheme: did you mean http://{place}?"),
+        _ => "--target has no scheme: put http://, h2c:// or redis:// before it".to_owned(),
+    }
+}
+
 /// A part of a URL as it was meant; malformed escapes stay as they are.
 fn percent_decoded(part: &str) -> String {
     let bytes = part.as_bytes();
@@ -212,6 +227,21 @@ mod tests {
         assert_eq!(target.protocol, Protocol::Http2);
         assert_eq!(target.uri().path(), "/");
         assert_eq!(target.host, "::1");
+    }
+
+    #[test]
+    fn a_missing_scheme_is_suggested_by_the_port() {
+        for (text, words) in [
+            ("127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("localhost:6379/2", "redis://localhost:6379/2"),
+            ("localhost:8080", "http://localhost:8080"),
+            ("127.0.0.1:80/a", "http://127.0.0.1:80/a"),
+            ("127.0.0.1:9", "http://, h2c:// or redis://"),
+            ("me:secret@db:6379", "redis://db:6379"),
+        ] {
+            let error = Target::parse(text).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("secret"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@
 //! text; an [`Observer`](event::Observer) hears of every step in the life of a connection. With the
 //! feature `metrics` a pool reports through the `metrics` crate, under the names of OpenTelemetry:
 //! `Pool::builder(manager).metrics(Metrics::db("orders"))`. The most important are below;
-//! [`metrics`] has all of them, and their names for HTTP clients.
+//! [`metrics`](https://docs.rs/metrics) is that crate; the module `metrics` of this one has all of them, and their names for HTTP clients.
 //!
 //! | name | kind | unit | meaning |
 //! | --- | --- | --- | --- |

@@ -76,7 +76,7 @@ impl Connection {
         Self::dial_with(&TcpConnector::default(), key, settings).await
     }
 
-    /// As [`dial`](Self::dial), with a connector of one's own.
+    /// As [`dial`](Self::dial), with the caller's own connector.
     ///
     /// # Errors
     /// As for [`dial`](Self::dial).

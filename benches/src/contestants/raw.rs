@@ -145,11 +145,35 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
     };
     let template = Template { handshake, handshake_reply, read, write };
     let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
+    // A refusal is shorter or longer than the reply: it is read by itself first.
+    if let Some(refusal) = asked_first(&mut socket.stream, &template.read.request).await? {
+        return Err(refusal);
+    }
     match socket.exchange(&probe_request()).await {
         Ok(Echo::Returned) => Ok(template),
         Ok(_) => Err("ECHO answered something else".to_owned()),
         Err(error) => Err(error.text),
     }
+}
+
+/// Sends the request by itself, and says why the server refuses it, if it does.
+async fn asked_first(stream: &mut TcpStream, request: &[u8]) -> Result<Option<String>, String> {
+    let failed = |error: io::Error| error.to_string();
+    stream.write_all(request).await.map_err(failed)?;
+    let mut got = Vec::new();
+    if stream.read_buf(&mut got).await.map_err(failed)? == 0 {
+        return Err("it closed the connection instead of a reply".to_owned());
+    }
+    if let Some(refusal) = refusal(stream, &mut got).await {
+        return Ok(Some(refusal));
+    }
+    // The rest of the reply, so that the next exchange begins with its own.
+    while got.len() < format!("${NONCE_LEN}\r\n").len() + NONCE_LEN + 2 {
+        if stream.read_buf(&mut got).await.map_err(failed)? == 0 {
+            return Err("it closed the connection in the middle of a reply".to_owned());
+        }
+    }
+    Ok(None)
 }
 
 fn probe_request() -> Request {
@@ -339,10 +363,38 @@ async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<
     let wanted = &template.handshake_reply;
     let mut got = vec![0; wanted.len()];
     stream.read_exact(&mut got).await?;
-    if got != *wanted {
-        let mut text = String::from_utf8_lossy(&got).into_owned();
-        text.truncate(60);
-        return Err(io::Error::other(format!("the handshake was answered with {text:?}")));
+    if got == *wanted {
+        return Ok(());
     }
-    Ok(())
+    if let Some(refusal) = refusal(stream, &mut got).await {
+        return Err(io::Error::other(refusal));
+    }
+    let text = String::from_utf8_lossy(&got);
+    Err(io::Error::other(format!("the handshake was answered with '{}'", text.escape_debug())))
+}
+
+/// The longest refusal that is shown.
+const MAX_REFUSAL: usize = 512;
+
+/// The whole text of an error of RESP that `got` is the beginning of, with the way out where there is
+/// one; `None` when it is something else.
+async fn refusal(stream: &mut TcpStream, got: &mut Vec<u8>) -> Option<String> {
+    let begins = got
+        .iter()
+        .position(|byte| *byte == b'-')
+        .filter(|at| got[..*at].ends_with(b"\r\n") || *at == 0)?;
+    got.drain(..begins);
+    while !got.contains(&b'\r') && got.len() < MAX_REFUSAL {
+        if stream.read_buf(got).await.ok()? == 0 {
+            break;
+        }
+    }
+    let line = got[1..].split(|byte| *byte == b'\r').next()?;
+    let text = String::from_utf8_lossy(line).escape_debug().to_string();
+    Some(match text.split(' ').next() {
+        Some("NOAUTH") => format!(
+            "{text} Give the password in the URL: redis://:PASSWORD@HOST:PORT or redis://USER:PASSWORD@HOST:PORT"
+        ),
+        _ => text,
+    })
 }

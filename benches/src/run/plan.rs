@@ -129,6 +129,7 @@ impl Plan {
             return Err(BenchError::usage(nothing_fits(&protocols, &scenarios, &contestants)));
         }
         check_every_contestant_plays(args, &groups)?;
+        check_every_option_counts(args, &groups)?;
         Ok(Self {
             summary: groups.len() > 1,
             groups,
@@ -320,6 +321,41 @@ fn check_every_contestant_plays(args: &RunArgs, groups: &[Group]) -> Result<(), 
     Ok(())
 }
 
+/// An option that nothing in the run looks at is a mistake, and is not ignored.
+fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), BenchError> {
+    let refuse = |text: String| Err(BenchError::usage(text));
+    if let Some(set) = args.set.first()
+        && !groups.iter().flat_map(|group| &group.entries).any(|entry| entry.policy.is_some())
+    {
+        return refuse(format!(
+            "--set {} changes nothing: limit and no-pool have no policy; name another contestant",
+            set.escape_debug()
+        ));
+    }
+    for (at, model) in args.model.iter().enumerate() {
+        let protocol = Models::protocol(model)?;
+        if args.model[..at].contains(model) {
+            return refuse(format!("--model {model} is given twice"));
+        }
+        if !groups.iter().any(|group| group.protocol == protocol) {
+            return refuse(format!(
+                "--model {model} is a model of {protocol}, which is not run: add --protocol {protocol}, or leave it out"
+            ));
+        }
+    }
+    let open = groups.iter().any(|group| group.demand.is_open());
+    for (given, option) in
+        [(args.arrivals.is_some(), "--arrivals"), (args.max_in_flight.is_some(), "--max-in-flight")]
+    {
+        if given && !open {
+            return refuse(format!(
+                "{option} is for an open loop: add --rate, or a scenario such as paced"
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,6 +417,16 @@ mod tests {
                 args.scenario = vec!["reuse".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
+            args(|args| {
+                args.model = vec!["tasks".into()];
+                args.protocol = vec!["resp".into()];
+            }),
+            args(|args| {
+                args.set = vec!["peek=true".into()];
+                args.contestant = vec!["limit".into(), "no-pool".into()];
+            }),
+            args(|args| args.max_in_flight = Some(3)),
+            args(|args| args.arrivals = Some(Arrivals::Poisson)),
             args(|args| {
                 args.model = vec!["tasks".into()];
                 args.target = Some("http://127.0.0.1:1".into());

@@ -1,7 +1,7 @@
 //! The models a server can follow, by name.
 
 use crate::error::BenchError;
-use crate::names;
+use crate::names::{self, Protocol};
 
 /// How the HTTP/1 server spreads connections over tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,5 +55,14 @@ impl Models {
             }
         }
         Ok(models)
+    }
+
+    /// The protocol whose server the model of this name is for.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] for a name that is not in [`NAMES`].
+    pub fn protocol(name: &str) -> Result<Protocol, BenchError> {
+        Self::parse(&[name.to_owned()])?;
+        Ok(if matches!(name, "tasks" | "workers") { Protocol::Http1 } else { Protocol::Framed })
     }
 }

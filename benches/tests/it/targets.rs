@@ -52,6 +52,35 @@ fn a_wrong_password_is_bad_usage_and_stays_secret() {
 }
 
 #[test]
+fn a_missing_password_says_where_to_give_one() {
+    let server = RedisServer::start(&["--requirepass", "right"]);
+    let target = format!("redis://{}", server.addr());
+    let ran = run("target-redis-noauth", &["--callers", "4", "--target", &target]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    for words in ["NOAUTH Authentication required.", "redis://:PASSWORD@HOST:PORT"] {
+        assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_refused_handshake_is_told_to_its_end() {
+    let server = RedisServer::start(&[]);
+    let target = format!("redis://{}/99", server.addr());
+    let ran = run("target-redis-database", &["--callers", "4", "--target", &target]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains("ERR DB index is out of range"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_server_that_speaks_http1_only_is_named() {
+    let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
+    let target = format!("h2c://{}/", server.addr());
+    let ran = run("target-h2c-http1", &["--callers", "4", "--target", &target]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains("it speaks HTTP/1 here"), "{}", ran.stderr);
+}
+
+#[test]
 fn nginx_does_not_echo_so_mismatches_are_unknown() {
     let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
     let target = format!("http://{}/", server.addr());

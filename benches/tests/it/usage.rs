@@ -45,6 +45,14 @@ fn contradictions_are_refused() {
         (&["run", "--target", "127.0.0.1:1"], "--target"),
         (&["run", "--duration", "0s"], "duration"),
         (&["run", "--rounds", "0"], "rounds"),
+        (&["run", "--duration", "-1s"], "expected a time with its unit"),
+        (&["run", "--rounds", "abc"], "expected a whole number"),
+        (&["run", "--target", "127.0.0.1:6379"], "redis://127.0.0.1:6379"),
+        (&["run", "--set", "peek=maybe"], "'maybe'"),
+        (&["run", "--set", "peek=true", "--set", "peek=false"], "twice"),
+        (&["run", "--contestant", "limit", "--set", "peek=true"], "have no policy"),
+        (&["run", "--protocol", "resp", "--model", "tasks"], "a model of http1"),
+        (&["run", "--max-in-flight", "3"], "open loop"),
     ] {
         let line = complaint(arguments);
         assert!(line.contains(words), "{arguments:?}: {line}");
