@@ -135,13 +135,16 @@ fn in_words(name: &str) -> Option<&'static str> {
     }
 }
 
+/// A question, and the knobs that differ in it with the value of each side.
+type Differing = (&'static str, Vec<(&'static Knob, [String; 2])>);
+
 /// The questions that two profiles answer differently, side by side.
 ///
 /// # Errors
 /// [`BenchError::Usage`] for a name that is no profile.
 pub fn diff(left: &str, right: &str, as_json: bool) -> Result<String, BenchError> {
     let (left, right) = (find(left)?, find(right)?);
-    let mut differing: Vec<(&str, Vec<(&Knob, [String; 2])>)> = Vec::new();
+    let mut differing: Vec<Differing> = Vec::new();
     for knob in KNOBS {
         let values = [knob.value(&left.policy), knob.value(&right.policy)];
         if values[0] == values[1] {

@@ -90,10 +90,14 @@ impl Connection {
     fn check_fresh(&mut self) -> Result<(), Error> {
         if !self.expected.is_empty() || self.session.brings_messages() {
             self.wire.begin(None);
+            if self.session.brings_messages() {
+                self.wire.set_unasked(false);
+            }
             return Ok(());
         }
         let now = Instant::now();
         self.wire.begin(Some(now));
+        self.wire.set_unasked(true);
         let error = match self.wire.stray(Look::Close(now)) {
             Stray::Nothing => return Ok(()),
             Stray::Refusal(error) => Error::Server(error.before_any_command()),

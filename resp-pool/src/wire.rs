@@ -61,6 +61,9 @@ pub(crate) struct Wire {
     work: u32,
     /// Of all waits of the connection.
     timer: Timer,
+    /// The socket was seen empty when the output was begun, and nothing of it is written yet: what comes
+    /// until then is not the reply.
+    unasked: bool,
     /// When the request that is being written was begun, as long as that took no time to speak of:
     /// its reply is waited for from then on, with one look at the clock less.
     began: Option<Instant>,
@@ -117,6 +120,7 @@ impl Wire {
             after_attribute: false,
             work: 0,
             timer: Timer::default(),
+            unasked: false,
             began: None,
         }
     }
@@ -160,6 +164,12 @@ impl Wire {
         self.began = now;
     }
 
+    /// Whether what is in the socket before the first byte is written is no reply: nothing is owed, and
+    /// nothing was asked for that brings messages.
+    pub(crate) fn set_unasked(&mut self, unasked: bool) {
+        self.unasked = unasked;
+    }
+
     /// When the request that was just written was begun, if that is known.
     pub(crate) fn take_began(&mut self) -> Option<Instant> {
         self.began.take()
@@ -172,6 +182,12 @@ impl Wire {
         // A request nearly always fits the socket's buffer: one system call, no timer.
         if self.written == 0 && !self.out.is_empty() {
             self.work = 0;
+            // A short request follows the look at once; encoding a long one, or a caller that writes
+            // later, takes its time.
+            let was_looked_at = self.began.is_some() && self.out.len() <= LARGEST_IDLE;
+            if self.unasked && !was_looked_at && !self.stream.is_quiet(Instant::now()) {
+                return Err(Error::Stale);
+            }
             match self.stream.get_ref().try_write(&self.out) {
                 Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -179,16 +195,15 @@ impl Wire {
             }
         }
         if self.has_output() {
-            // The socket was seen empty when the request was begun, and nothing is written yet: what
-            // comes until then is not the reply.
-            let mut unasked = self.began.take().is_some() && self.written == 0;
+            self.began = None;
             let mut deadline = Deadline::after(limit);
-            poll_fn(|cx| self.poll_flush(cx, &mut deadline, &mut unasked)).await?;
+            poll_fn(|cx| self.poll_flush(cx, &mut deadline)).await?;
         }
         Ok(())
     }
 
     fn wrote(&mut self, count: usize) {
+        self.unasked = false;
         self.written += count;
         self.total_written += count as u64;
         if self.written == self.out.len() {
@@ -204,10 +219,9 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         deadline: &mut Deadline,
-        unasked: &mut bool,
     ) -> Poll<Result<(), Error>> {
         while self.has_output() {
-            if *unasked && !self.stream.is_quiet(Instant::now()) {
+            if self.unasked && !self.stream.is_quiet(Instant::now()) {
                 return Poll::Ready(Err(Error::Stale));
             }
             match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]) {
@@ -217,12 +231,13 @@ impl Wire {
                 }
                 Poll::Ready(Ok(count)) => {
                     self.wrote(count);
-                    *unasked = false;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_error(error))),
                 Poll::Pending => {
                     // The server may have stopped reading because nobody reads its replies.
-                    if !*unasked && let Err(error) = self.read_ahead(cx) {
+                    if !self.unasked
+                        && let Err(error) = self.read_ahead(cx)
+                    {
                         return Poll::Ready(Err(self.write_error(error)));
                     }
                     // A timer says nothing to a task whose turn is used up, and reading uses it up.

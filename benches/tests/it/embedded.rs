@@ -42,7 +42,10 @@ fn steady(protocol: &str, contestants: &[&str]) {
         let name = row["contestant"].as_str().unwrap();
         assert!(ran.stdout.contains(name), "{name} is not in the table:\n{}", ran.stdout);
         if row["kind"] == "ours" {
-            assert!(row["high_water_open"].as_u64().unwrap() <= 4, "{row:#}");
+            // A dial that was given up for a second one may reach the server before its end does.
+            if row["policy"]["dial_hedge"].is_null() {
+                assert!(row["high_water_open"].as_u64().unwrap() <= 4, "{row:#}");
+            }
             assert!(row["timeline"].as_array().is_some_and(|points| !points.is_empty()));
         } else {
             assert!(row["timeline"].is_null());
