@@ -181,12 +181,10 @@ pub fn letters(rows: usize, differs: impl Fn(usize, usize) -> bool) -> Vec<Strin
     // The greatest sets of rows that do not differ from each other, grown from each row in turn.
     let mut sets: Vec<Vec<usize>> = Vec::new();
     let mut same = vec![vec![true; rows]; rows];
-    for left in 0..rows {
-        for right in left + 1..rows {
-            let equal = !differs(left, right);
-            same[left][right] = equal;
-            same[right][left] = equal;
-        }
+    let pairs = (0..rows).flat_map(|left| (left + 1..rows).map(move |right| (left, right)));
+    for (left, right) in pairs.filter(|(left, right)| differs(*left, *right)) {
+        same[left][right] = false;
+        same[right][left] = false;
     }
     for left in 0..rows {
         for right in left..rows {

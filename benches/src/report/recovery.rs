@@ -43,7 +43,7 @@ impl Recovery {
         let settled = after.windows(IN_A_ROW).find(good).map(|slots| slots[0]);
         Some(Self {
             first_success_ms: after.iter().find(|slot| slot.ok > 0).map(|slot| distance(slot)),
-            normal_p99_ms: settled.map(|slot| distance(slot)),
+            normal_p99_ms: settled.map(distance),
         })
     }
 }
