@@ -11,7 +11,6 @@ use crate::{
     effect::Effect,
     error::Error,
     pipeline::Pipeline,
-    wire::{Look, Stray},
 };
 
 impl Connection {
@@ -89,21 +88,11 @@ impl Connection {
     /// after a reply that was read a moment ago; see [`Socket`](pool_common::connect::Socket).
     fn check_fresh(&mut self) -> Result<(), Error> {
         if !self.expected.is_empty() || self.session.brings_messages() {
-            self.wire.begin(None);
-            if self.session.brings_messages() {
-                self.wire.set_unasked(false);
-            }
+            self.wire.begin();
             return Ok(());
         }
-        let now = Instant::now();
-        self.wire.begin(Some(now));
-        self.wire.set_unasked(true);
-        let error = match self.wire.stray(Look::Close(now)) {
-            Stray::Nothing => return Ok(()),
-            Stray::Refusal(error) => Error::Server(error.before_any_command()),
-            Stray::Something => Error::Stale,
-        };
-        self.broken = true;
-        Err(error)
+        let quiet = self.wire.begin_quiet(Instant::now());
+        self.broken |= quiet.is_err();
+        quiet
     }
 }

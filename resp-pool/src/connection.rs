@@ -223,8 +223,7 @@ impl Connection {
     /// [`Error::Stale`].
     pub fn send(&mut self, request: &(impl Request + ?Sized)) -> Result<(), Error> {
         let effect = self.admit_request(request)?;
-        // It may be written, or its reply waited for, at any later time.
-        self.wire.begin(None);
+        self.wire.put_off();
         if effect == Effect::MuteReplies {
             self.session.set_unfit("CLIENT REPLY silenced replies");
             request.encode(self.wire.out());
@@ -237,8 +236,9 @@ impl Connection {
     /// Writes what was [sent](Self::send).
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`), or [`Error::Server`] when the server
-    /// refused and closed meanwhile; the connection is of no further use.
+    /// [`Error::Io`] or [`Error::Timeout`] (`write_timeout`), [`Error::Stale`] when something
+    /// arrived before the first byte was written, or [`Error::Server`] when the server refused and
+    /// closed meanwhile; the connection is of no further use.
     ///
     /// # Cancel safety
     /// Cancel-safe: the rest is written by the next call.
@@ -252,8 +252,8 @@ impl Connection {
     /// first. An error reply is a value.
     ///
     /// # Errors
-    /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`)
-    /// or [`Error::Protocol`] end the connection.
+    /// [`Error::Refused`] when no reply is owed; [`Error::Io`], [`Error::Timeout`] (`read_timeout`),
+    /// [`Error::Protocol`] or those of [`flush`](Self::flush) end the connection.
     ///
     /// # Cancel safety
     /// Cancel-safe: nothing that was read is lost.
@@ -361,7 +361,11 @@ impl Connection {
     async fn flush_or_refusal(&mut self) -> Result<(), Error> {
         let lost = match self.wire.flush(self.settings.write_timeout).await {
             Err(error @ Error::Io { .. }) => error,
-            result => return result,
+            // A server that refused before anything was written has closed as well.
+            result => {
+                self.broken |= result.is_err();
+                return result;
+            }
         };
         self.broken = true;
         self.wire.read_last_words().await;

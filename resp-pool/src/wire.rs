@@ -41,6 +41,8 @@ const LAST_WORDS_TIME: Duration = Duration::from_millis(100);
 /// After so many reads and frames that were there at once, other tasks get a turn and the clock is
 /// looked at.
 const MOST_WORK: u32 = 128;
+/// Encoding more than this takes long enough for something to arrive meanwhile.
+const LARGE_REQUEST: usize = 16 * 1024;
 
 /// A socket that speaks in frames.
 pub(crate) struct Wire {
@@ -61,12 +63,12 @@ pub(crate) struct Wire {
     work: u32,
     /// Of all waits of the connection.
     timer: Timer,
-    /// The socket was seen empty when the output was begun, and nothing of it is written yet: what comes
-    /// until then is not the reply.
-    unasked: bool,
     /// When the request that is being written was begun, as long as that took no time to speak of:
     /// its reply is waited for from then on, with one look at the clock less.
     began: Option<Instant>,
+    /// What is encoded was begun on a quiet connection, and none of it is written yet: what arrives
+    /// until then is not its reply, however long it takes and whoever goes on with it.
+    unasked: bool,
 }
 
 /// A limit of time that starts when it is first needed, so that a reply which is already there
@@ -120,8 +122,8 @@ impl Wire {
             after_attribute: false,
             work: 0,
             timer: Timer::default(),
-            unasked: false,
             began: None,
+            unasked: false,
         }
     }
 
@@ -159,15 +161,34 @@ impl Wire {
         self.stream.get_ref()
     }
 
-    /// A request is about to be written, at `now`; or it is not known when.
-    pub(crate) fn begin(&mut self, now: Option<Instant>) {
-        self.began = now;
+    /// A request is about to be encoded, while replies or messages may arrive.
+    pub(crate) fn begin(&mut self) {
+        self.began = None;
+        // With something unwritten, that was the one that was begun.
+        self.unasked &= self.has_output();
     }
 
-    /// Whether what is in the socket before the first byte is written is no reply: nothing is owed, and
-    /// nothing was asked for that brings messages.
-    pub(crate) fn set_unasked(&mut self, unasked: bool) {
-        self.unasked = unasked;
+    /// A request is about to be encoded, at `now`, and nothing may have arrived.
+    ///
+    /// The caller writes at once, or calls [`put_off`](Self::put_off).
+    pub(crate) fn begin_quiet(&mut self, now: Instant) -> Result<(), Error> {
+        self.began = Some(now);
+        self.unasked = true;
+        self.check_quiet(now)
+    }
+
+    /// What was begun may be written, or its reply waited for, at any later time.
+    pub(crate) fn put_off(&mut self) {
+        self.began = None;
+    }
+
+    /// What is there before a request is written would be taken for its reply.
+    fn check_quiet(&mut self, now: Instant) -> Result<(), Error> {
+        match self.stray(Look::Close(now)) {
+            Stray::Nothing => Ok(()),
+            Stray::Refusal(error) => Err(Error::Server(error.before_any_command())),
+            Stray::Something => Err(Error::Stale),
+        }
     }
 
     /// When the request that was just written was begun, if that is known.
@@ -182,11 +203,8 @@ impl Wire {
         // A request nearly always fits the socket's buffer: one system call, no timer.
         if self.written == 0 && !self.out.is_empty() {
             self.work = 0;
-            // A short request follows the look at once; encoding a long one, or a caller that writes
-            // later, takes its time.
-            let was_looked_at = self.began.is_some() && self.out.len() <= LARGEST_IDLE;
-            if self.unasked && !was_looked_at && !self.stream.is_quiet(Instant::now()) {
-                return Err(Error::Stale);
+            if self.unasked && (self.began.is_none() || self.out.len() > LARGE_REQUEST) {
+                self.check_quiet(Instant::now())?;
             }
             match self.stream.get_ref().try_write(&self.out) {
                 Ok(count) => self.wrote(count),
@@ -229,9 +247,7 @@ impl Wire {
                     let error = io::Error::from(io::ErrorKind::WriteZero);
                     return Poll::Ready(Err(self.write_error(error)));
                 }
-                Poll::Ready(Ok(count)) => {
-                    self.wrote(count);
-                }
+                Poll::Ready(Ok(count)) => self.wrote(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_error(error))),
                 Poll::Pending => {
                     // The server may have stopped reading because nobody reads its replies.

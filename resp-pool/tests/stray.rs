@@ -13,7 +13,7 @@ use std::{
 };
 
 use pool_common::{Policy, policy::Retry};
-use resp_pool::{Client, Config, Error, Stage, Value};
+use resp_pool::{Client, Config, Connection, Error, Request, Stage, Value};
 use tokio::runtime::{Builder, Runtime};
 
 /// The unrequested act of the server after the first reply of a connection.
@@ -246,4 +246,76 @@ fn connections_of_a_runtime_that_has_ended_are_not_lent() {
         one_thread().block_on(echo_at_once(&client));
         assert_eq!(server.commands.load(Ordering::SeqCst), 2 * AT_ONCE, "each was sent once");
     });
+}
+
+/// A connection to a server that answers nothing, and a function that makes it send a reply and waits
+/// until that was sent.
+async fn unasked() -> (Connection, impl Fn() + Sync) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    let (go, asked) = channel::<()>();
+    let (tell, done) = channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        while asked.recv().is_ok() {
+            stream.write_all(b"$5\r\nstray\r\n").expect("sent");
+            let _ = tell.send(());
+        }
+    });
+    let key = config.key().expect("a key");
+    let connection = Connection::dial(&key, Arc::new(config.settings.clone())).await;
+    let sides = std::sync::Mutex::new((go, done));
+    let send_stray = move || {
+        let sides = sides.lock().expect("no panic");
+        sides.0.send(()).expect("the server is there");
+        sides.1.recv_timeout(Duration::from_secs(60)).expect("the server did it");
+    };
+    (connection.expect("dialed"), send_stray)
+}
+
+#[tokio::test]
+async fn what_comes_between_a_send_and_its_first_byte_is_not_its_reply() {
+    for way in 0..4 {
+        let (mut connection, send_stray) = unasked().await;
+        connection.send(&["GET", "a"]).expect("it is encoded");
+        send_stray();
+        let result = match way {
+            0 => connection.flush().await.map(|()| Value::Null),
+            1 => connection.receive().await,
+            2 => connection.query(&["GET", "b"]).await,
+            _ => {
+                connection.send(&["GET", "b"]).expect("it is encoded");
+                connection.receive().await
+            }
+        };
+        assert!(matches!(result, Err(Error::Stale)), "{way}: {result:?}");
+        assert!(connection.is_broken(), "{way}");
+    }
+}
+
+/// Something happens while it is encoded.
+struct Slow<'a>(&'a (dyn Fn() + Sync), &'a str);
+
+impl Request for Slow<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (self.0)();
+        ["SET", "a", self.1].encode(out);
+    }
+
+    fn part(&self, index: usize) -> Option<&[u8]> {
+        ["SET", "a", self.1].get(index).map(|part| part.as_bytes())
+    }
+
+    fn len(&self) -> usize {
+        3
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_a_large_request_is_encoded_is_not_its_reply() {
+    let (mut connection, send_stray) = unasked().await;
+    let large = "x".repeat(100_000);
+    let result = connection.call(&Slow(&send_stray, &large)).await;
+    assert!(matches!(result, Err(Error::Stale)), "{result:?}");
 }

@@ -196,8 +196,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn replace_overdue(&mut self, key: KeyId, now: Timestamp) {
         let entry = &self.keys[key];
         let returns_serve = self.policy.dial != Dial::Detached && self.has_useful(key);
-        // The only one has the last word: its failure is told when `dial_timeout` is over.
-        let is_only = entry.tied.len() < 2;
+        // The only one has the last word, its failure is told when `dial_timeout` is over: unless a
+        // connection of the key works, which may serve the waiter.
+        let live = entry.open - entry.dialing - entry.closing;
+        let is_only = entry.tied.len() < 2 && live == 0;
         if !entry.young.is_empty() || entry.stopping > 0 || returns_serve || is_only {
             return;
         }

@@ -168,12 +168,32 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         while self.lacks_room() && self.somebody_starves() {
             if let Some(id) = self.all_idle.front(&self.connections) {
                 self.begin_close(id, CloseCause::MakeRoom, now);
-            } else if let Some(dial) = self.all_hanging.front(&self.connections) {
+            } else if let Some(dial) = self.hanging_in_the_way() {
                 self.stop_hanging(dial);
             } else {
                 break;
             }
         }
+    }
+
+    /// The longest of the hanging dials that may make way.
+    fn hanging_in_the_way(&self) -> Option<ConnectionId> {
+        let may_go = |dial: &ConnectionId| !self.is_awaited(self.connections[*dial].key);
+        self.all_hanging
+            .chain()
+            .ids(&self.connections, |connection| &connection.in_all)
+            .find(may_go)
+    }
+
+    /// Whether waiters of the key have nothing to wait for but one dial for all of them: what hangs
+    /// belongs to nobody then, and still is their only chance.
+    fn is_awaited(&self, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        let in_progress = entry.dialing.saturating_sub(entry.stopping);
+        self.policy.dial == Dial::Shared
+            && in_progress < 2
+            && !entry.undialed.is_empty()
+            && !self.has_useful(key)
     }
 
     /// Whether a key with waiters was denied room by a limit over all keys.

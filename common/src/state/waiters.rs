@@ -164,6 +164,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         {
             self.stats.gave_up += 1;
             self.grant(id, Grant::TimedOut);
+            self.relieve_starving(now);
         }
     }
 
@@ -324,6 +325,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             None => {
                 self.stats.gave_up += 1;
                 self.leave_queues(id, None);
+                // The dial that it waited for may be in the way of another key now.
+                self.relieve_starving(now);
                 None
             }
             Some(Grant::Lend(lent)) => self.take_back(lent, now),

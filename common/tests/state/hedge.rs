@@ -258,10 +258,7 @@ fn dials_of_waiters_that_fill_the_limit_are_replaced_one_by_one() {
             let mut pool =
                 Plain::new(Policy { dial, max_open_per_key: Some(limit), ..Policy::default() });
             let waiters: Vec<_> = (0..callers).map(|_| pool.acquire(1).waiter()).collect();
-            // A detached dial serves its own caller, and the oldest one is never given up.
-            let last = callers.min(limit as usize) - 1;
-            let watched = if dial == Dial::Detached { waiters[last] } else { waiters[0] };
-            let took = served_after(&mut pool, watched, SECOND);
+            let took = served_after(&mut pool, waiters[0], SECOND);
             assert!(took <= SECOND, "{dial:?}, limit {limit}: {took:?} after the peer was back");
         }
     }
@@ -356,4 +353,53 @@ fn hanging_dials_without_waiters_make_room_for_another_key() {
     let dial = *pool.background.last().expect("a dial for the other key");
     pool.dialed(dial);
     assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+}
+
+#[test]
+fn the_only_dial_in_progress_is_given_up_beside_an_idle_connection() {
+    let mut pool = Plain::new(Policy {
+        dial: Dial::Detached,
+        max_open_per_key: Some(2),
+        dial_ramp: None,
+        ..Policy::default()
+    });
+    let first = pool.acquire(1).waiter();
+    let hanging = pool.only_dial();
+    let second = pool.acquire(1).waiter();
+    let dial = pool.background.iter().copied().find(|dial| *dial != hanging).expect("its own");
+    pool.dialed(dial);
+    let lent = pool.collect(second).expect("dialed").lent();
+    pool.release(lent);
+    let took = served_after(&mut pool, first, HEDGE);
+    assert!(took <= SECOND, "{took:?} beside an idle connection");
+}
+
+#[test]
+fn a_limit_over_all_keys_does_not_stop_a_dial_that_its_callers_wait_for() {
+    for with_another_key in [false, true] {
+        let policy = Policy { dial: Dial::Shared, max_open: Some(1), ..Policy::default() };
+        let mut pool = Streams::new(policy);
+        let first = pool.acquire(1).waiter();
+        let dial = pool.only_dial();
+        let other = with_another_key.then(|| pool.acquire(2).waiter());
+        for _ in 0..30 {
+            pool.pass(10 * MILLI);
+            assert!(pool.stopping.is_empty(), "another key: {with_another_key}");
+        }
+        match other {
+            // Nobody waits for the dial any more: it makes way.
+            Some(other) => {
+                pool.cancel(first);
+                pool.pass(HEDGE);
+                pool.finish_stopping();
+                let dial = pool.only_dial();
+                pool.dialed(dial);
+                assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+            }
+            None => {
+                pool.dialed(dial);
+                assert_eq!(pool.collect(first), Some(Outcome::Lent(dial)));
+            }
+        }
+    }
 }
