@@ -22,7 +22,7 @@ use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
-use crate::policy::Dial;
+use crate::policy::{Dial, DialForWaiters};
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The pool is full: the connections that have been idle longest, of whatever key, make way.
@@ -190,10 +190,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn is_awaited(&self, key: KeyId) -> bool {
         let entry = &self.keys[key];
         let in_progress = entry.dialing.saturating_sub(entry.stopping);
-        self.policy.dial == Dial::Shared
-            && in_progress < 2
-            && !entry.undialed.is_empty()
-            && !self.has_useful(key)
+        let for_all = self.policy.dial == Dial::Shared
+            || self.policy.dial_for_waiters == DialForWaiters::Opener;
+        for_all && in_progress < 2 && !entry.undialed.is_empty() && !self.has_useful(key)
     }
 
     /// Whether a key with waiters was denied room by a limit over all keys.
