@@ -14,7 +14,7 @@ use crate::scenario::demand::{Arrivals, Budget, Rate};
 /// Compares connection-pooling strategies side by side on real sockets.
 ///
 /// Without a command it runs the default comparison: every protocol, every contestant, embedded
-/// servers, in about a minute and a half.
+/// servers, in about two minutes.
 #[derive(Debug, Parser)]
 #[command(name = "poolbench", bin_name = "poolbench", version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -124,8 +124,8 @@ pub struct RunArgs {
 }
 
 const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, --duration, --rounds, --callers, \
---connections, --set, --target and --model is given, every scenario is run on every protocol with short turns, about \
-a minute and a half in all. As soon as one of them is given, the defaults above apply.";
+--connections, --set, --target and --model is given, the scenarios that show most are run with short turns, about two \
+minutes in all. As soon as one of them is given, the defaults above apply.";
 
 impl RunArgs {
     /// Whether nothing was chosen that says what is measured: the short default comparison.
