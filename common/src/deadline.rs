@@ -37,7 +37,8 @@ struct Timer {
     sleep: Pin<Box<Sleep>>,
     /// The runtime it was made on.
     runtime: runtime::Id,
-    /// The task that polled it last on that runtime.
+    /// The task that polled it last on that runtime, in the current wait: between two waits a task may
+    /// have dropped a runtime of its own, and the next one looks the same.
     seen: Option<Poller>,
 }
 
@@ -90,6 +91,9 @@ impl Deadline {
     #[inline]
     pub fn restart(&mut self) {
         self.at = None;
+        if let Some(timer) = &mut self.timer {
+            timer.seen = None;
+        }
     }
 
     /// Begins a wait of `limit` at `now`, so that a caller which knows the time saves a look at the
@@ -173,6 +177,7 @@ impl Deadline {
         // Polling a timer of another runtime might panic.
         self.timer.take_if(|timer| !timer.is_here());
         if let Some(timer) = &mut self.timer {
+            timer.seen = None;
             let _ = timer.sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     }
@@ -337,6 +342,43 @@ mod tests {
             poll_fn(|cx| deadline.poll(cx, Some(Duration::from_millis(20)))).await;
         };
         outer.block_on(async { tokio::spawn(wait).await }).expect("no panic");
+    }
+
+    /// Two runtimes with workers, one after the other within a task, lend it the same waker.
+    #[test]
+    fn a_timer_of_a_runtime_within_is_not_taken_for_one_of_the_next() {
+        let workers = || {
+            let mut builder = runtime::Builder::new_multi_thread();
+            builder.worker_threads(1).enable_all().build().expect("a runtime starts")
+        };
+        let outer = workers();
+        for parks in [true, false] {
+            let wait = async move {
+                let (first, second) = (workers(), workers());
+                let mut deadline = task::block_in_place(|| {
+                    first.block_on(async {
+                        let mut deadline = Deadline::default();
+                        let short = Duration::from_millis(10);
+                        let polled =
+                            poll_fn(|cx| Poll::Ready(deadline.poll(cx, Some(short)))).await;
+                        assert!(polled.is_pending());
+                        if parks {
+                            deadline.park();
+                        } else {
+                            deadline.restart();
+                        }
+                        deadline
+                    })
+                });
+                task::block_in_place(|| drop(first));
+                let limit = Some(Duration::from_millis(20));
+                task::block_in_place(|| {
+                    second.block_on(poll_fn(|cx| deadline.poll(cx, limit)));
+                    drop(second);
+                });
+            };
+            outer.block_on(async { tokio::spawn(wait).await }).expect("no panic");
+        }
     }
 
     #[test]
