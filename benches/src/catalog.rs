@@ -1,5 +1,6 @@
 //! The contestants by name, and on which protocols each makes sense.
 
+use crate::contestants::Facts;
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 
@@ -14,6 +15,8 @@ pub enum Kind {
     Default,
     /// The profile of this name over the project's pool.
     Profile(&'static str),
+    /// The rival of this name: another client, built with the cargo feature `peers`.
+    Peer(&'static str),
 }
 
 /// One contestant.
@@ -92,6 +95,40 @@ pub const CONTESTANTS: [Contestant; 12] = [
     profile("grpc", MULTIPLEXED, "gRPC channel: one connection for each address, back-off"),
 ];
 
+const HTTP: &[Protocol] = &[Protocol::Http1, Protocol::Http2];
+const RESP: &[Protocol] = &[Protocol::Resp];
+
+/// The rivals, in the order in which tables show them. Their names are known without the cargo feature
+/// `peers`, so that asking for one says how to build it.
+pub const PEERS: [Contestant; 9] = [
+    peer("hyper-util", HTTP, "hyper-util's legacy client: keeps idle connections, no limit"),
+    peer("reqwest", HTTP, "reqwest's client, over hyper-util"),
+    peer("tonic", MULTIPLEXED, "tonic's Channel as a service of HTTP requests: one connection"),
+    peer("redis-rs", RESP, "redis-rs: one MultiplexedConnection, never dialed again"),
+    peer("redis-rs-manager", RESP, "redis-rs: one ConnectionManager, dials again with pauses"),
+    peer("bb8-redis", RESP, "bb8 over redis-rs: a PING before every lease"),
+    peer("deadpool-redis", RESP, "deadpool over redis-rs: UNWATCH and PING before every lease"),
+    peer("fred", RESP, "fred: a fixed number of multiplexed clients, used in turn"),
+    peer("rustis", RESP, "rustis: one multiplexed client, dials again"),
+];
+
+const fn peer(
+    name: &'static str,
+    protocols: &'static [Protocol],
+    about: &'static str,
+) -> Contestant {
+    Contestant { name, kind: Kind::Peer(name), protocols, about }
+}
+
+/// The command that builds and runs the rivals.
+pub const BUILD_PEERS: &str = "cargo run --release -p poolbench --features peers -- run --peers";
+
+/// Every contestant of this build, the rivals last and only with the cargo feature `peers`.
+pub fn contestants() -> impl Iterator<Item = Contestant> {
+    let peers = PEERS.into_iter().filter(|_| cfg!(feature = "peers"));
+    CONTESTANTS.into_iter().chain(peers)
+}
+
 const fn profile(
     name: &'static str,
     protocols: &'static [Protocol],
@@ -104,18 +141,38 @@ impl Contestant {
     /// The contestant of this name.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] for any other name.
+    /// [`BenchError::Usage`] for any other name, and for a rival that is not part of this build.
     pub fn find(name: &str) -> Result<Self, BenchError> {
-        CONTESTANTS.into_iter().find(|contestant| contestant.name == name).ok_or_else(|| {
-            names::unknown("contestant", name, &CONTESTANTS.map(|contestant| contestant.name))
-        })
+        if let Some(found) = contestants().find(|contestant| contestant.name == name) {
+            return Ok(found);
+        }
+        if PEERS.iter().any(|peer| peer.name == name) {
+            return Err(BenchError::usage(format!(
+                "contestant '{name}' is not part of this build; build the rivals: {BUILD_PEERS}"
+            )));
+        }
+        let known: Vec<&str> = contestants().map(|contestant| contestant.name).collect();
+        Err(names::unknown("contestant", name, &known))
+    }
+
+    /// Whether it is a rival.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.kind, Kind::Peer(_))
+    }
+
+    /// What results say about a rival beside its figures; `None` for the others.
+    pub fn facts(&self) -> Option<&'static Facts> {
+        match self.kind {
+            Kind::Peer(name) => Facts::of(name),
+            _ => None,
+        }
     }
 
     /// The profile it runs, if it runs one.
     pub fn profile(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Profile(name) => Some(name),
-            Kind::Limit | Kind::NoPool | Kind::Default => None,
+            Kind::Limit | Kind::NoPool | Kind::Default | Kind::Peer(_) => None,
         }
     }
 
@@ -125,6 +182,7 @@ impl Contestant {
             Kind::Default | Kind::Profile(_) => "ours",
             // `no-pool` is the other end of the scale that `limit` begins.
             Kind::Limit | Kind::NoPool => "limit",
+            Kind::Peer(_) => "peer",
         }
     }
 }

@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Contestants, see `poolbench list` [default: all that fit]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub contestant: Vec<String>,
+    /// The rivals take part, too: other clients, see docs/rivals.md (needs the cargo feature peers)
+    #[arg(long)]
+    pub peers: bool,
     /// Scenarios, see `poolbench list` [default: steady]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub scenario: Vec<String>,
@@ -124,7 +127,7 @@ pub struct RunArgs {
 }
 
 const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, --duration, --rounds, --callers, \
---connections, --set, --target and --model is given, the scenarios that show most are run with short turns, about two \
+--connections, --peers, --set, --target and --model is given, the scenarios that show most are run with short turns, about two \
 minutes in all. As soon as one of them is given, the defaults above apply.";
 
 impl RunArgs {

@@ -4,7 +4,7 @@ use pool_common::knob::{KNOBS, Knob};
 use pool_common::profile::{Choice, Profile};
 use serde_json::{Value, json};
 
-use crate::catalog::CONTESTANTS;
+use crate::catalog::{Contestant, contestants};
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 use crate::scenario::SCENARIOS;
@@ -16,8 +16,7 @@ pub fn list(as_json: bool) -> String {
 }
 
 fn list_json() -> Value {
-    let contestants: Vec<Value> = CONTESTANTS
-        .iter()
+    let contestants: Vec<Value> = contestants()
         .map(|contestant| {
             json!({
                 "name": contestant.name,
@@ -25,6 +24,8 @@ fn list_json() -> Value {
                 "profile": contestant.profile(),
                 "protocols": contestant.protocols,
                 "about": contestant.about,
+                "category": contestant.facts().map(|facts| facts.category.words()),
+                "does_not": contestant.facts().map_or(&[][..], |facts| facts.does_not),
             })
         })
         .collect();
@@ -63,15 +64,15 @@ fn list_text() -> String {
         String::new(),
         "contestants:".to_owned(),
     ];
-    for contestant in CONTESTANTS {
+    for contestant in contestants() {
         let protocols: Vec<&str> =
             contestant.protocols.iter().map(|protocol| protocol.name()).collect();
         let (name, about) = (contestant.name, contestant.about);
-        lines.push(format!("  {name:<13} {about} [{}]", protocols.join(", ")));
+        lines.push(format!("  {name:<16} {about} [{}]", protocols.join(", ")));
     }
     lines.push("\nscenarios:".to_owned());
     for scenario in SCENARIOS {
-        lines.push(format!("  {:<13} {}", scenario.name, scenario.about));
+        lines.push(format!("  {:<16} {}", scenario.name, scenario.about));
     }
     lines.push("\nknobs (--set KNOB=VALUE):".to_owned());
     for knob in KNOBS {
@@ -86,8 +87,8 @@ fn list_text() -> String {
 /// # Errors
 /// [`BenchError::Usage`] for a name that is no profile.
 pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
-    if let Some(contestant) = CONTESTANTS.iter().find(|one| one.name == name)
-        && let Some(words) = in_words(contestant.name)
+    if let Some(contestant) = contestants().find(|one| one.name == name)
+        && let Some(words) = in_words(contestant.name).or_else(|| rival_in_words(&contestant))
     {
         return Ok(match as_json {
             true => {
@@ -97,7 +98,7 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
             }
             false => {
                 let mut text = format!("{name}: {}\n", contestant.about);
-                wrap(&mut text, "", words);
+                wrap(&mut text, "", &words);
                 text
             }
         });
@@ -114,25 +115,37 @@ fn find(name: &str) -> Result<Profile, BenchError> {
 }
 
 /// What a contestant is that runs no profile, and so has no sources.
-fn in_words(name: &str) -> Option<&'static str> {
-    match name {
-        "limit" => Some(
+fn in_words(name: &str) -> Option<String> {
+    let words = match name {
+        "limit" => {
             "What the machine allows, and no pool: each caller has a socket of its own, opened before the \
              measured time (HTTP/2: all callers share one connection). Replies are read by their known length, \
              so there is no parsing, no check, no limit to wait for and no deadline. It has no policy, so --set \
-             does not change it. A connection that the server ends is opened again.",
-        ),
-        "no-pool" => Some(
+             does not change it. A connection that the server ends is opened again."
+        }
+        "no-pool" => {
             "The other end of the scale: each request dials a connection, uses it once and closes it. It has no \
-             policy, so --set does not change it. Its time is what a pool can save.",
-        ),
-        "default" => Some(
+             policy, so --set does not change it. Its time is what a pool can save."
+        }
+        "default" => {
             "What the clients of this project do when nothing is chosen: Client::default_policy() of the client, \
              Policy::default() for framed. It follows no surveyed system, so its choices have no source; \
-             docs/choosing.md gives the reasons, and results.json holds the policy of each run.",
-        ),
-        _ => None,
-    }
+             docs/choosing.md gives the reasons, and results.json holds the policy of each run."
+        }
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+/// A rival in words. Its settings are explained in its source file.
+fn rival_in_words(contestant: &Contestant) -> Option<String> {
+    let facts = contestant.facts()?;
+    Some(format!(
+        "Another client, {}. It does not {}. It has no policy, so --set does not change it; \
+         docs/rivals.md says how it is used.",
+        facts.category.words(),
+        facts.does_not.join("; it does not ")
+    ))
 }
 
 /// A question, and the knobs that differ in it with the value of each side.
@@ -283,7 +296,7 @@ mod tests {
 
     #[test]
     fn contestants_without_a_profile_are_explained_in_words() {
-        for contestant in CONTESTANTS {
+        for contestant in contestants() {
             assert!(explain(contestant.name, false).unwrap().starts_with(contestant.name));
             let json: Value =
                 serde_json::from_str(&explain(contestant.name, true).unwrap()).unwrap();
@@ -312,7 +325,7 @@ mod tests {
     fn the_list_names_everything() {
         let text = list(false);
         let json: Value = serde_json::from_str(&list(true)).unwrap();
-        for contestant in CONTESTANTS {
+        for contestant in contestants() {
             assert!(text.contains(contestant.name));
         }
         assert_eq!(json["knobs"].as_array().unwrap().len(), KNOBS.len());

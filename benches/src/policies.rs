@@ -35,6 +35,13 @@ impl Safety {
                 reset: session(false),
                 bounded: Some(true),
             },
+            (Kind::Peer(_), _) => match contestant.facts() {
+                Some(facts) => Self {
+                    reset: facts.safety.reset.filter(|_| session(true).is_some()),
+                    ..facts.safety
+                },
+                None => Self { check: None, deadline: None, reset: None, bounded: None },
+            },
             // A new connection needs no check and no reset.
             (Kind::NoPool, _) | (_, None) => {
                 Self { check: None, deadline: Some(false), reset: None, bounded: Some(false) }
@@ -122,7 +129,7 @@ pub fn resolve(
     let (mut policy, single) = match (contestant.kind, profile(contestant)) {
         (_, Some(profile)) => (profile.policy.clone(), profile.is_single_connection()),
         (Kind::Default, None) => (own_default(protocol), false),
-        (Kind::Limit | Kind::NoPool | Kind::Profile(_), None) => return Ok(None),
+        (Kind::Limit | Kind::NoPool | Kind::Profile(_) | Kind::Peer(_), None) => return Ok(None),
     };
     if let Some(connections) = terms.connections.filter(|_| !single) {
         let budget = u32::try_from(connections).unwrap_or(u32::MAX);
@@ -178,6 +185,7 @@ fn own_default(protocol: Protocol) -> Policy {
 /// Whether the contestant is one connection by nature, so that the budget does not apply to it.
 pub fn is_single(contestant: &Contestant) -> bool {
     profile(contestant).is_some_and(|profile| profile.is_single_connection())
+        || contestant.facts().is_some_and(|facts| facts.single)
 }
 
 #[cfg(test)]

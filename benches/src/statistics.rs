@@ -3,7 +3,7 @@
 //!
 //! Rounds of a run are not independent: a slow minute of the machine covers several of them. The test
 //! therefore counts fewer rounds than there are when neighbours resemble each other. Rounds also have
-//! heavy tails; from [`TRIM_FROM`] rounds on the test uses trimmed means (Yuen's form of Welch's test),
+//! heavy tails; from `TRIM_FROM` rounds on the test uses trimmed means (Yuen's form of Welch's test),
 //! so that a few outliers neither make a difference nor hide one.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};

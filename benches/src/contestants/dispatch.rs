@@ -15,6 +15,7 @@ use super::resp::{RespPool, RespSession};
 use crate::catalog::Kind;
 use crate::names::Protocol;
 use crate::run::turn::{Load, Turn, drive};
+use crate::scenario::demand::Budget;
 use crate::scenario::{Play, Scenario, Variant};
 use crate::target::Target;
 
@@ -35,6 +36,8 @@ pub struct Setup {
     pub variant: Option<Variant>,
     /// Connections it may open.
     pub connections: usize,
+    /// Whether that number holds, or each has its own limits.
+    pub budget: Budget,
 }
 
 /// Sets the contestant up and lets it take its turn.
@@ -49,6 +52,10 @@ pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
         (Kind::Limit, _) => drive(Limit::new(target, Arc::clone(template)), load).await,
         (Kind::NoPool, Protocol::Http2) => drive(Http2NoPool::new(target, template), load).await,
         (Kind::NoPool, _) => drive(NoPool::new(target, Arc::clone(template)), load).await,
+        #[cfg(feature = "peers")]
+        (Kind::Peer(name), _) => super::peers::take_turn(name, setup, load).await,
+        #[cfg(not(feature = "peers"))]
+        (Kind::Peer(name), _) => Err(format!("{name} is not part of this build")),
         (Kind::Default | Kind::Profile(_), protocol) => {
             let name = match setup.kind {
                 Kind::Profile(name) => name,

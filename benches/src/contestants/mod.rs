@@ -2,7 +2,8 @@
 //!
 //! `limit` and `no-pool` bracket the others: the same bytes over sockets that are open before the
 //! turn starts, and over a socket that is dialed for each request. Between them stands every
-//! profile that fits the protocol, over the project's own pool.
+//! profile that fits the protocol, over the project's own pool. With the cargo feature `peers` other
+//! clients stand beside them.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,21 @@ use serde::Serialize;
 use crate::nonce::Nonce;
 
 mod dispatch;
+mod facts;
 mod framed;
 mod http1;
 mod http2;
 mod http2_raw;
 mod limit;
 mod no_pool;
+#[cfg(feature = "peers")]
+mod peers;
 mod pooled;
 mod raw;
 mod resp;
 
 pub use dispatch::{Setup, take_turn};
+pub use facts::{Category, Facts};
 pub use raw::{COUNTER, Template, probe};
 
 /// A way to carry out requests, set up for one turn.

@@ -2,7 +2,7 @@
 //! protocols where one exchange runs at a time on a connection.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -145,39 +145,32 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
     };
     let template = Template { handshake, handshake_reply, read, write };
     let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
-    // A refusal is shorter or longer than the reply: it is read by itself first.
-    if let Some(refusal) = asked_first(&mut socket.stream, &template.read.request).await? {
-        return Err(refusal);
-    }
-    match socket.exchange(&probe_request()).await {
-        Ok(Echo::Returned) => Ok(template),
-        Ok(_) => Err("ECHO answered something else".to_owned()),
-        Err(error) => Err(error.text),
-    }
+    ask(&mut socket.stream, &template.read).await?;
+    Ok(template)
 }
 
-/// Sends the request by itself, and says why the server refuses it, if it does.
-async fn asked_first(stream: &mut TcpStream, request: &[u8]) -> Result<Option<String>, String> {
+/// One exchange, which a server may refuse in its own words: they are shorter or longer than a reply.
+async fn ask(stream: &mut TcpStream, exchange: &Exchange) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
-    stream.write_all(request).await.map_err(failed)?;
+    stream.write_all(&exchange.request).await.map_err(failed)?;
     let mut got = Vec::new();
     if stream.read_buf(&mut got).await.map_err(failed)? == 0 {
         return Err("it closed the connection instead of a reply".to_owned());
     }
     if let Some(refusal) = refusal(stream, &mut got).await {
-        return Ok(Some(refusal));
+        return Err(refusal);
     }
-    // The rest of the reply, so that the next exchange begins with its own.
-    while got.len() < format!("${NONCE_LEN}\r\n").len() + NONCE_LEN + 2 {
+    while got.len() < exchange.reply_len {
         if stream.read_buf(&mut got).await.map_err(failed)? == 0 {
             return Err("it closed the connection in the middle of a reply".to_owned());
         }
     }
-    Ok(None)
-}
-
-fn probe_request() -> Request {
-    Request { nonce: Nonce::new(0, 1), started: Instant::now(), kind: RequestKind::Read }
+    let nonce = Nonce::new(0, 0);
+    let at = exchange.reply_start.len();
+    let is_echo = got.starts_with(&exchange.reply_start)
+        && got.len() == exchange.reply_len
+        && got[at..].starts_with(nonce.as_bytes());
+    if is_echo { Ok(()) } else { Err("ECHO answered something else".to_owned()) }
 }
 
 /// Appends a command in RESP.

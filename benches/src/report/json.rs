@@ -46,6 +46,10 @@ pub struct Row {
     /// Which way of the scenario, where it has several.
     variant: Option<&'static str>,
     kind: &'static str,
+    /// Of a rival: whether its settings were changed for this comparison.
+    category: Option<&'static str>,
+    /// Of a rival: what it does not do.
+    does_not: &'static [&'static str],
     policy: Option<Policy>,
     rounds: usize,
     callers: usize,
@@ -199,6 +203,7 @@ fn command(arguments: impl Iterator<Item = String>) -> String {
 impl Row {
     fn new(group: &GroupResult, record: &Record) -> Self {
         let vs_limit = group.vs_limit(record);
+        let facts = record.entry.contestant.facts();
         let (throughput, cpu) = (record.throughput(), record.cpu());
         let open = group.demand.is_open();
         let last = record.last();
@@ -208,6 +213,8 @@ impl Row {
             contestant: record.entry.contestant.name,
             variant: record.entry.variant.map(|variant| variant.name()),
             kind: record.entry.contestant.kind_word(),
+            category: facts.map(|facts| facts.category.words()),
+            does_not: facts.map_or(&[], |facts| facts.does_not),
             policy: record.entry.policy.clone(),
             rounds: record.rounds.len(),
             callers: group.scenario.callers_of(

@@ -13,7 +13,7 @@ const IN_A_ROW: usize = 3;
 pub struct Recovery {
     /// Until a step in which something succeeded began.
     pub first_success_ms: Option<f64>,
-    /// Until the first of [`IN_A_ROW`] steps in a row in which the 99th percentile is below twice its
+    /// Until the first of `IN_A_ROW` steps in a row in which the 99th percentile is below twice its
     /// largest value before the first fault, nothing fails, and nothing is left unstarted.
     pub normal_p99_ms: Option<f64>,
 }

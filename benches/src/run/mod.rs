@@ -211,6 +211,7 @@ impl Backend {
             scenario: group.scenario,
             variant: entry.variant,
             connections: group.connections,
+            budget: group.budget,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pool_common::Policy;
 
-use crate::catalog::{CONTESTANTS, Contestant};
+use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
@@ -193,12 +193,19 @@ fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, B
 }
 
 fn contestants(args: &RunArgs) -> Result<Vec<Contestant>, BenchError> {
+    if args.peers && !cfg!(feature = "peers") {
+        return Err(BenchError::usage(format!(
+            "--peers: the rivals are not part of this build; build them: {BUILD_PEERS}"
+        )));
+    }
     let named = parse_all(&args.contestant, Contestant::find)?;
     // In the order of the catalog, whatever the order of the options.
-    Ok(CONTESTANTS
-        .into_iter()
-        .filter(|contestant| named.is_empty() || named.contains(contestant))
-        .collect())
+    // Rivals take part when they are asked for, by name or all of them.
+    let takes_part = |contestant: &Contestant| match contestant.is_peer() {
+        true => args.peers || named.contains(contestant),
+        false => named.is_empty() || named.contains(contestant),
+    };
+    Ok(catalog::contestants().filter(takes_part).collect())
 }
 
 /// Parses names, each once, in their order.
@@ -379,7 +386,7 @@ mod tests {
         for name in ["steady", "burst", "herd", "restart", "idle-cut"] {
             assert!(plan.groups.iter().any(|group| group.scenario.name == name), "{name}");
         }
-        for contestant in CONTESTANTS {
+        for contestant in catalog::CONTESTANTS {
             for &protocol in contestant.protocols {
                 assert!(
                     plan.groups.iter().any(|group| group.protocol == protocol

@@ -265,7 +265,7 @@ impl Scenario {
                 callers.min(connections)
             }
             (Kind::Limit, Protocol::Http2)
-            | (Kind::NoPool | Kind::Default | Kind::Profile(_), _) => callers,
+            | (Kind::NoPool | Kind::Default | Kind::Profile(_) | Kind::Peer(_), _) => callers,
         }
     }
 

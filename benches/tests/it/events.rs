@@ -357,7 +357,7 @@ fn a_greeting_is_answered_and_is_no_request() {
         (
             "resp",
             b"*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$7\r\ndefault\r\n$3\r\nany\r\n",
-            b"%4\r\n$6\r\nserver\r\n",
+            b"%7\r\n$6\r\nserver\r\n",
         ),
     ];
     for (protocol, sent, wanted) in greetings {

@@ -9,7 +9,7 @@ use poolbench::measure::Percentiles;
 use poolbench::names::Protocol;
 use poolbench::run::turn::{Began, Load};
 use poolbench::scenario::STEADY;
-use poolbench::scenario::demand::{Demand, Rate};
+use poolbench::scenario::demand::{Budget, Demand, Rate};
 use poolbench::target::Target;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ async fn a_stall_of_a_real_server_shows_in_the_latency_and_not_in_the_service_ti
         scenario: STEADY,
         variant: None,
         connections: 10,
+        budget: Budget::Same,
     };
     let load = Load {
         demand: Demand::Paced { rate: Rate::PerSecond(400.0) },

@@ -118,12 +118,21 @@ fn more_callers_than_the_system_has_descriptors_for_are_refused() {
 fn help_lists_what_there_is_and_nothing_else() {
     let ran = plain(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for word in
-        ["run", "list", "explain", "serve", "report", "compare", "merge", "--protocol", "--target"]
-    {
+    for word in [
+        "run",
+        "list",
+        "explain",
+        "serve",
+        "report",
+        "compare",
+        "merge",
+        "--protocol",
+        "--target",
+        "--peers",
+    ] {
         assert!(ran.stdout.contains(word), "{word} is missing");
     }
-    for word in ["sim ", "calibrate", "--peers"] {
+    for word in ["sim ", "calibrate"] {
         assert!(!ran.stdout.contains(word), "{word} is not built yet");
     }
 }
@@ -143,5 +152,17 @@ fn list_and_explain_speak_json() {
         for choice in explained["choices"].as_array().unwrap() {
             assert!(choice["source"].is_string(), "{name}: {choice}");
         }
+    }
+}
+
+/// The tests of `peers` have a build with the rivals.
+#[test]
+#[cfg(not(feature = "peers"))]
+fn rivals_that_are_not_built_are_bad_usage_that_says_how_to_build_them() {
+    for options in [&["run", "--peers"][..], &["run", "--contestant", "reqwest"]] {
+        let ran = plain(options);
+        assert_eq!(ran.code, Some(2), "{}", ran.all());
+        assert!(ran.stderr.contains("-p poolbench --features peers"), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
 }

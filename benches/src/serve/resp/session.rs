@@ -279,7 +279,7 @@ impl Session {
         }
         self.version = version;
         self.name = name.unwrap_or_else(|| self.name.clone());
-        reply::map(output, version, 4);
+        reply::map(output, version, 7);
         reply::bulk(output, b"server");
         reply::bulk(output, b"poolbench");
         reply::bulk(output, b"version");
@@ -288,6 +288,13 @@ impl Session {
         reply::integer(output, if version == Version::Two { 2 } else { 3 });
         reply::bulk(output, b"id");
         reply::integer(output, self.id as i64);
+        // Some clients refuse a server that leaves these out.
+        reply::bulk(output, b"mode");
+        reply::bulk(output, b"standalone");
+        reply::bulk(output, b"role");
+        reply::bulk(output, b"master");
+        reply::bulk(output, b"modules");
+        reply::array(output, 0);
     }
 
     fn client(&mut self, command: &Bytes, arguments: &[Bytes], output: &mut Vec<u8>) {

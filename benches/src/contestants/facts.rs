@@ -1,0 +1,50 @@
+//! What results say about another client beside its figures.
+
+use crate::policies::Safety;
+
+/// What results say about a rival beside its figures.
+#[derive(Debug)]
+pub struct Facts {
+    /// The name on the command line and in results.
+    pub name: &'static str,
+    /// Whether its settings were changed for this comparison.
+    pub category: Category,
+    /// Omissions, each in words that follow "does not".
+    pub does_not: &'static [&'static str],
+    /// It is one connection by nature: the budget is not for it.
+    pub single: bool,
+    /// What it takes care of.
+    pub safety: Safety,
+}
+
+/// Whether settings of a rival were changed for this comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Category {
+    /// The defaults of the client, except for the number of connections where the budget says so.
+    AsShipped,
+    /// Changed for speed.
+    Tuned,
+}
+
+impl Category {
+    /// The words of results.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AsShipped => "as shipped",
+            Self::Tuned => "tuned",
+        }
+    }
+}
+
+impl Facts {
+    /// The facts about the rival of this name; `None` when it is not part of this build.
+    pub fn of(name: &str) -> Option<&'static Self> {
+        #[cfg(feature = "peers")]
+        return super::peers::facts(name);
+        #[cfg(not(feature = "peers"))]
+        {
+            let _ = name;
+            None
+        }
+    }
+}
