@@ -29,7 +29,7 @@ pub(super) fn counter(nonce: Nonce) -> Vec<u8> {
     [COUNTER, nonce.as_bytes()].concat()
 }
 
-/// How the key of [`counter`] begins.
+/// How the key that counts one nonce begins.
 pub const COUNTER: &[u8] = b"poolbench:";
 
 /// What an exchange with a target looks like.
