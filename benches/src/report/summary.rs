@@ -22,12 +22,7 @@ pub fn render(groups: &[GroupResult]) -> String {
         if clusters.is_empty() {
             continue;
         }
-        text.push_str(&format!(
-            "{} {}: {}\n",
-            group.scenario.name,
-            group.protocol,
-            words(group.scenario.figure)
-        ));
+        text.push_str(&format!("{} {}: {}\n", group.scenario.name, group.protocol, words(group)));
         if let [only] = &clusters[..] {
             text.push_str(&format!("  {:>11}  no difference worth a row\n", only.range()));
             continue;
@@ -39,8 +34,9 @@ pub fn render(groups: &[GroupResult]) -> String {
     if text.is_empty() { text } else { format!("\nsummary: who differs in what\n\n{text}") }
 }
 
-fn words(figure: Figure) -> &'static str {
-    match figure {
+fn words(group: &GroupResult) -> &'static str {
+    match group.scenario.figure {
+        Figure::Cpu if group.limit().is_none() => "processor time of a request, us",
         Figure::Cpu => "processor time of a request, times the limit's",
         Figure::Reuse => {
             "time of an operation with a new connection, times one with a reused connection"
