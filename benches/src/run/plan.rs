@@ -179,9 +179,11 @@ fn protocols(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Protocol>, B
 
 fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, BenchError> {
     let named = parse_all(&args.scenario, Scenario::parse)?;
-    if let Some(scenario) = named.iter().find(|scenario| target.is_some() && !scenario.target) {
+    if let Some(scenario) =
+        named.iter().find(|scenario| target.is_some() && !scenario.fits_target())
+    {
         return Err(BenchError::usage(format!(
-            "scenario '{}' needs the embedded server, which closes connections when it is told to: leave --target out",
+            "scenario '{}' needs the embedded server, which closes, delays and silences connections when it is told to: leave --target out",
             scenario.name
         )));
     }
@@ -422,6 +424,10 @@ mod tests {
             }),
             args(|args| {
                 args.scenario = vec!["reuse".into()];
+                args.target = Some("http://127.0.0.1:1".into());
+            }),
+            args(|args| {
+                args.scenario = vec!["restart".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
             args(|args| {

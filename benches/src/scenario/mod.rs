@@ -59,7 +59,7 @@ pub struct Scenario {
     pub rounds: u32,
     /// Its part in the default comparison; `None` where it has none.
     pub short: Option<Short>,
-    /// Whether a server of the user's can play it.
+    /// Whether a server of the user's could play it, as far as its callers go.
     pub target: bool,
 }
 
@@ -224,6 +224,11 @@ impl Scenario {
             [] => vec![None],
             several => several.iter().copied().map(Some).collect(),
         }
+    }
+
+    /// Whether a server of the user's can play it: nobody tells that one what to do.
+    pub fn fits_target(&self) -> bool {
+        self.target && (self.events)(&mut fastrand::Rng::with_seed(0)).is_empty()
     }
 
     /// Whether connections have to be opened in the window, by what happens or by what is asked.
