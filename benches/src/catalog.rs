@@ -11,7 +11,7 @@ pub enum Kind {
     Limit,
     /// A dial for each request.
     NoPool,
-    /// What our own clients do when nothing is chosen, over the project's pool.
+    /// The default policy of our own clients, over the project's pool.
     Default,
     /// The profile of this name over the project's pool.
     Profile(&'static str),

@@ -136,7 +136,7 @@ impl Echo {
 /// Why a request has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: ErrorKind,
     /// What happened, for people.
     pub text: String,

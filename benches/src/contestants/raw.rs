@@ -41,7 +41,7 @@ pub struct Template {
     pub handshake_reply: Vec<u8>,
     /// A request that may run twice, and its reply.
     pub read: Exchange,
-    /// One that must not.
+    /// A request that must not run twice, and its reply.
     pub write: Exchange,
 }
 

@@ -224,7 +224,7 @@ impl Record {
             }
         };
         count(self.mismatches(), "replies that were not their request's");
-        // Where connections are lost, what only reads may be sent again; elsewhere nothing is.
+        // In a scenario with events a client may send a read again; elsewhere nothing is sent twice.
         let repeats = self.rounds.iter().any(|(_, played)| !played.events.is_empty());
         if repeats {
             let twice = self.known_sum(|played| Some(played.server?.write_duplicates));

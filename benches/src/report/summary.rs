@@ -1,4 +1,4 @@
-//! What a run comes to: for each scenario the figure in which contestants differ, and who is where.
+//! The summary of a run: for each scenario the figure in which contestants differ, and their values.
 //! Contestants that hardly differ stand together.
 
 use super::detail;
