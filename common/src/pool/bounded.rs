@@ -7,7 +7,7 @@
 //! the pool's maintenance does so when the limit has long passed, on whatever runtime it is by then.
 //! Dropping the future gives back everything it holds (its dial, its lease, its slot in the limits).
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,35 +67,40 @@ impl Work {
     }
 }
 
-/// The tasks that have a limit, in the order of their limits' ends.
+/// The tasks that have a limit, in the order of their limits' ends. Limits differ in length, and most
+/// work ends long before its own, so neither adding to them nor taking from them may walk over them.
 ///
 /// The time is the system's: tokio's may be paused, and then no runtime stands still.
 #[derive(Default)]
-pub(super) struct Bounded(VecDeque<(Instant, Weak<Work>)>);
+pub(super) struct Bounded {
+    tasks: BTreeMap<(Instant, u64), Weak<Work>>,
+    /// How many were ever added, which tells those with the same end apart.
+    added: u64,
+    /// When there are so many, those that have ended are cleared away.
+    crowded_at: usize,
+}
+
+/// So few are not worth clearing.
+const FEW: usize = 16;
 
 impl Bounded {
     fn add(&mut self, end: Instant, work: &Arc<Work>) {
-        // Most have ended long before their limit. Cleared away whenever they double, which costs
-        // each a few steps.
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|(_, work)| work.strong_count() > 0);
+        if self.tasks.len() >= self.crowded_at {
+            self.tasks.retain(|_, work| work.strong_count() > 0);
+            // Whenever they have doubled, which costs each a few steps.
+            self.crowded_at = (2 * self.tasks.len()).max(FEW);
         }
-        self.insert(end, work);
-    }
-
-    fn insert(&mut self, end: Instant, work: &Arc<Work>) {
-        // Limits differ in length, so it may belong before others: seldom far.
-        let at = self.0.iter().rposition(|(other, _)| *other <= end).map_or(0, |last| last + 1);
-        self.0.insert(at, (end, Arc::downgrade(work)));
+        self.added += 1;
+        self.tasks.insert((end, self.added), Arc::downgrade(work));
     }
 
     /// When the next one that has not ended is to be given up.
     pub(super) fn next(&mut self) -> Option<Instant> {
-        while let Some((end, work)) = self.0.front() {
-            if work.strong_count() > 0 {
-                return Some(*end);
+        while let Some(first) = self.tasks.first_entry() {
+            if first.get().strong_count() > 0 {
+                return Some(first.key().0);
             }
-            self.0.pop_front();
+            first.remove();
         }
         None
     }
@@ -104,7 +109,7 @@ impl Bounded {
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Arc<Work>> {
         let mut overdue = Vec::new();
         while self.next().is_some_and(|end| end <= now)
-            && let Some((_, work)) = self.0.pop_front()
+            && let Some((_, work)) = self.tasks.pop_first()
         {
             overdue.extend(work.upgrade());
         }
@@ -113,7 +118,7 @@ impl Bounded {
 
     /// Looks again at what ran when it was to be given up.
     fn look_again(&mut self, now: Instant, running: &[Arc<Work>]) {
-        running.iter().for_each(|work| self.insert(now + GRACE, work));
+        running.iter().for_each(|work| self.add(now + GRACE, work));
     }
 
     /// The same on the pool's clock, which reads `now`.
@@ -224,5 +229,24 @@ mod tests {
         let (tasks, running) = give_up(bounded.take_overdue(later + GRACE));
         assert_eq!((tasks.len(), running.len()), (1, 0));
         assert_eq!(bounded.next(), None);
+    }
+
+    #[test]
+    fn work_that_has_ended_takes_no_room() {
+        let mut bounded = Bounded::default();
+        let now = Instant::now();
+        let still_runs = || Arc::new(Work(Mutex::new(Progress::Running)));
+        let runs = [still_runs(), still_runs()];
+        bounded.add(now, &runs[0]);
+        for seconds in 0..10_000 {
+            // Of ever shorter limits, so that each belongs before all others.
+            bounded.add(now + Duration::from_secs(20_000 - seconds), &still_runs());
+            assert!(bounded.tasks.len() <= 2 * FEW);
+        }
+        bounded.add(now, &runs[1]);
+        let overdue = bounded.take_overdue(now);
+        assert!(overdue.iter().zip(&runs).all(|(one, other)| Arc::ptr_eq(one, other)));
+        assert_eq!(overdue.len(), 2);
+        assert_eq!(bounded.next(), None, "the others have ended");
     }
 }

@@ -279,15 +279,22 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.adopt(waiter);
             return Acquire::Wait(waiter);
         }
+        let looks = self.looks_of(key);
+        let undialed = self.keys[key].undialed.len();
         // What room there is belongs to those the opener dials for.
-        let behind_opener = self.policy.dial_for_waiters == DialForWaiters::Opener
-            && !self.keys[key].undialed.is_empty();
+        let behind_opener =
+            self.policy.dial_for_waiters == DialForWaiters::Opener && undialed > looks;
         let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
         let waiting = self.keys[key].waiting.saturating_add(1);
+        // What is being looked at is as good as idle, and back sooner than a dial. One that insists on
+        // a new connection has it as well while nothing may be dialed.
+        if looks > undialed && (!want.fresh || obstacle == Some(Obstacle::Paused)) {
+            return Acquire::Wait(self.wait_for_anything(key, want.fresh));
+        }
         // Waiters before this one may be waiting until an overdue dial has been stopped.
         if obstacle.is_none()
             && self.policy.dial != Dial::Caller
-            && (self.has_too_many_hanging(key, waiting) || !self.keys[key].undialed.is_empty())
+            && (self.has_too_many_hanging(key, waiting) || undialed > looks)
         {
             obstacle = Some(Obstacle::Dialing);
         }
@@ -299,7 +306,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return Acquire::Lend(lent);
         }
         let Some(obstacle) = obstacle else {
-            debug_assert!(self.keys[key].undialed.is_empty(), "who waits is dialed for first");
+            debug_assert!(undialed <= looks, "who waits is dialed for first");
             return match self.policy.dial {
                 Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
                 Dial::Detached => {
@@ -368,7 +375,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     || entry.refilling > 0
                     || (want.fresh && !entry.idle.is_empty())
                     || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty())
-                    || self.is_back_soon(key, obstacle, want);
+                    || self.is_back_soon(key, obstacle);
                 if self.policy.at_limit == AtLimit::Fail && !soon {
                     return Some(Refusal::Exhausted);
                 }

@@ -435,6 +435,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.adopt(waiter);
             return true;
         }
+        if self.looks_of(key) >= self.keys[key].undialed.len() {
+            // What is being looked at serves them.
+            return false;
+        }
         match self.obstacle(key, now) {
             None => {}
             Some(Obstacle::PoolFull) => {

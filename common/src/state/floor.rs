@@ -147,7 +147,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         match self.policy.floor {
             Floor::Kept => {
-                self.policy.min_idle.saturating_sub(self.new_idle(key) + entry.refilling)
+                let kept = self.new_idle(key) + self.looks_of(key);
+                self.policy.min_idle.saturating_sub(kept + entry.refilling)
             }
             Floor::Once => entry.floor_owed,
         }
@@ -156,7 +157,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether the limits over all keys leave no place for the floor of one.
     pub(super) fn floors_are_denied(&self, key: KeyId) -> bool {
         // Each of the reserve makes way for a successor.
-        let stays = self.status.idle - self.keys[key].old_idle;
+        let stays = self.status.idle + self.all_looks() - self.keys[key].old_idle;
         let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
         crowded || !self.starved.is_empty() || self.pool_is_full() || self.dials_are_full()
     }

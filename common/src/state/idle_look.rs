@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::acquire::Obstacle;
 use super::entries::Phase;
-use super::{Connection, ConnectionId, KeyId, Lent, State, Want};
+use super::{Connection, ConnectionId, KeyId, Lent, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
@@ -105,28 +105,32 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             None
         };
         if let Some(cause) = ends {
-            self.end_look(id);
-            self.give_up_look_lease(id);
-            self.retire_for(id, cause, now);
-            return None;
+            return self.close_after_look(id, cause, now);
         }
         let surplus = self.above_limits > 0 && self.is_surplus(key);
         if !surplus && !self.keys[key].returns.is_empty() {
-            self.end_look(id);
-            match self.past_all_limits(id, now) {
-                // It has expired, and a caller asks for it.
-                Some(cause) => {
-                    self.give_up_look_lease(id);
-                    self.retire_for(id, cause, now);
+            let in_the_way = self.insists_on_its_place(key, now);
+            // It has expired, and a caller asks for it.
+            return match self.past_all_limits(id, now) {
+                Some(cause) => self.close_after_look(id, cause, now),
+                None if in_the_way || self.is_turn_of_another(key) => {
+                    self.close_after_look(id, CloseCause::MakeRoom, now)
                 }
                 None => {
+                    self.end_look(id);
+                    let waiting = self.keys[key].waiting;
                     self.hand_on(id, key, since, now);
                     if self.at_length {
                         self.count_use(id, now);
                     }
+                    self.line_up_again(key, waiting);
+                    self.dial_after_look(key, now);
+                    None
                 }
-            }
-            return None;
+            };
+        }
+        if surplus {
+            return self.close_after_look(id, CloseCause::OverLimit, now);
         }
         self.give_up_look_lease(id);
         let entry = &self.keys[key];
@@ -141,12 +145,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.relieve_starving(now);
             return None;
         }
-        if surplus {
-            self.retire_for(id, CloseCause::OverLimit, now);
-        } else {
-            self.settle_unwanted(id, key, now);
-            self.backdate(id, since);
-        }
+        self.settle_unwanted(id, key, now);
+        self.backdate(id, since);
         self.end_look(id);
         self.relieve_starving(now);
         None
@@ -161,6 +161,35 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else {
             (now.nanos_since(connection.idle_since) > longest).then_some(CloseCause::IdleTimeout)
         }
+    }
+
+    fn close_after_look(
+        &mut self,
+        id: ConnectionId,
+        cause: CloseCause,
+        now: Timestamp,
+    ) -> Option<L> {
+        let key = self.connections[id].key;
+        self.end_look(id);
+        self.give_up_look_lease(id);
+        self.retire_for(id, cause, now);
+        self.dial_after_look(key, now);
+        None
+    }
+
+    /// A look is over: of the callers that came meanwhile, one more may have to be dialed for.
+    pub(super) fn dial_after_look(&mut self, key: KeyId, now: Timestamp) {
+        if self.keys.get(key).is_some_and(|entry| !entry.undialed.is_empty()) {
+            self.room_appeared(key, now);
+        }
+    }
+
+    /// Whether the next who waits insists on a new connection, and only the limits keep it from one: an
+    /// idle connection would have made way when it came.
+    fn insists_on_its_place(&mut self, key: KeyId, now: Timestamp) -> bool {
+        let next = self.keys[key].returns.next(&self.waiters, &mut self.rng);
+        next.is_some_and(|waiter| self.waiters[waiter].is_fresh())
+            && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
     }
 
     fn give_up_look_lease(&mut self, id: ConnectionId) {
@@ -202,12 +231,20 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.looks.iter().filter(|look| look.key == key).count() as u32
     }
 
-    /// Whether a look that is about to end gives back what is asked for: a connection of the key, or
-    /// one that makes way.
-    pub(super) fn is_back_soon(&self, key: KeyId, obstacle: Obstacle, want: Want) -> bool {
+    /// Whether a look that is about to end gives one more caller what it asks for at a limit: a
+    /// connection of its key, or one that makes way for a new one.
+    pub(super) fn is_back_soon(&self, key: KeyId, obstacle: Obstacle) -> bool {
         match obstacle {
-            Obstacle::PoolFull => !self.looks.is_empty(),
-            _ => !want.fresh && self.looks_of(key) > 0,
+            Obstacle::PoolFull => {
+                let going = self.status.closing + self.stopping;
+                self.all_looks() > self.needed.saturating_sub(going)
+            }
+            _ => self.looks_of(key) > self.keys[key].undialed.len(),
         }
+    }
+
+    /// How many connections are being looked at.
+    pub(super) fn all_looks(&self) -> u32 {
+        self.looks.len() as u32
     }
 }

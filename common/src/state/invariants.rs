@@ -157,13 +157,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && !self.ramp_holds(entry, Timestamp::ZERO)
                 && !self.rate_holds(entry, Timestamp::ZERO)
                 && self.obstacle(id, Timestamp::NEVER).is_none();
-            if may_dial && !self.closed && !entry.undialed.is_empty() {
+            // Those that something looked at will serve are not dialed for meanwhile.
+            let unserved = entry.undialed.len() > self.looks_of(id);
+            if may_dial && !self.closed && unserved {
                 return Err("somebody waits while there is room to dial".into());
             }
             // Those the ramp holds back are looked at again when it ends, if nothing happens before.
             let held = !makes_room
                 && self.obstacle(id, entry.last_dial_at) == Some(Obstacle::Ramp)
-                && !entry.undialed.is_empty()
+                && unserved
                 && entry.closing == 0
                 && !entry.starved;
             if held && !self.opener_busy && !self.closed && entry.timer_at == Timestamp::NEVER {
@@ -200,7 +202,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             // the opener that they wait for.
             let starves = entry.starved
                 && !self.opener_busy
-                && !entry.undialed.is_empty()
+                && unserved
                 && self.obstacle(id, crate::clock::Timestamp::ZERO) == Some(Obstacle::PoolFull);
             if starves && !self.closed && entry.needs == 0 && self.status.closing == 0 {
                 return Err("somebody waits for room that nobody makes".into());

@@ -90,6 +90,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if !sound {
             self.retire_returned(id, fitness, lost, now);
+            if was_look {
+                self.dial_after_look(key, now);
+            }
             return leftover;
         }
         self.note_reusable(key);

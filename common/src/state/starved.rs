@@ -126,19 +126,31 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A lease of a sound connection has come back while keys starve.
     #[cold]
     pub(super) fn settle_contested(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
-        let turn = self.turns;
-        self.turns += 1;
-        if self.lacks_room()
-            && let Some(next) = self.next_starved()
-            && next != key
-            && self.is_due(next, turn)
-        {
+        if self.is_turn_of_another(key) {
             return self.retire_for(id, CloseCause::MakeRoom, now);
         }
         let waiting = self.keys[key].waiting;
         self.settle(id, now);
-        // The waiter that was served is not the one that the key was in line for any more.
-        if let Some(entry) = self.keys.get_mut(key)
+        self.line_up_again(key, waiting);
+    }
+
+    /// A connection of `key` is about to be handed over, which is a turn: whether a starved key comes
+    /// before the waiters of `key`.
+    pub(super) fn is_turn_of_another(&mut self, key: KeyId) -> bool {
+        if !self.rules.contested || self.starved.is_empty() {
+            return false;
+        }
+        let turn = self.turns;
+        self.turns += 1;
+        self.lacks_room()
+            && self.next_starved().is_some_and(|next| next != key && self.is_due(next, turn))
+    }
+
+    /// Waiters of `key`, which had `waiting`, may have been served. If the key starves, the waiter that it
+    /// was in line for is gone, and it goes to the end of the line for the others.
+    pub(super) fn line_up_again(&mut self, key: KeyId, waiting: u32) {
+        if self.rules.contested
+            && let Some(entry) = self.keys.get_mut(key)
             && entry.starved
             && entry.waiting < waiting
         {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pool_common::policy::*;
+use pool_common::state::Want;
 use pool_common::{Exclusive, Policy, Shared, profile};
 
 use crate::driver::{Driver, Outcome};
@@ -390,8 +391,7 @@ fn a_limit_over_all_keys_does_not_stop_a_dial_that_its_callers_wait_for() {
             // Nobody waits for the dial any more: it makes way.
             Some(other) => {
                 pool.cancel(first);
-                pool.pass(HEDGE);
-                pool.finish_stopping();
+                assert_eq!(pool.finish_stopping(), 1);
                 let dial = pool.only_dial();
                 pool.dialed(dial);
                 assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
@@ -402,4 +402,19 @@ fn a_limit_over_all_keys_does_not_stop_a_dial_that_its_callers_wait_for() {
             }
         }
     }
+}
+
+#[test]
+fn a_dial_whose_last_caller_runs_out_of_time_makes_way_at_once() {
+    let policy = Policy { dial: Dial::Shared, max_open: Some(1), ..Policy::default() };
+    let mut pool = Streams::new(policy);
+    let deadline = pool.now.after(3 * HEDGE);
+    let first = pool.acquire_until(1, Want::default(), deadline).waiter();
+    let other = pool.acquire(2).waiter();
+    pool.pass(3 * HEDGE);
+    assert_eq!(pool.collect(first), Some(Outcome::TimedOut));
+    assert_eq!(pool.finish_stopping(), 1);
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pool_common::event::CloseCause::{IdleTimeout, MakeRoom, PeekFailed};
-use pool_common::policy::{AtLimit, Expiry};
-use pool_common::state::{ConnectionId, Want};
+use pool_common::event::CloseCause::{IdleTimeout, Lost, MakeRoom, PeekFailed};
+use pool_common::policy::{AtLimit, Dial, Expiry};
+use pool_common::state::{ConnectionId, Fitness, Refusal, Want};
 use pool_common::{Exclusive, Policy};
 
 use crate::driver::{Driver, Outcome};
@@ -195,4 +195,159 @@ fn a_limit_that_is_set_during_a_look_is_watched_after_it() {
     pool.settle();
     pool.pass(3 * SECOND);
     assert_eq!(pool.closing, [(id, IdleTimeout)]);
+}
+
+const DIALS: [Dial; 4] = [Dial::Caller, Dial::Detached, Dial::Racing, Dial::Shared];
+
+#[test]
+fn a_caller_that_comes_during_a_look_does_not_dial() {
+    for dial in DIALS {
+        let (mut pool, id) = one_idle(Policy { dial, max_open_per_key: None, ..Policy::default() });
+        let dials = pool.state.stats().dials;
+        let lent = begin(&mut pool);
+        let waiter = pool.acquire(1).waiter();
+        pool.state.check_invariants().expect("while it is looked at");
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(id)), "{dial:?}");
+        assert_eq!(pool.state.stats().dials, dials, "{dial:?}");
+    }
+}
+
+#[test]
+fn a_caller_that_waited_for_a_look_in_vain_is_dialed_for_at_once() {
+    for dial in DIALS {
+        for panics in [false, true] {
+            let policy = Policy { dial, max_open_per_key: None, ..Policy::default() };
+            let (mut pool, _) = one_idle(policy);
+            let lent = begin(&mut pool);
+            let waiter = pool.acquire(1).waiter();
+            if panics {
+                let unfit = Fitness::Unfit(Lost);
+                pool.state.release(lent.id, None, unfit, pool.now);
+            } else {
+                pool.state.put_back(lent, true, pool.now);
+            }
+            pool.settle();
+            assert_eq!(pool.closing.len(), usize::from(!panics), "its goodbye is not over");
+            let dial = match pool.collect(waiter) {
+                Some(Outcome::Dial(dial)) => dial,
+                nothing => {
+                    assert_eq!(nothing, None);
+                    pool.only_dial()
+                }
+            };
+            pool.dialed(dial);
+        }
+    }
+}
+
+#[test]
+fn a_second_caller_during_one_look_dials() {
+    for dial in DIALS {
+        let (mut pool, id) = one_idle(Policy { dial, max_open_per_key: None, ..Policy::default() });
+        let lent = begin(&mut pool);
+        let first = pool.acquire(1).waiter();
+        let second = pool.acquire(1);
+        assert_eq!(pool.background.len() + pool.by_callers.len(), 1, "{dial:?}");
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        assert_eq!(pool.collect(first), Some(Outcome::Lent(id)), "{dial:?}");
+        drop(second);
+    }
+}
+
+#[test]
+fn one_look_is_a_reason_to_wait_for_one_caller() {
+    let at_limit = AtLimit::Fail;
+    let policies = [
+        (1, Policy { at_limit, max_open_per_key: Some(1), ..Policy::default() }),
+        (2, Policy { at_limit, max_open: Some(1), ..Policy::default() }),
+    ];
+    for (key, policy) in policies {
+        let (mut pool, _) = one_idle(policy);
+        let lent = begin(&mut pool);
+        pool.acquire(key).waiter();
+        assert_eq!(pool.acquire(key), Outcome::Refused(Refusal::Exhausted), "key {key}");
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+    }
+}
+
+#[test]
+fn who_insists_on_a_new_connection_at_a_limit_has_the_place_after_a_look() {
+    let fresh = Want { fresh: true, again: false };
+    for at_limit in [AtLimit::Wait, AtLimit::Fail] {
+        for limits in [(Some(1), None), (None, Some(1))] {
+            let (max_open_per_key, max_open) = limits;
+            let policy = Policy { at_limit, max_open_per_key, max_open, ..Policy::default() };
+            let (mut pool, id) = one_idle(policy);
+            let lent = begin(&mut pool);
+            pool.acquire_as(1, fresh).waiter();
+            pool.state.put_back(lent, false, pool.now);
+            pool.settle();
+            assert_eq!(pool.closing, [(id, MakeRoom)], "{at_limit:?} {limits:?}");
+            pool.finish_closing();
+            pool.only_dial();
+        }
+    }
+}
+
+#[test]
+fn the_floor_counts_what_is_looked_at() {
+    let mut pool = Plain::new(Policy { min_idle: 2, max_open_per_key: None, ..Policy::default() });
+    let first = pool.lend_one(1);
+    while let [dial, ..] = pool.background[..] {
+        pool.dialed(dial);
+    }
+    pool.release(first);
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    // When an idle connection is lent, the floor is looked after.
+    pool.acquire(1).lent();
+    assert!(pool.background.is_empty(), "two of three are left");
+    pool.state.put_back(lent, false, pool.now);
+}
+
+#[test]
+fn a_look_makes_no_room_for_the_floor_of_another_key() {
+    let mut pool = Plain::new(Policy { min_idle: 1, max_idle: Some(1), ..Policy::default() });
+    let id = pool.lend_one(1);
+    while let [dial, ..] = pool.background[..] {
+        pool.dialed(dial);
+    }
+    pool.release(id);
+    pool.pass(SECOND);
+    pool.finish_closing();
+    let lent = begin(&mut pool);
+    let waiter = pool.acquire(2).waiter();
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)));
+    assert!(pool.background.is_empty(), "one idle connection is all there may be");
+    pool.state.put_back(lent, false, pool.now);
+}
+
+#[test]
+fn a_look_does_not_skip_the_turn_of_another_key() {
+    for other_first in [false, true] {
+        let (mut pool, id) = one_idle(Policy { max_open: Some(1), ..Policy::default() });
+        let lent = begin(&mut pool);
+        let keys = if other_first { [2, 1] } else { [1, 2] };
+        let [own, other] = {
+            let waiters = keys.map(|key| pool.acquire(key).waiter());
+            if other_first { [waiters[1], waiters[0]] } else { waiters }
+        };
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        if other_first {
+            assert_eq!(pool.closing, [(id, MakeRoom)]);
+            pool.finish_closing();
+            let dial = pool.only_dial();
+            pool.dialed(dial);
+            assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+        } else {
+            assert_eq!(pool.collect(own), Some(Outcome::Lent(id)));
+        }
+    }
 }
