@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
 /// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
-/// of its wait uses [`poll_at`](Deadline::poll_at) alone.
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait.
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.
@@ -90,7 +90,13 @@ impl Deadline {
     /// Ends the current wait: the next poll begins a new one.
     #[inline]
     pub fn restart(&mut self) {
-        self.at = None;
+        self.set(None);
+    }
+
+    /// Another wait, or none: which runtime polls it is asked anew.
+    #[inline]
+    fn set(&mut self, at: Option<Instant>) {
+        self.at = at;
         if let Some(timer) = &mut self.timer {
             timer.seen = None;
         }
@@ -100,7 +106,7 @@ impl Deadline {
     /// clock. Without a limit, or with one beyond all time, nothing is begun.
     #[inline]
     pub fn begin(&mut self, now: Instant, limit: Option<Duration>) {
-        self.at = limit.and_then(|limit| now.checked_add(limit));
+        self.set(limit.and_then(|limit| now.checked_add(limit)));
     }
 
     /// Ready once `limit` has passed since the current wait began; the first poll begins it. Never
@@ -123,6 +129,9 @@ impl Deadline {
     /// When the time is not `at` yet and there is no tokio runtime with time enabled.
     #[inline]
     pub fn poll_at(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        if self.at != Some(at) {
+            self.set(Some(at));
+        }
         let poller = Poller::of(cx);
         // Before a timer is moved, its runtime is compared in any case.
         self.timer.take_if(|timer| {
@@ -173,11 +182,10 @@ impl Deadline {
     /// Ends the current wait, and lets go of the task that waited: a timer that is still set would
     /// keep the memory of a finished task until it fires. May be called anywhere.
     pub fn park(&mut self) {
-        self.at = None;
+        self.set(None);
         // Polling a timer of another runtime might panic.
         self.timer.take_if(|timer| !timer.is_here());
         if let Some(timer) = &mut self.timer {
-            timer.seen = None;
             let _ = timer.sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     }
@@ -319,6 +327,25 @@ mod tests {
             // Of another task than the one that waits, so that a lost deadline ends the test.
             outer.block_on(passed).expect("no panic").expect("it passes");
         }
+    }
+
+    /// A blocking facade: one task, and a runtime of its own for each call, which looks the same.
+    #[test]
+    fn each_wait_of_a_task_may_be_on_another_runtime_within() {
+        let mut builder = runtime::Builder::new_multi_thread();
+        let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
+        let calls = outer.spawn_blocking(|| {
+            let mut deadline = Deadline::default();
+            for round in 1..4 {
+                let mut builder = runtime::Builder::new_multi_thread();
+                let inner = builder.worker_threads(1).enable_all().build().expect("it starts");
+                inner.block_on(async {
+                    let at = Instant::now() + round * LIMIT;
+                    assert!(poll_fn(|cx| Poll::Ready(deadline.poll_at(cx, at))).await.is_pending());
+                });
+            }
+        });
+        outer.block_on(calls).expect("no panic");
     }
 
     #[test]

@@ -184,6 +184,25 @@ fn a_wait_does_not_panic_when_the_runtime_of_an_earlier_wait_has_ended() {
     });
 }
 
+/// A blocking facade: a runtime for each call, one after another on one thread of another runtime.
+#[test]
+fn each_call_of_a_task_may_bring_its_own_runtime() {
+    within(|| {
+        let (server, lives) = (Server::start(Then::Nothing), workers(1));
+        let client = client(&server.config, |policy| policy.max_open_per_key = Some(1));
+        lives.block_on(async { drop(client.acquire().await.expect("dialed")) });
+        let user = client.clone();
+        let calls = lives.spawn_blocking(move || {
+            for word in ["one", "two", "three"] {
+                let reply = workers(1).block_on(echo(&user, word));
+                assert_eq!(reply.expect("a reply"), word);
+            }
+        });
+        lives.block_on(calls).expect("no panic");
+        assert_eq!(client.pool().stats().opened, 1);
+    });
+}
+
 #[test]
 fn a_read_timeout_passes_although_the_runtime_of_an_earlier_wait_stands_still() {
     within(|| {

@@ -293,7 +293,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         // Waiters before this one may be waiting until an overdue dial has been stopped.
         if obstacle.is_none()
-            && self.policy.dial != Dial::Caller
+            && self.dials_in_background()
             && (self.has_too_many_hanging(key, waiting) || undialed > looks)
         {
             obstacle = Some(Obstacle::Dialing);
@@ -454,6 +454,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else {
             None
         }
+    }
+
+    /// Whether the pool dials for those who wait, so that they wait for what becomes of that.
+    pub(super) fn dials_in_background(&self) -> bool {
+        self.policy.dial != Dial::Caller || self.policy.dial_for_waiters != DialForWaiters::Waiter
     }
 
     pub(super) fn pool_is_full(&self) -> bool {

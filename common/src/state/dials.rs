@@ -456,9 +456,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Some(_) => return false,
         }
         let waiting = self.keys[key].waiting;
-        let in_background = self.policy.dial != Dial::Caller
-            || self.policy.dial_for_waiters != DialForWaiters::Waiter;
-        if in_background && self.has_too_many_hanging(key, waiting) {
+        if self.dials_in_background() && self.has_too_many_hanging(key, waiting) {
             return false;
         }
         match (self.policy.dial, self.policy.dial_for_waiters) {

@@ -124,6 +124,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                         self.count_use(id, now);
                     }
                     self.line_up_again(key, waiting);
+                    if self.rules.floor {
+                        self.refill(key, now);
+                    }
                     self.dial_after_look(key, now);
                     None
                 }
@@ -189,6 +192,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn insists_on_its_place(&mut self, key: KeyId, now: Timestamp) -> bool {
         let next = self.keys[key].returns.next(&self.waiters, &mut self.rng);
         next.is_some_and(|waiter| self.waiters[waiter].is_fresh())
+            && self.keys[key].closing == 0
             && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
     }
 
@@ -237,10 +241,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         match obstacle {
             Obstacle::PoolFull => {
                 let going = self.status.closing + self.stopping;
-                self.all_looks() > self.needed.saturating_sub(going)
+                self.unclaimed_looks() > self.needed.saturating_sub(going)
             }
             _ => self.looks_of(key) > self.keys[key].undialed.len(),
         }
+    }
+
+    /// How many connections are being looked at that no waiter of their own key counts on.
+    fn unclaimed_looks(&self) -> u32 {
+        let is_claimed = |(at, look): &(usize, &Look)| {
+            let before = self.looks[..*at].iter().filter(|other| other.key == look.key).count();
+            before < self.keys[look.key].undialed.len() as usize
+        };
+        self.all_looks() - self.looks.iter().enumerate().filter(is_claimed).count() as u32
     }
 
     /// How many connections are being looked at.

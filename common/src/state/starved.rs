@@ -102,7 +102,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             .min(room(self.policy.max_dials_per_key, entry.dialing))
             .min(damped)
             .min(together);
-        entry.undialed.len().min(most.max(1))
+        let unserved = entry.undialed.len().saturating_sub(self.looks_of(key));
+        unserved.min(most.max(1))
     }
 
     /// Whether a place has to be made: starved keys lack more than are about to be free.

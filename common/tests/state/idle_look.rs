@@ -351,3 +351,62 @@ fn a_look_does_not_skip_the_turn_of_another_key() {
         }
     }
 }
+
+#[test]
+fn the_floor_is_refilled_when_a_look_ends_in_a_lease() {
+    let mut pool = Plain::new(Policy { min_idle: 1, max_open_per_key: None, ..Policy::default() });
+    pool.lend_one(1);
+    while let [dial, ..] = pool.background[..] {
+        pool.dialed(dial);
+    }
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    let waiter = pool.acquire(1).waiter();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    pool.collect(waiter).expect("served").lent();
+    assert_eq!(pool.background.len(), 1);
+}
+
+#[test]
+fn a_look_that_has_its_caller_is_no_reason_for_another_key_to_wait() {
+    let policy = Policy { at_limit: AtLimit::Fail, max_open: Some(1), ..Policy::default() };
+    let (mut pool, _) = one_idle(policy);
+    let lent = begin(&mut pool);
+    pool.acquire(1).waiter();
+    assert_eq!(pool.acquire(2), Outcome::Refused(Refusal::Exhausted));
+    pool.state.put_back(lent, false, pool.now);
+}
+
+#[test]
+fn who_waits_for_a_look_needs_no_place_of_another_key() {
+    let max_open = Some(3);
+    let policy = Policy { max_open, dial_ramp: None, max_open_per_key: None, ..Policy::default() };
+    let mut pool = Plain::new(policy);
+    let all = [pool.lend_one(1), pool.lend_one(2), pool.lend_one(2)];
+    for id in all {
+        pool.release(id);
+    }
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    assert_eq!(lent.id, all[0]);
+    pool.acquire(1).waiter();
+    pool.acquire(1).waiter();
+    assert_eq!(pool.closing.len(), 1, "one caller lacks a place");
+    pool.state.put_back(lent, false, pool.now);
+}
+
+#[test]
+fn who_insists_on_a_new_connection_needs_one_place() {
+    let mut pool = Plain::new(Policy { max_open_per_key: Some(2), ..Policy::default() });
+    for id in pool.lend(1, 2) {
+        pool.release(id);
+    }
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    pool.acquire_as(1, Want { fresh: true, again: false }).waiter();
+    assert_eq!(pool.closing.len(), 1);
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.closing.len(), 1);
+}
