@@ -107,6 +107,9 @@ impl Client {
     /// refuses has too much to do already. It goes to another connection if it was refused twice,
     /// but all requests to an origin together give up one connection per second for that.
     ///
+    /// `acquire_timeout` and `response_timeout` apply to each attempt, and no attempt follows a time
+    /// limit that has passed. One limit over all attempts is `tokio::time::timeout` around this call.
+    ///
     /// # Errors
     /// Each variant of [`Error`] says when it occurs and whether the request may have run.
     ///

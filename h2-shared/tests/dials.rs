@@ -7,12 +7,11 @@ use std::time::Duration;
 use h2_shared::{Client, Config};
 use pool_common::Policy;
 use pool_common::policy::AfterFailedDial;
-use pool_common::profile::{grpc, net_http_h2};
+use pool_common::profile::{go_redis, grpc, net_http_h2};
 use support::raw::{HEADERS, RawServer};
 use support::{get, read, send};
 
 /// The first connection serves four streams at a time; all others are reset before their SETTINGS.
-/// `fail-fast` is left out: its rule is to refuse callers that would have to wait.
 #[tokio::test]
 async fn a_further_dial_that_fails_fails_no_caller_beside_a_connection_that_works() {
     let default = Client::default_policy;
@@ -21,6 +20,7 @@ async fn a_further_dial_that_fails_fails_no_caller_beside_a_connection_that_work
         ("tell", Policy { after_failed_dial: AfterFailedDial::Tell, ..default() }),
         ("net-http-h2", net_http_h2().policy),
         ("grpc", grpc().policy),
+        ("go-redis", Policy { acquire_timeout: default().acquire_timeout, ..go_redis().policy }),
     ];
     for (name, policy) in policies {
         let server = RawServer::start().await;

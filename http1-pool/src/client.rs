@@ -124,6 +124,10 @@ impl Client {
     ///
     /// The connection is returned to the pool when the body has been read to its end; see [`Body`].
     ///
+    /// `acquire_timeout` and `response_timeout` apply to each attempt of the retry rule, and no attempt
+    /// follows a time limit that has passed. One limit over all attempts is
+    /// `tokio::time::timeout` around this call.
+    ///
     /// # Errors
     /// See [`Error`]. [`Error::is_retryable`] tells whether nothing was sent.
     ///

@@ -99,7 +99,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Retry,
         "MaxRetries = 3 after the first try, 10 ms to 1 s, jittered; writes too",
-        "only what reads, or was certainly not carried out: a lost reply must not run a write twice; \
-         all attempts share the time of one, so nothing is sent again after a time limit",
+        "in resp-pool only what reads, or was certainly not carried out: a lost reply must not run a \
+         write twice; all attempts share the time of one, so nothing is sent again after a time limit",
     ),
 ];
