@@ -12,7 +12,8 @@ use crate::config::InvalidConfig;
 
 /// Why a request, or the reading of its response, failed.
 ///
-/// The text says all of it once; `source` goes on where the text ends.
+/// The text says all of it once; `source` goes on where the text ends. Errors of the acquire name the
+/// origin; those that come later do not, since the caller has the URI of the request.
 #[non_exhaustive]
 pub enum Error {
     /// The caller's: the request cannot be sent over HTTP/2 as it is. Nothing was sent.

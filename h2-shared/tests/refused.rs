@@ -98,6 +98,10 @@ async fn two_hundred_refused_requests_cause_no_storm_of_dials() {
                 assert!(error.to_string().contains("REFUSED_STREAM"), "{name}: {error}");
             }
         }
+        // The peer takes requests again by now.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let response = send(&client, get(server.addr, "/")).await;
+        assert!(response.is_ok(), "{name}: {response:?}");
         assert!(server.connections() <= 3, "{name}: {} connections", server.connections());
     }
 }

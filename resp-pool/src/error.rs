@@ -13,6 +13,9 @@ use crate::{
 /// A [`Server`](Self::Server) or [`Conversion`](Self::Conversion) error leaves the connection in
 /// step and usable; after any other error of a connection it is of no further use, and the pool
 /// discards it.
+///
+/// Errors of the acquire name host and port; those that come later do not, since a client has one
+/// server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
