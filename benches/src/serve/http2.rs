@@ -60,9 +60,11 @@ async fn exchange(
                     seen = version;
                 }
                 match connection.poll_accept(cx) {
-                    Poll::Ready(Some(next)) => batch.push(next),
-                    Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Pending if !batch.is_empty() => return Poll::Ready(false),
+                    Poll::Ready(Some(Ok(next))) => batch.push(next),
+                    // Said again each time, when the client has left in a silence.
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(true)),
+                    Poll::Pending if !batch.is_empty() => return Poll::Ready(Ok(false)),
                     // The client may just have acknowledged the settings before.
                     Poll::Pending
                         if version != seen
@@ -74,9 +76,8 @@ async fn exchange(
                 }
             }
         })
-        .await;
-        for next in batch.drain(..) {
-            let (request, reply) = next?;
+        .await?;
+        for (request, reply) in batch.drain(..) {
             if answer(request, reply, open) {
                 connection.graceful_shutdown();
             }

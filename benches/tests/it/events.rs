@@ -208,6 +208,28 @@ fn silence_is_for_those_it_names_and_ends() {
     }
 }
 
+/// What a client does whose callers gave up in a silence. The h2 crate ends such a connection, and
+/// says so again whenever it is asked for the next request.
+#[test]
+fn an_http2_client_that_resets_many_streams_does_not_stop_the_server() {
+    let serving = Serving::start(&[]);
+    let mut control = Control::of(&serving);
+    let mut stream = connect(address(&serving, "http2"));
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for id in (1_u32..1000).step_by(2) {
+        // GET, http, / and an authority; then CANCEL.
+        bytes.extend_from_slice(b"\0\0\x06\x01\x05");
+        bytes.extend_from_slice(&id.to_be_bytes());
+        bytes.extend_from_slice(b"\x82\x86\x84\x41\x01x\0\0\x04\x03\0");
+        bytes.extend_from_slice(&id.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 8]);
+    }
+    stream.write_all(&bytes).unwrap();
+    // The server ends it, and goes on.
+    control.none_open("http2");
+    drop(stream);
+}
+
 #[test]
 fn cuts_end_connections_as_asked() {
     let serving = Serving::start(&[]);
