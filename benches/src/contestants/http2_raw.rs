@@ -107,6 +107,15 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     })
 }
 
+/// Sends one request that must not run twice, and compares its status with the one of the probe.
+pub(super) async fn probe_write(target: &Target, template: &Template) -> Result<(), String> {
+    let mut connection = connect(target).await?;
+    let uri = target.uri();
+    let asked = exchange(&mut connection.send, &uri, Nonce::new(0, 0), RequestKind::Write);
+    let (status, _) = asked.await.map_err(|error| error.to_string())?;
+    if template.status() == Some(status) { Ok(()) } else { Err(format!("status {status}")) }
+}
+
 /// Whether the server answers a request in HTTP/1.
 async fn speaks_http1(target: &Target) -> bool {
     let ask = async {

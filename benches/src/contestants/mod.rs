@@ -24,10 +24,12 @@ mod peers;
 mod pooled;
 mod raw;
 mod resp;
+mod writes;
 
 pub use dispatch::{Setup, take_turn};
 pub use facts::{Category, Facts};
 pub use raw::{COUNTER, Template, probe};
+pub use writes::{forget_writes, probe_writes};
 
 /// A way to carry out requests, set up for one turn.
 pub trait Contestant: Send + Sync + 'static {

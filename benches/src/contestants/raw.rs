@@ -220,7 +220,7 @@ fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
         RequestKind::Read => ("GET", None),
         RequestKind::Write => ("POST", Some(WRITE_BODY)),
     };
-    let (path, host) = (&target.path, &target.authority);
+    let (path, host) = (&target.path, target.host_header());
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
     let nonce_at = request.len();
     request.extend_from_slice(Nonce::new(0, 0).as_bytes());

@@ -22,6 +22,8 @@ pub struct Played {
     pub turn: Result<Turn, String>,
     /// What the server counted; `None` where it cannot be asked.
     pub server: Option<Counters>,
+    /// What the relay counted, if the turn went through it. It sees connections and no requests.
+    pub relay: Option<Counters>,
     /// Sockets that stayed open; `None` where the server cannot be asked.
     pub leaked: Option<u64>,
     /// What the server saw when; `None` where it cannot be asked, or no steps were wanted.
@@ -31,6 +33,11 @@ pub struct Played {
 }
 
 impl Played {
+    /// What was counted of the connections: by the server, or by the relay in front of it.
+    pub fn connections(&self) -> Option<&Counters> {
+        self.server.as_ref().or(self.relay.as_ref())
+    }
+
     /// Whether nothing was measured and nothing went wrong, as when an interrupt came before the
     /// window opened.
     pub fn is_empty(&self) -> bool {
@@ -145,10 +152,10 @@ impl Record {
         self.known_sum(|played| played.leaked)
     }
 
-    /// Connections opened in all turns: what the server accepted, or else what the contestant knows.
+    /// Connections opened in all turns: what the server or the relay accepted, or else what the contestant knows.
     pub fn opened(&self) -> Option<u64> {
-        self.known_sum(|played| match (&played.server, &played.turn) {
-            (Some(server), _) => Some(server.accepted),
+        self.known_sum(|played| match (played.connections(), &played.turn) {
+            (Some(counted), _) => Some(counted.accepted),
             (None, Ok(turn)) => turn.counts.opened,
             (None, Err(_)) => None,
         })
@@ -161,11 +168,11 @@ impl Record {
         (replies > 0).then(|| measure::round((1.0 - opened as f64 / replies as f64).max(0.0)))
     }
 
-    /// The most sockets that were open at once in any turn, as the server counted.
+    /// The most sockets that were open at once in any turn, as the server or the relay counted.
     pub fn high_water(&self) -> Option<u64> {
         self.rounds
             .iter()
-            .map(|(_, played)| played.server.map(|server| server.high_water))
+            .map(|(_, played)| played.connections().map(|counted| counted.high_water))
             .reduce(|high, next| Some(high?.max(next?)))
             .flatten()
     }

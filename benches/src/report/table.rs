@@ -75,7 +75,7 @@ fn comparison(group: &GroupResult) -> Table {
         row(
             &mut table,
             [
-                record.entry.contestant.name.to_owned(),
+                record.label(),
                 figure(record.throughput().map(|spread| spread.median)),
                 ratio(ratios.map(|ratios| ratios.throughput)),
                 figure(record.cpu().map(|spread| spread.median)),
@@ -231,10 +231,21 @@ fn notes(group: &GroupResult, text: &mut String) {
             "acquire of a profile: sampled, before one request in 64 the pool is asked once more",
         );
     }
-    if !group.target.embedded {
+    if group.target.behind.is_some() {
+        note(
+            text,
+            "faults come from the relay, which counts connections and sees no requests: what the server ran, and what ran twice, is unknown",
+        );
+    } else if !group.target.embedded {
         note(
             text,
             "not the embedded server: duplicates, leaks and the high-water mark are unknown",
+        );
+    }
+    if group.records.iter().any(|record| record.entry.variant == Some(Variant::Relay)) {
+        note(
+            text,
+            "relay: the same through the relay of the scenarios with faults, and without a fault: what the relay costs",
         );
     }
     if !group.target.echoes {

@@ -109,6 +109,11 @@ impl Server {
         self.bound.relay.or(self.bound.address(protocol)).expect("every protocol was asked for")
     }
 
+    /// Whether it is the relay.
+    pub fn is_relay(&self) -> bool {
+        self.bound.relay.is_some()
+    }
+
     /// The processor it runs on, if it is pinned.
     pub fn cpu(&self) -> Option<usize> {
         self.bound.cpu

@@ -99,6 +99,7 @@ pub(super) async fn measure<C: Contestant>(
         unstarted: 0,
         delayed: 0,
         writes: shared.writes.load(Ordering::Relaxed),
+        sequences: shared.sequence.load(Ordering::Relaxed),
     })
 }
 

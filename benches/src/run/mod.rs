@@ -1,25 +1,19 @@
 //! A run: groups one after the other, and in each group rounds of interleaved turns.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{CONTESTANTS, Kind};
-use crate::contestants::{self, Setup, Template, take_turn};
+use crate::contestants::{forget_writes, take_turn};
 use crate::error::BenchError;
-use crate::names::Protocol;
 use crate::place::{self, Environment, Placement};
 use crate::report::Report;
 use crate::report::model::{GroupResult, Played, Record};
 use crate::report::output::Output;
 use crate::scenario::Variant;
-use crate::scenario::demand::{Demand, Rate};
-use crate::serve::oracle::Counters;
-use crate::target::Target;
 
 mod arrivals;
+mod backend;
 pub mod child;
 mod choices;
 mod closed_loop;
@@ -34,6 +28,7 @@ pub mod progress;
 pub mod slots;
 pub mod turn;
 
+use backend::Backend;
 use child::Server;
 use events::Script;
 use plan::{Entry, Group, Plan};
@@ -71,7 +66,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let interrupted = watch_for_interrupts();
         let mut backend = Backend::open(plan, placement, &allowed).await?;
         placement.server = backend.server.as_ref().and_then(Server::cpu);
-        let described = placement.describe(plan.target.is_none());
+        let described = placement.describe(plan.target.is_none(), backend.server.is_some());
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
@@ -91,10 +86,6 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         report.finish()
     })
 }
-
-/// How long the limit runs when a rate depends on it.
-const LIMIT_DURATION: Duration = Duration::from_millis(500);
-const LIMIT_WARM_UP: Duration = Duration::from_millis(100);
 
 /// Descriptors beside those of callers and connections: the runtime's, files, the control connection.
 const OTHER_DESCRIPTORS: usize = 64;
@@ -123,161 +114,6 @@ fn watch_for_interrupts() -> CancellationToken {
         std::process::exit(130);
     });
     token
-}
-
-/// The other side: the embedded servers, or the user's.
-struct Backend {
-    server: Option<Server>,
-    /// What is known about each protocol's server.
-    probed: Vec<Probed>,
-    /// What the limit does in a second, where a rate depends on it.
-    limits: HashMap<Protocol, f64>,
-    next_run: u32,
-    /// Decides what requests arrive when; each round has others.
-    seed: u64,
-    /// Processors for the schedule thread.
-    schedule_on: Vec<usize>,
-}
-
-/// What is known about the server of a protocol.
-struct Probed {
-    protocol: Protocol,
-    /// Whether a dial waits for its first word.
-    greets: bool,
-    target: Arc<Target>,
-    template: Arc<Template>,
-}
-
-impl Backend {
-    async fn open(
-        plan: &Plan,
-        placement: Placement,
-        allowed: &[usize],
-    ) -> Result<Self, BenchError> {
-        let server = match &plan.target {
-            Some(_) => None,
-            None => Some(Server::start(placement.server, &plan.models).await?),
-        };
-        let mut probed: Vec<Probed> = Vec::new();
-        for group in &plan.groups {
-            let protocol = group.protocol;
-            let greets = group.scenario.greets();
-            if probed.iter().any(|known| (known.protocol, known.greets) == (protocol, greets)) {
-                continue;
-            }
-            let target = match (&plan.target, &server) {
-                (Some(target), _) => target.clone(),
-                (None, Some(server)) => Target::embedded(protocol, server.address(protocol)),
-                (None, None) => unreachable!("without a target there is a server"),
-            };
-            let target = if greets { target.greeting() } else { target };
-            let template = contestants::probe(&target).await.map_err(|error| {
-                BenchError::usage(format!("cannot use the {}: {error}", target.describe()))
-            })?;
-            let (target, template) = (Arc::new(target), Arc::new(template));
-            probed.push(Probed { protocol, greets, target, template });
-        }
-        Ok(Self {
-            server,
-            probed,
-            limits: HashMap::new(),
-            next_run: 1,
-            seed: plan.seed,
-            schedule_on: allowed.to_vec(),
-        })
-    }
-
-    /// What people should know about the servers.
-    fn remarks(&self) -> Vec<String> {
-        let strange = |Probed { target, template, .. }: &Probed| {
-            let status = template.status().filter(|status| !status.is_success())?;
-            Some(format!("the {} answers {status}: that is what is compared", target.describe()))
-        };
-        self.probed.iter().filter_map(strange).collect()
-    }
-
-    fn setup(&self, group: &Group, entry: &Entry) -> Setup {
-        let greets = group.scenario.greets();
-        let Probed { target, template, .. } = self
-            .probed
-            .iter()
-            .find(|known| (known.protocol, known.greets) == (group.protocol, greets))
-            .expect("every protocol of the plan was probed");
-        Setup {
-            kind: entry.contestant.kind,
-            policy: entry.policy.clone(),
-            target: Arc::clone(target),
-            template: Arc::clone(template),
-            scenario: group.scenario,
-            variant: entry.variant,
-            connections: group.connections,
-            budget: group.budget,
-        }
-    }
-
-    /// The demand of a group, with its rate in requests per second. What depends on the limit lets the
-    /// limit run first, for each protocol once.
-    async fn demand(
-        &mut self,
-        group: &Group,
-        interrupted: &CancellationToken,
-    ) -> Result<Demand, BenchError> {
-        let Demand::Paced { rate: Rate::OfLimit(share) } = group.demand else {
-            return Ok(group.demand);
-        };
-        let protocol = group.protocol;
-        if !self.limits.contains_key(&protocol) {
-            let (run, _) = self.begin(protocol, false).await?;
-            let callers = group.connections;
-            let load = Load {
-                run,
-                interrupted: interrupted.clone(),
-                ..Load::closed(callers, LIMIT_WARM_UP, LIMIT_DURATION)
-            };
-            let limit = CONTESTANTS.into_iter().find(|one| one.kind == Kind::Limit);
-            let entry = Entry::without_policy(limit.expect("the catalog has it"));
-            let turn = take_turn(&self.setup(group, &entry), &load).await;
-            self.end(protocol).await?;
-            let turn = turn.map_err(|error| {
-                BenchError::Server(format!("the limit, which the rate depends on, broke: {error}"))
-            })?;
-            if turn.requests == 0 && !interrupted.is_cancelled() {
-                let why = turn.first_error.unwrap_or_else(|| "it had no reply".to_owned());
-                return Err(BenchError::Server(format!(
-                    "the limit, which the rate depends on, measured nothing: {why}"
-                )));
-            }
-            self.limits.insert(protocol, turn.requests as f64 / turn.seconds.max(f64::EPSILON));
-        }
-        let rate = (self.limits[&protocol] * share).max(1.0);
-        Ok(Demand::Paced { rate: Rate::PerSecond(rate) })
-    }
-
-    /// Tells the server that a turn begins; what it counts then, `None` without an oracle.
-    async fn begin(
-        &mut self,
-        protocol: Protocol,
-        close_after: bool,
-    ) -> Result<(u32, Option<Counters>), BenchError> {
-        let run = self.next_run;
-        self.next_run += 1;
-        let counters = match &mut self.server {
-            Some(server) => {
-                server.counters_at_rest(protocol).await?;
-                Some(server.start_run(protocol, run, close_after).await?)
-            }
-            None => None,
-        };
-        Ok((run, counters))
-    }
-
-    /// What the server counted in a turn, once its sockets are closed.
-    async fn end(&mut self, protocol: Protocol) -> Result<Option<Counters>, BenchError> {
-        match &mut self.server {
-            Some(server) => Ok(Some(server.counters_at_rest(protocol).await?)),
-            None => Ok(None),
-        }
-    }
 }
 
 /// Plays all rounds of a group. An interrupt ends it early, with what was measured.
@@ -333,8 +169,9 @@ async fn take(
 ) -> Result<Played, BenchError> {
     let protocol = group.protocol;
     let demand = backend.demand(group, interrupted).await?;
+    let relayed = group.is_relayed(entry);
     let close_after = entry.variant == Some(Variant::ServerCloses);
-    let (run, before) = backend.begin(protocol, close_after).await?;
+    let (run, before) = backend.begin(protocol, relayed, close_after).await?;
     let setup = backend.setup(group, entry);
     let scenario = group.scenario;
     let callers =
@@ -343,7 +180,7 @@ async fn take(
     let load = Load {
         demand,
         arrivals: group.arrivals,
-        writes_percent: scenario.writes_percent,
+        writes_percent: backend.writes_percent(group, entry),
         gives_up: scenario.gives_up,
         patience: scenario.patience,
         seed,
@@ -356,7 +193,7 @@ async fn take(
     };
     let events = (scenario.events)(&mut fastrand::Rng::with_seed(seed));
     let mut script = Script::new(protocol, events);
-    let turn = match &mut backend.server {
+    let turn = match backend.side(relayed) {
         Some(server) => {
             script.prepare(server).await?;
             let over = CancellationToken::new();
@@ -372,16 +209,24 @@ async fn take(
         }
         None => take_turn(&setup, &load).await,
     };
-    let series = match (&mut backend.server, &turn) {
+    let mut series = match (backend.side(relayed), &turn) {
         (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
         _ => None,
     };
-    let server = backend.end(protocol).await?;
+    let after = backend.end(protocol, relayed).await?;
+    if let Some(series) = series.as_mut().filter(|_| relayed) {
+        // A relay counts connections; it does not see requests.
+        series.backends.clear();
+    }
+    if let Ok(turn) = &turn {
+        forget_writes(&setup, &load, turn).await?;
+    }
     let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
     Ok(Played {
         turn,
-        leaked: before.zip(server).map(|(before, after)| after.open.saturating_sub(before.open)),
-        server,
+        leaked: before.zip(after).map(|(before, after)| after.open.saturating_sub(before.open)),
+        server: after.filter(|_| !relayed),
+        relay: after.filter(|_| relayed),
         series,
         events,
     })

@@ -97,6 +97,7 @@ pub(super) async fn measure<C: Contestant>(
         unstarted: unstarted.len() as u64,
         delayed: line.delayed(),
         writes: shared.writes.load(Ordering::Relaxed),
+        sequences: line.sequences(),
     })
 }
 

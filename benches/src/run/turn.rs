@@ -54,6 +54,8 @@ pub struct Turn {
     pub delayed: u64,
     /// Requests that must not run twice, warm-up included.
     pub writes: u64,
+    /// Requests are numbered from 0 to below this, warm-up included.
+    pub sequences: u32,
     /// Replies with the wrong nonce, warm-up included; `None` where the server does not echo.
     pub mismatches: Option<u64>,
     /// Latency of each reply, in nanoseconds; in an open loop from the moment it was wanted.
@@ -132,6 +134,7 @@ pub(super) struct Measured {
     pub(super) unstarted: u64,
     pub(super) delayed: u64,
     pub(super) writes: u64,
+    pub(super) sequences: u32,
 }
 
 /// Lets the contestant take its turn, and closes it.
@@ -181,6 +184,7 @@ impl Measured {
             unstarted: self.unstarted,
             delayed: self.delayed,
             writes: self.writes,
+            sequences: self.sequences,
             mismatches: (record.echoed > 0).then_some(record.mismatches),
             latency: record.latency,
             service: record.service,

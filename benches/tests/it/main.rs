@@ -5,6 +5,7 @@ mod embedded;
 mod events;
 mod events_http2;
 mod faults;
+mod faulty_targets;
 mod interrupts;
 mod open_loop;
 mod oracle;

@@ -277,6 +277,7 @@ fn empty_turn() -> Turn {
         unstarted: 0,
         delayed: 0,
         writes: 0,
+        sequences: 0,
         mismatches: None,
         latency: measure::histogram(),
         service: measure::histogram(),
