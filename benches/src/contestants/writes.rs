@@ -1,19 +1,20 @@
 //! Requests that must not run twice, in front of a server of the user's: whether it takes them, and
 //! nothing of them is left there.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use resp_pool::Client;
 
 use super::raw::{PROBE_TIMEOUT, RawSocket, Template, counter};
 use super::{Request, RequestKind, http2_raw, resp};
-use crate::contestants::Setup;
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::nonce::Nonce;
 use crate::run::turn::{Load, Turn};
 use crate::target::Target;
 
+/// Removing the counters of a turn takes no longer.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keys that one `DEL` removes.
 const KEYS: usize = 500;
 
@@ -49,14 +50,14 @@ pub async fn probe_writes(target: &Target, template: &Template) -> Result<(), St
 ///
 /// # Errors
 /// [`BenchError::Target`] when they cannot be removed.
-pub async fn forget_writes(setup: &Setup, load: &Load, turn: &Turn) -> Result<(), BenchError> {
-    let target = &setup.target;
-    if target.embedded || target.protocol != Protocol::Resp || turn.writes == 0 {
+pub async fn forget_writes(target: &Target, load: &Load, turn: &Turn) -> Result<(), BenchError> {
+    if target.protocol != Protocol::Resp || turn.writes == 0 {
         return Ok(());
     }
     let writes = (0..turn.sequences).filter(|sequence| load.is_write(*sequence));
     let keys = writes.map(|sequence| counter(Nonce::new(load.run, sequence)));
-    forget(target, keys).await.map_err(|error| {
+    let work = tokio::time::timeout(FORGET_TIMEOUT, forget(target, keys)).await;
+    work.unwrap_or_else(|_| Err(format!("no answer within {FORGET_TIMEOUT:?}"))).map_err(|error| {
         BenchError::Target(format!(
             "the {} keeps counters of this run, keys that begin with poolbench: ({error})",
             target.describe()

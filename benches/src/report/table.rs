@@ -231,6 +231,34 @@ fn notes(group: &GroupResult, text: &mut String) {
             "acquire of a profile: sampled, before one request in 64 the pool is asked once more",
         );
     }
+    for record in &group.records {
+        let redials = record.sum(|turn| turn.redials);
+        if redials > 0 {
+            note(
+                text,
+                &format!(
+                    "{} redialed {redials} times, where the server ended a connection; time and CPU of that are not in its figures",
+                    record.label()
+                ),
+            );
+        }
+    }
+    if let Some(why) = group.no_limit() {
+        note(text, &format!("no ratios to the limit: {}", why.escape_debug()));
+    }
+    if let Some(why) = &group.ended {
+        let names = |wanted: &dyn Fn(&&Record) -> bool| {
+            let names = group.records.iter().filter(wanted).map(Record::label);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let partial = names(&|record| !record.rounds.is_empty() && group.partial(record).is_some());
+        let missing = names(&|record| record.rounds.is_empty());
+        for (what, names) in [("partial", partial), ("not measured", missing)] {
+            if !names.is_empty() {
+                note(text, &format!("{what}: {names}: {why}"));
+            }
+        }
+    }
     if group.target.behind.is_some() {
         note(
             text,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::Server;
 use super::plan::{Entry, Group, Plan};
-use super::turn::Load;
+use super::turn::{Load, Turn};
 use crate::catalog::{CONTESTANTS, Kind};
 use crate::contestants::{self, Setup, Template, take_turn};
 use crate::error::BenchError;
@@ -23,10 +23,16 @@ use crate::target::Target;
 const LIMIT_DURATION: Duration = Duration::from_millis(500);
 const LIMIT_WARM_UP: Duration = Duration::from_millis(100);
 
+/// A server of the user's that does not answer may be back within this.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
+const RETURN_STEP: Duration = Duration::from_millis(100);
+
 /// The other side of a run.
 pub(super) struct Backend {
     /// The embedded servers, or the relay; `None` where the user's server is all there is.
-    pub(super) server: Option<Server>,
+    server: Option<Server>,
+    /// The user's server.
+    user: Option<Target>,
     /// What is known about each way to a server.
     probed: Vec<Probed>,
     /// What the limit does in a second, where a rate depends on it.
@@ -75,6 +81,7 @@ impl Backend {
     ) -> Result<Self, BenchError> {
         let mut backend = Self {
             server: None,
+            user: plan.target.clone(),
             probed: Vec::new(),
             limits: HashMap::new(),
             next_run: 1,
@@ -128,6 +135,16 @@ impl Backend {
         known.expect("every way of the plan was probed")
     }
 
+    /// Whether the relay stands in front of the user's server.
+    pub(super) fn has_relay(&self) -> bool {
+        self.server.as_ref().is_some_and(Server::is_relay)
+    }
+
+    /// The processor of the embedded servers or of the relay.
+    pub(super) fn cpu(&self) -> Option<usize> {
+        self.server.as_ref().and_then(Server::cpu)
+    }
+
     /// What people should know about the servers.
     pub(super) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
@@ -145,6 +162,44 @@ impl Backend {
         }
         remarks.dedup();
         remarks
+    }
+
+    /// Why the run cannot go on after an error: the process that ended says more than the connection
+    /// that broke.
+    pub(super) async fn why(&mut self, error: &BenchError) -> String {
+        match &mut self.server {
+            Some(server) => server.end().await.unwrap_or_else(|| error.to_string()),
+            None => error.to_string(),
+        }
+    }
+
+    /// Whether the user's server is gone for good after a turn with failures; it may take a moment to
+    /// restart.
+    pub(super) async fn lost_target(&self, group: &Group) -> Option<String> {
+        let target = self.user.as_ref()?;
+        let target =
+            if group.scenario.greets() { target.clone().greeting() } else { target.clone() };
+        let deadline = tokio::time::Instant::now() + RETURN_TIMEOUT;
+        loop {
+            match contestants::probe(&target).await {
+                Ok(_) => return None,
+                Err(error) if tokio::time::Instant::now() >= deadline => {
+                    return Some(format!(
+                        "the {} does not answer any more: {error}",
+                        target.describe()
+                    ));
+                }
+                Err(_) => tokio::time::sleep(RETURN_STEP).await,
+            }
+        }
+    }
+
+    /// Leaves nothing of a turn on the user's server.
+    pub(super) async fn forget_writes(&self, load: &Load, turn: &Turn) -> Result<(), BenchError> {
+        match &self.user {
+            Some(target) => contestants::forget_writes(target, load, turn).await,
+            None => Ok(()),
+        }
     }
 
     /// The process that plays faults and counts in this group, if there is one.

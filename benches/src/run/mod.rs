@@ -1,16 +1,18 @@
 //! A run: groups one after the other, and in each group rounds of interleaved turns.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contestants::{forget_writes, take_turn};
+use crate::contestants::take_turn;
 use crate::error::BenchError;
 use crate::place::{self, Environment, Placement};
 use crate::report::Report;
 use crate::report::model::{GroupResult, Played, Record};
 use crate::report::output::Output;
 use crate::scenario::Variant;
+use crate::serve::oracle::{Counters, Series};
 
 mod arrivals;
 mod backend;
@@ -29,11 +31,10 @@ pub mod slots;
 pub mod turn;
 
 use backend::Backend;
-use child::Server;
 use events::Script;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
-use turn::Load;
+use turn::{Load, Turn};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +66,8 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     runtime.block_on(async {
         let interrupted = watch_for_interrupts();
         let mut backend = Backend::open(plan, placement, &allowed).await?;
-        placement.server = backend.server.as_ref().and_then(Server::cpu);
-        let described = placement.describe(plan.target.is_none(), backend.server.is_some());
+        placement.server = backend.cpu();
+        let described = placement.describe(plan.target.is_none(), backend.has_relay());
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
@@ -74,10 +75,15 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
         for group in &plan.groups {
-            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await?;
+            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await;
+            let ended = result.ended.clone();
             progress.suspend(|| report.add(result))?;
             if interrupted.is_cancelled() {
                 report.mark_partial();
+                break;
+            }
+            if let Some(why) = ended {
+                report.mark_ended(why);
                 break;
             }
         }
@@ -116,20 +122,40 @@ fn watch_for_interrupts() -> CancellationToken {
     token
 }
 
-/// Plays all rounds of a group. An interrupt ends it early, with what was measured.
+/// Plays all rounds of a group. An interrupt or a server that is gone ends it early, with what was
+/// measured.
 async fn play(
     group: &Group,
     backend: &mut Backend,
     progress: &Progress,
     order: &mut fastrand::Rng,
     interrupted: &CancellationToken,
-) -> Result<GroupResult, BenchError> {
-    let demand = backend.demand(group, interrupted).await?;
-    let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
+) -> GroupResult {
+    let target = Arc::clone(&backend.setup(group, &group.entries[0]).target);
+    let mut result = GroupResult {
+        protocol: group.protocol,
+        scenario: group.scenario,
+        callers: group.callers,
+        connections: group.connections,
+        demand: group.demand,
+        arrivals: group.arrivals,
+        budget: group.budget,
+        target,
+        records: group.entries.iter().cloned().map(Record::new).collect(),
+        rounds: group.rounds,
+        ended: None,
+    };
+    match backend.demand(group, interrupted).await {
+        Ok(demand) => result.demand = demand,
+        Err(error) => {
+            result.ended = Some(backend.why(&error).await);
+            return result;
+        }
+    }
     let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
-        let mut turns: Vec<usize> = (0..records.len()).collect();
+        let mut turns: Vec<usize> = (0..result.records.len()).collect();
         order.shuffle(&mut turns);
         for index in turns {
             if interrupted.is_cancelled() {
@@ -137,26 +163,30 @@ async fn play(
             }
             let entry = &group.entries[index];
             progress.turn(format!("{name}: {}", entry.contestant.name));
-            let played = take(group, entry, round, backend, interrupted).await?;
-            if interrupted.is_cancelled() && played.is_empty() {
-                break 'rounds;
+            let (played, ended) = match take(group, entry, round, backend, interrupted).await {
+                Ok(played) => {
+                    let cut = played.cut.clone();
+                    (Some(played), cut)
+                }
+                Err(error) => (None, Some(backend.why(&error).await)),
+            };
+            let whole = ended.is_none() && !interrupted.is_cancelled();
+            // A turn that was cut short before anything was measured is none.
+            if let Some(played) = played.filter(|played| whole || !played.is_empty()) {
+                result.records[index].rounds.push((round, played));
             }
-            records[index].rounds.push((round, played));
+            if let Some(why) = ended {
+                let turn = result.records[index].label();
+                result.ended = Some(format!("{why}, in round {round}, at the turn of {turn}"));
+                return result;
+            }
             progress.turn_is_over();
         }
     }
-    let target = &backend.setup(group, &group.entries[0]).target;
-    Ok(GroupResult {
-        protocol: group.protocol,
-        scenario: group.scenario,
-        callers: group.callers,
-        connections: group.connections,
-        demand,
-        arrivals: group.arrivals,
-        budget: group.budget,
-        target: Arc::clone(target),
-        records,
-    })
+    if interrupted.is_cancelled() {
+        result.ended = Some("interrupted".to_owned());
+    }
+    result
 }
 
 /// One turn, with the oracle asked before and after, and its faults played meanwhile.
@@ -188,38 +218,48 @@ async fn take(
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),
         run,
-        interrupted: interrupted.clone(),
+        interrupted: interrupted.child_token(),
         ..Load::closed(callers, group.warm_up, group.duration)
     };
     let events = (scenario.events)(&mut fastrand::Rng::with_seed(seed));
     let mut script = Script::new(protocol, events);
-    let turn = match backend.side(relayed) {
+    let (turn, trouble) = match backend.side(relayed) {
         Some(server) => {
             script.prepare(server).await?;
-            let over = CancellationToken::new();
+            let (gone, over) = (server.gone(), CancellationToken::new());
             let turn = async {
-                let turn = take_turn(&setup, &load).await;
+                let mut turn = pin!(take_turn(&setup, &load));
+                let turn = tokio::select! {
+                    turn = &mut turn => turn,
+                    () = gone.cancelled() => {
+                        load.interrupted.cancel();
+                        turn.await
+                    }
+                };
                 over.cancel();
                 turn
             };
             let (turn, played) =
                 tokio::join!(turn, script.play(server, load.began.subscribe(), &over));
-            played?;
-            turn
+            (turn, played.err())
         }
-        None => take_turn(&setup, &load).await,
+        None => (take_turn(&setup, &load).await, None),
     };
-    let mut series = match (backend.side(relayed), &turn) {
-        (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
-        _ => None,
+    let counted = match trouble {
+        None => count(backend, group, entry, &turn).await,
+        Some(error) => Err(error),
     };
-    let after = backend.end(protocol, relayed).await?;
-    if let Some(series) = series.as_mut().filter(|_| relayed) {
-        // A relay counts connections; it does not see requests.
-        series.backends.clear();
+    let (mut cut, (series, after)) = match counted {
+        Ok(counted) => (None, counted),
+        Err(error) => (Some(backend.why(&error).await), (None, None)),
+    };
+    if cut.is_none() && !interrupted.is_cancelled() && turn.as_ref().map_or(true, Turn::has_failed)
+    {
+        cut = backend.lost_target(group).await;
     }
     if let Ok(turn) = &turn {
-        forget_writes(&setup, &load, turn).await?;
+        let forgotten = backend.forget_writes(&load, turn).await;
+        cut = cut.or(forgotten.err().map(|error| error.to_string()));
     }
     let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
     Ok(Played {
@@ -229,5 +269,25 @@ async fn take(
         relay: after.filter(|_| relayed),
         series,
         events,
+        cut,
     })
+}
+
+/// What the server or the relay has counted in a turn.
+async fn count(
+    backend: &mut Backend,
+    group: &Group,
+    entry: &Entry,
+    turn: &Result<Turn, String>,
+) -> Result<(Option<Series>, Option<Counters>), BenchError> {
+    let (protocol, relayed) = (group.protocol, group.is_relayed(entry));
+    let mut series = match (backend.side(relayed), turn) {
+        (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
+        _ => None,
+    };
+    if let Some(series) = series.as_mut().filter(|_| relayed) {
+        // A relay counts connections; it does not see requests.
+        series.backends.clear();
+    }
+    Ok((series, backend.end(protocol, relayed).await?))
 }

@@ -7,6 +7,7 @@ mod events_http2;
 mod faults;
 mod faulty_targets;
 mod interrupts;
+mod lost_servers;
 mod open_loop;
 mod oracle;
 mod relay;

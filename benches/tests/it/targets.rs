@@ -124,3 +124,32 @@ fn a_server_that_closes_connections_now_and_then_costs_no_request() {
         assert!(opened * 20 >= requests, "{row:#}");
     }
 }
+
+/// The limit goes on where a server ends its connections, and all are compared with it.
+fn redials_outside_the_measured_time(test: &str, target: &str) {
+    let options = ["--contestant", "limit,net-http", "--callers", "4", "--target", target];
+    let ran = run(test, &options);
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    let [limit, other] = ran.rows() else { panic!("{}", ran.all()) };
+    assert_unknown(limit);
+    let count = |name: &str| limit[name].as_u64().unwrap();
+    assert!(count("redials") > 0, "{limit:#}");
+    assert!(count("opened") > count("redials"), "{limit:#}");
+    assert!(limit["broke"].is_null() && limit["throughput_per_s"].is_f64(), "{limit:#}");
+    assert!(other["vs_limit"].is_object() && other["redials"].is_null(), "{other:#}");
+    let words = format!("limit redialed {} times", count("redials"));
+    assert!(ran.stdout.contains(&words), "{}", ran.stdout);
+}
+
+#[test]
+fn the_limit_redials_where_nginx_ends_connections() {
+    let server = NginxServer::start(r#"keepalive_requests 50; location / { return 200 "hello"; }"#);
+    redials_outside_the_measured_time("target-redials", &format!("http://{}/", server.addr()));
+}
+
+#[test]
+fn the_limit_redials_where_nginx_ends_connections_of_http2() {
+    let location = r#"keepalive_requests 50; location / { return 200 "hello"; }"#;
+    let server = NginxServer::start_http2(location);
+    redials_outside_the_measured_time("target-redials-h2c", &format!("h2c://{}/", server.addr()));
+}

@@ -270,6 +270,7 @@ fn empty_turn() -> Turn {
         began_ns: 0,
         seconds: 0.0,
         cpu_seconds: 0.0,
+        redials: 0,
         requests: 0,
         replies: 0,
         errors: [0; 5],
