@@ -182,8 +182,8 @@ impl Shared {
 /// new connection first, where a server ends each after a few requests.
 const ATTEMPTS: usize = 10;
 
-/// The limit: every caller sends on one connection. One that the server ends is opened again outside
-/// the measured time.
+/// The limit: every caller sends on one connection. A connection that the server ends is opened
+/// again outside the measured time.
 pub(super) struct Http2Limit {
     line: Arc<Line>,
 }
@@ -200,7 +200,7 @@ struct Current {
     connection: Option<Connection>,
     /// How many there were before it.
     generation: u64,
-    /// Those that ended, while other callers may still wait for replies on them.
+    /// Connections that ended, while other callers may still wait for replies on them.
     ended: Vec<Connection>,
 }
 

@@ -231,7 +231,7 @@ impl Record {
         dead.or_else(|| self.broke_as_limit())
     }
 
-    /// Why this limit is none: too many of its requests failed to compare anything with it.
+    /// Why nothing can be compared with this limit: too many of its requests failed.
     fn broke_as_limit(&self) -> Option<String> {
         let whole = || {
             let rounds = self.rounds.iter().filter(|(_, played)| played.cut.is_none());
@@ -358,7 +358,7 @@ impl GroupResult {
     }
 }
 
-/// Whether no request had a reply. One that was interrupted before its window had a request is not dead.
+/// Whether no request had a reply. A turn that was interrupted before its window had a request is not dead.
 fn is_dead(turn: &&Turn) -> bool {
     turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::child::Server;
@@ -35,7 +37,7 @@ pub(super) struct Backend {
     user: Option<Target>,
     /// What is known about each way to a server.
     probed: Vec<Probed>,
-    /// What the limit does in a second, where a rate depends on it.
+    /// Requests of the limit in a second, where a rate depends on it.
     limits: HashMap<(Protocol, bool), f64>,
     next_run: u32,
     /// Decides what requests arrive when; each round has others.
@@ -91,9 +93,9 @@ impl Backend {
         match &plan.target {
             None => backend.server = Some(Server::start(placement.server, &plan.models).await?),
             Some(target) => {
-                // Before a relay is started: an error is about the server itself.
-                probe(target).await?;
                 if plan.groups.iter().any(Group::needs_relay) {
+                    // Before the relay is started: an error is about the server itself.
+                    probe(target).await?;
                     let relay = Server::start_relay(placement.server, target).await?;
                     backend.server = Some(relay);
                 }
@@ -173,24 +175,22 @@ impl Backend {
         }
     }
 
-    /// Whether the user's server is gone for good after a turn with failures; it may take a moment to
-    /// restart.
-    pub(super) async fn lost_target(&self, group: &Group) -> Option<String> {
+    /// Why the user's server is gone, after a turn with failures; `None` where it accepts connections,
+    /// whatever it answers. It may take a moment to restart.
+    pub(super) async fn lost_target(&self) -> Option<String> {
         let target = self.user.as_ref()?;
-        let target =
-            if group.scenario.greets() { target.clone().greeting() } else { target.clone() };
-        let deadline = tokio::time::Instant::now() + RETURN_TIMEOUT;
+        let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
-            match contestants::probe(&target).await {
-                Ok(_) => return None,
-                Err(error) if tokio::time::Instant::now() >= deadline => {
-                    return Some(format!(
-                        "the {} does not answer any more: {error}",
-                        target.describe()
-                    ));
-                }
-                Err(_) => tokio::time::sleep(RETURN_STEP).await,
+            let error = match timeout(RETURN_TIMEOUT, TcpStream::connect(target.address)).await {
+                Ok(Ok(_)) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no connection within {RETURN_TIMEOUT:?}"),
+            };
+            if Instant::now() >= deadline {
+                let name = target.describe();
+                return Some(format!("the {name} does not answer any more: {error}"));
             }
+            tokio::time::sleep(RETURN_STEP).await;
         }
     }
 
@@ -268,8 +268,8 @@ impl Backend {
         Ok(Demand::Paced { rate: Rate::PerSecond(rate) })
     }
 
-    /// Tells the server or the relay that a turn begins; what it counts then, `None` where nobody
-    /// counts.
+    /// Tells the server or the relay that a turn begins; its counts then, `None` without a server
+    /// that counts.
     pub(super) async fn begin(
         &mut self,
         protocol: Protocol,

@@ -171,7 +171,7 @@ async fn play(
                 Err(error) => (None, Some(backend.why(&error).await)),
             };
             let whole = ended.is_none() && !interrupted.is_cancelled();
-            // A turn that was cut short before anything was measured is none.
+            // Without a single measured request there is no turn to keep.
             if let Some(played) = played.filter(|played| whole || !played.is_empty()) {
                 result.records[index].rounds.push((round, played));
             }
@@ -255,7 +255,7 @@ async fn take(
     };
     if cut.is_none() && !interrupted.is_cancelled() && turn.as_ref().map_or(true, Turn::has_failed)
     {
-        cut = backend.lost_target(group).await;
+        cut = backend.lost_target().await;
     }
     if let Ok(turn) = &turn {
         let forgotten = backend.forget_writes(&load, turn).await;
@@ -273,7 +273,7 @@ async fn take(
     })
 }
 
-/// What the server or the relay has counted in a turn.
+/// The counts of the server or the relay after a turn.
 async fn count(
     backend: &mut Backend,
     group: &Group,

@@ -42,7 +42,7 @@ fn start(test: &str, options: &[&str]) -> Running {
 }
 
 impl Running {
-    /// Waits until the run says so, and for a moment of the turn that follows.
+    /// Waits until the run prints these words, and for a moment of the turn that follows.
     fn wait_for(&mut self, words: &str) {
         let mut line = String::new();
         while !line.contains(words) {
