@@ -1,6 +1,6 @@
 //! Real servers as targets: what they cannot tell is null, never made up.
 
-use crate::common::{Ran, run};
+use crate::common::{Ran, run, run_for};
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;
 
@@ -127,8 +127,9 @@ fn a_server_that_closes_connections_now_and_then_costs_no_request() {
 
 /// The limit goes on where a server ends its connections, and all are compared with it.
 fn redials_outside_the_measured_time(test: &str, target: &str) {
-    let options = ["--contestant", "limit,net-http", "--callers", "4", "--target", target];
-    let ran = run(test, &options);
+    let options = ["--contestant", "limit,net-http", "--callers", "2", "--target", target];
+    // Long enough for several times 50 requests on each connection, on a busy machine too.
+    let ran = run_for("600ms", test, &options);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     let [limit, other] = ran.rows() else { panic!("{}", ran.all()) };
     assert_unknown(limit);
