@@ -26,7 +26,8 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak or a contestant that broke; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak, a contestant that broke, or a server that is gone \
+in the middle; \
 2 bad usage, or a target that cannot be reached, said before anything is measured; 130 interrupted, and what was \
 measured until then was sound and is kept.";
 
@@ -96,7 +97,8 @@ pub struct RunArgs {
     /// Changes one knob of every profile, see `poolbench list` (repeatable)
     #[arg(long, value_name = "KNOB=VALUE")]
     pub set: Vec<String>,
-    /// A server of yours instead of the embedded one: http://, h2c:// or redis://
+    /// A server of yours instead of the embedded one: http://, h2c:// or redis://. Faults come from a relay in
+    /// front of it
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
     /// Models of the embedded servers, see `poolbench serve --help` (repeatable)

@@ -20,6 +20,9 @@ pub enum BenchError {
     /// The embedded server answered something else than was agreed; exit code 1.
     #[error("the embedded server: {0}")]
     Server(String),
+    /// The user's server failed after the run had begun; exit code 1.
+    #[error("{0}")]
+    Target(String),
 }
 
 impl BenchError {
@@ -38,7 +41,7 @@ impl BenchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Io { .. } | Self::Server(_) => 1,
+            Self::Io { .. } | Self::Server(_) | Self::Target(_) => 1,
         }
     }
 }

@@ -90,6 +90,22 @@ impl Fault {
         matches!(self, Self::Cut { .. } | Self::Announce)
     }
 
+    /// Why a relay cannot play it, in words that follow "the server must"; `None` where a relay can.
+    pub fn asks_server(self) -> Option<&'static str> {
+        match self {
+            Self::Announce => Some("announce the end of its connections"),
+            Self::MaxStreams { .. } => Some("change the number of streams on a connection"),
+            Self::Refuse
+            | Self::SlowDial { .. }
+            | Self::SlowReplies { .. }
+            | Self::Cut { .. }
+            | Self::CutIdle { .. }
+            | Self::Silence { .. }
+            | Self::StallOne { .. }
+            | Self::SlowBackend { .. } => None,
+        }
+    }
+
     /// A fault that lasts, as people write it: its name and its values, with colons between.
     ///
     /// # Errors

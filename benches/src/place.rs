@@ -58,9 +58,13 @@ impl Placement {
         }
     }
 
-    /// One sentence for people.
-    pub fn describe(self, embedded: bool) -> String {
+    /// One sentence for people: about the embedded servers, or a server of the user's with the relay
+    /// in front of it or without.
+    pub fn describe(self, embedded: bool, relay: bool) -> String {
         match (self.client, self.server) {
+            (Some(client), Some(server)) if !embedded && relay => format!(
+                "client pinned to cpu {client}, relay in its own process pinned to cpu {server}, one thread each; the server is the user's"
+            ),
             (Some(client), Some(server)) if embedded => format!(
                 "client pinned to cpu {client}, server in its own process pinned to cpu {server}, one thread each"
             ),

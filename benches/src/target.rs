@@ -34,6 +34,8 @@ pub struct Target {
     pub greets: bool,
     /// It is the embedded server, whose oracle can be asked.
     pub embedded: bool,
+    /// The relay stands in front of it: what HTTP calls the server behind.
+    pub behind: Option<String>,
 }
 
 impl std::fmt::Debug for Target {
@@ -61,15 +63,37 @@ impl Target {
             echoes: true,
             greets: false,
             embedded: true,
+            behind: None,
         }
+    }
+
+    /// The same server behind the relay at `relay`.
+    #[must_use]
+    pub fn through(&self, relay: SocketAddr) -> Self {
+        Self {
+            address: relay,
+            authority: relay.to_string(),
+            host: relay.ip().to_string(),
+            behind: Some(self.authority.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// What the `Host` header of HTTP/1 says.
+    pub fn host_header(&self) -> &str {
+        self.behind.as_ref().unwrap_or(&self.authority)
     }
 
     /// The same, where every dial waits for the first word of the server.
     #[must_use]
     pub fn greeting(mut self) -> Self {
         match self.protocol {
-            // The embedded server takes any password.
+            // The embedded server takes any password, and so does a redis-server without one for its
+            // user `default`, since version 6.
             Protocol::Resp if self.password.is_none() => {
+                if !self.embedded {
+                    self.username.get_or_insert_with(|| "default".to_owned());
+                }
                 self.password = Some("poolbench".to_owned());
             }
             _ => self.greets = true,
@@ -147,6 +171,7 @@ impl Target {
             echoes: protocol == Protocol::Resp,
             greets: false,
             embedded: false,
+            behind: None,
         })
     }
 
@@ -162,7 +187,8 @@ impl Target {
         if self.embedded {
             format!("embedded {} server at {}", self.protocol, self.address)
         } else {
-            format!("{} server at {}", self.protocol, self.authority)
+            let through = if self.behind.is_some() { ", through the relay" } else { "" };
+            format!("{} server at {}{through}", self.protocol, self.host_header())
         }
     }
 }
@@ -227,6 +253,24 @@ mod tests {
         assert_eq!(target.protocol, Protocol::Http2);
         assert_eq!(target.uri().path(), "/");
         assert_eq!(target.host, "::1");
+    }
+
+    #[test]
+    fn a_server_behind_the_relay_keeps_its_name_and_its_secrets() {
+        let relay = SocketAddr::from(([127, 0, 0, 1], 4000));
+        let target = Target::parse("http://127.0.0.1:8080/a").unwrap().through(relay);
+        assert_eq!(
+            (target.address, target.uri().to_string().as_str()),
+            (relay, "http://127.0.0.1:4000/a")
+        );
+        assert_eq!(target.host_header(), "127.0.0.1:8080");
+        assert_eq!(target.describe(), "http1 server at 127.0.0.1:8080, through the relay");
+
+        let greeted = |url| Target::parse(url).unwrap().through(relay).greeting();
+        let target = greeted("redis://127.0.0.1:6379");
+        assert_eq!(target.username.as_deref(), Some("default"), "a server without a password");
+        let target = greeted("redis://:secret@127.0.0.1:6379");
+        assert_eq!((target.username, target.password.as_deref()), (None, Some("secret")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http1_pool::{Body, Client, Error, Key};
 use pool_common::Policy;
@@ -28,6 +28,8 @@ pub(super) struct Errand {
     uri: Uri,
     status: StatusCode,
     echoes: bool,
+    /// The name of the server, where the URI has the address of a relay.
+    host: Option<HeaderValue>,
     /// Whether each request asks for its connection to be closed.
     keeps_alive: bool,
 }
@@ -38,6 +40,7 @@ impl Errand {
             uri: target.uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
+            host: host(target),
             keeps_alive: true,
         }
     }
@@ -60,6 +63,9 @@ impl Errand {
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);
+        if let Some(host) = &self.host {
+            request.headers_mut().insert(HOST, host.clone());
+        }
         if !self.keeps_alive {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -71,6 +77,11 @@ impl Errand {
         }
         Ok(Echo::check(self.echoes, nonce, &body))
     }
+}
+
+/// The `Host` header of a server behind a relay.
+pub(super) fn host(target: &Target) -> Option<HeaderValue> {
+    target.behind.as_deref().and_then(|name| HeaderValue::from_str(name).ok())
 }
 
 fn failed(error: Error) -> CallError {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::http2::joined;
 use super::raw::{Exchange, PROBE_TIMEOUT, Template, WRITE_BODY, dial};
+use super::redials::{Meter, Redials};
 use super::{CallError, Contestant, Counts, Echo, Reply, Request as Asked, RequestKind};
 use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
@@ -107,6 +109,15 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     })
 }
 
+/// Sends one request that must not run twice, and compares its status with the one of the probe.
+pub(super) async fn probe_write(target: &Target, template: &Template) -> Result<(), String> {
+    let mut connection = connect(target).await?;
+    let uri = target.uri();
+    let asked = exchange(&mut connection.send, &uri, Nonce::new(0, 0), RequestKind::Write);
+    let (status, _) = asked.await.map_err(|error| error.to_string())?;
+    if template.status() == Some(status) { Ok(()) } else { Err(format!("status {status}")) }
+}
+
 /// Whether the server answers a request in HTTP/1.
 async fn speaks_http1(target: &Target) -> bool {
     let ask = async {
@@ -151,10 +162,14 @@ impl Shared {
     ) -> Result<Echo, CallError> {
         let (status, body) =
             exchange(send, &self.uri, asked.nonce, asked.kind).await.map_err(CallError::broken)?;
+        self.check(asked, status, &body)
+    }
+
+    fn check(&self, asked: &Asked, status: StatusCode, body: &Bytes) -> Result<Echo, CallError> {
         if status != self.status {
             return Err(CallError::wrong(format!("status {status}")));
         }
-        Ok(Echo::check(self.target.echoes, asked.nonce, &body))
+        Ok(Echo::check(self.target.echoes, asked.nonce, body))
     }
 
     fn counts(&self) -> Counts {
@@ -163,48 +178,115 @@ impl Shared {
     }
 }
 
-/// The limit: every caller sends on one connection.
+/// How often a request is sent again because its connection had ended. Other callers may use up a
+/// new connection first, where a server ends each after a few requests.
+const ATTEMPTS: usize = 10;
+
+/// The limit: every caller sends on one connection. A connection that the server ends is opened
+/// again outside the measured time.
 pub(super) struct Http2Limit {
+    line: Arc<Line>,
+}
+
+/// The connection that all callers share.
+struct Line {
     shared: Shared,
-    connection: Mutex<Option<Connection>>,
+    current: Mutex<Current>,
+    meter: Meter,
+}
+
+#[derive(Default)]
+struct Current {
+    connection: Option<Connection>,
+    /// How many there were before it.
+    generation: u64,
+    /// Connections that ended, while other callers may still wait for replies on them.
+    ended: Vec<Connection>,
+}
+
+impl Line {
+    /// A handle on the connection and its generation. If that is the one that has `ended`, another
+    /// is opened first.
+    async fn get(&self, ended: Option<u64>) -> Result<(SendRequest<Bytes>, u64), String> {
+        let mut current = self.current.lock().await;
+        if current.connection.is_none() {
+            current.connection = Some(self.shared.connect().await?);
+        } else if ended == Some(current.generation) {
+            let connection = self.meter.dial(self.shared.connect()).await?;
+            current.generation += 1;
+            current.ended.retain(|old| !old.driver.is_finished());
+            let old = current.connection.replace(connection);
+            current.ended.extend(old);
+        }
+        let send = current.connection.as_ref().expect("was just connected").send.clone();
+        Ok((send, current.generation))
+    }
+}
+
+/// Whether the connection has ended and the request may be sent on another.
+fn may_go_elsewhere(error: &h2::Error, kind: RequestKind) -> bool {
+    let unprocessed = error.is_go_away() && error.is_remote()
+        || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    unprocessed || kind == RequestKind::Read && !error.is_reset()
 }
 
 impl Http2Limit {
     /// Nothing is opened yet; the first caller opens the connection.
     pub(super) fn new(target: Arc<Target>, template: &Template) -> Self {
-        Self { shared: Shared::new(target, template), connection: Mutex::new(None) }
+        let (shared, current) = (Shared::new(target, template), Mutex::default());
+        Self { line: Arc::new(Line { shared, current, meter: Meter::default() }) }
     }
 }
 
 /// One caller: its handle on the connection.
 pub(super) struct Http2Caller {
-    shared: Shared,
+    line: Arc<Line>,
     send: SendRequest<Bytes>,
+    generation: u64,
 }
 
 impl Contestant for Http2Limit {
     type Caller = Http2Caller;
 
     async fn caller(&self) -> Result<Http2Caller, String> {
-        let mut connection = self.connection.lock().await;
-        if connection.is_none() {
-            *connection = Some(self.shared.connect().await?);
-        }
-        let send = connection.as_ref().expect("was just connected").send.clone();
-        Ok(Http2Caller { shared: self.shared.clone(), send })
+        let (send, generation) = self.line.get(None).await?;
+        Ok(Http2Caller { line: Arc::clone(&self.line), send, generation })
     }
 
     async fn call(caller: &mut Http2Caller, request: &Asked) -> Result<Reply, CallError> {
-        let echo = caller.shared.exchange(&mut caller.send, request).await?;
-        Ok(Reply::new(echo))
+        let Http2Caller { line, send, generation } = caller;
+        let mut began = None;
+        let mut attempts = ATTEMPTS;
+        loop {
+            match exchange(send, &line.shared.uri, request.nonce, request.kind).await {
+                Ok((status, body)) => {
+                    if let Some(began) = began {
+                        line.meter.waited(request, began);
+                    }
+                    let echo = line.shared.check(request, status, &body)?;
+                    return Ok(Reply { began, ..Reply::new(echo) });
+                }
+                Err(error) if attempts > 0 && may_go_elsewhere(&error, request.kind) => {
+                    attempts -= 1;
+                    let got = line.get(Some(*generation)).await.map_err(CallError::dial)?;
+                    (*send, *generation) = got;
+                    began = Some(Instant::now());
+                }
+                Err(error) => return Err(CallError::broken(error)),
+            }
+        }
     }
 
     fn counts(&self) -> Counts {
-        self.shared.counts()
+        self.line.shared.counts()
+    }
+
+    fn redials(&self) -> Redials {
+        self.line.meter.redials()
     }
 
     async fn close(&self) {
-        drop(self.connection.lock().await.take());
+        *self.line.current.lock().await = Current::default();
     }
 }
 

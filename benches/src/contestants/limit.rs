@@ -1,12 +1,15 @@
 //! `limit`: what the machine allows. Sockets opened before the turn, one for each caller, no pool,
-//! no parsing beyond the known length.
+//! no parsing beyond the known length. A socket that the server ends is opened again outside the
+//! measured time.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::raw::{RawSocket, Template};
-use super::{CallError, Contestant, Counts, Reply, Request};
+use super::redials::{Meter, Redials};
+use super::{CallError, Contestant, Counts, Reply, Request, RequestKind};
 use crate::target::Target;
 
 /// The limit, for protocols with one exchange at a time on a connection.
@@ -19,6 +22,7 @@ pub(super) struct Shared {
     target: Arc<Target>,
     template: Arc<Template>,
     opened: AtomicU64,
+    meter: Meter,
 }
 
 impl Shared {
@@ -32,12 +36,25 @@ impl Shared {
 pub(super) struct Caller {
     shared: Arc<Shared>,
     socket: Option<RawSocket>,
+    /// The socket has brought a reply.
+    served: bool,
+}
+
+impl Caller {
+    async fn redial(&mut self) -> Result<(), CallError> {
+        self.socket = None;
+        let socket = self.shared.meter.dial(self.shared.open()).await.map_err(CallError::dial)?;
+        self.socket = Some(socket);
+        self.served = false;
+        Ok(())
+    }
 }
 
 impl Limit {
     /// Nothing is opened yet; each caller opens its socket.
     pub(super) fn new(target: Arc<Target>, template: Arc<Template>) -> Self {
-        Self { shared: Arc::new(Shared { target, template, opened: AtomicU64::new(0) }) }
+        let (opened, meter) = (AtomicU64::new(0), Meter::default());
+        Self { shared: Arc::new(Shared { target, template, opened, meter }) }
     }
 }
 
@@ -46,24 +63,42 @@ impl Contestant for Limit {
 
     async fn caller(&self) -> Result<Caller, String> {
         let socket = self.shared.open().await.map_err(|error| error.to_string())?;
-        Ok(Caller { shared: Arc::clone(&self.shared), socket: Some(socket) })
+        Ok(Caller { shared: Arc::clone(&self.shared), socket: Some(socket), served: false })
     }
 
     async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
+        let mut began = None;
         if caller.socket.is_none() {
-            caller.socket = Some(caller.shared.open().await.map_err(CallError::dial)?);
+            caller.redial().await?;
+            began = Some(Instant::now());
         }
         let socket = caller.socket.as_mut().expect("was just opened");
-        let result = socket.exchange(request).await;
+        let mut result = socket.exchange(request).await;
+        // The server may end a connection between two requests without a word.
+        let stale = caller.served && result.is_err() && socket.is_unanswered();
+        if stale && request.kind == RequestKind::Read {
+            caller.redial().await?;
+            began = Some(Instant::now());
+            let socket = caller.socket.as_mut().expect("was just opened");
+            result = socket.exchange(request).await;
+        }
+        if let Some(began) = began {
+            caller.shared.meter.waited(request, began);
+        }
+        caller.served = true;
         // An error leaves the socket out of step.
-        if result.is_err() || socket.is_over() {
+        if result.is_err() || caller.socket.as_ref().is_some_and(RawSocket::is_over) {
             caller.socket = None;
         }
-        Ok(Reply::new(result?))
+        Ok(Reply { began, ..Reply::new(result?) })
     }
 
     fn counts(&self) -> Counts {
         let opened = Some(self.shared.opened.load(Ordering::Relaxed));
         Counts { opened, waits: None, dials: opened }
+    }
+
+    fn redials(&self) -> Redials {
+        self.shared.meter.redials()
     }
 }

@@ -23,11 +23,15 @@ mod no_pool;
 mod peers;
 mod pooled;
 mod raw;
+mod redials;
 mod resp;
+mod writes;
 
 pub use dispatch::{Setup, take_turn};
 pub use facts::{Category, Facts};
 pub use raw::{COUNTER, Template, probe};
+pub use redials::Redials;
+pub use writes::{forget_writes, probe_writes};
 
 /// A way to carry out requests, set up for one turn.
 pub trait Contestant: Send + Sync + 'static {
@@ -52,6 +56,11 @@ pub trait Contestant: Send + Sync + 'static {
     /// What the contestant knows about its connections.
     fn counts(&self) -> Counts {
         Counts::default()
+    }
+
+    /// Connections that it opened again outside the measured time.
+    fn redials(&self) -> Redials {
+        Redials::default()
     }
 
     /// How the pool stands now; `None` when there is no pool.

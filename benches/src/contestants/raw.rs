@@ -220,7 +220,7 @@ fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
         RequestKind::Read => ("GET", None),
         RequestKind::Write => ("POST", Some(WRITE_BODY)),
     };
-    let (path, host) = (&target.path, &target.authority);
+    let (path, host) = (&target.path, target.host_header());
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
     let nonce_at = request.len();
     request.extend_from_slice(Nonce::new(0, 0).as_bytes());
@@ -287,6 +287,7 @@ pub(super) struct RawSocket {
     write: Exchange,
     reply: Vec<u8>,
     over: bool,
+    unanswered: bool,
 }
 
 impl RawSocket {
@@ -303,6 +304,7 @@ impl RawSocket {
             write: template.write.clone(),
             reply: vec![0; longest + SPARE],
             over: false,
+            unanswered: false,
         })
     }
 
@@ -311,9 +313,15 @@ impl RawSocket {
         self.over
     }
 
+    /// Whether not a single byte of the last reply came.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
     /// One request and its reply. After an error the connection is out of step.
     pub(super) async fn exchange(&mut self, request: &Request) -> Result<Echo, CallError> {
-        let Self { stream, reply, over, .. } = self;
+        let Self { stream, reply, over, unanswered, .. } = self;
+        *unanswered = true;
         let exchange = match request.kind {
             RequestKind::Read => &mut self.read,
             RequestKind::Write => &mut self.write,
@@ -331,7 +339,10 @@ impl RawSocket {
                     return Ok(Echo::NotAsked);
                 }
                 0 => return Err(CallError::broken("the server closed the connection")),
-                read => filled += read,
+                read => {
+                    filled += read;
+                    *unanswered = false;
+                }
             }
         }
         if filled != exchange.reply_len || !reply.starts_with(&exchange.reply_start) {

@@ -12,7 +12,7 @@ use crate::nonce::Nonce;
 use crate::target::Target;
 
 /// A client for the target with this policy.
-fn client(target: &Target, policy: Policy) -> Result<Client, String> {
+pub(super) fn client(target: &Target, policy: Policy) -> Result<Client, String> {
     let mut config = Config::default();
     config.host.clone_from(&target.host);
     config.port = target.address.port();

@@ -100,7 +100,10 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
             leased: slot.status.map(|status| status.leased),
             dialing: slot.status.map(|status| status.dialing),
             waiting: slot.status.map(|status| status.waiting),
-            backends: series.map(|series| series.backends.get(at).copied().unwrap_or_default()),
+            // Without a single entry they are not known.
+            backends: series
+                .filter(|series| !series.backends.is_empty())
+                .map(|series| series.backends.get(at).copied().unwrap_or_default()),
         }
     });
     Some(rows.collect())
@@ -151,7 +154,7 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
             p90_us: latency.map(|latency| latency.p90),
             p99_us: latency.map(|latency| latency.p99),
             p999_us: latency.map(|latency| latency.p999),
-            opened: played.server.map(|server| server.accepted).or(turn.counts.opened),
+            opened: played.connections().map(|counted| counted.accepted).or(turn.counts.opened),
             dials: turn.counts.dials,
         })
     };

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::detail::{self, ErrorsByKind, Histograms, RoundRow, SlotRow};
 use super::model::{GroupResult, Record};
 use super::recovery::Recovery;
+use crate::catalog::Kind;
 use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
 use crate::policies::Safety;
@@ -78,6 +79,10 @@ pub struct Row {
     peak_dials_per_100ms: Option<u64>,
     first_error: Option<String>,
     broke: Option<String>,
+    /// Why there are fewer rounds than planned, or the last one was cut short.
+    partial: Option<String>,
+    /// Requests went through the relay.
+    relayed: bool,
     mismatches: Option<u64>,
     duplicates: Option<u64>,
     leaked: Option<u64>,
@@ -93,6 +98,10 @@ pub struct Row {
     service_us: Option<Percentiles>,
     lateness_us: Option<Percentiles>,
     vs_limit: Option<Ratios>,
+    /// Why there is no `vs_limit`, where the limit took part and broke.
+    vs_limit_missing: Option<String>,
+    /// Of the limit: connections opened again outside the measured time.
+    redials: Option<u64>,
     /// The lowest and highest round of the figures that are medians.
     spread: Option<Ranges>,
     safety: Safety,
@@ -241,6 +250,8 @@ impl Row {
             peak_dials_per_100ms: detail::peak_dials(record),
             first_error: record.first_error().map(str::to_owned),
             broke: record.broke(),
+            partial: group.partial(record).map(str::to_owned),
+            relayed: record.rounds.iter().any(|(_, played)| played.relay.is_some()),
             mismatches: record.mismatches(),
             duplicates: record.duplicates(),
             leaked: record.leaked(),
@@ -258,6 +269,9 @@ impl Row {
                 throughput: round(ratios.throughput.median),
                 cpu: round(ratios.cpu.median),
             }),
+            vs_limit_missing: group.no_limit(),
+            redials: (record.entry.contestant.kind == Kind::Limit)
+                .then(|| record.sum(|turn| turn.redials)),
             spread: throughput.zip(cpu).map(|(throughput, cpu)| Ranges {
                 throughput_per_s: range(throughput),
                 cpu_us_per_request: range(cpu),

@@ -24,6 +24,9 @@ use json::Document;
 use model::GroupResult;
 use output::Output;
 
+/// The headline of a run that could not go on.
+const ENDED: &str = "THE RUN ENDED EARLY";
+
 /// Collects results and writes them.
 pub struct Report<'a> {
     plan: &'a Plan,
@@ -34,6 +37,8 @@ pub struct Report<'a> {
     /// Said before anything was measured.
     remarks: Vec<String>,
     partial: bool,
+    /// Why the run ended before everything was measured, which no interrupt did.
+    ended: Option<String>,
 }
 
 impl<'a> Report<'a> {
@@ -47,6 +52,7 @@ impl<'a> Report<'a> {
             faults: Vec::new(),
             remarks: Vec::new(),
             partial: false,
+            ended: None,
         }
     }
 
@@ -89,6 +95,12 @@ impl<'a> Report<'a> {
         self.partial = true;
     }
 
+    /// The run cannot go on: the server is gone.
+    pub fn mark_ended(&mut self, why: String) {
+        self.partial = true;
+        self.ended = Some(why);
+    }
+
     /// Writes the files and says how it went.
     ///
     /// # Errors
@@ -111,11 +123,17 @@ impl<'a> Report<'a> {
             self.print(&summary::render(&self.groups));
         }
         // Faults have a banner of their own.
-        for warning in warnings.iter().filter(|warning| !self.faults.contains(warning)) {
+        let has_banner =
+            |warning: &&String| self.faults.contains(warning) || warning.starts_with(ENDED);
+        for warning in warnings.iter().filter(|warning| !has_banner(warning)) {
             self.print(&format!("warning: {warning}\n"));
         }
         if !self.faults.is_empty() {
-            self.print(&banner(&self.faults, self.colours()));
+            self.print(&banner("THE COMPARISON FAILED", &self.faults, self.colours()));
+        }
+        if let Some(why) = &self.ended {
+            let kept = "what was measured until then is kept, and marked partial".to_owned();
+            self.print(&banner(ENDED, &[why.clone(), kept], self.colours()));
         }
         self.print(&format!(
             "results: {}\n",
@@ -124,7 +142,8 @@ impl<'a> Report<'a> {
         for page in pages {
             self.print(&format!("report: {}\n", page.display()));
         }
-        Ok(match (self.faults.is_empty(), self.partial) {
+        let sound = self.faults.is_empty() && self.ended.is_none();
+        Ok(match (sound, self.partial) {
             (false, _) => Outcome::Unsound,
             (true, true) => Outcome::Interrupted,
             (true, false) => Outcome::Done,
@@ -146,8 +165,12 @@ impl<'a> Report<'a> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.remarks.clone();
-        if self.partial {
-            warnings.push("interrupted: the results are partial".to_owned());
+        match &self.ended {
+            Some(why) => warnings.push(format!("{ENDED}: {why}: the results are partial")),
+            None if self.partial => {
+                warnings.push("interrupted: the results are partial".to_owned());
+            }
+            None => {}
         }
         if cfg!(debug_assertions) {
             warnings.push(
@@ -197,9 +220,9 @@ impl<'a> Report<'a> {
 }
 
 /// What nobody may overlook.
-fn banner(faults: &[String], colours: bool) -> String {
+fn banner(title: &str, faults: &[String], colours: bool) -> String {
     let (red, plain) = if colours { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
-    let mut text = format!("{red}!!! THE COMPARISON FAILED !!!{plain}\n");
+    let mut text = format!("{red}!!! {title} !!!{plain}\n");
     for fault in faults {
         // The words of a server are among these lines.
         text.push_str(&format!("{red}!!!{plain} {}\n", fault.escape_debug()));

@@ -15,6 +15,10 @@ use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
 
+/// A limit of which one request in this many failed is no limit. Requests that took too long are
+/// no such failures: a server may be slow.
+const LIMIT_FAILS_AT: u64 = 100;
+
 /// One turn as it was played.
 #[derive(Debug)]
 pub struct Played {
@@ -22,20 +26,29 @@ pub struct Played {
     pub turn: Result<Turn, String>,
     /// What the server counted; `None` where it cannot be asked.
     pub server: Option<Counters>,
+    /// What the relay counted, if the turn went through it. It sees connections and no requests.
+    pub relay: Option<Counters>,
     /// Sockets that stayed open; `None` where the server cannot be asked.
     pub leaked: Option<u64>,
     /// What the server saw when; `None` where it cannot be asked, or no steps were wanted.
     pub series: Option<Series>,
     /// The faults that were played.
     pub events: Vec<Event>,
+    /// Why it was cut short, or is the last of its run: the server was gone.
+    pub cut: Option<String>,
 }
 
 impl Played {
-    /// Whether nothing was measured and nothing went wrong, as when an interrupt came before the
-    /// window opened.
+    /// What was counted of the connections: by the server, or by the relay in front of it.
+    pub fn connections(&self) -> Option<&Counters> {
+        self.server.as_ref().or(self.relay.as_ref())
+    }
+
+    /// Whether nothing was measured and nothing went wrong, as when an interrupt came, or the server
+    /// was gone, before the window opened.
     pub fn is_empty(&self) -> bool {
         let quiet = |turn: &Turn| turn.requests == 0 && turn.mismatches.unwrap_or(0) == 0;
-        self.turn.as_ref().is_ok_and(quiet)
+        self.turn.as_ref().map_or(self.cut.is_some(), quiet)
             && self.leaked.unwrap_or(0) == 0
             && self.server.is_none_or(|server| server.duplicates == 0)
     }
@@ -71,6 +84,10 @@ pub struct GroupResult {
     pub target: Arc<Target>,
     /// Who took part, in the order of tables.
     pub records: Vec<Record>,
+    /// Turns of each that were planned.
+    pub rounds: u32,
+    /// Why it ended before all were played.
+    pub ended: Option<String>,
 }
 
 /// Throughput and processor time relative to `limit`.
@@ -145,10 +162,10 @@ impl Record {
         self.known_sum(|played| played.leaked)
     }
 
-    /// Connections opened in all turns: what the server accepted, or else what the contestant knows.
+    /// Connections opened in all turns: what the server or the relay accepted, or else what the contestant knows.
     pub fn opened(&self) -> Option<u64> {
-        self.known_sum(|played| match (&played.server, &played.turn) {
-            (Some(server), _) => Some(server.accepted),
+        self.known_sum(|played| match (played.connections(), &played.turn) {
+            (Some(counted), _) => Some(counted.accepted),
             (None, Ok(turn)) => turn.counts.opened,
             (None, Err(_)) => None,
         })
@@ -161,11 +178,11 @@ impl Record {
         (replies > 0).then(|| measure::round((1.0 - opened as f64 / replies as f64).max(0.0)))
     }
 
-    /// The most sockets that were open at once in any turn, as the server counted.
+    /// The most sockets that were open at once in any turn, as the server or the relay counted.
     pub fn high_water(&self) -> Option<u64> {
         self.rounds
             .iter()
-            .map(|(_, played)| played.server.map(|server| server.high_water))
+            .map(|(_, played)| played.connections().map(|counted| counted.high_water))
             .reduce(|high, next| Some(high?.max(next?)))
             .flatten()
     }
@@ -196,18 +213,37 @@ impl Record {
         merged
     }
 
-    /// Why it broke: it could not start, or in one of its rounds no request had a reply.
+    /// Why it broke: it could not start, in one of its rounds no request had a reply, or it is a limit of
+    /// which too many failed.
     pub fn broke(&self) -> Option<String> {
-        for (_, played) in &self.rounds {
+        // Without its server nothing could go well.
+        let whole = || self.rounds.iter().filter(|(_, played)| played.cut.is_none());
+        for (_, played) in whole() {
             if let Err(error) = &played.turn {
                 return Some(error.clone());
             }
         }
         // Such a turn has no figures, and the medians would be of the others only.
-        let dead = self.turns().find(|turn| turn.replies == 0)?;
-        Some(
-            dead.first_error.clone().unwrap_or_else(|| "a round without a single reply".to_owned()),
-        )
+        let mut turns = whole().filter_map(|(_, played)| played.turn.as_ref().ok());
+        let dead = turns.find(is_dead).map(|dead| {
+            dead.first_error.clone().unwrap_or_else(|| "a round without a single reply".to_owned())
+        });
+        dead.or_else(|| self.broke_as_limit())
+    }
+
+    /// Why nothing can be compared with this limit: too many of its requests failed.
+    fn broke_as_limit(&self) -> Option<String> {
+        let whole = || {
+            let rounds = self.rounds.iter().filter(|(_, played)| played.cut.is_none());
+            rounds.filter_map(|(_, played)| played.turn.as_ref().ok())
+        };
+        let failed: u64 = whole().map(Turn::failures).sum();
+        let all = failed + whole().map(|turn| turn.latency.len()).sum::<u64>();
+        let broke = self.entry.contestant.kind == Kind::Limit && failed * LIMIT_FAILS_AT >= all;
+        (broke && failed > 0).then(|| {
+            let first = self.first_error().unwrap_or("unknown");
+            format!("{failed} of {all} requests failed, first: {first}")
+        })
     }
 
     /// The first failure of any turn.
@@ -255,6 +291,13 @@ impl Record {
 }
 
 impl GroupResult {
+    /// Why there is less of this record than planned; `None` where it is whole.
+    pub fn partial(&self, record: &Record) -> Option<&str> {
+        let cut = record.rounds.iter().any(|(_, played)| played.cut.is_some());
+        let fewer = record.rounds.len() < self.rounds as usize;
+        self.ended.as_deref().filter(|_| cut || fewer)
+    }
+
     /// The rate of an open loop that has one.
     pub fn rate(&self) -> Option<f64> {
         match self.demand {
@@ -268,9 +311,15 @@ impl GroupResult {
         self.records.iter().find(|record| record.entry.contestant.kind == Kind::Limit)
     }
 
-    /// The figures of `record` relative to the limit's of the same round.
+    /// Why there are no ratios to the limit, where it took part.
+    pub fn no_limit(&self) -> Option<String> {
+        self.limit()?.broke().map(|why| format!("limit broke: {why}"))
+    }
+
+    /// The figures of `record` relative to the limit's of the same round; `None` where the limit
+    /// broke.
     pub fn vs_limit(&self, record: &Record) -> Option<VsLimit> {
-        let limit = self.limit()?;
+        let limit = self.limit().filter(|limit| limit.broke().is_none())?;
         let ratios = |figure: fn(&Turn) -> Option<f64>| {
             Spread::of(record.rounds.iter().filter_map(|(round, played)| {
                 let (_, base) = limit.rounds.iter().find(|(other, _)| other == round)?;
@@ -307,6 +356,11 @@ impl GroupResult {
                 && other.entry.variant == Some(variant)
         })
     }
+}
+
+/// Whether no request had a reply. A turn that was interrupted before its window had a request is not dead.
+fn is_dead(turn: &&Turn) -> bool {
+    turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
 }
 
 fn throughput(turn: &Turn) -> Option<f64> {

@@ -75,7 +75,7 @@ fn comparison(group: &GroupResult) -> Table {
         row(
             &mut table,
             [
-                record.entry.contestant.name.to_owned(),
+                record.label(),
                 figure(record.throughput().map(|spread| spread.median)),
                 ratio(ratios.map(|ratios| ratios.throughput)),
                 figure(record.cpu().map(|spread| spread.median)),
@@ -231,10 +231,49 @@ fn notes(group: &GroupResult, text: &mut String) {
             "acquire of a profile: sampled, before one request in 64 the pool is asked once more",
         );
     }
-    if !group.target.embedded {
+    for record in &group.records {
+        let redials = record.sum(|turn| turn.redials);
+        if redials > 0 {
+            note(
+                text,
+                &format!(
+                    "{} redialed {redials} times, where the server ended a connection; time and CPU of that are not in its figures",
+                    record.label()
+                ),
+            );
+        }
+    }
+    if let Some(why) = group.no_limit() {
+        note(text, &format!("no ratios to the limit: {}", why.escape_debug()));
+    }
+    if let Some(why) = &group.ended {
+        let names = |wanted: &dyn Fn(&&Record) -> bool| {
+            let names = group.records.iter().filter(wanted).map(Record::label);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let partial = names(&|record| !record.rounds.is_empty() && group.partial(record).is_some());
+        let missing = names(&|record| record.rounds.is_empty());
+        for (what, names) in [("partial", partial), ("not measured", missing)] {
+            if !names.is_empty() {
+                note(text, &format!("{what}: {names}: {why}"));
+            }
+        }
+    }
+    if group.target.behind.is_some() {
+        note(
+            text,
+            "faults come from the relay, which counts connections and sees no requests: what the server ran, and what ran twice, is unknown",
+        );
+    } else if !group.target.embedded {
         note(
             text,
             "not the embedded server: duplicates, leaks and the high-water mark are unknown",
+        );
+    }
+    if group.records.iter().any(|record| record.entry.variant == Some(Variant::Relay)) {
+        note(
+            text,
+            "relay: the same through the relay of the scenarios with faults, and without a fault: what the relay costs",
         );
     }
     if !group.target.echoes {

@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LinesCodec};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::BenchError;
 use crate::fault::Fault;
@@ -22,6 +24,8 @@ use crate::target::Target;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a turn the server must count no open socket within this.
 const LEAK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The status of a process that is gone can be had within this.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Distance of two looks at the count.
 const LEAK_STEP: Duration = Duration::from_millis(2);
 
@@ -31,6 +35,8 @@ pub struct Server {
     child: Child,
     bound: Bound,
     control: Framed<TcpStream, LinesCodec>,
+    /// Cancelled when the process is gone.
+    gone: CancellationToken,
 }
 
 impl Server {
@@ -99,6 +105,7 @@ impl Server {
             .map_err(BenchError::io("connecting to the server's control port"))?;
         Ok(Self {
             child: child.0.take().expect("taken once"),
+            gone: watch(bound.control).await?,
             bound,
             control: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
         })
@@ -107,6 +114,35 @@ impl Server {
     /// Where `protocol` is served; the address of the relay, if this is one.
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
         self.bound.relay.or(self.bound.address(protocol)).expect("every protocol was asked for")
+    }
+
+    /// Cancelled as soon as the process is gone.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// How the process ended; `None` while it runs.
+    pub async fn end(&mut self) -> Option<String> {
+        if !self.gone.is_cancelled() {
+            return None;
+        }
+        let what = if self.is_relay() { "the relay" } else { "the embedded servers" };
+        // The sockets of a process are closed a moment before its status can be had.
+        let deadline = tokio::time::Instant::now() + STATUS_TIMEOUT;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(format!("the process of {what} ended ({status})")),
+                Ok(None) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LEAK_STEP).await;
+                }
+                _ => return Some(format!("the process of {what} closed its control connection")),
+            }
+        }
+    }
+
+    /// Whether it is the relay.
+    pub fn is_relay(&self) -> bool {
+        self.bound.relay.is_some()
     }
 
     /// The processor it runs on, if it is pinned.
@@ -198,6 +234,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// A token that is cancelled when the process behind the control port is gone: a connection on which
+/// nothing is ever said ends then.
+async fn watch(control: SocketAddr) -> Result<CancellationToken, BenchError> {
+    let mut stream = TcpStream::connect(control)
+        .await
+        .map_err(BenchError::io("connecting to the server's control port"))?;
+    let gone = CancellationToken::new();
+    let told = gone.clone();
+    tokio::spawn(async move {
+        // Ends with nothing or with an error, which say the same.
+        drop(stream.read(&mut [0; 1]).await);
+        told.cancel();
+    });
+    Ok(gone)
 }
 
 /// Ends a child that did not come up.

@@ -82,9 +82,11 @@ pub(super) async fn measure<C: Contestant>(
         }
     };
     let has_outcome = || shared.record().has_outcome();
+    let redials_before = contestant.redials();
     let samples = turn::watch(contestant.as_ref(), began.at, load, has_outcome).await;
     shared.phase.store(OVER, Ordering::Relaxed);
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
+    let redials = contestant.redials() - redials_before;
 
     let lost = turn::join(callers).await?;
     let record = std::mem::replace(&mut *shared.record(), Record::new(false));
@@ -94,11 +96,13 @@ pub(super) async fn measure<C: Contestant>(
         samples,
         began,
         seconds,
+        redials,
         cpu,
         lateness: measure::histogram(),
         unstarted: 0,
         delayed: 0,
         writes: shared.writes.load(Ordering::Relaxed),
+        sequences: shared.sequence.load(Ordering::Relaxed),
     })
 }
 

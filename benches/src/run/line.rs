@@ -163,6 +163,11 @@ impl Line {
         left.into_iter().filter(|arrival| arrival.measured).collect()
     }
 
+    /// Requests are numbered from 0 to below this.
+    pub(super) fn sequences(&self) -> u32 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
     /// The count of measured arrivals that found every caller busy.
     pub(super) fn delayed(&self) -> u64 {
         self.queue().delayed

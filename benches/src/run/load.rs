@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::choices::Choices;
+use crate::contestants::RequestKind;
 use crate::measure;
 use crate::scenario::demand::{Arrivals, Demand, GiveUp};
 
@@ -84,6 +85,11 @@ impl Load {
             began: watch::Sender::new(None),
             interrupted: CancellationToken::new(),
         }
+    }
+
+    /// Whether the request of this number must not run twice.
+    pub fn is_write(&self, sequence: u32) -> bool {
+        self.choices().kind(sequence) == RequestKind::Write
     }
 
     pub(super) fn choices(&self) -> Choices {

@@ -1,25 +1,21 @@
 //! A run: groups one after the other, and in each group rounds of interleaved turns.
 
-use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{CONTESTANTS, Kind};
-use crate::contestants::{self, Setup, Template, take_turn};
+use crate::contestants::take_turn;
 use crate::error::BenchError;
-use crate::names::Protocol;
 use crate::place::{self, Environment, Placement};
 use crate::report::Report;
 use crate::report::model::{GroupResult, Played, Record};
 use crate::report::output::Output;
 use crate::scenario::Variant;
-use crate::scenario::demand::{Demand, Rate};
-use crate::serve::oracle::Counters;
-use crate::target::Target;
+use crate::serve::oracle::{Counters, Series};
 
 mod arrivals;
+mod backend;
 pub mod child;
 mod choices;
 mod closed_loop;
@@ -34,11 +30,11 @@ pub mod progress;
 pub mod slots;
 pub mod turn;
 
-use child::Server;
+use backend::Backend;
 use events::Script;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
-use turn::Load;
+use turn::{Load, Turn};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +66,8 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
     runtime.block_on(async {
         let interrupted = watch_for_interrupts();
         let mut backend = Backend::open(plan, placement, &allowed).await?;
-        placement.server = backend.server.as_ref().and_then(Server::cpu);
-        let described = placement.describe(plan.target.is_none());
+        placement.server = backend.cpu();
+        let described = placement.describe(plan.target.is_none(), backend.has_relay());
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
@@ -79,10 +75,15 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
         for group in &plan.groups {
-            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await?;
+            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await;
+            let ended = result.ended.clone();
             progress.suspend(|| report.add(result))?;
             if interrupted.is_cancelled() {
                 report.mark_partial();
+                break;
+            }
+            if let Some(why) = ended {
+                report.mark_ended(why);
                 break;
             }
         }
@@ -91,10 +92,6 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         report.finish()
     })
 }
-
-/// How long the limit runs when a rate depends on it.
-const LIMIT_DURATION: Duration = Duration::from_millis(500);
-const LIMIT_WARM_UP: Duration = Duration::from_millis(100);
 
 /// Descriptors beside those of callers and connections: the runtime's, files, the control connection.
 const OTHER_DESCRIPTORS: usize = 64;
@@ -125,175 +122,40 @@ fn watch_for_interrupts() -> CancellationToken {
     token
 }
 
-/// The other side: the embedded servers, or the user's.
-struct Backend {
-    server: Option<Server>,
-    /// What is known about each protocol's server.
-    probed: Vec<Probed>,
-    /// What the limit does in a second, where a rate depends on it.
-    limits: HashMap<Protocol, f64>,
-    next_run: u32,
-    /// Decides what requests arrive when; each round has others.
-    seed: u64,
-    /// Processors for the schedule thread.
-    schedule_on: Vec<usize>,
-}
-
-/// What is known about the server of a protocol.
-struct Probed {
-    protocol: Protocol,
-    /// Whether a dial waits for its first word.
-    greets: bool,
-    target: Arc<Target>,
-    template: Arc<Template>,
-}
-
-impl Backend {
-    async fn open(
-        plan: &Plan,
-        placement: Placement,
-        allowed: &[usize],
-    ) -> Result<Self, BenchError> {
-        let server = match &plan.target {
-            Some(_) => None,
-            None => Some(Server::start(placement.server, &plan.models).await?),
-        };
-        let mut probed: Vec<Probed> = Vec::new();
-        for group in &plan.groups {
-            let protocol = group.protocol;
-            let greets = group.scenario.greets();
-            if probed.iter().any(|known| (known.protocol, known.greets) == (protocol, greets)) {
-                continue;
-            }
-            let target = match (&plan.target, &server) {
-                (Some(target), _) => target.clone(),
-                (None, Some(server)) => Target::embedded(protocol, server.address(protocol)),
-                (None, None) => unreachable!("without a target there is a server"),
-            };
-            let target = if greets { target.greeting() } else { target };
-            let template = contestants::probe(&target).await.map_err(|error| {
-                BenchError::usage(format!("cannot use the {}: {error}", target.describe()))
-            })?;
-            let (target, template) = (Arc::new(target), Arc::new(template));
-            probed.push(Probed { protocol, greets, target, template });
-        }
-        Ok(Self {
-            server,
-            probed,
-            limits: HashMap::new(),
-            next_run: 1,
-            seed: plan.seed,
-            schedule_on: allowed.to_vec(),
-        })
-    }
-
-    /// What people should know about the servers.
-    fn remarks(&self) -> Vec<String> {
-        let strange = |Probed { target, template, .. }: &Probed| {
-            let status = template.status().filter(|status| !status.is_success())?;
-            Some(format!("the {} answers {status}: that is what is compared", target.describe()))
-        };
-        self.probed.iter().filter_map(strange).collect()
-    }
-
-    fn setup(&self, group: &Group, entry: &Entry) -> Setup {
-        let greets = group.scenario.greets();
-        let Probed { target, template, .. } = self
-            .probed
-            .iter()
-            .find(|known| (known.protocol, known.greets) == (group.protocol, greets))
-            .expect("every protocol of the plan was probed");
-        Setup {
-            kind: entry.contestant.kind,
-            policy: entry.policy.clone(),
-            target: Arc::clone(target),
-            template: Arc::clone(template),
-            scenario: group.scenario,
-            variant: entry.variant,
-            connections: group.connections,
-            budget: group.budget,
-        }
-    }
-
-    /// The demand of a group, with its rate in requests per second. What depends on the limit lets the
-    /// limit run first, for each protocol once.
-    async fn demand(
-        &mut self,
-        group: &Group,
-        interrupted: &CancellationToken,
-    ) -> Result<Demand, BenchError> {
-        let Demand::Paced { rate: Rate::OfLimit(share) } = group.demand else {
-            return Ok(group.demand);
-        };
-        let protocol = group.protocol;
-        if !self.limits.contains_key(&protocol) {
-            let (run, _) = self.begin(protocol, false).await?;
-            let callers = group.connections;
-            let load = Load {
-                run,
-                interrupted: interrupted.clone(),
-                ..Load::closed(callers, LIMIT_WARM_UP, LIMIT_DURATION)
-            };
-            let limit = CONTESTANTS.into_iter().find(|one| one.kind == Kind::Limit);
-            let entry = Entry::without_policy(limit.expect("the catalog has it"));
-            let turn = take_turn(&self.setup(group, &entry), &load).await;
-            self.end(protocol).await?;
-            let turn = turn.map_err(|error| {
-                BenchError::Server(format!("the limit, which the rate depends on, broke: {error}"))
-            })?;
-            if turn.requests == 0 && !interrupted.is_cancelled() {
-                let why = turn.first_error.unwrap_or_else(|| "it had no reply".to_owned());
-                return Err(BenchError::Server(format!(
-                    "the limit, which the rate depends on, measured nothing: {why}"
-                )));
-            }
-            self.limits.insert(protocol, turn.requests as f64 / turn.seconds.max(f64::EPSILON));
-        }
-        let rate = (self.limits[&protocol] * share).max(1.0);
-        Ok(Demand::Paced { rate: Rate::PerSecond(rate) })
-    }
-
-    /// Tells the server that a turn begins; what it counts then, `None` without an oracle.
-    async fn begin(
-        &mut self,
-        protocol: Protocol,
-        close_after: bool,
-    ) -> Result<(u32, Option<Counters>), BenchError> {
-        let run = self.next_run;
-        self.next_run += 1;
-        let counters = match &mut self.server {
-            Some(server) => {
-                server.counters_at_rest(protocol).await?;
-                Some(server.start_run(protocol, run, close_after).await?)
-            }
-            None => None,
-        };
-        Ok((run, counters))
-    }
-
-    /// What the server counted in a turn, once its sockets are closed.
-    async fn end(&mut self, protocol: Protocol) -> Result<Option<Counters>, BenchError> {
-        match &mut self.server {
-            Some(server) => Ok(Some(server.counters_at_rest(protocol).await?)),
-            None => Ok(None),
-        }
-    }
-}
-
-/// Plays all rounds of a group. An interrupt ends it early, with what was measured.
+/// Plays all rounds of a group. An interrupt or a server that is gone ends it early, with what was
+/// measured.
 async fn play(
     group: &Group,
     backend: &mut Backend,
     progress: &Progress,
     order: &mut fastrand::Rng,
     interrupted: &CancellationToken,
-) -> Result<GroupResult, BenchError> {
-    let demand = backend.demand(group, interrupted).await?;
-    let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
+) -> GroupResult {
+    let target = Arc::clone(&backend.setup(group, &group.entries[0]).target);
+    let mut result = GroupResult {
+        protocol: group.protocol,
+        scenario: group.scenario,
+        callers: group.callers,
+        connections: group.connections,
+        demand: group.demand,
+        arrivals: group.arrivals,
+        budget: group.budget,
+        target,
+        records: group.entries.iter().cloned().map(Record::new).collect(),
+        rounds: group.rounds,
+        ended: None,
+    };
+    match backend.demand(group, interrupted).await {
+        Ok(demand) => result.demand = demand,
+        Err(error) => {
+            result.ended = Some(backend.why(&error).await);
+            return result;
+        }
+    }
     let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
-        let mut turns: Vec<usize> = (0..records.len()).collect();
+        let mut turns: Vec<usize> = (0..result.records.len()).collect();
         order.shuffle(&mut turns);
         for index in turns {
             if interrupted.is_cancelled() {
@@ -301,26 +163,30 @@ async fn play(
             }
             let entry = &group.entries[index];
             progress.turn(format!("{name}: {}", entry.contestant.name));
-            let played = take(group, entry, round, backend, interrupted).await?;
-            if interrupted.is_cancelled() && played.is_empty() {
-                break 'rounds;
+            let (played, ended) = match take(group, entry, round, backend, interrupted).await {
+                Ok(played) => {
+                    let cut = played.cut.clone();
+                    (Some(played), cut)
+                }
+                Err(error) => (None, Some(backend.why(&error).await)),
+            };
+            let whole = ended.is_none() && !interrupted.is_cancelled();
+            // Without a single measured request there is no turn to keep.
+            if let Some(played) = played.filter(|played| whole || !played.is_empty()) {
+                result.records[index].rounds.push((round, played));
             }
-            records[index].rounds.push((round, played));
+            if let Some(why) = ended {
+                let turn = result.records[index].label();
+                result.ended = Some(format!("{why}, in round {round}, at the turn of {turn}"));
+                return result;
+            }
             progress.turn_is_over();
         }
     }
-    let target = &backend.setup(group, &group.entries[0]).target;
-    Ok(GroupResult {
-        protocol: group.protocol,
-        scenario: group.scenario,
-        callers: group.callers,
-        connections: group.connections,
-        demand,
-        arrivals: group.arrivals,
-        budget: group.budget,
-        target: Arc::clone(target),
-        records,
-    })
+    if interrupted.is_cancelled() {
+        result.ended = Some("interrupted".to_owned());
+    }
+    result
 }
 
 /// One turn, with the oracle asked before and after, and its faults played meanwhile.
@@ -333,8 +199,9 @@ async fn take(
 ) -> Result<Played, BenchError> {
     let protocol = group.protocol;
     let demand = backend.demand(group, interrupted).await?;
+    let relayed = group.is_relayed(entry);
     let close_after = entry.variant == Some(Variant::ServerCloses);
-    let (run, before) = backend.begin(protocol, close_after).await?;
+    let (run, before) = backend.begin(protocol, relayed, close_after).await?;
     let setup = backend.setup(group, entry);
     let scenario = group.scenario;
     let callers =
@@ -343,7 +210,7 @@ async fn take(
     let load = Load {
         demand,
         arrivals: group.arrivals,
-        writes_percent: scenario.writes_percent,
+        writes_percent: backend.writes_percent(group, entry),
         gives_up: scenario.gives_up,
         patience: scenario.patience,
         seed,
@@ -351,38 +218,76 @@ async fn take(
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),
         run,
-        interrupted: interrupted.clone(),
+        interrupted: interrupted.child_token(),
         ..Load::closed(callers, group.warm_up, group.duration)
     };
     let events = (scenario.events)(&mut fastrand::Rng::with_seed(seed));
     let mut script = Script::new(protocol, events);
-    let turn = match &mut backend.server {
+    let (turn, trouble) = match backend.side(relayed) {
         Some(server) => {
             script.prepare(server).await?;
-            let over = CancellationToken::new();
+            let (gone, over) = (server.gone(), CancellationToken::new());
             let turn = async {
-                let turn = take_turn(&setup, &load).await;
+                let mut turn = pin!(take_turn(&setup, &load));
+                let turn = tokio::select! {
+                    turn = &mut turn => turn,
+                    () = gone.cancelled() => {
+                        load.interrupted.cancel();
+                        turn.await
+                    }
+                };
                 over.cancel();
                 turn
             };
             let (turn, played) =
                 tokio::join!(turn, script.play(server, load.began.subscribe(), &over));
-            played?;
-            turn
+            (turn, played.err())
         }
-        None => take_turn(&setup, &load).await,
+        None => (take_turn(&setup, &load).await, None),
     };
-    let series = match (&mut backend.server, &turn) {
-        (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
-        _ => None,
+    let counted = match trouble {
+        None => count(backend, group, entry, &turn).await,
+        Some(error) => Err(error),
     };
-    let server = backend.end(protocol).await?;
+    let (mut cut, (series, after)) = match counted {
+        Ok(counted) => (None, counted),
+        Err(error) => (Some(backend.why(&error).await), (None, None)),
+    };
+    if cut.is_none() && !interrupted.is_cancelled() && turn.as_ref().map_or(true, Turn::has_failed)
+    {
+        cut = backend.lost_target().await;
+    }
+    if let Ok(turn) = &turn {
+        let forgotten = backend.forget_writes(&load, turn).await;
+        cut = cut.or(forgotten.err().map(|error| error.to_string()));
+    }
     let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
     Ok(Played {
         turn,
-        leaked: before.zip(server).map(|(before, after)| after.open.saturating_sub(before.open)),
-        server,
+        leaked: before.zip(after).map(|(before, after)| after.open.saturating_sub(before.open)),
+        server: after.filter(|_| !relayed),
+        relay: after.filter(|_| relayed),
         series,
         events,
+        cut,
     })
+}
+
+/// The counts of the server or the relay after a turn.
+async fn count(
+    backend: &mut Backend,
+    group: &Group,
+    entry: &Entry,
+    turn: &Result<Turn, String>,
+) -> Result<(Option<Series>, Option<Counters>), BenchError> {
+    let (protocol, relayed) = (group.protocol, group.is_relayed(entry));
+    let mut series = match (backend.side(relayed), turn) {
+        (Some(server), Ok(turn)) if turn.slots.is_some() => Some(server.series(protocol).await?),
+        _ => None,
+    };
+    if let Some(series) = series.as_mut().filter(|_| relayed) {
+        // A relay counts connections; it does not see requests.
+        series.backends.clear();
+    }
+    Ok((series, backend.end(protocol, relayed).await?))
 }

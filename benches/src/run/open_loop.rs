@@ -75,8 +75,10 @@ pub(super) async fn measure<C: Contestant>(
     turn::pass(LEAD, &load.interrupted).await;
     let cpu_began = measure::cpu_time();
     load.began.send_replace(Some(began));
+    let redials_before = contestant.redials();
     let samples = turn::watch(contestant.as_ref(), began.at, load, || true).await;
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
+    let redials = contestant.redials() - redials_before;
     shared.over.store(true, Ordering::Relaxed);
 
     let paced = pacing.end(load.interrupted.is_cancelled()).await?;
@@ -92,11 +94,13 @@ pub(super) async fn measure<C: Contestant>(
         samples,
         began,
         seconds,
+        redials,
         cpu: cpu.saturating_sub(paced.cpu),
         lateness: paced.lateness,
         unstarted: unstarted.len() as u64,
         delayed: line.delayed(),
         writes: shared.writes.load(Ordering::Relaxed),
+        sequences: line.sequences(),
     })
 }
 

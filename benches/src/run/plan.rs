@@ -15,6 +15,8 @@ use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
 
+mod relayed;
+
 /// A run, complete.
 #[derive(Debug)]
 pub struct Plan {
@@ -65,6 +67,20 @@ pub struct Group {
     pub budget: Budget,
     /// Who takes part.
     pub entries: Vec<Entry>,
+    /// The relay in front of the user's server plays its faults.
+    pub relayed: bool,
+}
+
+impl Group {
+    /// Whether the requests of this entry go through the relay.
+    pub fn is_relayed(&self, entry: &Entry) -> bool {
+        self.relayed || entry.variant == Some(Variant::Relay)
+    }
+
+    /// Whether any entry's requests do.
+    pub fn needs_relay(&self) -> bool {
+        self.entries.iter().any(|entry| self.is_relayed(entry))
+    }
 }
 
 /// A contestant in a group.
@@ -119,7 +135,7 @@ impl Plan {
                 if args.is_bare() && !scenario.short.is_some_and(has_part) {
                     continue;
                 }
-                let group = group(args, protocol, scenario, &contestants, &sets)?;
+                let group = group(args, protocol, scenario, &contestants, &sets, target.is_some())?;
                 if !group.entries.is_empty() {
                     groups.push(group);
                 }
@@ -128,6 +144,7 @@ impl Plan {
         if groups.is_empty() {
             return Err(BenchError::usage(nothing_fits(&protocols, &scenarios, &contestants)));
         }
+        relayed::show_cost(args, &contestants, &sets, &mut groups)?;
         check_every_contestant_plays(args, &groups)?;
         check_every_option_counts(args, &groups)?;
         Ok(Self {
@@ -179,12 +196,10 @@ fn protocols(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Protocol>, B
 
 fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, BenchError> {
     let named = parse_all(&args.scenario, Scenario::parse)?;
-    if let Some(scenario) =
-        named.iter().find(|scenario| target.is_some() && !scenario.fits_target())
-    {
+    let refused = |scenario: &Scenario| Some((scenario.name, scenario.asks_server()?));
+    if let Some((name, does)) = named.iter().find_map(refused).filter(|_| target.is_some()) {
         return Err(BenchError::usage(format!(
-            "scenario '{}' needs the embedded server, which closes, delays and silences connections when it is told to: leave --target out",
-            scenario.name
+            "scenario '{name}' needs the embedded server: the server must {does} on command, and a relay in front of --target does not know the protocol; leave --target or '{name}' out",
         )));
     }
     Ok(match (named.is_empty(), args.is_bare()) {
@@ -231,6 +246,7 @@ fn group(
     scenario: Scenario,
     contestants: &[Contestant],
     sets: &[(String, String)],
+    has_target: bool,
 ) -> Result<Group, BenchError> {
     let demand = demand(args, scenario)?;
     let callers = match demand.is_open() {
@@ -281,6 +297,7 @@ fn group(
         arrivals: args.arrivals.unwrap_or_default(),
         budget,
         entries,
+        relayed: has_target && scenario.has_faults(),
     })
 }
 
@@ -427,7 +444,7 @@ mod tests {
                 args.target = Some("http://127.0.0.1:1".into());
             }),
             args(|args| {
-                args.scenario = vec!["restart".into()];
+                args.scenario = vec!["goaway".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
             args(|args| {

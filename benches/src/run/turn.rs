@@ -15,7 +15,7 @@ use super::outcome::Record;
 use super::pacer::Pacer;
 use super::slots::{STEP, Sample, Slot};
 use super::{closed_loop, open_loop};
-use crate::contestants::{Contestant, Counts, ErrorKind, PoolStatus};
+use crate::contestants::{Contestant, Counts, ErrorKind, PoolStatus, Redials};
 
 /// Callers that did not come back this long after the end of a turn are given up and counted as
 /// timeouts.
@@ -34,10 +34,14 @@ const MATERIAL_LATENESS: u64 = 1_000_000;
 pub struct Turn {
     /// When its window began on `CLOCK_MONOTONIC`, in nanoseconds.
     pub began_ns: u64,
-    /// Length of the measured window.
+    /// Length of the measured window. Of a closed loop without the time that callers waited for
+    /// connections that were opened again outside the measured time, as `limit` does.
     pub seconds: f64,
-    /// Processor time of this process in the window, without the schedule thread.
+    /// Processor time of this process in the window, without the schedule thread and without those
+    /// connections.
     pub cpu_seconds: f64,
+    /// Connections that were opened again outside the measured time.
+    pub redials: u64,
     /// Replies in the window.
     pub requests: u64,
     /// Replies from the start of the turn on, warm-up included.
@@ -54,6 +58,8 @@ pub struct Turn {
     pub delayed: u64,
     /// Requests that must not run twice, warm-up included.
     pub writes: u64,
+    /// Requests are numbered from 0 to below this, warm-up included.
+    pub sequences: u32,
     /// Replies with the wrong nonce, warm-up included; `None` where the server does not echo.
     pub mismatches: Option<u64>,
     /// Latency of each reply, in nanoseconds; in an open loop from the moment it was wanted.
@@ -93,6 +99,11 @@ impl Turn {
         self.errors_of(ErrorKind::Refused)
     }
 
+    /// Whether requests failed, or none had a reply: its server may be gone.
+    pub fn has_failed(&self) -> bool {
+        self.failures() + self.timeouts() > 0 || self.replies == 0
+    }
+
     /// Requests that failed otherwise.
     pub fn failures(&self) -> u64 {
         self.errors.iter().sum::<u64>() - self.timeouts() - self.refusals()
@@ -128,10 +139,12 @@ pub(super) struct Measured {
     pub(super) began: Began,
     pub(super) seconds: Duration,
     pub(super) cpu: Duration,
+    pub(super) redials: Redials,
     pub(super) lateness: Histogram<u64>,
     pub(super) unstarted: u64,
     pub(super) delayed: u64,
     pub(super) writes: u64,
+    pub(super) sequences: u32,
 }
 
 /// Lets the contestant take its turn, and closes it.
@@ -170,10 +183,16 @@ impl Measured {
         let mut errors = record.errors;
         errors[ErrorKind::Timeout.index()] += self.lost;
         let length = self.seconds.min(load.duration);
+        // Callers that wait at the same time lose the same stretch of the window.
+        let waited = match load.demand.is_open() {
+            true => Duration::ZERO,
+            false => self.redials.waited / u32::try_from(load.callers.max(1)).unwrap_or(u32::MAX),
+        };
         Turn {
             began_ns: self.began.ns,
-            seconds: self.seconds.as_secs_f64(),
-            cpu_seconds: self.cpu.as_secs_f64(),
+            seconds: self.seconds.saturating_sub(waited).as_secs_f64(),
+            cpu_seconds: self.cpu.saturating_sub(self.redials.cpu).as_secs_f64(),
+            redials: self.redials.count,
             requests: record.requests,
             replies: record.replies,
             errors,
@@ -181,6 +200,7 @@ impl Measured {
             unstarted: self.unstarted,
             delayed: self.delayed,
             writes: self.writes,
+            sequences: self.sequences,
             mismatches: (record.echoed > 0).then_some(record.mismatches),
             latency: record.latency,
             service: record.service,

@@ -137,6 +137,8 @@ pub enum Variant {
     NewestFirst,
     /// The connection that is idle for longest is lent first.
     OldestFirst,
+    /// Through the relay in front of a server of the user's, without a fault.
+    Relay,
 }
 
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
@@ -169,13 +171,14 @@ impl Variant {
             Self::Jitter => "jitter",
             Self::NewestFirst => "newest-first",
             Self::OldestFirst => "oldest-first",
+            Self::Relay => "relay",
         }
     }
 
     /// The knobs that it sets.
     pub fn set(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Reused | Self::ServerCloses | Self::NoPool => &[],
+            Self::Reused | Self::ServerCloses | Self::NoPool | Self::Relay => &[],
             Self::NoJitter => &[("lifetime_jitter", "0ms")],
             Self::Jitter => &[("lifetime_jitter", "500ms")],
             Self::NewestFirst => &[("idle_order", "newest-first")],
@@ -226,16 +229,28 @@ impl Scenario {
         }
     }
 
-    /// Whether a server of the user's can play it: nobody tells that one what to do.
-    pub fn fits_target(&self) -> bool {
-        self.target && (self.events)(&mut fastrand::Rng::with_seed(0)).is_empty()
+    /// What goes wrong, as far as it does not depend on a seed.
+    fn faults(&self) -> impl Iterator<Item = Fault> {
+        (self.events)(&mut fastrand::Rng::with_seed(0)).into_iter().map(|event| event.fault)
+    }
+
+    /// Whether anything goes wrong in it: in front of a server of the user's the relay is needed.
+    pub fn has_faults(&self) -> bool {
+        self.faults().next().is_some()
+    }
+
+    /// Why it cannot be played with a server of the user's, in words that follow "the server must";
+    /// `None` where it can.
+    pub fn asks_server(&self) -> Option<&'static str> {
+        let closes = (!self.target).then_some("close connections after a reply");
+        closes.or_else(|| self.faults().find_map(Fault::asks_server))
     }
 
     /// Whether connections have to be opened in the window, by what happens or by what is asked.
     pub fn loses_connections(&self) -> bool {
-        let loses = |event: &Event| {
+        let loses = |fault| {
             matches!(
-                event.fault,
+                fault,
                 Fault::Refuse
                     | Fault::SlowDial { .. }
                     | Fault::Cut { .. }
@@ -244,16 +259,13 @@ impl Scenario {
                     | Fault::Silence { .. }
             )
         };
-        self.cold
-            || self.budget == Budget::Own
-            || (self.events)(&mut fastrand::Rng::with_seed(0)).iter().any(loses)
+        self.cold || self.budget == Budget::Own || self.faults().any(loses)
     }
 
     /// Whether the first byte of the server makes a part of every dial, so that the greeting has to
     /// be asked for.
     pub fn greets(&self) -> bool {
-        let slow = |event: &Event| matches!(event.fault, Fault::SlowDial { .. });
-        (self.events)(&mut fastrand::Rng::with_seed(0)).iter().any(slow)
+        self.faults().any(|fault| matches!(fault, Fault::SlowDial { .. }))
     }
 
     /// How many callers this contestant is given: `limit` has a socket for each, so it gets no more

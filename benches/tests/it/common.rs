@@ -35,9 +35,14 @@ pub(crate) struct Ran {
 
 /// Runs `poolbench run` with these options and short turns.
 pub(crate) fn run(test: &str, options: &[&str]) -> Ran {
+    run_for("60ms", test, options)
+}
+
+/// The same with turns of this length, which faults need.
+pub(crate) fn run_for(duration: &str, test: &str, options: &[&str]) -> Ran {
     let out = directory(test);
     let output = program()
-        .args(["run", "--duration", "60ms", "--rounds", "1"])
+        .args(["run", "--duration", duration, "--rounds", "1"])
         .args(options)
         .arg("--out")
         .arg(&out)

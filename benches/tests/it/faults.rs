@@ -80,11 +80,31 @@ fn a_contestant_without_a_single_reply_broke() {
 fn failures_are_counted_apart_and_never_as_replies() {
     let address = server(|number, nonce| number.is_multiple_of(2).then(|| nonce.to_vec()));
     let target = format!("redis://{address}");
-    let options = ["--contestant", "limit,redigo", "--callers", "2", "--target", &target];
+    let options = ["--contestant", "no-pool,redigo", "--callers", "2", "--target", &target];
     let ran = run("fault-errors", &options);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     for row in ran.rows() {
         assert_eq!(row["mismatches"], 0, "{row:#}");
         assert!(row["first_error"].is_string(), "{row:#}");
+    }
+}
+
+#[test]
+fn a_limit_that_breaks_is_named_and_nothing_is_compared_with_it() {
+    let address = server(|number, nonce| {
+        let longer = [nonce, &b"longer"[..]].concat();
+        Some(if number % 10 == 9 { longer } else { nonce.to_vec() })
+    });
+    let target = format!("redis://{address}");
+    let options = ["--contestant", "limit,redigo", "--callers", "2", "--target", &target];
+    let ran = run("fault-limit", &options);
+    assert_eq!(ran.code, Some(1), "{}", ran.all());
+    let [limit, redigo] = ran.rows() else { panic!("{}", ran.all()) };
+    assert!(limit["broke"].as_str().unwrap().contains("requests failed"), "{limit:#}");
+    assert!(limit["requests"].as_u64().unwrap() > 0, "{limit:#}");
+    assert!(redigo["vs_limit"].is_null(), "{redigo:#}");
+    assert!(redigo["vs_limit_missing"].as_str().unwrap().contains("limit broke"), "{redigo:#}");
+    for words in ["no ratios to the limit: limit broke", "limit: broke: "] {
+        assert!(ran.stdout.contains(words), "{}", ran.stdout);
     }
 }

@@ -1,6 +1,6 @@
 //! Real servers as targets: what they cannot tell is null, never made up.
 
-use crate::common::{Ran, run};
+use crate::common::{Ran, run, run_for};
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;
 
@@ -123,4 +123,34 @@ fn a_server_that_closes_connections_now_and_then_costs_no_request() {
         let [opened, requests] = ["opened", "requests"].map(|name| row[name].as_u64().unwrap());
         assert!(opened * 20 >= requests, "{row:#}");
     }
+}
+
+/// The limit goes on where a server ends its connections, and all are compared with it.
+fn redials_outside_the_measured_time(test: &str, target: &str) {
+    let options = ["--contestant", "limit,net-http", "--callers", "2", "--target", target];
+    // Long enough for several times 50 requests on each connection, on a busy machine too.
+    let ran = run_for("600ms", test, &options);
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    let [limit, other] = ran.rows() else { panic!("{}", ran.all()) };
+    assert_unknown(limit);
+    let count = |name: &str| limit[name].as_u64().unwrap();
+    assert!(count("redials") > 0, "{limit:#}");
+    assert!(count("opened") > count("redials"), "{limit:#}");
+    assert!(limit["broke"].is_null() && limit["throughput_per_s"].is_f64(), "{limit:#}");
+    assert!(other["vs_limit"].is_object() && other["redials"].is_null(), "{other:#}");
+    let words = format!("limit redialed {} times", count("redials"));
+    assert!(ran.stdout.contains(&words), "{}", ran.stdout);
+}
+
+#[test]
+fn the_limit_redials_where_nginx_ends_connections() {
+    let server = NginxServer::start(r#"keepalive_requests 50; location / { return 200 "hello"; }"#);
+    redials_outside_the_measured_time("target-redials", &format!("http://{}/", server.addr()));
+}
+
+#[test]
+fn the_limit_redials_where_nginx_ends_connections_of_http2() {
+    let location = r#"keepalive_requests 50; location / { return 200 "hello"; }"#;
+    let server = NginxServer::start_http2(location);
+    redials_outside_the_measured_time("target-redials-h2c", &format!("h2c://{}/", server.addr()));
 }

@@ -40,6 +40,12 @@ fn contradictions_are_refused() {
         (&["run", "--protocol", "http1", "--scenario", "session"], "session"),
         (&["run", "--protocol", "resp", "--target", "http://127.0.0.1:1"], "http1"),
         (&["run", "--scenario", "reuse", "--target", "http://127.0.0.1:1"], "embedded"),
+        (&["run", "--scenario", "goaway", "--target", "http://127.0.0.1:1"], "announce the end"),
+        (
+            &["run", "--scenario", "restart,max-streams", "--target", "h2c://127.0.0.1:1"],
+            "leave --target or 'max-streams' out",
+        ),
+        (&["serve", "--relay", "rediss://127.0.0.1:1"], "--relay rediss:// is not supported yet"),
         (&["run", "--target", "https://127.0.0.1:1"], "not supported yet"),
         (&["run", "--target", "rediss://127.0.0.1:1"], "not supported yet"),
         (&["run", "--target", "127.0.0.1:1"], "--target"),

@@ -63,6 +63,19 @@ impl NginxServer {
     /// # Panics
     /// When nginx is not installed, refuses the configuration, or does not listen within 10 s.
     pub fn start(snippet: &str) -> Self {
+        Self::listening("", snippet)
+    }
+
+    /// The same for HTTP/2 without TLS and with prior knowledge (h2c).
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_http2(snippet: &str) -> Self {
+        // The parameter is older than the directive `http2 on`, and newer versions still take it.
+        Self::listening(" http2", snippet)
+    }
+
+    fn listening(parameter: &'static str, snippet: &str) -> Self {
         let snippet = snippet.to_owned();
         let process = ServerProcess::start(
             Program { name: "nginx", package: "nginx" },
@@ -70,7 +83,7 @@ impl NginxServer {
                 let prefix = directory.display().to_string();
                 let config = directory.join("nginx.conf");
                 write_index(directory);
-                fs::write(&config, nginx_config(&prefix, port, &snippet))
+                fs::write(&config, nginx_config(&prefix, port, parameter, &snippet))
                     .expect("the temporary directory is writable");
                 let config = config.display().to_string();
                 owned(&["-e", "stderr", "-p", &prefix, "-c", &config])
@@ -163,7 +176,7 @@ macro_rules! common_methods {
 common_methods!(RedisServer, NginxServer, NghttpdServer);
 
 /// One process (`master_process off`), so that its id is the one that works and a kill leaves nothing.
-fn nginx_config(prefix: &str, port: u16, snippet: &str) -> String {
+fn nginx_config(prefix: &str, port: u16, parameter: &str, snippet: &str) -> String {
     format!(
         "daemon off;\n\
          master_process off;\n\
@@ -182,7 +195,7 @@ fn nginx_config(prefix: &str, port: u16, snippet: &str) -> String {
          tcp_nodelay on;\n\
          keepalive_requests 1000000000;\n\
          server {{\n\
-         listen 127.0.0.1:{port};\n\
+         listen 127.0.0.1:{port}{parameter};\n\
          server_name localhost;\n\
          root {prefix}/www;\n\
          {snippet}\n\
@@ -246,14 +259,15 @@ mod tests {
     }
 
     #[test]
-    fn nghttpd_answers_the_preface_with_settings() {
-        let server = NghttpdServer::start(&["-m", "2"]);
-        assert!(server.document_root().join("index.html").exists());
-        let reply = talk(
-            server.addr(),
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
-        );
-        assert_eq!(reply[3], 4, "the first frame is SETTINGS");
+    fn servers_of_http2_answer_the_preface_with_settings() {
+        let nghttpd = NghttpdServer::start(&["-m", "2"]);
+        assert!(nghttpd.document_root().join("index.html").exists());
+        let nginx = NginxServer::start_http2("");
+        for addr in [nghttpd.addr(), nginx.addr()] {
+            let reply =
+                talk(addr, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00");
+            assert_eq!(reply[3], 4, "the first frame is SETTINGS");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What the HTTP rivals have in common: how a request looks, and how its reply is read.
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
+use super::super::http1::host;
 use super::super::http2::joined;
 use super::super::raw::{Template, WRITE_BODY};
 use super::super::{CallError, Echo, Request, RequestKind};
+use crate::names::Protocol;
 use crate::nonce::Nonce;
 use crate::target::Target;
 
@@ -18,6 +21,8 @@ pub(super) struct Errand {
     pub(super) uri: Uri,
     status: StatusCode,
     echoes: bool,
+    /// For HTTP/1: the name of the server, where the URI has the address of a relay.
+    host: Option<HeaderValue>,
 }
 
 impl Errand {
@@ -26,6 +31,7 @@ impl Errand {
             uri: target.uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
+            host: host(target).filter(|_| target.protocol == Protocol::Http1),
         }
     }
 
@@ -40,6 +46,9 @@ impl Errand {
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(X_NONCE, nonce_value(asked.nonce));
+        if let Some(host) = &self.host {
+            request.headers_mut().insert(HOST, host.clone());
+        }
         request
     }
 

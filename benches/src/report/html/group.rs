@@ -260,7 +260,9 @@ impl Group<'_> {
             self.entries.iter().find(|other| other.is_like(entry))
         } else {
             let limits = || self.entries.iter().filter(|other| is_limit(other.row));
-            let same_way = limits().find(|limit| limit.row.variant == entry.row.variant);
+            let is_other = |limit: &&Entry<'_>| !std::ptr::eq(*limit, entry);
+            let same_way =
+                limits().filter(is_other).find(|limit| limit.row.variant == entry.row.variant);
             same_way.or(limits().next()).or(self.entries.first())
         }?;
         (!std::ptr::eq(base, entry)).then_some(base)

@@ -1,0 +1,177 @@
+//! Scenarios of faults in front of real servers: the relay plays the faults, and what it cannot know is
+//! null.
+
+use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
+use serde_json::Value;
+
+use crate::common::{Ran, run_for};
+
+/// Runs scenarios in front of a server with few requests in flight.
+fn run(test: &str, duration: &str, target: &str, scenarios: &str, contestants: &str) -> Ran {
+    let options = ["--scenario", scenarios, "--contestant", contestants, "--target", target];
+    let small = ["--max-in-flight", "100", "--callers", "4", "--connections", "20"];
+    let ran = run_for(duration, test, &[&options[..], &small].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    let steady = rows(&ran, "steady");
+    let ways: Vec<&Value> = steady.iter().map(|row| &row["variant"]).collect();
+    assert_eq!(ways, [&Value::Null, &Value::from("relay")], "what the relay costs: {}", ran.all());
+    assert_known_to_a_relay(steady[1]);
+    for unknown in ["duplicates", "leaked", "high_water_open"] {
+        assert!(steady[0][unknown].is_null(), "{unknown} of {:#}", steady[0]);
+    }
+    assert!(ran.stdout.contains("through the relay"), "{}", ran.stdout);
+    ran
+}
+
+fn rows<'a>(ran: &'a Ran, scenario: &str) -> Vec<&'a Value> {
+    ran.rows().iter().filter(|row| row["scenario"] == scenario).collect()
+}
+
+/// A relay counts connections, and sees neither requests nor backends.
+fn assert_known_to_a_relay(row: &Value) {
+    for unknown in ["duplicates", "write_duplicates"] {
+        assert!(row[unknown].is_null(), "{unknown} of {row:#}");
+    }
+    assert_eq!(row["leaked"], 0, "{row:#}");
+    for count in ["opened", "high_water_open", "requests"] {
+        assert!(row[count].as_u64().unwrap() > 0, "{count} of {row:#}");
+    }
+    for step in row["slots"].as_array().into_iter().flatten() {
+        assert!(step["backends"].is_null(), "{step:#}");
+        assert!(step["accepted"].is_u64(), "{step:#}");
+    }
+}
+
+/// The rows of a scenario with faults, each of which lasted about as long as it should.
+fn faulty<'a>(ran: &'a Ran, scenario: &str, faults: &[(&str, f64, f64)]) -> Vec<&'a Value> {
+    let rows = rows(ran, scenario);
+    assert!(!rows.is_empty(), "{}", ran.all());
+    for row in &rows {
+        assert_known_to_a_relay(row);
+        for (name, at, until) in faults {
+            let mut events = row["events"].as_array().unwrap().iter();
+            let event = events.find(|event| event["fault"] == *name && event["at_ms"] != 0.0);
+            let event = event.unwrap_or_else(|| panic!("no {name} in {row:#}"));
+            assert!(event["at_ms"].as_f64().unwrap() >= *at, "{event:#}");
+            if *until > *at {
+                assert!(event["until_ms"].as_f64().unwrap() >= *until, "{event:#}");
+            }
+        }
+    }
+    rows
+}
+
+/// Requests that failed in the steps that began in this part of the turn.
+fn errors_between(row: &Value, from: u64, until: u64) -> u64 {
+    let steps = row["slots"].as_array().unwrap().iter();
+    let within = steps.filter(|step| (from..until).contains(&step["t_ms"].as_u64().unwrap()));
+    within.map(|step| step["errors"].as_u64().unwrap()).sum()
+}
+
+const RESTART: &[(&str, f64, f64)] = &[("refuse", 500.0, 1500.0), ("cut", 501.0, 0.0)];
+const BLACK_HOLE: &[(&str, f64, f64)] = &[("silence", 500.0, 3000.0)];
+const SLOW_DIAL: &[(&str, f64, f64)] = &[("slow-dial", 500.0, 2500.0), ("cut", 500.0, 0.0)];
+
+fn assert_restart(ran: &Ran) {
+    for row in faulty(ran, "restart", RESTART) {
+        assert!(errors_between(row, 600, 1400) > 0, "{row:#}");
+        assert!(row["errors_by_kind"]["dial"].as_u64().unwrap() > 0, "{row:#}");
+        assert!(row["recovery"]["first_success_ms"].is_f64(), "{row:#}");
+    }
+}
+
+fn assert_black_hole(ran: &Ran) {
+    for row in faulty(ran, "black-hole", BLACK_HOLE) {
+        assert!(row["timeouts"].as_u64().unwrap() > 0, "{row:#}");
+    }
+}
+
+#[test]
+fn redis_behind_the_relay_restarts_falls_silent_and_is_dialed_slowly() {
+    let server = RedisServer::start(&[]);
+    let target = format!("redis://{}", server.addr());
+    let ran =
+        run("relay-redis", "3200ms", &target, "restart,black-hole,slow-dial,steady", "redigo");
+    assert_restart(&ran);
+    assert_black_hole(&ran);
+    for row in faulty(&ran, "slow-dial", SLOW_DIAL) {
+        let slowest = row["latency_us"]["max"].as_f64().unwrap();
+        assert!(slowest >= 200_000.0, "a dial was waited for: {row:#}");
+    }
+    for row in ran.rows() {
+        assert_eq!(row["mismatches"], 0, "{row:#}");
+    }
+    assert!(rows(&ran, "restart")[0]["writes"].as_u64().unwrap() > 0);
+    let keys = redis::size(&server);
+    assert_eq!(keys, ":0", "counters were left behind");
+}
+
+#[test]
+fn nginx_behind_the_relay_restarts_and_falls_silent() {
+    let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
+    let target = format!("http://{}/", server.addr());
+    let ran = run("relay-nginx", "3200ms", &target, "restart,black-hole", "go-redis");
+    assert_restart(&ran);
+    assert_black_hole(&ran);
+    assert!(rows(&ran, "restart")[0]["writes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn nginx_over_http2_behind_the_relay_restarts_and_is_dialed_slowly() {
+    let server = NginxServer::start_http2(r#"location / { return 200 "hello"; }"#);
+    let target = format!("h2c://{}/", server.addr());
+    let ran = run("relay-nginx-h2c", "2700ms", &target, "restart,slow-dial", "net-http-h2");
+    assert_restart(&ran);
+    faulty(&ran, "slow-dial", SLOW_DIAL);
+}
+
+#[test]
+fn nghttpd_behind_the_relay_restarts_and_falls_silent() {
+    let server = NghttpdServer::start(&[]);
+    let target = format!("h2c://{}/", server.addr());
+    let ran = run("relay-nghttpd", "3200ms", &target, "restart,black-hole", "net-http");
+    assert_restart(&ran);
+    assert_black_hole(&ran);
+}
+
+#[test]
+fn a_server_that_takes_no_post_is_asked_with_get_alone() {
+    let server = NginxServer::start(
+        r#"location / { limit_except GET { deny all; } return 200 "hello"; }
+           location /static { limit_except GET { deny all; } alias /dev/null; }"#,
+    );
+    std::fs::write(server.document_root().join("page"), "hello").unwrap();
+    let target = format!("http://{}/page", server.addr());
+    let ran = run("relay-no-post", "1700ms", &target, "restart", "go-redis");
+    let row = faulty(&ran, "restart", RESTART)[0].clone();
+    assert_eq!(row["writes"], 0, "{row:#}");
+    assert_eq!(row["errors_by_kind"]["wrong"], 0, "{row:#}");
+    assert!(ran.stdout.contains("all requests are reads"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_host_of_a_server_behind_the_relay_is_its_own() {
+    let server = NginxServer::start(r#"location / { return 200 "$http_host"; }"#);
+    let target = format!("http://{}/", server.addr());
+    // Replies have the length of the Host header; `no-pool` checks it.
+    let ran = run("relay-host", "1700ms", &target, "cancel", "no-pool,go-redis");
+    for row in faulty(&ran, "cancel", &[]) {
+        assert_eq!(row["errors"], 0, "{row:#}");
+    }
+}
+
+pub(crate) mod redis {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpStream;
+
+    use super::RedisServer;
+
+    /// What `DBSIZE` answers.
+    pub(crate) fn size(server: &RedisServer) -> String {
+        let mut stream = TcpStream::connect(server.addr()).unwrap();
+        stream.write_all(b"DBSIZE\r\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
