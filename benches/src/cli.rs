@@ -121,6 +121,9 @@ pub struct RunArgs {
     /// Also writes report.md, the tables for a pull request
     #[arg(long)]
     pub markdown: bool,
+    /// Tables have every figure; without it they fit 80 columns
+    #[arg(long)]
+    pub wide: bool,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
@@ -142,6 +145,7 @@ impl RunArgs {
                 baseline: self.baseline.clone(),
                 require: self.require.clone(),
                 markdown: self.markdown,
+                wide: self.wide,
                 quiet: self.quiet,
                 ..Self::default()
             }
@@ -353,7 +357,7 @@ mod tests {
     #[test]
     fn run_is_the_default_with_and_without_options() {
         assert!(parsed("poolbench").run.is_bare());
-        assert!(parsed("poolbench --quiet --out x --seed 3").run.is_bare());
+        assert!(parsed("poolbench --quiet --wide --out x --seed 3").run.is_bare());
         assert!(!parsed("poolbench --protocol resp").run.is_bare());
         let Some(Command::Run(run)) =
             parsed("poolbench run --protocol http1,resp --set a=b --set c=d").command

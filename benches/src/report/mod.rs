@@ -9,6 +9,8 @@ use crate::run::Outcome;
 use crate::run::plan::Plan;
 
 pub mod again;
+mod closed_table;
+mod columns;
 pub mod detail;
 mod html;
 pub mod json;
@@ -17,6 +19,7 @@ mod open_table;
 pub mod output;
 pub mod recovery;
 pub mod saved;
+mod stale;
 mod summary;
 pub mod table;
 
@@ -54,12 +57,16 @@ impl<'a> Report<'a> {
     pub fn print_heading(&self) {
         let Environment { cpu, cores, kernel, placement, .. } = &self.environment;
         let unknown = || "unknown".to_owned();
-        self.print(&format!(
-            "poolbench {}: {}, {cores} usable, {}\n{placement}\n",
+        let mut text = String::new();
+        let machine = format!(
+            "poolbench {}: {}, {cores} usable, {}",
             env!("CARGO_PKG_VERSION"),
             cpu.clone().unwrap_or_else(unknown),
             kernel.clone().unwrap_or_else(unknown),
-        ));
+        );
+        columns::wrap(&mut text, "", &machine);
+        columns::wrap(&mut text, "", placement);
+        self.print(&text);
     }
 
     /// Takes a group's results: prints its table and writes its histograms.
@@ -70,7 +77,7 @@ impl<'a> Report<'a> {
         if group.records.iter().all(|record| record.rounds.is_empty()) {
             return Ok(());
         }
-        self.print(&table::render(&group));
+        self.print(&table::render(&group, self.plan.look()));
         self.output.write_histograms(&group)?;
         let place = format!("{} {}", group.protocol, group.scenario.name);
         let faults = group.records.iter().flat_map(model::Record::faults);
@@ -93,7 +100,7 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
-    pub fn finish(self) -> Result<Outcome, BenchError> {
+    pub fn finish(mut self) -> Result<Outcome, BenchError> {
         let warnings = self.warnings();
         let document = Document::new(
             self.plan,

@@ -11,6 +11,7 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::model::{GroupResult, Record};
+use super::stale;
 use crate::error::BenchError;
 use crate::run::plan::Plan;
 
@@ -20,6 +21,8 @@ pub struct Output {
     directory: PathBuf,
     json: Option<Json>,
     began: SystemTime,
+    /// The histograms of an earlier run are gone.
+    cleared: bool,
 }
 
 /// The further place for results.
@@ -46,7 +49,7 @@ impl Output {
                 Some(Json::File(path.clone()))
             }
         };
-        Ok(Self { directory: plan.out.clone(), json, began: SystemTime::now() })
+        Ok(Self { directory: plan.out.clone(), json, began: SystemTime::now(), cleared: false })
     }
 
     /// Whether standard output belongs to the JSON.
@@ -65,7 +68,8 @@ impl Output {
     }
 
     /// Writes the document everywhere it is wanted.
-    pub fn write_results(&self, text: &str) -> Result<(), BenchError> {
+    pub fn write_results(&mut self, text: &str) -> Result<(), BenchError> {
+        self.clear()?;
         let results = self.directory.join("results.json");
         write_file(&results, text)?;
         match &self.json {
@@ -85,19 +89,25 @@ impl Output {
         Ok(path)
     }
 
+    /// Removes the histograms of an earlier run, before the first file of this one is written.
+    fn clear(&mut self) -> Result<(), BenchError> {
+        if std::mem::replace(&mut self.cleared, true) {
+            return Ok(());
+        }
+        let directory = self.directory.join("histograms");
+        stale::remove_histograms(&directory)
+            .map_err(BenchError::io(format!("removing old files of {}", directory.display())))
+    }
+
     /// Writes the histograms of a group, one HdrHistogram V2 log for each contestant, in
     /// nanoseconds: an interval for each turn, tagged with what it holds.
-    pub fn write_histograms(&self, group: &GroupResult) -> Result<(), BenchError> {
+    pub fn write_histograms(&mut self, group: &GroupResult) -> Result<(), BenchError> {
+        self.clear()?;
         let directory = self.directory.join("histograms");
         fs::create_dir_all(&directory)
             .map_err(BenchError::io(format!("creating {}", directory.display())))?;
         for record in &group.records {
-            let name = format!(
-                "{}-{}-{}.hlog",
-                group.protocol,
-                group.scenario.name,
-                record.label().replace(' ', "-")
-            );
+            let name = stale::log_name(group.protocol, group.scenario.name, &record.label());
             let path = directory.join(name);
             self.write_log(&path, record)
                 .map_err(BenchError::io(format!("writing {}", path.display())))?;

@@ -10,6 +10,7 @@ use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::policies::{self, Safety, Terms};
+use crate::report::table::Look;
 use crate::scenario::demand::{Arrivals, Budget, Demand};
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
+    /// Tables have every figure, however wide they are.
+    pub wide: bool,
 }
 
 /// One scenario on one protocol: what is compared with each other.
@@ -141,7 +144,13 @@ impl Plan {
             markdown: args.markdown,
             quiet: args.quiet,
             set: args.set.clone(),
+            wide: args.wide,
         })
+    }
+
+    /// What tables show beside what was measured.
+    pub fn look(&self) -> Look<'_> {
+        Look { wide: self.wide, set: &self.set }
     }
 
     /// How many turns there will be.

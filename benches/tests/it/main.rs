@@ -8,6 +8,7 @@ mod faults;
 mod interrupts;
 mod open_loop;
 mod oracle;
+mod output;
 mod relay;
 mod report;
 mod targets;
