@@ -26,9 +26,10 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak or a contestant that broke; \
-2 bad usage, or a target that cannot be reached, said before anything is measured; 130 interrupted, and what was \
-measured until then was sound and is kept.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak, a contestant that broke, or \
+output that could not be written, as on a full disk; 2 bad usage, or a target that cannot be reached, said before \
+anything is measured; 130 interrupted, 141 nobody reads standard output any more (| head): what was measured until \
+then was sound and is kept.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,10 @@ pub enum BenchError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nobody reads standard output any more, as after `| head`; exit code 141, that of a process which
+    /// SIGPIPE ended. Not told: whoever left knows.
+    #[error("nobody reads standard output any more")]
+    ReaderGone,
     /// The embedded server answered something else than was agreed; exit code 1.
     #[error("the embedded server: {0}")]
     Server(String),
@@ -39,6 +43,8 @@ impl BenchError {
         match self {
             Self::Usage(_) => 2,
             Self::Io { .. } | Self::Server(_) => 1,
+            // 128 and the number of SIGPIPE.
+            Self::ReaderGone => 141,
         }
     }
 }

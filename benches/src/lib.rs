@@ -33,3 +33,4 @@ pub mod shows;
 pub mod signals;
 pub mod statistics;
 pub mod target;
+pub mod stdout;

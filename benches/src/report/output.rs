@@ -14,6 +14,7 @@ use super::model::{GroupResult, Record};
 use super::stale;
 use crate::error::BenchError;
 use crate::run::plan::Plan;
+use crate::stdout;
 
 /// The places that a run writes to.
 #[derive(Debug)]
@@ -69,17 +70,22 @@ impl Output {
 
     /// Writes the document everywhere it is wanted.
     pub fn write_results(&mut self, text: &str) -> Result<(), BenchError> {
-        self.clear()?;
         let results = self.directory.join("results.json");
-        write_file(&results, text)?;
-        match &self.json {
+        // Each place by itself: what cannot be kept in one may be kept in the other.
+        let cleared = self.clear();
+        let kept = write_file(&results, text);
+        if kept.is_ok() {
+            stdout::also_kept_in(&results);
+        }
+        let further = match &self.json {
             None => Ok(()),
             Some(Json::File(path)) => write_file(path, text),
-            Some(Json::Stdout) => io::stdout()
-                .lock()
-                .write_all(text.as_bytes())
-                .map_err(BenchError::io("writing the results to standard output")),
-        }
+            Some(Json::Stdout) => {
+                stdout::print(text);
+                Ok(())
+            }
+        };
+        kept.and(further).and(cleared)
     }
 
     /// Writes a page beside the results; its path.
@@ -109,8 +115,7 @@ impl Output {
         for record in &group.records {
             let name = stale::log_name(group.protocol, group.scenario.name, &record.label());
             let path = directory.join(name);
-            self.write_log(&path, record)
-                .map_err(BenchError::io(format!("writing {}", path.display())))?;
+            whole(&path, self.write_log(&path, record))?;
         }
         Ok(())
     }
@@ -141,8 +146,19 @@ impl Output {
     }
 }
 
+/// Writes a file whole, or leaves none: half a file would be read as damaged results.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
-    fs::write(path, text).map_err(BenchError::io(format!("writing {}", path.display())))
+    whole(path, fs::write(path, text))
+}
+
+fn whole(path: &Path, written: io::Result<()>) -> Result<(), BenchError> {
+    written.map_err(|error| {
+        // A device, or what a link leads to, is not ours to remove.
+        if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            drop(fs::remove_file(path));
+        }
+        BenchError::io(format!("writing {}", path.display()))(error)
+    })
 }
 
 /// Opens for writing without touching what is there. Leaves no empty file behind.

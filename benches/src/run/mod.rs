@@ -17,6 +17,7 @@ use crate::report::output::Output;
 use crate::scenario::Variant;
 use crate::scenario::demand::{Demand, Rate};
 use crate::serve::oracle::Counters;
+use crate::stdout;
 use crate::target::Target;
 
 mod arrivals;
@@ -49,6 +50,8 @@ pub enum Outcome {
     Unsound,
     /// Ctrl-C came before the end; what was measured was sound.
     Interrupted,
+    /// Nobody reads the tables any more; what was measured was sound.
+    Cut,
 }
 
 /// Carries out a plan and writes everything that it promises.
@@ -78,17 +81,26 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let progress = Progress::new(plan.quiet, plan.turns());
         report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
-        for group in &plan.groups {
-            let result = play(group, &mut backend, &progress, &mut order, &interrupted).await?;
-            progress.suspend(|| report.add(result))?;
-            if interrupted.is_cancelled() {
+        let mut failure = None;
+        for (index, group) in plan.groups.iter().enumerate() {
+            let (result, played) =
+                play(group, &mut backend, &progress, &mut order, &interrupted).await;
+            progress.suspend(|| report.add(result));
+            failure = played.err();
+            let is_last = index + 1 == plan.groups.len();
+            if interrupted.is_cancelled()
+                || failure.is_some()
+                || (stdout::reader_is_gone() && !is_last)
+            {
                 report.mark_partial();
                 break;
             }
         }
         progress.finish();
         drop(backend);
-        report.finish()
+        let outcome = report.finish();
+        // What ended the run early comes before what it did to the files.
+        failure.map_or(outcome, Err)
     })
 }
 
@@ -280,16 +292,40 @@ impl Backend {
     }
 }
 
-/// Plays all rounds of a group. An interrupt ends it early, with what was measured.
+/// Plays all rounds of a group. An interrupt ends it early, and so does a server that failed: either way
+/// with what was measured.
 async fn play(
     group: &Group,
     backend: &mut Backend,
     progress: &Progress,
     order: &mut fastrand::Rng,
     interrupted: &CancellationToken,
-) -> Result<GroupResult, BenchError> {
-    let demand = backend.demand(group, interrupted).await?;
-    let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
+) -> (GroupResult, Result<(), BenchError>) {
+    let mut result = GroupResult {
+        protocol: group.protocol,
+        scenario: group.scenario,
+        callers: group.callers,
+        connections: group.connections,
+        demand: group.demand,
+        arrivals: group.arrivals,
+        budget: group.budget,
+        target: backend.setup(group, &group.entries[0]).target,
+        records: group.entries.iter().cloned().map(Record::new).collect(),
+    };
+    let played = play_into(&mut result, group, backend, progress, order, interrupted).await;
+    (result, played)
+}
+
+async fn play_into(
+    result: &mut GroupResult,
+    group: &Group,
+    backend: &mut Backend,
+    progress: &Progress,
+    order: &mut fastrand::Rng,
+    interrupted: &CancellationToken,
+) -> Result<(), BenchError> {
+    result.demand = backend.demand(group, interrupted).await?;
+    let records = &mut result.records;
     let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
@@ -309,18 +345,7 @@ async fn play(
             progress.turn_is_over();
         }
     }
-    let target = &backend.setup(group, &group.entries[0]).target;
-    Ok(GroupResult {
-        protocol: group.protocol,
-        scenario: group.scenario,
-        callers: group.callers,
-        connections: group.connections,
-        demand,
-        arrivals: group.arrivals,
-        budget: group.budget,
-        target: Arc::clone(target),
-        records,
-    })
+    Ok(())
 }
 
 /// One turn, with the oracle asked before and after, and its faults played meanwhile.
