@@ -73,26 +73,26 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse_rounds, allow_hyphen_values = true)]
     pub rounds: Option<u32>,
     /// Callers that send at the same time [default: 50; reuse: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub callers: Option<usize>,
     /// Open loop at this rate: requests in a second (5000), or a share of what the limit does (60%)
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub rate: Option<Rate>,
     /// How arrivals of a rate are spread: uniform or poisson [default: uniform]
     #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
     pub arrivals: Option<Arrivals>,
     /// Most requests in flight in an open loop; what cannot start is counted [default: 1000]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub max_in_flight: Option<usize>,
     /// Limits of connections: same (--connections for all) or own (each strategy as it ships)
     /// [default: same; burst: own]
     #[arg(long, value_name = "WHOSE", value_parser = parse_budget)]
     pub budget: Option<Budget>,
     /// Connections that a contestant may open and keep [default: 50; limits, session: 8; reuse: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub connections: Option<usize>,
     /// Seed of the order of contestants [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub seed: Option<u64>,
     /// Changes one knob of every profile, see `poolbench list` (repeatable)
     #[arg(long, value_name = "KNOB=VALUE")]
@@ -131,7 +131,7 @@ pub struct RunArgs {
 }
 
 const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, --duration, --rounds, --callers, \
---connections, --peers, --set, --target and --model is given, the scenarios that show most are run with short turns, about two \
+--connections, --peers, --set, --target, --model and of the options for a request of your own is given, the scenarios that show most are run with short turns, about two \
 minutes in all. As soon as one of them is given, the defaults above apply.";
 
 impl RunArgs {
@@ -217,9 +217,9 @@ pub struct ServeArgs {
     /// Connections that the model `workers` serves at once; more are refused with 503
     #[arg(long, value_name = "N", default_value = "262144", value_parser = parse_count)]
     pub workers: usize,
-    /// Streams that HTTP/2 allows at once on a connection
-    #[arg(long, value_name = "N", default_value_t = 250)]
-    pub max_streams: u32,
+    /// Streams that HTTP/2 allows at once on a connection [default: 250]
+    #[arg(long, value_name = "N")]
+    pub max_streams: Option<u32>,
     /// A fault that is in force from the start: refuse, slow-dial:200ms, slow-replies:5ms, stall-one:10:200ms,
     /// cut-idle:500ms:fin, cut-idle:500ms:rst, silence:old, silence:new, silence:all, max-streams:1,
     /// slow-backend:1ms (repeatable)
@@ -290,7 +290,7 @@ fn parse_budget(text: &str) -> Result<Budget, String> {
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err("must be between 1 and 1000000".to_owned()),
+        _ => Err("expected a whole number between 1 and 1000000".to_owned()),
     }
 }
 

@@ -352,8 +352,12 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
     }
     for (at, model) in args.model.iter().enumerate() {
         let protocol = Models::protocol(model)?;
-        if args.model[..at].contains(model) {
-            return refuse(format!("--model {model} is given twice"));
+        for earlier in &args.model[..at] {
+            if Models::protocol(earlier)? == protocol {
+                return refuse(format!(
+                    "--model {earlier} and --model {model}: the {protocol} server has one model, leave one out"
+                ));
+            }
         }
         if !groups.iter().any(|group| group.protocol == protocol) {
             return refuse(format!(
@@ -373,6 +377,18 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
     }
     Ok(())
 }
+    if args.callers.is_some() && groups.iter().all(|group| group.demand.is_open()) {
+        return refuse(
+            "--callers is for a closed loop; in an open loop --max-in-flight is the most at once"
+                .to_owned(),
+        );
+    }
+    if args.connections.is_some() && groups.iter().all(|group| group.budget == Budget::Own) {
+        return refuse(
+            "--connections is for --budget same; with --budget own each strategy has its own limits"
+                .to_owned(),
+        );
+    }
 
 #[cfg(test)]
 mod tests {
@@ -459,6 +475,15 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{error}");
             assert_eq!(error.to_string().lines().count(), 1, "{error}");
         }
+            args(|args| args.model = vec!["tasks".into(), "workers".into()]),
+            args(|args| {
+                args.callers = Some(3);
+                args.scenario = vec!["paced".into()];
+            }),
+            args(|args| {
+                args.connections = Some(3);
+                args.budget = Some(Budget::Own);
+            }),
     }
 
     #[test]

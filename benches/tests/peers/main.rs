@@ -88,7 +88,7 @@ fn rivals_over_resp_return_each_nonce_once() {
 
 #[test]
 fn pools_keep_their_own_limits_when_told_to() {
-    let ran = embedded("resp", &["bb8-redis", "fred"], &["--connections", "3", "--budget", "own"]);
+    let ran = embedded("resp", &["bb8-redis", "fred"], &["--budget", "own"]);
     let most = |at: usize| ran.rows()[at]["high_water_open"].as_u64().unwrap();
     assert!((1..=10).contains(&most(0)), "{}", ran.all());
     assert_eq!(most(1), 5, "{}", ran.all());
