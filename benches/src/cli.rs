@@ -100,6 +100,21 @@ pub struct RunArgs {
     /// A server of yours instead of the embedded one: http://, h2c:// or redis://
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// Method of the requests, over http1 and http2 [default: GET; with --body-size POST]
+    #[arg(long, value_name = "NAME")]
+    pub method: Option<String>,
+    /// Path of the requests, over http1 and http2 [default: that of --target, or /]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// Bytes that each request carries as its body, over http1 and http2
+    #[arg(long, value_name = "N", value_parser = crate::ask::parse_body_size, allow_hyphen_values = true)]
+    pub body_size: Option<usize>,
+    /// Redis command to send instead of ECHO, as "GET key"; its words are separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    pub command: Option<String>,
+    /// Pause of a caller between a reply and its next request, in a closed loop; timers have steps of 1ms
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub think_time: Option<Duration>,
     /// Models of the embedded servers, see `poolbench serve --help` (repeatable)
     #[arg(long, value_name = "NAME")]
     pub model: Vec<String>,

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use http::Uri;
 use url::Url;
 
+use crate::ask::Ask;
 use crate::error::BenchError;
 use crate::names::Protocol;
 
@@ -34,6 +35,8 @@ pub struct Target {
     pub greets: bool,
     /// It is the embedded server, whose oracle can be asked.
     pub embedded: bool,
+    /// What is asked there.
+    pub ask: Ask,
 }
 
 impl std::fmt::Debug for Target {
@@ -61,6 +64,7 @@ impl Target {
             echoes: true,
             greets: false,
             embedded: true,
+            ask: Ask::default(),
         }
     }
 
@@ -147,6 +151,7 @@ impl Target {
             echoes: protocol == Protocol::Resp,
             greets: false,
             embedded: false,
+            ask: Ask::default(),
         })
     }
 

@@ -27,7 +27,7 @@ mod resp;
 
 pub use dispatch::{Setup, take_turn};
 pub use facts::{Category, Facts};
-pub use raw::{COUNTER, Template, probe};
+pub use raw::{COUNTER, Template, WRITE_BODY, probe};
 
 /// A way to carry out requests, set up for one turn.
 pub trait Contestant: Send + Sync + 'static {

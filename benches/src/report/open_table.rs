@@ -75,7 +75,7 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     });
     let writes = group.scenario.writes_percent > 0;
     table.add("ran\ntwice", wide_unless(writes, Keep::Fits(8)), |record| {
-        number(record.known_sum(|played| Some(played.server?.write_duplicates)))
+        number(record.write_duplicates())
     });
     table.add("wrong", Keep::Fits(9), |record| number(record.mismatches()));
     table.add("left\nopen", Keep::Wide, |record| number(record.leaked()));

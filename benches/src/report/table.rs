@@ -66,6 +66,9 @@ fn title(group: &GroupResult, look: Look<'_>) -> String {
             false => group.target.describe(),
         },
     );
+    for words in group.target.ask.describe() {
+        title.push_str(&format!("; {words}"));
+    }
     for set in look.set {
         title.push_str(&format!("; --set {}", set.escape_debug()));
     }

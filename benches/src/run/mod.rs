@@ -78,6 +78,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
+        plan.ask.warning().into_iter().for_each(|remark| report.warn(remark));
         let progress = Progress::new(plan.quiet, plan.turns());
         report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
@@ -182,7 +183,7 @@ impl Backend {
                 (None, Some(server)) => Target::embedded(protocol, server.address(protocol)),
                 (None, None) => unreachable!("without a target there is a server"),
             };
-            let target = if greets { target.greeting() } else { target };
+            let target = plan.ask.apply(if greets { target.greeting() } else { target })?;
             let template = contestants::probe(&target).await.map_err(|error| {
                 BenchError::usage(format!("cannot use the {}: {error}", target.describe()))
             })?;
@@ -375,6 +376,7 @@ async fn take(
         cold: scenario.cold,
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),
+        think: setup.target.ask.think,
         run,
         interrupted: interrupted.clone(),
         ..Load::closed(callers, group.warm_up, group.duration)
@@ -409,5 +411,6 @@ async fn take(
         server,
         series,
         events,
+        nonces: setup.target.ask.has_nonce(),
     })
 }

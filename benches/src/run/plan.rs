@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool_common::Policy;
 
+use crate::ask::Ask;
 use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub set: Vec<String>,
     /// Tables have every figure, however wide they are.
     pub wide: bool,
+    /// What is asked.
+    pub ask: Ask,
 }
 
 /// One scenario on one protocol: what is compared with each other.
@@ -115,6 +118,10 @@ impl Plan {
             ));
         }
         let sets = policies::parse_sets(&args.set)?;
+        let ask = Ask::new(args)?;
+        if let Some(target) = &target {
+            ask.apply(target.clone())?;
+        }
         let mut groups = Vec::new();
         for &protocol in &protocols {
             for &scenario in &scenarios {
@@ -124,6 +131,9 @@ impl Plan {
                 }
                 let group = group(args, protocol, scenario, &contestants, &sets)?;
                 if !group.entries.is_empty() {
+                    let takes_part: Vec<_> =
+                        group.entries.iter().map(|entry| entry.contestant).collect();
+                    ask.check(protocol, &scenario, group.demand.is_open(), &takes_part)?;
                     groups.push(group);
                 }
             }
@@ -145,6 +155,7 @@ impl Plan {
             quiet: args.quiet,
             set: args.set.clone(),
             wide: args.wide,
+            ask,
         })
     }
 
@@ -366,17 +377,6 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
         }
     }
     let open = groups.iter().any(|group| group.demand.is_open());
-    for (given, option) in
-        [(args.arrivals.is_some(), "--arrivals"), (args.max_in_flight.is_some(), "--max-in-flight")]
-    {
-        if given && !open {
-            return refuse(format!(
-                "{option} is for an open loop: add --rate, or a scenario such as paced"
-            ));
-        }
-    }
-    Ok(())
-}
     if args.callers.is_some() && groups.iter().all(|group| group.demand.is_open()) {
         return refuse(
             "--callers is for a closed loop; in an open loop --max-in-flight is the most at once"
@@ -389,6 +389,17 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
                 .to_owned(),
         );
     }
+    for (given, option) in
+        [(args.arrivals.is_some(), "--arrivals"), (args.max_in_flight.is_some(), "--max-in-flight")]
+    {
+        if given && !open {
+            return refuse(format!(
+                "{option} is for an open loop: add --rate, or a scenario such as paced"
+            ));
+        }
+    }
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {
@@ -464,6 +475,15 @@ mod tests {
                 args.contestant = vec!["limit".into(), "no-pool".into()];
             }),
             args(|args| args.max_in_flight = Some(3)),
+            args(|args| args.model = vec!["tasks".into(), "workers".into()]),
+            args(|args| {
+                args.callers = Some(3);
+                args.scenario = vec!["paced".into()];
+            }),
+            args(|args| {
+                args.connections = Some(3);
+                args.budget = Some(Budget::Own);
+            }),
             args(|args| args.arrivals = Some(Arrivals::Poisson)),
             args(|args| {
                 args.model = vec!["tasks".into()];
@@ -475,15 +495,6 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{error}");
             assert_eq!(error.to_string().lines().count(), 1, "{error}");
         }
-            args(|args| args.model = vec!["tasks".into(), "workers".into()]),
-            args(|args| {
-                args.callers = Some(3);
-                args.scenario = vec!["paced".into()];
-            }),
-            args(|args| {
-                args.connections = Some(3);
-                args.budget = Some(Budget::Own);
-            }),
     }
 
     #[test]

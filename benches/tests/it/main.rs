@@ -11,5 +11,6 @@ mod oracle;
 mod output;
 mod relay;
 mod report;
+mod requests;
 mod targets;
 mod usage;

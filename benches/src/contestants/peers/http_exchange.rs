@@ -5,8 +5,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
 use super::super::http2::joined;
-use super::super::raw::{Template, WRITE_BODY};
+use super::super::raw::Template;
 use super::super::{CallError, Echo, Request, RequestKind};
+use crate::ask::Ask;
 use crate::nonce::Nonce;
 use crate::target::Target;
 
@@ -18,6 +19,7 @@ pub(super) struct Errand {
     pub(super) uri: Uri,
     status: StatusCode,
     echoes: bool,
+    ask: Ask,
 }
 
 impl Errand {
@@ -26,6 +28,7 @@ impl Errand {
             uri: target.uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
+            ask: target.ask.clone(),
         }
     }
 
@@ -35,12 +38,17 @@ impl Errand {
         asked: &Request,
         body: impl Fn(Bytes) -> B,
     ) -> http::Request<B> {
-        let (method, bytes) = parts(asked.kind);
+        let (method, bytes) = self.parts(asked.kind);
         let mut request = http::Request::new(body(bytes));
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(X_NONCE, nonce_value(asked.nonce));
         request
+    }
+
+    /// The method and the body of a request.
+    pub(super) fn parts(&self, kind: RequestKind) -> (Method, Bytes) {
+        self.ask.http(kind)
     }
 
     /// Reads the body of a reply to its end, and compares it with the nonce.
@@ -78,14 +86,6 @@ impl Errand {
             return Err(CallError::wrong(format!("status {status}")));
         }
         Ok(Echo::check(self.echoes, asked.nonce, body))
-    }
-}
-
-/// The method and the body of a request.
-pub(super) fn parts(kind: RequestKind) -> (Method, Bytes) {
-    match kind {
-        RequestKind::Read => (Method::GET, Bytes::new()),
-        RequestKind::Write => (Method::POST, Bytes::from_static(WRITE_BODY)),
     }
 }
 

@@ -91,6 +91,7 @@ fn played(scenario: &Scenario, scale: u64) -> Played {
             backends: vec![[u32::MAX / 100, u32::MAX / 100]; 40],
         }),
         events: events.iter().map(event).collect(),
+        nonces: true,
     }
 }
 
