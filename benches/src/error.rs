@@ -18,7 +18,7 @@ pub enum BenchError {
         source: std::io::Error,
     },
     /// Nobody reads standard output any more, as after `| head`; exit code 141, that of a process which
-    /// SIGPIPE ended. Not told: whoever left knows.
+    /// SIGPIPE ended. The program prints nothing about it.
     #[error("nobody reads standard output any more")]
     ReaderGone,
     /// The embedded server answered something else than was agreed; exit code 1.

@@ -12,7 +12,7 @@ use poolbench::run::{self, Outcome};
 use poolbench::{compare, info, merge, report, serve, stdout};
 
 /// Runs before `main`, and so before the runtime of Rust opens `/dev/null` in the place of a standard
-/// output that is closed. After that nothing tells it from a `/dev/null` that the user chose. Like all
+/// output that is closed. After that a closed standard output and a redirect to `/dev/null` look the same. Like all
 /// code before `main` it leaves most of the standard library alone: one system call, one atomic.
 #[ctor::ctor(unsafe)]
 fn look_for_standard_output() {
@@ -24,7 +24,7 @@ fn look_for_standard_output() {
 fn main() -> ExitCode {
     let result = dispatch();
     let result = match (result, stdout::check()) {
-        // What is wrong with a run is more than that nobody reads about it.
+        // An unsound run is worse than a reader that left.
         (Ok(code), Err(BenchError::ReaderGone)) if code != ExitCode::SUCCESS => Ok(code),
         (Ok(_), Err(error)) => Err(error),
         (result, _) => result,

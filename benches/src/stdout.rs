@@ -37,7 +37,7 @@ pub fn print(text: &str) {
     }
 }
 
-/// Whether nobody reads standard output any more.
+/// Whether the reader of standard output went away.
 pub fn reader_is_gone() -> bool {
     FAILED.get().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

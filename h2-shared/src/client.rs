@@ -70,8 +70,8 @@ impl Client {
         Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
     }
 
-    /// A client over a pool that was built elsewhere, with an observer, metrics or a `TcpConnector`
-    /// with settings of its own. Its policy starts from [`Client::default_policy`] in most cases; a policy that
+    /// A client over a pool that was built elsewhere, with an observer, metrics or another
+    /// `TcpConnector`. Its policy starts from [`Client::default_policy`] in most cases; a policy that
     /// repeats no request is said in a log line.
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
         if pool.initial_policy().retry == Retry::Never {

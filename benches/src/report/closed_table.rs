@@ -12,7 +12,7 @@ use crate::scenario::{Play, Variant};
 pub(super) fn comparison(group: &GroupResult) -> Columns<'_> {
     let mut table = Columns::new(table::played(group), Record::label);
     let limits = group.scenario.play == Play::Limits;
-    // What the scenario is about stays longest.
+    // The column that the scenario is about is dropped last.
     let (line, churn) = if limits { (9, 0) } else { (0, 2) };
     table.add("req/s", Keep::Always, |record| median(record.throughput()));
     table.add("x limit", Keep::Fits(6), |record| {

@@ -9,7 +9,7 @@ use crate::measure::Spread;
 /// Stands where nothing was measured.
 pub(super) const UNKNOWN: &str = "-";
 
-/// Columns of a terminal that nobody has made wider.
+/// The usual width of a terminal, in columns.
 pub(super) const SCREEN: usize = 80;
 
 /// When a column is shown.
@@ -94,24 +94,29 @@ impl<'a> Columns<'a> {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table
-            .load_style(comfy_table::presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.columns.iter().map(|column| column.title).collect::<Vec<_>>());
+        let mut table = plain_table(self.columns.iter().map(|column| column.title));
         let rows = self.columns.first().map_or(0, |column| column.cells.len());
         for row in 0..rows {
             table.add_row(self.columns.iter().map(|column| column.cells[row].as_str()));
         }
-        for (index, column) in table.column_iter_mut().enumerate() {
-            // A space between columns, none before the first.
-            column.set_padding((u16::from(index > 0), 0));
-            if index > 0 {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
         table
     }
+}
+
+/// A table without lines: names on the left, figures on the right, a space between columns.
+pub(super) fn plain_table<'a>(titles: impl IntoIterator<Item = &'a str>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(titles.into_iter().collect::<Vec<_>>());
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((u16::from(index > 0), 0));
+        if index > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
 }
 
 /// Appends words, broken where the screen ends. Lines after the first are indented.

@@ -209,7 +209,7 @@ impl<'a> Report<'a> {
         if self.output.json_on_stdout() {
             drop(std::io::stderr().lock().write_all(text.as_bytes()));
         } else {
-            // What cannot be printed is told at the end; the files are still written.
+            // `stdout::check` reports a failure at the end; the files are still written.
             stdout::print(text);
         }
     }

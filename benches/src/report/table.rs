@@ -10,7 +10,7 @@ use crate::run::turn::Turn;
 use crate::scenario::demand::Budget;
 use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant};
 
-/// What a table shows beside what was measured.
+/// How tables look, and the options that their titles name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look<'a> {
     /// Every figure, however wide the lines are.
@@ -85,8 +85,8 @@ fn is_one_connection(record: &Record) -> bool {
     record.entry.single && policy.is_none_or(|policy| policy.max_open_per_key == Some(1))
 }
 
-/// How many connections contestants may open: what their policies say, whoever set it. One connection
-/// by nature has a note of its own.
+/// How many connections contestants may open, from their policies with every knob applied. Contestants
+/// with one connection by nature are named in a note below the table.
 fn connections(group: &GroupResult) -> String {
     let bounds: Vec<Option<u32>> = group
         .records

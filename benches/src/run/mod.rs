@@ -100,7 +100,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         progress.finish();
         drop(backend);
         let outcome = report.finish();
-        // What ended the run early comes before what it did to the files.
+        // The error that ended the run comes before errors of the files.
         failure.map_or(outcome, Err)
     })
 }

@@ -159,7 +159,7 @@ impl Plan {
         })
     }
 
-    /// What tables show beside what was measured.
+    /// How tables look.
     pub fn look(&self) -> Look<'_> {
         Look { wide: self.wide, set: &self.set }
     }

@@ -111,7 +111,7 @@ fn a_standard_output_that_takes_nothing_is_a_failure_and_the_results_are_kept() 
         let ran = shell(&format!("{RUN} --json - {redirect}"), &out);
         assert_eq!(ran.status.code(), Some(1), "{redirect}: {ran:?}");
     }
-    // What the user chose to throw away is written all right.
+    // `/dev/null` is a destination like any other.
     let out = directory("stdout-null");
     for redirect in [">/dev/null", "1<>/dev/null"] {
         let ran = shell(&format!("{RUN} {redirect}"), &out);
