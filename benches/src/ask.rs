@@ -228,12 +228,12 @@ impl Ask {
     pub fn warning(&self) -> Option<String> {
         if !self.command.is_empty() {
             return Some(format!(
-                "--command \"{}\" carries no nonce: nobody can tell wrong replies and requests that ran twice",
+                "--command \"{}\" carries no nonce: wrong replies and requests that ran twice are unknown",
                 self.command_text()
             ));
         }
         (self.method == Some(Method::HEAD)).then(|| {
-            "--method HEAD: replies without a body return no nonce, so nobody can tell wrong ones"
+            "--method HEAD: replies without a body return no nonce, so wrong replies are unknown"
                 .to_owned()
         })
     }

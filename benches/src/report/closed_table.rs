@@ -1,6 +1,6 @@
 //! The tables of closed loops: what a request costs, and the three ways of `reuse` side by side.
 
-use super::columns::{Columns, Keep, figure, number, or_unknown, ratio};
+use super::columns::{Columns, Keep, Pick, figure, number, or_unknown, ratio};
 use super::model::{GroupResult, Record};
 use super::open_table::opened_per_1000;
 use super::table;
@@ -19,7 +19,7 @@ pub(super) fn comparison(group: &GroupResult) -> Columns<'_> {
         ratio(group.vs_limit(record).map(|ratios| ratios.throughput))
     });
     latency(&mut table);
-    let acquired = |which: fn(Percentiles) -> f64| {
+    let acquired = |which: Pick| {
         move |record: &Record| {
             figure(Percentiles::of(&record.merged(|turn| &turn.acquire)).map(which))
         }
@@ -88,7 +88,7 @@ pub(super) fn reuse(group: &GroupResult) -> Columns<'_> {
 }
 
 fn latency(table: &mut Columns<'_>) {
-    let columns: [(&str, Keep, fn(Percentiles) -> f64); 5] = [
+    let columns: [(&str, Keep, Pick); 5] = [
         ("p50\nus", Keep::Always, |latency| latency.p50),
         ("p90\nus", Keep::Wide, |latency| latency.p90),
         ("p99\nus", Keep::Always, |latency| latency.p99),

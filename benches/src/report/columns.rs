@@ -4,7 +4,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::model::Record;
-use crate::measure::Spread;
+use crate::measure::{Percentiles, Spread};
 
 /// Stands where nothing was measured.
 pub(super) const UNKNOWN: &str = "-";
@@ -22,6 +22,9 @@ pub(super) enum Keep {
     /// In every table.
     Always,
 }
+
+/// One of the percentiles.
+pub(super) type Pick = fn(Percentiles) -> f64;
 
 struct Column {
     title: &'static str,

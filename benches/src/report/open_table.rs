@@ -1,6 +1,6 @@
 //! The table of an open loop: what became of the requests that were wanted, and what it took.
 
-use super::columns::{Columns, Keep, UNKNOWN, figure, number, short};
+use super::columns::{Columns, Keep, Pick, UNKNOWN, figure, number, short};
 use super::detail;
 use super::model::{GroupResult, Record};
 use super::recovery::Recovery;
@@ -83,7 +83,7 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
 }
 
 fn latency(table: &mut Columns<'_>) {
-    let columns: [(&str, Keep, fn(Percentiles) -> f64); 4] = [
+    let columns: [(&str, Keep, Pick); 4] = [
         ("p50\nms", Keep::Always, |latency| latency.p50),
         ("p99\nms", Keep::Always, |latency| latency.p99),
         ("p99.9\nms", Keep::Wide, |latency| latency.p999),
