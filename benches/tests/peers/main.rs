@@ -175,3 +175,21 @@ fn rivals_are_listed_and_take_part_only_when_asked_for() {
     let plain = run("peers-without-flag", &["--protocol", "http2", "--callers", "2"]);
     assert_eq!((peers(&plain), plain.rows().len()), (0, 6));
 }
+
+#[test]
+fn rivals_over_http_send_the_request_that_was_asked_for() {
+    for (protocol, rivals) in
+        [("http1", &["hyper-util", "reqwest"][..]), ("http2", &["hyper-util", "reqwest", "tonic"])]
+    {
+        let own = ["--method", "PUT", "--path", "/items", "--body-size", "300"];
+        embedded(protocol, rivals, &own);
+    }
+}
+
+#[test]
+fn rivals_over_resp_refuse_a_command_by_name() {
+    let options = ["run", "--protocol", "resp", "--contestant", "fred", "--command", "GET key"];
+    let ran = plain(&options);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains("fred takes part"), "{}", ran.stderr);
+}
