@@ -26,10 +26,10 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak, a contestant that broke, or a server that is gone \
-in the middle; \
-2 bad usage, or a target that cannot be reached, said before anything is measured; 130 interrupted, and what was \
-measured until then was sound and is kept.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak, a contestant that broke, a \
+server that is gone in the middle, or output that could not be written, as on a full disk; 2 bad usage, or a target \
+that cannot be reached, said before anything is measured; 130 interrupted, 141 nobody reads standard output any more \
+(| head): what was measured until then was sound and is kept.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -73,26 +73,26 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse_rounds, allow_hyphen_values = true)]
     pub rounds: Option<u32>,
     /// Callers that send at the same time [default: 50; reuse: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub callers: Option<usize>,
     /// Open loop at this rate: requests in a second (5000), or a share of what the limit does (60%)
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub rate: Option<Rate>,
     /// How arrivals of a rate are spread: uniform or poisson [default: uniform]
     #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
     pub arrivals: Option<Arrivals>,
     /// Most requests in flight in an open loop; what cannot start is counted [default: 1000]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub max_in_flight: Option<usize>,
     /// Limits of connections: same (--connections for all) or own (each strategy as it ships)
     /// [default: same; burst: own]
     #[arg(long, value_name = "WHOSE", value_parser = parse_budget)]
     pub budget: Option<Budget>,
     /// Connections that a contestant may open and keep [default: 50; limits, session: 8; reuse: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub connections: Option<usize>,
     /// Seed of the order of contestants [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub seed: Option<u64>,
     /// Changes one knob of every profile, see `poolbench list` (repeatable)
     #[arg(long, value_name = "KNOB=VALUE")]
@@ -101,6 +101,21 @@ pub struct RunArgs {
     /// front of it
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// Method of the requests, over http1 and http2 [default: GET; with --body-size POST]
+    #[arg(long, value_name = "NAME")]
+    pub method: Option<String>,
+    /// Path of the requests, over http1 and http2 [default: that of --target, or /]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// Bytes that each request carries as its body, over http1 and http2
+    #[arg(long, value_name = "N", value_parser = crate::ask::parse_body_size, allow_hyphen_values = true)]
+    pub body_size: Option<usize>,
+    /// Redis command to send instead of ECHO, as "GET key"; its words are separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    pub command: Option<String>,
+    /// Pause of a caller between a reply and its next request, in a closed loop; timers have steps of 1ms
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub think_time: Option<Duration>,
     /// Models of the embedded servers, see `poolbench serve --help` (repeatable)
     #[arg(long, value_name = "NAME")]
     pub model: Vec<String>,
@@ -123,13 +138,16 @@ pub struct RunArgs {
     /// Also writes report.md, the tables for a pull request
     #[arg(long)]
     pub markdown: bool,
+    /// Tables have every figure; without it they fit 80 columns
+    #[arg(long)]
+    pub wide: bool,
     /// No progress on standard error
     #[arg(long)]
     pub quiet: bool,
 }
 
 const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, --duration, --rounds, --callers, \
---connections, --peers, --set, --target and --model is given, the scenarios that show most are run with short turns, about two \
+--connections, --peers, --set, --target, --model and of the options for a request of your own is given, the scenarios that show most are run with short turns, about two \
 minutes in all. As soon as one of them is given, the defaults above apply.";
 
 impl RunArgs {
@@ -144,6 +162,7 @@ impl RunArgs {
                 baseline: self.baseline.clone(),
                 require: self.require.clone(),
                 markdown: self.markdown,
+                wide: self.wide,
                 quiet: self.quiet,
                 ..Self::default()
             }
@@ -214,9 +233,9 @@ pub struct ServeArgs {
     /// Connections that the model `workers` serves at once; more are refused with 503
     #[arg(long, value_name = "N", default_value = "262144", value_parser = parse_count)]
     pub workers: usize,
-    /// Streams that HTTP/2 allows at once on a connection
-    #[arg(long, value_name = "N", default_value_t = 250)]
-    pub max_streams: u32,
+    /// Streams that HTTP/2 allows at once on a connection [default: 250]
+    #[arg(long, value_name = "N")]
+    pub max_streams: Option<u32>,
     /// A fault that is in force from the start: refuse, slow-dial:200ms, slow-replies:5ms, stall-one:10:200ms,
     /// cut-idle:500ms:fin, cut-idle:500ms:rst, silence:old, silence:new, silence:all, max-streams:1,
     /// slow-backend:1ms (repeatable)
@@ -287,7 +306,7 @@ fn parse_budget(text: &str) -> Result<Budget, String> {
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1_000_000) => Ok(count),
-        _ => Err("must be between 1 and 1000000".to_owned()),
+        _ => Err("expected a whole number between 1 and 1000000".to_owned()),
     }
 }
 
@@ -355,7 +374,7 @@ mod tests {
     #[test]
     fn run_is_the_default_with_and_without_options() {
         assert!(parsed("poolbench").run.is_bare());
-        assert!(parsed("poolbench --quiet --out x --seed 3").run.is_bare());
+        assert!(parsed("poolbench --quiet --wide --out x --seed 3").run.is_bare());
         assert!(!parsed("poolbench --protocol resp").run.is_bare());
         let Some(Command::Run(run)) =
             parsed("poolbench run --protocol http1,resp --set a=b --set c=d").command

@@ -17,6 +17,10 @@ pub enum BenchError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Nobody reads standard output any more, as after `| head`; exit code 141, that of a process which
+    /// SIGPIPE ended. The program prints nothing about it.
+    #[error("nobody reads standard output any more")]
+    ReaderGone,
     /// The embedded server answered something else than was agreed; exit code 1.
     #[error("the embedded server: {0}")]
     Server(String),
@@ -42,6 +46,8 @@ impl BenchError {
         match self {
             Self::Usage(_) => 2,
             Self::Io { .. } | Self::Server(_) | Self::Target(_) => 1,
+            // 128 and the number of SIGPIPE.
+            Self::ReaderGone => 141,
         }
     }
 }

@@ -5,12 +5,13 @@
 //!
 //! - [`serve`]: the embedded servers and their oracle, in a process of their own;
 //! - [`contestants`]: ways to get a request there and its reply back;
-//! - [`scenario`], [`fault`], [`catalog`], [`policies`]: what is played, what goes wrong meanwhile, by
-//!   whom, with which policy;
+//! - [`scenario`], [`ask`], [`fault`], [`catalog`], [`policies`]: what is played and asked, what goes wrong
+//!   meanwhile, by whom, with which policy;
 //! - [`run`]: the plan, the rounds, the turns;
 //! - [`report`]: tables and files.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod catalog;
 pub mod cli;
 pub mod compare;
@@ -32,4 +33,5 @@ pub mod serve;
 pub mod shows;
 pub mod signals;
 pub mod statistics;
+pub mod stdout;
 pub mod target;

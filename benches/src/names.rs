@@ -69,6 +69,18 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> BenchError {
     ))
 }
 
+/// Words of others, safe on a terminal: what is no plain character is escaped, quotes stay as they are.
+pub fn printable(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\'' | '"' | '\\' => plain.push(letter),
+            other => plain.extend(other.escape_debug()),
+        }
+    }
+    plain
+}
+
 /// Edits between two names (Levenshtein), `-` and `_` counted as equal.
 fn distance(left: &str, right: &str) -> usize {
     let plain = |name: &str| -> Vec<char> {
@@ -101,6 +113,12 @@ mod tests {
         let text = unknown("contestant", "zzzzzzzz", &known).to_string();
         assert!(!text.contains("did you mean"), "{text}");
         assert!(text.contains("net-http, fasthttp, redigo"), "{text}");
+    }
+
+    #[test]
+    fn words_of_others_keep_their_quotes_and_nothing_else_that_is_odd() {
+        assert_eq!(printable("unknown command 'A\\B'"), "unknown command 'A\\B'");
+        assert_eq!(printable("a\x1b[1mb\r\n"), "a\\u{1b}[1mb\\r\\n");
     }
 
     #[test]

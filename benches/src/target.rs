@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use http::Uri;
 use url::Url;
 
+use crate::ask::Ask;
 use crate::error::BenchError;
 use crate::names::Protocol;
 
@@ -36,6 +37,8 @@ pub struct Target {
     pub embedded: bool,
     /// The relay stands in front of it: what HTTP calls the server behind.
     pub behind: Option<String>,
+    /// What is asked there.
+    pub ask: Ask,
 }
 
 impl std::fmt::Debug for Target {
@@ -64,6 +67,7 @@ impl Target {
             greets: false,
             embedded: true,
             behind: None,
+            ask: Ask::default(),
         }
     }
 
@@ -172,6 +176,7 @@ impl Target {
             greets: false,
             embedded: false,
             behind: None,
+            ask: Ask::default(),
         })
     }
 

@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// A client over a pool that was built elsewhere, with an observer, metrics or another
-    /// connector. Its policy starts from [`Client::default_policy`] in most cases; a policy that
+    /// `TcpConnector`. Its policy starts from [`Client::default_policy`] in most cases; a policy that
     /// repeats no request is said in a log line.
     pub fn from_pool(pool: Pool<H2Manager>) -> Self {
         if pool.initial_policy().retry == Retry::Never {

@@ -15,12 +15,13 @@
 //! and every browser.
 //!
 //! ```text
-//!             dial, preface, SETTINGS             GOAWAY, PROTOCOL_ERROR, PING overdue
-//!   (no connection) ───────────────▶ open ──────────────────────────────▶ draining
-//!                                    │                                       │ last stream ended,
-//!                                    │                                       │ no answer to the PING,
-//!                                    │ the connection broke                  ▼ or the connection broke
-//!                                    └──────────────────────────────────▶ closed
+//!          dial, preface, SETTINGS      GOAWAY, PROTOCOL_ERROR, PING overdue
+//!   (no connection) ────────────▶ open ──────────────────────────▶ draining
+//!                                  │           last stream ended,   │
+//!                                  │       no answer to the PING,   │
+//!                                  │      or the connection broke   │
+//!                                  │ the connection broke           ▼
+//!                                  └─────────────────────────────▶ closed
 //! ```
 //!
 //! Without keep-alive PINGs a silent peer is found by its first missed deadline: a request that

@@ -4,10 +4,10 @@
 //! an exchange:
 //!
 //! ```text
-//!           begin            poll_response                 poll_body
-//!   idle ----------> sending ------------> head received ------------> idle, or never again
-//!           |  in flight from before the first byte is written ...    |
-//!           +------------------------- ... until the message is over -+
+//!          begin           poll_response                 poll_body
+//!   idle ---------> sending ------------> head received -----------> idle, or
+//!          |  in flight from before the first byte is written ...  |  never again
+//!          +----------------------- ... until the message is over -+
 //! ```
 
 use std::fmt;

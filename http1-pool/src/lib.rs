@@ -9,10 +9,12 @@
 //! channel between a request and its socket.
 //!
 //! ```text
-//!   request ---> acquire ---> in flight ---> head ---> body read to its end ---> idle
-//!                (pool)          |            |                 |
-//!                                |            |                 +-- dropped: read on a little, or close
-//!                                +------------+-- failed, cancelled, refused to continue: close
+//!   request --> acquire --> in flight --> head --> body read to its end --> idle
+//!               (pool)          |           |               |
+//!                               |           |               +-- dropped: read on
+//!                               |           |                   a little, or close
+//!                               +-----------+-- failed, cancelled, refused to
+//!                                               continue: close
 //! ```
 //!
 //! `net/http` gives each connection a reading and a writing task, fasthttp works in the caller's

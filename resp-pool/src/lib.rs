@@ -62,18 +62,19 @@
 //! ```text
 //!            dial, AUTH / HELLO / SETNAME / SELECT in one write
 //!                               │
-//!                 check         v          acquire
-//!              PING nonce ┌─> idle ──────────────────> leased ──┐ query: mark, write, read, clear
-//!                 └───────┘    ^                         │  ^───┘
-//!                              │   neutral and quiet     │ returned
-//!                              ├─────────────────────────┤
-//!                              │                         │ session changed or replies owed
-//!                              │   nonce came back       v
-//!                              └─────────────────────  reset: read away, DISCARD, UNWATCH,
-//!                                                        │      UNSUBSCRIBE, SELECT, PING nonce
-//!      given up halfway, out of step, unread bytes,      │
-//!      closed by the server, cannot be undone            v
-//!      ──────────────────────────────────────────────> closed
+//!              check            v         acquire
+//!           PING nonce ┌────> idle ─────────────> leased ──┐ query: mark, write,
+//!                 │    │        ^                   │  ^───┘ read, clear
+//!                 └────┘        │ neutral and quiet │ returned
+//!                               ├───────────────────┤
+//!                               │                   │ session changed or
+//!                               │ nonce came back   v replies owed
+//!                               └──────────────── reset: read away, DISCARD,
+//!                                                   │ UNWATCH, UNSUBSCRIBE,
+//!                                                   │ SELECT, PING nonce
+//!      given up halfway, out of step, unread bytes, │
+//!      closed by the server, cannot be undone       v
+//!      ─────────────────────────────────────────> closed
 //! ```
 //!
 //! # Who works this way

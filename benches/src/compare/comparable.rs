@@ -22,6 +22,13 @@ pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
         let words = |set: Option<String>| set.unwrap_or_else(|| "nothing".to_owned());
         differences.push(format!("--set: {} and {}", words(left), words(right)));
     }
+    let request = |saved: &Saved| {
+        let request = saved.options.request.as_ref();
+        request.map_or_else(|| "the built-in one".to_owned(), ToString::to_string)
+    };
+    if base.options.request != new.options.request {
+        differences.push(format!("request: {} and {}", request(base), request(new)));
+    }
     for (name, saved) in [("BASE", base), ("NEW", new)] {
         if saved.partial {
             differences.push(format!("{name} was interrupted, its results are partial"));

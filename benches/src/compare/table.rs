@@ -16,19 +16,21 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
         line(format!("not compared: {row}"));
     }
     line(format!(
-        "{:<40} {:<11} {:>9} {:>9} {:>8} {:>18}  verdict",
-        "row", "figure", "BASE", "NEW", "change", "95 % interval"
+        "  {:<12} {:>9} {:>9} {:>8} {:>18}  verdict",
+        "figure", "BASE", "NEW", "change", "95 % interval"
     ));
     for row in &comparison.rows {
-        for (index, change) in row.changes.iter().enumerate() {
-            let name = if index == 0 { row.name.as_str() } else { "" };
+        line(row.name.clone());
+        for change in &row.changes {
             let verdict = if row.is_limit { "(reference)" } else { change.verdict.word() };
-            line(one(name, change, verdict));
+            line(one(change, verdict));
         }
     }
-    for (index, change) in comparison.together.iter().enumerate() {
-        let name = if index == 0 { "all rows together" } else { "" };
-        line(one(name, change, change.verdict.word()));
+    if !comparison.together.is_empty() {
+        line("all rows together".to_owned());
+    }
+    for change in &comparison.together {
+        line(one(change, change.verdict.word()));
     }
     let changes = || comparison.rows.iter().flat_map(|row| &row.changes);
     if changes().any(|change| change.vs_limit) {
@@ -63,7 +65,8 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     text
 }
 
-fn one(name: &str, change: &Change, verdict: &str) -> String {
+/// A figure of the row above it. It fits 80 columns.
+fn one(change: &Change, verdict: &str) -> String {
     let value = |value: Option<f64>| {
         value.map_or("-".to_owned(), |value| {
             if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.2}") }
@@ -74,7 +77,7 @@ fn one(name: &str, change: &Change, verdict: &str) -> String {
         false => "-".to_owned(),
     };
     format!(
-        "{name:<40} {:<11} {:>9} {:>9} {:>8} {:>18}  {verdict}",
+        "  {:<12} {:>9} {:>9} {:>8} {:>18}  {verdict}",
         format!("{}{}", change.figure.name(), if change.vs_limit { " *" } else { "" }),
         value(change.base),
         value(change.new),

@@ -164,6 +164,9 @@ fn a_table_has_a_verdict_for_people_and_names_what_failed() {
     for words in ["verdict: regressed", "FAILED cpu>+2%", "(reference)", "noise threshold:"] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    let figures: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
+    assert!(figures.len() > 2, "{text}");
+    assert!(figures.iter().all(|line| line.chars().count() <= 80), "{text}");
     let name = super::json(&comparison, &[]);
     assert!(name.contains("\"verdict\": \"regressed\""), "{name}");
 }

@@ -2,19 +2,17 @@
 
 use std::sync::atomic::AtomicU32;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http1_pool::{Body, Client, Error, Key};
 use pool_common::Policy;
 
 use super::pooled::Sampler;
 use super::raw::Template;
-use super::raw::WRITE_BODY;
 use super::{
-    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked,
-    RequestKind, pooled,
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked, pooled,
 };
+use crate::ask::Ask;
 use crate::target::Target;
 
 /// The longest body that is read.
@@ -30,6 +28,7 @@ pub(super) struct Errand {
     echoes: bool,
     /// The name of the server, where the URI has the address of a relay.
     host: Option<HeaderValue>,
+    ask: Ask,
     /// Whether each request asks for its connection to be closed.
     keeps_alive: bool,
 }
@@ -41,6 +40,7 @@ impl Errand {
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
             host: host(target),
+            ask: target.ask.clone(),
             keeps_alive: true,
         }
     }
@@ -53,13 +53,10 @@ impl Errand {
     /// One request, and its reply read to the end.
     async fn run(&self, client: &Client, asked: &Asked) -> Result<Echo, CallError> {
         let nonce = asked.nonce;
-        let mut request = match asked.kind {
-            RequestKind::Read => Request::new(Body::empty()),
-            RequestKind::Write => Request::new(Body::from(Bytes::from_static(WRITE_BODY))),
-        };
-        if asked.kind == RequestKind::Write {
-            *request.method_mut() = Method::POST;
-        }
+        let (method, body) = self.ask.http(asked.kind);
+        let body = if body.is_empty() { Body::empty() } else { Body::from(body) };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);

@@ -4,16 +4,16 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use h2_shared::{Client, Config, Error, Key};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use pool_common::Policy;
 
 use super::pooled::Sampler;
-use super::raw::{Template, WRITE_BODY};
+use super::raw::Template;
 use super::{
-    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked,
-    RequestKind, pooled,
+    CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked, pooled,
 };
+use crate::ask::Ask;
 use crate::target::Target;
 
 const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
@@ -39,6 +39,7 @@ struct Errand {
     uri: Uri,
     status: StatusCode,
     echoes: bool,
+    ask: Ask,
 }
 
 impl Http2Pool {
@@ -64,6 +65,7 @@ impl Http2Pool {
                 uri: target.uri(),
                 status: template.status().unwrap_or(StatusCode::OK),
                 echoes: target.echoes,
+                ask: target.ask.clone(),
             },
         })
     }
@@ -72,13 +74,9 @@ impl Http2Pool {
 impl Errand {
     async fn run(&self, asked: &Asked) -> Result<Echo, CallError> {
         let nonce = asked.nonce;
-        let mut request = match asked.kind {
-            RequestKind::Read => Request::new(Full::<Bytes>::default()),
-            RequestKind::Write => Request::new(Full::from(WRITE_BODY)),
-        };
-        if asked.kind == RequestKind::Write {
-            *request.method_mut() = Method::POST;
-        }
+        let (method, body) = self.ask.http(asked.kind);
+        let mut request = Request::new(Full::from(body));
+        *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);

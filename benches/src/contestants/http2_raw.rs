@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::http2::joined;
-use super::raw::{Exchange, PROBE_TIMEOUT, Template, WRITE_BODY, dial};
+use super::raw::{Exchange, PROBE_TIMEOUT, Template, dial};
 use super::redials::{Meter, Redials};
 use super::{CallError, Contestant, Counts, Echo, Reply, Request as Asked, RequestKind};
 use crate::nonce::{NONCE_LEN, Nonce};
@@ -48,21 +48,18 @@ async fn exchange(
     send: &mut SendRequest<Bytes>,
     uri: &Uri,
     nonce: Nonce,
-    kind: RequestKind,
+    (method, body): (Method, Bytes),
 ) -> Result<(StatusCode, Bytes), h2::Error> {
     let mut request = Request::new(());
-    let writes = kind == RequestKind::Write;
-    if writes {
-        *request.method_mut() = Method::POST;
-    }
+    *request.method_mut() = method;
     *request.uri_mut() = uri.clone();
     *request.version_mut() = http::Version::HTTP_2;
     let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
     request.headers_mut().insert(HeaderName::from_static("x-nonce"), value);
     std::future::poll_fn(|context| send.poll_ready(context)).await?;
-    let (response, mut body) = send.send_request(request, !writes)?;
-    if writes {
-        body.send_data(Bytes::from_static(WRITE_BODY), true)?;
+    let (response, mut sent) = send.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        sent.send_data(body, true)?;
     }
     let response = response.await?;
     let status = response.status();
@@ -83,7 +80,8 @@ async fn exchange(
 pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     let mut connection = connect(target).await?;
     let uri = target.uri();
-    let asked = exchange(&mut connection.send, &uri, Nonce::new(0, 1), RequestKind::Read);
+    let asked =
+        exchange(&mut connection.send, &uri, Nonce::new(0, 1), target.ask.http(RequestKind::Read));
     let (status, body) = match asked.await {
         Ok(reply) => reply,
         // The h2 crate calls an answer in HTTP/1 a frame of a wrong size.
@@ -103,7 +101,7 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
             nonce_at: None,
             reply_len: body.len(),
             reply_start: status.as_str().as_bytes().to_vec(),
-            reply_nonce_at: None,
+            ..Exchange::default()
         },
         write: Exchange::default(),
     })
@@ -113,7 +111,8 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
 pub(super) async fn probe_write(target: &Target, template: &Template) -> Result<(), String> {
     let mut connection = connect(target).await?;
     let uri = target.uri();
-    let asked = exchange(&mut connection.send, &uri, Nonce::new(0, 0), RequestKind::Write);
+    let asked =
+        exchange(&mut connection.send, &uri, Nonce::new(0, 0), target.ask.http(RequestKind::Write));
     let (status, _) = asked.await.map_err(|error| error.to_string())?;
     if template.status() == Some(status) { Ok(()) } else { Err(format!("status {status}")) }
 }
@@ -161,7 +160,9 @@ impl Shared {
         asked: &Asked,
     ) -> Result<Echo, CallError> {
         let (status, body) =
-            exchange(send, &self.uri, asked.nonce, asked.kind).await.map_err(CallError::broken)?;
+            exchange(send, &self.uri, asked.nonce, self.target.ask.http(asked.kind))
+                .await
+                .map_err(CallError::broken)?;
         self.check(asked, status, &body)
     }
 
@@ -258,7 +259,8 @@ impl Contestant for Http2Limit {
         let mut began = None;
         let mut attempts = ATTEMPTS;
         loop {
-            match exchange(send, &line.shared.uri, request.nonce, request.kind).await {
+            let ask = line.shared.target.ask.http(request.kind);
+            match exchange(send, &line.shared.uri, request.nonce, ask).await {
                 Ok((status, body)) => {
                     if let Some(began) = began {
                         line.meter.waited(request, began);

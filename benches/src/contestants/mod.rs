@@ -29,7 +29,7 @@ mod writes;
 
 pub use dispatch::{Setup, take_turn};
 pub use facts::{Category, Facts};
-pub use raw::{COUNTER, Template, probe};
+pub use raw::{COUNTER, Template, WRITE_BODY, probe};
 pub use redials::Redials;
 pub use writes::{forget_writes, probe_writes};
 

@@ -4,12 +4,12 @@
 use std::io;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{CallError, Echo, Request, RequestKind};
-use crate::names::Protocol;
+use crate::names::{Protocol, printable};
 use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
 
@@ -22,7 +22,7 @@ const MAX_REPLY: usize = 1024 * 1024;
 const SPARE: usize = 64;
 
 /// The body of a request that must not run twice.
-pub(super) const WRITE_BODY: &[u8] = b"once";
+pub const WRITE_BODY: &[u8] = b"once";
 
 /// The key that a request which must not run twice counts in.
 pub(super) fn counter(nonce: Nonce) -> Vec<u8> {
@@ -58,6 +58,10 @@ pub struct Exchange {
     pub reply_start: Vec<u8>,
     /// Where the nonce stands in the reply; `None` where the server does not echo.
     pub reply_nonce_at: Option<usize>,
+    /// Replies have no body, whatever their head says.
+    pub head_only: bool,
+    /// Replies differ in length, so that their end has to be looked for. RESP only.
+    pub parsed: bool,
 }
 
 impl Template {
@@ -102,6 +106,7 @@ fn framed_template(target: &Target) -> Template {
         nonce_at: Some(nonce_at),
         reply_start,
         reply_nonce_at: Some(nonce_at),
+        ..Exchange::default()
     };
     let greeting = if target.greets { EMPTY_FRAME.to_vec() } else { Vec::new() };
     Template { handshake: greeting.clone(), handshake_reply: greeting, write: read.clone(), read }
@@ -131,6 +136,7 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
         reply_len: reply_start.len() + NONCE_LEN + 2,
         reply_nonce_at: Some(reply_start.len()),
         reply_start,
+        ..Exchange::default()
     };
     let mut request = Vec::new();
     let key = counter(Nonce::new(0, 0));
@@ -141,8 +147,19 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
         // ":1", or ":2" when it ran twice.
         reply_len: b":1\r\n".len(),
         reply_start: b":".to_vec(),
-        reply_nonce_at: None,
+        ..Exchange::default()
     };
+    let own = target.ask.command();
+    if !own.is_empty() {
+        let mut request = Vec::new();
+        resp_pool::Request::encode(own, &mut request);
+        let read = Exchange { request, parsed: true, ..Exchange::default() };
+        let template = Template { handshake, handshake_reply, read, write };
+        let mut socket = RawSocket::open(target, &template).await.map_err(|e| e.to_string())?;
+        let asked = parsed_exchange(&mut socket.stream, &template.read.request, &mut socket.parsed);
+        asked.await.map_err(|error| with_way_out(error.text))?;
+        return Ok(template);
+    }
     let template = Template { handshake, handshake_reply, read, write };
     let mut socket = RawSocket::open(target, &template).await.map_err(|error| error.to_string())?;
     ask(&mut socket.stream, &template.read).await?;
@@ -188,7 +205,7 @@ async fn probe_http1(target: &Target) -> Result<Template, String> {
     stream.write_all(&request).await.map_err(failed)?;
     let mut reply = Vec::new();
     let shape = loop {
-        if let Some(shape) = http1_shape(&reply)? {
+        if let Some(shape) = http1_shape(&reply, target.ask.head_only(RequestKind::Read))? {
             break shape;
         }
         if reply.len() > MAX_REPLY {
@@ -201,34 +218,35 @@ async fn probe_http1(target: &Target) -> Result<Template, String> {
     if reply.len() > shape.length {
         return Err("it sent more than its reply".to_owned());
     }
+    // The embedded server counts by it, even where it does not return it.
+    let counts = target.echoes || target.embedded;
     let read = Exchange {
-        nonce_at: target.echoes.then_some(nonce_at),
+        nonce_at: counts.then_some(nonce_at),
         request,
         reply_len: shape.length,
         reply_start: reply[..shape.status_line].to_vec(),
         reply_nonce_at: target.echoes.then(|| shape.length - NONCE_LEN),
+        head_only: target.ask.head_only(RequestKind::Read),
+        parsed: false,
     };
     let (request, nonce_at) = http1_request(target, RequestKind::Write);
     // The same handler answers both, with replies of one length.
-    let write = Exchange { nonce_at: target.echoes.then_some(nonce_at), request, ..read.clone() };
+    let write = Exchange { nonce_at: counts.then_some(nonce_at), request, ..read.clone() };
     Ok(Template { handshake: Vec::new(), handshake_reply: Vec::new(), read, write })
 }
 
 /// A request, and where its nonce stands.
 fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
-    let (method, body) = match kind {
-        RequestKind::Read => ("GET", None),
-        RequestKind::Write => ("POST", Some(WRITE_BODY)),
-    };
+    let (method, body) = target.ask.http(kind);
     let (path, host) = (&target.path, target.host_header());
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
     let nonce_at = request.len();
     request.extend_from_slice(Nonce::new(0, 0).as_bytes());
-    if let Some(body) = body {
+    if !body.is_empty() || !matches!(method, Method::GET | Method::HEAD) {
         request.extend_from_slice(format!("\r\ncontent-length: {}", body.len()).as_bytes());
     }
     request.extend_from_slice(b"\r\n\r\n");
-    request.extend_from_slice(body.unwrap_or_default());
+    request.extend_from_slice(&body);
     (request, nonce_at)
 }
 
@@ -241,7 +259,7 @@ struct Http1Shape {
 }
 
 /// The length of the whole reply, once it is there; `None` before.
-fn http1_shape(reply: &[u8]) -> Result<Option<Http1Shape>, String> {
+fn http1_shape(reply: &[u8], head_only: bool) -> Result<Option<Http1Shape>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let head = match response.parse(reply) {
@@ -256,7 +274,9 @@ fn http1_shape(reply: &[u8]) -> Result<Option<Http1Shape>, String> {
             .find(|header| header.name.eq_ignore_ascii_case(name))
             .and_then(|header| std::str::from_utf8(header.value).ok())
     };
-    let length = if let Some(length) = value("content-length") {
+    let length = if head_only || matches!(response.code, Some(204 | 304)) {
+        Some(head)
+    } else if let Some(length) = value("content-length") {
         let body: usize = length
             .trim()
             .parse()
@@ -286,6 +306,8 @@ pub(super) struct RawSocket {
     read: Exchange,
     write: Exchange,
     reply: Vec<u8>,
+    /// A reply of a length that is not known before.
+    parsed: Vec<u8>,
     over: bool,
     unanswered: bool,
 }
@@ -303,6 +325,7 @@ impl RawSocket {
             read: template.read.clone(),
             write: template.write.clone(),
             reply: vec![0; longest + SPARE],
+            parsed: Vec::new(),
             over: false,
             unanswered: false,
         })
@@ -320,7 +343,7 @@ impl RawSocket {
 
     /// One request and its reply. After an error the connection is out of step.
     pub(super) async fn exchange(&mut self, request: &Request) -> Result<Echo, CallError> {
-        let Self { stream, reply, over, unanswered, .. } = self;
+        let Self { stream, reply, over, parsed, unanswered, .. } = self;
         *unanswered = true;
         let exchange = match request.kind {
             RequestKind::Read => &mut self.read,
@@ -328,6 +351,10 @@ impl RawSocket {
         };
         if let Some(at) = exchange.nonce_at {
             exchange.request[at..at + NONCE_LEN].copy_from_slice(request.nonce.as_bytes());
+        }
+        if exchange.parsed {
+            parsed_exchange(stream, &exchange.request, parsed).await?;
+            return Ok(Echo::NotAsked);
         }
         stream.write_all(&exchange.request).await.map_err(CallError::broken)?;
         let mut filled = 0;
@@ -354,12 +381,40 @@ impl RawSocket {
     }
 }
 
+/// One command of RESP and its reply, whatever its length. The reply is left in `reply`.
+async fn parsed_exchange(
+    stream: &mut TcpStream,
+    request: &[u8],
+    reply: &mut Vec<u8>,
+) -> Result<(), CallError> {
+    stream.write_all(request).await.map_err(CallError::broken)?;
+    reply.clear();
+    let mut scanner = resp_pool::Scanner::new(resp_pool::Limits::default());
+    loop {
+        if stream.read_buf(reply).await.map_err(CallError::broken)? == 0 {
+            return Err(CallError::broken("the server closed the connection"));
+        }
+        match scanner.scan(reply) {
+            Ok(None) => {}
+            Ok(Some(frame)) if frame.len < reply.len() => {
+                return Err(CallError::wrong("more came than one reply"));
+            }
+            Ok(Some(_)) if reply[0] == b'-' => {
+                let text = String::from_utf8_lossy(&reply[1..]);
+                return Err(CallError::wrong(printable(text.trim_end())));
+            }
+            Ok(Some(_)) => return Ok(()),
+            Err(error) => return Err(CallError::wrong(error)),
+        }
+    }
+}
+
 /// Whether what was read is a whole reply that announces the end of the connection: its head differs
 /// from the probe's in that, and so does its length.
 fn is_last_reply(exchange: &Exchange, reply: &[u8]) -> bool {
     exchange.reply_nonce_at.is_none()
         && reply.starts_with(&exchange.reply_start)
-        && matches!(http1_shape(reply), Ok(Some(shape)) if shape.length == reply.len() && shape.closes)
+        && matches!(http1_shape(reply, exchange.head_only), Ok(Some(shape)) if shape.length == reply.len() && shape.closes)
 }
 
 async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<()> {
@@ -394,11 +449,15 @@ async fn refusal(stream: &mut TcpStream, got: &mut Vec<u8>) -> Option<String> {
         }
     }
     let line = got[1..].split(|byte| *byte == b'\r').next()?;
-    let text = String::from_utf8_lossy(line).escape_debug().to_string();
-    Some(match text.split(' ').next() {
+    Some(with_way_out(printable(&String::from_utf8_lossy(line))))
+}
+
+/// The words of a server, and what to do about them where that is known.
+fn with_way_out(text: String) -> String {
+    match text.split(' ').next() {
         Some("NOAUTH") => format!(
             "{text} Give the password in the URL: redis://:PASSWORD@HOST:PORT or redis://USER:PASSWORD@HOST:PORT"
         ),
         _ => text,
-    })
+    }
 }

@@ -1,5 +1,7 @@
 //! Profiles over `resp-pool`: a lease for each command, and the scenario `session`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pool_common::{Lease, Policy};
 use resp_pool::{Client, Config, Error, Manager, Pipeline, Secret, Value};
@@ -33,29 +35,37 @@ fn failed(error: Error) -> CallError {
     }
 }
 
-/// `ECHO <nonce>` on a leased connection.
+/// `ECHO <nonce>`, or a command of the user's, on a leased connection.
 pub(super) struct RespPool {
     client: Client,
+    command: Arc<[Bytes]>,
 }
 
 impl RespPool {
     /// A pool with this policy.
     pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
-        Ok(Self { client: client(target, policy)? })
+        Ok(Self { client: client(target, policy)?, command: target.ask.command().into() })
     }
 }
 
 impl Contestant for RespPool {
-    type Caller = Client;
+    type Caller = (Client, Arc<[Bytes]>);
 
-    async fn caller(&self) -> Result<Client, String> {
-        Ok(self.client.clone())
+    async fn caller(&self) -> Result<Self::Caller, String> {
+        Ok((self.client.clone(), Arc::clone(&self.command)))
     }
 
-    async fn call(client: &mut Client, request: &Request) -> Result<Reply, CallError> {
+    async fn call(
+        (client, command): &mut Self::Caller,
+        request: &Request,
+    ) -> Result<Reply, CallError> {
         let mut lease = client.acquire().await.map_err(failed)?;
         let acquire = request.started.elapsed();
         let echo = match request.kind {
+            RequestKind::Read if !command.is_empty() => {
+                let _: Value = lease.query(&**command).await.map_err(failed)?;
+                Echo::NotAsked
+            }
             RequestKind::Read => {
                 let command = [&b"ECHO"[..], &request.nonce.as_bytes()[..]];
                 let answer: Bytes = lease.query(&command).await.map_err(failed)?;

@@ -1,6 +1,5 @@
 //! `poolbench report`: the page again, from saved results.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -8,6 +7,7 @@ use super::html::{self, input, markdown};
 use super::output::write_file;
 use crate::cli::ReportArgs;
 use crate::error::BenchError;
+use crate::stdout;
 
 /// Reads the files and writes the page, or prints its tables as Markdown.
 ///
@@ -24,17 +24,22 @@ pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
                 refuse_to_overwrite(path, &args.files)?;
                 write_file(path, &text)
             }
-            _ => print(&text),
+            _ => {
+                stdout::print(&text);
+                Ok(())
+            }
         };
     }
     let page = html::page(&sources, now);
     let path = args.out.clone().unwrap_or_else(|| default_path(&args.files));
     if path == Path::new("-") {
-        return print(&page);
+        stdout::print(&page);
+        return Ok(());
     }
     refuse_to_overwrite(&path, &args.files)?;
     write_file(&path, &page)?;
-    print(&format!("report: {}\n", path.display()))
+    stdout::print(&format!("report: {}\n", path.display()));
+    Ok(())
 }
 
 /// A slip of the order of arguments must not cost the results.
@@ -53,11 +58,4 @@ fn refuse_to_overwrite(out: &Path, files: &[PathBuf]) -> Result<(), BenchError> 
 fn default_path(files: &[PathBuf]) -> PathBuf {
     let name = if files.len() > 1 { "side-by-side.html" } else { "report.html" };
     files.first().map_or_else(|| PathBuf::from(name), |file| file.with_file_name(name))
-}
-
-fn print(text: &str) -> Result<(), BenchError> {
-    io::stdout()
-        .lock()
-        .write_all(text.as_bytes())
-        .map_err(BenchError::io("writing to standard output"))
 }

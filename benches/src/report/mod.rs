@@ -7,8 +7,11 @@ use crate::error::BenchError;
 use crate::place::Environment;
 use crate::run::Outcome;
 use crate::run::plan::Plan;
+use crate::stdout;
 
 pub mod again;
+mod closed_table;
+mod columns;
 pub mod detail;
 mod html;
 pub mod json;
@@ -17,6 +20,7 @@ mod open_table;
 pub mod output;
 pub mod recovery;
 pub mod saved;
+mod stale;
 mod summary;
 pub mod table;
 
@@ -39,6 +43,8 @@ pub struct Report<'a> {
     partial: bool,
     /// Why the run ended before everything was measured, which no interrupt did.
     ended: Option<String>,
+    /// The first file that could not be written.
+    lost: Option<BenchError>,
 }
 
 impl<'a> Report<'a> {
@@ -53,6 +59,7 @@ impl<'a> Report<'a> {
             remarks: Vec::new(),
             partial: false,
             ended: None,
+            lost: None,
         }
     }
 
@@ -60,29 +67,37 @@ impl<'a> Report<'a> {
     pub fn print_heading(&self) {
         let Environment { cpu, cores, kernel, placement, .. } = &self.environment;
         let unknown = || "unknown".to_owned();
-        self.print(&format!(
-            "poolbench {}: {}, {cores} usable, {}\n{placement}\n",
+        let mut text = String::new();
+        let machine = format!(
+            "poolbench {}: {}, {cores} usable, {}",
             env!("CARGO_PKG_VERSION"),
             cpu.clone().unwrap_or_else(unknown),
             kernel.clone().unwrap_or_else(unknown),
-        ));
+        );
+        columns::wrap(&mut text, "", &machine);
+        columns::wrap(&mut text, "", placement);
+        self.print(&text);
     }
 
-    /// Takes a group's results: prints its table and writes its histograms.
-    ///
-    /// # Errors
-    /// [`BenchError::Io`] when the files cannot be written.
-    pub fn add(&mut self, group: GroupResult) -> Result<(), BenchError> {
+    /// Takes a group's results: prints its table and writes its histograms. A file that cannot be
+    /// written does not keep the others from being written: [`finish`](Self::finish) tells it.
+    pub fn add(&mut self, group: GroupResult) {
         if group.records.iter().all(|record| record.rounds.is_empty()) {
-            return Ok(());
+            return;
         }
-        self.print(&table::render(&group));
-        self.output.write_histograms(&group)?;
+        self.print(&table::render(&group, self.plan.look()));
+        let written = self.output.write_histograms(&group);
+        self.keep_error(written);
         let place = format!("{} {}", group.protocol, group.scenario.name);
         let faults = group.records.iter().flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
         self.groups.push(group);
-        Ok(())
+    }
+
+    fn keep_error(&mut self, written: Result<(), BenchError>) {
+        if let Err(error) = written {
+            self.lost.get_or_insert(error);
+        }
     }
 
     /// Adds a warning of its own.
@@ -90,7 +105,7 @@ impl<'a> Report<'a> {
         self.remarks.push(remark);
     }
 
-    /// The run was interrupted.
+    /// The run did not come to its end.
     pub fn mark_partial(&mut self) {
         self.partial = true;
     }
@@ -105,7 +120,7 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
-    pub fn finish(self) -> Result<Outcome, BenchError> {
+    pub fn finish(mut self) -> Result<Outcome, BenchError> {
         let warnings = self.warnings();
         let document = Document::new(
             self.plan,
@@ -117,8 +132,10 @@ impl<'a> Report<'a> {
         );
         let mut text = serde_json::to_string_pretty(&document).expect("results are valid JSON");
         text.push('\n');
-        self.output.write_results(&text)?;
-        let pages = self.pages(text)?;
+        let written = self.output.write_results(&text);
+        let has_results = written.is_ok();
+        self.keep_error(written);
+        let pages = self.pages(text);
         if self.plan.summary {
             self.print(&summary::render(&self.groups));
         }
@@ -135,32 +152,42 @@ impl<'a> Report<'a> {
             let kept = "what was measured until then is kept, and marked partial".to_owned();
             self.print(&banner(ENDED, &[why.clone(), kept], self.colours()));
         }
-        self.print(&format!(
-            "results: {}\n",
-            self.output.directory().join("results.json").display()
-        ));
+        if has_results {
+            let results = self.output.directory().join("results.json");
+            self.print(&format!("results: {}\n", results.display()));
+        }
         for page in pages {
             self.print(&format!("report: {}\n", page.display()));
         }
         let sound = self.faults.is_empty() && self.ended.is_none();
+        if let Some(error) = self.lost {
+            return Err(error);
+        }
         Ok(match (sound, self.partial) {
             (false, _) => Outcome::Unsound,
+            (true, true) if stdout::reader_is_gone() => Outcome::Cut,
             (true, true) => Outcome::Interrupted,
             (true, false) => Outcome::Done,
         })
     }
 
-    /// Writes the page and, when it is wanted, its tables as Markdown; the paths of both.
-    fn pages(&self, results: String) -> Result<Vec<PathBuf>, BenchError> {
+    /// Writes the page and, when it is wanted, its tables as Markdown; the paths of what was written.
+    fn pages(&mut self, results: String) -> Vec<PathBuf> {
         let source = html::input::Source::parse("results.json".to_owned(), results)
             .expect("this program wrote the results");
         let sources = [source];
-        let mut pages = vec![self.output.write_page("report.html", &html::page(&sources, None))?];
+        let mut pages = vec![("report.html", html::page(&sources, None))];
         if self.plan.markdown {
-            let text = html::markdown::document(&sources, None);
-            pages.push(self.output.write_page("report.md", &text)?);
+            pages.push(("report.md", html::markdown::document(&sources, None)));
         }
-        Ok(pages)
+        let mut written = Vec::new();
+        for (name, text) in pages {
+            match self.output.write_page(name, &text) {
+                Ok(path) => written.push(path),
+                Err(error) => self.keep_error(Err(error)),
+            }
+        }
+        written
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -168,7 +195,8 @@ impl<'a> Report<'a> {
         match &self.ended {
             Some(why) => warnings.push(format!("{ENDED}: {why}: the results are partial")),
             None if self.partial => {
-                warnings.push("interrupted: the results are partial".to_owned());
+                warnings
+                    .push("the run did not come to its end: the results are partial".to_owned());
             }
             None => {}
         }
@@ -202,11 +230,11 @@ impl<'a> Report<'a> {
 
     /// Tables go to standard output, unless the JSON is there.
     fn print(&self, text: &str) {
-        // A reader that went away misses the table; the files are still written.
         if self.output.json_on_stdout() {
             drop(std::io::stderr().lock().write_all(text.as_bytes()));
         } else {
-            drop(std::io::stdout().lock().write_all(text.as_bytes()));
+            // `stdout::check` reports a failure at the end; the files are still written.
+            stdout::print(text);
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Played {
     pub events: Vec<Event>,
     /// Why it was cut short, or is the last of its run: the server was gone.
     pub cut: Option<String>,
+    /// Requests carried a nonce, by which the server could tell them apart.
+    pub nonces: bool,
 }
 
 impl Played {
@@ -51,6 +53,11 @@ impl Played {
         self.turn.as_ref().map_or(self.cut.is_some(), quiet)
             && self.leaked.unwrap_or(0) == 0
             && self.server.is_none_or(|server| server.duplicates == 0)
+    }
+
+    /// What the server counted of single requests; `None` where it cannot tell them apart.
+    fn told_apart(&self) -> Option<Counters> {
+        self.server.filter(|_| self.nonces)
     }
 }
 
@@ -154,7 +161,12 @@ impl Record {
 
     /// Requests that the server executed twice; `None` where it cannot be asked.
     pub fn duplicates(&self) -> Option<u64> {
-        self.known_sum(|played| played.server.map(|server| server.duplicates))
+        self.known_sum(|played| Some(played.told_apart()?.duplicates))
+    }
+
+    /// Of the duplicates, requests that must not run twice.
+    pub fn write_duplicates(&self) -> Option<u64> {
+        self.known_sum(|played| Some(played.told_apart()?.write_duplicates))
     }
 
     /// Sockets that stayed open; `None` where the server cannot be asked.
@@ -263,15 +275,14 @@ impl Record {
         // In a scenario with events a client may send a read again; elsewhere nothing is sent twice.
         let repeats = self.rounds.iter().any(|(_, played)| !played.events.is_empty());
         if repeats {
-            let twice = self.known_sum(|played| Some(played.server?.write_duplicates));
-            count(twice, "requests that must not run twice and did");
+            count(self.write_duplicates(), "requests that must not run twice and did");
         } else {
             count(self.duplicates(), "requests that the server executed twice");
         }
         count(self.leaked(), "sockets left open");
         count(
             self.known_sum(|played| {
-                let (server, turn) = (played.server?, played.turn.as_ref().ok()?);
+                let (server, turn) = (played.told_apart()?, played.turn.as_ref().ok()?);
                 Some(turn.replies.saturating_sub(server.executed + server.unchecked))
             }),
             "replies that the server never gave",

@@ -1,12 +1,11 @@
 //! The table of an open loop: what became of the requests that were wanted, and what it took.
 
-use comfy_table::Table;
-
+use super::columns::{Columns, Keep, Pick, UNKNOWN, figure, number, short};
 use super::detail;
 use super::model::{GroupResult, Record};
 use super::recovery::Recovery;
 use super::summary;
-use super::table::{self, UNKNOWN, figure, or_unknown, short};
+use super::table;
 use crate::measure::Percentiles;
 use crate::scenario::Figure;
 use crate::scenario::demand::{Demand, Rate};
@@ -28,55 +27,74 @@ pub(super) fn demand(group: &GroupResult) -> String {
 }
 
 /// One line for each contestant.
-pub(super) fn table(group: &GroupResult) -> Table {
-    let faults = group.records.iter().any(|record| recovery(record).is_some());
-    let writes = group.scenario.writes_percent > 0;
-    let mut titles = vec![
-        "contestant",
-        "ok\n%",
-        "p50/p99\nms",
-        "failed: dial/late\n/refused/broken",
-        "opened per\n1000 requests",
-        "dials, peak\nin 100 ms",
-        "most\nopen",
-    ];
-    if faults {
-        titles.push("first ok/normal\nafter, ms");
+pub(super) fn table(group: &GroupResult) -> Columns<'_> {
+    let mut table = Columns::new(table::played(group), Record::label);
+    let faults = table.rows().any(|record| recovery(record).is_some());
+    // The figure that the scenario is about stays longest.
+    let about = |figure: Figure, rank: u8| {
+        if group.scenario.figure == figure { Keep::Always } else { Keep::Fits(rank) }
+    };
+    let wide_unless = |shown: bool, keep: Keep| if shown { keep } else { Keep::Wide };
+    table.add("ok\n%", Keep::Always, |record| figure(success(record).map(|share| share * 100.0)));
+    latency(&mut table);
+    table.add("failed", about(Figure::Failed, 7), |record| {
+        let failed: u64 = record.errors().iter().sum();
+        number(Some(failed + record.sum(|turn| turn.unstarted)))
+    });
+    // In the order of the kinds.
+    for (kind, title) in
+        ["no\ndial", "too\nlate", "refused", "broken", "wrong\nkind"].into_iter().enumerate()
+    {
+        table.add(title, Keep::Wide, move |record| number(Some(record.errors()[kind])));
     }
+    table.add("not\nstarted", Keep::Wide, |record| number(Some(record.sum(|turn| turn.unstarted))));
+    table.add("opened\nper 1k", about(Figure::Opened, 4), |record| figure(opened_per_1000(record)));
+    let dialed =
+        |record: &Record| record.known_sum(|played| played.turn.as_ref().ok()?.counts.dials);
+    table.add("dials\n/round", about(Figure::Dials, 1), |record| {
+        let rounds = record.rounds.len().max(1) as f64;
+        figure(dialed(record).map(|dials| dials as f64 / rounds))
+    });
+    table.add("dials in\n100 ms", about(Figure::PeakDials, 3), |record| {
+        number(detail::peak_dials(record))
+    });
+    table.add("most\nopen", Keep::Fits(2), |record| number(record.high_water()));
+    let after = |which: fn(Recovery) -> Option<f64>| {
+        move |record: &Record| {
+            let time = |time: Option<f64>| time.map_or("never".to_owned(), short);
+            recovery(record).map_or(UNKNOWN.to_owned(), |recovery| time(which(recovery)))
+        }
+    };
+    let first = wide_unless(faults, Keep::Fits(5));
+    table.add("first ok\nms", first, after(|recovery| recovery.first_success_ms));
+    let normal = wide_unless(faults, about(Figure::Recovery, 6));
+    table.add("normal\nms", normal, after(|recovery| recovery.normal_p99_ms));
     let backends = group.scenario.figure == Figure::SlowShare;
-    if backends {
-        titles.push("share of slow\nbackend, %");
-    }
-    if writes {
-        titles.push("ran\ntwice");
-    }
-    let mut table = table::plain_table(titles);
-    for record in group.records.iter().filter(|record| !record.rounds.is_empty()) {
-        let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
-        let mut cells = vec![
-            record.label(),
-            figure(success(record).map(|share| share * 100.0)),
-            or_unknown(latency.map(|latency| {
-                format!("{}/{}", short(latency.p50 / 1000.0), short(latency.p99 / 1000.0))
-            })),
-            failures(record),
-            figure(opened_per_1000(record)),
-            dials(record),
-            or_unknown(record.high_water().map(|high| high.to_string())),
-        ];
-        if faults {
-            cells.push(times(recovery(record)));
-        }
-        if backends {
-            cells.push(figure(summary::slow_share(record)));
-        }
-        if writes {
-            let twice = record.known_sum(|played| Some(played.server?.write_duplicates));
-            cells.push(or_unknown(twice.map(|twice| twice.to_string())));
-        }
-        table.add_row(cells);
-    }
+    table.add("% to the\nslow one", wide_unless(backends, Keep::Always), |record| {
+        figure(summary::slow_share(record))
+    });
+    let writes = group.scenario.writes_percent > 0;
+    table.add("ran\ntwice", wide_unless(writes, Keep::Fits(8)), |record| {
+        number(record.write_duplicates())
+    });
+    table.add("wrong", Keep::Fits(9), |record| number(record.mismatches()));
+    table.add("left\nopen", Keep::Wide, |record| number(record.leaked()));
     table
+}
+
+fn latency(table: &mut Columns<'_>) {
+    let columns: [(&str, Keep, Pick); 4] = [
+        ("p50\nms", Keep::Always, |latency| latency.p50),
+        ("p99\nms", Keep::Always, |latency| latency.p99),
+        ("p99.9\nms", Keep::Wide, |latency| latency.p999),
+        ("max\nms", Keep::Wide, |latency| latency.max),
+    ];
+    for (title, keep, which) in columns {
+        table.add(title, keep, |record| {
+            let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
+            figure(latency.map(|latency| which(latency) / 1000.0))
+        });
+    }
 }
 
 /// The share of requests that had a reply, of those that were wanted and not given up.
@@ -98,35 +116,4 @@ pub(super) fn opened_per_1000(record: &Record) -> Option<f64> {
 pub(super) fn recovery(record: &Record) -> Option<Recovery> {
     let (turn, played) = record.last()?;
     Recovery::of(turn.slots.as_ref()?, &played.events)
-}
-
-fn failures(record: &Record) -> String {
-    let [dial, late, refused, broken, wrong] = record.errors().map(|count| short(count as f64));
-    let mut text = format!("{dial}/{late}/{refused}/{broken}");
-    if record.errors()[4] > 0 {
-        text.push_str(&format!(", {wrong} wrong"));
-    }
-    let unstarted = record.sum(|turn| turn.unstarted);
-    if unstarted > 0 {
-        text.push_str(&format!(", {} not started", short(unstarted as f64)));
-    }
-    text
-}
-
-fn dials(record: &Record) -> String {
-    let rounds = record.rounds.len().max(1) as f64;
-    let total = record.known_sum(|played| played.turn.as_ref().ok()?.counts.dials);
-    let total = or_unknown(total.map(|total| short(total as f64 / rounds)));
-    match detail::peak_dials(record) {
-        Some(peak) => format!("{total}, {peak}"),
-        None => total,
-    }
-}
-
-fn times(recovery: Option<Recovery>) -> String {
-    let Some(recovery) = recovery else {
-        return UNKNOWN.to_owned();
-    };
-    let time = |time: Option<f64>| time.map_or("never".to_owned(), short);
-    format!("{}/{}", time(recovery.first_success_ms), time(recovery.normal_p99_ms))
 }

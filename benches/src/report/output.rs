@@ -11,8 +11,10 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
 use super::model::{GroupResult, Record};
+use super::stale;
 use crate::error::BenchError;
 use crate::run::plan::Plan;
+use crate::stdout;
 
 /// The places that a run writes to.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Output {
     directory: PathBuf,
     json: Option<Json>,
     began: SystemTime,
+    /// The histograms of an earlier run are gone.
+    cleared: bool,
 }
 
 /// The further place for results.
@@ -46,7 +50,7 @@ impl Output {
                 Some(Json::File(path.clone()))
             }
         };
-        Ok(Self { directory: plan.out.clone(), json, began: SystemTime::now() })
+        Ok(Self { directory: plan.out.clone(), json, began: SystemTime::now(), cleared: false })
     }
 
     /// Whether standard output belongs to the JSON.
@@ -65,17 +69,23 @@ impl Output {
     }
 
     /// Writes the document everywhere it is wanted.
-    pub fn write_results(&self, text: &str) -> Result<(), BenchError> {
+    pub fn write_results(&mut self, text: &str) -> Result<(), BenchError> {
         let results = self.directory.join("results.json");
-        write_file(&results, text)?;
-        match &self.json {
+        // Each place by itself: what cannot be kept in one may be kept in the other.
+        let cleared = self.clear();
+        let kept = write_file(&results, text);
+        if kept.is_ok() {
+            stdout::also_kept_in(&results);
+        }
+        let further = match &self.json {
             None => Ok(()),
             Some(Json::File(path)) => write_file(path, text),
-            Some(Json::Stdout) => io::stdout()
-                .lock()
-                .write_all(text.as_bytes())
-                .map_err(BenchError::io("writing the results to standard output")),
-        }
+            Some(Json::Stdout) => {
+                stdout::print(text);
+                Ok(())
+            }
+        };
+        kept.and(further).and(cleared)
     }
 
     /// Writes a page beside the results; its path.
@@ -85,22 +95,27 @@ impl Output {
         Ok(path)
     }
 
+    /// Removes the histograms of an earlier run, before the first file of this one is written.
+    fn clear(&mut self) -> Result<(), BenchError> {
+        if std::mem::replace(&mut self.cleared, true) {
+            return Ok(());
+        }
+        let directory = self.directory.join("histograms");
+        stale::remove_histograms(&directory)
+            .map_err(BenchError::io(format!("removing old files of {}", directory.display())))
+    }
+
     /// Writes the histograms of a group, one HdrHistogram V2 log for each contestant, in
     /// nanoseconds: an interval for each turn, tagged with what it holds.
-    pub fn write_histograms(&self, group: &GroupResult) -> Result<(), BenchError> {
+    pub fn write_histograms(&mut self, group: &GroupResult) -> Result<(), BenchError> {
+        self.clear()?;
         let directory = self.directory.join("histograms");
         fs::create_dir_all(&directory)
             .map_err(BenchError::io(format!("creating {}", directory.display())))?;
         for record in &group.records {
-            let name = format!(
-                "{}-{}-{}.hlog",
-                group.protocol,
-                group.scenario.name,
-                record.label().replace(' ', "-")
-            );
+            let name = stale::log_name(group.protocol, group.scenario.name, &record.label());
             let path = directory.join(name);
-            self.write_log(&path, record)
-                .map_err(BenchError::io(format!("writing {}", path.display())))?;
+            whole(&path, self.write_log(&path, record))?;
         }
         Ok(())
     }
@@ -131,8 +146,19 @@ impl Output {
     }
 }
 
+/// Writes a file whole, or leaves none: half a file would be read as damaged results.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
-    fs::write(path, text).map_err(BenchError::io(format!("writing {}", path.display())))
+    whole(path, fs::write(path, text))
+}
+
+fn whole(path: &Path, written: io::Result<()>) -> Result<(), BenchError> {
+    written.map_err(|error| {
+        // A device, or what a link leads to, is not ours to remove.
+        if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            drop(fs::remove_file(path));
+        }
+        BenchError::io(format!("writing {}", path.display()))(error)
+    })
 }
 
 /// Opens for writing without touching what is there. Leaves no empty file behind.

@@ -87,6 +87,8 @@ pub struct Options {
     /// Knobs that were set.
     #[serde(deserialize_with = "or_default")]
     pub set: Vec<String>,
+    /// The request of the user's own; `None` for the built-in one.
+    pub request: Option<Value>,
     /// The user's server, in words.
     pub target: Option<String>,
     /// One for each table.

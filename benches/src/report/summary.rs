@@ -1,10 +1,10 @@
 //! The summary of a run: for each scenario the figure in which contestants differ, and their values.
 //! Contestants that hardly differ stand together.
 
+use super::columns::{short, wrap};
 use super::detail;
 use super::model::{GroupResult, Record};
 use super::open_table;
-use super::table::short;
 use crate::fault::Fault;
 use crate::measure::Percentiles;
 use crate::scenario::{Figure, Variant};
@@ -22,13 +22,15 @@ pub fn render(groups: &[GroupResult]) -> String {
         if clusters.is_empty() {
             continue;
         }
-        text.push_str(&format!("{} {}: {}\n", group.scenario.name, group.protocol, words(group)));
+        let head = format!("{} {}: {}", group.scenario.name, group.protocol, words(group));
+        wrap(&mut text, "", &head);
         if let [only] = &clusters[..] {
             text.push_str(&format!("  {:>11}  no difference worth a row\n", only.range()));
             continue;
         }
         for cluster in clusters {
-            text.push_str(&format!("  {:>11}  {}\n", cluster.range(), cluster.names.join(", ")));
+            let lead = format!("  {:>11}  ", cluster.range());
+            wrap(&mut text, &lead, &cluster.names.join(", "));
         }
     }
     if text.is_empty() { text } else { format!("\nsummary: who differs in what\n\n{text}") }

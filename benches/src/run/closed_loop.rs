@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::choices::Choices;
 use super::outcome::{Place, Record, Took};
@@ -27,6 +28,9 @@ struct Shared {
     sequence: AtomicU32,
     run: u32,
     choices: Choices,
+    think: Option<Duration>,
+    /// Ends pauses when the turn is over.
+    over: CancellationToken,
     writes: AtomicU64,
     /// When the window began, for the axis of steps; never set when there are none.
     axis: OnceLock<Instant>,
@@ -64,6 +68,8 @@ pub(super) async fn measure<C: Contestant>(
         sequence: AtomicU32::new(0),
         run: load.run,
         choices: load.choices(),
+        think: load.think,
+        over: CancellationToken::new(),
         writes: AtomicU64::new(0),
         axis: OnceLock::new(),
         record: Mutex::new(Record::new(load.slots)),
@@ -71,8 +77,11 @@ pub(super) async fn measure<C: Contestant>(
     let ready = turn::prepare(contestant, load.callers).await?;
     let opened = load.cold.then(|| shared.open_window(load));
     let mut callers = JoinSet::new();
-    for caller in ready {
-        callers.spawn(call_until_over::<C>(caller, Arc::clone(&shared)));
+    for (number, caller) in ready.into_iter().enumerate() {
+        // Callers that pause for the same time would otherwise all send at once, again and again.
+        let share = number as f64 / load.callers.max(1) as f64;
+        let pause = load.think.map(|think| think.mul_f64(share));
+        callers.spawn(call_until_over::<C>(caller, pause, Arc::clone(&shared)));
     }
     let (began, cpu_began) = match opened {
         Some(opened) => opened,
@@ -85,6 +94,7 @@ pub(super) async fn measure<C: Contestant>(
     let redials_before = contestant.redials();
     let samples = turn::watch(contestant.as_ref(), began.at, load, has_outcome).await;
     shared.phase.store(OVER, Ordering::Relaxed);
+    shared.over.cancel();
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
     let redials = contestant.redials() - redials_before;
 
@@ -106,7 +116,14 @@ pub(super) async fn measure<C: Contestant>(
     })
 }
 
-async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Shared>) {
+async fn call_until_over<C: Contestant>(
+    mut caller: C::Caller,
+    pause: Option<Duration>,
+    shared: Arc<Shared>,
+) {
+    if let Some(pause) = pause {
+        turn::pass(pause, &shared.over).await;
+    }
     let mut started = Instant::now();
     while shared.phase.load(Ordering::Relaxed) != OVER {
         let sequence = shared.sequence.fetch_add(1, Ordering::Relaxed);
@@ -134,6 +151,10 @@ async fn call_until_over<C: Contestant>(mut caller: C::Caller, shared: Arc<Share
                 let latency = now - reply.began.unwrap_or(started);
                 shared.record().replied(&reply, Took { latency, service: None }, place);
                 started = now;
+                if let Some(think) = shared.think {
+                    turn::pass(think, &shared.over).await;
+                    started = Instant::now();
+                }
             }
             Some(Err(error)) => {
                 shared.record().failed(error, place);
@@ -188,6 +209,17 @@ mod tests {
         let turn = drive(Stub::default(), &load).await.unwrap();
         assert!(turn.cancelled > 0 && turn.replies > 0, "{turn:?}");
         assert_eq!((turn.errors, turn.mismatches), ([0; 5], Some(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_thinks_sends_nothing_meanwhile() {
+        let stub = Stub::default();
+        let think = Some(Duration::from_secs(3600));
+        let load = Load { think, duration: Duration::from_secs(2 * 3600), ..load(0) };
+        drive(stub.clone(), &load).await.unwrap();
+        // 4 callers, each a part of the first hour later than the one before: 2 requests each.
+        let asked = stub.asked.lock().unwrap().len();
+        assert!((7..=9).contains(&asked), "{asked}");
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ pub struct Load {
     pub slots: bool,
     /// Processors for the schedule thread of an open loop; when empty, those of the client.
     pub schedule_on: Vec<usize>,
+    /// Of a closed loop: how long a caller pauses between a reply and its next request.
+    pub think: Option<Duration>,
     /// Identifies the turn in its nonces.
     pub run: u32,
     /// Told when the window begins. Subscribe before the turn; a turn that cannot start never tells.
@@ -81,6 +83,7 @@ impl Load {
             duration,
             slots: false,
             schedule_on: Vec::new(),
+            think: None,
             run: 1,
             began: watch::Sender::new(None),
             interrupted: CancellationToken::new(),

@@ -13,6 +13,7 @@ use crate::report::model::{GroupResult, Played, Record};
 use crate::report::output::Output;
 use crate::scenario::Variant;
 use crate::serve::oracle::{Counters, Series};
+use crate::stdout;
 
 mod arrivals;
 mod backend;
@@ -45,6 +46,8 @@ pub enum Outcome {
     Unsound,
     /// Ctrl-C came before the end; what was measured was sound.
     Interrupted,
+    /// Nobody reads the tables any more; what was measured was sound.
+    Cut,
 }
 
 /// Carries out a plan and writes everything that it promises.
@@ -71,14 +74,16 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
         let environment = Environment::observe(&allowed, described);
         let mut report = Report::new(plan, environment, output);
         backend.remarks().into_iter().for_each(|remark| report.warn(remark));
+        plan.ask.warning().into_iter().for_each(|remark| report.warn(remark));
         let progress = Progress::new(plan.quiet, plan.turns());
         report.print_heading();
         let mut order = fastrand::Rng::with_seed(plan.seed);
-        for group in &plan.groups {
+        for (index, group) in plan.groups.iter().enumerate() {
             let result = play(group, &mut backend, &progress, &mut order, &interrupted).await;
             let ended = result.ended.clone();
-            progress.suspend(|| report.add(result))?;
-            if interrupted.is_cancelled() {
+            progress.suspend(|| report.add(result));
+            let is_last = index + 1 == plan.groups.len();
+            if interrupted.is_cancelled() || (stdout::reader_is_gone() && !is_last) {
                 report.mark_partial();
                 break;
             }
@@ -217,6 +222,7 @@ async fn take(
         cold: scenario.cold,
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),
+        think: setup.target.ask.think,
         run,
         interrupted: interrupted.child_token(),
         ..Load::closed(callers, group.warm_up, group.duration)
@@ -270,6 +276,7 @@ async fn take(
         series,
         events,
         cut,
+        nonces: setup.target.ask.has_nonce(),
     })
 }
 

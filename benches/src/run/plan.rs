@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use pool_common::Policy;
 
+use crate::ask::Ask;
 use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::policies::{self, Safety, Terms};
+use crate::report::table::Look;
 use crate::scenario::demand::{Arrivals, Budget, Demand};
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
@@ -40,6 +42,10 @@ pub struct Plan {
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
+    /// Tables have every figure, however wide they are.
+    pub wide: bool,
+    /// What is asked.
+    pub ask: Ask,
 }
 
 /// One scenario on one protocol: what is compared with each other.
@@ -128,6 +134,10 @@ impl Plan {
             ));
         }
         let sets = policies::parse_sets(&args.set)?;
+        let ask = Ask::new(args)?;
+        if let Some(target) = &target {
+            ask.apply(target.clone())?;
+        }
         let mut groups = Vec::new();
         for &protocol in &protocols {
             for &scenario in &scenarios {
@@ -137,6 +147,9 @@ impl Plan {
                 }
                 let group = group(args, protocol, scenario, &contestants, &sets, target.is_some())?;
                 if !group.entries.is_empty() {
+                    let takes_part: Vec<_> =
+                        group.entries.iter().map(|entry| entry.contestant).collect();
+                    ask.check(protocol, &scenario, group.demand.is_open(), &takes_part)?;
                     groups.push(group);
                 }
             }
@@ -158,7 +171,14 @@ impl Plan {
             markdown: args.markdown,
             quiet: args.quiet,
             set: args.set.clone(),
+            wide: args.wide,
+            ask,
         })
+    }
+
+    /// How tables look.
+    pub fn look(&self) -> Look<'_> {
+        Look { wide: self.wide, set: &self.set }
     }
 
     /// How many turns there will be.
@@ -360,8 +380,12 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
     }
     for (at, model) in args.model.iter().enumerate() {
         let protocol = Models::protocol(model)?;
-        if args.model[..at].contains(model) {
-            return refuse(format!("--model {model} is given twice"));
+        for earlier in &args.model[..at] {
+            if Models::protocol(earlier)? == protocol {
+                return refuse(format!(
+                    "--model {earlier} and --model {model}: the {protocol} server has one model, leave one out"
+                ));
+            }
         }
         if !groups.iter().any(|group| group.protocol == protocol) {
             return refuse(format!(
@@ -370,6 +394,18 @@ fn check_every_option_counts(args: &RunArgs, groups: &[Group]) -> Result<(), Ben
         }
     }
     let open = groups.iter().any(|group| group.demand.is_open());
+    if args.callers.is_some() && groups.iter().all(|group| group.demand.is_open()) {
+        return refuse(
+            "--callers is for a closed loop; in an open loop --max-in-flight is the most at once"
+                .to_owned(),
+        );
+    }
+    if args.connections.is_some() && groups.iter().all(|group| group.budget == Budget::Own) {
+        return refuse(
+            "--connections is for --budget same; with --budget own each strategy has its own limits"
+                .to_owned(),
+        );
+    }
     for (given, option) in
         [(args.arrivals.is_some(), "--arrivals"), (args.max_in_flight.is_some(), "--max-in-flight")]
     {
@@ -456,6 +492,15 @@ mod tests {
                 args.contestant = vec!["limit".into(), "no-pool".into()];
             }),
             args(|args| args.max_in_flight = Some(3)),
+            args(|args| args.model = vec!["tasks".into(), "workers".into()]),
+            args(|args| {
+                args.callers = Some(3);
+                args.scenario = vec!["paced".into()];
+            }),
+            args(|args| {
+                args.connections = Some(3);
+                args.budget = Some(Budget::Own);
+            }),
             args(|args| args.arrivals = Some(Arrivals::Poisson)),
             args(|args| {
                 args.model = vec!["tasks".into()];

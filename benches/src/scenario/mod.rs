@@ -158,6 +158,17 @@ pub const PUBLISHED_REUSE: [f64; 3] = [1.0, 2.39, 4.69];
 pub const PUBLISHED_REST: [f64; 3] = [1.0, 1.15, 1.16];
 
 impl Variant {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Reused,
+        Self::ServerCloses,
+        Self::NoPool,
+        Self::NoJitter,
+        Self::Jitter,
+        Self::NewestFirst,
+        Self::OldestFirst,
+    ];
+
     /// The three ways of [`REUSE`], in the order of the published ratios.
     pub const OF_REUSE: [Self; 3] = [Self::Reused, Self::ServerCloses, Self::NoPool];
 

@@ -162,6 +162,7 @@ fn answer(
         .map(|value| Bytes::copy_from_slice(value.as_bytes()))
         .unwrap_or_default();
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let bodiless = nonce.is_empty() || *request.method() == Method::HEAD;
     let close = open.executed(&nonce, writes);
     discard_body(request);
     let head = Response::builder()
@@ -169,8 +170,8 @@ fn answer(
         .body(())
         .expect("a constant head is valid");
     // An error here means that the client took the request back; the connection goes on.
-    if let Ok(mut body) = reply.send_response(head, nonce.is_empty())
-        && !nonce.is_empty()
+    if let Ok(mut body) = reply.send_response(head, bodiless)
+        && !bodiless
     {
         drop(body.send_data(nonce, true));
     }

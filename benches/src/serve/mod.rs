@@ -97,6 +97,9 @@ impl Bound {
     }
 }
 
+/// Streams of an HTTP/2 connection, when nothing is asked for.
+const MAX_STREAMS: u32 = 250;
+
 /// Serves until the process is told to end (Ctrl-C, SIGTERM, or standard input as asked).
 ///
 /// Prints the bound addresses as one JSON line on standard output first.
@@ -265,12 +268,28 @@ impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
             }
             None => {}
         }
+        let serves = |wanted: Protocol| {
+            relay.is_none() && addresses.iter().any(|(protocol, _)| *protocol == wanted)
+        };
+        for model in &args.model {
+            let protocol = Models::protocol(model)?;
+            if !serves(protocol) {
+                return Err(BenchError::usage(format!(
+                    "--model {model} is a model of {protocol}, which is not served: add --{protocol} ADDR, or leave it out"
+                )));
+            }
+        }
+        if args.max_streams.is_some() && !serves(Protocol::Http2) {
+            return Err(BenchError::usage(
+                "--max-streams is for http2, which is not served: add --http2 ADDR, or leave it out",
+            ));
+        }
         Ok(Self {
             addresses,
             control: args.control,
             models: Models::parse(&args.model)?,
             workers: args.workers,
-            max_streams: args.max_streams,
+            max_streams: args.max_streams.unwrap_or(MAX_STREAMS),
             faults: args.fault,
             relay,
             cpu: args.cpu,

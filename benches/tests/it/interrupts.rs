@@ -63,6 +63,10 @@ fn an_interrupted_run_keeps_what_it_measured() {
         let text = std::fs::read_to_string(out.join("results.json")).unwrap();
         let results: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(results["partial"], true);
+        assert!(results["warnings"].to_string().contains("partial"), "{}", results["warnings"]);
+        for kept in ["report.html", "histograms/framed-steady-redigo.hlog"] {
+            assert!(out.join(kept).exists(), "{kept} was not kept");
+        }
         let row = &results["results"][0];
         for count in ["mismatches", "duplicates", "leaked"] {
             assert_eq!(row[count], 0, "{row:#}");

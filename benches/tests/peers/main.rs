@@ -88,7 +88,7 @@ fn rivals_over_resp_return_each_nonce_once() {
 
 #[test]
 fn pools_keep_their_own_limits_when_told_to() {
-    let ran = embedded("resp", &["bb8-redis", "fred"], &["--connections", "3", "--budget", "own"]);
+    let ran = embedded("resp", &["bb8-redis", "fred"], &["--budget", "own"]);
     let most = |at: usize| ran.rows()[at]["high_water_open"].as_u64().unwrap();
     assert!((1..=10).contains(&most(0)), "{}", ran.all());
     assert_eq!(most(1), 5, "{}", ran.all());
@@ -174,4 +174,22 @@ fn rivals_are_listed_and_take_part_only_when_asked_for() {
     assert_eq!((peers(&all), all.rows().len()), (3, 9));
     let plain = run("peers-without-flag", &["--protocol", "http2", "--callers", "2"]);
     assert_eq!((peers(&plain), plain.rows().len()), (0, 6));
+}
+
+#[test]
+fn rivals_over_http_send_the_request_that_was_asked_for() {
+    for (protocol, rivals) in
+        [("http1", &["hyper-util", "reqwest"][..]), ("http2", &["hyper-util", "reqwest", "tonic"])]
+    {
+        let own = ["--method", "PUT", "--path", "/items", "--body-size", "300"];
+        embedded(protocol, rivals, &own);
+    }
+}
+
+#[test]
+fn rivals_over_resp_refuse_a_command_by_name() {
+    let options = ["run", "--protocol", "resp", "--contestant", "fred", "--command", "GET key"];
+    let ran = plain(&options);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains("fred takes part"), "{}", ran.stderr);
 }

@@ -16,11 +16,13 @@
 //! # The life of a connection
 //!
 //! ```text
-//!            dialed            lent                 release, unfit or no room
-//!  Dialing ─────────▶ idle ◀────────▶ leased ─────────────────────────────▶ Closing ──▶ gone
-//!     │ dial_failed     │     release    │ retired (shared)                    ▲ closed()
-//!     ▼                 ╰────────────────┼──────── expired, evicted ───────────┤
-//!    gone                                ╰──▶ Draining ── last lease ends ─────╯
+//!           dialed         lent           release, unfit or no room
+//!  Dialing ────────▶ idle ◀──────▶ leased ───────────────────────────▶ Closing
+//!     │ dial_failed   │   release    │ retired (shared)                 ▲   │
+//!     ▼               ╰──────────────┼──────── expired, evicted ────────┤   │
+//!    gone                            ╰──▶ Draining ── last lease ends ──╯   │
+//!                                                              closed()     ▼
+//!                                                                          gone
 //! ```
 //!
 //! It holds a place in the limits from the start of its dial until [`closed`](State::closed); a

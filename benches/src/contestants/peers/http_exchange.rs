@@ -7,8 +7,9 @@ use http_body_util::BodyExt;
 
 use super::super::http1::host;
 use super::super::http2::joined;
-use super::super::raw::{Template, WRITE_BODY};
+use super::super::raw::Template;
 use super::super::{CallError, Echo, Request, RequestKind};
+use crate::ask::Ask;
 use crate::names::Protocol;
 use crate::nonce::Nonce;
 use crate::target::Target;
@@ -23,6 +24,7 @@ pub(super) struct Errand {
     echoes: bool,
     /// For HTTP/1: the name of the server, where the URI has the address of a relay.
     host: Option<HeaderValue>,
+    ask: Ask,
 }
 
 impl Errand {
@@ -32,6 +34,7 @@ impl Errand {
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
             host: host(target).filter(|_| target.protocol == Protocol::Http1),
+            ask: target.ask.clone(),
         }
     }
 
@@ -41,7 +44,7 @@ impl Errand {
         asked: &Request,
         body: impl Fn(Bytes) -> B,
     ) -> http::Request<B> {
-        let (method, bytes) = parts(asked.kind);
+        let (method, bytes) = self.parts(asked.kind);
         let mut request = http::Request::new(body(bytes));
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
@@ -50,6 +53,11 @@ impl Errand {
             request.headers_mut().insert(HOST, host.clone());
         }
         request
+    }
+
+    /// The method and the body of a request.
+    pub(super) fn parts(&self, kind: RequestKind) -> (Method, Bytes) {
+        self.ask.http(kind)
     }
 
     /// Reads the body of a reply to its end, and compares it with the nonce.
@@ -87,14 +95,6 @@ impl Errand {
             return Err(CallError::wrong(format!("status {status}")));
         }
         Ok(Echo::check(self.echoes, asked.nonce, body))
-    }
-}
-
-/// The method and the body of a request.
-pub(super) fn parts(kind: RequestKind) -> (Method, Bytes) {
-    match kind {
-        RequestKind::Read => (Method::GET, Bytes::new()),
-        RequestKind::Write => (Method::POST, Bytes::from_static(WRITE_BODY)),
     }
 }
 

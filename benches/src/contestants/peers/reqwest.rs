@@ -16,7 +16,7 @@ use reqwest::{Client, Error, Url};
 
 use super::super::raw::Template;
 use super::super::{CallError, Contestant, ErrorKind, Reply, Request};
-use super::http_exchange::{Errand, X_NONCE, chain, nonce_value, parts};
+use super::http_exchange::{Errand, X_NONCE, chain, nonce_value};
 use super::{Category, Facts};
 use crate::names::Protocol;
 use crate::policies::Safety;
@@ -90,7 +90,7 @@ impl Contestant for Rival {
 
     async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
         let Caller { client, url, errand } = caller;
-        let (method, body) = parts(request.kind);
+        let (method, body) = errand.parts(request.kind);
         let mut builder = client.request(method, url.clone());
         builder = builder.header(X_NONCE, nonce_value(request.nonce));
         if !body.is_empty() {

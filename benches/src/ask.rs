@@ -1,0 +1,389 @@
+//! A request of the user's own in the place of the built-in one, and the pause between two of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::catalog::Contestant;
+use crate::cli::RunArgs;
+use crate::contestants::{RequestKind, WRITE_BODY};
+use crate::error::BenchError;
+use crate::names::Protocol;
+use crate::scenario::{Play, Scenario};
+use crate::target::Target;
+
+/// The methods that a request may have, and whether a body may go with it.
+const METHODS: [(Method, bool); 7] = [
+    (Method::GET, false),
+    (Method::HEAD, false),
+    (Method::POST, true),
+    (Method::PUT, true),
+    (Method::PATCH, true),
+    (Method::DELETE, true),
+    (Method::OPTIONS, false),
+];
+/// The embedded server takes no longer bodies, and most others neither.
+const MAX_BODY: usize = 1024 * 1024;
+/// Commands that are more than one request and one reply, or leave something behind in the session.
+const SESSION_COMMANDS: [&str; 19] = [
+    "ASKING",
+    "AUTH",
+    "CLIENT",
+    "DISCARD",
+    "EXEC",
+    "HELLO",
+    "MONITOR",
+    "MULTI",
+    "PSUBSCRIBE",
+    "PSYNC",
+    "QUIT",
+    "READONLY",
+    "RESET",
+    "SELECT",
+    "SHUTDOWN",
+    "SSUBSCRIBE",
+    "SUBSCRIBE",
+    "SYNC",
+    "WATCH",
+];
+
+/// What is asked instead of GET / or ECHO. The default is the built-in request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ask {
+    method: Option<Method>,
+    path: Option<String>,
+    body: Option<Bytes>,
+    command: Vec<Bytes>,
+    /// Between the reply and the next request of a caller.
+    pub think: Option<Duration>,
+}
+
+impl Ask {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] for what is no request.
+    pub fn new(args: &RunArgs) -> Result<Self, BenchError> {
+        let mut ask = Self { think: args.think_time, ..Self::default() };
+        if let Some(path) = &args.path {
+            let parsed: Option<http::uri::PathAndQuery> = path.parse().ok();
+            let Some(parsed) = parsed.filter(|_| path.starts_with('/')) else {
+                return Err(BenchError::usage(format!(
+                    "--path '{}' is no path: it begins with / and has no spaces, as /items?page=2",
+                    path.escape_debug()
+                )));
+            };
+            ask.path = Some(parsed.as_str().to_owned());
+        }
+        ask.body = args.body_size.map(|size| Bytes::from(vec![b'x'; size]));
+        ask.method = match &args.method {
+            Some(name) => Some(method(name, ask.body.is_some())?),
+            // As curl does with data.
+            None => ask.body.as_ref().map(|_| Method::POST),
+        };
+        if let Some(command) = &args.command {
+            ask.command = words(command)?;
+        }
+        Ok(ask)
+    }
+
+    /// Says no where an option would be ignored or would change what a scenario is about.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] that names the option and what it does not fit.
+    pub fn check(
+        &self,
+        protocol: Protocol,
+        scenario: &Scenario,
+        is_open: bool,
+        contestants: &[Contestant],
+    ) -> Result<(), BenchError> {
+        let refuse = |option: &str, why: String| Err(BenchError::usage(format!("{option} {why}")));
+        let http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+        if let Some(option) = self.http_option().filter(|_| !http) {
+            return refuse(
+                option,
+                format!(
+                    "is for http1 and http2, and {protocol} is run as well: add --protocol http1,http2"
+                ),
+            );
+        }
+        if !self.command.is_empty() {
+            if protocol != Protocol::Resp {
+                return refuse(
+                    "--command",
+                    format!("is for resp, and {protocol} is run as well: add --protocol resp"),
+                );
+            }
+            if scenario.play == Play::Session {
+                let name = scenario.name;
+                return refuse(
+                    "--command",
+                    format!("does not fit: scenario '{name}' has commands of its own"),
+                );
+            }
+            if let Some(peer) = contestants.iter().find(|one| one.is_peer()) {
+                return refuse(
+                    "--command",
+                    format!(
+                        "is not built for the rivals, and {} takes part: leave it out",
+                        peer.name
+                    ),
+                );
+            }
+        }
+        let changes_kind = self.method.is_some() || !self.command.is_empty();
+        if changes_kind && scenario.writes_percent > 0 {
+            let option =
+                if self.command.is_empty() { "--method and --body-size" } else { "--command" };
+            return refuse(
+                option,
+                format!(
+                    "cannot stand in for the requests of scenario '{}', of which {} % must not run twice",
+                    scenario.name, scenario.writes_percent
+                ),
+            );
+        }
+        if self.think.is_some() {
+            let name = scenario.name;
+            if is_open {
+                return refuse(
+                    "--think-time",
+                    format!(
+                        "is for a closed loop, and '{name}' is an open one: requests come at a rate there"
+                    ),
+                );
+            }
+            if scenario.play == Play::Reuse {
+                return refuse(
+                    "--think-time",
+                    format!(
+                        "does not fit: scenario '{name}' makes its times of the number of requests"
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn http_option(&self) -> Option<&'static str> {
+        match (&self.path, &self.body, &self.method) {
+            (Some(_), _, _) => Some("--path"),
+            (_, Some(_), _) => Some("--body-size"),
+            (_, _, Some(_)) => Some("--method"),
+            _ => None,
+        }
+    }
+
+    /// Lets requests to this target be these.
+    ///
+    /// # Errors
+    /// [`BenchError::Usage`] when the target has a path, too.
+    pub fn apply(&self, mut target: Target) -> Result<Target, BenchError> {
+        if let Some(path) = &self.path {
+            if target.path != "/" {
+                return Err(BenchError::usage(format!(
+                    "--path {path} and --target with the path {}: leave one out",
+                    target.path
+                )));
+            }
+            target.path.clone_from(path);
+        }
+        // A reply to HEAD has no body, and an own command no nonce.
+        if self.method == Some(Method::HEAD) || !self.command.is_empty() {
+            target.echoes = false;
+        }
+        target.ask = self.clone();
+        Ok(target)
+    }
+
+    /// The method and the body of an HTTP request.
+    pub fn http(&self, kind: RequestKind) -> (Method, Bytes) {
+        match kind {
+            RequestKind::Read => {
+                (self.method.clone().unwrap_or(Method::GET), self.body.clone().unwrap_or_default())
+            }
+            RequestKind::Write => (Method::POST, Bytes::from_static(WRITE_BODY)),
+        }
+    }
+
+    /// Whether replies have no body, whatever their head says.
+    pub fn head_only(&self, kind: RequestKind) -> bool {
+        kind == RequestKind::Read && self.method == Some(Method::HEAD)
+    }
+
+    /// The words of the Redis command; empty for the built-in one.
+    pub fn command(&self) -> &[Bytes] {
+        &self.command
+    }
+
+    /// Whether requests carry a nonce, so that the embedded server can count which ran twice.
+    pub fn has_nonce(&self) -> bool {
+        self.command.is_empty()
+    }
+
+    /// What is lost with this request, for people; `None` when nothing is.
+    pub fn warning(&self) -> Option<String> {
+        if !self.command.is_empty() {
+            return Some(format!(
+                "--command \"{}\" carries no nonce: wrong replies and requests that ran twice are unknown",
+                self.command_text()
+            ));
+        }
+        (self.method == Some(Method::HEAD)).then(|| {
+            "--method HEAD: replies without a body return no nonce, so wrong replies are unknown"
+                .to_owned()
+        })
+    }
+
+    /// What titles say of it.
+    pub fn describe(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.http_option().is_some() {
+            let (method, body) = self.http(RequestKind::Read);
+            let mut text = format!("{method} {}", self.path.as_deref().unwrap_or("/"));
+            if self.body.is_some() {
+                text.push_str(&format!(" with {} bytes", body.len()));
+            }
+            words.push(text);
+        }
+        if !self.command.is_empty() {
+            words.push(self.command_text());
+        }
+        if let Some(think) = self.think {
+            words.push(format!("think time {think:?}"));
+        }
+        words
+    }
+
+    fn command_text(&self) -> String {
+        let words: Vec<_> = self.command.iter().map(|word| String::from_utf8_lossy(word)).collect();
+        words.join(" ").escape_debug().to_string()
+    }
+
+    /// For results.json; `null` for the built-in request.
+    pub fn json(&self) -> Value {
+        if *self == Self::default() {
+            return Value::Null;
+        }
+        let own = self.http_option().is_some();
+        json!({
+            "method": own.then(|| self.http(RequestKind::Read).0.as_str().to_owned()),
+            "path": self.path,
+            "body_bytes": self.body.as_ref().map(Bytes::len),
+            "command": (!self.command.is_empty()).then(|| self.command_text()),
+            "think_time_ms": self.think.map(|think| think.as_secs_f64() * 1000.0),
+        })
+    }
+}
+
+fn method(name: &str, with_body: bool) -> Result<Method, BenchError> {
+    let known = METHODS.iter().find(|(method, _)| method.as_str().eq_ignore_ascii_case(name));
+    match known {
+        Some((method, false)) if with_body => Err(BenchError::usage(format!(
+            "--method {method} has no body, --body-size gives it one: use POST, PUT, PATCH or DELETE"
+        ))),
+        Some((method, _)) => Ok(method.clone()),
+        None => {
+            let names: Vec<&str> = METHODS.iter().map(|(method, _)| method.as_str()).collect();
+            Err(crate::names::unknown("method", name, &names))
+        }
+    }
+}
+
+/// The words of a command.
+fn words(command: &str) -> Result<Vec<Bytes>, BenchError> {
+    let words: Vec<Bytes> =
+        command.split_whitespace().map(|word| Bytes::from(word.to_owned())).collect();
+    let Some(name) = command.split_whitespace().next() else {
+        return Err(BenchError::usage("--command is empty: name a command, as \"GET key\""));
+    };
+    let name = name.to_ascii_uppercase();
+    if SESSION_COMMANDS.contains(&name.as_str()) {
+        return Err(BenchError::usage(format!(
+            "--command {name} changes the session or has no single reply: name one that is a request and a reply, as \"GET key\""
+        )));
+    }
+    Ok(words)
+}
+
+/// Reads `--body-size`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_body_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| *size <= MAX_BODY);
+    size.ok_or_else(|| format!("expected a number of bytes, at most {MAX_BODY}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(change: impl FnOnce(&mut RunArgs)) -> RunArgs {
+        let mut args = RunArgs::default();
+        change(&mut args);
+        args
+    }
+
+    #[test]
+    fn nothing_asked_for_is_the_built_in_request() {
+        let ask = Ask::new(&RunArgs::default()).unwrap();
+        assert_eq!(ask, Ask::default());
+        assert_eq!(ask.http(RequestKind::Read), (Method::GET, Bytes::new()));
+        assert_eq!(ask.json(), Value::Null);
+        assert!(ask.describe().is_empty() && ask.warning().is_none());
+    }
+
+    #[test]
+    fn a_request_with_a_body_is_a_post_unless_it_is_said_otherwise() {
+        let ask = Ask::new(&args(|args| args.body_size = Some(3))).unwrap();
+        assert_eq!(ask.http(RequestKind::Read), (Method::POST, Bytes::from_static(b"xxx")));
+        assert_eq!(ask.describe(), ["POST / with 3 bytes"]);
+        let put = Ask::new(&args(|args| {
+            args.body_size = Some(3);
+            args.method = Some("put".to_owned());
+        }));
+        assert_eq!(put.unwrap().describe(), ["PUT / with 3 bytes"]);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_in_one_line() {
+        for (args, words) in [
+            (args(|args| args.method = Some("GTE".into())), "did you mean 'GET'"),
+            (args(|args| args.path = Some("items".into())), "begins with /"),
+            (args(|args| args.path = Some("/a b".into())), "no spaces"),
+            (args(|args| args.command = Some("  ".into())), "empty"),
+            (args(|args| args.command = Some("multi".into())), "MULTI changes the session"),
+            (
+                args(|args| {
+                    args.method = Some("GET".into());
+                    args.body_size = Some(1);
+                }),
+                "--body-size",
+            ),
+        ] {
+            let error = Ask::new(&args).unwrap_err().to_string();
+            assert!(error.contains(words) && error.lines().count() == 1, "{error}");
+        }
+        let target = Target::parse("http://127.0.0.1:1/a").unwrap();
+        let ask = Ask::new(&args(|args| args.path = Some("/b".into()))).unwrap();
+        assert!(ask.apply(target).unwrap_err().to_string().contains("leave one out"));
+    }
+
+    #[test]
+    fn the_oracle_is_given_up_only_where_no_nonce_comes_back() {
+        let target = || Target::embedded(Protocol::Http1, "127.0.0.1:1".parse().unwrap());
+        for (method, echoes) in [("POST", true), ("HEAD", false)] {
+            let ask = Ask::new(&args(|args| args.method = Some(method.into()))).unwrap();
+            assert_eq!(ask.apply(target()).unwrap().echoes, echoes);
+            assert_eq!(ask.warning().is_none(), echoes);
+            assert!(ask.has_nonce());
+        }
+        let ask = Ask::new(&args(|args| args.command = Some("GET key".into()))).unwrap();
+        assert!(!ask.apply(target()).unwrap().echoes && !ask.has_nonce());
+        assert!(ask.warning().unwrap().contains("GET key"));
+    }
+}

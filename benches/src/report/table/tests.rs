@@ -1,0 +1,258 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::catalog::Contestant;
+use crate::contestants::{Counts, PoolStatus};
+use crate::fault::{Event, Fault};
+use crate::measure;
+use crate::policies::{self, Terms};
+use crate::report::columns::UNKNOWN;
+use crate::report::model::Played;
+use crate::run::events::Played as PlayedEvent;
+use crate::run::plan::Entry;
+use crate::run::slots::Slot;
+use crate::run::turn::Turn;
+use crate::scenario::demand::{Arrivals, Demand, Rate};
+use crate::scenario::{SCENARIOS, Scenario};
+use crate::serve::oracle::{Counters, Series};
+use crate::target::Target;
+
+/// More of everything than a run can have.
+fn large_turn(scale: u64) -> Turn {
+    let mut latency = measure::histogram();
+    for seconds in [1, 10, 60] {
+        measure::record(&mut latency, Duration::from_secs(seconds * scale));
+    }
+    let many = 98_765_432_109 / scale;
+    Turn {
+        began_ns: 0,
+        seconds: 0.1,
+        cpu_seconds: 98_765.4,
+        requests: many,
+        replies: many,
+        errors: [many; 5],
+        cancelled: many,
+        unstarted: many,
+        delayed: many,
+        writes: many,
+        mismatches: Some(many),
+        service: latency.clone(),
+        lateness: latency.clone(),
+        acquire: latency.clone(),
+        latency,
+        counts: Counts { opened: Some(many), waits: Some(many), dials: Some(many) },
+        timeline: None,
+        slots: Some(vec![slot(0, many), slot(100, many), slot(200, many)]),
+        first_error: None,
+        unclosed: None,
+        redials: 0,
+        sequences: 0,
+    }
+}
+
+fn slot(t_ms: u64, many: u64) -> Slot {
+    Slot {
+        t_ms,
+        started: many,
+        ok: many,
+        errors: [many; 5],
+        cancelled: many,
+        unstarted: many,
+        p50_us: Some(many as f64),
+        p99_us: Some(many as f64),
+        dials: Some(many),
+        status: Some(PoolStatus::default()),
+    }
+}
+
+fn played(scenario: &Scenario, scale: u64) -> Played {
+    let many = 98_765_432_109 / scale;
+    let events = (scenario.events)(&mut fastrand::Rng::with_seed(1));
+    let event = |event: &Event| PlayedEvent {
+        at_ms: event.at.as_secs_f64() * 1000.0,
+        until_ms: event.lasts.map(|lasts| (event.at + lasts).as_secs_f64() * 1000.0),
+        label: String::new(),
+        fault: event.fault,
+    };
+    Played {
+        turn: Ok(large_turn(scale)),
+        server: Some(Counters {
+            accepted: many,
+            high_water: many,
+            duplicates: many,
+            write_duplicates: many,
+            ..Counters::default()
+        }),
+        leaked: Some(many),
+        series: Some(Series {
+            origin_ns: 0,
+            step_ms: 100,
+            accepted: vec![u32::MAX; 40],
+            open: vec![u32::MAX; 40],
+            backends: vec![[u32::MAX / 100, u32::MAX / 100]; 40],
+        }),
+        events: events.iter().map(event).collect(),
+        nonces: true,
+        cut: None,
+        relay: None,
+    }
+}
+
+/// A contestant with the longest name there is, in every way of the scenario.
+fn records(scenario: &Scenario, names: &[&'static str]) -> Vec<Record> {
+    let mut records = Vec::new();
+    for name in names {
+        for variant in scenario.ways() {
+            let mut contestant = Contestant::find("redigo").unwrap();
+            contestant.name = name;
+            if *name == "limit" {
+                contestant.kind = Kind::Limit;
+            }
+            let entry = Entry { variant, ..Entry::without_policy(contestant) };
+            let mut record = Record::new(entry);
+            record.rounds = (1..=3).map(|n| (n, played(scenario, u64::from(n) * 7))).collect();
+            records.push(record);
+        }
+    }
+    records
+}
+
+fn group(scenario: Scenario, protocol: Protocol, names: &[&'static str]) -> GroupResult {
+    GroupResult {
+        protocol,
+        scenario,
+        callers: 1_000_000,
+        connections: 1_000_000,
+        demand: match scenario.demand {
+            Demand::Paced { .. } => Demand::Paced { rate: Rate::PerSecond(9_999_999.0) },
+            other => other,
+        },
+        arrivals: Arrivals::Poisson,
+        budget: scenario.budget,
+        target: Arc::new(Target::embedded(protocol, "127.0.0.1:54321".parse().unwrap())),
+        records: records(&scenario, names),
+        ended: None,
+        rounds: 3,
+    }
+}
+
+fn longest(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// The longest name of any contestant stands in the tables, beside the limit.
+const NAMES: [&str; 2] = ["limit", "redis-rs-manager"];
+
+#[test]
+fn every_kind_of_table_fits_the_screen() {
+    let set = ["max_idle_per_key=2".to_owned(), "idle_order=oldest-first".to_owned()];
+    for name in crate::catalog::PEERS.iter().chain(&crate::catalog::CONTESTANTS) {
+        assert!(name.name.len() <= NAMES[1].len(), "{}", name.name);
+    }
+    for scenario in SCENARIOS {
+        for &protocol in scenario.protocols {
+            let mut group = group(scenario, protocol, &NAMES);
+            for foreign in [false, true] {
+                if foreign {
+                    group.target = Arc::new(Target { embedded: false, ..(*group.target).clone() });
+                }
+                let look = Look { set: &set, ..Look::default() };
+                let text = render(&group, look);
+                assert!(longest(&text) <= 80, "{} {protocol}:\n{text}", scenario.name);
+                let words: Vec<&str> = text.split_whitespace().collect();
+                assert!(words.join(" ").contains("--set max_idle_per_key=2"), "{text}");
+                let wide = render(&group, Look { wide: true, ..look });
+                assert!(longest(&wide) > 80, "{} {protocol}:\n{wide}", scenario.name);
+                assert!(!wide.contains("left out"), "{wide}");
+            }
+            let summary = crate::report::summary::render(std::slice::from_ref(&group));
+            assert!(longest(&summary) <= 80, "{summary}");
+        }
+    }
+}
+
+#[test]
+fn the_figure_of_a_scenario_is_never_left_out() {
+    for scenario in SCENARIOS.into_iter().filter(|scenario| scenario.demand.is_open()) {
+        use crate::scenario::Figure;
+        let title = match scenario.figure {
+            Figure::Success => "ok",
+            Figure::P99 => "p99",
+            Figure::Opened => "opened",
+            Figure::Dials => "dials",
+            Figure::PeakDials => "dials in",
+            Figure::Failed => "failed",
+            Figure::Recovery => "normal",
+            Figure::SlowShare => "% to the",
+            Figure::Cpu | Figure::Reuse => continue,
+        };
+        let group = group(scenario, scenario.protocols[0], &NAMES);
+        let (lines, _) = columns(&group).render(false);
+        let head = lines.lines().next().unwrap();
+        assert!(head.contains(title), "{}: {head}", scenario.name);
+    }
+}
+
+#[test]
+fn wide_tables_tell_failures_apart_and_narrow_ones_add_them_up() {
+    let mut group = group(SCENARIOS[0], Protocol::Http1, &["redigo"]);
+    let turn = group.records[0].rounds.iter_mut().map(|(_, played)| played);
+    for played in turn {
+        let turn = played.turn.as_mut().unwrap();
+        (turn.errors, turn.mismatches) = ([1, 10, 0, 100, 0], None);
+        played.leaked = None;
+    }
+    let line = |wide| {
+        let (text, _) = columns(&group).render(wide);
+        text.lines().last().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line(false).last().unwrap(), "333", "nobody looked for wrong replies");
+    let wide = line(true);
+    assert_eq!(wide[wide.len() - 6..wide.len() - 3], ["333", "30", "0"]);
+    assert_eq!([&wide[wide.len() - 3], &wide[wide.len() - 1]], [UNKNOWN, UNKNOWN]);
+}
+
+/// The head of a table of these contestants with these knobs.
+fn head(names: &[&str], connections: usize, set: &[&str], budget: Budget) -> String {
+    let set: Vec<String> = set.iter().map(|&set| set.to_owned()).collect();
+    let sets = policies::parse_sets(&set).unwrap();
+    let scenario = SCENARIOS[0];
+    let mut group = GroupResult { connections, budget, ..group(scenario, Protocol::Http1, &[]) };
+    for name in names {
+        let contestant = Contestant::find(name).unwrap();
+        let connections = (budget == Budget::Same).then_some(connections);
+        let terms = Terms { connections, sets: &sets, ..Terms::default() };
+        let policy = policies::resolve(&contestant, Protocol::Http1, &terms).unwrap();
+        let single = policies::is_single(&contestant);
+        let entry = Entry { policy, single, ..Entry::without_policy(contestant) };
+        group.records.push(Record::new(entry));
+    }
+    title(&group, Look { set: &set, ..Look::default() })
+}
+
+#[test]
+fn the_title_has_the_connections_that_there_may_be() {
+    let title = head(&["limit", "redigo", "thrift"], 50, &[], Budget::Same);
+    assert!(title.contains(", 50 connections;"), "{title}");
+    let set = ["max_open_per_key=2"];
+    let title = head(&["limit", "redigo", "thrift"], 50, &set, Budget::Same);
+    assert!(title.contains(", 2 connections (limit: 50);"), "{title}");
+    assert!(title.ends_with("; --set max_open_per_key=2"), "{title}");
+    let title = head(&["redigo", "go-redis"], 50, &set, Budget::Own);
+    assert!(title.contains(", 2 connections;"), "{title}");
+    let title = head(&["redigo"], 50, &["max_open_per_key=none"], Budget::Same);
+    assert!(!title.contains("50 connections;"), "{title}");
+    let title = head(&["redigo", "net-http"], 50, &[], Budget::Own);
+    assert!(title.contains("as each strategy ships"), "{title}");
+    let title = head(&["no-pool"], 1, &[], Budget::Same);
+    assert!(title.contains(", 1 connection;"), "{title}");
+}
+
+#[test]
+fn a_fault_in_the_fixture_has_a_recovery() {
+    let restart = SCENARIOS.into_iter().find(|one| one.name == "restart").unwrap();
+    let group = group(restart, Protocol::Resp, &NAMES);
+    assert!(open_table::recovery(&group.records[0]).is_some());
+    assert!(group.records[0].rounds[0].1.events.iter().any(|one| one.fault == Fault::Refuse));
+}
