@@ -3,14 +3,11 @@
 
 use std::path::PathBuf;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde_json::{Value, json};
 
 use crate::error::BenchError;
 use crate::measure::Percentiles;
+use crate::report::histogram::{decode, encode};
 use crate::report::saved;
 
 /// Options of `merge`.
@@ -206,22 +203,6 @@ fn sum(left: &Value, right: &Value) -> Value {
         (Some(left), Some(right)) => json!(left + right),
         _ => json!(left.as_f64().zip(right.as_f64()).map(|(left, right)| left + right)),
     }
-}
-
-/// Reads a histogram from a results file.
-fn decode(text: &str) -> Result<Histogram<u64>, String> {
-    let bytes =
-        BASE64.decode(text).map_err(|error| format!("a histogram is no base64: {error}"))?;
-    Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|error| format!("a histogram cannot be read: {error}"))
-}
-
-/// A histogram as results files have it.
-pub(crate) fn encode(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes all bytes");
-    BASE64.encode(bytes)
 }
 
 #[cfg(test)]

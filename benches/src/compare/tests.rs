@@ -125,11 +125,11 @@ fn what_cannot_be_compared_is_said() {
     let base = run(1, 3, SAME);
     let mut new = run(2, 3, SAME);
     for row in &mut new.results {
-        row.callers = Some(8);
+        row.callers = Some(8.0);
     }
     let callers = |saved: &Saved| {
         let mut saved = saved.clone();
-        saved.results.iter_mut().for_each(|row| row.callers = Some(50));
+        saved.results.iter_mut().for_each(|row| row.callers = Some(50.0));
         saved
     };
     let error = compare(&callers(&base), &new).unwrap_err();
@@ -140,9 +140,9 @@ fn what_cannot_be_compared_is_said() {
 
     let mut other = base.clone();
     other.results.remove(3);
-    other.environment.cpu = Some("another".to_owned());
+    other.environment = serde_json::json!({"cpu": "another"});
     let mut base = base;
-    base.environment.cpu = Some("one".to_owned());
+    base.environment = serde_json::json!({"cpu": "one"});
     let comparison = compare(&base, &other).unwrap();
     assert_eq!(comparison.left_out, ["resp steady contestant-3: only in BASE"]);
     assert_eq!(comparison.differences, ["cpu: one and another"]);

@@ -146,7 +146,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
     let mut left_out = Vec::new();
     let mut rows = Vec::new();
     let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
-    let noise = new.environment.noise.or(base.environment.noise);
+    let noise = new.noise().or(base.noise());
     for row in &base.results {
         let name = row.name();
         let Some(other) = new.results.iter().find(|other| other.name() == name) else {

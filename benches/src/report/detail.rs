@@ -1,12 +1,10 @@
 //! The parts of a row of results.json that say more than one figure: steps of time, rounds, errors by
 //! kind, histograms.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::Serialize;
 
+use super::histogram;
 use super::model::{Played, Record};
 use crate::contestants::ErrorKind;
 use crate::measure::{Percentiles, round};
@@ -179,14 +177,7 @@ impl Histograms {
 
 /// `None` for an empty one.
 fn encoded(histogram: &Histogram<u64>) -> Option<String> {
-    if histogram.is_empty() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new()
-        .serialize(histogram, &mut bytes)
-        .expect("a vector takes everything, and the bounds are valid");
-    Some(STANDARD.encode(bytes))
+    (!histogram.is_empty()).then(|| histogram::encode(histogram))
 }
 
 #[cfg(test)]
@@ -198,10 +189,7 @@ mod tests {
         let mut histogram = crate::measure::histogram();
         assert_eq!(encoded(&histogram), None);
         histogram.record(1234).unwrap();
-        let bytes = STANDARD.decode(encoded(&histogram).unwrap()).unwrap();
-        let back: Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .unwrap();
+        let back = histogram::decode(&encoded(&histogram).unwrap()).unwrap();
         assert_eq!(back.max(), histogram.max());
     }
 

@@ -10,6 +10,7 @@ use crate::run::plan::Plan;
 
 pub mod again;
 pub mod detail;
+pub mod histogram;
 mod html;
 pub mod json;
 pub mod model;

@@ -1,10 +1,10 @@
 //! Percentile curves and the curve of a sweep: lines that are named at their ends.
 
 use super::group::{Entry, Group};
-use super::histogram;
-use super::results::Step;
 use super::svg::{Anchor, Scale, Svg, apart, fit};
 use super::text::{self, escape};
+use crate::report::histogram;
+use crate::report::saved::Step;
 
 /// The sizes in which a chart is drawn: for a desk, and for a telephone.
 pub const SIZES: [(&str, f64); 2] = [("wide", 1130.0), ("narrow", 380.0)];

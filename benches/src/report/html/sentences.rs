@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::group::{Entry, Group, Model, is_limit, unsound};
-use super::histogram;
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
+use crate::report::histogram;
 
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -333,7 +333,7 @@ fn saturated(entry: &Entry<'_>) -> bool {
 /// How far callers are from throughput times mean latency, as a share.
 fn little(entry: &Entry<'_>) -> Option<f64> {
     let row = entry.row;
-    if row.load.as_deref() != Some("closed") || super::stats::failed(row)? > 0.0 {
+    if row.load.as_deref() != Some("closed") || row.failed()? > 0.0 {
         return None;
     }
     let mean = histogram::mean(entry.histograms.latency.as_ref()?);

@@ -1,150 +1,136 @@
-//! The shape of results.json, as far as the page shows it.
-//!
-//! Reading is tolerant. Every field may be missing, unknown fields are ignored, and a field of
-//! another shape counts as missing: a page can be made of results of another version.
+//! A row of results.json: what one contestant measured in one comparison.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::histogram;
-
-/// results.json.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Results {
-    #[serde(deserialize_with = "lenient")]
-    pub schema: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
-    pub tool: Tool,
-    #[serde(deserialize_with = "lenient")]
-    pub environment: Value,
-    #[serde(deserialize_with = "lenient")]
-    pub options: Value,
-    #[serde(deserialize_with = "lenient")]
-    pub partial: bool,
-    #[serde(deserialize_with = "lenient")]
-    pub measured_at_unix_s: Option<u64>,
-    #[serde(deserialize_with = "each")]
-    pub results: Vec<Row>,
-    #[serde(deserialize_with = "each")]
-    pub warnings: Vec<String>,
-}
-
-impl Results {
-    /// The noise floor that an A/A run on this machine found, as shares: 0.02 is 2 %.
-    pub fn noise(&self) -> Noise {
-        serde_json::from_value(self.environment["noise"].clone()).unwrap_or_default()
-    }
-}
-
-/// The program that measured.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Tool {
-    #[serde(deserialize_with = "lenient")]
-    pub version: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    pub git: Option<String>,
-}
-
-/// What an A/A run found equal contestants to differ by.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-pub struct Noise {
-    #[serde(deserialize_with = "lenient")]
-    pub throughput: Option<f64>,
-    #[serde(deserialize_with = "lenient")]
-    pub cpu: Option<f64>,
-    #[serde(deserialize_with = "lenient")]
-    pub p99: Option<f64>,
-}
+use super::lenient::{each, lenient, total};
+use crate::report::histogram;
 
 /// One contestant in one comparison.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Row {
+    /// The protocol.
     #[serde(deserialize_with = "lenient")]
     pub protocol: Option<String>,
+    /// The scenario.
     #[serde(deserialize_with = "lenient")]
     pub scenario: Option<String>,
+    /// Its name.
     #[serde(deserialize_with = "lenient")]
     pub contestant: Option<String>,
+    /// Which way of the scenario.
     #[serde(deserialize_with = "lenient")]
     pub variant: Option<String>,
+    /// limit, ours or peer.
     #[serde(deserialize_with = "lenient")]
     pub kind: Option<String>,
+    /// Of a rival: as shipped or tuned.
     #[serde(deserialize_with = "lenient")]
     pub category: Option<String>,
+    /// Whose limits of connections held: same or own.
     #[serde(deserialize_with = "lenient")]
     pub budget: Option<String>,
+    /// closed or open.
     #[serde(rename = "loop", deserialize_with = "lenient")]
     pub load: Option<String>,
+    /// The rate that was offered in an open loop.
     #[serde(deserialize_with = "lenient")]
     pub rate_per_s: Option<f64>,
+    /// How arrivals were spread.
     #[serde(deserialize_with = "lenient")]
     pub arrivals: Option<String>,
+    /// The policy of a profile.
     #[serde(deserialize_with = "lenient")]
     pub policy: Option<Value>,
+    /// Callers that sent at the same time.
     #[serde(deserialize_with = "lenient")]
     pub callers: Option<f64>,
+    /// Requests that were answered.
     #[serde(deserialize_with = "lenient")]
     pub requests: Option<f64>,
+    /// Requests that failed.
     #[serde(deserialize_with = "lenient")]
     pub errors: Option<f64>,
+    /// Requests that timed out.
     #[serde(deserialize_with = "lenient")]
     pub timeouts: Option<f64>,
+    /// Requests that were refused.
     #[serde(deserialize_with = "lenient")]
     pub refusals: Option<f64>,
+    /// Arrivals of an open loop that no caller was free for.
     #[serde(deserialize_with = "lenient")]
     pub unstarted: Option<f64>,
+    /// The same by what went wrong.
     #[serde(deserialize_with = "lenient")]
     pub errors_by_kind: Option<Kinds>,
+    /// The first failure.
     #[serde(deserialize_with = "lenient")]
     pub first_error: Option<String>,
+    /// Why the contestant broke.
     #[serde(deserialize_with = "lenient")]
     pub broke: Option<String>,
+    /// Replies that were another request's.
     #[serde(deserialize_with = "lenient")]
     pub mismatches: Option<f64>,
+    /// Requests that the server executed twice.
     #[serde(deserialize_with = "lenient")]
     pub duplicates: Option<f64>,
+    /// Sockets left open.
     #[serde(deserialize_with = "lenient")]
     pub leaked: Option<f64>,
+    /// Connections opened.
     #[serde(deserialize_with = "lenient")]
     pub opened: Option<f64>,
+    /// The most sockets open at once.
     #[serde(deserialize_with = "lenient")]
     pub high_water_open: Option<f64>,
+    /// Attempts to dial.
     #[serde(deserialize_with = "lenient")]
     pub dials: Option<f64>,
+    /// The most attempts in 100 ms.
     #[serde(deserialize_with = "lenient")]
     pub peak_dials_per_100ms: Option<f64>,
+    /// Requests that must not run twice.
     #[serde(deserialize_with = "lenient")]
     pub writes: Option<f64>,
+    /// Those that did.
     #[serde(deserialize_with = "lenient")]
     pub write_duplicates: Option<f64>,
+    /// Replies in a second.
     #[serde(deserialize_with = "lenient")]
     pub throughput_per_s: Option<f64>,
+    /// Processor time of a request.
     #[serde(deserialize_with = "lenient")]
     pub cpu_us_per_request: Option<f64>,
+    /// From the intended start.
     #[serde(deserialize_with = "lenient")]
     pub latency_us: Option<Percentiles>,
+    /// How late the schedule was.
     #[serde(deserialize_with = "lenient")]
     pub lateness_us: Option<Percentiles>,
+    /// The time after the last fault.
     #[serde(deserialize_with = "lenient")]
     pub recovery: Option<Recovery>,
+    /// The figures of each round.
     #[serde(deserialize_with = "each")]
     pub rounds_detail: Vec<Round>,
+    /// The last round in steps.
     #[serde(deserialize_with = "each")]
     pub slots: Vec<Slot>,
+    /// The faults.
     #[serde(deserialize_with = "each")]
     pub events: Vec<Event>,
+    /// The rates of a sweep.
     #[serde(deserialize_with = "each")]
     pub sweep: Vec<Step>,
     /// The life of single connections. (The number allowed has the same name and is no list.)
     #[serde(deserialize_with = "each")]
     pub connections: Vec<Connection>,
+    /// Of all rounds.
     #[serde(deserialize_with = "lenient")]
     pub histograms: histogram::Encoded,
+    /// What a rival does not do.
     #[serde(deserialize_with = "each")]
     pub does_not: Vec<String>,
     /// Histograms that were read from a log, not from `histograms`.
@@ -156,10 +142,13 @@ pub struct Row {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct Percentiles {
+    /// 50 %.
     #[serde(deserialize_with = "lenient")]
     pub p50: Option<f64>,
+    /// 99 %.
     #[serde(deserialize_with = "lenient")]
     pub p99: Option<f64>,
+    /// 99.9 %.
     #[serde(deserialize_with = "lenient")]
     pub p999: Option<f64>,
 }
@@ -168,14 +157,19 @@ pub struct Percentiles {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct Kinds {
+    /// Dialing.
     #[serde(deserialize_with = "lenient")]
     pub dial: f64,
+    /// Timeouts.
     #[serde(deserialize_with = "lenient")]
     pub timeout: f64,
+    /// Refused by the pool.
     #[serde(deserialize_with = "lenient")]
     pub refused: f64,
+    /// The connection broke.
     #[serde(deserialize_with = "lenient")]
     pub broken: f64,
+    /// A wrong reply.
     #[serde(deserialize_with = "lenient")]
     pub wrong: f64,
 }
@@ -184,8 +178,10 @@ pub struct Kinds {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct Recovery {
+    /// To the first reply.
     #[serde(deserialize_with = "lenient")]
     pub first_success_ms: Option<f64>,
+    /// To a p99 below twice its base.
     #[serde(deserialize_with = "lenient")]
     pub normal_p99_ms: Option<f64>,
 }
@@ -194,20 +190,34 @@ pub struct Recovery {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct Round {
+    /// Its number.
     #[serde(deserialize_with = "lenient")]
     pub round: Option<u64>,
+    /// Requests that were answered.
     #[serde(deserialize_with = "lenient")]
     pub requests: Option<f64>,
+    /// Requests that failed.
     #[serde(deserialize_with = "lenient")]
     pub errors: Option<f64>,
+    /// Replies in a second.
     #[serde(deserialize_with = "lenient")]
     pub throughput_per_s: Option<f64>,
+    /// Processor time of a request.
     #[serde(deserialize_with = "lenient")]
     pub cpu_us_per_request: Option<f64>,
+    /// Half of the latencies are at or below this.
+    #[serde(deserialize_with = "lenient")]
+    pub p50_us: Option<f64>,
+    /// 99 %.
     #[serde(deserialize_with = "lenient")]
     pub p99_us: Option<f64>,
+    /// 99.9 %.
+    #[serde(deserialize_with = "lenient")]
+    pub p999_us: Option<f64>,
+    /// Connections opened.
     #[serde(deserialize_with = "lenient")]
     pub opened: Option<f64>,
+    /// Attempts to dial.
     #[serde(deserialize_with = "lenient")]
     pub dials: Option<f64>,
 }
@@ -216,30 +226,43 @@ pub struct Round {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Slot {
+    /// When it began or happened.
     #[serde(deserialize_with = "lenient")]
     pub t_ms: Option<f64>,
+    /// Replies.
     #[serde(deserialize_with = "lenient")]
     pub ok: Option<f64>,
+    /// Requests that failed.
     #[serde(deserialize_with = "total")]
     pub errors: Option<f64>,
+    /// Arrivals of an open loop that no caller was free for.
     #[serde(deserialize_with = "lenient")]
     pub unstarted: Option<f64>,
+    /// Half of the latencies are at or below this.
     #[serde(deserialize_with = "lenient")]
     pub p50_us: Option<f64>,
+    /// 99 %.
     #[serde(deserialize_with = "lenient")]
     pub p99_us: Option<f64>,
+    /// Attempts to dial.
     #[serde(deserialize_with = "lenient")]
     pub dials: Option<f64>,
+    /// Connections that the server accepted.
     #[serde(deserialize_with = "lenient")]
     pub accepted: Option<f64>,
+    /// Idle connections.
     #[serde(deserialize_with = "lenient")]
     pub idle: Option<f64>,
+    /// Connections in use.
     #[serde(deserialize_with = "lenient")]
     pub leased: Option<f64>,
+    /// Dials in progress.
     #[serde(deserialize_with = "lenient")]
     pub dialing: Option<f64>,
+    /// Callers that wait.
     #[serde(deserialize_with = "lenient")]
     pub waiting: Option<f64>,
+    /// Replies of each backend.
     #[serde(deserialize_with = "each")]
     pub backends: Vec<f64>,
 }
@@ -248,12 +271,16 @@ pub struct Slot {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Event {
+    /// The fault, with or without its settings.
     #[serde(deserialize_with = "lenient")]
     pub fault: Value,
+    /// Words for it.
     #[serde(deserialize_with = "lenient")]
     pub label: Option<String>,
+    /// When it began.
     #[serde(deserialize_with = "lenient")]
     pub at_ms: Option<f64>,
+    /// When it was lifted.
     #[serde(deserialize_with = "lenient")]
     pub until_ms: Option<f64>,
 }
@@ -281,6 +308,31 @@ impl Event {
 }
 
 impl Row {
+    /// The words that identify a row in its file.
+    pub fn name(&self) -> String {
+        let parts = [&self.protocol, &self.scenario, &self.contestant];
+        let mut words: Vec<&str> = parts.map(|part| part.as_deref().unwrap_or("?")).to_vec();
+        words.extend(self.variant.as_deref());
+        words.join(" ")
+    }
+
+    /// Whether it is the limit, or no-pool, the other end of the scale.
+    pub fn is_limit(&self) -> bool {
+        self.kind.as_deref() == Some("limit")
+    }
+
+    /// Requests without a reply, whatever went wrong.
+    pub fn failed(&self) -> Option<f64> {
+        match self.errors_by_kind {
+            Some(kinds) => {
+                Some(kinds.dial + kinds.timeout + kinds.refused + kinds.broken + kinds.wrong)
+            }
+            None => {
+                Some(self.errors? + self.timeouts.unwrap_or(0.0) + self.refusals.unwrap_or(0.0))
+            }
+        }
+    }
+
     /// The events that are faults, and no conditions of the whole run.
     pub fn faults(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| !event.is_condition())
@@ -291,14 +343,19 @@ impl Row {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct Step {
+    /// The rate that was offered in an open loop.
     #[serde(deserialize_with = "lenient")]
     pub rate_per_s: Option<f64>,
+    /// Half of the latencies are at or below this.
     #[serde(deserialize_with = "lenient")]
     pub p50_us: Option<f64>,
+    /// 99 %.
     #[serde(deserialize_with = "lenient")]
     pub p99_us: Option<f64>,
+    /// Replies in a second.
     #[serde(deserialize_with = "lenient")]
     pub throughput_per_s: Option<f64>,
+    /// Arrivals of an open loop that no caller was free for.
     #[serde(deserialize_with = "lenient")]
     pub unstarted: Option<f64>,
 }
@@ -307,8 +364,10 @@ pub struct Step {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Connection {
+    /// Its number.
     #[serde(deserialize_with = "lenient")]
     pub id: Value,
+    /// The faults.
     #[serde(deserialize_with = "each")]
     pub events: Vec<Moment>,
 }
@@ -318,35 +377,10 @@ pub struct Connection {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Moment {
+    /// When it began or happened.
     #[serde(deserialize_with = "lenient")]
     pub t_ms: Option<f64>,
+    /// What happened.
     #[serde(deserialize_with = "lenient")]
     pub what: Option<String>,
-}
-
-/// A field of another shape counts as missing.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
-}
-
-/// A count, or counts by kind that are added up.
-fn total<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let parts = |parts: Vec<&Value>| Some(parts.into_iter().filter_map(Value::as_f64).sum());
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Array(kinds) => parts(kinds.iter().collect()),
-        Value::Object(kinds) => parts(kinds.values().collect()),
-        other => other.as_f64(),
-    })
-}
-
-/// Entries of another shape are left out, the others count.
-fn each<'de, D: Deserializer<'de>, T: DeserializeOwned>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let Value::Array(entries) = Value::deserialize(deserializer)? else {
-        return Ok(Vec::new());
-    };
-    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
 }
