@@ -146,7 +146,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
     let mut left_out = Vec::new();
     let mut rows = Vec::new();
     let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
-    let noise = new.noise().or(base.noise());
+    let noise = new.noise_between_runs().or(base.noise_between_runs());
     for row in &base.results {
         let name = row.name();
         let Some(other) = new.results.iter().find(|other| other.name() == name) else {
@@ -228,7 +228,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         together,
         rows,
         noise_from: if noise.is_some() {
-            "two runs of one build (poolbench calibrate)"
+            "runs of one build (calibration.json)"
         } else {
             "the spread of rounds in these runs (poolbench calibrate was not run)"
         },

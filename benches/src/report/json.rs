@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::detail::{self, ErrorsByKind, Histograms, RoundRow, SlotRow};
 use super::model::{GroupResult, Record};
+use super::noise::MeasuredNoise;
 use super::recovery::Recovery;
 use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
@@ -103,6 +104,8 @@ pub struct Row {
     /// The faults of the last round.
     events: Vec<Event>,
     recovery: Option<Recovery>,
+    /// What equal contestants of this table differed by.
+    noise: Option<MeasuredNoise>,
     rounds_detail: Vec<RoundRow>,
     histograms: Histograms,
 }
@@ -270,6 +273,7 @@ impl Row {
             recovery: last
                 .and_then(|(turn, played)| Recovery::of(turn.slots.as_ref()?, &played.events)),
             events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
+            noise: group.noise.clone(),
             rounds_detail: detail::rounds(record),
             histograms: Histograms::of(record),
         }

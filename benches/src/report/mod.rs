@@ -9,11 +9,13 @@ use crate::run::Outcome;
 use crate::run::plan::Plan;
 
 pub mod again;
+pub mod calibration;
 pub mod detail;
 pub mod histogram;
 mod html;
 pub mod json;
 pub mod model;
+pub mod noise;
 mod open_table;
 pub mod output;
 pub mod recovery;
@@ -23,6 +25,7 @@ pub mod table;
 
 use json::Document;
 use model::GroupResult;
+use noise::MeasuredNoise;
 use output::Output;
 
 /// Collects results and writes them.
@@ -67,14 +70,15 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
-    pub fn add(&mut self, group: GroupResult) -> Result<(), BenchError> {
+    pub fn add(&mut self, mut group: GroupResult) -> Result<(), BenchError> {
         if group.records.iter().all(|record| record.rounds.is_empty()) {
             return Ok(());
         }
+        group.noise = MeasuredNoise::of(&group, self.plan.calibration.as_ref());
         self.print(&table::render(&group));
         self.output.write_histograms(&group)?;
         let place = format!("{} {}", group.protocol, group.scenario.name);
-        let faults = group.records.iter().flat_map(model::Record::faults);
+        let faults = group.records.iter().chain(&group.twin).flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
         self.groups.push(group);
         Ok(())
@@ -96,9 +100,15 @@ impl<'a> Report<'a> {
     /// [`BenchError::Io`] when the files cannot be written.
     pub fn finish(self) -> Result<Outcome, BenchError> {
         let warnings = self.warnings();
+        let noises = self.groups.iter().filter_map(|group| group.noise.clone());
+        let environment = Environment {
+            noise: noises.reduce(MeasuredNoise::widest),
+            calibration: self.plan.calibration.clone(),
+            ..self.environment.clone()
+        };
         let document = Document::new(
             self.plan,
-            self.environment.clone(),
+            environment,
             &self.groups,
             warnings.clone(),
             self.partial,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::noise::MeasuredNoise;
 use crate::catalog::{Contestant, Kind};
 use crate::measure::{self, Spread};
 use crate::names::Protocol;
@@ -71,6 +72,10 @@ pub struct GroupResult {
     pub target: Arc<Target>,
     /// Who took part, in the order of tables.
     pub records: Vec<Record>,
+    /// One of them once more, which shows what equal contestants differ by.
+    pub twin: Option<Record>,
+    /// What equal contestants differ by; `None` where nothing says it.
+    pub noise: Option<MeasuredNoise>,
 }
 
 /// Throughput and processor time relative to `limit`.
@@ -309,10 +314,12 @@ impl GroupResult {
     }
 }
 
-fn throughput(turn: &Turn) -> Option<f64> {
+/// Replies in a second.
+pub(super) fn throughput(turn: &Turn) -> Option<f64> {
     (turn.requests > 0 && turn.seconds > 0.0).then(|| turn.requests as f64 / turn.seconds)
 }
 
-fn cpu(turn: &Turn) -> Option<f64> {
+/// Processor time of a request, in microseconds.
+pub(super) fn cpu(turn: &Turn) -> Option<f64> {
     (turn.requests > 0).then(|| turn.cpu_seconds * 1e6 / turn.requests as f64)
 }

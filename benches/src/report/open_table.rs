@@ -4,9 +4,11 @@ use comfy_table::Table;
 
 use super::detail;
 use super::model::{GroupResult, Record};
+use super::noise;
 use super::recovery::Recovery;
 use super::summary;
 use super::table::{self, UNKNOWN, figure, or_unknown, short};
+use crate::compare::figure::Figure as RoundFigure;
 use crate::measure::Percentiles;
 use crate::scenario::Figure;
 use crate::scenario::demand::{Demand, Rate};
@@ -51,14 +53,15 @@ pub(super) fn table(group: &GroupResult) -> Table {
         titles.push("ran\ntwice");
     }
     let mut table = table::plain_table(titles);
-    for record in group.records.iter().filter(|record| !record.rounds.is_empty()) {
-        let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
+    let records: Vec<&Record> =
+        group.records.iter().filter(|record| !record.rounds.is_empty()).collect();
+    let letters = noise::letters(group, &records, RoundFigure::P99);
+    let latencies = noise::beside(latencies(&records), letters.as_deref());
+    for (record, latency) in records.into_iter().zip(latencies) {
         let mut cells = vec![
             record.label(),
             figure(success(record).map(|share| share * 100.0)),
-            or_unknown(latency.map(|latency| {
-                format!("{}/{}", short(latency.p50 / 1000.0), short(latency.p99 / 1000.0))
-            })),
+            latency,
             failures(record),
             figure(opened_per_1000(record)),
             dials(record),
@@ -77,6 +80,17 @@ pub(super) fn table(group: &GroupResult) -> Table {
         table.add_row(cells);
     }
     table
+}
+
+/// Half of the latencies, and 99 %.
+fn latencies(records: &[&Record]) -> Vec<String> {
+    let cell = |record: &&Record| {
+        let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
+        or_unknown(latency.map(|latency| {
+            format!("{}/{}", short(latency.p50 / 1000.0), short(latency.p99 / 1000.0))
+        }))
+    };
+    records.iter().map(cell).collect()
 }
 
 /// The share of requests that had a reply, of those that were wanted and not given up.

@@ -3,8 +3,10 @@
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::model::{GroupResult, Record};
+use super::noise;
 use super::open_table;
 use crate::catalog::Contestant;
+use crate::compare::figure::Figure;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
@@ -67,7 +69,13 @@ fn comparison(group: &GroupResult) -> Table {
         "err/to\n/ref",
         "mis/dup\n/leak",
     ]);
-    for record in group.records.iter().filter(|record| !record.rounds.is_empty()) {
+    let records: Vec<&Record> =
+        group.records.iter().filter(|record| !record.rounds.is_empty()).collect();
+    let rates =
+        records.iter().map(|record| figure(record.throughput().map(|spread| spread.median)));
+    let letters = noise::letters(group, &records, Figure::Throughput);
+    let rates = noise::beside(rates.collect(), letters.as_deref());
+    for (record, rate) in records.into_iter().zip(rates) {
         let ratios = group.vs_limit(record);
         let latency = Percentiles::of(&record.merged(|turn| &turn.latency));
         let acquire = Percentiles::of(&record.merged(|turn| &turn.acquire));
@@ -76,7 +84,7 @@ fn comparison(group: &GroupResult) -> Table {
             &mut table,
             [
                 record.entry.contestant.name.to_owned(),
-                figure(record.throughput().map(|spread| spread.median)),
+                rate,
                 ratio(ratios.map(|ratios| ratios.throughput)),
                 figure(record.cpu().map(|spread| spread.median)),
                 ratio(ratios.map(|ratios| ratios.cpu)),
@@ -194,6 +202,9 @@ fn notes(group: &GroupResult, text: &mut String) {
                 joined(PUBLISHED_REST)
             ),
         );
+    }
+    for words in noise::notes(group) {
+        note(text, &words);
     }
     let strategies: Vec<&Record> = group
         .records

@@ -289,7 +289,7 @@ async fn play(
     interrupted: &CancellationToken,
 ) -> Result<GroupResult, BenchError> {
     let demand = backend.demand(group, interrupted).await?;
-    let mut records: Vec<Record> = group.entries.iter().cloned().map(Record::new).collect();
+    let mut records: Vec<Record> = group.players().cloned().map(Record::new).collect();
     let name = format!("{} {}", group.protocol, group.scenario.name);
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
@@ -299,7 +299,7 @@ async fn play(
             if interrupted.is_cancelled() {
                 break 'rounds;
             }
-            let entry = &group.entries[index];
+            let entry = &records[index].entry.clone();
             progress.turn(format!("{name}: {}", entry.contestant.name));
             let played = take(group, entry, round, backend, interrupted).await?;
             if interrupted.is_cancelled() && played.is_empty() {
@@ -309,6 +309,7 @@ async fn play(
             progress.turn_is_over();
         }
     }
+    let twin = group.twin.as_ref().and_then(|_| records.pop());
     let target = &backend.setup(group, &group.entries[0]).target;
     Ok(GroupResult {
         protocol: group.protocol,
@@ -320,6 +321,8 @@ async fn play(
         budget: group.budget,
         target: Arc::clone(target),
         records,
+        twin,
+        noise: None,
     })
 }
 

@@ -9,7 +9,9 @@ use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
+use crate::place;
 use crate::policies::{self, Safety, Terms};
+use crate::report::calibration::Calibration;
 use crate::scenario::demand::{Arrivals, Budget, Demand};
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
@@ -38,6 +40,8 @@ pub struct Plan {
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
+    /// What is known about this machine.
+    pub calibration: Option<Calibration>,
 }
 
 /// One scenario on one protocol: what is compared with each other.
@@ -65,6 +69,15 @@ pub struct Group {
     pub budget: Budget,
     /// Who takes part.
     pub entries: Vec<Entry>,
+    /// One of them once more, which shows what equal contestants differ by.
+    pub twin: Option<Entry>,
+}
+
+impl Group {
+    /// Everybody who takes a turn in each round.
+    pub fn players(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.twin)
+    }
 }
 
 /// A contestant in a group.
@@ -112,6 +125,9 @@ impl Plan {
             ));
         }
         let sets = policies::parse_sets(&args.set)?;
+        let out = args.out.clone().unwrap_or_else(|| PathBuf::from("target/poolbench"));
+        let cores = place::allowed().len().max(1);
+        let calibration = Calibration::read(&out, place::cpu_model().as_deref(), cores)?;
         let mut groups = Vec::new();
         for &protocol in &protocols {
             for &scenario in &scenarios {
@@ -119,7 +135,8 @@ impl Plan {
                 if args.is_bare() && !scenario.short.is_some_and(has_part) {
                     continue;
                 }
-                let group = group(args, protocol, scenario, &contestants, &sets)?;
+                let mut group = group(args, protocol, scenario, &contestants, &sets)?;
+                group.twin = twin(&group).filter(|_| calibration.is_none());
                 if !group.entries.is_empty() {
                     groups.push(group);
                 }
@@ -136,17 +153,21 @@ impl Plan {
             seed: args.seed.unwrap_or(DEFAULT_SEED),
             target,
             models: args.model.clone(),
-            out: args.out.clone().unwrap_or_else(|| PathBuf::from("target/poolbench")),
+            out,
             json: args.json.clone(),
             markdown: args.markdown,
             quiet: args.quiet,
             set: args.set.clone(),
+            calibration,
         })
     }
 
     /// How many turns there will be.
     pub fn turns(&self) -> u64 {
-        self.groups.iter().map(|group| group.entries.len() as u64 * u64::from(group.rounds)).sum()
+        self.groups
+            .iter()
+            .map(|group| group.players().count() as u64 * u64::from(group.rounds))
+            .sum()
     }
 
     /// How long the turns will take together, without what lies between them.
@@ -154,7 +175,7 @@ impl Plan {
         self.groups
             .iter()
             .map(|group| {
-                (group.warm_up + group.duration) * group.rounds * group.entries.len() as u32
+                (group.warm_up + group.duration) * group.rounds * group.players().count() as u32
             })
             .sum()
     }
@@ -281,7 +302,22 @@ fn group(
         arrivals: args.arrivals.unwrap_or_default(),
         budget,
         entries,
+        twin: None,
     })
+}
+
+/// Who plays twice in each round, so that the run shows its own noise. In scenarios of faults and in the
+/// three-way test a turn is long and noise is not what they are about; one round shows none.
+fn twin(group: &Group) -> Option<Entry> {
+    let scenario = group.scenario;
+    let quiet = (scenario.events)(&mut fastrand::Rng::with_seed(1)).is_empty();
+    let steady = matches!(group.demand, Demand::Closed | Demand::Paced { .. });
+    if group.rounds < 2 || group.entries.len() < 2 || scenario.play == Play::Reuse {
+        return None;
+    }
+    // A pool, where there is one: it is what is compared.
+    let pool = group.entries.iter().find(|entry| entry.policy.is_some());
+    pool.or(group.entries.first()).filter(|_| quiet && steady).cloned()
 }
 
 /// When requests are wanted: as the scenario says, or at the rate that was asked for.

@@ -79,8 +79,10 @@ impl<'a> Model<'a> {
         for group in &mut model.groups {
             group.wanted = metric(&group.entries);
             group.metric = group.wanted;
-            let noises =
-                group.entries.iter().filter_map(|entry| sources[entry.file].results.noise());
+            let noises = group.entries.iter().filter_map(|entry| {
+                let of_run = || sources[entry.file].results.noise();
+                entry.row.noise.or_else(of_run)
+            });
             group.noise = noises.reduce(Noise::widest).unwrap_or_default();
             if group.compares_files() {
                 continue;

@@ -61,11 +61,11 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     }
     let top = value(best.members[0]);
     let mut sentence = format!("{}: {}", metric.name(), names(&best.members));
-    if best.members.len() > 1 {
-        sentence.push_str(" lead, with no difference between them beyond the noise");
-    } else {
-        sentence.push_str(" leads");
-    }
+    sentence.push_str(match (best.members.len(), group.is_undecided()) {
+        (1, _) => " leads",
+        (_, true) => " lead",
+        (_, false) => " lead, with no difference between them beyond the noise",
+    });
     sentence.push_str(&format!(" ({})", metric.text(top)));
     let behind: Vec<String> = tiers[1..]
         .iter()
@@ -181,12 +181,11 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                     (*group, sentence, spread)
                 })
                 .collect();
-            let apart = judged.iter().filter(|(_, _, spread)| *spread > 1.0).count();
             let most = judged.iter().max_by(|a, b| a.2.total_cmp(&b.2));
             match most {
                 Some((group, sentence, spread)) if *spread > 1.0 => format!(
-                    "Contestants differ beyond the noise in {apart} of {} comparisons, most in {}, {sentence}",
-                    judged.len(),
+                    "Contestants differ {}; most in {}, {sentence}",
+                    how_many(&judged),
                     group.title(),
                 ),
                 _ if several.iter().all(|group| group.is_undecided()) => {
@@ -202,6 +201,19 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
             }
         }
     }
+}
+
+/// In how many comparisons contestants differ. Only several rounds have a noise to be beyond.
+fn how_many(judged: &[(&Group<'_>, String, f64)]) -> String {
+    let parts = [(false, "beyond the noise"), (true, "plainly, of one round each,")];
+    let part = |(undecided, words): (bool, &str)| {
+        let all = judged.iter().filter(|(group, ..)| group.is_undecided() == undecided);
+        let apart = all.clone().filter(|(_, _, spread)| *spread > 1.0).count();
+        let all = all.count();
+        let plural = if all == 1 { "" } else { "s" };
+        (all > 0).then(|| format!("{words} in {apart} of {all} comparison{plural}"))
+    };
+    parts.into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
 }
 
 /// Everything that weakens or withdraws the verdict.

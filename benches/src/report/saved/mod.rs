@@ -194,11 +194,20 @@ impl Saved {
         Settings::deserialize(&self.options).unwrap_or_default()
     }
 
-    /// The noise floor that an A/A run on this machine found; `None` where none was played.
+    /// What equal contestants differed by within the run; `None` where that was not measured.
     pub fn noise(&self) -> Option<Noise> {
-        let noise = Noise::deserialize(&self.environment["noise"]).unwrap_or_default();
-        (noise != Noise::default()).then_some(noise)
+        noise(&self.environment["noise"])
     }
+
+    /// What a calibration found equal contestants to differ by from run to run on this machine.
+    pub fn noise_between_runs(&self) -> Option<Noise> {
+        noise(&self.environment["calibration"]["between_runs"])
+    }
+}
+
+fn noise(value: &Value) -> Option<Noise> {
+    let noise = Noise::deserialize(value).unwrap_or_default();
+    (noise != Noise::default()).then_some(noise)
 }
 
 /// The text of a results file.

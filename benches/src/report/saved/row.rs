@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Noise;
 use super::lenient::{each, lenient, total};
 use crate::report::histogram;
 
@@ -112,6 +113,9 @@ pub struct Row {
     /// The time after the last fault.
     #[serde(deserialize_with = "lenient")]
     pub recovery: Option<Recovery>,
+    /// What equal contestants of its table differed by.
+    #[serde(deserialize_with = "lenient")]
+    pub noise: Option<Noise>,
     /// The figures of each round.
     #[serde(deserialize_with = "each")]
     pub rounds_detail: Vec<Round>,
