@@ -11,6 +11,7 @@
 //! - [`report`]: tables and files.
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 pub mod catalog;
 pub mod cli;
 pub mod compare;

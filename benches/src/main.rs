@@ -8,7 +8,7 @@ use poolbench::cli::{self, Command, Parsed};
 use poolbench::error::BenchError;
 use poolbench::run::plan::Plan;
 use poolbench::run::{self, Outcome};
-use poolbench::{compare, info, merge, report, serve};
+use poolbench::{calibrate, compare, info, merge, report, serve};
 
 fn main() -> ExitCode {
     match dispatch() {
@@ -39,6 +39,7 @@ fn dispatch() -> Result<ExitCode, BenchError> {
             print(&text)?;
             Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
+        Some(Command::Calibrate(args)) => print(&calibrate::run(&args)?),
         Some(Command::Merge(args)) => print(&merge::run(&args)?),
         Some(Command::Report(args)) => {
             report::again::run(&args)?;

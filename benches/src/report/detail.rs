@@ -1,13 +1,15 @@
 //! The parts of a row of results.json that say more than one figure: steps of time, rounds, errors by
 //! kind, histograms.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::histogram;
 use super::model::{Played, Record};
 use crate::contestants::ErrorKind;
-use crate::measure::{Percentiles, round};
+use crate::measure::{Percentiles, monotonic_ns as monotonic_ns_now, round};
 use crate::run::turn::Turn;
 use crate::serve::oracle::Series;
 
@@ -66,6 +68,13 @@ impl SlotRow {
     pub fn backends(&self) -> Option<[u32; 2]> {
         self.backends
     }
+}
+
+/// A moment of the clock that a machine's processes share, in milliseconds since 1970.
+pub fn unix_ms(monotonic_ns: u64) -> Option<f64> {
+    let ago = Duration::from_nanos(monotonic_ns_now().saturating_sub(monotonic_ns));
+    let at = SystemTime::now().checked_sub(ago)?;
+    Some(round(at.duration_since(UNIX_EPOCH).ok()?.as_secs_f64() * 1000.0))
 }
 
 /// The steps of a turn, with what the server saw in each; `None` where none were wanted.

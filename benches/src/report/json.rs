@@ -10,12 +10,14 @@ use super::detail::{self, ErrorsByKind, Histograms, RoundRow, SlotRow};
 use super::model::{GroupResult, Record};
 use super::noise::MeasuredNoise;
 use super::recovery::Recovery;
+use super::sweep;
 use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
 use crate::policies::Safety;
 use crate::run::events::Played as Event;
 use crate::run::plan::Plan;
 use crate::run::turn::{TimelinePoint, Turn};
+use crate::scenario::ladder::Step;
 
 /// The document.
 #[derive(Debug, Serialize)]
@@ -60,6 +62,10 @@ pub struct Row {
     #[serde(rename = "loop")]
     demand: &'static str,
     rate_per_s: Option<f64>,
+    /// Its place in a ladder of rates.
+    step: Option<Step>,
+    /// Arrivals that an open loop had scheduled.
+    wanted: Option<u64>,
     arrivals: Option<&'static str>,
     /// Whose limits of connections held.
     budget: &'static str,
@@ -99,6 +105,8 @@ pub struct Row {
     safety: Safety,
     /// The gauges of the pool in the last round.
     timeline: Option<Vec<TimelinePoint>>,
+    /// When the window of the last round began, in milliseconds since 1970.
+    window_began_unix_ms: Option<f64>,
     /// The last round, in steps.
     slots: Option<Vec<SlotRow>>,
     /// The faults of the last round.
@@ -174,6 +182,7 @@ fn options(plan: &Plan) -> Value {
                 "warm_up_ms": group.warm_up.as_millis() as u64,
                 "duration_ms": group.duration.as_millis() as u64,
                 "rounds": group.rounds,
+                "step": group.step,
             })
         })
         .collect();
@@ -183,6 +192,8 @@ fn options(plan: &Plan) -> Value {
         "set": plan.set,
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
+        "worker": plan.worker.map(crate::run::worker::Worker::words),
+        "start_at": plan.start_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
         "groups": groups,
     })
 }
@@ -229,6 +240,8 @@ impl Row {
             connections: group.connections,
             demand: if open { "open" } else { "closed" },
             rate_per_s: group.rate().map(round),
+            step: group.step,
+            wanted: open.then(|| sweep::wanted(record)),
             arrivals: open.then(|| group.arrivals.word()),
             budget: group.budget.word(),
             requests: record.sum(|turn| turn.requests),
@@ -269,6 +282,7 @@ impl Row {
             }),
             safety: record.entry.safety,
             timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
+            window_began_unix_ms: last.and_then(|(turn, _)| detail::unix_ms(turn.began_ns)),
             slots: last.and_then(|(turn, played)| detail::slots(turn, played.series.as_ref())),
             recovery: last
                 .and_then(|(turn, played)| Recovery::of(turn.slots.as_ref()?, &played.events)),

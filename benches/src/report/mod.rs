@@ -21,6 +21,7 @@ pub mod output;
 pub mod recovery;
 pub mod saved;
 mod summary;
+pub mod sweep;
 pub mod table;
 
 use json::Document;
@@ -34,6 +35,8 @@ pub struct Report<'a> {
     environment: Environment,
     output: Output,
     groups: Vec<GroupResult>,
+    /// Places in `groups` of the steps of a ladder that is not whole.
+    ladder: Vec<usize>,
     faults: Vec<String>,
     /// Said before anything was measured.
     remarks: Vec<String>,
@@ -48,6 +51,7 @@ impl<'a> Report<'a> {
             environment,
             output,
             groups: Vec::new(),
+            ladder: Vec::new(),
             faults: Vec::new(),
             remarks: Vec::new(),
             partial: false,
@@ -75,13 +79,29 @@ impl<'a> Report<'a> {
             return Ok(());
         }
         group.noise = MeasuredNoise::of(&group, self.plan.calibration.as_ref());
-        self.print(&table::render(&group));
+        match group.step {
+            None => self.print(&table::render(&group)),
+            // The ladder has tables of its own, once it is whole.
+            Some(_) => self.ladder.push(self.groups.len()),
+        }
         self.output.write_histograms(&group)?;
         let place = format!("{} {}", group.protocol, group.scenario.name);
         let faults = group.records.iter().chain(&group.twin).flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
+        let whole = group.step.is_some_and(|step| step.index == step.of);
         self.groups.push(group);
+        if whole {
+            self.print_ladder();
+        }
         Ok(())
+    }
+
+    /// Prints the tables of the ladder that was played last.
+    fn print_ladder(&mut self) {
+        let first = std::mem::take(&mut self.ladder).first().copied();
+        if let Some(first) = first {
+            self.print(&sweep::render(&self.groups[first..]));
+        }
     }
 
     /// Adds a warning of its own.
@@ -98,7 +118,9 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
-    pub fn finish(self) -> Result<Outcome, BenchError> {
+    pub fn finish(mut self) -> Result<Outcome, BenchError> {
+        // One that was interrupted.
+        self.print_ladder();
         let warnings = self.warnings();
         let noises = self.groups.iter().filter_map(|group| group.noise.clone());
         let environment = Environment {

@@ -12,6 +12,7 @@ use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
 use crate::run::turn::Turn;
 use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
+use crate::scenario::ladder::Step;
 use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
@@ -64,6 +65,8 @@ pub struct GroupResult {
     pub connections: usize,
     /// When requests were wanted, with its rate in requests per second.
     pub demand: Demand,
+    /// Its place in a ladder of rates.
+    pub step: Option<Step>,
     /// How arrivals of a rate were spread.
     pub arrivals: Arrivals,
     /// Whose limits held.

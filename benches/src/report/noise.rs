@@ -51,15 +51,19 @@ impl MeasuredNoise {
 
     /// A line for people.
     pub fn words(&self) -> String {
-        let parts: Vec<String> = [Figure::Throughput, Figure::Cpu, Figure::P50, Figure::P99]
-            .into_iter()
-            .filter_map(|figure| {
-                let noise = figure.noise(&self.noise)?;
-                Some(format!("{} {:.1} %", short_name(figure), noise * 100.0))
-            })
-            .collect();
-        format!("A/A noise, what equal contestants differ by: {} ({})", parts.join(", "), self.from)
+        let figures = figures(&self.noise);
+        format!("A/A noise, what equal contestants differ by: {figures} ({})", self.from)
     }
+}
+
+/// The figures of a noise that tables show.
+pub fn figures(noise: &Noise) -> String {
+    let figures = [Figure::Throughput, Figure::Cpu, Figure::P50, Figure::P99].into_iter();
+    let parts = figures.filter_map(|figure| {
+        let noise = figure.noise(noise)?;
+        Some(format!("{} {:.1} %", short_name(figure), noise * 100.0))
+    });
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn short_name(figure: Figure) -> &'static str {

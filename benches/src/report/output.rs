@@ -92,8 +92,9 @@ impl Output {
         fs::create_dir_all(&directory)
             .map_err(BenchError::io(format!("creating {}", directory.display())))?;
         for record in &group.records {
+            let step = group.step.map_or(String::new(), |step| format!("-step-{}", step.index));
             let name = format!(
-                "{}-{}-{}.hlog",
+                "{}-{}-{}{step}.hlog",
                 group.protocol,
                 group.scenario.name,
                 record.label().replace(' ', "-")
@@ -131,7 +132,7 @@ impl Output {
     }
 }
 
-pub(super) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
     fs::write(path, text).map_err(BenchError::io(format!("writing {}", path.display())))
 }
 

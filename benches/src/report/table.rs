@@ -302,7 +302,7 @@ pub(super) fn figure(value: Option<f64>) -> String {
     or_unknown(value.map(short))
 }
 
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value {
         v if v >= 999_500.0 => format!("{:.2}M", v / 1e6),
         v if v >= 99_950.0 => format!("{:.0}k", v / 1e3),

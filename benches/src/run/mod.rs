@@ -33,12 +33,14 @@ pub mod plan;
 pub mod progress;
 pub mod slots;
 pub mod turn;
+pub mod worker;
 
 use child::Server;
 use events::Script;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
 use turn::Load;
+use worker::{Clock, Worker};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,12 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
             }
         }
         progress.finish();
+        backend
+            .clock
+            .as_ref()
+            .and_then(Clock::remark)
+            .into_iter()
+            .for_each(|remark| report.warn(remark));
         drop(backend);
         report.finish()
     })
@@ -137,6 +145,9 @@ struct Backend {
     seed: u64,
     /// Processors for the schedule thread.
     schedule_on: Vec<usize>,
+    /// Which of several workers this is, and when its turns begin.
+    worker: Option<Worker>,
+    clock: Option<Clock>,
 }
 
 /// What is known about the server of a protocol.
@@ -181,9 +192,11 @@ impl Backend {
             server,
             probed,
             limits: HashMap::new(),
-            next_run: 1,
+            next_run: plan.worker.map_or(1, Worker::first_turn),
             seed: plan.seed,
             schedule_on: allowed.to_vec(),
+            worker: plan.worker,
+            clock: plan.start_at.map(Clock::new).transpose()?,
         })
     }
 
@@ -290,7 +303,10 @@ async fn play(
 ) -> Result<GroupResult, BenchError> {
     let demand = backend.demand(group, interrupted).await?;
     let mut records: Vec<Record> = group.players().cloned().map(Record::new).collect();
-    let name = format!("{} {}", group.protocol, group.scenario.name);
+    let mut name = format!("{} {}", group.protocol, group.scenario.name);
+    if let Some(step) = group.step {
+        name.push_str(&format!(" step {} of {}", step.index, step.of));
+    }
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
         let mut turns: Vec<usize> = (0..records.len()).collect();
@@ -301,6 +317,9 @@ async fn play(
             }
             let entry = &records[index].entry.clone();
             progress.turn(format!("{name}: {}", entry.contestant.name));
+            if let Some(clock) = &mut backend.clock {
+                clock.wait(group.warm_up + group.duration, interrupted).await;
+            }
             let played = take(group, entry, round, backend, interrupted).await?;
             if interrupted.is_cancelled() && played.is_empty() {
                 break 'rounds;
@@ -317,6 +336,7 @@ async fn play(
         callers: group.callers,
         connections: group.connections,
         demand,
+        step: group.step,
         arrivals: group.arrivals,
         budget: group.budget,
         target: Arc::clone(target),
@@ -343,13 +363,15 @@ async fn take(
     let callers =
         scenario.callers_of(&entry.contestant, protocol, group.callers, group.connections);
     let seed = backend.seed.wrapping_add(u64::from(round));
+    let own = |seed| backend.worker.map_or(seed, |worker| worker.seed(seed));
     let load = Load {
         demand,
         arrivals: group.arrivals,
         writes_percent: scenario.writes_percent,
         gives_up: scenario.gives_up,
         patience: scenario.patience,
-        seed,
+        seed: own(seed),
+        phase: backend.worker.map_or(0.0, Worker::phase),
         cold: scenario.cold,
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),

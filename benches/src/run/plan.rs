@@ -1,10 +1,11 @@
 //! The plan: everything that is going to be measured, checked before anything is.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pool_common::Policy;
 
+use super::worker::Worker;
 use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
@@ -12,7 +13,8 @@ use crate::names::Protocol;
 use crate::place;
 use crate::policies::{self, Safety, Terms};
 use crate::report::calibration::Calibration;
-use crate::scenario::demand::{Arrivals, Budget, Demand};
+use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
+use crate::scenario::ladder::Step;
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
@@ -42,6 +44,10 @@ pub struct Plan {
     pub set: Vec<String>,
     /// What is known about this machine.
     pub calibration: Option<Calibration>,
+    /// Which of several workers this is.
+    pub worker: Option<Worker>,
+    /// When the first turn of a worker begins.
+    pub start_at: Option<SystemTime>,
 }
 
 /// One scenario on one protocol: what is compared with each other.
@@ -63,6 +69,8 @@ pub struct Group {
     pub rounds: u32,
     /// When requests are wanted.
     pub demand: Demand,
+    /// Its place in a ladder of rates.
+    pub step: Option<Step>,
     /// How arrivals of a rate are spread.
     pub arrivals: Arrivals,
     /// Whose limits hold.
@@ -104,6 +112,9 @@ impl Entry {
 }
 
 const DEFAULT_SEED: u64 = 1;
+/// A turn at each rate of a ladder, and how many: there are ten rates.
+const SWEEP_DURATION: Duration = Duration::from_millis(500);
+const SWEEP_ROUNDS: u32 = 2;
 /// Time of an open loop before it is measured.
 const WARM_UP_OPEN: Duration = Duration::from_millis(200);
 
@@ -135,10 +146,26 @@ impl Plan {
                 if args.is_bare() && !scenario.short.is_some_and(has_part) {
                     continue;
                 }
-                let mut group = group(args, protocol, scenario, &contestants, &sets)?;
-                group.twin = twin(&group).filter(|_| calibration.is_none());
-                if !group.entries.is_empty() {
-                    groups.push(group);
+                let steps: Vec<(Option<Step>, Option<Rate>)> = match args.sweep {
+                    None => vec![(None, args.rate)],
+                    Some(sweep) => {
+                        sweep.steps().map(|(step, rate)| (Some(step), Some(rate))).collect()
+                    }
+                };
+                for (step, rate) in steps {
+                    let args = RunArgs { rate, ..args.clone() };
+                    let mut group = group(&args, protocol, scenario, &contestants, &sets)?;
+                    group.step = step;
+                    if let Some(worker) = args.worker {
+                        share(&mut group, worker, target.as_ref())?;
+                    }
+                    group.twin = twin(&group).filter(|_| {
+                        // Workers have to play the same turns, whatever is known about their machines.
+                        calibration.is_none() && step.is_none() && args.worker.is_none()
+                    });
+                    if !group.entries.is_empty() {
+                        groups.push(group);
+                    }
                 }
             }
         }
@@ -148,7 +175,7 @@ impl Plan {
         check_every_contestant_plays(args, &groups)?;
         check_every_option_counts(args, &groups)?;
         Ok(Self {
-            summary: groups.len() > 1,
+            summary: groups.iter().filter(|group| group.step.is_none()).count() > 1,
             groups,
             seed: args.seed.unwrap_or(DEFAULT_SEED),
             target,
@@ -159,6 +186,8 @@ impl Plan {
             quiet: args.quiet,
             set: args.set.clone(),
             calibration,
+            worker: args.worker,
+            start_at: args.start_at,
         })
     }
 
@@ -210,6 +239,7 @@ fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, B
     }
     Ok(match (named.is_empty(), args.is_bare()) {
         (true, true) => SCENARIOS.into_iter().filter(|known| known.short.is_some()).collect(),
+        (true, false) if args.sweep.is_some() => vec![Scenario::parse("paced")?],
         (true, false) => vec![STEADY],
         (false, _) => named,
     })
@@ -261,6 +291,7 @@ fn group(
     let connections = args.connections.unwrap_or(scenario.connections);
     let (default_duration, default_rounds) = match scenario.short {
         Some(short) if args.is_bare() => (short.duration, short.rounds),
+        _ if args.sweep.is_some() => (SWEEP_DURATION, SWEEP_ROUNDS),
         _ => (scenario.duration, scenario.rounds),
     };
     let duration = args.duration.unwrap_or(default_duration);
@@ -299,11 +330,27 @@ fn group(
         duration,
         rounds: args.rounds.unwrap_or(default_rounds),
         demand,
+        step: None,
         arrivals: args.arrivals.unwrap_or_default(),
         budget,
         entries,
         twin: None,
     })
+}
+
+/// Leaves a worker its share of a group.
+fn share(group: &mut Group, worker: Worker, target: Option<&Target>) -> Result<(), BenchError> {
+    let refuse = |why: String| BenchError::usage(format!("--worker: {why}"));
+    if target.is_none() {
+        return Err(refuse(
+            "it needs --target: without it each worker has servers of its own".to_owned(),
+        ));
+    }
+    group.demand = worker.demand(group.demand).map_err(refuse)?;
+    group.callers = worker.share(group.callers).ok_or_else(|| {
+        refuse(format!("{} has fewer callers than there are workers", group.scenario.name))
+    })?;
+    Ok(())
 }
 
 /// Who plays twice in each round, so that the run shows its own noise. In scenarios of faults and in the
@@ -325,12 +372,17 @@ fn demand(args: &RunArgs, scenario: Scenario) -> Result<Demand, BenchError> {
     let Some(rate) = args.rate else {
         return Ok(scenario.demand);
     };
+    let quiet = (scenario.events)(&mut fastrand::Rng::with_seed(1)).is_empty();
     match scenario.demand {
+        _ if args.sweep.is_some() && !quiet => Err(BenchError::usage(format!(
+            "--sweep: scenario '{}' has faults, which have no knee; sweep paced, or give --rate",
+            scenario.name
+        ))),
         Demand::Closed | Demand::Paced { .. } if scenario.play == Play::Requests => {
             Ok(Demand::Paced { rate })
         }
         _ => Err(BenchError::usage(format!(
-            "--rate: scenario '{}' has a demand of its own; scenarios with a rate are steady, paced and those of faults (see poolbench list)",
+            "--rate and --sweep: scenario '{}' has a demand of its own; scenarios with a rate are steady, paced and those of faults (see poolbench list)",
             scenario.name
         ))),
     }

@@ -1,5 +1,6 @@
 //! Tests of the built program: what it says, what it runs, what it leaves behind.
 
+mod calibrate;
 mod common;
 mod embedded;
 mod events;
@@ -10,5 +11,7 @@ mod open_loop;
 mod oracle;
 mod relay;
 mod report;
+mod sweep;
 mod targets;
 mod usage;
+mod workers;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::BenchError;
 use crate::report::histogram;
 use crate::report::saved::{Row, Saved};
+use crate::report::sweep;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ impl Source {
     /// # Errors
     /// What is wrong with it, without the name of the file.
     pub fn parse(name: String, text: String) -> Result<Self, String> {
-        let results = Saved::parse_any(&text)?;
+        let mut results = Saved::parse_any(&text)?;
+        sweep::fold(&mut results);
         Ok(Self { name, raw: Raw::Json(text), results })
     }
 

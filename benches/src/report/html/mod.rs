@@ -267,7 +267,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "sweep",
         "Latency over the offered rate",
-        "Solid: p99, dashed: p50. The knee is the last rate that was served in full with a p99 below twice that of the lowest rate.",
+        &format!("Solid: p99, dashed: p50. The {}.", crate::report::sweep::rule()),
         curves::sweep(group).map(figure),
     );
     let timeline = strips::timeline(group).map(|strips| {

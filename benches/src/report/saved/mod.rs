@@ -11,7 +11,9 @@ mod lenient;
 mod row;
 
 use lenient::{each, lenient};
-pub use row::{Connection, Event, Kinds, Moment, Percentiles, Recovery, Round, Row, Slot, Step};
+pub use row::{
+    Connection, Event, Kinds, LadderStep, Moment, Percentiles, Recovery, Round, Row, Slot, Step,
+};
 
 /// A results file.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -38,6 +38,12 @@ pub struct Row {
     /// The rate that was offered in an open loop.
     #[serde(deserialize_with = "lenient")]
     pub rate_per_s: Option<f64>,
+    /// Its place in a ladder of rates.
+    #[serde(deserialize_with = "lenient")]
+    pub step: Option<LadderStep>,
+    /// Arrivals that an open loop had scheduled.
+    #[serde(deserialize_with = "lenient")]
+    pub wanted: Option<f64>,
     /// How arrivals were spread.
     #[serde(deserialize_with = "lenient")]
     pub arrivals: Option<String>,
@@ -317,7 +323,34 @@ impl Row {
         let parts = [&self.protocol, &self.scenario, &self.contestant];
         let mut words: Vec<&str> = parts.map(|part| part.as_deref().unwrap_or("?")).to_vec();
         words.extend(self.variant.as_deref());
-        words.join(" ")
+        let name = words.join(" ");
+        match self.step.and_then(|step| step.index) {
+            Some(index) => format!("{name}, step {index}"),
+            None => name,
+        }
+    }
+
+    /// Whether both are steps of one ladder.
+    pub fn is_step_beside(&self, other: &Self) -> bool {
+        let ladder = |row: &Self| {
+            let parts = [&row.protocol, &row.scenario, &row.contestant, &row.variant, &row.budget];
+            parts.map(Clone::clone)
+        };
+        self.step.is_some() && other.step.is_some() && ladder(self) == ladder(other)
+    }
+
+    /// The row as one step of its ladder.
+    pub fn as_step(&self) -> Step {
+        let latency = self.latency_us.unwrap_or_default();
+        Step {
+            rate_per_s: self.rate_per_s,
+            p50_us: latency.p50,
+            p99_us: latency.p99,
+            throughput_per_s: self.throughput_per_s,
+            unstarted: self.unstarted,
+            wanted: self.wanted,
+            requests: self.requests,
+        }
     }
 
     /// Whether it is the limit, or no-pool, the other end of the scale.
@@ -343,8 +376,20 @@ impl Row {
     }
 }
 
+/// The place of a row in a ladder of rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct LadderStep {
+    /// From 1 on.
+    #[serde(deserialize_with = "lenient")]
+    pub index: Option<u64>,
+    /// The rate as a share of the limit, where it was given so.
+    #[serde(deserialize_with = "lenient")]
+    pub share: Option<f64>,
+}
+
 /// One rate of a sweep.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Step {
     /// The rate that was offered in an open loop.
@@ -362,6 +407,21 @@ pub struct Step {
     /// Arrivals of an open loop that no caller was free for.
     #[serde(deserialize_with = "lenient")]
     pub unstarted: Option<f64>,
+    /// Arrivals that were scheduled.
+    #[serde(deserialize_with = "lenient")]
+    pub wanted: Option<f64>,
+    /// Those of them that had their reply in time.
+    #[serde(deserialize_with = "lenient")]
+    pub requests: Option<f64>,
+}
+
+impl Step {
+    /// The share of what was wanted that was served in time.
+    pub fn served(&self) -> Option<f64> {
+        let counted = self.requests.zip(self.wanted).filter(|(_, wanted)| *wanted > 0.0);
+        let rates = self.throughput_per_s.zip(self.rate_per_s).filter(|(_, rate)| *rate > 0.0);
+        counted.or(rates).map(|(served, wanted)| served / wanted)
+    }
 }
 
 /// The life of one connection: `[{"id": 1, "events": [{"t_ms": 0, "what": "dial"}]}]`.
