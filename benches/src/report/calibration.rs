@@ -76,10 +76,11 @@ impl Calibration {
         cores: usize,
     ) -> Result<Option<Self>, BenchError> {
         let path = directory.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|error| unusable(&path, &error.to_string()))?,
-        };
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| unusable(&path, &error.to_string()))?;
         let calibration: Self =
             serde_json::from_str(&text).map_err(|error| unusable(&path, &error.to_string()))?;
         if calibration.schema != 1 {

@@ -85,7 +85,7 @@ impl<'a> Report<'a> {
             Some(_) => self.ladder.push(self.groups.len()),
         }
         self.output.write_histograms(&group)?;
-        let place = format!("{} {}", group.protocol, group.scenario.name);
+        let place = place(&group);
         let faults = group.records.iter().chain(&group.twin).flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
         let whole = group.step.is_some_and(|step| step.index == step.of);
@@ -197,9 +197,8 @@ impl<'a> Report<'a> {
                 let failed = record.sum(|turn| turn.failures() + turn.timeouts());
                 if failed > 0 && record.broke().is_none() {
                     warnings.push(format!(
-                        "{} {} {}: {failed} requests failed or timed out, first: {}",
-                        group.protocol,
-                        group.scenario.name,
+                        "{} {}: {failed} requests failed or timed out, first: {}",
+                        place(group),
                         record.label(),
                         record.first_error().unwrap_or("unknown"),
                     ));
@@ -227,6 +226,13 @@ impl<'a> Report<'a> {
             std::io::stdout().is_terminal()
         }
     }
+}
+
+/// The name of a table, and of one rate of a ladder.
+fn place(group: &GroupResult) -> String {
+    let rate = group.rate().filter(|_| group.step.is_some());
+    let rate = rate.map_or(String::new(), |rate| format!(" at {}/s", table::short(rate)));
+    format!("{} {}{rate}", group.protocol, group.scenario.name)
 }
 
 /// What nobody may overlook.

@@ -211,8 +211,12 @@ impl Group<'_> {
             Some("open") => {
                 let arrivals = first.arrivals.as_deref().map(|how| format!(", {how} arrivals"));
                 let rate = first.rate_per_s.map(|rate| format!(", {}/s", text::figure(rate)));
+                let ladder = match first.step {
+                    Some(_) => ", the highest rate of the sweep that all of them served",
+                    None => "",
+                };
                 format!(
-                    "open loop{}{}; latency counts from the intended start",
+                    "open loop{}{}{ladder}; latency counts from the intended start",
                     arrivals.unwrap_or_default(),
                     rate.unwrap_or_default()
                 )
