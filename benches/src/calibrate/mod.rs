@@ -111,8 +111,8 @@ fn words(calibration: &Calibration, environment: &Environment, path: &Path) -> S
          sleep          of 100 us ends {} us late, 99 % within {} us\n\
          loopback       a byte there and back: {} us, 99 % within {} us\n\
          generator      {generator}\n\
-         A/A, one run   equal contestants differ by at most {}\n\
-         A/A, two runs  relative to the limit they differ by at most {}\n\
+         A/A, one run   equal contestants differ by {}\n\
+         A/A, two runs  beyond what their rounds explain, they differ by up to {}\n\
          measured with  {}\n\
          calibration: {}; runs with --out {} read it\n",
         environment.cpu.as_deref().unwrap_or("unknown"),
@@ -145,7 +145,7 @@ mod tests {
             "5 us late, 99 % within 60 us",
             "there and back: 8 us",
             "100k requests/s",
-            "differ by at most req/s 1.0 %, CPU 2.0 %",
+            "equal contestants differ by req/s 1.0 %, CPU 2.0 %",
             "req/s 1.0 %, CPU 3.0 %",
             "runs with --out x read it",
         ] {

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::comparable;
 use super::figure::Figure;
 use super::power::{self, Power};
-use crate::measure;
 use crate::report::saved::{Noise, Row, Saved};
 use crate::statistics::{self, FALSE_ALARMS, LEAST_FLOOR, Test};
 
@@ -252,24 +251,14 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
     })
 }
 
-/// What the rows of two runs of one build differ by, at most, in each figure.
+/// The tests of all rows but the limit, figure by figure.
 ///
 /// # Errors
 /// Why no row can be compared.
-pub fn differences(base: &Saved, new: &Saved) -> Result<Noise, String> {
+pub fn tests(base: &Saved, new: &Saved) -> Result<Vec<(Figure, Test)>, String> {
     let comparison = compare(base, new)?;
     let rows = comparison.rows.iter().filter(|row| !row.is_limit);
-    let change = |change: &Change| {
-        let size = Some(measure::round(change.test.difference.abs().exp_m1()));
-        match change.figure {
-            Figure::Throughput => Noise { throughput: size, ..Noise::default() },
-            Figure::Cpu => Noise { cpu: size, ..Noise::default() },
-            Figure::P50 => Noise { p50: size, ..Noise::default() },
-            Figure::P99 => Noise { p99: size, ..Noise::default() },
-            Figure::P999 => Noise { p999: size, ..Noise::default() },
-        }
-    };
-    Ok(rows.flat_map(|row| &row.changes).map(change).reduce(Noise::widest).unwrap_or_default())
+    Ok(rows.flat_map(|row| &row.changes).map(|change| (change.figure, change.test)).collect())
 }
 
 /// Why two rows of the same name cannot be compared.

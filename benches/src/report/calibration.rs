@@ -24,9 +24,11 @@ pub struct Calibration {
     pub cores: usize,
     /// How it was measured, in words.
     pub measured_with: String,
-    /// What one contestant differs from itself by, taking its turn twice in each round of one run.
+    /// What one contestant differs from itself by, taking its turn twice in each round of one run: the root of
+    /// the mean square over the runs.
     pub noise: Noise,
-    /// What one contestant, relative to the limit, differs from itself by between two runs.
+    /// What one contestant, relative to the limit, differs from itself by between two runs, beyond what the
+    /// scatter of their rounds explains.
     pub between_runs: Noise,
     /// The timers of this machine.
     pub timer: Timer,

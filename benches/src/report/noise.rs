@@ -113,13 +113,7 @@ fn between(one: &Record, other: &Record) -> Noise {
         let ratios: Vec<f64> = pairs.iter().map(|(left, right)| (left / right).ln()).collect();
         statistics::mean(&ratios).map(|mean| measure::round(mean.abs().exp_m1()))
     };
-    Noise {
-        throughput: difference(Figure::Throughput),
-        cpu: difference(Figure::Cpu),
-        p50: difference(Figure::P50),
-        p99: difference(Figure::P99),
-        p999: difference(Figure::P999),
-    }
+    Figure::noises(difference)
 }
 
 /// Letters for the rows of a table: rows that share one cannot be told apart in this figure. Rows
