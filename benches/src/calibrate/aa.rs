@@ -11,7 +11,7 @@ use crate::measure;
 use crate::report::saved::{Noise, Saved};
 use crate::statistics::{self, Test};
 
-/// Who takes part: the reference, and a pool.
+/// The contestants: the reference, and a pool.
 const CONTESTANTS: &str = "limit,redigo";
 
 /// What equal things differed by.
@@ -29,7 +29,7 @@ pub(super) fn words(args: &CalibrateArgs) -> String {
 }
 
 pub(super) fn measure(args: &CalibrateArgs, say: &dyn Fn(&str)) -> Result<Found, BenchError> {
-    // A folder of their own: a calibration that is there must not hide the noise of these runs.
+    // Not --out itself: with the calibration.json there, the runs would play no twin.
     let folder = args.out.join("calibration-runs");
     let mut runs = Vec::new();
     for number in 1..=args.runs {
@@ -66,7 +66,7 @@ fn beyond_the_rounds(tests: &[(Figure, Test)], figure: Figure) -> Option<f64> {
     Some(measure::round((1.96 * statistics::mean(&excess)?.max(0.0).sqrt()).exp_m1()))
 }
 
-/// A run in a process of its own, as people start it.
+/// Starts the program as people do, and reads its results.
 fn one(args: &CalibrateArgs, out: &Path) -> Result<Saved, BenchError> {
     let doing = || BenchError::io("running poolbench for the calibration");
     let program = std::env::current_exe().map_err(doing())?;

@@ -11,7 +11,7 @@ const SLEEPS: u32 = 500;
 /// As long as the waits between arrivals of an open loop are.
 const SLEEP: Duration = Duration::from_micros(100);
 
-/// Measures in a thread of its own, which sleeps as precisely as the schedule thread does.
+/// Measures in a new thread, which asks for the same precision of sleeps as the schedule thread.
 pub(super) fn measure() -> Timer {
     let thread = std::thread::spawn(|| {
         // Refused only where the system forbids it; then sleeps are late, which is what is measured.

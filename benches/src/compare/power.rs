@@ -1,4 +1,5 @@
-//! What a comparison could have seen: without it "no difference" may mean "not enough rounds".
+//! The smallest change that a comparison can find. Without this figure "no difference" may mean "too few
+//! rounds".
 
 use serde::Serialize;
 

@@ -32,7 +32,7 @@ pub struct Calibration {
     pub between_runs: Noise,
     /// The timers of this machine.
     pub timer: Timer,
-    /// What the generator of an open loop can do.
+    /// The ceiling of the generator of an open loop.
     pub generator: Generator,
     /// A byte to the server's processor and back, in microseconds.
     pub round_trip_us: Quartiles,
@@ -68,7 +68,7 @@ pub struct Quartiles {
 }
 
 impl Calibration {
-    /// The calibration that a directory holds for this machine. One of another machine is none.
+    /// Reads the calibration in a directory; `None` when there is none for this machine.
     ///
     /// # Errors
     /// [`BenchError::Usage`] when the file is there and cannot be read.

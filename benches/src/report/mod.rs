@@ -81,7 +81,7 @@ impl<'a> Report<'a> {
         group.noise = MeasuredNoise::of(&group, self.plan.calibration.as_ref());
         match group.step {
             None => self.print(&table::render(&group)),
-            // The ladder has tables of its own, once it is whole.
+            // The tables of a ladder are printed when all its steps are there.
             Some(_) => self.ladder.push(self.groups.len()),
         }
         self.output.write_histograms(&group)?;
@@ -119,7 +119,7 @@ impl<'a> Report<'a> {
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
     pub fn finish(mut self) -> Result<Outcome, BenchError> {
-        // One that was interrupted.
+        // The ladder of an interrupted run is not whole.
         self.print_ladder();
         let warnings = self.warnings();
         let noises = self.groups.iter().filter_map(|group| group.noise.clone());

@@ -149,8 +149,8 @@ fn words(steps: &[Step]) -> String {
 }
 
 /// Puts the rows of a ladder together, one for each contestant, with the ladder in its `sweep`. Its
-/// other figures are of the highest rate that every contestant served, so that they are of the same
-/// load; of the lowest when there is none.
+/// other figures are of the highest rate that every contestant served, so that all are of the same
+/// load. Where no rate was served by all, they are of the lowest rate.
 pub fn fold(saved: &mut Saved) {
     if saved.results.iter().all(|row| row.step.is_none()) {
         return;

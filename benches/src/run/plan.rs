@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use pool_common::Policy;
 
-use super::worker::Worker;
 use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
@@ -13,11 +12,14 @@ use crate::names::Protocol;
 use crate::place;
 use crate::policies::{self, Safety, Terms};
 use crate::report::calibration::Calibration;
+use crate::run::worker::Worker;
 use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
 use crate::scenario::ladder::Step;
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
+
+mod players;
 
 /// A run, complete.
 #[derive(Debug)]
@@ -157,9 +159,9 @@ impl Plan {
                     let mut group = group(&args, protocol, scenario, &contestants, &sets)?;
                     group.step = step;
                     if let Some(worker) = args.worker {
-                        share(&mut group, worker, target.as_ref())?;
+                        players::share(&mut group, worker, target.as_ref())?;
                     }
-                    group.twin = twin(&group).filter(|_| {
+                    group.twin = players::twin(&group).filter(|_| {
                         // Workers have to play the same turns, whatever is known about their machines.
                         calibration.is_none() && step.is_none() && args.worker.is_none()
                     });
@@ -336,35 +338,6 @@ fn group(
         entries,
         twin: None,
     })
-}
-
-/// Leaves a worker its share of a group.
-fn share(group: &mut Group, worker: Worker, target: Option<&Target>) -> Result<(), BenchError> {
-    let refuse = |why: String| BenchError::usage(format!("--worker: {why}"));
-    if target.is_none() {
-        return Err(refuse(
-            "it needs --target: without it each worker has servers of its own".to_owned(),
-        ));
-    }
-    group.demand = worker.demand(group.demand).map_err(refuse)?;
-    group.callers = worker.share(group.callers).ok_or_else(|| {
-        refuse(format!("{} has fewer callers than there are workers", group.scenario.name))
-    })?;
-    Ok(())
-}
-
-/// Who plays twice in each round, so that the run shows its own noise. In scenarios of faults and in the
-/// three-way test a turn is long and noise is not what they are about; one round shows none.
-fn twin(group: &Group) -> Option<Entry> {
-    let scenario = group.scenario;
-    let quiet = (scenario.events)(&mut fastrand::Rng::with_seed(1)).is_empty();
-    let steady = matches!(group.demand, Demand::Closed | Demand::Paced { .. });
-    if group.rounds < 2 || group.entries.len() < 2 || scenario.play == Play::Reuse {
-        return None;
-    }
-    // A pool, where there is one: it is what is compared.
-    let pool = group.entries.iter().find(|entry| entry.policy.is_some());
-    pool.or(group.entries.first()).filter(|_| quiet && steady).cloned()
 }
 
 /// When requests are wanted: as the scenario says, or at the rate that was asked for.

@@ -17,7 +17,7 @@ const GAP: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(50);
 /// A start further away is a mistake.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Each worker has this many turns with nonces of its own.
+/// Numbers of turns for each worker: nonces of two workers are never the same.
 const TURNS: u32 = 1 << 20;
 
 /// One of several workers.

@@ -8,12 +8,14 @@ use serde_json::Value;
 use crate::error::BenchError;
 
 mod lenient;
+mod parts;
 mod row;
 
 use lenient::{each, lenient};
-pub use row::{
-    Connection, Event, Kinds, LadderStep, Moment, Percentiles, Recovery, Round, Row, Slot, Step,
+pub use parts::{
+    Connection, Event, Kinds, LadderStep, Moment, Percentiles, Recovery, Round, Slot, Step,
 };
+pub use row::Row;
 
 /// A results file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -73,12 +75,12 @@ pub struct Machine {
     /// The compiler.
     #[serde(deserialize_with = "lenient")]
     pub rustc: Option<String>,
-    /// Who ran where.
+    /// The processors of the client and the server.
     #[serde(deserialize_with = "lenient")]
     pub placement: Option<String>,
 }
 
-/// What equal things were measured to differ by, as a share: 0.02 is 2 %.
+/// The measured difference of equal contestants or runs, as a share: 0.02 is 2 %.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Noise {
