@@ -1,5 +1,6 @@
 //! `poolbench calibrate`: what this machine can measure at all, kept in calibration.json for later runs.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -46,7 +47,8 @@ pub fn run(args: &CalibrateArgs) -> Result<String, BenchError> {
     prepare(&args.out)?;
     let say = |words: &str| {
         if !args.quiet {
-            eprintln!("{words}");
+            // Progress that cannot be written is no reason to stop.
+            drop(writeln!(std::io::stderr().lock(), "{words}"));
         }
     };
     let allowed = place::allowed();
