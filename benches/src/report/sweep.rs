@@ -86,13 +86,15 @@ pub fn render(groups: &[GroupResult]) -> String {
         let of = |group: &GroupResult| {
             let mut records = group.records.iter().filter(|record| !record.rounds.is_empty());
             let found = records.find(|record| record.label() == label)?;
-            Some((group.step.and_then(|step| step.share), step(group, found)))
+            let failed: u64 = found.errors().iter().sum();
+            let beside = Beside { share: group.step.and_then(|step| step.share), failed };
+            Some((beside, step(group, found)))
         };
-        let (shares, steps): (Vec<_>, Vec<_>) = groups.iter().filter_map(of).unzip();
+        let (beside, steps): (Vec<_>, Vec<_>) = groups.iter().filter_map(of).unzip();
         if steps.is_empty() {
             continue;
         }
-        text.push_str(&table(&label, &shares, &steps));
+        text.push_str(&table(&label, &beside, &steps));
         knees.push((label, words(&steps)));
     }
     text.push_str(&format!("\n{}\n", rule()));
@@ -103,7 +105,14 @@ pub fn render(groups: &[GroupResult]) -> String {
     text
 }
 
-fn table(label: &str, shares: &[Option<f64>], steps: &[Step]) -> String {
+/// What a table shows beside a step.
+struct Beside {
+    share: Option<f64>,
+    /// Requests that failed, timed out or were refused.
+    failed: u64,
+}
+
+fn table(label: &str, beside: &[Beside], steps: &[Step]) -> String {
     let mut table = plain_table([
         "rate/s",
         "of limit",
@@ -111,6 +120,7 @@ fn table(label: &str, shares: &[Option<f64>], steps: &[Step]) -> String {
         "p99 ms",
         "served/s",
         "served %",
+        "failed",
         "unstarted",
     ]);
     let knee = match knee(steps) {
@@ -119,7 +129,7 @@ fn table(label: &str, shares: &[Option<f64>], steps: &[Step]) -> String {
     };
     let ms = |micros: Option<f64>| or_unknown(micros.map(|micros| short(micros / 1000.0)));
     let plain = |value: Option<f64>| or_unknown(value.map(short));
-    for (share, step) in shares.iter().zip(steps) {
+    for (Beside { share, failed }, step) in beside.iter().zip(steps) {
         let mark = if knee.is_some() && step.rate_per_s == knee { " < knee" } else { "" };
         table.add_row([
             plain(step.rate_per_s),
@@ -128,6 +138,7 @@ fn table(label: &str, shares: &[Option<f64>], steps: &[Step]) -> String {
             ms(step.p99_us),
             plain(step.throughput_per_s),
             or_unknown(step.served().map(|served| format!("{:.1}", served * 100.0))),
+            short(*failed as f64),
             format!("{}{mark}", plain(step.unstarted)),
         ]);
     }
