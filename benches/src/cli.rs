@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::compare::expression::Expression;
 use crate::error::BenchError;
 use crate::fault::Fault;
+use crate::run::worker::{Worker, parse_start};
 use crate::scenario::demand::{Arrivals, Budget, Rate};
+use crate::scenario::ladder::Sweep;
 
 /// Compares connection-pooling strategies side by side on real sockets.
 ///
@@ -46,6 +48,8 @@ pub enum Command {
     Compare(crate::compare::CompareArgs),
     /// Makes the results of several workers into one; histograms are merged, percentiles never averaged
     Merge(crate::merge::MergeArgs),
+    /// Measures what this machine can measure: A/A noise, timers, loopback, the generator's ceiling
+    Calibrate(crate::calibrate::CalibrateArgs),
     /// Makes the HTML page again from saved results; several files are laid side by side
     Report(ReportArgs),
 }
@@ -78,6 +82,10 @@ pub struct RunArgs {
     /// Open loop at this rate: requests in a second (5000), or a share of what the limit does (60%)
     #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub rate: Option<Rate>,
+    /// Open loop at ten rates, one after the other, and the knee of each contestant: shares of what the
+    /// limit does (20..110%), or requests in a second (1000..20000) [scenario: paced; turns: 2 of 500ms]
+    #[arg(long, value_name = "RATES", value_parser = Sweep::parse, conflicts_with = "rate")]
+    pub sweep: Option<Sweep>,
     /// How arrivals of a rate are spread: uniform or poisson [default: uniform]
     #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
     pub arrivals: Option<Arrivals>,
@@ -101,6 +109,13 @@ pub struct RunArgs {
     /// front of it
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
+    /// One of several workers in front of one --target, as 1/3: it offers its share of callers and of the
+    /// rate; poolbench merge puts the results together
+    #[arg(long, value_name = "I/N", value_parser = Worker::parse, requires = "start_at")]
+    pub worker: Option<Worker>,
+    /// When a worker begins: RFC 3339 (2026-01-31T12:00:00Z), or seconds from now (+10)
+    #[arg(long, value_name = "TIME", value_parser = parse_start, requires = "worker")]
+    pub start_at: Option<SystemTime>,
     /// Method of the requests, over http1 and http2 [default: GET; with --body-size POST]
     #[arg(long, value_name = "NAME")]
     pub method: Option<String>,
@@ -255,7 +270,7 @@ pub struct ServeArgs {
     pub exit_with_stdin: bool,
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let most = Duration::from_secs(24 * 60 * 60);
     humantime::parse_duration(text)
         .ok()

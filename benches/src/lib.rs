@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod calibrate;
 pub mod catalog;
 pub mod cli;
 pub mod compare;

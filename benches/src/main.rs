@@ -9,7 +9,7 @@ use poolbench::cli::{self, Command, Parsed};
 use poolbench::error::BenchError;
 use poolbench::run::plan::Plan;
 use poolbench::run::{self, Outcome};
-use poolbench::{compare, info, merge, report, serve, stdout};
+use poolbench::{calibrate, compare, info, merge, report, serve, stdout};
 
 /// Runs before `main`, and so before the runtime of Rust opens `/dev/null` in the place of a standard
 /// output that is closed. After that a closed standard output and a redirect to `/dev/null` look the same. Like all
@@ -58,6 +58,7 @@ fn dispatch() -> Result<ExitCode, BenchError> {
             print(&text)?;
             Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }
+        Some(Command::Calibrate(args)) => print(&calibrate::run(&args)?),
         Some(Command::Merge(args)) => print(&merge::run(&args)?),
         Some(Command::Report(args)) => {
             report::again::run(&args)?;

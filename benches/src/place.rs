@@ -4,6 +4,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
+use crate::report::calibration::Calibration;
+use crate::report::noise::MeasuredNoise;
+
 /// Processors have lower numbers than this.
 pub const MOST: usize = CpuSet::MAX_CPU;
 
@@ -95,6 +98,10 @@ pub struct Environment {
     pub placement: String,
     /// The clocks that were read.
     pub clock: &'static str,
+    /// What equal contestants differed by; `None` where that was not measured.
+    pub noise: Option<MeasuredNoise>,
+    /// What `poolbench calibrate` found out about this machine.
+    pub calibration: Option<Calibration>,
 }
 
 impl Environment {
@@ -108,11 +115,14 @@ impl Environment {
             rustc: option_env!("POOLBENCH_RUSTC"),
             placement,
             clock: "latency: CLOCK_MONOTONIC; cpu: CLOCK_PROCESS_CPUTIME_ID of the client",
+            noise: None,
+            calibration: None,
         }
     }
 }
 
-fn cpu_model() -> Option<String> {
+/// The processor's name.
+pub fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())

@@ -8,13 +8,13 @@ pub type Difference = String;
 /// What differs between the machines and settings of two runs. None of it forbids a comparison.
 pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
     let mut differences = Vec::new();
-    let (left, right) = (&base.environment, &new.environment);
+    let (left, right) = (base.machine(), new.machine());
     differ(&mut differences, "cpu", left.cpu.as_ref(), right.cpu.as_ref());
     differ(&mut differences, "usable processors", left.cores.as_ref(), right.cores.as_ref());
     differ(&mut differences, "kernel", left.kernel.as_ref(), right.kernel.as_ref());
     differ(&mut differences, "placement", left.placement.as_ref(), right.placement.as_ref());
     differ(&mut differences, "compiler", left.rustc.as_ref(), right.rustc.as_ref());
-    let (left, right) = (&base.options, &new.options);
+    let (left, right) = (base.settings(), new.settings());
     differ(&mut differences, "target", left.target.as_ref(), right.target.as_ref());
     let set = |options: &[String]| (!options.is_empty()).then(|| options.join(" "));
     let (left, right) = (set(&left.set), set(&right.set));
@@ -23,10 +23,10 @@ pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
         differences.push(format!("--set: {} and {}", words(left), words(right)));
     }
     let request = |saved: &Saved| {
-        let request = saved.options.request.as_ref();
-        request.map_or_else(|| "the built-in one".to_owned(), ToString::to_string)
+        let request = saved.settings().request;
+        request.map_or_else(|| "the built-in one".to_owned(), |request| request.to_string())
     };
-    if base.options.request != new.options.request {
+    if request(base) != request(new) {
         differences.push(format!("request: {} and {}", request(base), request(new)));
     }
     for (name, saved) in [("BASE", base), ("NEW", new)] {
@@ -42,7 +42,6 @@ pub fn of_rows(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
     let mut differences = Vec::new();
     let ((base_file, base), (new_file, new)) = (base, new);
     differ(&mut differences, "callers", base.callers.as_ref(), new.callers.as_ref());
-    differ(&mut differences, "connections", base.connections.as_ref(), new.connections.as_ref());
     differ(&mut differences, "load", base.load.as_ref(), new.load.as_ref());
     differ(&mut differences, "arrivals", base.arrivals.as_ref(), new.arrivals.as_ref());
     differ(&mut differences, "budget", base.budget.as_ref(), new.budget.as_ref());
@@ -52,14 +51,20 @@ pub fn of_rows(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
             differences.push(format!("rate: {left:.0} and {right:.0} requests in a second"));
         }
     }
-    let duration = |saved: &Saved, row: &Row| {
-        let mut groups = saved.options.groups.iter();
+    let group = |saved: &Saved, row: &Row| {
+        let mut groups = saved.settings().groups.into_iter();
         groups
-            .find(|group| group.protocol == row.protocol && group.scenario == row.scenario)?
-            .duration_ms
+            .find(|group| group.protocol == row.protocol && group.scenario == row.scenario)
+            .unwrap_or_default()
     };
-    let (left, right) = (duration(base_file, base), duration(new_file, new));
-    differ(&mut differences, "duration in ms", left.as_ref(), right.as_ref());
+    let (left, right) = (group(base_file, base), group(new_file, new));
+    differ(&mut differences, "connections", left.connections.as_ref(), right.connections.as_ref());
+    differ(
+        &mut differences,
+        "duration in ms",
+        left.duration_ms.as_ref(),
+        right.duration_ms.as_ref(),
+    );
     differences
 }
 

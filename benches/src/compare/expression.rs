@@ -116,10 +116,9 @@ impl Expression {
         };
         let value = match self.subject {
             Subject::Figure(figure) => figure.of_row(row),
-            Subject::Errors => row
-                .failed()
-                .filter(|(_, tried)| *tried > 0)
-                .map(|(failed, tried)| failed as f64 / tried as f64),
+            Subject::Errors => row.failed().zip(row.requests).and_then(|(failed, answered)| {
+                (failed + answered > 0.0).then(|| failed / (failed + answered))
+            }),
         };
         let Some(value) = value else {
             return (!holds).then(|| format!("{}: {}: not measured", self.text, row.name()));

@@ -72,6 +72,17 @@ impl Figure {
         }
     }
 
+    /// A noise that says this of each figure.
+    pub fn noises(value: impl Fn(Self) -> Option<f64>) -> Noise {
+        Noise {
+            throughput: value(Self::Throughput),
+            cpu: value(Self::Cpu),
+            p50: value(Self::P50),
+            p99: value(Self::P99),
+            p999: value(Self::P999),
+        }
+    }
+
     /// What two runs of the same build differ by, if that was measured.
     pub fn noise(self, noise: &Noise) -> Option<f64> {
         match self {

@@ -8,6 +8,7 @@ use crate::report::saved::Saved;
 mod comparable;
 pub mod expression;
 pub mod figure;
+pub mod power;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::figure::Figure;
+use super::power;
 use super::verdict::{Change, Comparison, Verdict};
 
 /// The table, what differs between the runs, and the verdict.
@@ -48,6 +49,9 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
         })
         .collect();
     line(format!("noise threshold: {}; from {}", floors.join(", "), comparison.noise_from));
+    if !comparison.power.is_empty() {
+        line(power::words(&comparison.power));
+    }
     for failure in failed {
         line(format!("FAILED {failure}"));
     }

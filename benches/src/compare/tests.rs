@@ -2,6 +2,7 @@
 //! that resemble their neighbours, and with tails far heavier than a normal distribution's.
 
 use super::expression::Expression;
+use super::figure::Figure;
 use super::verdict::{Comparison, Verdict, compare};
 use crate::report::saved::{Round, Row, Saved};
 
@@ -121,15 +122,41 @@ fn five_percent_more_processor_time_is_a_regression() {
 }
 
 #[test]
+fn the_power_of_a_comparison_is_what_it_finds() {
+    let smallest = |comparison: &Comparison| {
+        let mut power = comparison.power.iter();
+        power.find(|power| power.figure == Figure::Cpu).unwrap().smallest
+    };
+    let comparison = tried(3, ROUNDS, SAME, SAME);
+    let cpu = comparison.power.iter().find(|power| power.figure == Figure::Cpu).unwrap();
+    // All rows together find 5 % in 40 rounds, see above; with 5 rounds they do not.
+    assert!(cpu.smallest < 0.05 && cpu.rounds_for_5_percent <= ROUNDS as u64, "{cpu:?}");
+    let short = tried(3, 5, SAME, SAME);
+    let cpu = short.power.iter().find(|power| power.figure == Figure::Cpu).unwrap();
+    assert!(cpu.smallest > 0.05 && cpu.rounds_for_5_percent > 5, "{cpu:?}");
+    let text = super::table::render(&short, &[]);
+    assert!(text.contains("nine times of ten") && text.contains("(--rounds)"), "{text}");
+    // A change of the size that is said is found about as often as is said.
+    let mut said: Vec<f64> =
+        (0..41).map(|number| smallest(&tried(number, ROUNDS, SAME, SAME))).collect();
+    said.sort_by(f64::total_cmp);
+    let build = Build { cpu: 1.0 + said[20] };
+    let found = (0..TRIES)
+        .filter(|number| tried(*number, ROUNDS, SAME, build).verdict == Verdict::Regressed)
+        .count() as u64;
+    assert!(found * 10 >= TRIES * 8, "{found} of {TRIES}");
+}
+
+#[test]
 fn what_cannot_be_compared_is_said() {
     let base = run(1, 3, SAME);
     let mut new = run(2, 3, SAME);
     for row in &mut new.results {
-        row.callers = Some(8);
+        row.callers = Some(8.0);
     }
     let callers = |saved: &Saved| {
         let mut saved = saved.clone();
-        saved.results.iter_mut().for_each(|row| row.callers = Some(50));
+        saved.results.iter_mut().for_each(|row| row.callers = Some(50.0));
         saved
     };
     let error = compare(&callers(&base), &new).unwrap_err();
@@ -140,9 +167,9 @@ fn what_cannot_be_compared_is_said() {
 
     let mut other = base.clone();
     other.results.remove(3);
-    other.environment.cpu = Some("another".to_owned());
+    other.environment = serde_json::json!({"cpu": "another"});
     let mut base = base;
-    base.environment.cpu = Some("one".to_owned());
+    base.environment = serde_json::json!({"cpu": "one"});
     let comparison = compare(&base, &other).unwrap();
     assert_eq!(comparison.left_out, ["resp steady contestant-3: only in BASE"]);
     assert_eq!(comparison.differences, ["cpu: one and another"]);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::comparable;
 use super::figure::Figure;
+use super::power::{self, Power};
 use crate::report::saved::{Noise, Row, Saved};
 use crate::statistics::{self, FALSE_ALARMS, LEAST_FLOOR, Test};
 
@@ -94,6 +95,8 @@ pub struct Comparison {
     pub together: Vec<Change>,
     /// Each row.
     pub rows: Vec<Compared>,
+    /// What the rounds could show.
+    pub power: Vec<Power>,
     /// Where the noise threshold comes from.
     pub noise_from: &'static str,
     /// What differs between the runs.
@@ -134,11 +137,13 @@ fn limit_of<'a>(saved: &'a Saved, row: &Row) -> Option<&'a Row> {
             && other.protocol == row.protocol
             && other.scenario == row.scenario
             && other.variant == row.variant
+            && other.step == row.step
     })
 }
 
 /// Compares two runs. What the runs say about a figure is judged with the chance of a false alarm of
-/// 5 % for the whole comparison: half of it for the figures of all rows together, half for single rows.
+/// 5 % for the whole comparison: half of it for the figures of all rows together, half for single rows,
+/// or all of it where there is one row.
 ///
 /// # Errors
 /// Why no row can be compared.
@@ -146,7 +151,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
     let mut left_out = Vec::new();
     let mut rows = Vec::new();
     let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
-    let noise = new.environment.noise.or(base.environment.noise);
+    let noise = new.noise_between_runs().or(base.noise_between_runs());
     for row in &base.results {
         let name = row.name();
         let Some(other) = new.results.iter().find(|other| other.name() == name) else {
@@ -211,13 +216,21 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
             together.push(Change::new(Figure::ALL[*index], (None, None), test, false));
         }
     }
-    judge(&mut together, noise.as_ref());
+    let alarms = if together.is_empty() { FALSE_ALARMS } else { FALSE_ALARMS / 2.0 };
+    judge(&mut together.iter_mut().collect::<Vec<_>>(), noise.as_ref(), alarms);
     let mut all: Vec<&mut Change> = rows
         .iter_mut()
         .filter(|row| !row.is_limit)
         .flat_map(|row| row.changes.iter_mut())
         .collect();
-    judge_each(&mut all, noise.as_ref());
+    judge(&mut all, noise.as_ref(), alarms);
+    // A change to all rows shows first in all of them together.
+    let asked: Vec<&Change> = match together.is_empty() {
+        false => together.iter().collect(),
+        true => all.iter().map(|change| &**change).collect(),
+    };
+    let least = rounds_of(base).min(rounds_of(new));
+    let power = power::of(&asked, alarms, least);
     for row in &mut rows {
         row.verdict = Verdict::of_all(row.changes.iter().map(|change| change.verdict));
     }
@@ -227,14 +240,25 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         verdict,
         together,
         rows,
+        power,
         noise_from: if noise.is_some() {
-            "two runs of one build (poolbench calibrate)"
+            "runs of one build (calibration.json)"
         } else {
             "the spread of rounds in these runs (poolbench calibrate was not run)"
         },
         differences: comparable::of_runs(base, new),
         left_out,
     })
+}
+
+/// The tests of all rows but the limit, figure by figure.
+///
+/// # Errors
+/// Why no row can be compared.
+pub fn tests(base: &Saved, new: &Saved) -> Result<Vec<(Figure, Test)>, String> {
+    let comparison = compare(base, new)?;
+    let rows = comparison.rows.iter().filter(|row| !row.is_limit);
+    Ok(rows.flat_map(|row| &row.changes).map(|change| (change.figure, change.test)).collect())
 }
 
 /// Why two rows of the same name cannot be compared.
@@ -254,6 +278,11 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
     (!differences.is_empty()).then(|| differences.join("; "))
 }
 
+/// Rounds of the rows of a run.
+fn rounds_of(saved: &Saved) -> usize {
+    saved.results.iter().map(|row| row.rounds_detail.len()).max().unwrap_or(0)
+}
+
 /// The mean over rows in each round that all rows have.
 fn over_rows(rows: &[Series]) -> Series {
     let Some((first, others)) = rows.split_first() else {
@@ -267,6 +296,11 @@ fn over_rows(rows: &[Series]) -> Series {
 }
 
 impl Change {
+    /// The test behind it.
+    pub(super) fn test(&self) -> &Test {
+        &self.test
+    }
+
     fn new(
         figure: Figure,
         (base, new): (Option<f64>, Option<f64>),
@@ -288,14 +322,10 @@ impl Change {
     }
 }
 
-fn judge(changes: &mut [Change], noise: Option<&Noise>) {
-    judge_each(&mut changes.iter_mut().collect::<Vec<_>>(), noise);
-}
-
-/// Gives verdicts to changes that share half of the allowed false alarms.
-fn judge_each(changes: &mut [&mut Change], noise: Option<&Noise>) {
+/// Gives verdicts to changes that share this chance of a false alarm.
+fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
     let chances: Vec<f64> = changes.iter().map(|change| change.p).collect();
-    let holds = statistics::holm(&chances, FALSE_ALARMS / 2.0);
+    let holds = statistics::holm(&chances, alarms);
     // Without an A/A run: what the middle row's difference is uncertain by.
     let spread = |figure: Figure| {
         let same = changes.iter().filter(|change| change.figure == figure);

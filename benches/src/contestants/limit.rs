@@ -41,12 +41,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    async fn redial(&mut self) -> Result<(), CallError> {
-        self.socket = None;
-        let socket = self.shared.meter.dial(self.shared.open()).await.map_err(CallError::dial)?;
-        self.socket = Some(socket);
-        self.served = false;
-        Ok(())
+    /// Outside the measured time.
+    async fn dial(&self) -> Result<RawSocket, CallError> {
+        self.shared.meter.dial(self.shared.open()).await.map_err(CallError::dial)
     }
 }
 
@@ -67,30 +64,34 @@ impl Contestant for Limit {
     }
 
     async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
-        let mut began = None;
-        if caller.socket.is_none() {
-            caller.redial().await?;
-            began = Some(Instant::now());
-        }
-        let socket = caller.socket.as_mut().expect("was just opened");
+        // The future of a caller that gives up is dropped, and the socket with it, which is out of step.
+        // So it is after an error.
+        let (mut began, served) = (None, caller.socket.is_some() && caller.served);
+        let mut socket = match caller.socket.take() {
+            Some(socket) => socket,
+            None => {
+                let socket = caller.dial().await?;
+                began = Some(Instant::now());
+                socket
+            }
+        };
         let mut result = socket.exchange(request).await;
         // The server may end a connection between two requests without a word.
-        let stale = caller.served && result.is_err() && socket.is_unanswered();
+        let stale = served && result.is_err() && socket.is_unanswered();
         if stale && request.kind == RequestKind::Read {
-            caller.redial().await?;
+            socket = caller.dial().await?;
             began = Some(Instant::now());
-            let socket = caller.socket.as_mut().expect("was just opened");
             result = socket.exchange(request).await;
         }
         if let Some(began) = began {
             caller.shared.meter.waited(request, began);
         }
+        let echo = result?;
         caller.served = true;
-        // An error leaves the socket out of step.
-        if result.is_err() || caller.socket.as_ref().is_some_and(RawSocket::is_over) {
-            caller.socket = None;
+        if !socket.is_over() {
+            caller.socket = Some(socket);
         }
-        Ok(Reply { began, ..Reply::new(result?) })
+        Ok(Reply { began, ..Reply::new(echo) })
     }
 
     fn counts(&self) -> Counts {

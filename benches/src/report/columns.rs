@@ -4,6 +4,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::model::Record;
+use super::noise;
 use crate::measure::{Percentiles, Spread};
 
 /// Stands where nothing was measured.
@@ -55,6 +56,13 @@ impl<'a> Columns<'a> {
     ) {
         let cells = self.rows.iter().map(|record| cell(record)).collect();
         self.columns.push(Column { title, keep, cells });
+    }
+
+    /// Puts letters behind the cells of the column with this title.
+    pub(super) fn mark(&mut self, title: &str, letters: &[String]) {
+        if let Some(column) = self.columns.iter_mut().find(|column| column.title == title) {
+            column.cells = noise::beside(std::mem::take(&mut column.cells), letters);
+        }
     }
 
     /// What stands in the lines.
@@ -158,7 +166,7 @@ pub(super) fn figure(value: Option<f64>) -> String {
 }
 
 /// Three digits and the letter of their magnitude: never more than five letters.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let (mut value, mut letters) = (value, ["", "k", "M", "G", "T", "P"].into_iter());
     let mut letter = letters.next().unwrap_or_default();
     while value >= 999.5

@@ -1,15 +1,15 @@
 //! The parts of a row of results.json that say more than one figure: steps of time, rounds, errors by
 //! kind, histograms.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::Serialize;
 
+use super::histogram;
 use super::model::{Played, Record};
 use crate::contestants::ErrorKind;
-use crate::measure::{Percentiles, round};
+use crate::measure::{Percentiles, monotonic_ns as monotonic_ns_now, round};
 use crate::run::turn::Turn;
 use crate::serve::oracle::Series;
 
@@ -68,6 +68,13 @@ impl SlotRow {
     pub fn backends(&self) -> Option<[u32; 2]> {
         self.backends
     }
+}
+
+/// A moment of the clock that a machine's processes share, in milliseconds since 1970.
+pub fn unix_ms(monotonic_ns: u64) -> Option<f64> {
+    let ago = Duration::from_nanos(monotonic_ns_now().saturating_sub(monotonic_ns));
+    let at = SystemTime::now().checked_sub(ago)?;
+    Some(round(at.duration_since(UNIX_EPOCH).ok()?.as_secs_f64() * 1000.0))
 }
 
 /// The steps of a turn, with what the server saw in each; `None` where none were wanted.
@@ -182,14 +189,7 @@ impl Histograms {
 
 /// `None` for an empty one.
 fn encoded(histogram: &Histogram<u64>) -> Option<String> {
-    if histogram.is_empty() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new()
-        .serialize(histogram, &mut bytes)
-        .expect("a vector takes everything, and the bounds are valid");
-    Some(STANDARD.encode(bytes))
+    (!histogram.is_empty()).then(|| histogram::encode(histogram))
 }
 
 #[cfg(test)]
@@ -201,10 +201,7 @@ mod tests {
         let mut histogram = crate::measure::histogram();
         assert_eq!(encoded(&histogram), None);
         histogram.record(1234).unwrap();
-        let bytes = STANDARD.decode(encoded(&histogram).unwrap()).unwrap();
-        let back: Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .unwrap();
+        let back = histogram::decode(&encoded(&histogram).unwrap()).unwrap();
         assert_eq!(back.max(), histogram.max());
     }
 

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::detail::{self, ErrorsByKind, Histograms, RoundRow, SlotRow};
 use super::model::{GroupResult, Record};
+use super::noise::MeasuredNoise;
 use super::recovery::Recovery;
+use super::sweep;
 use crate::catalog::Kind;
 use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
@@ -16,6 +18,7 @@ use crate::policies::Safety;
 use crate::run::events::Played as Event;
 use crate::run::plan::Plan;
 use crate::run::turn::{TimelinePoint, Turn};
+use crate::scenario::ladder::Step;
 
 /// The document.
 #[derive(Debug, Serialize)]
@@ -60,6 +63,10 @@ pub struct Row {
     #[serde(rename = "loop")]
     demand: &'static str,
     rate_per_s: Option<f64>,
+    /// Its place in a ladder of rates.
+    step: Option<Step>,
+    /// Arrivals that an open loop had scheduled.
+    wanted: Option<u64>,
     arrivals: Option<&'static str>,
     /// Whose limits of connections held.
     budget: &'static str,
@@ -107,11 +114,15 @@ pub struct Row {
     safety: Safety,
     /// The gauges of the pool in the last round.
     timeline: Option<Vec<TimelinePoint>>,
+    /// When the window of the last round began, in milliseconds since 1970.
+    window_began_unix_ms: Option<f64>,
     /// The last round, in steps.
     slots: Option<Vec<SlotRow>>,
     /// The faults of the last round.
     events: Vec<Event>,
     recovery: Option<Recovery>,
+    /// What equal contestants of this table differed by.
+    noise: Option<MeasuredNoise>,
     rounds_detail: Vec<RoundRow>,
     histograms: Histograms,
 }
@@ -180,6 +191,7 @@ fn options(plan: &Plan) -> Value {
                 "warm_up_ms": group.warm_up.as_millis() as u64,
                 "duration_ms": group.duration.as_millis() as u64,
                 "rounds": group.rounds,
+                "step": group.step,
             })
         })
         .collect();
@@ -190,6 +202,8 @@ fn options(plan: &Plan) -> Value {
         "request": plan.ask.json(),
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
+        "worker": plan.worker.map(crate::run::worker::Worker::words),
+        "start_at": plan.start_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
         "groups": groups,
     })
 }
@@ -236,6 +250,8 @@ impl Row {
             connections: group.connections,
             demand: if open { "open" } else { "closed" },
             rate_per_s: group.rate().map(round),
+            step: group.step,
+            wanted: open.then(|| sweep::wanted(record)),
             arrivals: open.then(|| group.arrivals.word()),
             budget: group.budget.word(),
             requests: record.sum(|turn| turn.requests),
@@ -281,10 +297,12 @@ impl Row {
             }),
             safety: record.entry.safety,
             timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
+            window_began_unix_ms: last.and_then(|(turn, _)| detail::unix_ms(turn.began_ns)),
             slots: last.and_then(|(turn, played)| detail::slots(turn, played.series.as_ref())),
             recovery: last
                 .and_then(|(turn, played)| Recovery::of(turn.slots.as_ref()?, &played.events)),
             events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
+            noise: group.noise.clone(),
             rounds_detail: detail::rounds(record),
             histograms: Histograms::of(record),
         }

@@ -10,22 +10,27 @@ use crate::run::plan::Plan;
 use crate::stdout;
 
 pub mod again;
+pub mod calibration;
 mod closed_table;
-mod columns;
+pub(crate) mod columns;
 pub mod detail;
+pub mod histogram;
 mod html;
 pub mod json;
 pub mod model;
+pub mod noise;
 mod open_table;
 pub mod output;
 pub mod recovery;
 pub mod saved;
 mod stale;
 mod summary;
+pub mod sweep;
 pub mod table;
 
 use json::Document;
 use model::GroupResult;
+use noise::MeasuredNoise;
 use output::Output;
 
 /// The headline of a run that could not go on.
@@ -37,6 +42,8 @@ pub struct Report<'a> {
     environment: Environment,
     output: Output,
     groups: Vec<GroupResult>,
+    /// Places in `groups` of the steps of a ladder that is not whole.
+    ladder: Vec<usize>,
     faults: Vec<String>,
     /// Said before anything was measured.
     remarks: Vec<String>,
@@ -55,6 +62,7 @@ impl<'a> Report<'a> {
             environment,
             output,
             groups: Vec::new(),
+            ladder: Vec::new(),
             faults: Vec::new(),
             remarks: Vec::new(),
             partial: false,
@@ -81,22 +89,39 @@ impl<'a> Report<'a> {
 
     /// Takes a group's results: prints its table and writes its histograms. A file that cannot be
     /// written does not keep the others from being written: [`finish`](Self::finish) tells it.
-    pub fn add(&mut self, group: GroupResult) {
+    pub fn add(&mut self, mut group: GroupResult) {
         if group.records.iter().all(|record| record.rounds.is_empty()) {
             return;
         }
-        self.print(&table::render(&group, self.plan.look()));
+        group.noise = MeasuredNoise::of(&group, self.plan.calibration.as_ref());
+        match group.step {
+            None => self.print(&table::render(&group, self.plan.look())),
+            // The tables of a ladder are printed when all its steps are there.
+            Some(_) => self.ladder.push(self.groups.len()),
+        }
         let written = self.output.write_histograms(&group);
         self.keep_error(written);
-        let place = format!("{} {}", group.protocol, group.scenario.name);
-        let faults = group.records.iter().flat_map(model::Record::faults);
+        let place = place(&group);
+        let faults = group.records.iter().chain(&group.twin).flat_map(model::Record::faults);
         self.faults.extend(faults.map(|fault| format!("{place}: {fault}")));
+        let whole = group.step.is_some_and(|step| step.index == step.of);
         self.groups.push(group);
+        if whole {
+            self.print_ladder();
+        }
     }
 
     fn keep_error(&mut self, written: Result<(), BenchError>) {
         if let Err(error) = written {
             self.lost.get_or_insert(error);
+        }
+    }
+
+    /// Prints the tables of the ladder that was played last.
+    fn print_ladder(&mut self) {
+        let first = std::mem::take(&mut self.ladder).first().copied();
+        if let Some(first) = first {
+            self.print(&sweep::render(&self.groups[first..]));
         }
     }
 
@@ -121,10 +146,18 @@ impl<'a> Report<'a> {
     /// # Errors
     /// [`BenchError::Io`] when the files cannot be written.
     pub fn finish(mut self) -> Result<Outcome, BenchError> {
+        // The ladder of an interrupted run is not whole.
+        self.print_ladder();
         let warnings = self.warnings();
+        let noises = self.groups.iter().filter_map(|group| group.noise.clone());
+        let environment = Environment {
+            noise: noises.reduce(MeasuredNoise::widest),
+            calibration: self.plan.calibration.clone(),
+            ..self.environment.clone()
+        };
         let document = Document::new(
             self.plan,
-            self.environment.clone(),
+            environment,
             &self.groups,
             warnings.clone(),
             self.partial,
@@ -215,9 +248,8 @@ impl<'a> Report<'a> {
                 let failed = record.sum(|turn| turn.failures() + turn.timeouts());
                 if failed > 0 && record.broke().is_none() {
                     warnings.push(format!(
-                        "{} {} {}: {failed} requests failed or timed out, first: {}",
-                        group.protocol,
-                        group.scenario.name,
+                        "{} {}: {failed} requests failed or timed out, first: {}",
+                        place(group),
                         record.label(),
                         record.first_error().unwrap_or("unknown"),
                     ));
@@ -245,6 +277,13 @@ impl<'a> Report<'a> {
             std::io::stdout().is_terminal()
         }
     }
+}
+
+/// The name of a table, and of one rate of a ladder.
+fn place(group: &GroupResult) -> String {
+    let rate = group.rate().filter(|_| group.step.is_some());
+    let rate = rate.map_or(String::new(), |rate| format!(" at {}/s", columns::short(rate)));
+    format!("{} {}{rate}", group.protocol, group.scenario.name)
 }
 
 /// What nobody may overlook.

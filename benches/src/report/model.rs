@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::noise::MeasuredNoise;
 use crate::catalog::{Contestant, Kind};
 use crate::measure::{self, Spread};
 use crate::names::Protocol;
@@ -11,6 +12,7 @@ use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
 use crate::run::turn::Turn;
 use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
+use crate::scenario::ladder::Step;
 use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
@@ -83,6 +85,8 @@ pub struct GroupResult {
     pub connections: usize,
     /// When requests were wanted, with its rate in requests per second.
     pub demand: Demand,
+    /// Its place in a ladder of rates.
+    pub step: Option<Step>,
     /// How arrivals of a rate were spread.
     pub arrivals: Arrivals,
     /// Whose limits held.
@@ -95,6 +99,10 @@ pub struct GroupResult {
     pub rounds: u32,
     /// Why it ended before all were played.
     pub ended: Option<String>,
+    /// One of them once more, which shows what equal contestants differ by.
+    pub twin: Option<Record>,
+    /// What equal contestants differ by; `None` where nothing says it.
+    pub noise: Option<MeasuredNoise>,
 }
 
 /// Throughput and processor time relative to `limit`.
@@ -374,10 +382,12 @@ fn is_dead(turn: &&Turn) -> bool {
     turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
 }
 
-fn throughput(turn: &Turn) -> Option<f64> {
+/// Replies in a second.
+pub(super) fn throughput(turn: &Turn) -> Option<f64> {
     (turn.requests > 0 && turn.seconds > 0.0).then(|| turn.requests as f64 / turn.seconds)
 }
 
-fn cpu(turn: &Turn) -> Option<f64> {
+/// Processor time of a request, in microseconds.
+pub(super) fn cpu(turn: &Turn) -> Option<f64> {
     (turn.requests > 0).then(|| turn.cpu_seconds * 1e6 / turn.requests as f64)
 }

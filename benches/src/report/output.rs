@@ -113,7 +113,9 @@ impl Output {
         fs::create_dir_all(&directory)
             .map_err(BenchError::io(format!("creating {}", directory.display())))?;
         for record in &group.records {
-            let name = stale::log_name(group.protocol, group.scenario.name, &record.label());
+            let step = group.step.map_or(String::new(), |step| format!("-step-{}", step.index));
+            let label = format!("{}{step}", record.label());
+            let name = stale::log_name(group.protocol, group.scenario.name, &label);
             let path = directory.join(name);
             whole(&path, self.write_log(&path, record))?;
         }
@@ -147,7 +149,7 @@ impl Output {
 }
 
 /// Writes a file whole, or leaves none: half a file would be read as damaged results.
-pub(super) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
     whole(path, fs::write(path, text))
 }
 

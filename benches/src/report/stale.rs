@@ -34,6 +34,11 @@ pub(super) fn log_name(protocol: Protocol, scenario: &str, label: &str) -> Strin
 /// Whether [`log_name`] gives this name for a contestant that exists, in this build or another.
 fn is_log_of_ours(name: &str) -> bool {
     let Some(name) = name.strip_suffix(".hlog") else { return false };
+    // A sweep has one log for each of its rates.
+    let name = match name.rsplit_once("-step-") {
+        Some((start, step)) if step.parse::<u32>().is_ok() => start,
+        _ => name,
+    };
     let after = |text: &'_ str, start: &str| -> Option<usize> {
         let rest = text.strip_prefix(start)?;
         (rest.is_empty() || rest.starts_with('-'))

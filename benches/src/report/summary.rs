@@ -17,7 +17,7 @@ const HARDLY: f64 = 0.5;
 /// The summary of a run; empty when nothing can be compared.
 pub fn render(groups: &[GroupResult]) -> String {
     let mut text = String::new();
-    for group in groups {
+    for group in groups.iter().filter(|group| group.step.is_none()) {
         let clusters = clusters(figures(group));
         if clusters.is_empty() {
             continue;

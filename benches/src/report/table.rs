@@ -3,8 +3,10 @@
 use super::closed_table;
 use super::columns::{Columns, SCREEN, wrap};
 use super::model::{GroupResult, Record};
+use super::noise;
 use super::open_table;
 use crate::catalog::Kind;
+use crate::compare::figure::Figure;
 use crate::names::Protocol;
 use crate::run::turn::Turn;
 use crate::scenario::demand::Budget;
@@ -26,7 +28,13 @@ pub fn render(group: &GroupResult, look: Look<'_>) -> String {
     if group.demand.is_open() {
         note(&mut text, group.scenario.about);
     }
-    let (lines, left_out) = columns(group).render(look.wide);
+    let mut columns = columns(group);
+    if let Some(figure) = noise::figure(group)
+        && let Some(letters) = noise::letters(group, &played(group), figure)
+    {
+        columns.mark(if figure == Figure::P99 { "p99\nms" } else { "req/s" }, &letters);
+    }
+    let (lines, left_out) = columns.render(look.wide);
     text.push_str(&lines);
     if !left_out.is_empty() {
         let titles = left_out.join(", ");
@@ -151,6 +159,9 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
                 joined(PUBLISHED_REST)
             ),
         );
+    }
+    for words in noise::notes(group) {
+        note(text, &words);
     }
     let strategies: Vec<&Record> = group
         .records

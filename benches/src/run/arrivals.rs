@@ -39,6 +39,13 @@ impl Schedule {
         Ok(Self { crowds, stream, length })
     }
 
+    /// Moves uniform arrivals forward by this share of their distance, in which other workers have theirs.
+    #[must_use]
+    pub(super) fn moved(mut self, phase: f64) -> Self {
+        self.stream.shift(phase);
+        self
+    }
+
     /// What comes before the window of such a demand: its quiet part alone. `None` where the first
     /// moment has to find everything cold.
     pub(super) fn warm_up(
@@ -106,6 +113,8 @@ struct Stream {
     /// `None` for equal distances.
     random: Option<fastrand::Rng>,
     number: u64,
+    /// A share of the distance that uniform arrivals come earlier.
+    phase: f64,
     seconds: f64,
     next: Option<Duration>,
 }
@@ -117,11 +126,19 @@ impl Stream {
             Arrivals::Uniform => None,
             Arrivals::Poisson => Some(fastrand::Rng::with_seed(seed)),
         };
-        let mut stream = Self { rate, random, number: 0, seconds: 0.0, next: None };
+        let mut stream = Self { rate, random, number: 0, phase: 0.0, seconds: 0.0, next: None };
         if rate.is_finite() && rate > 0.0 {
             stream.step();
         }
         stream
+    }
+
+    fn shift(&mut self, phase: f64) {
+        if self.random.is_none() && self.next.is_some() {
+            self.phase = phase;
+            self.number = 0;
+            self.step();
+        }
     }
 
     fn take(&mut self) -> Option<Duration> {
@@ -134,7 +151,7 @@ impl Stream {
         self.number += 1;
         self.seconds = match &mut self.random {
             // From the number, not from the last one: errors of rounding must not add up.
-            None => self.number as f64 / self.rate,
+            None => (self.number as f64 - self.phase) / self.rate,
             // Distances of independent arrivals are exponential; 1 - [0, 1) is never 0.
             Some(random) => self.seconds - (1.0 - random.f64()).ln() / self.rate,
         };
@@ -163,6 +180,17 @@ mod tests {
         for (number, at) in (1..).zip(&times) {
             assert_eq!(*at, Duration::from_millis(number));
         }
+    }
+
+    #[test]
+    fn arrivals_of_two_workers_together_are_uniform() {
+        let half = |phase| {
+            let schedule = Schedule::new(paced(500.0), Arrivals::Uniform, SECOND, 1).unwrap();
+            schedule.moved(phase).collect::<Vec<_>>()
+        };
+        let mut both = [half(0.0), half(0.5)].concat();
+        both.sort();
+        assert_eq!(both, all(paced(1000.0), Arrivals::Uniform, SECOND, 1));
     }
 
     #[test]

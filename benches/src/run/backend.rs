@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::child::Server;
 use super::plan::{Entry, Group, Plan};
 use super::turn::{Load, Turn};
+use super::worker::{Clock, Worker};
 use crate::catalog::{CONTESTANTS, Kind};
 use crate::contestants::{self, Setup, Template, take_turn};
 use crate::error::BenchError;
@@ -40,6 +41,9 @@ pub(super) struct Backend {
     /// Requests of the limit in a second, where a rate depends on it.
     limits: HashMap<(Protocol, bool), f64>,
     next_run: u32,
+    /// Which of several workers this is, and when its turns begin.
+    pub(super) worker: Option<Worker>,
+    pub(super) clock: Option<Clock>,
     /// Decides what requests arrive when; each round has others.
     pub(super) seed: u64,
     /// Processors for the schedule thread.
@@ -86,7 +90,9 @@ impl Backend {
             user: plan.target.clone(),
             probed: Vec::new(),
             limits: HashMap::new(),
-            next_run: 1,
+            next_run: plan.worker.map_or(1, Worker::first_turn),
+            worker: plan.worker,
+            clock: plan.start_at.map(Clock::new).transpose()?,
             seed: plan.seed,
             schedule_on: allowed.to_vec(),
         };

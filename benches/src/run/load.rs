@@ -28,6 +28,8 @@ pub struct Load {
     pub patience: Option<Duration>,
     /// Decides arrivals, writes and who gives up; the same for every contestant.
     pub seed: u64,
+    /// A share of their distance that uniform arrivals come earlier: other workers have theirs there.
+    pub phase: f64,
     /// Time before anything is measured.
     pub warm_up: Duration,
     /// No warm-up: the window begins with nothing opened.
@@ -78,6 +80,7 @@ impl Load {
             gives_up: None,
             patience: None,
             seed: 1,
+            phase: 0.0,
             warm_up,
             cold: false,
             duration,

@@ -30,12 +30,14 @@ pub mod plan;
 pub mod progress;
 pub mod slots;
 pub mod turn;
+pub mod worker;
 
 use backend::Backend;
 use events::Script;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
 use turn::{Load, Turn};
+use worker::{Clock, Worker};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,12 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
             }
         }
         progress.finish();
+        backend
+            .clock
+            .as_ref()
+            .and_then(Clock::remark)
+            .into_iter()
+            .for_each(|remark| report.warn(remark));
         drop(backend);
         report.finish()
     })
@@ -143,21 +151,40 @@ async fn play(
         callers: group.callers,
         connections: group.connections,
         demand: group.demand,
+        step: group.step,
         arrivals: group.arrivals,
         budget: group.budget,
         target,
-        records: group.entries.iter().cloned().map(Record::new).collect(),
+        records: group.players().cloned().map(Record::new).collect(),
+        twin: None,
+        noise: None,
         rounds: group.rounds,
         ended: None,
     };
+    play_rounds(&mut result, group, backend, progress, order, interrupted).await;
+    result.twin = group.twin.as_ref().and_then(|_| result.records.pop());
+    result
+}
+
+async fn play_rounds(
+    result: &mut GroupResult,
+    group: &Group,
+    backend: &mut Backend,
+    progress: &Progress,
+    order: &mut fastrand::Rng,
+    interrupted: &CancellationToken,
+) {
     match backend.demand(group, interrupted).await {
         Ok(demand) => result.demand = demand,
         Err(error) => {
             result.ended = Some(backend.why(&error).await);
-            return result;
+            return;
         }
     }
-    let name = format!("{} {}", group.protocol, group.scenario.name);
+    let mut name = format!("{} {}", group.protocol, group.scenario.name);
+    if let Some(step) = group.step {
+        name.push_str(&format!(" step {} of {}", step.index, step.of));
+    }
     'rounds: for round in 1..=group.rounds {
         progress.round(&format!("{name}: round {round} of {}", group.rounds));
         let mut turns: Vec<usize> = (0..result.records.len()).collect();
@@ -166,8 +193,11 @@ async fn play(
             if interrupted.is_cancelled() {
                 break 'rounds;
             }
-            let entry = &group.entries[index];
+            let entry = &result.records[index].entry.clone();
             progress.turn(format!("{name}: {}", entry.contestant.name));
+            if let Some(clock) = &mut backend.clock {
+                clock.wait(group.warm_up + group.duration, interrupted).await;
+            }
             let (played, ended) = match take(group, entry, round, backend, interrupted).await {
                 Ok(played) => {
                     let cut = played.cut.clone();
@@ -183,7 +213,7 @@ async fn play(
             if let Some(why) = ended {
                 let turn = result.records[index].label();
                 result.ended = Some(format!("{why}, in round {round}, at the turn of {turn}"));
-                return result;
+                return;
             }
             progress.turn_is_over();
         }
@@ -191,7 +221,6 @@ async fn play(
     if interrupted.is_cancelled() {
         result.ended = Some("interrupted".to_owned());
     }
-    result
 }
 
 /// One turn, with the oracle asked before and after, and its faults played meanwhile.
@@ -212,13 +241,15 @@ async fn take(
     let callers =
         scenario.callers_of(&entry.contestant, protocol, group.callers, group.connections);
     let seed = backend.seed.wrapping_add(u64::from(round));
+    let own = |seed| backend.worker.map_or(seed, |worker| worker.seed(seed));
     let load = Load {
         demand,
         arrivals: group.arrivals,
         writes_percent: backend.writes_percent(group, entry),
         gives_up: scenario.gives_up,
         patience: scenario.patience,
-        seed,
+        seed: own(seed),
+        phase: backend.worker.map_or(0.0, Worker::phase),
         cold: scenario.cold,
         slots: demand.is_open(),
         schedule_on: backend.schedule_on.clone(),

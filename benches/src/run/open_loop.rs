@@ -46,7 +46,8 @@ pub(super) async fn measure<C: Contestant>(
     load: &Load,
     pacer: Pacer,
 ) -> Result<Measured, String> {
-    let window = Schedule::new(load.demand, load.arrivals, load.duration, load.seed)?;
+    let window =
+        Schedule::new(load.demand, load.arrivals, load.duration, load.seed)?.moved(load.phase);
     let line = Arc::new(Line::new(load.callers));
     let shared = Arc::new(Shared {
         line: Arc::clone(&line),

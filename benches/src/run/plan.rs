@@ -1,7 +1,7 @@
 //! The plan: everything that is going to be measured, checked before anything is.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pool_common::Policy;
 
@@ -10,13 +10,18 @@ use crate::catalog::{self, BUILD_PEERS, Contestant};
 use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::names::Protocol;
+use crate::place;
 use crate::policies::{self, Safety, Terms};
+use crate::report::calibration::Calibration;
 use crate::report::table::Look;
-use crate::scenario::demand::{Arrivals, Budget, Demand};
+use crate::run::worker::Worker;
+use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
+use crate::scenario::ladder::Step;
 use crate::scenario::{Play, SCENARIOS, STEADY, Scenario, Short, Variant};
 use crate::serve::model::Models;
 use crate::target::Target;
 
+mod players;
 mod relayed;
 
 /// A run, complete.
@@ -42,6 +47,12 @@ pub struct Plan {
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
+    /// What is known about this machine.
+    pub calibration: Option<Calibration>,
+    /// Which of several workers this is.
+    pub worker: Option<Worker>,
+    /// When the first turn of a worker begins.
+    pub start_at: Option<SystemTime>,
     /// Tables have every figure, however wide they are.
     pub wide: bool,
     /// What is asked.
@@ -67,6 +78,8 @@ pub struct Group {
     pub rounds: u32,
     /// When requests are wanted.
     pub demand: Demand,
+    /// Its place in a ladder of rates.
+    pub step: Option<Step>,
     /// How arrivals of a rate are spread.
     pub arrivals: Arrivals,
     /// Whose limits hold.
@@ -75,9 +88,16 @@ pub struct Group {
     pub entries: Vec<Entry>,
     /// The relay in front of the user's server plays its faults.
     pub relayed: bool,
+    /// One of them once more, which shows what equal contestants differ by.
+    pub twin: Option<Entry>,
 }
 
 impl Group {
+    /// Everybody who takes a turn in each round.
+    pub fn players(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.twin)
+    }
+
     /// Whether the requests of this entry go through the relay.
     pub fn is_relayed(&self, entry: &Entry) -> bool {
         self.relayed || entry.variant == Some(Variant::Relay)
@@ -113,6 +133,9 @@ impl Entry {
 }
 
 const DEFAULT_SEED: u64 = 1;
+/// A turn at each rate of a ladder, and how many: there are ten rates.
+const SWEEP_DURATION: Duration = Duration::from_millis(500);
+const SWEEP_ROUNDS: u32 = 2;
 /// Time of an open loop before it is measured.
 const WARM_UP_OPEN: Duration = Duration::from_millis(200);
 
@@ -134,6 +157,9 @@ impl Plan {
             ));
         }
         let sets = policies::parse_sets(&args.set)?;
+        let out = args.out.clone().unwrap_or_else(|| PathBuf::from("target/poolbench"));
+        let cores = place::allowed().len().max(1);
+        let calibration = Calibration::read(&out, place::cpu_model().as_deref(), cores)?;
         let ask = Ask::new(args)?;
         if let Some(target) = &target {
             ask.apply(target.clone())?;
@@ -145,12 +171,30 @@ impl Plan {
                 if args.is_bare() && !scenario.short.is_some_and(has_part) {
                     continue;
                 }
-                let group = group(args, protocol, scenario, &contestants, &sets, target.is_some())?;
-                if !group.entries.is_empty() {
-                    let takes_part: Vec<_> =
-                        group.entries.iter().map(|entry| entry.contestant).collect();
-                    ask.check(protocol, &scenario, group.demand.is_open(), &takes_part)?;
-                    groups.push(group);
+                let steps: Vec<(Option<Step>, Option<Rate>)> = match args.sweep {
+                    None => vec![(None, args.rate)],
+                    Some(sweep) => {
+                        sweep.steps().map(|(step, rate)| (Some(step), Some(rate))).collect()
+                    }
+                };
+                for (step, rate) in steps {
+                    let args = RunArgs { rate, ..args.clone() };
+                    let relayed = target.is_some();
+                    let mut group = group(&args, protocol, scenario, &contestants, &sets, relayed)?;
+                    group.step = step;
+                    if let Some(worker) = args.worker {
+                        players::share(&mut group, worker, target.as_ref())?;
+                    }
+                    group.twin = players::twin(&group).filter(|_| {
+                        // Workers have to play the same turns, whatever is known about their machines.
+                        calibration.is_none() && step.is_none() && args.worker.is_none()
+                    });
+                    if !group.entries.is_empty() {
+                        let takes_part: Vec<_> =
+                            group.entries.iter().map(|entry| entry.contestant).collect();
+                        ask.check(protocol, &scenario, group.demand.is_open(), &takes_part)?;
+                        groups.push(group);
+                    }
                 }
             }
         }
@@ -161,16 +205,19 @@ impl Plan {
         check_every_contestant_plays(args, &groups)?;
         check_every_option_counts(args, &groups)?;
         Ok(Self {
-            summary: groups.len() > 1,
+            summary: groups.iter().filter(|group| group.step.is_none()).count() > 1,
             groups,
             seed: args.seed.unwrap_or(DEFAULT_SEED),
             target,
             models: args.model.clone(),
-            out: args.out.clone().unwrap_or_else(|| PathBuf::from("target/poolbench")),
+            out,
             json: args.json.clone(),
             markdown: args.markdown,
             quiet: args.quiet,
             set: args.set.clone(),
+            calibration,
+            worker: args.worker,
+            start_at: args.start_at,
             wide: args.wide,
             ask,
         })
@@ -183,7 +230,10 @@ impl Plan {
 
     /// How many turns there will be.
     pub fn turns(&self) -> u64 {
-        self.groups.iter().map(|group| group.entries.len() as u64 * u64::from(group.rounds)).sum()
+        self.groups
+            .iter()
+            .map(|group| group.players().count() as u64 * u64::from(group.rounds))
+            .sum()
     }
 
     /// How long the turns will take together, without what lies between them.
@@ -191,7 +241,7 @@ impl Plan {
         self.groups
             .iter()
             .map(|group| {
-                (group.warm_up + group.duration) * group.rounds * group.entries.len() as u32
+                (group.warm_up + group.duration) * group.rounds * group.players().count() as u32
             })
             .sum()
     }
@@ -224,6 +274,7 @@ fn scenarios(args: &RunArgs, target: Option<&Target>) -> Result<Vec<Scenario>, B
     }
     Ok(match (named.is_empty(), args.is_bare()) {
         (true, true) => SCENARIOS.into_iter().filter(|known| known.short.is_some()).collect(),
+        (true, false) if args.sweep.is_some() => vec![Scenario::parse("paced")?],
         (true, false) => vec![STEADY],
         (false, _) => named,
     })
@@ -276,6 +327,7 @@ fn group(
     let connections = args.connections.unwrap_or(scenario.connections);
     let (default_duration, default_rounds) = match scenario.short {
         Some(short) if args.is_bare() => (short.duration, short.rounds),
+        _ if args.sweep.is_some() => (SWEEP_DURATION, SWEEP_ROUNDS),
         _ => (scenario.duration, scenario.rounds),
     };
     let duration = args.duration.unwrap_or(default_duration);
@@ -314,10 +366,12 @@ fn group(
         duration,
         rounds: args.rounds.unwrap_or(default_rounds),
         demand,
+        step: None,
         arrivals: args.arrivals.unwrap_or_default(),
         budget,
         entries,
         relayed: has_target && scenario.has_faults(),
+        twin: None,
     })
 }
 
@@ -326,12 +380,17 @@ fn demand(args: &RunArgs, scenario: Scenario) -> Result<Demand, BenchError> {
     let Some(rate) = args.rate else {
         return Ok(scenario.demand);
     };
+    let quiet = (scenario.events)(&mut fastrand::Rng::with_seed(1)).is_empty();
     match scenario.demand {
+        _ if args.sweep.is_some() && !quiet => Err(BenchError::usage(format!(
+            "--sweep: scenario '{}' has faults, which have no knee; sweep paced, or give --rate",
+            scenario.name
+        ))),
         Demand::Closed | Demand::Paced { .. } if scenario.play == Play::Requests => {
             Ok(Demand::Paced { rate })
         }
         _ => Err(BenchError::usage(format!(
-            "--rate: scenario '{}' has a demand of its own; scenarios with a rate are steady, paced and those of faults (see poolbench list)",
+            "--rate and --sweep: scenario '{}' has a demand of its own; scenarios with a rate are steady, paced and those of faults (see poolbench list)",
             scenario.name
         ))),
     }

@@ -8,6 +8,7 @@ use crate::fault::{Event, Fault};
 use crate::names::{self, Protocol};
 
 pub mod demand;
+pub mod ladder;
 mod table;
 
 use demand::{Budget, Demand, GiveUp};

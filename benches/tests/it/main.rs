@@ -1,5 +1,6 @@
 //! Tests of the built program: what it says, what it runs, what it leaves behind.
 
+mod calibrate;
 mod common;
 mod embedded;
 mod events;
@@ -14,5 +15,7 @@ mod output;
 mod relay;
 mod report;
 mod requests;
+mod sweep;
 mod targets;
 mod usage;
+mod workers;

@@ -155,3 +155,24 @@ fn the_server_ends_with_its_parent() {
     assert!(serving.child().wait().unwrap().success());
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn a_request_that_the_limit_gave_up_leaves_no_reply_behind() {
+    // Every reply comes after its caller has left: callers wait for 500 ms.
+    let server = Serving::start(&["--resp", "127.0.0.1:0", "--fault", "slow-replies:600ms"]);
+    let target = format!("redis://{}", server.bound.resp.unwrap());
+    let out = crate::common::directory("given-up");
+    let output = crate::common::program()
+        .args(["run", "--quiet", "--target", &target, "--contestant", "limit"])
+        .args(["--scenario", "paced", "--rate", "50", "--max-in-flight", "4"])
+        .args(["--duration", "1500ms", "--rounds", "1", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    let text = std::fs::read_to_string(out.join("results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let row = &results["results"][0];
+    assert!(row["timeouts"].as_u64().unwrap() > 0, "{output:?}");
+    // None was compared: the next request did not read the late reply of the last one.
+    assert_eq!(row["mismatches"], serde_json::Value::Null, "{output:?}");
+}

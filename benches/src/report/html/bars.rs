@@ -3,11 +3,11 @@
 
 use super::curves::{SIZES, tip_text};
 use super::group::{Entry, Group};
-use super::histogram;
-use super::results::Connection;
 use super::stats::{self, Metric};
 use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
+use crate::report::histogram;
+use crate::report::saved::Connection;
 
 const ROW: f64 = 24.0;
 const TOP: f64 = 8.0;

@@ -1,10 +1,11 @@
 //! Percentile curves and the curve of a sweep: lines that are named at their ends.
 
 use super::group::{Entry, Group};
-use super::histogram;
-use super::results::Step;
 use super::svg::{Anchor, Scale, Svg, apart, fit};
 use super::text::{self, escape};
+use crate::report::histogram;
+use crate::report::saved::Step;
+use crate::report::sweep::{Knee, knee};
 
 /// The sizes in which a chart is drawn: for a desk, and for a telephone.
 pub const SIZES: [(&str, f64); 2] = [("wide", 1130.0), ("narrow", 380.0)];
@@ -207,7 +208,9 @@ pub fn sweep(group: &Group<'_>) -> Option<String> {
                 let Some(place) = at(step, step.p99_us) else { continue };
                 svg.point(&entry.classes, entry.shape, place, &tip_text(&step_words(entry, step)));
             }
-            if let Some(place) = knee(steps).and_then(|step| at(step, step.p99_us)) {
+            if let Knee::At(step) = knee(steps)
+                && let Some(place) = at(step, step.p99_us)
+            {
                 svg.text(
                     &format!("knee {}", entry.classes),
                     (place.0, place.1 - 9.0),
@@ -232,42 +235,4 @@ fn step_words(entry: &Entry<'_>, step: &Step) -> String {
         text::or_unknown(step.p99_us, text::micros),
         text::or_unknown(step.unstarted, text::count),
     )
-}
-
-/// The highest rate that was still served: nothing left unstarted, at least 98 % of the rate
-/// reached, and a p99 at most twice that of the lowest rate. `None` when every rate was served.
-pub fn knee(steps: &[Step]) -> Option<&Step> {
-    let base = steps.first()?.p99_us?;
-    let served = |step: &Step| {
-        let enough = match (step.throughput_per_s, step.rate_per_s) {
-            (Some(served), Some(rate)) => served >= 0.98 * rate,
-            _ => true,
-        };
-        enough
-            && step.unstarted.unwrap_or(0.0) == 0.0
-            && step.p99_us.is_some_and(|p99| p99 <= 2.0 * base)
-    };
-    let broken = steps.iter().position(|step| !served(step))?;
-    broken.checked_sub(1).map(|last| &steps[last])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_knee_is_the_last_rate_that_was_served() {
-        let step = |rate: f64, p99: f64, unstarted: f64| Step {
-            rate_per_s: Some(rate),
-            p99_us: Some(p99),
-            unstarted: Some(unstarted),
-            ..Step::default()
-        };
-        let steps = [step(1.0, 10.0, 0.0), step(2.0, 15.0, 0.0), step(3.0, 40.0, 0.0)];
-        assert_eq!(knee(&steps).unwrap().rate_per_s, Some(2.0));
-        let steps = [step(1.0, 10.0, 0.0), step(2.0, 15.0, 1.0)];
-        assert_eq!(knee(&steps).unwrap().rate_per_s, Some(1.0));
-        assert!(knee(&steps[..1]).is_none());
-        assert!(knee(&[]).is_none());
-    }
 }

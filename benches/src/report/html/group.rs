@@ -1,10 +1,10 @@
 //! Rows of one or several files, put together by what may be compared.
 
-use super::histogram::Decoded;
 use super::input::Source;
-use super::results::{Noise, Row};
-use super::stats::{Effect, Metric, Verdict, failed};
+use super::stats::{Effect, Metric, Verdict};
 use super::text;
+use crate::report::histogram::Decoded;
+use crate::report::saved::{Noise, Row};
 
 /// Everything the page shows.
 #[derive(Debug)]
@@ -79,8 +79,11 @@ impl<'a> Model<'a> {
         for group in &mut model.groups {
             group.wanted = metric(&group.entries);
             group.metric = group.wanted;
-            let noises = group.entries.iter().map(|entry| sources[entry.file].results.noise());
-            group.noise = noises.reduce(widest).unwrap_or_default();
+            let noises = group.entries.iter().filter_map(|entry| {
+                let of_run = || sources[entry.file].results.noise();
+                entry.row.noise.or_else(of_run)
+            });
+            group.noise = noises.reduce(Noise::widest).unwrap_or_default();
             if group.compares_files() {
                 continue;
             }
@@ -179,18 +182,6 @@ fn metric(entries: &[Entry<'_>]) -> Metric {
     }
 }
 
-fn widest(a: Noise, b: Noise) -> Noise {
-    let wider = |a: Option<f64>, b: Option<f64>| match (a, b) {
-        (Some(a), Some(b)) => Some(a.max(b)),
-        (one, other) => one.or(other),
-    };
-    Noise {
-        throughput: wider(a.throughput, b.throughput),
-        cpu: wider(a.cpu, b.cpu),
-        p99: wider(a.p99, b.p99),
-    }
-}
-
 /// Contestants that do not differ beyond the noise.
 #[derive(Debug)]
 pub struct Tier {
@@ -220,8 +211,12 @@ impl Group<'_> {
             Some("open") => {
                 let arrivals = first.arrivals.as_deref().map(|how| format!(", {how} arrivals"));
                 let rate = first.rate_per_s.map(|rate| format!(", {}/s", text::figure(rate)));
+                let ladder = match first.step {
+                    Some(_) => ", the highest rate of the sweep that all of them served",
+                    None => "",
+                };
                 format!(
-                    "open loop{}{}; latency counts from the intended start",
+                    "open loop{}{}{ladder}; latency counts from the intended start",
                     arrivals.unwrap_or_default(),
                     rate.unwrap_or_default()
                 )
@@ -361,5 +356,5 @@ pub fn unsound(row: &Row) -> Option<String> {
 
 /// All requests of a row, with a reply or without.
 pub fn asked(row: &Row) -> Option<f64> {
-    Some(row.requests? + failed(row).unwrap_or(0.0))
+    Some(row.requests? + row.failed().unwrap_or(0.0))
 }

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use super::histogram;
-use super::results::{Results, Row};
 use crate::error::BenchError;
+use crate::report::histogram;
+use crate::report::saved::{Row, Saved};
+use crate::report::sweep;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub struct Source {
     /// The text of the file, for the page's own copy.
     pub raw: Raw,
     /// What it says.
-    pub results: Results,
+    pub results: Saved,
 }
 
 /// The content of a file as it was.
@@ -34,17 +33,9 @@ impl Source {
     /// # Errors
     /// What is wrong with it, without the name of the file.
     pub fn parse(name: String, text: String) -> Result<Self, String> {
-        let document: Value =
-            serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))?;
-        if !document.get("results").is_some_and(Value::is_array) {
-            return Err("not a results.json of poolbench: it has no list \"results\"".to_owned());
-        }
-        let results: Results =
-            serde_json::from_value(document).map_err(|error| error.to_string())?;
-        match results.schema {
-            None | Some(1) => Ok(Self { name, raw: Raw::Json(text), results }),
-            Some(other) => Err(format!("schema {other}: this poolbench reads schema 1")),
-        }
+        let mut results = Saved::parse_any(&text)?;
+        sweep::fold(&mut results);
+        Ok(Self { name, raw: Raw::Json(text), results })
     }
 
     /// Reads a histogram log as `poolbench run` writes it.
@@ -52,7 +43,7 @@ impl Source {
         let read = histogram::read_log(&text)?;
         let contestant = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let row = Row { contestant, read, ..Row::default() };
-        let results = Results { results: vec![row], ..Results::default() };
+        let results = Saved { results: vec![row], ..Saved::default() };
         Ok(Self { name, raw: Raw::Log(text), results })
     }
 }

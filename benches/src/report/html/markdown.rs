@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::group::{Entry, Group, Model, asked};
 use super::input::Source;
 use super::sentences::{self, Level};
-use super::stats::{Metric, failed};
+use super::stats::Metric;
 use super::tables::effect_words;
 use super::text::{self, UNKNOWN, or_unknown};
 
@@ -45,7 +45,8 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
     for entry in &group.entries {
         let row = entry.row;
         let latency = row.latency_us.unwrap_or_default();
-        let share = failed(row)
+        let share = row
+            .failed()
             .zip(asked(row))
             .filter(|(_, asked)| *asked > 0.0)
             .map(|(failed, asked)| failed * 100.0 / asked);

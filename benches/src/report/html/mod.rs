@@ -9,11 +9,9 @@ use std::time::SystemTime;
 mod bars;
 mod curves;
 mod group;
-mod histogram;
 pub mod input;
 pub mod markdown;
 mod policies;
-mod results;
 mod sentences;
 mod stats;
 mod strips;
@@ -269,7 +267,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "sweep",
         "Latency over the offered rate",
-        "Solid: p99, dashed: p50. The knee is the last rate that was served in full with a p99 below twice that of the lowest rate.",
+        &format!("Solid: p99, dashed: p50. The {}.", crate::report::sweep::rule()),
         curves::sweep(group).map(figure),
     );
     let timeline = strips::timeline(group).map(|strips| {

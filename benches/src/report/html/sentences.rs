@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::group::{Entry, Group, Model, is_limit, unsound};
-use super::histogram;
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
+use crate::report::histogram;
 
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -61,11 +61,11 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     }
     let top = value(best.members[0]);
     let mut sentence = format!("{}: {}", metric.name(), names(&best.members));
-    if best.members.len() > 1 {
-        sentence.push_str(" lead, with no difference between them beyond the noise");
-    } else {
-        sentence.push_str(" leads");
-    }
+    sentence.push_str(match (best.members.len(), group.is_undecided()) {
+        (1, _) => " leads",
+        (_, true) => " lead",
+        (_, false) => " lead, with no difference between them beyond the noise",
+    });
     sentence.push_str(&format!(" ({})", metric.text(top)));
     let behind: Vec<String> = tiers[1..]
         .iter()
@@ -181,12 +181,11 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                     (*group, sentence, spread)
                 })
                 .collect();
-            let apart = judged.iter().filter(|(_, _, spread)| *spread > 1.0).count();
             let most = judged.iter().max_by(|a, b| a.2.total_cmp(&b.2));
             match most {
                 Some((group, sentence, spread)) if *spread > 1.0 => format!(
-                    "Contestants differ beyond the noise in {apart} of {} comparisons, most in {}, {sentence}",
-                    judged.len(),
+                    "Contestants differ {}; most in {}, {sentence}",
+                    how_many(&judged),
                     group.title(),
                 ),
                 _ if several.iter().all(|group| group.is_undecided()) => {
@@ -202,6 +201,19 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
             }
         }
     }
+}
+
+/// In how many comparisons contestants differ. Only several rounds have a noise to be beyond.
+fn how_many(judged: &[(&Group<'_>, String, f64)]) -> String {
+    let parts = [(false, "beyond the noise"), (true, "plainly, of one round each,")];
+    let part = |(undecided, words): (bool, &str)| {
+        let all = judged.iter().filter(|(group, ..)| group.is_undecided() == undecided);
+        let apart = all.clone().filter(|(_, _, spread)| *spread > 1.0).count();
+        let all = all.count();
+        let plural = if all == 1 { "" } else { "s" };
+        (all > 0).then(|| format!("{words} in {apart} of {all} comparison{plural}"))
+    };
+    parts.into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
 }
 
 /// Everything that weakens or withdraws the verdict.
@@ -333,7 +345,7 @@ fn saturated(entry: &Entry<'_>) -> bool {
 /// How far callers are from throughput times mean latency, as a share.
 fn little(entry: &Entry<'_>) -> Option<f64> {
     let row = entry.row;
-    if row.load.as_deref() != Some("closed") || super::stats::failed(row)? > 0.0 {
+    if row.load.as_deref() != Some("closed") || row.failed()? > 0.0 {
         return None;
     }
     let mean = histogram::mean(entry.histograms.latency.as_ref()?);

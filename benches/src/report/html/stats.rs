@@ -1,8 +1,7 @@
 //! What differs beyond the noise: intervals over rounds, and verdicts.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
-
-use super::results::{Noise, Round, Row};
+use crate::report::saved::{Noise, Round, Row};
+use crate::statistics::{self, Test};
 
 /// What contestants are compared by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +119,7 @@ impl Metric {
             Self::Throughput => row.throughput_per_s,
             Self::P99 => row.latency_us?.p99,
             Self::Cpu => row.cpu_us_per_request,
-            Self::Failed => per_thousand(failed(row)?, row.requests? + failed(row)?),
+            Self::Failed => per_thousand(row.failed()?, row.requests? + row.failed()?),
             Self::Opened => per_thousand(row.opened?, row.requests?),
             Self::Dials => per_thousand(row.dials?, row.requests?),
         }
@@ -193,9 +192,12 @@ impl Metric {
         if self.is_absolute() { value } else { value.exp_m1() }
     }
 
-    fn effect_of(self, mean: f64, half: Option<f64>) -> Effect {
-        let interval = half.map(|half| (self.back(mean - half), self.back(mean + half)));
-        Effect { change: self.back(mean), interval }
+    fn effect_of(self, test: &Test, chance: f64) -> Effect {
+        let [low, high] = test.interval(1.0 - chance);
+        Effect {
+            change: self.back(test.difference),
+            interval: Some((self.back(low), self.back(high))),
+        }
     }
 
     fn paired(self, own: &Series, base: &Series, chance: f64) -> Option<Effect> {
@@ -206,11 +208,7 @@ impl Metric {
                 Some(self.scaled(*value)? - self.scaled(*other)?)
             })
             .collect();
-        let (mean, variance) = moments(&differences)?;
-        let count = differences.len() as f64;
-        let half =
-            (count >= 2.0).then(|| quantile(count - 1.0, chance) * (variance / count).sqrt());
-        Some(self.effect_of(mean, half))
+        self.judged(statistics::paired(&differences), statistics::mean(&differences)?, chance)
     }
 
     /// Welch's interval: the two runs may vary differently.
@@ -219,47 +217,21 @@ impl Metric {
             series.iter().map(|(_, value)| self.scaled(*value)).collect()
         };
         let (own, base) = (scaled(own)?, scaled(base)?);
-        let ((mean, variance), (base_mean, base_variance)) = (moments(&own)?, moments(&base)?);
-        let (share, base_share) = (variance / own.len() as f64, base_variance / base.len() as f64);
-        let half = (own.len() >= 2 && base.len() >= 2).then(|| {
-            let sum = share + base_share;
-            let freedom = sum * sum
-                / (share * share / (own.len() as f64 - 1.0)
-                    + base_share * base_share / (base.len() as f64 - 1.0));
-            if sum > 0.0 { quantile(freedom, chance) * sum.sqrt() } else { 0.0 }
-        });
-        Some(self.effect_of(mean - base_mean, half))
+        let plain = statistics::mean(&own)? - statistics::mean(&base)?;
+        self.judged(statistics::welch(&base, &own), plain, chance)
     }
-}
 
-/// Requests without a reply, whatever went wrong.
-pub fn failed(row: &Row) -> Option<f64> {
-    match row.errors_by_kind {
-        Some(kinds) => {
-            Some(kinds.dial + kinds.timeout + kinds.refused + kinds.broken + kinds.wrong)
-        }
-        None => Some(row.errors? + row.timeouts.unwrap_or(0.0) + row.refusals.unwrap_or(0.0)),
+    /// Where there are too few rounds for a test, only the difference is known.
+    fn judged(self, test: Option<Test>, plain: f64, chance: f64) -> Option<Effect> {
+        Some(match test {
+            Some(test) => self.effect_of(&test, chance),
+            None => Effect { change: self.back(plain), interval: None },
+        })
     }
 }
 
 fn per_thousand(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part * 1000.0 / whole)
-}
-
-/// Mean and sample variance; the variance of a single value is 0.
-fn moments(values: &[f64]) -> Option<(f64, f64)> {
-    if values.is_empty() {
-        return None;
-    }
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some((mean, squares / (count - 1.0).max(1.0)))
-}
-
-/// The quantile of Student's t that is exceeded in either direction with this chance.
-fn quantile(freedom: f64, chance: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, freedom).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - chance / 2.0))
 }
 
 /// The middle of some values.
@@ -339,11 +311,5 @@ mod tests {
         let effect =
             Metric::Failed.effect(&row(&[10.0, 12.0]), &row(&[0.0, 0.0]), true, 1).unwrap();
         assert!(effect.change > 10.0 && effect.change < 12.0, "{effect:?}");
-    }
-
-    #[test]
-    fn the_quantile_is_students() {
-        assert!((quantile(2.0, 0.05) - 4.3027).abs() < 1e-3, "{}", quantile(2.0, 0.05));
-        assert!((quantile(30.0, 0.05) - 2.0423).abs() < 1e-3, "{}", quantile(30.0, 0.05));
     }
 }

@@ -3,9 +3,9 @@
 
 use super::curves::tip_text;
 use super::group::{Entry, Group};
-use super::results::{Event, Row, Slot};
 use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
+use crate::report::saved::{Event, Row, Slot};
 
 const WIDTH: f64 = 380.0;
 const LEFT: f64 = 50.0;

@@ -1,9 +1,9 @@
 //! The tables of the page: verdicts, figures of faults, safety.
 
 use super::group::{Entry, Group, Model, asked, is_limit, unsound};
-use super::results::Row;
-use super::stats::{Effect, Metric, Verdict, failed};
+use super::stats::{Effect, Metric, Verdict};
 use super::text::{self, UNKNOWN, escape, or_unknown, signed};
+use crate::report::saved::Row;
 
 /// An effect in words: the change and its interval.
 pub fn effect_words(metric: Metric, effect: &Effect) -> String {
@@ -137,7 +137,7 @@ fn verdict_row(
         (Some(wrong), None) => text::count(wrong),
     };
     let wrong_class = if row.mismatches.is_some_and(|wrong| wrong > 0.0) { "bad" } else { "" };
-    let failed_words = match (failed(row), asked(row)) {
+    let failed_words = match (row.failed(), asked(row)) {
         (Some(0.0), _) => "0".to_owned(),
         (Some(failed), Some(asked)) if asked > 0.0 => {
             format!("{} ({} %)", text::count(failed), text::figure(failed * 100.0 / asked))
@@ -226,7 +226,7 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
     let mut lines: Vec<(&Entry<'_>, [String; 11])> = Vec::new();
     for entry in entries {
         let row = entry.row;
-        let kind = |of: fn(super::results::Kinds) -> f64| {
+        let kind = |of: fn(crate::report::saved::Kinds) -> f64| {
             or_unknown(row.errors_by_kind.map(of), text::count)
         };
         let recovery = row.recovery.unwrap_or_default();
@@ -320,7 +320,7 @@ pub fn safety(model: &Model<'_>) -> Option<String> {
 }
 
 fn safety_cell(row: &Row) -> (&'static str, String) {
-    let lost = failed(row);
+    let lost = row.failed();
     let twice = row.write_duplicates;
     let wrong = row.mismatches;
     let some = |count: Option<f64>| count.is_some_and(|count| count > 0.0);

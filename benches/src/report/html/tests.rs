@@ -55,6 +55,29 @@ fn one_round_names_no_winner_unless_it_is_plain() {
 }
 
 #[test]
+fn the_headline_names_the_noise_only_where_there_are_rounds() {
+    let of = |scenario: &str, name: &str, rates: &[f64]| {
+        let mut row = row(name, rates);
+        row["scenario"] = json!(scenario);
+        row
+    };
+    let sources = sources(json!([
+        of("steady", "one", &[100.0, 101.0, 102.0]),
+        of("steady", "two", &[100.0, 101.0, 102.0]),
+        of("restart", "one", &[100.0]),
+        of("restart", "two", &[900.0]),
+    ]));
+    let headline = sentences::headline(&Model::new(&sources), false);
+    assert!(
+        headline.starts_with(
+            "Contestants differ beyond the noise in 0 of 1 comparison, plainly, of one round each, in 1 of 1 comparison; most in"
+        ),
+        "{headline}"
+    );
+    assert!(headline.ends_with("(one round: only large differences count)."), "{headline}");
+}
+
+#[test]
 fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
     let opened = |name: &str, opened: f64| {
         let mut row = row(name, &[100.0, 101.0]);

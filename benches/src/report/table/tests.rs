@@ -134,6 +134,9 @@ fn group(scenario: Scenario, protocol: Protocol, names: &[&'static str]) -> Grou
         records: records(&scenario, names),
         ended: None,
         rounds: 3,
+        step: None,
+        twin: None,
+        noise: None,
     }
 }
 

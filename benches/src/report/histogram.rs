@@ -3,16 +3,19 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::Deserialize;
 
 /// The histograms of a row as they stand in results.json.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Encoded {
+    /// From the intended start to the reply.
     pub latency: Option<String>,
+    /// From the real start to the reply.
     pub service: Option<String>,
+    /// To get a connection.
     pub acquire: Option<String>,
 }
 
@@ -30,7 +33,7 @@ pub struct Decoded {
 impl Encoded {
     /// Decodes what can be decoded.
     pub fn decode(&self) -> Decoded {
-        let one = |text: &Option<String>| decode(text.as_deref()?);
+        let one = |text: &Option<String>| some(text.as_deref()?);
         Decoded {
             latency: one(&self.latency),
             service: one(&self.service),
@@ -39,10 +42,29 @@ impl Encoded {
     }
 }
 
-fn decode(base64: &str) -> Option<Histogram<u64>> {
-    let bytes = STANDARD.decode(base64.trim()).ok()?;
-    let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
-    (!histogram.is_empty()).then_some(histogram)
+/// A histogram as results files have it.
+pub fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes all bytes");
+    STANDARD.encode(bytes)
+}
+
+/// Reads a histogram of a results file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(base64: &str) -> Result<Histogram<u64>, String> {
+    let bytes = STANDARD
+        .decode(base64.trim())
+        .map_err(|error| format!("a histogram is no base64: {error}"))?;
+    Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .map_err(|error| format!("a histogram cannot be read: {error}"))
+}
+
+/// A histogram with something in it.
+fn some(base64: &str) -> Option<Histogram<u64>> {
+    decode(base64).ok().filter(|histogram| !histogram.is_empty())
 }
 
 /// Reads a log, and adds up its intervals by their tag.
@@ -55,7 +77,7 @@ pub fn read_log(text: &str) -> Result<Decoded, String> {
     for entry in IntervalLogIterator::new(text.as_bytes()) {
         let entry = entry.map_err(|_| "not a histogram log (HdrHistogram V2)".to_owned())?;
         let LogEntry::Interval(interval) = entry else { continue };
-        let histogram = decode(interval.encoded_histogram())
+        let histogram = some(interval.encoded_histogram())
             .ok_or_else(|| "a histogram in it cannot be decoded".to_owned())?;
         intervals += 1;
         let sum = match interval.tag().map(|tag| tag.as_str()) {
@@ -106,15 +128,12 @@ pub fn mean(histogram: &Histogram<u64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
     #[test]
     fn a_histogram_survives_the_way() {
         let mut histogram = Histogram::<u64>::new(3).unwrap();
         (1..=1000).for_each(|value| histogram.record(value * 1000).unwrap());
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(&histogram, &mut bytes).unwrap();
-        let encoded = Encoded { latency: Some(STANDARD.encode(bytes)), ..Encoded::default() };
+        let encoded = Encoded { latency: Some(encode(&histogram)), ..Encoded::default() };
         let decoded = encoded.decode();
         assert_eq!(decoded.latency.as_ref(), Some(&histogram));
         assert!(decoded.service.is_none());

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde_json::{Value, json};
 
 use crate::error::BenchError;
 use crate::measure::Percentiles;
+use crate::report::histogram::{decode, encode};
 use crate::report::saved;
+
+mod over_time;
 
 /// Options of `merge`.
 #[derive(Debug, clap::Args)]
@@ -25,9 +24,10 @@ pub struct MergeArgs {
 }
 
 /// What must be equal in rows that are merged.
-const SAME: [&str; 7] = ["kind", "variant", "policy", "connections", "loop", "arrivals", "budget"];
+const SAME: [&str; 8] =
+    ["kind", "variant", "policy", "connections", "loop", "arrivals", "budget", "step"];
 /// Counts, and figures of a second: those of all workers together.
-const ADDED: [&str; 19] = [
+const ADDED: [&str; 20] = [
     "callers",
     "rate_per_s",
     "requests",
@@ -40,6 +40,7 @@ const ADDED: [&str; 19] = [
     "opened",
     "waits",
     "throughput_per_s",
+    "wanted",
     "unstarted",
     "cancelled",
     "writes",
@@ -52,16 +53,15 @@ const ADDED: [&str; 19] = [
 const HISTOGRAMS: [(&str, &str); 3] =
     [("latency", "latency_us"), ("service", "service_us"), ("acquire", "acquire_us")];
 /// Belongs to one worker and cannot be added.
-const DROPPED: [&str; 9] = [
+const DROPPED: [&str; 8] = [
     "vs_limit",
     "spread",
     "timeline",
-    "slots",
     "events",
     "recovery",
     "lateness_us",
     "reused_ratio",
-    "rounds_detail",
+    "noise",
 ];
 
 /// Merges files and writes the result.
@@ -127,12 +127,37 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
             let row = rows.iter_mut().find(|row| identity(row) == identity(other));
             let row = row.ok_or_else(|| format!("{first_name} has no row {}", identity(other)))?;
             add(row, other).map_err(|why| format!("{name}: {}: {why}", identity(other)))?;
+            let left_out = [over_time::add_rounds(row, other), over_time::add_slots(row, other)];
+            let place = |why| format!("{name}, {}: {why}", identity(other));
+            warnings.extend(left_out.into_iter().flatten().map(place));
         }
     }
+    warnings.extend(missing(&workers));
     merged["warnings"] = warnings.into();
+    if let Some(environment) = merged["environment"].as_object_mut() {
+        // One worker's noise is not that of all together.
+        environment.remove("noise");
+    }
     merged["merged_from"] = workers.len().into();
     merged["options"]["worker"] = Value::Null;
     Ok(merged)
+}
+
+/// The workers that are missing, in words.
+fn missing(workers: &[Value]) -> Option<String> {
+    let numbers: Vec<(u32, u32)> = workers
+        .iter()
+        .filter_map(|worker| {
+            let (index, of) = worker.as_str()?.split_once('/')?;
+            Some((index.parse().ok()?, of.parse().ok()?))
+        })
+        .collect();
+    let of = numbers.iter().map(|(_, of)| *of).max()?;
+    let there = |index: &u32| numbers.iter().any(|(number, _)| number == index);
+    let missing: Vec<String> =
+        (1..=of).filter(|index| !there(index)).map(|index| format!("{index}/{of}")).collect();
+    (!missing.is_empty())
+        .then(|| format!("workers are missing, and with them their load: {}", missing.join(", ")))
 }
 
 fn groups(document: &Value) -> &[Value] {
@@ -147,7 +172,8 @@ fn warnings_of(name: &str, document: &Value) -> Vec<String> {
 fn identity(row: &Value) -> String {
     ["protocol", "scenario", "contestant", "variant"]
         .iter()
-        .filter_map(|field| row[*field].as_str())
+        .filter_map(|field| row[*field].as_str().map(str::to_owned))
+        .chain(row["step"]["index"].as_u64().map(|index| format!("step {index}")))
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -157,12 +183,7 @@ fn add(row: &mut Value, other: &Value) -> Result<(), String> {
     if let Some(field) = SAME.into_iter().find(|field| row[*field] != other[*field]) {
         return Err(format!("{field} differs: {} and {}", row[field], other[field]));
     }
-    // Processor time is a figure of a request: each worker's counts as much as its requests.
-    let cpu = |row: &Value| Some((row["cpu_us_per_request"].as_f64()?, row["requests"].as_f64()?));
-    let cpu = cpu(row).zip(cpu(other)).and_then(|((left, many), (right, more))| {
-        (many + more > 0.0).then(|| (left * many + right * more) / (many + more))
-    });
-    row["cpu_us_per_request"] = json!(cpu.map(crate::measure::round));
+    row["cpu_us_per_request"] = weighted_cpu(row, other);
     for field in ADDED.into_iter().filter(|field| other.get(field).is_some()) {
         row[field] = sum(&row[field], &other[field]);
     }
@@ -200,28 +221,21 @@ fn add(row: &mut Value, other: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Processor time is a figure of a request: each worker's counts as much as its requests.
+fn weighted_cpu(left: &Value, right: &Value) -> Value {
+    let cpu = |row: &Value| Some((row["cpu_us_per_request"].as_f64()?, row["requests"].as_f64()?));
+    let cpu = cpu(left).zip(cpu(right)).and_then(|((left, many), (right, more))| {
+        (many + more > 0.0).then(|| (left * many + right * more) / (many + more))
+    });
+    json!(cpu.map(crate::measure::round))
+}
+
 /// The sum of two counts; unknown when one of them is.
 fn sum(left: &Value, right: &Value) -> Value {
     match (left.as_u64(), right.as_u64()) {
         (Some(left), Some(right)) => json!(left + right),
         _ => json!(left.as_f64().zip(right.as_f64()).map(|(left, right)| left + right)),
     }
-}
-
-/// Reads a histogram from a results file.
-fn decode(text: &str) -> Result<Histogram<u64>, String> {
-    let bytes =
-        BASE64.decode(text).map_err(|error| format!("a histogram is no base64: {error}"))?;
-    Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
-        .map_err(|error| format!("a histogram cannot be read: {error}"))
-}
-
-/// A histogram as results files have it.
-pub(crate) fn encode(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes all bytes");
-    BASE64.encode(bytes)
 }
 
 #[cfg(test)]
@@ -269,6 +283,16 @@ mod tests {
         assert!((p50 - 500_000.0).abs() < 1000.0, "{p50}");
         assert_eq!(document["partial"], true);
         assert_eq!(document["warnings"], json!(["a: slow", "b: slow"]));
+        assert_eq!(document["results"][0]["rounds_detail"], Value::Null);
+    }
+
+    #[test]
+    fn missing_workers_are_named() {
+        let workers =
+            |names: &[&str]| missing(&names.iter().map(|name| json!(name)).collect::<Vec<_>>());
+        assert_eq!(workers(&["1/2", "2/2"]), None);
+        assert!(workers(&["3/4", "1/4"]).unwrap().ends_with("2/4, 4/4"));
+        assert_eq!(missing(&[Value::Null, Value::Null]), None);
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! A row of results.json: what one contestant measured in one comparison.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::parts::{
+    Connection, Event, Kinds, LadderStep, Percentiles, Recovery, Round, Slot, Step,
+};
+use super::{
+    Noise,
+    lenient::{each, lenient},
+};
+use crate::report::histogram;
+
+/// One contestant in one comparison.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Row {
+    /// The protocol.
+    #[serde(deserialize_with = "lenient")]
+    pub protocol: Option<String>,
+    /// The scenario.
+    #[serde(deserialize_with = "lenient")]
+    pub scenario: Option<String>,
+    /// Its name.
+    #[serde(deserialize_with = "lenient")]
+    pub contestant: Option<String>,
+    /// Which way of the scenario.
+    #[serde(deserialize_with = "lenient")]
+    pub variant: Option<String>,
+    /// limit, ours or peer.
+    #[serde(deserialize_with = "lenient")]
+    pub kind: Option<String>,
+    /// Of a rival: as shipped or tuned.
+    #[serde(deserialize_with = "lenient")]
+    pub category: Option<String>,
+    /// Whose limits of connections held: same or own.
+    #[serde(deserialize_with = "lenient")]
+    pub budget: Option<String>,
+    /// closed or open.
+    #[serde(rename = "loop", deserialize_with = "lenient")]
+    pub load: Option<String>,
+    /// The rate that was offered in an open loop.
+    #[serde(deserialize_with = "lenient")]
+    pub rate_per_s: Option<f64>,
+    /// Its place in a ladder of rates.
+    #[serde(deserialize_with = "lenient")]
+    pub step: Option<LadderStep>,
+    /// Arrivals that an open loop had scheduled.
+    #[serde(deserialize_with = "lenient")]
+    pub wanted: Option<f64>,
+    /// How arrivals were spread.
+    #[serde(deserialize_with = "lenient")]
+    pub arrivals: Option<String>,
+    /// The policy of a profile.
+    #[serde(deserialize_with = "lenient")]
+    pub policy: Option<Value>,
+    /// Callers that sent at the same time.
+    #[serde(deserialize_with = "lenient")]
+    pub callers: Option<f64>,
+    /// Requests that were answered.
+    #[serde(deserialize_with = "lenient")]
+    pub requests: Option<f64>,
+    /// Requests that failed.
+    #[serde(deserialize_with = "lenient")]
+    pub errors: Option<f64>,
+    /// Requests that timed out.
+    #[serde(deserialize_with = "lenient")]
+    pub timeouts: Option<f64>,
+    /// Requests that were refused.
+    #[serde(deserialize_with = "lenient")]
+    pub refusals: Option<f64>,
+    /// Arrivals of an open loop that no caller was free for.
+    #[serde(deserialize_with = "lenient")]
+    pub unstarted: Option<f64>,
+    /// The same by what went wrong.
+    #[serde(deserialize_with = "lenient")]
+    pub errors_by_kind: Option<Kinds>,
+    /// The first failure.
+    #[serde(deserialize_with = "lenient")]
+    pub first_error: Option<String>,
+    /// Why the contestant broke.
+    #[serde(deserialize_with = "lenient")]
+    pub broke: Option<String>,
+    /// Replies that were another request's.
+    #[serde(deserialize_with = "lenient")]
+    pub mismatches: Option<f64>,
+    /// Requests that the server executed twice.
+    #[serde(deserialize_with = "lenient")]
+    pub duplicates: Option<f64>,
+    /// Sockets left open.
+    #[serde(deserialize_with = "lenient")]
+    pub leaked: Option<f64>,
+    /// Connections opened.
+    #[serde(deserialize_with = "lenient")]
+    pub opened: Option<f64>,
+    /// The most sockets open at once.
+    #[serde(deserialize_with = "lenient")]
+    pub high_water_open: Option<f64>,
+    /// Attempts to dial.
+    #[serde(deserialize_with = "lenient")]
+    pub dials: Option<f64>,
+    /// The most attempts in 100 ms.
+    #[serde(deserialize_with = "lenient")]
+    pub peak_dials_per_100ms: Option<f64>,
+    /// Requests that must not run twice.
+    #[serde(deserialize_with = "lenient")]
+    pub writes: Option<f64>,
+    /// Requests that must not run twice and did.
+    #[serde(deserialize_with = "lenient")]
+    pub write_duplicates: Option<f64>,
+    /// Replies in a second.
+    #[serde(deserialize_with = "lenient")]
+    pub throughput_per_s: Option<f64>,
+    /// Processor time of a request.
+    #[serde(deserialize_with = "lenient")]
+    pub cpu_us_per_request: Option<f64>,
+    /// From the intended start.
+    #[serde(deserialize_with = "lenient")]
+    pub latency_us: Option<Percentiles>,
+    /// How late the schedule was.
+    #[serde(deserialize_with = "lenient")]
+    pub lateness_us: Option<Percentiles>,
+    /// The time after the last fault.
+    #[serde(deserialize_with = "lenient")]
+    pub recovery: Option<Recovery>,
+    /// What equal contestants of its table differed by.
+    #[serde(deserialize_with = "lenient")]
+    pub noise: Option<Noise>,
+    /// The figures of each round.
+    #[serde(deserialize_with = "each")]
+    pub rounds_detail: Vec<Round>,
+    /// The last round in steps.
+    #[serde(deserialize_with = "each")]
+    pub slots: Vec<Slot>,
+    /// The faults.
+    #[serde(deserialize_with = "each")]
+    pub events: Vec<Event>,
+    /// The rates of a sweep.
+    #[serde(deserialize_with = "each")]
+    pub sweep: Vec<Step>,
+    /// The life of single connections. (The number allowed has the same name and is no list.)
+    #[serde(deserialize_with = "each")]
+    pub connections: Vec<Connection>,
+    /// Of all rounds.
+    #[serde(deserialize_with = "lenient")]
+    pub histograms: histogram::Encoded,
+    /// Promises that a rival does not make.
+    #[serde(deserialize_with = "each")]
+    pub does_not: Vec<String>,
+    /// Histograms that were read from a log, not from `histograms`.
+    #[serde(skip)]
+    pub read: histogram::Decoded,
+}
+
+impl Row {
+    /// The words that identify a row in its file.
+    pub fn name(&self) -> String {
+        let parts = [&self.protocol, &self.scenario, &self.contestant];
+        let mut words: Vec<&str> = parts.map(|part| part.as_deref().unwrap_or("?")).to_vec();
+        words.extend(self.variant.as_deref());
+        let name = words.join(" ");
+        match self.step.and_then(|step| step.index) {
+            Some(index) => format!("{name}, step {index}"),
+            None => name,
+        }
+    }
+
+    /// Whether both are steps of one ladder.
+    pub fn is_step_beside(&self, other: &Self) -> bool {
+        let ladder = |row: &Self| {
+            let parts = [&row.protocol, &row.scenario, &row.contestant, &row.variant, &row.budget];
+            parts.map(Clone::clone)
+        };
+        self.step.is_some() && other.step.is_some() && ladder(self) == ladder(other)
+    }
+
+    /// The row as one step of its ladder.
+    pub fn as_step(&self) -> Step {
+        let latency = self.latency_us.unwrap_or_default();
+        Step {
+            rate_per_s: self.rate_per_s,
+            p50_us: latency.p50,
+            p99_us: latency.p99,
+            throughput_per_s: self.throughput_per_s,
+            unstarted: self.unstarted,
+            wanted: self.wanted,
+            requests: self.requests,
+        }
+    }
+
+    /// Whether it is the limit, or no-pool, the other end of the scale.
+    pub fn is_limit(&self) -> bool {
+        self.kind.as_deref() == Some("limit")
+    }
+
+    /// Requests without a reply, whatever went wrong.
+    pub fn failed(&self) -> Option<f64> {
+        match self.errors_by_kind {
+            Some(kinds) => {
+                Some(kinds.dial + kinds.timeout + kinds.refused + kinds.broken + kinds.wrong)
+            }
+            None => {
+                Some(self.errors? + self.timeouts.unwrap_or(0.0) + self.refusals.unwrap_or(0.0))
+            }
+        }
+    }
+
+    /// The events that are faults, and no conditions of the whole run.
+    pub fn faults(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| !event.is_condition())
+    }
+}
