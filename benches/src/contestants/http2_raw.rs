@@ -1,8 +1,8 @@
-//! `limit` and `no-pool` for HTTP/2: the h2 crate driven directly, over one connection that is open
+//! `limit` and `no-pool` for HTTP/2: the h2 crate driven directly, over connections that are open
 //! before the turn, or over a new one for each request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -163,16 +163,21 @@ impl Shared {
     }
 }
 
-/// The limit: every caller sends on one connection.
+/// The limit for a number of connections: the callers take them in turn, so that each has an equal part.
 pub(super) struct Http2Limit {
     shared: Shared,
-    connection: Mutex<Option<Connection>>,
+    connections: Vec<Mutex<Option<Connection>>>,
+    callers: AtomicUsize,
 }
 
 impl Http2Limit {
-    /// Nothing is opened yet; the first caller opens the connection.
-    pub(super) fn new(target: Arc<Target>, template: &Template) -> Self {
-        Self { shared: Shared::new(target, template), connection: Mutex::new(None) }
+    /// Nothing is opened yet; the first caller of each connection opens it.
+    pub(super) fn new(target: Arc<Target>, template: &Template, connections: usize) -> Self {
+        Self {
+            shared: Shared::new(target, template),
+            connections: (0..connections.max(1)).map(|_| Mutex::new(None)).collect(),
+            callers: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -186,7 +191,8 @@ impl Contestant for Http2Limit {
     type Caller = Http2Caller;
 
     async fn caller(&self) -> Result<Http2Caller, String> {
-        let mut connection = self.connection.lock().await;
+        let caller = self.callers.fetch_add(1, Ordering::Relaxed);
+        let mut connection = self.connections[caller % self.connections.len()].lock().await;
         if connection.is_none() {
             *connection = Some(self.shared.connect().await?);
         }
@@ -204,7 +210,9 @@ impl Contestant for Http2Limit {
     }
 
     async fn close(&self) {
-        drop(self.connection.lock().await.take());
+        for connection in &self.connections {
+            drop(connection.lock().await.take());
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Row {
     scenario: &'static str,
     contestant: &'static str,
     /// Which way of the scenario, where it has several.
-    variant: Option<&'static str>,
+    variant: Option<std::borrow::Cow<'static, str>>,
     kind: &'static str,
     /// Of a rival: whether its settings were changed for this comparison.
     category: Option<&'static str>,
@@ -93,6 +93,8 @@ pub struct Row {
     service_us: Option<Percentiles>,
     lateness_us: Option<Percentiles>,
     vs_limit: Option<Ratios>,
+    /// The limit that `vs_limit` compares with, as tables name it.
+    vs_limit_of: Option<String>,
     /// The lowest and highest round of the figures that are medians.
     spread: Option<Ranges>,
     safety: Safety,
@@ -258,6 +260,7 @@ impl Row {
                 throughput: round(ratios.throughput.median),
                 cpu: round(ratios.cpu.median),
             }),
+            vs_limit_of: vs_limit.and(group.limit_of(record)).map(Record::label),
             spread: throughput.zip(cpu).map(|(throughput, cpu)| Ranges {
                 throughput_per_s: range(throughput),
                 cpu_us_per_request: range(cpu),

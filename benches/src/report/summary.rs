@@ -7,6 +7,7 @@ use super::open_table;
 use super::table::short;
 use crate::fault::Fault;
 use crate::measure::Percentiles;
+use crate::names::Protocol;
 use crate::scenario::{Figure, Variant};
 
 /// Contestants whose figures differ by less than this factor stand together.
@@ -37,6 +38,9 @@ pub fn render(groups: &[GroupResult]) -> String {
 fn words(group: &GroupResult) -> &'static str {
     match group.scenario.figure {
         Figure::Cpu if group.limit().is_none() => "processor time of a request, us",
+        Figure::Cpu if group.protocol == Protocol::Http2 => {
+            "processor time of a request, times that of the limit with one connection"
+        }
         Figure::Cpu => "processor time of a request, times the limit's",
         Figure::Reuse => {
             "time of an operation with a new connection, times one with a reused connection"
@@ -48,6 +52,7 @@ fn words(group: &GroupResult) -> &'static str {
         Figure::PeakDials => "most dials in 100 ms",
         Figure::Failed => "requests that failed, of 1,000",
         Figure::Recovery => "ms from the end of the fault to normal latencies",
+        Figure::Throughput => "requests in a second",
         Figure::SlowShare => "share of the slow backend while it was slow, %",
     }
 }
@@ -84,6 +89,7 @@ fn value(group: &GroupResult, record: &Record) -> Option<Option<f64>> {
         Figure::Failed => open_table::success(record).map(|share| (1.0 - share) * 1000.0),
         Figure::Recovery => return open_table::recovery(record).map(|times| times.normal_p99_ms),
         Figure::SlowShare => slow_share(record),
+        Figure::Throughput => record.throughput().map(|spread| spread.median),
     };
     figure.map(Some)
 }

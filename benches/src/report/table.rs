@@ -9,7 +9,7 @@ use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
 use crate::scenario::demand::Budget;
-use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant};
+use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant, WHAT_IT_DEPENDS_ON};
 
 /// Stands where nothing was measured.
 pub(super) const UNKNOWN: &str = "-";
@@ -52,12 +52,18 @@ fn count(number: usize, what: &str) -> String {
 }
 
 fn comparison(group: &GroupResult) -> Table {
+    // Over HTTP/2 there is a limit for each number of connections.
+    let limit = match (group.protocol, group.scenario.variants) {
+        (Protocol::Http2, []) => "x limit\n1-conn.",
+        (Protocol::Http2, _) => "x limit,\nsame",
+        _ => "x limit",
+    };
     let mut table = plain_table([
         "contestant",
         "req/s",
-        "x limit",
+        limit,
         "CPU\nus/req",
-        "x limit",
+        limit,
         "latency us\np50/p99/p99.9",
         "acquire us\np50/p99",
         "opened",
@@ -75,7 +81,7 @@ fn comparison(group: &GroupResult) -> Table {
         row(
             &mut table,
             [
-                record.entry.contestant.name.to_owned(),
+                record.label(),
                 figure(record.throughput().map(|spread| spread.median)),
                 ratio(ratios.map(|ratios| ratios.throughput)),
                 figure(record.cpu().map(|spread| spread.median)),
@@ -195,11 +201,13 @@ fn notes(group: &GroupResult, text: &mut String) {
             ),
         );
     }
-    let strategies: Vec<&Record> = group
-        .records
-        .iter()
-        .filter(|record| matches!(record.entry.variant, None | Some(Variant::Reused)))
-        .collect();
+    // Each once, whatever ways it has.
+    let mut strategies: Vec<&Record> = Vec::new();
+    for record in &group.records {
+        if strategies.iter().all(|known| known.entry.contestant != record.entry.contestant) {
+            strategies.push(record);
+        }
+    }
     let mut lacking = |what: &str, lacks: &dyn Fn(&Record) -> bool| {
         let names: Vec<&str> = strategies
             .iter()
@@ -219,7 +227,7 @@ fn notes(group: &GroupResult, text: &mut String) {
     if group.scenario.play == Play::Limits && group.limit().is_some() {
         note(text, match group.scenario.leases(group.protocol) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),
-            Some(streams) => format!("{streams} streams on a connection at a time; limit: all callers on one connection"),
+            Some(streams) => format!("{streams} streams on a connection at a time; limit: as many connections, without that bound"),
         }.as_str());
     }
     if matches!(group.protocol, Protocol::Http1 | Protocol::Http2)
@@ -230,6 +238,9 @@ fn notes(group: &GroupResult, text: &mut String) {
             text,
             "acquire of a profile: sampled, before one request in 64 the pool is asked once more",
         );
+    }
+    if group.protocol == Protocol::Http2 && !group.demand.is_open() && group.limit().is_some() {
+        note(text, WHAT_IT_DEPENDS_ON);
     }
     if !group.target.embedded {
         note(

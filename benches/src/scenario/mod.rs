@@ -1,5 +1,6 @@
 //! The scenarios: what callers do, and what is asked of the contestants.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::catalog::{Contestant, Kind};
@@ -7,11 +8,13 @@ use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::{self, Protocol};
 
+mod connections;
 pub mod demand;
 mod table;
 
+pub use connections::WHAT_IT_DEPENDS_ON;
 use demand::{Budget, Demand, GiveUp};
-pub use table::{REUSE, SCENARIOS, STEADY};
+pub use table::{CONNECTIONS, REUSE, SCENARIOS, STEADY};
 
 /// What is played: a demand, what goes wrong meanwhile, and who takes part. One more scenario is one
 /// more value in [`SCENARIOS`].
@@ -86,6 +89,8 @@ pub enum Figure {
     Recovery,
     /// The slow backend's share of the replies while it was slow.
     SlowShare,
+    /// Replies in a second.
+    Throughput,
 }
 
 /// The part of a scenario in the default comparison.
@@ -137,6 +142,8 @@ pub enum Variant {
     NewestFirst,
     /// The connection that is idle for longest is lent first.
     OldestFirst,
+    /// The callers share this many HTTP/2 connections, each with an equal part of them.
+    Connections(u16),
 }
 
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
@@ -160,8 +167,8 @@ impl Variant {
     pub const OF_REUSE: [Self; 3] = [Self::Reused, Self::ServerCloses, Self::NoPool];
 
     /// The name in results.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Reused => "reused",
             Self::ServerCloses => "server-closes",
             Self::NoPool => "no-pool",
@@ -169,12 +176,16 @@ impl Variant {
             Self::Jitter => "jitter",
             Self::NewestFirst => "newest-first",
             Self::OldestFirst => "oldest-first",
-        }
+            Self::Connections(1) => "1-connection",
+            Self::Connections(many) => return Cow::Owned(format!("{many}-connections")),
+        })
     }
 
     /// The knobs that it sets.
     pub fn set(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            // How many leases a connection has then depends on the callers, see the plan.
+            Self::Connections(_) => &[],
             Self::Reused | Self::ServerCloses | Self::NoPool => &[],
             Self::NoJitter => &[("lifetime_jitter", "0ms")],
             Self::Jitter => &[("lifetime_jitter", "500ms")],
@@ -218,14 +229,6 @@ impl Scenario {
             }
     }
 
-    /// The ways in which each contestant plays it: one that has no name, or several.
-    pub fn ways(&self) -> Vec<Option<Variant>> {
-        match self.variants {
-            [] => vec![None],
-            several => several.iter().copied().map(Some).collect(),
-        }
-    }
-
     /// Whether a server of the user's can play it: nobody tells that one what to do.
     pub fn fits_target(&self) -> bool {
         self.target && (self.events)(&mut fastrand::Rng::with_seed(0)).is_empty()
@@ -257,7 +260,7 @@ impl Scenario {
     }
 
     /// How many callers this contestant is given: `limit` has a socket for each, so it gets no more
-    /// than there may be connections. Over HTTP/2 its callers share one connection.
+    /// than there may be connections. Over HTTP/2 its callers share connections.
     pub fn callers_of(
         &self,
         contestant: &Contestant,

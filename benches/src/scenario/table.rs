@@ -333,9 +333,30 @@ const IMBALANCE: Scenario = Scenario {
     ..OPEN
 };
 
+/// The same callers over more and more HTTP/2 connections.
+pub const CONNECTIONS: Scenario = Scenario {
+    name: "connections",
+    about: "http2: the callers share 1, 2, 5, 10 or 50 connections, driven directly (limit) and by our default pool",
+    teaches: "what further connections bring, and what they cost",
+    figure: Figure::Throughput,
+    protocols: HTTP2,
+    only: &["limit", "default"],
+    variants: &[
+        Variant::Connections(1),
+        Variant::Connections(2),
+        Variant::Connections(5),
+        Variant::Connections(10),
+        Variant::Connections(50),
+    ],
+    rounds: 3,
+    short: Some(Short { duration: ms(180), rounds: 2, protocols: HTTP2 }),
+    ..BASE
+};
+
 /// All scenarios, in the order in which they run.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 19] = [
     STEADY,
+    CONNECTIONS,
     REUSE,
     LIMITS,
     SESSION,
