@@ -48,6 +48,10 @@ choices! {
         /// The connection dialed first that has room; for shared lending, where it fills one
         /// connection before the next. With exclusive lending the same as oldest first.
         FirstWithRoom = "first-with-room",
+        /// Any, uniformly at random from the pool's seed: load is spread, and neither the fastest nor
+        /// the slowest of several backends is preferred by when its connections come back. Which
+        /// connections are closed at an idle limit or an idle timeout is as with the other orders.
+        Random = "random",
     }
 }
 

@@ -142,6 +142,8 @@ pub enum Variant {
     NewestFirst,
     /// The connection that is idle for longest is lent first.
     OldestFirst,
+    /// Any idle connection is lent, at random.
+    Random,
     /// The callers share this many HTTP/2 connections, each with an equal part of them.
     Connections(u16),
 }
@@ -176,6 +178,7 @@ impl Variant {
             Self::Jitter => "jitter",
             Self::NewestFirst => "newest-first",
             Self::OldestFirst => "oldest-first",
+            Self::Random => "random",
             Self::Connections(1) => "1-connection",
             Self::Connections(many) => return Cow::Owned(format!("{many}-connections")),
         })
@@ -191,6 +194,7 @@ impl Variant {
             Self::Jitter => &[("lifetime_jitter", "500ms")],
             Self::NewestFirst => &[("idle_order", "newest-first")],
             Self::OldestFirst => &[("idle_order", "oldest-first")],
+            Self::Random => &[("idle_order", "random")],
         }
     }
 }

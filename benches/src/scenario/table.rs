@@ -326,7 +326,7 @@ const IMBALANCE: Scenario = Scenario {
     figure: Figure::SlowShare,
     protocols: EXCLUSIVE,
     only: &["default"],
-    variants: &[Variant::NewestFirst, Variant::OldestFirst],
+    variants: &[Variant::NewestFirst, Variant::OldestFirst, Variant::Random],
     demand: Demand::Bursts { size: 20, every: ms(20), base: 500.0 },
     events: |_| vec![replies_take(5), Event::during(1000, 1000, Fault::SlowBackend { ms: 1 })],
     duration: ms(3500),
