@@ -372,7 +372,8 @@ pub struct Policy {
     pub back_off_after: u32,
     /// First pause. Default 100 ms.
     pub back_off_base: Duration,
-    /// What each further pause is multiplied by; at least 1. Default 1.6.
+    /// What each further pause is multiplied by; at least 1. A pause lasts as long as the
+    /// first one and this minus one times the outage so far. Default 1.25: a quarter of the outage.
     pub back_off_factor: f64,
     /// Longest pause, jitter included. Default 1 s: a peer that is back serves callers again within a
     /// second, and one that is not is dialed about once a second.
@@ -446,7 +447,7 @@ impl Default for Policy {
             after_failed_dial: AfterFailedDial::BackOff,
             back_off_after: 3,
             back_off_base: Duration::from_millis(100),
-            back_off_factor: 1.6,
+            back_off_factor: 1.25,
             back_off_max: Duration::from_secs(1),
             back_off_jitter: 0.2,
             wait_out_pauses: Some(Duration::from_secs(1)),
