@@ -72,7 +72,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn check_random(&self) -> Result<(), String> {
         let can_be_lent = |connection: &Connection<L>| match L::SHARED {
             true => connection.in_room,
-            false => super::entries::Phase::Live == connection.phase && connection.in_key.is_linked(),
+            false => {
+                super::entries::Phase::Live == connection.phase && connection.in_key.is_linked()
+            }
         };
         for (id, connection) in self.connections.iter() {
             let expected = self.rules.random && can_be_lent(connection);

@@ -50,7 +50,8 @@ fn picks<L: Lending<Connection = u32>>(seed: u64, connections: usize) -> Vec<Con
 /// The sum over all connections of (seen - expected)^2 / expected.
 fn chi_squared(counts: &HashMap<impl Sized, usize>, kinds: usize, all: usize) -> f64 {
     let expected = all as f64 / kinds as f64;
-    let seen: f64 = counts.values().map(|&count| (count as f64 - expected).powi(2) / expected).sum();
+    let seen: f64 =
+        counts.values().map(|&count| (count as f64 - expected).powi(2) / expected).sum();
     seen + (kinds - counts.len()) as f64 * expected
 }
 
@@ -99,7 +100,11 @@ fn a_pool_of_one_key_draws_from_its_own_connections_only() {
 fn the_longest_idle_goes_at_the_limits_whatever_the_order() {
     let limits = [
         (
-            Policy { max_idle_per_key: Some(2), idle_overflow: IdleOverflow::CloseOldest, ..random() },
+            Policy {
+                max_idle_per_key: Some(2),
+                idle_overflow: IdleOverflow::CloseOldest,
+                ..random()
+            },
             IdleLimit,
         ),
         (Policy { max_idle: Some(2), ..random() }, Evicted),
