@@ -45,7 +45,7 @@ pub(super) fn table(group: &GroupResult) -> Table {
     }
     let backends = group.scenario.figure == Figure::SlowShare;
     if backends {
-        titles.push("share of slow\nbackend, %");
+        titles.push("slow backend's share, %\nbefore/while/after");
     }
     if writes {
         titles.push("ran\ntwice");
@@ -68,7 +68,7 @@ pub(super) fn table(group: &GroupResult) -> Table {
             cells.push(times(recovery(record)));
         }
         if backends {
-            cells.push(figure(summary::slow_share(record)));
+            cells.push(summary::slow_shares(record).map(figure).join("/"));
         }
         if writes {
             let twice = record.known_sum(|played| Some(played.server?.write_duplicates));

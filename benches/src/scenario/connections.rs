@@ -48,7 +48,9 @@ impl Scenario {
         }
         match self.play {
             // Here the connections are what there is too little of.
-            Play::Limits => vec![Some(Variant::Connections(u16::try_from(most).unwrap_or(u16::MAX)))],
+            Play::Limits => {
+                vec![Some(Variant::Connections(u16::try_from(most).unwrap_or(u16::MAX)))]
+            }
             _ => LIMITS.map(Variant::Connections).into_iter().filter(fits).map(Some).collect(),
         }
     }
@@ -59,7 +61,12 @@ mod tests {
     use super::*;
     use crate::scenario::{CONNECTIONS, REUSE, STEADY};
 
-    fn ways(scenario: Scenario, name: &str, connections: usize, callers: Option<usize>) -> Vec<usize> {
+    fn ways(
+        scenario: Scenario,
+        name: &str,
+        connections: usize,
+        callers: Option<usize>,
+    ) -> Vec<usize> {
         let contestant = Contestant::find(name).unwrap();
         let ways = scenario.ways(&contestant, Protocol::Http2, connections, callers);
         ways.into_iter().map(|way| way.and_then(Variant::connections).unwrap_or(0)).collect()
