@@ -271,9 +271,8 @@ impl GroupResult {
     /// The limit that `record` is compared with: the one that played the same way, in a scenario of
     /// several ways, and otherwise the first. Over HTTP/2 that is the limit of one connection.
     pub fn limit_of(&self, record: &Record) -> Option<&Record> {
-        let limits = || {
-            self.records.iter().filter(|other| other.entry.contestant.kind == Kind::Limit)
-        };
+        let limits =
+            || self.records.iter().filter(|other| other.entry.contestant.kind == Kind::Limit);
         let same_way = |limit: &&Record| limit.entry.variant == record.entry.variant;
         match self.scenario.variants.is_empty() {
             true => limits().next(),
