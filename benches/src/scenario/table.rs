@@ -321,16 +321,17 @@ const GOAWAY: Scenario = Scenario {
 /// Two backends behind one address.
 const IMBALANCE: Scenario = Scenario {
     name: "imbalance",
-    about: "two backends behind one address, bursts of 20 over single requests; after 1 s one of them takes 20 % longer, for 1 s",
+    about: "two backends behind one address, bursts of 8 and single requests between them; after 1 s one of them takes 20 % longer, for 1 s",
     teaches: "newest first keeps feeding the slow one, whose connections come back last; random does not look at that",
     figure: Figure::SlowShare,
     protocols: EXCLUSIVE,
     only: &["default"],
     variants: &[Variant::NewestFirst, Variant::OldestFirst, Variant::Random],
-    // A burst leaves the connections of the slow backend on top, and the single requests until the next
-    // burst show who is served by them. A reply takes 10 ms so that its 2 ms more are above the
-    // noise of a busy machine.
-    demand: Demand::Bursts { size: 20, every: ms(50), base: 400.0 },
+    // A burst ends with the connections of the slow backend, which come back last; four single requests
+    // before the next burst show which connections are lent first. They do not overlap: of requests
+    // that do, each takes the connection of the one before. A reply takes 10 ms so that 2 ms more are
+    // above the noise of a busy machine.
+    demand: Demand::Bursts { size: 8, every: ms(100), base: 50.0 },
     events: |_| vec![replies_take(10), Event::during(1000, 1000, Fault::SlowBackend { ms: 2 })],
     duration: ms(3000),
     rounds: 3,
