@@ -48,9 +48,9 @@ choices! {
         /// The connection dialed first that has room; for shared lending, where it fills one
         /// connection before the next. With exclusive lending the same as oldest first.
         FirstWithRoom = "first-with-room",
-        /// Any, uniformly at random from the pool's seed: load is spread, and neither the fastest nor
-        /// the slowest of several backends is preferred by when its connections come back. Which
-        /// connections are closed at an idle limit or an idle timeout is as with the other orders.
+        /// Any connection, uniformly at random from the pool's seed: load is spread, and when the
+        /// connections of a backend come back does not matter. Idle limits and timeouts close the
+        /// longest idle, as with the other orders.
         Random = "random",
     }
 }
@@ -372,8 +372,8 @@ pub struct Policy {
     pub back_off_after: u32,
     /// First pause. Default 100 ms.
     pub back_off_base: Duration,
-    /// What each further pause is multiplied by; at least 1. A pause lasts as long as the
-    /// first one and this minus one times the outage so far. Default 1.25: a quarter of the outage.
+    /// What each further pause is multiplied by; at least 1. With 1.25 a pause lasts 100 ms (the first
+    /// pause) and a quarter of the outage so far, with 1.6 it would be 60 %. Default 1.25.
     pub back_off_factor: f64,
     /// Longest pause, jitter included. Default 1 s: a peer that is back serves callers again within a
     /// second, and one that is not is dialed about once a second.

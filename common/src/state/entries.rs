@@ -117,7 +117,7 @@ pub(super) struct KeyEntry<K, E> {
     /// where `max_dials_per_second` is set; zero when no second runs.
     pub(super) second_since: Timestamp,
     pub(super) dials_in_second: u32,
-    /// Those that can be lent, with `idle_order=random`; empty otherwise.
+    /// The connections that can be lent, with `idle_order=random`; empty otherwise.
     pub(super) random: RandomOrder,
 }
 
