@@ -37,7 +37,7 @@ that cannot be reached, said before anything is measured; 130 interrupted, 141 n
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs a comparison; without options the same as no command at all
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Lists protocols, contestants, scenarios and knobs
     List(ListArgs),
     /// Explains a profile, question by question, each choice with its source
@@ -45,7 +45,7 @@ pub enum Command {
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
     /// Says whether two runs differ beyond the noise, and by how much, and what its rounds could have shown.
-    /// On a busy machine 5 % in processor time took 400 rounds, see docs/measuring.md
+    /// On a busy machine 5 % in processor time takes some 400 rounds by its own estimate, see docs/measuring.md
     Compare(crate::compare::CompareArgs),
     /// Makes the results of several workers into one; histograms are merged, percentiles never averaged
     Merge(crate::merge::MergeArgs),

@@ -119,7 +119,9 @@ fn in_words(name: &str) -> Option<String> {
     let words = match name {
         "limit" => {
             "What the machine allows, and no pool: each caller has a socket of its own, opened before the \
-             measured time (HTTP/2: all callers share one connection). Replies are read by their known length, \
+             measured time. Over HTTP/2 callers share connections and there is a limit for each number of them: \
+             1-connection, which the others are compared with, 2-connections and 4-connections; scenario connections \
+             has more. None of them is a ceiling: two connections often do nearly twice as much as one. Replies are read by their known length, \
              so there is no parsing, no check, no limit to wait for and no deadline. It has no policy, so --set \
              does not change it. A connection that the server ends is opened again outside the measured time: what that \
              takes is not in its figures, and the table says how often. Where one request in a hundred fails all the \
@@ -132,7 +134,11 @@ fn in_words(name: &str) -> Option<String> {
         "default" => {
             "What the clients of this project do when nothing is chosen: Client::default_policy() of the client, \
              Policy::default() for framed. It follows no surveyed system, so its choices have no source; \
-             docs/choosing.md gives the reasons, and results.json holds the policy of each run."
+             docs/choosing.md gives the reasons, and results.json holds the policy of each run. It starts as few dials \
+             as prove to be needed and stops those whose callers were served meanwhile (dial_ramp, orphan_dial), so with \
+             short requests it may open up to twice as many connections as it keeps in its first moments, and none after. \
+             After three failed dials it pauses them: a server that is back is found up to 100 ms and a quarter of the \
+             outage later, with about ten dials meanwhile instead of one for each caller (back_off_factor)."
         }
         _ => return None,
     };

@@ -48,6 +48,10 @@ choices! {
         /// The connection dialed first that has room; for shared lending, where it fills one
         /// connection before the next. With exclusive lending the same as oldest first.
         FirstWithRoom = "first-with-room",
+        /// Any connection, uniformly at random from the pool's seed: load is spread, and when the
+        /// connections of a backend come back does not matter. Idle limits and timeouts close the
+        /// longest idle, as with the other orders.
+        Random = "random",
     }
 }
 
@@ -368,7 +372,8 @@ pub struct Policy {
     pub back_off_after: u32,
     /// First pause. Default 100 ms.
     pub back_off_base: Duration,
-    /// What each further pause is multiplied by; at least 1. Default 1.6.
+    /// What each further pause is multiplied by; at least 1. With 1.25 a pause lasts 100 ms (the first
+    /// pause) and a quarter of the outage so far, with 1.6 it would be 60 %. Default 1.25.
     pub back_off_factor: f64,
     /// Longest pause, jitter included. Default 1 s: a peer that is back serves callers again within a
     /// second, and one that is not is dialed about once a second.
@@ -442,7 +447,7 @@ impl Default for Policy {
             after_failed_dial: AfterFailedDial::BackOff,
             back_off_after: 3,
             back_off_base: Duration::from_millis(100),
-            back_off_factor: 1.6,
+            back_off_factor: 1.25,
             back_off_max: Duration::from_secs(1),
             back_off_jitter: 0.2,
             wait_out_pauses: Some(Duration::from_secs(1)),

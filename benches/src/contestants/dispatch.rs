@@ -48,7 +48,10 @@ pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
     let target = Arc::clone(&setup.target);
     let template = &setup.template;
     match (setup.kind, setup.target.protocol) {
-        (Kind::Limit, Protocol::Http2) => drive(Http2Limit::new(target, template), load).await,
+        (Kind::Limit, Protocol::Http2) => {
+            let connections = setup.variant.and_then(Variant::connections).unwrap_or(1);
+            drive(Http2Limit::new(target, template, connections), load).await
+        }
         (Kind::Limit, _) => drive(Limit::new(target, Arc::clone(template)), load).await,
         (Kind::NoPool, Protocol::Http2) => drive(Http2NoPool::new(target, template), load).await,
         (Kind::NoPool, _) => drive(NoPool::new(target, Arc::clone(template)), load).await,

@@ -1,8 +1,8 @@
-//! `limit` and `no-pool` for HTTP/2: the h2 crate driven directly, over one connection that is open
+//! `limit` and `no-pool` for HTTP/2: the h2 crate driven directly, over connections that are open
 //! before the turn, or over a new one for each request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -183,13 +183,14 @@ impl Shared {
 /// new connection first, where a server ends each after a few requests.
 const ATTEMPTS: usize = 10;
 
-/// The limit: every caller sends on one connection. A connection that the server ends is opened
-/// again outside the measured time.
+/// The limit for a number of connections: the callers take them in turn, so that each has an equal part.
+/// A connection that the server ends is opened again outside the measured time.
 pub(super) struct Http2Limit {
-    line: Arc<Line>,
+    lines: Vec<Arc<Line>>,
+    callers: AtomicUsize,
 }
 
-/// The connection that all callers share.
+/// A connection that callers share.
 struct Line {
     shared: Shared,
     current: Mutex<Current>,
@@ -232,10 +233,15 @@ fn may_go_elsewhere(error: &h2::Error, kind: RequestKind) -> bool {
 }
 
 impl Http2Limit {
-    /// Nothing is opened yet; the first caller opens the connection.
-    pub(super) fn new(target: Arc<Target>, template: &Template) -> Self {
-        let (shared, current) = (Shared::new(target, template), Mutex::default());
-        Self { line: Arc::new(Line { shared, current, meter: Meter::default() }) }
+    /// Nothing is opened yet; the first caller of each connection opens it.
+    pub(super) fn new(target: Arc<Target>, template: &Template, connections: usize) -> Self {
+        let shared = Shared::new(target, template);
+        let line = |_| {
+            let (shared, current, meter) = (shared.clone(), Mutex::default(), Meter::default());
+            Arc::new(Line { shared, current, meter })
+        };
+        let lines = (0..connections.max(1)).map(line).collect();
+        Self { lines, callers: AtomicUsize::new(0) }
     }
 }
 
@@ -250,8 +256,9 @@ impl Contestant for Http2Limit {
     type Caller = Http2Caller;
 
     async fn caller(&self) -> Result<Http2Caller, String> {
-        let (send, generation) = self.line.get(None).await?;
-        Ok(Http2Caller { line: Arc::clone(&self.line), send, generation })
+        let line = &self.lines[self.callers.fetch_add(1, Ordering::Relaxed) % self.lines.len()];
+        let (send, generation) = line.get(None).await?;
+        Ok(Http2Caller { line: Arc::clone(line), send, generation })
     }
 
     async fn call(caller: &mut Http2Caller, request: &Asked) -> Result<Reply, CallError> {
@@ -280,15 +287,17 @@ impl Contestant for Http2Limit {
     }
 
     fn counts(&self) -> Counts {
-        self.line.shared.counts()
+        self.lines[0].shared.counts()
     }
 
     fn redials(&self) -> Redials {
-        self.line.meter.redials()
+        self.lines.iter().map(|line| line.meter.redials()).sum()
     }
 
     async fn close(&self) {
-        *self.line.current.lock().await = Current::default();
+        for line in &self.lines {
+            *line.current.lock().await = Current::default();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Connections that a server ends in the middle of a turn, opened again outside the measured time.
 
+use std::iter::Sum;
 use std::ops::Sub;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,16 @@ pub struct Redials {
     pub waited: Duration,
     /// Processor time of the dials.
     pub cpu: Duration,
+}
+
+impl Sum for Redials {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            count: sum.count + one.count,
+            waited: sum.waited + one.waited,
+            cpu: sum.cpu + one.cpu,
+        })
+    }
 }
 
 impl Sub for Redials {

@@ -5,6 +5,7 @@ use super::model::{GroupResult, Record};
 use super::open_table::opened_per_1000;
 use super::table;
 use crate::measure::{Percentiles, Spread};
+use crate::names::Protocol;
 use crate::run::turn::Turn;
 use crate::scenario::{Play, Variant};
 
@@ -15,7 +16,13 @@ pub(super) fn comparison(group: &GroupResult) -> Columns<'_> {
     // The column that the scenario is about is dropped last.
     let (line, churn) = if limits { (9, 0) } else { (0, 2) };
     table.add("req/s", Keep::Always, |record| median(record.throughput()));
-    table.add("x limit", Keep::Fits(6), |record| {
+    // Over HTTP/2 there is a limit for each number of connections.
+    let (faster, dearer) = match (group.protocol, group.scenario.variants) {
+        (Protocol::Http2, []) => ("x limit\n1-conn.", "x limit\nCPU, 1-c."),
+        (Protocol::Http2, _) => ("x limit,\nsame", "x limit\nCPU, same"),
+        _ => ("x limit", "x limit\nCPU"),
+    };
+    table.add(faster, Keep::Fits(6), |record| {
         ratio(group.vs_limit(record).map(|ratios| ratios.throughput))
     });
     latency(&mut table);
@@ -27,7 +34,7 @@ pub(super) fn comparison(group: &GroupResult) -> Columns<'_> {
     table.add("acquire\np50 us", Keep::Wide, acquired(|acquire| acquire.p50));
     table.add("acquire\np99 us", Keep::Wide, acquired(|acquire| acquire.p99));
     table.add("CPU us\n/request", Keep::Always, |record| median(record.cpu()));
-    table.add("x limit\nCPU", Keep::Fits(5), |record| {
+    table.add(dearer, Keep::Fits(5), |record| {
         ratio(group.vs_limit(record).map(|ratios| ratios.cpu))
     });
     table.add("most\nopen", Keep::Fits(churn + 2), |record| number(record.high_water()));

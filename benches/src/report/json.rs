@@ -48,7 +48,7 @@ pub struct Row {
     scenario: &'static str,
     contestant: &'static str,
     /// Which way of the scenario, where it has several.
-    variant: Option<&'static str>,
+    variant: Option<std::borrow::Cow<'static, str>>,
     kind: &'static str,
     /// Of a rival: whether its settings were changed for this comparison.
     category: Option<&'static str>,
@@ -109,6 +109,8 @@ pub struct Row {
     vs_limit_missing: Option<String>,
     /// Of the limit: connections opened again outside the measured time.
     redials: Option<u64>,
+    /// The limit that `vs_limit` compares with, as tables name it.
+    vs_limit_of: Option<String>,
     /// The lowest and highest round of the figures that are medians.
     spread: Option<Ranges>,
     safety: Safety,
@@ -289,6 +291,7 @@ impl Row {
             vs_limit_missing: group.no_limit(),
             redials: (record.entry.contestant.kind == Kind::Limit)
                 .then(|| record.sum(|turn| turn.redials)),
+            vs_limit_of: vs_limit.and(group.limit_of(record)).map(Record::label),
             spread: throughput.zip(cpu).map(|(throughput, cpu)| Ranges {
                 throughput_per_s: range(throughput),
                 cpu_us_per_request: range(cpu),

@@ -330,15 +330,30 @@ impl GroupResult {
         self.records.iter().find(|record| record.entry.contestant.kind == Kind::Limit)
     }
 
-    /// Why there are no ratios to the limit, where it took part.
+    /// Why there are no ratios to a limit, where one took part.
     pub fn no_limit(&self) -> Option<String> {
-        self.limit()?.broke().map(|why| format!("limit broke: {why}"))
+        let limits = self.records.iter().filter(|one| one.entry.contestant.kind == Kind::Limit);
+        let broke =
+            |limit: &Record| limit.broke().map(|why| format!("{} broke: {why}", limit.label()));
+        limits.filter_map(broke).next()
+    }
+
+    /// The limit that `record` is compared with: the one that played the same way, in a scenario of
+    /// several ways, and otherwise the first. Over HTTP/2 that is the limit of one connection.
+    pub fn limit_of(&self, record: &Record) -> Option<&Record> {
+        let limits =
+            || self.records.iter().filter(|other| other.entry.contestant.kind == Kind::Limit);
+        let same_way = |limit: &&Record| limit.entry.variant == record.entry.variant;
+        match self.scenario.variants.is_empty() {
+            true => limits().next(),
+            false => limits().find(same_way).or_else(|| limits().next()),
+        }
     }
 
     /// The figures of `record` relative to the limit's of the same round; `None` where the limit
     /// broke.
     pub fn vs_limit(&self, record: &Record) -> Option<VsLimit> {
-        let limit = self.limit().filter(|limit| limit.broke().is_none())?;
+        let limit = self.limit_of(record).filter(|limit| limit.broke().is_none())?;
         let ratios = |figure: fn(&Turn) -> Option<f64>| {
             Spread::of(record.rounds.iter().filter_map(|(round, played)| {
                 let (_, base) = limit.rounds.iter().find(|(other, _)| other == round)?;

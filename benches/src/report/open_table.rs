@@ -70,9 +70,12 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     let normal = wide_unless(faults, about(Figure::Recovery, 6));
     table.add("normal\nms", normal, after(|recovery| recovery.normal_p99_ms));
     let backends = group.scenario.figure == Figure::SlowShare;
-    table.add("% to the\nslow one", wide_unless(backends, Keep::Always), |record| {
-        figure(summary::slow_share(record))
-    });
+    for (at, title) in ["% slow\nbefore", "% slow\nwhile", "% slow\nafter"].into_iter().enumerate()
+    {
+        table.add(title, wide_unless(backends, Keep::Always), move |record| {
+            figure(summary::slow_shares(record)[at])
+        });
+    }
     let writes = group.scenario.writes_percent > 0;
     table.add("ran\ntwice", wide_unless(writes, Keep::Fits(8)), |record| {
         number(record.write_duplicates())

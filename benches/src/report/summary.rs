@@ -7,6 +7,8 @@ use super::model::{GroupResult, Record};
 use super::open_table;
 use crate::fault::Fault;
 use crate::measure::Percentiles;
+use crate::names::Protocol;
+use crate::run::events::Played;
 use crate::scenario::{Figure, Variant};
 
 /// Contestants whose figures differ by less than this factor stand together.
@@ -39,6 +41,9 @@ pub fn render(groups: &[GroupResult]) -> String {
 fn words(group: &GroupResult) -> &'static str {
     match group.scenario.figure {
         Figure::Cpu if group.limit().is_none() => "processor time of a request, us",
+        Figure::Cpu if group.protocol == Protocol::Http2 => {
+            "processor time of a request, times that of the limit with one connection"
+        }
         Figure::Cpu => "processor time of a request, times the limit's",
         Figure::Reuse => {
             "time of an operation with a new connection, times one with a reused connection"
@@ -50,6 +55,7 @@ fn words(group: &GroupResult) -> &'static str {
         Figure::PeakDials => "most dials in 100 ms",
         Figure::Failed => "requests that failed, of 1,000",
         Figure::Recovery => "ms from the end of the fault to normal latencies",
+        Figure::Throughput => "requests in a second",
         Figure::SlowShare => "share of the slow backend while it was slow, %",
     }
 }
@@ -86,25 +92,37 @@ fn value(group: &GroupResult, record: &Record) -> Option<Option<f64>> {
         Figure::Failed => open_table::success(record).map(|share| (1.0 - share) * 1000.0),
         Figure::Recovery => return open_table::recovery(record).map(|times| times.normal_p99_ms),
         Figure::SlowShare => slow_share(record),
+        Figure::Throughput => record.throughput().map(|spread| spread.median),
     };
     figure.map(Some)
 }
 
 /// What the second backend answered of all replies while it was slow, in %.
-pub(super) fn slow_share(record: &Record) -> Option<f64> {
-    let (turn, played) = record.last()?;
-    let slow =
-        played.events.iter().find(|event| matches!(event.fault, Fault::SlowBackend { .. }))?;
-    let end = slow.until_ms.unwrap_or(f64::INFINITY);
-    let series = played.series.as_ref()?;
-    let rows = detail::slots(turn, Some(series))?;
-    let [fast, slow] = rows
-        .iter()
-        .filter(|row| row.at_ms() >= slow.at_ms && row.at_ms() < end)
-        .filter_map(detail::SlotRow::backends)
-        .fold([0_u32; 2], |sum, step| [sum[0] + step[0], sum[1] + step[1]]);
-    let all = fast + slow;
-    (all > 0).then(|| f64::from(slow) * 100.0 / f64::from(all))
+fn slow_share(record: &Record) -> Option<f64> {
+    slow_shares(record)[1]
+}
+
+/// What the second backend answered of all replies before it was slow, while it was, and after that,
+/// in %. All rounds together: which connections lead where is chance.
+pub(super) fn slow_shares(record: &Record) -> [Option<f64>; 3] {
+    let mut replies = [[0_u32; 2]; 3];
+    for (_, played) in &record.rounds {
+        let is_slow = |event: &&Played| matches!(event.fault, Fault::SlowBackend { .. });
+        let (Ok(turn), Some(slow)) = (&played.turn, played.events.iter().find(is_slow)) else {
+            continue;
+        };
+        let end = slow.until_ms.unwrap_or(f64::INFINITY);
+        let rows = detail::slots(turn, played.series.as_ref()).unwrap_or_default();
+        for row in rows {
+            let part = usize::from(row.at_ms() >= slow.at_ms) + usize::from(row.at_ms() >= end);
+            let step = row.backends().unwrap_or_default();
+            replies[part] = [replies[part][0] + step[0], replies[part][1] + step[1]];
+        }
+    }
+    replies.map(|[fast, slow]| {
+        let all = fast + slow;
+        (all > 0).then(|| f64::from(slow) * 100.0 / f64::from(all))
+    })
 }
 
 /// Contestants that hardly differ.

@@ -10,7 +10,7 @@ use crate::compare::figure::Figure;
 use crate::names::Protocol;
 use crate::run::turn::Turn;
 use crate::scenario::demand::Budget;
-use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant};
+use crate::scenario::{PUBLISHED_REST, PUBLISHED_REUSE, Play, Variant, WHAT_IT_DEPENDS_ON};
 
 /// How tables look, and the options that their titles name.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,11 +163,13 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
     for words in noise::notes(group) {
         note(text, &words);
     }
-    let strategies: Vec<&Record> = group
-        .records
-        .iter()
-        .filter(|record| matches!(record.entry.variant, None | Some(Variant::Reused)))
-        .collect();
+    // Each once, whatever ways it has.
+    let mut strategies: Vec<&Record> = Vec::new();
+    for record in &group.records {
+        if strategies.iter().all(|known| known.entry.contestant != record.entry.contestant) {
+            strategies.push(record);
+        }
+    }
     let mut lacking = |what: &str, lacks: &dyn Fn(&Record) -> bool| {
         let names: Vec<&str> = strategies
             .iter()
@@ -187,7 +189,7 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
     if group.scenario.play == Play::Limits && group.limit().is_some() {
         note(text, match group.scenario.leases(group.protocol) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),
-            Some(streams) => format!("{streams} streams on a connection at a time; limit: all callers on one connection"),
+            Some(streams) => format!("{streams} streams on a connection at a time; limit: as many connections, without that bound"),
         }.as_str());
     }
     if wide
@@ -227,6 +229,9 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
                 note(text, &format!("{what}: {names}: {why}"));
             }
         }
+    }
+    if group.protocol == Protocol::Http2 && !group.demand.is_open() && group.limit().is_some() {
+        note(text, WHAT_IT_DEPENDS_ON);
     }
     if group.target.behind.is_some() {
         note(

@@ -46,8 +46,8 @@ impl Schedule {
         self
     }
 
-    /// What comes before the window of such a demand: its quiet part alone. `None` where the first
-    /// moment has to find everything cold.
+    /// What comes before the window of such a demand: its quiet part alone, and of bursts over nothing the
+    /// bursts. `None` where the first moment has to find everything cold.
     pub(super) fn warm_up(
         demand: Demand,
         arrivals: Arrivals,
@@ -56,8 +56,12 @@ impl Schedule {
     ) -> Result<Option<Self>, String> {
         let quiet = match demand {
             Demand::AtOnce { .. } => return Ok(None),
-            Demand::Bursts { base, .. } => Demand::Paced { rate: Rate::PerSecond(base) },
-            Demand::Closed | Demand::Paced { .. } => demand,
+            // Connections that the first burst opened within the window would count as dials of what the
+            // scenario is about, such as the end of lifetimes.
+            Demand::Bursts { base, .. } if base > 0.0 => {
+                Demand::Paced { rate: Rate::PerSecond(base) }
+            }
+            Demand::Bursts { .. } | Demand::Closed | Demand::Paced { .. } => demand,
         };
         // Another seed: the window must not repeat its warm-up.
         Self::new(quiet, arrivals, length, !seed).map(Some)
@@ -259,10 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_is_quiet_and_a_herd_has_none() {
+    fn the_warm_up_is_quiet_where_there_is_quiet_and_a_herd_has_none() {
         let bursts = Demand::Bursts { size: 50, every: SECOND, base: 10.0 };
         let quiet = Schedule::warm_up(bursts, Arrivals::Uniform, SECOND, 1).unwrap().unwrap();
         assert_eq!(quiet.count(), 9);
+        let bursts = Demand::Bursts { size: 50, every: SECOND / 4, base: 0.0 };
+        let warm = Schedule::warm_up(bursts, Arrivals::Uniform, SECOND, 1).unwrap().unwrap();
+        assert_eq!(warm.count(), 4 * 50, "over nothing there is no quiet part");
         let herd = Demand::AtOnce { size: 50, then: 10.0 };
         assert!(Schedule::warm_up(herd, Arrivals::Uniform, SECOND, 1).unwrap().is_none());
         let warm = Schedule::warm_up(paced(100.0), Arrivals::Poisson, SECOND, 1).unwrap().unwrap();

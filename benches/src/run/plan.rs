@@ -334,10 +334,14 @@ fn group(
     let budget = args.budget.unwrap_or(scenario.budget);
     let mut entries = Vec::new();
     for contestant in contestants.iter().filter(|one| scenario.admits(one, protocol)) {
-        for variant in scenario.ways() {
+        let closed = (!demand.is_open()).then_some(callers);
+        for variant in scenario.ways(contestant, protocol, connections, closed) {
+            // So many shared connections, each for an equal part of the callers.
+            let shared = variant.and_then(Variant::connections);
+            let leases = shared.and_then(|number| u32::try_from(callers.div_ceil(number)).ok());
             let terms = Terms {
-                connections: (budget == Budget::Same).then_some(connections),
-                leases: scenario.leases(protocol),
+                connections: shared.or((budget == Budget::Same).then_some(connections)),
+                leases: leases.or(scenario.leases(protocol)),
                 scenario: scenario.set,
                 variant: variant.map_or(&[], Variant::set),
                 sets,

@@ -1,5 +1,6 @@
 //! The scenarios: what callers do, and what is asked of the contestants.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::catalog::{Contestant, Kind};
@@ -7,12 +8,14 @@ use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::{self, Protocol};
 
+mod connections;
 pub mod demand;
 pub mod ladder;
 mod table;
 
+pub use connections::WHAT_IT_DEPENDS_ON;
 use demand::{Budget, Demand, GiveUp};
-pub use table::{REUSE, SCENARIOS, STEADY};
+pub use table::{CONNECTIONS, REUSE, SCENARIOS, STEADY};
 
 /// What is played: a demand, what goes wrong meanwhile, and who takes part. One more scenario is one
 /// more value in [`SCENARIOS`].
@@ -87,6 +90,8 @@ pub enum Figure {
     Recovery,
     /// The slow backend's share of the replies while it was slow.
     SlowShare,
+    /// Replies in a second.
+    Throughput,
 }
 
 /// The part of a scenario in the default comparison.
@@ -140,6 +145,10 @@ pub enum Variant {
     OldestFirst,
     /// Through the relay in front of a server of the user's, without a fault.
     Relay,
+    /// Any idle connection is lent, at random.
+    Random,
+    /// The callers share this many HTTP/2 connections, each with an equal part of them.
+    Connections(u16),
 }
 
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
@@ -174,8 +183,8 @@ impl Variant {
     pub const OF_REUSE: [Self; 3] = [Self::Reused, Self::ServerCloses, Self::NoPool];
 
     /// The name in results.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Reused => "reused",
             Self::ServerCloses => "server-closes",
             Self::NoPool => "no-pool",
@@ -184,17 +193,23 @@ impl Variant {
             Self::NewestFirst => "newest-first",
             Self::OldestFirst => "oldest-first",
             Self::Relay => "relay",
-        }
+            Self::Random => "random",
+            Self::Connections(1) => "1-connection",
+            Self::Connections(many) => return Cow::Owned(format!("{many}-connections")),
+        })
     }
 
     /// The knobs that it sets.
     pub fn set(self) -> &'static [(&'static str, &'static str)] {
         match self {
+            // How many leases a connection has then depends on the callers, see the plan.
+            Self::Connections(_) => &[],
             Self::Reused | Self::ServerCloses | Self::NoPool | Self::Relay => &[],
             Self::NoJitter => &[("lifetime_jitter", "0ms")],
             Self::Jitter => &[("lifetime_jitter", "500ms")],
             Self::NewestFirst => &[("idle_order", "newest-first")],
             Self::OldestFirst => &[("idle_order", "oldest-first")],
+            Self::Random => &[("idle_order", "random")],
         }
     }
 }
@@ -231,14 +246,6 @@ impl Scenario {
                 Play::Limits => strategy || contestant.kind == Kind::Limit,
                 Play::Reuse | Play::Session => strategy,
             }
-    }
-
-    /// The ways in which each contestant plays it: one that has no name, or several.
-    pub fn ways(&self) -> Vec<Option<Variant>> {
-        match self.variants {
-            [] => vec![None],
-            several => several.iter().copied().map(Some).collect(),
-        }
     }
 
     /// What goes wrong, as far as it does not depend on a seed.
@@ -281,7 +288,7 @@ impl Scenario {
     }
 
     /// How many callers this contestant is given: `limit` has a socket for each, so it gets no more
-    /// than there may be connections. Over HTTP/2 its callers share one connection.
+    /// than there may be connections. Over HTTP/2 its callers share connections.
     pub fn callers_of(
         &self,
         contestant: &Contestant,

@@ -321,21 +321,47 @@ const GOAWAY: Scenario = Scenario {
 /// Two backends behind one address.
 const IMBALANCE: Scenario = Scenario {
     name: "imbalance",
-    about: "two backends behind one address, parallel bursts; after 1 s one of them takes 20 % longer, for 1 s",
-    teaches: "newest first keeps feeding the slow one",
+    about: "two backends behind one address, bursts of 8 and single requests between them; after 1 s one of them takes 20 % longer, for 1 s",
+    teaches: "newest first keeps feeding the slow one, whose connections come back last; random does not look at that",
     figure: Figure::SlowShare,
     protocols: EXCLUSIVE,
     only: &["default"],
-    variants: &[Variant::NewestFirst, Variant::OldestFirst],
-    demand: Demand::Bursts { size: 20, every: ms(20), base: 500.0 },
-    events: |_| vec![replies_take(5), Event::during(1000, 1000, Fault::SlowBackend { ms: 1 })],
-    duration: ms(3500),
+    variants: &[Variant::NewestFirst, Variant::OldestFirst, Variant::Random],
+    // A burst ends with the connections of the slow backend, which come back last; four single requests
+    // before the next burst show which connections are lent first. They do not overlap: of requests
+    // that do, each takes the connection of the one before. A reply takes 10 ms so that 2 ms more are
+    // above the noise of a busy machine.
+    demand: Demand::Bursts { size: 8, every: ms(100), base: 50.0 },
+    events: |_| vec![replies_take(10), Event::during(1000, 1000, Fault::SlowBackend { ms: 2 })],
+    duration: ms(3000),
+    rounds: 3,
     ..OPEN
 };
 
+/// The same callers over more and more HTTP/2 connections.
+pub const CONNECTIONS: Scenario = Scenario {
+    name: "connections",
+    about: "http2: the callers share 1, 2, 5, 10 or 50 connections, driven directly (limit) and by our default pool",
+    teaches: "what further connections bring, and what they cost",
+    figure: Figure::Throughput,
+    protocols: HTTP2,
+    only: &["limit", "default"],
+    variants: &[
+        Variant::Connections(1),
+        Variant::Connections(2),
+        Variant::Connections(5),
+        Variant::Connections(10),
+        Variant::Connections(50),
+    ],
+    rounds: 3,
+    short: Some(Short { duration: ms(180), rounds: 2, protocols: HTTP2 }),
+    ..BASE
+};
+
 /// All scenarios, in the order in which they run.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 19] = [
     STEADY,
+    CONNECTIONS,
     REUSE,
     LIMITS,
     SESSION,

@@ -23,6 +23,15 @@ fn assert_sound(row: &Value) {
     assert_eq!(row["kind"] == "ours", policy.is_object(), "{row:#}");
 }
 
+/// As tables name a row.
+fn label(row: &Value) -> String {
+    let contestant = row["contestant"].as_str().unwrap();
+    match row["variant"].as_str() {
+        Some(variant) => format!("{contestant} {variant}"),
+        None => contestant.to_owned(),
+    }
+}
+
 /// Every contestant of a protocol takes its turn.
 fn steady(protocol: &str, contestants: &[&str]) {
     let ran = run(
@@ -32,15 +41,15 @@ fn steady(protocol: &str, contestants: &[&str]) {
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     assert_eq!(ran.results["schema"], 1);
     assert_eq!(ran.results["partial"], false);
-    let names: Vec<&str> =
-        ran.rows().iter().map(|row| row["contestant"].as_str().unwrap()).collect();
+    let names: Vec<String> = ran.rows().iter().map(label).collect();
     assert_eq!(names, contestants);
     for row in ran.rows() {
         assert_sound(row);
         assert_eq!(row["protocol"], protocol);
         assert!(row["vs_limit"]["cpu"].as_f64().unwrap() > 0.0, "{row:#}");
-        let name = row["contestant"].as_str().unwrap();
-        assert!(ran.stdout.contains(name), "{name} is not in the table:\n{}", ran.stdout);
+        assert_eq!(row["vs_limit_of"], contestants[0]);
+        let name = label(row);
+        assert!(ran.stdout.contains(&name), "{name} is not in the table:\n{}", ran.stdout);
         if row["kind"] == "ours" {
             // A dial that was given up for a second one may reach the server before its end does.
             if row["policy"]["dial_hedge"].is_null() {
@@ -79,7 +88,30 @@ fn http1_runs_every_contestant() {
 
 #[test]
 fn http2_runs_every_contestant() {
-    steady("http2", &["limit", "no-pool", "default", "net-http", "net-http-h2", "grpc"]);
+    let limits = ["limit 1-connection", "limit 2-connections", "limit 4-connections"];
+    let others = ["no-pool", "default", "net-http", "net-http-h2", "grpc"];
+    steady("http2", &[&limits[..], &others].concat());
+}
+
+#[test]
+fn connections_are_as_many_as_their_row_says_and_compared_with_as_many() {
+    let options = ["--scenario", "connections", "--callers", "10", "--connections", "10"];
+    let ran = run("connections", &options);
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    let mut labels = Vec::new();
+    for row in ran.rows() {
+        assert_sound(row);
+        let variant = row["variant"].as_str().unwrap();
+        let number: u64 = variant.split('-').next().unwrap().parse().unwrap();
+        assert_eq!(row["high_water_open"], number, "{row:#}");
+        assert_eq!(row["vs_limit_of"], format!("limit {variant}"));
+        labels.push(label(row));
+    }
+    let of = |name: &str| {
+        ["1-connection", "2-connections", "5-connections", "10-connections"]
+            .map(|variant| format!("{name} {variant}"))
+    };
+    assert_eq!(labels, [of("limit"), of("default")].concat());
 }
 
 #[test]

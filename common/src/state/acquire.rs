@@ -237,6 +237,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if L::SHARED && is_full {
             self.leave_room(id);
         }
+        if self.rules.random {
+            if !L::SHARED {
+                self.leave_random(id);
+            }
+            self.draw_again(key);
+        }
         self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;
         self.counts.leased += 1;
@@ -480,6 +486,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.keys[key].idle.unlink(&mut self.connections, id, link, Connection::in_key);
         if self.rules.global_idle {
             self.all_idle.remove(&mut self.connections, id, Connection::in_all);
+        }
+        if self.rules.random && !L::SHARED {
+            self.leave_random(id);
         }
         self.status.idle -= 1;
         debug_assert_eq!(self.connections[id].phase, Phase::Live);

@@ -52,6 +52,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             own_limit: u64::MAX,
             uses: 0,
             limit_watched: Timestamp::NEVER,
+            random_at: super::random_order::NOWHERE,
         });
         let entry = &mut self.keys[key];
         match dial_for {

@@ -5,6 +5,7 @@
 //! the order of use: first what a hit, a hand-over or a wait touches.
 
 use super::list::{Link, List};
+use super::random_order::RandomOrder;
 use super::room::Room;
 use super::waiters::ReturnQueue;
 use super::{ConnectionId, Grant, KeyId, WaiterId};
@@ -116,6 +117,8 @@ pub(super) struct KeyEntry<K, E> {
     /// where `max_dials_per_second` is set; zero when no second runs.
     pub(super) second_since: Timestamp,
     pub(super) dials_in_second: u32,
+    /// The connections that can be lent, with `idle_order=random`; empty otherwise.
+    pub(super) random: RandomOrder,
 }
 
 impl<K, E> KeyEntry<K, E> {
@@ -170,6 +173,7 @@ impl<K, E> KeyEntry<K, E> {
             needs: 0,
             second_since: Timestamp::ZERO,
             dials_in_second: 0,
+            random: RandomOrder::default(),
         }
     }
 
@@ -264,6 +268,8 @@ pub(super) struct Connection<L> {
     pub(super) uses: u32,
     /// When its valid entry in `idle_limits` is due; `NEVER` when there is no such entry.
     pub(super) limit_watched: Timestamp,
+    /// Its place in its key's `random`.
+    pub(super) random_at: u32,
 }
 
 impl<L> Connection<L> {

@@ -152,7 +152,7 @@ fn policies() -> Vec<(String, Policy)> {
         ..Policy::default()
     });
     for expiry in [Expiry::Timer, Expiry::Sweep, Expiry::AtAcquire, Expiry::PruneAtAcquire] {
-        for idle_order in [IdleOrder::NewestFirst, IdleOrder::OldestFirst] {
+        for idle_order in [IdleOrder::NewestFirst, IdleOrder::OldestFirst, IdleOrder::Random] {
             let name = format!("{expiry:?}, {idle_order:?}");
             all.push((name, Policy { expiry, idle_order, ..base.clone() }));
         }

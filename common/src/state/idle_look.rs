@@ -212,6 +212,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             all.put_back(&mut self.connections, id, behind_in_all, rank, Connection::in_all);
         }
         self.status.idle += 1;
+        if self.rules.random {
+            self.join_random(id);
+        }
         // Its timer may have fired during the look.
         if self.rules.timed_idle {
             self.set_timer(self.rules.idle_end(since), key);

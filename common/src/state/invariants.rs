@@ -19,6 +19,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn check_invariants(&self) -> Result<(), String> {
         // First, since what follows walks through them.
         self.check_lists()?;
+        self.check_random()?;
         let mut seen = Status::default();
         for connection in self.connections.values() {
             let leased = connection.leased > 0;

@@ -64,6 +64,7 @@ mod list;
 mod lost;
 mod plain;
 mod ramp;
+mod random_order;
 mod release;
 mod room;
 mod rules;

@@ -151,6 +151,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.idle.note_appended(&mut self.connections, id, Connection::in_key);
         self.status.leased -= 1;
         self.status.idle += 1;
+        if !L::SHARED && self.rules.random {
+            self.join_random(id);
+        }
         if self.rules.global_idle {
             self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
         }

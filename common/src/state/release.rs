@@ -266,6 +266,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let entry = &mut self.keys[key];
         entry.idle.push_back(&mut self.connections, id, Connection::in_key);
+        if !L::SHARED && self.rules.random {
+            self.join_random(id);
+        }
+        let entry = &self.keys[key];
         let due = self.rules.idle_end(now);
         let earliest = due < entry.timer_at;
         self.connections[id].idle_since = now;

@@ -57,6 +57,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let room = &mut self.keys[connection.key].room;
         room.by_serial.insert(connection.serial, id);
         room.choose(self.rules.newest_first);
+        if self.rules.random {
+            self.join_random(id);
+        }
     }
 
     /// A shared connection is not found any more.
@@ -67,6 +70,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let room = &mut self.keys[connection.key].room;
             room.by_serial.remove(&connection.serial);
             room.choose(self.rules.newest_first);
+            if self.rules.random {
+                self.leave_random(id);
+            }
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Rules {
     /// Whether everybody queues at the limit, and is served in the order of arrival.
     pub(super) queues_at_limit: bool,
     pub(super) newest_first: bool,
+    /// Whether a random one goes out first.
+    pub(super) random: bool,
     /// Whether idle connections are closed by a timer of their key.
     pub(super) timed_idle: bool,
     /// Whether idle connections are closed by sweeps.
@@ -55,10 +57,12 @@ impl Rules {
         entry: &KeyEntry<K, E>,
         connections: &SlotMap<ConnectionId, Connection<L>>,
     ) -> Option<ConnectionId> {
-        if L::SHARED {
+        if L::SHARED && !self.random {
             entry.room.first()
         } else if self.newest_first {
             entry.idle.back(connections)
+        } else if self.random {
+            entry.random.first()
         } else {
             entry.idle.front(connections)
         }
@@ -100,6 +104,7 @@ impl Rules {
                 && policy.max_waiters.is_none()
                 && policy.waiter_order != WaiterOrder::Random,
             newest_first: policy.idle_order == IdleOrder::NewestFirst,
+            random: policy.idle_order == IdleOrder::Random,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             swept_idle,
             global_idle: crowded || swept_idle,

@@ -79,33 +79,54 @@ fn callers_that_waited_through_a_pause_are_told_when_the_next_dial_fails_as_well
     assert_eq!(pool.collect(later), Some(Outcome::Lent(probe)));
 }
 
+/// Callers come one after another during an outage of this length, and one of them always waits if it
+/// may. How long after the end a dial starts, and how many dials came to nothing.
+fn outage(length: Duration, seed: u64) -> (Duration, usize) {
+    let mut pool = Plain::new(Policy::default());
+    pool.state = pool_common::state::State::new(Policy::default(), seed).expect("a valid policy");
+    let end = pool.now.after(length);
+    let (mut waiting, mut failed) = (None, 0);
+    loop {
+        if waiting.is_none() {
+            match pool.acquire(1) {
+                Outcome::Wait(waiter) => waiting = Some(waiter),
+                Outcome::Refused(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        if pool.now >= end && !pool.background.is_empty() {
+            return (pool.now.since(end), failed);
+        }
+        for dial in pool.background.clone() {
+            pool.dial_failed(dial, Some("refused"));
+            failed += 1;
+        }
+        if waiting.is_some_and(|waiter| pool.collect(waiter).is_some()) {
+            waiting = None;
+        }
+        pool.pass(10 * MILLI);
+    }
+}
+
 #[test]
 fn with_waiting_callers_a_peer_that_is_back_serves_within_a_second() {
-    for outage in [1, 12, 900] {
-        let mut pool = Plain::new(Policy::default());
-        let end = pool.now.after(outage * SECOND);
-        let mut waiting = None;
-        loop {
-            if waiting.is_none() {
-                match pool.acquire(1) {
-                    Outcome::Wait(waiter) => waiting = Some(waiter),
-                    Outcome::Refused(_) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-            if pool.now >= end && !pool.background.is_empty() {
-                break;
-            }
-            for dial in pool.background.clone() {
-                pool.dial_failed(dial, Some("refused"));
-            }
-            if waiting.is_some_and(|waiter| pool.collect(waiter).is_some()) {
-                waiting = None;
-            }
-            pool.pass(10 * MILLI);
+    for seconds in [1, 12, 900] {
+        let (took, _) = outage(seconds * SECOND, 7);
+        assert!(took <= SECOND, "{took:?} after an outage of {seconds} s");
+    }
+}
+
+#[test]
+fn a_pause_is_about_a_quarter_of_the_outage_and_dials_stay_few() {
+    for length in (1..=40).map(|tenths| tenths * 100 * MILLI) {
+        for seed in 1..=20 {
+            let (took, failed) = outage(length, seed);
+            // The first pause and a quarter of the outage; a jitter of a fifth up, after pauses that were
+            // shorter by a fifth; and two steps of this test.
+            let longest = (100 * MILLI + length / 4 * 5 / 4) * 6 / 5 + 20 * MILLI;
+            assert!(took <= longest, "{took:?} after an outage of {length:?}, seed {seed}");
+            assert!(failed <= 15, "{failed} dials in an outage of {length:?}, seed {seed}");
         }
-        let took = pool.now.since(end);
-        assert!(took <= SECOND, "{took:?} after an outage of {outage} s");
     }
 }
 

@@ -15,6 +15,7 @@ mod limits;
 mod operations;
 mod properties;
 mod ramp;
+mod random_order;
 mod serve_once;
 mod shrink;
 mod spike;

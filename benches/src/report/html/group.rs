@@ -270,7 +270,13 @@ impl Group<'_> {
         }
         let limit = self.entries.iter().find(|entry| is_limit(entry.row));
         let base = limit.or(self.entries.first());
-        base.and_then(|entry| entry.row.contestant.clone()).unwrap_or_default()
+        let Some(base) = base else { return String::new() };
+        // A limit of several ways is named with its way, unless there is a limit for each way.
+        let has_ways = |entry: &&Entry<'_>| !is_limit(entry.row) && entry.row.variant.is_some();
+        match self.entries.iter().any(|entry| has_ways(&entry)) {
+            true => base.row.contestant.clone().unwrap_or_default(),
+            false => base.label.clone(),
+        }
     }
 
     /// The difference from the baseline and what it means.
