@@ -47,7 +47,10 @@ fn is_log_of_ours(name: &str) -> bool {
     let is_label = |label: &str| {
         CONTESTANTS.iter().chain(&PEERS).filter_map(|one| after(label, one.name)).any(|end| {
             let variant = &label[end..];
-            variant.is_empty() || Variant::ALL.iter().any(|known| known.name() == variant)
+            let number = variant.trim_end_matches('s').strip_suffix("-connection");
+            variant.is_empty()
+                || number.is_some_and(|number| number.parse::<u16>().is_ok())
+                || Variant::ALL.iter().any(|known| known.name() == variant)
         })
     };
     Protocol::ALL.iter().filter_map(|one| Some(&name[after(name, one.name())?..])).any(|rest| {

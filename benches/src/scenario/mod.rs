@@ -169,7 +169,7 @@ pub const PUBLISHED_REST: [f64; 3] = [1.0, 1.15, 1.16];
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Reused,
         Self::ServerCloses,
         Self::NoPool,
@@ -177,6 +177,8 @@ impl Variant {
         Self::Jitter,
         Self::NewestFirst,
         Self::OldestFirst,
+        Self::Relay,
+        Self::Random,
     ];
 
     /// The three ways of [`REUSE`], in the order of the published ratios.

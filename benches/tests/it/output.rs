@@ -220,32 +220,3 @@ fn a_file_that_was_cut_short_does_not_stay() {
     assert!(!out.join("results.json").exists(), "half a file would be read as results");
     assert!(String::from_utf8(ran.stdout).unwrap().contains("redigo"), "the table is left");
 }
-
-#[test]
-fn a_server_that_dies_leaves_what_was_measured_before() {
-    let out = directory("server-dies");
-    let mut run = program()
-        .args(["run", "--protocol", "framed,resp", "--contestant", "redigo,go-redis"])
-        .args(["--duration", "300ms", "--rounds", "1", "--out"])
-        .arg(&out)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", run.id());
-    // The second table begins: the first is measured.
-    let mut progress = BufReader::new(run.stderr.take().unwrap()).lines();
-    progress.find(|line| line.as_ref().unwrap().starts_with("resp steady")).unwrap().unwrap();
-    let server = fs::read_to_string(children).unwrap();
-    let server = rustix::process::Pid::from_raw(server.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-    let said: Vec<String> = progress.map(Result::unwrap).collect();
-    let ended = run.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(said.iter().any(|line| line.contains("the embedded server")), "{said:?}");
-    let results = results(&out);
-    assert_eq!(results["partial"], true);
-    let rows = results["results"].as_array().unwrap();
-    let framed = rows.iter().filter(|row| row["protocol"] == "framed");
-    assert_eq!(framed.count(), 2, "{results:#}");
-}
