@@ -46,6 +46,7 @@ fn list_json() -> Value {
                 "about": knob.about,
                 "accepts": knob.accepts.to_string(),
                 "shows_in": shows::of(knob.name),
+                "unseen": shows::unseen(knob.name),
             })
         })
         .collect();
