@@ -19,7 +19,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// `None` when nothing went wrong on purpose, or there are no steps to look at.
+    /// `None` when nothing went wrong on purpose, or the faults lasted to the end of the window.
     pub fn of(slots: &[Slot], events: &[Played]) -> Option<Self> {
         // What is in force from before the window is how things are, no fault of the turn.
         let faults = || events.iter().filter(|event| event.at_ms >= 0.0);
@@ -33,6 +33,9 @@ impl Recovery {
                 slot.t_ms as f64 + step_ms(slots) > end && slot.started + slot.unstarted > 0
             })
             .collect();
+        if after.is_empty() {
+            return None;
+        }
         // A step that began before the end of the fault counts from there.
         let distance = |slot: &Slot| crate::measure::round((slot.t_ms as f64 - end).max(0.0));
         let normal = |slot: &Slot| {
@@ -74,6 +77,13 @@ mod tests {
     fn refused(at_ms: f64, until_ms: f64) -> Played {
         let fault = Fault::Refuse;
         Played { fault, label: fault.label(), at_ms, until_ms: Some(until_ms) }
+    }
+
+    #[test]
+    fn a_fault_that_lasts_to_the_end_leaves_nothing_to_recover_in() {
+        let slots = [slot(0, 10, 0, 100.0), slot(100, 5, 5, 900.0)];
+        assert_eq!(Recovery::of(&slots, &[refused(100.0, 201.0)]), None);
+        assert!(Recovery::of(&slots, &[refused(100.0, 150.0)]).is_some());
     }
 
     #[test]
