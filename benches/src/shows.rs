@@ -61,13 +61,13 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ("dial_hedge", "no scenario loses a single SYN: dials are slow for all or for none"),
     (
         "adopt_dials",
-        "dials on loopback are over before a caller leaves, and slow ones serve whoever waits",
+        "dials on loopback end before a caller leaves, and slow dials serve all who wait",
     ),
     (
         "after_failed_check",
         "the load of black-hole keeps too few connections idle for a second one to be checked",
     ),
-    ("sweep_interval", "late sweeps close what nobody would be lent anyway"),
+    ("sweep_interval", "a late sweep closes connections that no caller would get anyway"),
     ("back_off_jitter", "it tells many clients apart, and here is one"),
     ("close_timeout", "the servers here say goodbye at once"),
 ];

@@ -329,7 +329,7 @@ mod tests {
         }
     }
 
-    /// A blocking facade: one task, and a runtime of its own for each call, which looks the same.
+    /// As in a blocking facade: one task brings another runtime for each call.
     #[test]
     fn each_wait_of_a_task_may_be_on_another_runtime_within() {
         let mut builder = runtime::Builder::new_multi_thread();

@@ -208,8 +208,8 @@ fn silence_is_for_those_it_names_and_ends() {
     }
 }
 
-/// What a client does whose callers gave up in a silence. The h2 crate ends such a connection, and
-/// says so again whenever it is asked for the next request.
+/// As a client does after a silence in which its callers gave up. The h2 crate ends such a connection,
+/// and repeats the error each time the server asks for the next request.
 #[test]
 fn an_http2_client_that_resets_many_streams_does_not_stop_the_server() {
     let serving = Serving::start(&[]);

@@ -292,8 +292,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.policy.dial_for_waiters == DialForWaiters::Opener && undialed > looks;
         let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
         let waiting = self.keys[key].waiting.saturating_add(1);
-        // What is being looked at is as good as idle, and back sooner than a dial. One that insists on
-        // a new connection has it as well while nothing may be dialed.
+        // A connection in a look is as good as idle, and back sooner than a dial. A caller that insists
+        // on a new connection takes it too while nothing may be dialed.
         if looks > undialed && (!want.fresh || obstacle == Some(Obstacle::Paused)) {
             return Acquire::Wait(self.wait_for_anything(key, want.fresh));
         }
@@ -462,7 +462,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// Whether the pool dials for those who wait, so that they wait for what becomes of that.
+    /// Whether the pool itself dials for waiters, instead of letting each of them dial.
     pub(super) fn dials_in_background(&self) -> bool {
         self.policy.dial != Dial::Caller || self.policy.dial_for_waiters != DialForWaiters::Waiter
     }

@@ -437,7 +437,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return true;
         }
         if self.looks_of(key) >= self.keys[key].undialed.len() {
-            // What is being looked at serves them.
+            // The connections in looks serve them.
             return false;
         }
         match self.obstacle(key, now) {

@@ -250,7 +250,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// How many connections are being looked at that no waiter of their own key counts on.
+    /// How many connections are in a look without a waiter of their own key for them.
     fn unclaimed_looks(&self) -> u32 {
         let is_claimed = |(at, look): &(usize, &Look)| {
             let before = self.looks[..*at].iter().filter(|other| other.key == look.key).count();

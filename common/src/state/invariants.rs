@@ -158,7 +158,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && !self.ramp_holds(entry, Timestamp::ZERO)
                 && !self.rate_holds(entry, Timestamp::ZERO)
                 && self.obstacle(id, Timestamp::NEVER).is_none();
-            // Those that something looked at will serve are not dialed for meanwhile.
+            // Waiters for whom a connection is in a look are not dialed for.
             let unserved = entry.undialed.len() > self.looks_of(id);
             if may_dial && !self.closed && unserved {
                 return Err("somebody waits while there is room to dial".into());
