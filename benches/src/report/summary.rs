@@ -105,7 +105,7 @@ fn slow_share(record: &Record) -> Option<f64> {
 /// What the second backend answered of all replies before it was slow, while it was, and after that,
 /// in %. All rounds together: which connections lead where is chance.
 pub(super) fn slow_shares(record: &Record) -> [Option<f64>; 3] {
-    let mut replies = [[0_u32; 2]; 3];
+    let mut replies = [[0_u64; 2]; 3];
     for (_, played) in &record.rounds {
         let is_slow = |event: &&Played| matches!(event.fault, Fault::SlowBackend { .. });
         let (Ok(turn), Some(slow)) = (&played.turn, played.events.iter().find(is_slow)) else {
@@ -115,13 +115,13 @@ pub(super) fn slow_shares(record: &Record) -> [Option<f64>; 3] {
         let rows = detail::slots(turn, played.series.as_ref()).unwrap_or_default();
         for row in rows {
             let part = usize::from(row.at_ms() >= slow.at_ms) + usize::from(row.at_ms() >= end);
-            let step = row.backends().unwrap_or_default();
+            let step = row.backends().unwrap_or_default().map(u64::from);
             replies[part] = [replies[part][0] + step[0], replies[part][1] + step[1]];
         }
     }
     replies.map(|[fast, slow]| {
         let all = fast + slow;
-        (all > 0).then(|| f64::from(slow) * 100.0 / f64::from(all))
+        (all > 0).then(|| slow as f64 * 100.0 / all as f64)
     })
 }
 

@@ -43,7 +43,8 @@ fn large_turn(scale: u64) -> Turn {
         latency,
         counts: Counts { opened: Some(many), waits: Some(many), dials: Some(many) },
         timeline: None,
-        slots: Some(vec![slot(0, many), slot(100, many), slot(200, many)]),
+        // Longer than any scenario.
+        slots: Some((0..100).map(|step| slot(100 * step, many)).collect()),
         first_error: None,
         unclosed: None,
         redials: 0,
