@@ -171,9 +171,10 @@ fn rivals_are_listed_and_take_part_only_when_asked_for() {
     let all = run("peers-flag", &["--protocol", "http2", "--callers", "2", "--peers"]);
     assert_eq!(all.code, Some(0), "{}", all.all());
     let peers = |ran: &Ran| ran.rows().iter().filter(|row| row["kind"] == "peer").count();
-    assert_eq!((peers(&all), all.rows().len()), (3, 9));
+    // Two callers, so there are limits of one and of two connections.
+    assert_eq!((peers(&all), all.rows().len()), (3, 10));
     let plain = run("peers-without-flag", &["--protocol", "http2", "--callers", "2"]);
-    assert_eq!((peers(&plain), plain.rows().len()), (0, 6));
+    assert_eq!((peers(&plain), plain.rows().len()), (0, 7));
 }
 
 #[test]
