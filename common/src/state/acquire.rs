@@ -154,7 +154,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let id = self.first_in_time(key, now)?;
         let lent = self.lend_here(id, key, now);
         if self.at_length {
-            self.count_use(id, now);
+            self.lent_at_length(id, now);
         }
         if self.rules.floor {
             self.refill(key, now);
@@ -190,14 +190,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let key = self.connections[id].key;
         let lent = self.lend_here(id, key, now);
         if self.at_length {
-            self.count_use(id, now);
+            self.lent_at_length(id, now);
         }
         lent
     }
 
-    /// A connection was lent: for the last time, perhaps.
+    /// A connection was lent, and a rarer rule of the policy has a say: which is next in random
+    /// order, or that this was its last time.
     #[cold]
-    pub(super) fn count_use(&mut self, id: ConnectionId, now: Timestamp) {
+    pub(super) fn lent_at_length(&mut self, id: ConnectionId, now: Timestamp) {
+        if self.rules.random {
+            if !L::SHARED {
+                self.leave_random(id);
+            }
+            self.draw_again(self.connections[id].key);
+        }
         let Some(max) = self.policy.max_uses else { return };
         let connection = &mut self.connections[id];
         connection.uses += 1;
@@ -236,12 +243,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if L::SHARED && is_full {
             self.leave_room(id);
-        }
-        if self.rules.random {
-            if !L::SHARED {
-                self.leave_random(id);
-            }
-            self.draw_again(key);
         }
         self.status.leased += u32::from(leased == 1);
         self.status.leases += 1;

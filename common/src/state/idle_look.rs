@@ -121,7 +121,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     let waiting = self.keys[key].waiting;
                     self.hand_on(id, key, since, now);
                     if self.at_length {
-                        self.count_use(id, now);
+                        self.lent_at_length(id, now);
                     }
                     self.line_up_again(key, waiting);
                     if self.rules.floor {

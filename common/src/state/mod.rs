@@ -137,7 +137,8 @@ pub struct State<K, L, E, W = ()> {
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
     listening: bool,
-    /// Whether every lease takes the long way: events are recorded, or uses counted.
+    /// Whether every lease takes the long way: events are recorded, uses counted, or the order of
+    /// idle connections is random.
     at_length: bool,
     closed: bool,
     /// Leases of connections that had not been lent before.
@@ -228,9 +229,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// As [`new`](State::new).
     pub fn with_attachments(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
         policy.validate()?;
-        let at_length = policy.max_uses.is_some();
+        let rules = Rules::new(&policy);
         Ok(Self {
-            rules: Rules::new(&policy),
+            at_length: rules.at_length,
+            rules,
             policy,
             index: HashMap::new(),
             keys: SlotMap::new(),
@@ -264,7 +266,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             remaking: 0,
             actions: VecDeque::new(),
             listening: false,
-            at_length,
             events: Vec::new(),
             recording_ages: false,
             ages: Vec::new(),
@@ -393,7 +394,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts or stops recording events.
     pub fn listen(&mut self, listening: bool) {
         self.listening = listening;
-        self.at_length = listening || self.policy.max_uses.is_some();
+        self.at_length = listening || self.rules.at_length;
     }
 
     /// Takes the events recorded since the last time.

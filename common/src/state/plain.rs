@@ -3,7 +3,7 @@
 //!
 //! What the long way does comes to this when none of the rarer rules has a say: no limit that was
 //! lowered or is in the way of another key, no floor to refill, nothing to prune, no uses to count, no
-//! listener.
+//! random order, no listener.
 //! So each connection and key is looked up once, before anything is written.
 
 use std::hash::Hash;
@@ -34,7 +34,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn lend_plain(&mut self, key: &K, now: Timestamp) -> Idle<L> {
         let id = match self.keys.get(self.recent) {
             Some(entry) if self.is_plain() && !self.owes_floor(entry) && entry.key == *key => {
-                match self.rules.first_of(entry, &self.connections) {
+                match self.rules.first_in_time_order(entry, &self.connections) {
                     Some(id) => id,
                     None if self.rules.prune && self.has_to_prune(entry, now) => {
                         return Idle::Unclear;
@@ -151,9 +151,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.idle.note_appended(&mut self.connections, id, Connection::in_key);
         self.status.leased -= 1;
         self.status.idle += 1;
-        if !L::SHARED && self.rules.random {
-            self.join_random(id);
-        }
         if self.rules.global_idle {
             self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
         }

@@ -23,6 +23,8 @@ pub(super) struct Rules {
     pub(super) newest_first: bool,
     /// Whether a random one goes out first.
     pub(super) random: bool,
+    /// Whether every lease takes the long way, whoever listens.
+    pub(super) at_length: bool,
     /// Whether idle connections are closed by a timer of their key.
     pub(super) timed_idle: bool,
     /// Whether idle connections are closed by sweeps.
@@ -57,12 +59,24 @@ impl Rules {
         entry: &KeyEntry<K, E>,
         connections: &SlotMap<ConnectionId, Connection<L>>,
     ) -> Option<ConnectionId> {
-        if L::SHARED && !self.random {
+        if self.random {
+            entry.random.first()
+        } else {
+            self.first_in_time_order(entry, connections)
+        }
+    }
+
+    /// As `first_of`, where the order is not random.
+    #[inline]
+    pub(super) fn first_in_time_order<L: Lend, K, E>(
+        &self,
+        entry: &KeyEntry<K, E>,
+        connections: &SlotMap<ConnectionId, Connection<L>>,
+    ) -> Option<ConnectionId> {
+        if L::SHARED {
             entry.room.first()
         } else if self.newest_first {
             entry.idle.back(connections)
-        } else if self.random {
-            entry.random.first()
         } else {
             entry.idle.front(connections)
         }
@@ -105,6 +119,7 @@ impl Rules {
                 && policy.waiter_order != WaiterOrder::Random,
             newest_first: policy.idle_order == IdleOrder::NewestFirst,
             random: policy.idle_order == IdleOrder::Random,
+            at_length: policy.max_uses.is_some() || policy.idle_order == IdleOrder::Random,
             timed_idle: policy.expiry == Expiry::Timer && policy.idle_timeout.is_some(),
             swept_idle,
             global_idle: crowded || swept_idle,
