@@ -147,7 +147,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         match self.policy.floor {
             Floor::Kept => {
-                let kept = self.new_idle(key) + self.looks_of(key);
+                let stays = |id: &ConnectionId| {
+                    self.connections[*id].retired.is_none() && !self.is_old(*id)
+                };
+                let kept = self.new_idle(key) + self.in_look(key).filter(stays).count() as u32;
                 self.policy.min_idle.saturating_sub(kept + entry.refilling)
             }
             Floor::Once => entry.floor_owed,

@@ -37,7 +37,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             keys.iter().flat_map(|key| self.hold_back_reserve(*key)).collect();
         let is_idle = |id: &ConnectionId| {
             let connection = &self.connections[*id];
-            connection.phase == Phase::Live && connection.leased == 0
+            connection.phase == Phase::Live && (connection.leased == 0 || self.is_looked_at(*id))
         };
         retired.extend(self.connections.ids().filter(|id| !is_idle(id)));
         for id in retired {
@@ -80,15 +80,20 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.connections.get(id).map(|connection| connection.generation)
     }
 
-    fn is_old(&self, id: ConnectionId) -> bool {
+    pub(super) fn is_old(&self, id: ConnectionId) -> bool {
         self.connections[id].generation < self.generation
     }
 
-    /// Chooses which idle connections of a key stay in service. Returns the others.
+    /// Chooses which idle connections of a key stay in service, those in a look included. Returns the
+    /// others.
     fn hold_back_reserve(&mut self, key: KeyId) -> Vec<ConnectionId> {
         let mut idle = self.idle_of(key);
+        idle.extend(self.in_look(key).filter(|id| self.connections[*id].retired.is_none()));
         // Of a reserve that had not been replaced yet, the oldest generation goes first.
-        idle.sort_by_key(|id| self.connections[*id].generation);
+        idle.sort_by_key(|id| {
+            let connection = &self.connections[*id];
+            (connection.generation, connection.idle_since)
+        });
         let floor = usize::try_from(self.policy.min_idle).unwrap_or(usize::MAX);
         let reserve = idle.split_off(idle.len().saturating_sub(floor));
         let surplus = idle;

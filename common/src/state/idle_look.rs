@@ -233,9 +233,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.looks.iter().any(|look| look.id == id)
     }
 
+    /// The connections of a key that are being looked at.
+    pub(super) fn in_look(&self, key: KeyId) -> impl Iterator<Item = ConnectionId> {
+        self.looks.iter().filter(move |look| look.key == key).map(|look| look.id)
+    }
+
     /// How many connections of a key are being looked at.
     pub(super) fn looks_of(&self, key: KeyId) -> u32 {
-        self.looks.iter().filter(|look| look.key == key).count() as u32
+        self.in_look(key).count() as u32
     }
 
     /// Whether a look that is about to end gives one more caller what it asks for at a limit: a

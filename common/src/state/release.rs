@@ -341,7 +341,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     self.note_spent(key, cause);
                     self.emit(id, EventKind::Retired, now);
                     self.room_appeared(key, now);
-                } else {
+                } else if !self.is_looked_at(id) {
                     self.emit(id, EventKind::Retired, now);
                 }
             }
