@@ -255,6 +255,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// Whether this key, or all starved keys together, lack more places than connections that are leaving,
+    /// or in a look, will free.
+    pub(super) fn looks_do_not_suffice(&self, key: KeyId) -> bool {
+        let going = self.status.closing + self.stopping;
+        let needed = self.needed.max(self.keys[key].undialed.len());
+        needed.saturating_sub(going) > self.unclaimed_looks()
+    }
+
     /// How many connections are in a look without a waiter of their own key for them.
     fn unclaimed_looks(&self) -> u32 {
         let is_claimed = |(at, look): &(usize, &Look)| {

@@ -66,15 +66,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// The limit on open connections that this caller waits for: the name of the field in the policy, and
-    /// its value. `None` while a dial of its key is in progress, which it may wait for as well.
+    /// its value. `None` while a dial of its key is in progress, which it may wait for as well; and when a
+    /// connection that is being looked at is about to serve it, or to make way for it.
     pub fn limit_reached(&self, waiter: WaiterId) -> Option<(&'static str, u32)> {
         let waiter = self.waiters.get(waiter).filter(|waiter| waiter.waits())?;
         let entry = self.keys.get(waiter.key).filter(|entry| entry.dialing == 0)?;
+        if !self.looks.is_empty() && self.looks_of(waiter.key) >= entry.undialed.len() {
+            return None;
+        }
         let reached = |name, max: Option<u32>, open: u32| {
             max.filter(|max| open >= *max).map(|max| (name, max))
         };
-        reached("max_open_per_key", self.policy.max_open_per_key, entry.open)
-            .or_else(|| reached("max_open", self.policy.max_open, self.status.open))
+        reached("max_open_per_key", self.policy.max_open_per_key, entry.open).or_else(|| {
+            reached("max_open", self.policy.max_open, self.status.open)
+                .filter(|_| self.looks.is_empty() || self.looks_do_not_suffice(waiter.key))
+        })
     }
 
     /// The list over all keys, which is kept only where a limit needs it.
