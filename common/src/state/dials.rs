@@ -485,9 +485,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
             }
             (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
-                let Some(waiter) = self.keys[key].undialed.front(&self.waiters) else {
-                    return false;
-                };
+                let Some(waiter) = self.first_unserved(key) else { return false };
                 let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                 self.tie(waiter, dial);
             }

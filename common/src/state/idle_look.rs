@@ -4,11 +4,12 @@
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
-use super::entries::Phase;
-use super::{Connection, ConnectionId, KeyId, Lent, State};
+use super::entries::{DialFor, Phase};
+use super::{Connection, ConnectionId, KeyId, Lent, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
+use crate::policy::Dial;
 
 /// A connection that is being looked at. It is out of all lists and has a lease, as far as the rest of
 /// the state knows; callers, observers and counters hear nothing of that.
@@ -108,8 +109,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return self.close_after_look(id, cause, now);
         }
         let surplus = self.above_limits > 0 && self.is_surplus(key);
-        if !surplus && !self.keys[key].returns.is_empty() {
-            let in_the_way = self.insists_on_its_place(key, now);
+        // In random order each look at the queue is another draw, so there is one: what follows is about
+        // this waiter.
+        if !surplus && let Some(next) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
+            let in_the_way = self.insists_on_its_place(next, key, now);
             // It has expired, and a caller asks for it.
             return match self.past_all_limits(id, now) {
                 Some(cause) => self.close_after_look(id, cause, now),
@@ -119,7 +122,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 None => {
                     self.end_look(id);
                     let waiting = self.keys[key].waiting;
-                    self.hand_on(id, key, since, now);
+                    let dial = self.waiters[next].dial();
+                    self.hand_on(id, next, since, now);
+                    if let Some(dial) = dial {
+                        self.pass_dial_on(dial);
+                    }
                     if self.at_length {
                         self.lent_at_length(id, now);
                     }
@@ -187,11 +194,37 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// Whether the next who waits insists on a new connection, and only the limits keep it from one: an
-    /// idle connection would have made way when it came.
-    fn insists_on_its_place(&mut self, key: KeyId, now: Timestamp) -> bool {
-        let next = self.keys[key].returns.next(&self.waiters, &mut self.rng);
-        next.is_some_and(|waiter| self.waiters[waiter].is_fresh())
+    /// The waiter of `dial` was given a connection out of a look that another waiter may have waited for.
+    /// That waiter takes the dial over, or it would have a second one: whatever the policy says of new
+    /// callers, this one has waited for longer than the dial runs.
+    fn pass_dial_on(&mut self, dial: ConnectionId) {
+        let Some(connection) = self.connections.get(dial) else { return };
+        let lost_its_waiter = connection.phase == Phase::Dialing
+            && connection.dial_for == DialFor::Waiter(None)
+            && !connection.overdue;
+        if lost_its_waiter
+            && self.policy.dial == Dial::Racing
+            && let Some(waiter) = self.first_unserved(connection.key)
+        {
+            self.adopt_dial(waiter, dial);
+        }
+    }
+
+    /// The first waiter without a dial that no look is about to serve.
+    pub(super) fn first_unserved(&self, key: KeyId) -> Option<WaiterId> {
+        let undialed = &self.keys[key].undialed;
+        match self.looks_of(key) {
+            0 => undialed.front(&self.waiters),
+            looks => {
+                undialed.chain().ids(&self.waiters, |waiter| &waiter.in_dials).nth(looks as usize)
+            }
+        }
+    }
+
+    /// Whether `next`, the next waiter, insists on a new connection, and only the limits keep it from one:
+    /// an idle connection would have made way when it came.
+    fn insists_on_its_place(&self, next: WaiterId, key: KeyId, now: Timestamp) -> bool {
+        self.waiters[next].is_fresh()
             && self.keys[key].closing == 0
             && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
     }

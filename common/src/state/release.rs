@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::entries::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State};
+use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
@@ -108,18 +108,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         leftover
     }
 
-    /// One that nobody has looked at goes to the next who waits, as one that has been idle since
+    /// A connection that no caller has looked at goes to `waiter`, as one that has been idle since
     /// `since`.
     pub(super) fn hand_on(
         &mut self,
         id: ConnectionId,
-        key: KeyId,
+        waiter: WaiterId,
         since: Timestamp,
         now: Timestamp,
     ) {
-        let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
-            return;
-        };
         let connection = &mut self.connections[id];
         let handle = L::lend(&mut connection.handle).expect("it has just come back");
         let reused = std::mem::replace(&mut connection.lent_before, true);
@@ -155,12 +152,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let expired = Fitness::Unfit(CloseCause::IdleTimeout);
             return self.release(id, handle, expired, now);
         }
-        if sound && !surplus && !self.keys[key].returns.is_empty() {
+        if sound
+            && !surplus
+            && let Some(next) = self.keys[key].returns.next(&self.waiters, &mut self.rng)
+        {
             if !L::SHARED {
                 self.connections[id].handle = handle;
             }
             self.emit(id, EventKind::Returned, now);
-            self.hand_on(id, key, since, now);
+            self.hand_on(id, next, since, now);
             return None;
         }
         let leftover = self.release(id, handle, Fitness::Fit, now);
