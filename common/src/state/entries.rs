@@ -117,6 +117,9 @@ pub(super) struct KeyEntry<K, E> {
     /// where `max_dials_per_second` is set; zero when no second runs.
     pub(super) second_since: Timestamp,
     pub(super) dials_in_second: u32,
+    /// What has been idle since then, or for longer, is distrusted. Connections in the idle list were closed
+    /// at once; this is for one that was out of it, in a look or in a grant that nobody has collected.
+    pub(super) distrusted: Option<Timestamp>,
     /// The connections that can be lent, with `idle_order=random`; empty otherwise.
     pub(super) random: RandomOrder,
 }
@@ -173,6 +176,7 @@ impl<K, E> KeyEntry<K, E> {
             needs: 0,
             second_since: Timestamp::ZERO,
             dials_in_second: 0,
+            distrusted: None,
             random: RandomOrder::default(),
         }
     }

@@ -95,10 +95,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if gone {
             connection.retired.get_or_insert(CloseCause::PeekFailed);
         }
+        let connection = &self.connections[id];
         let ends = if connection.retired.is_some() {
             connection.retired
         } else if connection.own_limit == 0 {
             Some(CloseCause::IdleTimeout)
+        } else if self.is_suspect(id) {
+            Some(CloseCause::Suspect)
         } else if now > connection.expires_at && self.rules.timed_lifetimes {
             // Its timer may have come and found it gone.
             Some(CloseCause::Lifetime)

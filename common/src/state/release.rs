@@ -152,6 +152,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let expired = Fitness::Unfit(CloseCause::IdleTimeout);
             return self.release(id, handle, expired, now);
         }
+        if self.is_suspect(id) {
+            return self.release(id, handle, Fitness::Unfit(CloseCause::Suspect), now);
+        }
         if sound
             && !surplus
             && let Some(next) = self.keys[key].returns.next(&self.waiters, &mut self.rng)

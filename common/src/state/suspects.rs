@@ -26,6 +26,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let Some(connection) = self.connections.get(id) else { return };
         let key = connection.key;
+        let distrusted = &mut self.keys[key].distrusted;
+        *distrusted = Some(began).max(*distrusted);
         // On a coarse clock the check may have begun in the tick in which others became idle. Those
         // go too: a needless dial is cheaper than another check that times out.
         while let Some(longest) = self.keys[key].idle.front(&self.connections)
@@ -33,5 +35,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         {
             self.begin_close(longest, CloseCause::Suspect, now);
         }
+    }
+
+    /// Whether a connection that comes back as it went, unused, was idle when a check began that failed
+    /// meanwhile.
+    pub(super) fn is_suspect(&self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        let distrusted = self.keys[connection.key].distrusted;
+        distrusted.is_some_and(|began| connection.idle_since <= began)
     }
 }

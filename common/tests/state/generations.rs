@@ -52,7 +52,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     }
 
     /// All dials in progress, and those that follow.
-    fn dials_end(&mut self) {
+    pub fn dials_end(&mut self) {
         while let Some(dial) = self.background.first().copied() {
             self.dialed(dial);
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pool_common::event::CloseCause::{IdleTimeout, Lost, MakeRoom, PeekFailed};
-use pool_common::policy::{AtLimit, Dial, Expiry};
+use pool_common::event::CloseCause::{IdleTimeout, Lost, MakeRoom, PeekFailed, Retired, Suspect};
+use pool_common::policy::{AfterFailedCheck, AtLimit, Dial, Expiry, OrphanDial, WaiterOrder};
 use pool_common::state::{ConnectionId, Fitness, Refusal, Want};
 use pool_common::{Exclusive, Policy};
 
@@ -408,4 +408,237 @@ fn who_insists_on_a_new_connection_needs_one_place() {
     pool.state.put_back(lent, false, pool.now);
     pool.settle();
     assert_eq!(pool.closing.len(), 1);
+}
+
+#[test]
+fn a_connection_in_a_look_is_a_suspect_like_those_beside_it() {
+    let after_failed_check = AfterFailedCheck::Distrust;
+    for (later, suspect) in [(false, true), (true, false)] {
+        let mut pool = Plain::new(Policy { after_failed_check, ..Policy::default() });
+        let ids = pool.lend(1, 2);
+        // The check of the other connection began before or after this one became idle.
+        let before = pool.now;
+        pool.pass(SECOND);
+        pool.release(ids[0]);
+        pool.pass(SECOND);
+        let began = if later { before } else { pool.now };
+        pool.state.listen(true);
+        let lent = begin(&mut pool);
+        pool.state.distrust(ids[1], began, pool.now);
+        pool.settle();
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        let expected: &[_] = if suspect { &[(ids[0], Suspect)] } else { &[] };
+        assert_eq!(pool.closing, expected);
+        // Nothing is heard of the look.
+        assert_eq!(pool.state.take_events().len(), expected.len());
+    }
+}
+
+#[test]
+fn a_waiter_does_not_get_a_suspect_out_of_a_look() {
+    let after_failed_check = AfterFailedCheck::Distrust;
+    let mut pool = Plain::new(Policy { after_failed_check, ..Policy::default() });
+    let ids = pool.lend(1, 2);
+    pool.release(ids[0]);
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    let waiter = pool.acquire(1).waiter();
+    pool.state.distrust(ids[1], pool.now, pool.now);
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!((pool.collect(waiter), pool.closing.clone()), (None, vec![(ids[0], Suspect)]));
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)));
+}
+
+#[test]
+fn a_suspect_that_was_granted_and_not_collected_is_not_idle_again() {
+    let after_failed_check = AfterFailedCheck::Distrust;
+    let mut pool = Plain::new(Policy { after_failed_check, ..Policy::default() });
+    let ids = pool.lend(1, 2);
+    pool.release(ids[0]);
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    let waiter = pool.acquire(1).waiter();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    pool.state.distrust(ids[1], pool.now, pool.now);
+    pool.cancel(waiter);
+    assert_eq!(pool.closing, [(ids[0], Suspect)]);
+}
+
+#[test]
+fn a_connection_in_a_look_is_retired_with_all_others() {
+    for min_idle in [0, 1] {
+        for now in [false, true] {
+            // The younger connection is the floor, if there is one.
+            let (mut pool, id) = one_idle(Policy { min_idle, ..Policy::default() });
+            pool.dials_end();
+            pool.pass(SECOND);
+            pool.state.listen(true);
+            let lent = begin(&mut pool);
+            assert_eq!(lent.id, id);
+            if now {
+                pool.state.retire_all_now(pool.now)
+            } else {
+                pool.state.retire_all(pool.now)
+            }
+            pool.settle();
+            pool.state.put_back(lent, false, pool.now);
+            pool.settle();
+            assert!(pool.closing.contains(&(id, Retired)), "min_idle {min_idle}, now {now}");
+            let of_it = pool.state.take_events().into_iter().filter(|e| e.connection == id);
+            assert_eq!(of_it.count(), 1, "the close, and nothing of the look");
+            pool.finish_closing();
+            pool.dials_end();
+            assert_eq!(pool.state.status().idle, min_idle);
+        }
+    }
+}
+
+#[test]
+fn a_floor_that_is_looked_at_is_remade_before_it_goes() {
+    let min_idle = 1;
+    let mut pool = Plain::new(Policy { min_idle, dial: Dial::Caller, ..Policy::default() });
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    pool.dials_end();
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    let old = lent.id;
+    pool.state.retire_all(pool.now);
+    pool.settle();
+    pool.only_dial();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.closing, [], "its successor is being dialed");
+    assert_eq!(pool.try_acquire(1), Some(old));
+    pool.release(old);
+    pool.dials_end();
+    assert_eq!(pool.closing, [(old, Retired)]);
+}
+
+#[test]
+fn a_caller_beyond_a_look_has_one_dial_and_keeps_it() {
+    for waiter_order in [WaiterOrder::Arrival, WaiterOrder::Random] {
+        for adopt_dials in [false, true] {
+            for seed in 0..16 {
+                for orphan_dial in [OrphanDial::Kept, OrphanDial::Stopped, OrphanDial::Dropped] {
+                    let (max_open_per_key, dial_ramp) = (None, None);
+                    let unbound = Policy { max_open_per_key, dial_ramp, ..Policy::default() };
+                    let racing = Policy { dial: Dial::Racing, adopt_dials, ..unbound };
+                    let policy = Policy { orphan_dial, waiter_order, ..racing };
+                    let (mut pool, _) = with_seed(policy, seed);
+                    let lent = begin(&mut pool);
+                    let waiters = [pool.acquire(1).waiter(), pool.acquire(1).waiter()];
+                    let dial = pool.only_dial();
+                    pool.state.put_back(lent, false, pool.now);
+                    pool.settle();
+                    let served = waiters.map(|waiter| pool.collect(waiter).is_some());
+                    assert_eq!(pool.only_dial(), dial, "{waiter_order:?} {adopt_dials} {seed}");
+                    assert!(served[0] || waiter_order == WaiterOrder::Random, "{served:?}");
+                    pool.dialed(dial);
+                    let other = waiters[usize::from(served[0])];
+                    assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dial_beyond_a_look_is_for_the_caller_that_the_look_does_not_serve() {
+    let policy = Policy { dial: Dial::Racing, adopt_dials: false, ..Policy::default() };
+    let (orphan_dial, dial_ramp) = (OrphanDial::Kept, None);
+    let mut pool = Plain::new(Policy { orphan_dial, dial_ramp, ..policy });
+    let ids = pool.lend(1, 2);
+    pool.release(ids[0]);
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    let [first, second] = [pool.acquire(1).waiter(), pool.acquire(1).waiter()];
+    let dial = pool.only_dial();
+    // Another connection comes back before the look ends badly: both callers still have something.
+    pool.release(ids[1]);
+    assert_eq!(pool.collect(first), Some(Outcome::Lent(ids[1])));
+    pool.state.put_back(lent, true, pool.now);
+    pool.settle();
+    assert_eq!(pool.only_dial(), dial);
+    pool.dialed(dial);
+    assert_eq!(pool.collect(second), Some(Outcome::Lent(dial)));
+}
+
+/// As `one_idle`, of a pool with another seed.
+fn with_seed(policy: Policy, seed: u64) -> (Plain, ConnectionId) {
+    let mut pool = Plain::new(policy.clone());
+    pool.state = pool_common::state::State::new(policy, seed).expect("a valid policy");
+    let id = pool.lend_one(1);
+    pool.release(id);
+    pool.pass(SECOND);
+    (pool, id)
+}
+
+#[test]
+fn one_draw_decides_what_becomes_of_a_connection_after_a_look() {
+    let (waiter_order, max_open_per_key) = (WaiterOrder::Random, Some(1));
+    let policy = Policy { waiter_order, max_open_per_key, ..Policy::default() };
+    let mut made_way = 0;
+    for seed in 0..64 {
+        let (mut pool, id) = with_seed(policy.clone(), seed);
+        let lent = begin(&mut pool);
+        let plain = pool.acquire(1).waiter();
+        let fresh = pool.acquire_as(1, Want { fresh: true, again: false }).waiter();
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+        // It makes way for the caller that insists on a new connection, or serves the other one.
+        assert_eq!(pool.collect(fresh), None, "seed {seed}: an old connection");
+        match pool.collect(plain) {
+            Some(served) => assert_eq!((served, pool.closing.len()), (Outcome::Lent(id), 0)),
+            None => assert_eq!(pool.closing, [(id, MakeRoom)]),
+        }
+        made_way += pool.closing.len();
+    }
+    assert!((8..56).contains(&made_way), "both are drawn: {made_way} of 64");
+}
+
+#[test]
+fn a_caller_that_waits_for_a_look_does_not_wait_at_a_limit() {
+    let per_key = Policy { max_open_per_key: Some(1), ..Policy::default() };
+    let in_total = Policy { max_open: Some(1), ..Policy::default() };
+    for (key, policy) in [(1, per_key), (1, in_total.clone()), (2, in_total)] {
+        let limit = if policy.max_open.is_some() { "max_open" } else { "max_open_per_key" };
+        let (mut pool, _) = one_idle(policy);
+        let lent = begin(&mut pool);
+        let first = pool.acquire(key).waiter();
+        assert_eq!(pool.state.limit_reached(first), None, "{limit}, key {key}");
+        let second = pool.acquire(key).waiter();
+        assert_eq!(pool.state.limit_reached(second), Some((limit, 1)), "key {key}");
+        pool.state.put_back(lent, false, pool.now);
+        pool.settle();
+    }
+}
+
+#[test]
+fn a_key_that_was_served_after_a_look_goes_behind_the_keys_that_wait() {
+    let mut pool = Plain::new(Policy { max_open: Some(2), dial_ramp: None, ..Policy::default() });
+    let [first, second] = [pool.lend_one(1), pool.lend_one(2)];
+    pool.release(first);
+    pool.pass(SECOND);
+    let lent = begin(&mut pool);
+    // The second waiter of key 1 and that of key 3 lack a place, in this order.
+    let [served, behind] = [pool.acquire(1).waiter(), pool.acquire(1).waiter()];
+    let other = pool.acquire(3).waiter();
+    pool.state.put_back(lent, false, pool.now);
+    pool.settle();
+    assert_eq!(pool.collect(served), Some(Outcome::Lent(first)));
+    // Key 1 has had a turn: the next place is for key 3.
+    pool.release(second);
+    assert_eq!(pool.closing, [(second, MakeRoom)]);
+    pool.finish_closing();
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
+    pool.release(first);
+    assert_eq!(pool.collect(behind), Some(Outcome::Lent(first)));
 }
