@@ -46,6 +46,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A refill came to nothing. The next one waits, twice as long each time, whatever the policy says
     /// of callers: no caller has asked for these dials, so nothing else slows them down.
     fn pause_floor(&mut self, key: KeyId, now: Timestamp) {
+        // Else a refill that a timer started, and that came to nothing within a tick, would seem to have
+        // ended before its start, and the next would follow at once.
+        let now = self.catch_up(now);
         let entry = &mut self.keys[key];
         if entry.refill_at > now {
             // One of several that began together: they are one failure.

@@ -247,7 +247,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let full = (key_is_full && entry.closing == 0)
             || (self.pool_is_full() && self.status.closing == 0);
         full && entry.refilling == 0
-            && entry.refill_at <= now
+            && entry.refill_at <= self.catch_up(now)
             && entry.undialed.is_empty()
             && self.starved.is_empty()
             && !self.is_paused(key, now)

@@ -18,6 +18,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// # Panics
     /// When `id` is not dialing: every dial ends once.
     pub fn dial_lost(&mut self, id: ConnectionId, now: Timestamp) {
+        let now = self.catch_up(now);
         let dial_for = self.end_dial(id);
         self.stats.dials_failed += 1;
         self.emit(id, EventKind::DialFailed, now);

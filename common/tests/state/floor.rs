@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pool_common::clock::Timestamp;
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
 use pool_common::state::{Fitness, PATIENCE, Refusal};
@@ -263,5 +264,40 @@ fn leases_of_one_key_do_not_move_the_floors_of_others() {
         // The first one lends all that its key had, and the key's own floor is refilled.
         let dials = pool.state.stats().dials - before;
         assert_eq!(dials, u64::from(turn == 0), "turn {turn}");
+    }
+}
+
+/// A refill is started by a timer, which is precise, and its end is told by a clock that trails it.
+#[test]
+fn refills_that_come_to_nothing_within_a_tick_of_the_clock_pause_longer_each_time() {
+    for how in ["ends at once", "is lost", "fails"] {
+        let mut pool = Plain::new(Policy { min_idle: 1, ..floor(Floor::Kept) });
+        pool.state.warm_up(&1, pool.now);
+        pool.settle();
+        let mut pause = Duration::ZERO;
+        for round in 0..6 {
+            let began = pool.now;
+            // The clock is behind the timer by three milliseconds.
+            pool.now = Timestamp::from_nanos(began.as_nanos() - 3_000_000);
+            let dial = pool.only_dial();
+            match how {
+                "is lost" => pool.dial_lost(dial),
+                "fails" => pool.dial_failed(dial, Some("refused")),
+                _ => {
+                    pool.dialed(dial);
+                    pool.state.retire(dial, CloseCause::Gone, pool.now);
+                    pool.settle();
+                    pool.finish_closing();
+                }
+            }
+            while pool.background.is_empty() {
+                pool.now = pool.now.max(pool.state.next_deadline());
+                pool.state.handle_timeout(pool.now);
+                pool.settle();
+            }
+            let longer = pool.now.since(began);
+            assert!(longer > pause.mul_f64(1.5), "{how}, round {round}: {pause:?}, {longer:?}");
+            pause = longer;
+        }
     }
 }
