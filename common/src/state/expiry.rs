@@ -142,13 +142,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 return true;
             };
             self.lifetimes.pop();
-            // A leased exclusive connection ends when it is returned.
-            let ends = self
-                .connections
-                .get(id)
-                .is_some_and(|c| c.phase == Phase::Live && (L::SHARED || c.leased == 0));
-            if ends {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.phase != Phase::Live {
+                continue;
+            }
+            if L::SHARED || connection.leased == 0 {
                 self.retire_for(id, CloseCause::Lifetime, now);
+            } else {
+                // It ends when it is returned, which may be told by a clock that trails this timer; there
+                // is no other timer that would find it.
+                connection.retired.get_or_insert(CloseCause::Lifetime);
             }
         }
         false

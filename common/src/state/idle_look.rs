@@ -102,9 +102,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Some(CloseCause::IdleTimeout)
         } else if self.is_suspect(id) {
             Some(CloseCause::Suspect)
-        } else if now > connection.expires_at && self.rules.timed_lifetimes {
-            // Its timer may have come and found it gone.
-            Some(CloseCause::Lifetime)
         } else {
             None
         };

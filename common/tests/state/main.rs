@@ -20,4 +20,5 @@ mod serve_once;
 mod shrink;
 mod spike;
 mod suspects;
+mod ticks;
 mod turns;
