@@ -18,6 +18,9 @@ pub struct Clock(Option<Arc<Source>>);
 enum Source {
     Tokio(tokio::time::Instant),
     Manual(Arc<AtomicU64>),
+    /// tokio's clock at its last tick, which is this long: a coarse clock in virtual time.
+    #[cfg(test)]
+    Ticking(tokio::time::Instant, Duration),
 }
 
 impl Default for Clock {
@@ -28,7 +31,8 @@ impl Default for Clock {
 
 impl Clock {
     /// The system's monotonic clock, as fine as its timer tick (1 to 10 ms); costs about 7 ns.
-    /// Where the system has no coarse clock this is the precise one.
+    /// Where the system has no coarse clock this is the precise one. It trails timers by a tick: decision
+    /// record 19 lists each place where that could matter.
     pub fn coarse() -> Self {
         Self(None)
     }
@@ -47,13 +51,29 @@ impl Clock {
 
     /// How far the clock may be behind the time.
     pub(crate) fn resolution(&self) -> Duration {
-        if self.0.is_none() { coarse_resolution() } else { Duration::ZERO }
+        match self.0.as_deref() {
+            None => coarse_resolution(),
+            #[cfg(test)]
+            Some(Source::Ticking(_, tick)) => *tick,
+            Some(Source::Tokio(_) | Source::Manual(_)) => Duration::ZERO,
+        }
     }
 
     /// Whether a timer that has fired says what time it is, even if the clock does not say so yet:
     /// a coarse clock may be a tick behind, and stands still while tokio's is advanced by hand.
     pub(crate) fn trails_timers(&self) -> bool {
-        self.0.is_none()
+        match self.0.as_deref() {
+            None => true,
+            #[cfg(test)]
+            Some(Source::Ticking(..)) => true,
+            Some(Source::Tokio(_) | Source::Manual(_)) => false,
+        }
+    }
+
+    /// tokio's clock, as it was at its last tick.
+    #[cfg(test)]
+    pub(crate) fn ticking(tick: Duration) -> Self {
+        Self(Some(Arc::new(Source::Ticking(tokio::time::Instant::now(), tick))))
     }
 
     /// The time now.
@@ -72,6 +92,11 @@ impl Source {
         match self {
             Self::Tokio(start) => Timestamp::ZERO.after(start.elapsed()),
             Self::Manual(nanos) => Timestamp::from_nanos(nanos.load(Ordering::Relaxed)),
+            #[cfg(test)]
+            Self::Ticking(start, tick) => {
+                let ticks = start.elapsed().as_nanos() / tick.as_nanos();
+                Timestamp::ZERO.after(tick.saturating_mul(ticks as u32))
+            }
         }
     }
 }

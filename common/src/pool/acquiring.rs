@@ -118,7 +118,9 @@ impl<'a, M: Manager> Acquiring<'a, M> {
 
     fn go_slow(&mut self, step: Step<'a, M>) {
         let waited = match self.deadline {
-            Some(_) => self.waited(),
+            // Each of the two looks at a coarse clock may be a tick behind: a deadline that follows from
+            // this is never early.
+            Some(_) => self.waited().saturating_sub(self.inner.clock.resolution()),
             None => {
                 self.waiting_since = self.inner.meter.now();
                 Duration::ZERO

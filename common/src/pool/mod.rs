@@ -14,6 +14,8 @@ mod perform;
 mod seat;
 mod slot;
 mod stop;
+#[cfg(test)]
+mod ticks;
 mod waiting;
 
 use std::fmt;
