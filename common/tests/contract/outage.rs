@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
-use pool_common::{Exclusive, Policy, Pool};
+use pool_common::{DialError, Error, Exclusive, Policy, Pool, Stage};
 use tokio::time::{Instant, sleep};
 
-use crate::fake::{Connection, Fake, Peer, Way, pool, until};
+use crate::fake::{Connection, Fake, Peer, Refused, Way, pool, until};
 use crate::scenarios::{Lend, SECOND, ends_at_zero, limited};
 
 /// How long a dial takes to fail while the peer refuses.
@@ -281,4 +281,59 @@ async fn a_check_that_takes_all_the_time_there_is_accuses_the_others() {
     drop(pool.acquire(&1).await.expect("dialed"));
     assert_eq!(started.elapsed(), Duration::ZERO);
     ends_at_zero(pool, &peer).await;
+}
+
+/// Callers run into their own deadline a few milliseconds into a dial, and later ones well within it.
+#[tokio::test(start_paused = true)]
+async fn a_healthy_peer_is_not_blamed_for_the_deadlines_of_callers() {
+    let limit = Duration::from_millis(110);
+    let policy = Policy {
+        dial: Dial::Caller,
+        max_open_per_key: Some(4),
+        acquire_timeout: Some(limit),
+        dial_timeout: Duration::from_secs(10),
+        back_off_after: 1,
+        ..Policy::default()
+    };
+    let (pool, peer) = pool::<Exclusive<Connection>>(policy);
+    peer.set(&peer.connect, Way::Slow(Duration::from_millis(20)));
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..480 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            sleep(Duration::from_millis(n)).await;
+            let lease = pool.acquire(&1).await?;
+            sleep(Duration::from_millis(30)).await;
+            // It serves once, so that the next caller has to dial.
+            lease.discard();
+            Ok(())
+        });
+    }
+    let results: Vec<Result<(), Error<Refused>>> = callers.join_all().await;
+    let mut in_dials = 0;
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        let Error::Timeout { stage, last_dial_error: None, .. } = error else { panic!("{error}") };
+        let text = error.to_string();
+        assert!(text.contains("110ms") && !text.contains("dial_timeout"), "{text}");
+        in_dials += usize::from(*stage == Stage::Dial);
+    }
+    assert!(in_dials > 10, "{in_dials} deadlines came during a dial");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_blamed_in_words_that_name_what_came_first() {
+    let limit = Some(Duration::from_millis(200));
+    let slow = Policy { dial: Dial::Caller, acquire_timeout: limit, ..Policy::default() };
+    let (wait_out_pauses, dial_hedge) = (None, None);
+    let policy = Policy { back_off_after: 1, wait_out_pauses, dial_hedge, ..slow };
+    let (pool, peer) = pool::<Exclusive<Connection>>(policy);
+    peer.set(&peer.connect, Way::Never);
+    pool.acquire(&1).await.expect_err("the peer is silent");
+    let error = pool.acquire(&1).await.expect_err("dials pause");
+    let Error::BackingOff { last, .. } = &error else { panic!("{error}") };
+    assert!(matches!(last, DialError::GivenUp(after) if *after == limit.expect("set")), "{last:?}");
+    let words = "the caller's deadline came first, later than dials usually take (after 200ms)";
+    assert_eq!(last.to_string(), words);
+    let text = error.to_string();
+    assert!(text.contains(words) && !text.contains("dial_timeout"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! A damped cold start over the async pool, as the peer counts it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use pool_common::policy::*;
@@ -147,4 +147,49 @@ async fn callers_that_leave_in_the_ramp_leave_nothing_that_hangs() {
             ends_at_zero(pool, &peer).await;
         }
     }
+}
+
+/// Forty callers share ten places for two seconds; seven of eight requests are given up in the middle,
+/// which costs the connection, and half of the callers do not wait for long. Returns how many requests
+/// were carried out, and the mean number of connections in use.
+async fn storm_of_cancels(dial_ramp: Option<Duration>) -> (u32, u32) {
+    let limit = Some(10);
+    let policy = Policy { dial_ramp, max_open_per_key: limit, ..Policy::default() };
+    let (pool, peer) = slow::<Exclusive<Connection>>(policy);
+    let (served, started) = (Arc::new(AtomicU32::new(0)), Instant::now());
+    let storm = Duration::from_secs(2);
+    let mut callers = JoinSet::new();
+    for n in 0..40_u32 {
+        let (pool, served) = (pool.clone(), Arc::clone(&served));
+        let patience = if n % 2 == 0 { 15 * MILLI } else { storm };
+        callers.spawn(async move {
+            let mut requests = n;
+            while started.elapsed() < storm {
+                let Ok(lease) = tokio::time::timeout(patience, pool.acquire(&1)).await else {
+                    continue;
+                };
+                let lease = lease.expect("the peer is well");
+                sleep(5 * MILLI).await;
+                requests += 1;
+                lease.broken.store(requests % 8 > 0, SeqCst);
+                served.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    let (mut in_use, mut looks) = (0, 0);
+    while started.elapsed() < storm {
+        sleep(7 * MILLI).await;
+        (in_use, looks) = (in_use + pool.status().leased + pool.status().dialing, looks + 1);
+    }
+    callers.join_all().await;
+    ends_at_zero(pool, &peer).await;
+    (served.load(SeqCst), in_use / looks)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_cancelled_callers_does_not_keep_the_pool_small() {
+    let (served, used) = storm_of_cancels(Some(50 * MILLI)).await;
+    let (without, all) = storm_of_cancels(None).await;
+    assert!(served * 10 >= without * 8, "{served} served, {without} without the ramp");
+    assert!(used >= 8 && all >= 8, "{used} of 10 in use, {all} without the ramp");
 }
