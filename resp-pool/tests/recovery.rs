@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use pool_common::clock::Clock;
+use pool_common::{Policy, clock::Clock};
 use resp_pool::{Client, Config, Protocol};
 use support::{honest, peer};
 use tokio::{
@@ -149,4 +149,38 @@ async fn dials_that_hang_from_an_outage_do_not_hold_up_callers_after_it() {
         silent.store(false, Ordering::Relaxed);
         callers.are_served_within_a_second().await;
     }
+}
+
+/// The server closes what is idle, and no caller comes.
+#[tokio::test(start_paused = true)]
+async fn a_floor_that_the_server_has_closed_is_refilled_without_an_acquire() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut config = Config::default();
+    config.port = listener.local_addr().expect("bound").port();
+    let accepted = Arc::new(Mutex::new(Vec::new()));
+    let open = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            open.lock().expect("no panic").push(stream);
+        }
+    });
+    let policy = Policy { min_idle: 3, max_idle_per_key: None, ..Client::default_policy() };
+    let client =
+        Client::builder(config).policy(policy).clock(Clock::tokio()).build().expect("a client");
+    // The floor is dialed in the background.
+    client.warm_up();
+    sleep(Duration::from_secs(10)).await;
+    for round in 1..4 {
+        let before: Vec<_> = accepted.lock().expect("no panic").drain(..).collect();
+        let leased = client.pool().stats().leased;
+        drop(before);
+        // A look every half a second finds them, and the floor may pause for a moment.
+        sleep(Duration::from_secs(2)).await;
+        let status = client.pool().status();
+        assert_eq!((status.idle, status.open), (3, 3), "round {round}: {status}");
+        assert_eq!(accepted.lock().expect("no panic").len(), 3, "round {round}: dialed anew");
+        assert_eq!(client.pool().stats().leased, leased, "without an acquire");
+        sleep(Duration::from_secs(10)).await;
+    }
+    client.close().await;
 }
