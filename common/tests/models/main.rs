@@ -13,6 +13,7 @@
 
 mod closing;
 mod dials;
+mod looks;
 mod queue;
 mod shared;
 mod world;

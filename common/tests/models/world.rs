@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use pool_common::clock::Clock;
+use pool_common::clock::{Clock, ManualClock};
 use pool_common::lending::Lending;
 use pool_common::policy::{AfterFailedDial, Dial};
 use pool_common::{Lease, Manager, Notifier, Policy, Pool, Status};
@@ -97,6 +97,10 @@ pub struct Fake<L> {
     /// Of the connection dialed last.
     notifier: std::sync::Mutex<Option<Notifier>>,
     capacity: u32,
+    /// How often idle connections are looked at, if they are; and whether the looks find that the peer
+    /// has gone.
+    looks: Option<Duration>,
+    gone: AtomicBool,
     lending: PhantomData<fn() -> L>,
 }
 
@@ -121,6 +125,18 @@ impl<L: Lending<Connection = Socket>> Manager for Fake<L> {
     fn capacity(&self, _: &Socket) -> u32 {
         self.capacity
     }
+
+    fn idle_look_interval(&self) -> Option<Duration> {
+        self.looks
+    }
+
+    fn is_broken(&self, _: &mut L) -> bool {
+        if self.looks.is_some() {
+            // A look takes a while.
+            thread::yield_now();
+        }
+        self.gone.load(Relaxed)
+    }
 }
 
 /// What a model is about: how many connections there may be, the caller dials, nothing expires.
@@ -141,6 +157,7 @@ pub struct World<L: Lending<Connection = Socket>> {
     pub pool: Pool<Fake<L>>,
     pub sockets: Arc<AtomicUsize>,
     runtime: Arc<Runtime>,
+    hands: ManualClock,
 }
 
 impl<L: Lending<Connection = Socket>> World<L> {
@@ -159,8 +176,22 @@ impl<L: Lending<Connection = Socket>> World<L> {
         });
     }
 
+    /// Idle connections are looked at, each second by the pool's clock.
+    pub fn with_looks(policy: Policy, model: impl FnOnce(&Self)) {
+        Self::build(policy, 0, Some(Duration::from_secs(1)), |world| {
+            model(&world);
+            block_on(world.pool.close());
+            assert_eq!(world.pool.status(), Status::default());
+            assert_eq!(world.sockets(), 0, "sockets are left");
+        });
+    }
+
     /// The model may do with the pool what it likes.
     pub fn give(policy: Policy, failures: usize, model: impl FnOnce(Self)) {
+        Self::build(policy, failures, None, model);
+    }
+
+    fn build(policy: Policy, failures: usize, looks: Option<Duration>, model: impl FnOnce(Self)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -174,12 +205,14 @@ impl<L: Lending<Connection = Socket>> World<L> {
             failures: AtomicUsize::new(failures),
             notifier: std::sync::Mutex::new(None),
             capacity: 2,
+            looks,
+            gone: AtomicBool::new(false),
             lending: PhantomData,
         };
-        let (clock, _) = Clock::manual();
+        let (clock, hands) = Clock::manual();
         let builder = Pool::builder(manager).policy(policy).clock(clock).seed(1);
         let pool = builder.build().expect("a valid policy");
-        model(Self { pool, sockets, runtime: Arc::clone(&runtime) });
+        model(Self { pool, sockets, runtime: Arc::clone(&runtime), hands });
         drop(entered);
     }
 
@@ -242,6 +275,16 @@ impl<L: Lending<Connection = Socket>> World<L> {
     pub fn notifier(&self) -> Notifier {
         let notifier = self.pool.manager().notifier.lock().expect("nobody panics with it");
         notifier.clone().expect("a connection was dialed")
+    }
+
+    /// The next look is due.
+    pub fn a_look_is_due(&self) {
+        self.hands.advance(Duration::from_secs(2));
+    }
+
+    /// From now on looks find that the peer has gone.
+    pub fn peer_goes(&self) {
+        self.pool.manager().gone.store(true, Relaxed);
     }
 
     /// A thread that lets time pass on tokio's clock, once.
