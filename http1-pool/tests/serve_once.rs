@@ -24,7 +24,7 @@ async fn answer_in_rounds(listener: TcpListener) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
-                // A dial that nobody needed brings no request.
+                // A dial without a caller brings no request.
                 if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
                     break;
                 }

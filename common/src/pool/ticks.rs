@@ -39,7 +39,7 @@ async fn a_tick_between_two_looks_at_the_clock_does_not_use_a_callers_time_up() 
         let pool = pool.clone();
         tokio::spawn(async move { pool.acquire(&()).await.map(drop) })
     };
-    // With this one the maintenance task watches, so that the next needs no timer of its own.
+    // Its wait starts the maintenance task, which then watches the deadline of the next as well.
     let first = wait();
     tokio::time::advance(TICK - start.elapsed() - Duration::from_micros(100)).await;
     // Just before a tick a caller begins to wait, and just after it that caller is to dial.

@@ -118,7 +118,7 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) second_since: Timestamp,
     pub(super) dials_in_second: u32,
     /// What has been idle since then, or for longer, is distrusted. Connections in the idle list were closed
-    /// at once; this is for one that was out of it, in a look or in a grant that nobody has collected.
+    /// at once; the field is for a connection that was out of it, in a look or in an uncollected grant.
     pub(super) distrusted: Option<Timestamp>,
     /// The connections that can be lent, with `idle_order=random`; empty otherwise.
     pub(super) random: RandomOrder,

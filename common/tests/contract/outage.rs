@@ -322,8 +322,9 @@ async fn a_healthy_peer_is_not_blamed_for_the_deadlines_of_callers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_blamed_in_words_that_name_what_came_first() {
-    let limit = Some(Duration::from_millis(200));
-    let slow = Policy { dial: Dial::Caller, acquire_timeout: limit, ..Policy::default() };
+    let limit = Duration::from_millis(200);
+    let acquire_timeout = Some(limit);
+    let slow = Policy { dial: Dial::Caller, acquire_timeout, ..Policy::default() };
     let (wait_out_pauses, dial_hedge) = (None, None);
     let policy = Policy { back_off_after: 1, wait_out_pauses, dial_hedge, ..slow };
     let (pool, peer) = pool::<Exclusive<Connection>>(policy);
@@ -331,7 +332,7 @@ async fn a_silent_peer_is_blamed_in_words_that_name_what_came_first() {
     pool.acquire(&1).await.expect_err("the peer is silent");
     let error = pool.acquire(&1).await.expect_err("dials pause");
     let Error::BackingOff { last, .. } = &error else { panic!("{error}") };
-    assert!(matches!(last, DialError::GivenUp(after) if *after == limit.expect("set")), "{last:?}");
+    assert!(matches!(last, DialError::GivenUp(after) if *after == limit), "{last:?}");
     let words = "the caller's deadline came first, later than dials usually take (after 200ms)";
     assert_eq!(last.to_string(), words);
     let text = error.to_string();

@@ -31,7 +31,7 @@ fn a_lifetime_that_ends_during_a_lease_or_a_look_is_not_forgotten_within_a_tick(
                 pool.state.handle_timeout(pool.now);
                 pool.settle();
             }
-            // What follows is told by a clock that is behind the timer.
+            // The clock reads three milliseconds less than the timer said.
             pool.now = Timestamp::from_nanos(due.as_nanos() - 3_000_000);
             if in_look {
                 pool.end_look(0, false);
