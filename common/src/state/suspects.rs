@@ -17,7 +17,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// [`release`](State::release) of `id`, the connection that was checked, as unfit.
     ///
     /// With [`AfterFailedCheck::Distrust`] the connections of its key that have been idle since
-    /// before the check are closed; those that became idle later have worked meanwhile. The acquire
+    /// before the check are closed; those that became idle later have worked meanwhile. One that is being
+    /// looked at, or that a waiter was granted and has not collected, is closed when it comes back. The acquire
     /// then insists on a fresh one: [`Want::fresh`](super::Want::fresh). Else, and when `id` has
     /// ended, nothing happens.
     pub fn distrust(&mut self, id: ConnectionId, began: Timestamp, now: Timestamp) {
