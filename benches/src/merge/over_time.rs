@@ -9,7 +9,7 @@ const TOGETHER_MS: f64 = 50.0;
 /// Counts of a round.
 const OF_ROUND: [&str; 5] = ["requests", "errors", "throughput_per_s", "opened", "dials"];
 /// Percentiles cannot be added, and rounds keep no histograms.
-const LOST_OF_ROUND: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
+const LOST_OF_ROUND: [&str; 5] = ["p50_us", "p90_us", "p99_us", "p999_us", "recovery"];
 /// Counts and gauges of a step.
 const OF_SLOT: [&str; 12] = [
     "started",

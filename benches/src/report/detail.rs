@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::histogram;
 use super::model::{Played, Record};
+use super::recovery::Recovery;
 use crate::contestants::ErrorKind;
 use crate::measure::{Percentiles, monotonic_ns as monotonic_ns_now, round};
 use crate::run::turn::Turn;
@@ -142,6 +143,7 @@ pub struct RoundRow {
     p999_us: Option<f64>,
     opened: Option<u64>,
     dials: Option<u64>,
+    recovery: Option<Recovery>,
 }
 
 /// The rounds that were played.
@@ -163,6 +165,7 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
             p999_us: latency.map(|latency| latency.p999),
             opened: played.connections().map(|counted| counted.accepted).or(turn.counts.opened),
             dials: turn.counts.dials,
+            recovery: Recovery::of_round(played),
         })
     };
     record.rounds.iter().filter_map(row).collect()

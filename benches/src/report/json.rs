@@ -122,6 +122,7 @@ pub struct Row {
     slots: Option<Vec<SlotRow>>,
     /// The faults of the last round.
     events: Vec<Event>,
+    /// After the last fault, the median over the rounds.
     recovery: Option<Recovery>,
     /// What equal contestants of this table differed by.
     noise: Option<MeasuredNoise>,
@@ -302,8 +303,7 @@ impl Row {
             timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
             window_began_unix_ms: last.and_then(|(turn, _)| detail::unix_ms(turn.began_ns)),
             slots: last.and_then(|(turn, played)| detail::slots(turn, played.series.as_ref())),
-            recovery: last
-                .and_then(|(turn, played)| Recovery::of(turn.slots.as_ref()?, &played.events)),
+            recovery: Recovery::of_record(record),
             events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
             noise: group.noise.clone(),
             rounds_detail: detail::rounds(record),

@@ -3,7 +3,7 @@
 use super::columns::{Columns, Keep, Pick, UNKNOWN, figure, number, short};
 use super::detail;
 use super::model::{GroupResult, Record};
-use super::recovery::Recovery;
+use super::recovery::{Missing, Recovery};
 use super::summary;
 use super::table;
 use crate::measure::Percentiles;
@@ -59,16 +59,21 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
         number(detail::peak_dials(record))
     });
     table.add("most\nopen", Keep::Fits(2), |record| number(record.high_water()));
-    let after = |which: fn(Recovery) -> Option<f64>| {
-        move |record: &Record| {
-            let time = |time: Option<f64>| time.map_or("never".to_owned(), short);
-            recovery(record).map_or(UNKNOWN.to_owned(), |recovery| time(which(recovery)))
+    let after = |which: fn(Recovery) -> (Option<f64>, Option<Missing>)| {
+        move |record: &Record| match recovery(record).map(which) {
+            Some((Some(time), _)) => short(time),
+            Some((None, Some(missing))) => missing.word(),
+            _ => UNKNOWN.to_owned(),
         }
     };
     let first = wide_unless(faults, Keep::Fits(5));
-    table.add("first ok\nms", first, after(|recovery| recovery.first_success_ms));
+    table.add(
+        "first ok\nms",
+        first,
+        after(|after| (after.first_success_ms, after.first_success_missing)),
+    );
     let normal = wide_unless(faults, about(Figure::Recovery, 6));
-    table.add("normal\nms", normal, after(|recovery| recovery.normal_p99_ms));
+    table.add("normal\nms", normal, after(|after| (after.normal_p99_ms, after.normal_p99_missing)));
     let backends = group.scenario.figure == Figure::SlowShare;
     for (at, title) in ["% slow\nbefore", "% slow\nwhile", "% slow\nafter"].into_iter().enumerate()
     {
@@ -115,8 +120,7 @@ pub(super) fn opened_per_1000(record: &Record) -> Option<f64> {
     (replies > 0).then(|| opened as f64 * 1000.0 / replies as f64)
 }
 
-/// Times after the last fault of the last round.
+/// Times after the last fault, the median over the rounds.
 pub(super) fn recovery(record: &Record) -> Option<Recovery> {
-    let (turn, played) = record.last()?;
-    Recovery::of(turn.slots.as_ref()?, &played.events)
+    Recovery::of_record(record)
 }

@@ -90,7 +90,7 @@ fn value(group: &GroupResult, record: &Record) -> Option<Option<f64>> {
         }
         Figure::PeakDials => detail::peak_dials(record).map(|peak| peak as f64),
         Figure::Failed => open_table::success(record).map(|share| (1.0 - share) * 1000.0),
-        Figure::Recovery => return open_table::recovery(record).map(|times| times.normal_p99_ms),
+        Figure::Recovery => return open_table::recovery(record)?.normal_if_known(),
         Figure::SlowShare => slow_share(record),
         Figure::Throughput => record.throughput().map(|spread| spread.median),
     };

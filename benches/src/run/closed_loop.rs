@@ -145,7 +145,8 @@ async fn call_until_over<C: Contestant>(
         let phase = shared.phase.load(Ordering::Relaxed);
         // A request that ends after the window was in flight during it: its latency or its
         // failure counts, but it adds nothing to the throughput of the window.
-        let place = Place { measured: phase != WARM_UP, in_window: phase == MEASURE, slot };
+        let ended = shared.slot(now).unwrap_or_default();
+        let place = Place { measured: phase != WARM_UP, in_window: phase == MEASURE, slot, ended };
         match result {
             Some(Ok(reply)) => {
                 let latency = now - reply.began.unwrap_or(started);

@@ -38,6 +38,8 @@ pub struct Load {
     pub duration: Duration,
     /// Whether the turn is also wanted in steps of time.
     pub slots: bool,
+    /// Whether the moment of each reply is kept, too: faults have an end to measure from.
+    pub answers: bool,
     /// Processors for the schedule thread of an open loop; when empty, those of the client.
     pub schedule_on: Vec<usize>,
     /// Of a closed loop: how long a caller pauses between a reply and its next request.
@@ -85,6 +87,7 @@ impl Load {
             cold: false,
             duration,
             slots: false,
+            answers: false,
             schedule_on: Vec::new(),
             think: None,
             run: 1,

@@ -252,6 +252,7 @@ async fn take(
         phase: backend.worker.map_or(0.0, Worker::phase),
         cold: scenario.cold,
         slots: demand.is_open(),
+        answers: scenario.has_faults(),
         schedule_on: backend.schedule_on.clone(),
         think: setup.target.ask.think,
         run,

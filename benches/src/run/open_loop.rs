@@ -139,7 +139,8 @@ async fn carry_out<C: Contestant>(caller: &mut C::Caller, arrival: &Arrival, sha
     };
     let now = Instant::now();
     let in_window = arrival.measured && !shared.over.load(Ordering::Relaxed);
-    let place = Place { measured: arrival.measured, in_window, slot };
+    let ended = arrival.at + now.duration_since(arrival.intended);
+    let place = Place { measured: arrival.measured, in_window, slot, ended };
     let mut record = shared.record();
     match result {
         Some(Ok(reply)) => {

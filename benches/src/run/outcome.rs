@@ -35,8 +35,10 @@ pub(super) struct Place {
     pub(super) measured: bool,
     /// And it ended before the window did.
     pub(super) in_window: bool,
-    /// Where it stands on the axis of steps.
+    /// Where it stands on the axis of steps: when it was wanted.
     pub(super) slot: Option<Duration>,
+    /// When it ended, on the same axis.
+    pub(super) ended: Duration,
 }
 
 /// How long a request took.
@@ -94,7 +96,7 @@ impl Record {
             measure::record(&mut self.acquire, acquire);
         }
         if let (Some(slots), Some(at)) = (&mut self.slots, place.slot) {
-            slots.replied(at, took.latency);
+            slots.replied(at, took.latency, place.ended);
         }
     }
 

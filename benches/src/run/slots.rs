@@ -40,6 +40,8 @@ pub struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     steps: Vec<Step>,
+    /// When each reply came, in nanoseconds.
+    answers: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +57,19 @@ impl Slots {
         self.step(at).slot.started += 1;
     }
 
-    /// It had a reply.
-    pub(super) fn replied(&mut self, at: Duration, latency: Duration) {
+    /// It had a reply, which came when it `ended`.
+    pub(super) fn replied(&mut self, at: Duration, latency: Duration, ended: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let step = self.step(at);
         step.slot.ok += 1;
-        step.latencies.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+        step.latencies.push(nanos(latency));
+        self.answers.push(nanos(ended));
+    }
+
+    /// When replies came, in order, in nanoseconds.
+    pub(super) fn answers(&mut self) -> Vec<u64> {
+        self.answers.sort_unstable();
+        std::mem::take(&mut self.answers)
     }
 
     /// It failed.
@@ -158,12 +168,13 @@ mod tests {
     fn a_request_counts_where_it_was_wanted() {
         let mut slots = Slots::default();
         slots.started(ms(99));
-        slots.replied(ms(99), ms(950));
+        slots.replied(ms(99), ms(950), ms(1049));
         slots.started(ms(100));
         slots.failed(ms(100), ErrorKind::Broken);
         slots.started(ms(210));
         slots.cancelled(ms(210));
         slots.unstarted(ms(299));
+        assert_eq!(slots.answers(), [1_049_000_000], "a reply has a moment of its own");
         let slots = slots.finish(ms(450), &[]);
         assert_eq!(slots.len(), 5);
         assert_eq!(slots.iter().map(|slot| slot.t_ms).collect::<Vec<_>>(), [0, 100, 200, 300, 400]);
@@ -180,7 +191,7 @@ mod tests {
         for _ in 0..5 {
             slots.started(ms(0));
         }
-        slots.replied(ms(0), ms(1));
+        slots.replied(ms(0), ms(1), ms(1));
         slots.failed(ms(0), ErrorKind::Dial);
         slots.cancelled(ms(0));
         assert_eq!(slots.finish(ms(100), &[])[0].errors, [1, 2, 0, 0, 0]);
@@ -190,7 +201,7 @@ mod tests {
     fn the_percentiles_of_a_step_are_those_of_its_replies() {
         let mut slots = Slots::default();
         for number in (1..=200).rev() {
-            slots.replied(ms(0), ms(number));
+            slots.replied(ms(0), ms(number), ms(number));
         }
         let slots = slots.finish(ms(100), &[]);
         assert_eq!((slots[0].p50_us, slots[0].p99_us), (Some(100e3), Some(198e3)));

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::load::{Began, Load};
 use super::outcome::Record;
 use super::pacer::Pacer;
-use super::slots::{STEP, Sample, Slot};
+use super::slots::{STEP, Sample, Slot, Slots};
 use super::{closed_loop, open_loop};
 use crate::contestants::{Contestant, Counts, ErrorKind, PoolStatus, Redials};
 
@@ -77,6 +77,9 @@ pub struct Turn {
     pub timeline: Option<Vec<TimelinePoint>>,
     /// The window in steps; `None` when the load did not ask for them.
     pub slots: Option<Vec<Slot>>,
+    /// When each reply came, in order, in nanoseconds since the window began; `None` when the load did
+    /// not ask for it.
+    pub answers: Option<Vec<u64>>,
     /// The first failure, for people.
     pub first_error: Option<String>,
     /// What was left of its pool after it was closed; `None` when nothing was, or without a pool.
@@ -179,7 +182,8 @@ pub(super) async fn drive_paced<C: Contestant>(
 
 impl Measured {
     fn into_turn(self, load: &Load, counts: Counts, unclosed: Option<String>) -> Turn {
-        let Self { record, samples, .. } = self;
+        let Self { mut record, samples, .. } = self;
+        let answers = record.slots.as_mut().filter(|_| load.answers).map(Slots::answers);
         let mut errors = record.errors;
         errors[ErrorKind::Timeout.index()] += self.lost;
         let length = self.seconds.min(load.duration);
@@ -208,6 +212,7 @@ impl Measured {
             acquire: record.acquire,
             counts,
             slots: record.slots.map(|slots| slots.finish(length, &samples)),
+            answers,
             timeline: timeline(&samples),
             first_error: record.first_error,
             unclosed,

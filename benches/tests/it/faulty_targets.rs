@@ -76,7 +76,8 @@ fn assert_restart(ran: &Ran) {
     for row in faulty(ran, "restart", RESTART) {
         assert!(errors_between(row, 600, 1400) > 0, "{row:#}");
         assert!(row["errors_by_kind"]["dial"].as_u64().unwrap() > 0, "{row:#}");
-        assert!(row["recovery"]["first_success_ms"].is_f64(), "{row:#}");
+        // A reply takes some time on the way; the end of the fault is not the reply.
+        assert!(row["recovery"]["first_success_ms"].as_f64().unwrap() > 0.0, "{row:#}");
     }
 }
 

@@ -279,7 +279,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "timeline",
         "What happened when",
-        "The last round, step by step; all contestants on the same axes.",
+        "Times after a fault are medians over the rounds. The time lines are the last round, step by step, on the same axes.",
         timeline,
     );
     let dots_hint = "A dot for each round, a bar at the median.";

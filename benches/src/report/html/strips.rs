@@ -183,7 +183,8 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
         svg.line("grid", (LEFT, share.at(tick)), (RIGHT, share.at(tick)));
         svg.text("tick", (LEFT - 6.0, share.at(tick) + 3.5), Anchor::End, words);
     }
-    svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, "success");
+    let words = "success, by the moment a request was wanted";
+    svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, words);
     let steps =
         |scale: Scale, value: fn(&Slot) -> Option<f64>| steps(&row.slots, axes, scale, value);
     svg.path("curve ok-line", steps(share, success));

@@ -229,10 +229,11 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         let kind = |of: fn(crate::report::saved::Kinds) -> f64| {
             or_unknown(row.errors_by_kind.map(of), text::count)
         };
-        let recovery = row.recovery.unwrap_or_default();
-        let after = |ms: Option<f64>| match (row.recovery, ms) {
-            (Some(_), None) => "not in this run".to_owned(),
-            (_, ms) => or_unknown(ms, |ms| format!("{} ms", text::count(ms))),
+        let recovery = row.recovery.clone().unwrap_or_default();
+        let after = |ms: Option<f64>, missing: Option<String>| match (&row.recovery, ms) {
+            // Results of an older version have no reason.
+            (Some(_), None) => missing.unwrap_or_else(|| "not in this run".to_owned()),
+            (_, ms) => or_unknown(ms, |ms| format!("{} ms", text::figure(ms))),
         };
         let cells = [
             kind(|kinds| kinds.dial),
@@ -241,8 +242,8 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
             kind(|kinds| kinds.broken),
             kind(|kinds| kinds.wrong),
             or_unknown(row.unstarted, text::count),
-            after(recovery.first_success_ms),
-            after(recovery.normal_p99_ms),
+            after(recovery.first_success_ms, recovery.first_success_missing),
+            after(recovery.normal_p99_ms, recovery.normal_p99_missing),
             or_unknown(row.dials, text::count),
             or_unknown(row.peak_dials_per_100ms, text::count),
             or_unknown(row.high_water_open, text::count),

@@ -42,15 +42,21 @@ pub struct Kinds {
 }
 
 /// The time after the last fault ended.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Recovery {
     /// To the first reply.
     #[serde(deserialize_with = "lenient")]
     pub first_success_ms: Option<f64>,
+    /// Why it is missing.
+    #[serde(deserialize_with = "lenient")]
+    pub first_success_missing: Option<String>,
     /// To a p99 below twice its base.
     #[serde(deserialize_with = "lenient")]
     pub normal_p99_ms: Option<f64>,
+    /// Why it is missing.
+    #[serde(deserialize_with = "lenient")]
+    pub normal_p99_missing: Option<String>,
 }
 
 /// The figures of one round.

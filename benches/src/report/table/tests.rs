@@ -45,6 +45,7 @@ fn large_turn(scale: u64) -> Turn {
         timeline: None,
         // Longer than any scenario.
         slots: Some((0..100).map(|step| slot(100 * step, many)).collect()),
+        answers: Some(vec![u64::MAX]),
         first_error: None,
         unclosed: None,
         redials: 0,

@@ -287,6 +287,7 @@ fn empty_turn() -> Turn {
         counts: crate::contestants::Counts::default(),
         timeline: None,
         slots: None,
+        answers: None,
         first_error: None,
         unclosed: None,
     }
