@@ -117,14 +117,13 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
     Some(rows.collect())
 }
 
-/// The most dials begun in one step of any turn; connections accepted where the contestant does not
+/// The most dials begun in one step of any window; connections accepted where the contestant does not
 /// count its dials.
 pub fn peak_dials(record: &Record) -> Option<u64> {
     let peak = |played: &Played| {
-        let turn = played.turn.as_ref().ok()?;
-        let known = turn.slots.as_ref()?.iter().filter_map(|slot| slot.dials).max();
-        let accepted = played.series.as_ref()?.accepted.iter().max();
-        known.or(accepted.map(|accepted| u64::from(*accepted)))
+        let rows = slots(played.turn.as_ref().ok()?, played.series.as_ref())?;
+        let known = rows.iter().filter_map(|row| row.dials).max();
+        known.or_else(|| rows.iter().filter_map(|row| row.accepted).max().map(u64::from))
     };
     record.rounds.iter().filter_map(|(_, played)| peak(played)).max()
 }

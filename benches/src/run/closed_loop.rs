@@ -75,6 +75,7 @@ pub(super) async fn measure<C: Contestant>(
         record: Mutex::new(Record::new(load.slots)),
     });
     let ready = turn::prepare(contestant, load.callers).await?;
+    let mut counts = contestant.counts();
     let opened = load.cold.then(|| shared.open_window(load));
     let mut callers = JoinSet::new();
     for (number, caller) in ready.into_iter().enumerate() {
@@ -87,12 +88,13 @@ pub(super) async fn measure<C: Contestant>(
         Some(opened) => opened,
         None => {
             turn::pass(load.warm_up, &load.interrupted).await;
+            counts = contestant.counts();
             shared.open_window(load)
         }
     };
     let has_outcome = || shared.record().has_outcome();
     let redials_before = contestant.redials();
-    let samples = turn::watch(contestant.as_ref(), began.at, load, has_outcome).await;
+    let samples = turn::watch(contestant.as_ref(), counts, began.at, load, has_outcome).await;
     shared.phase.store(OVER, Ordering::Relaxed);
     shared.over.cancel();
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
@@ -175,7 +177,7 @@ async fn call_until_over<C: Contestant>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contestants::{CallError, Echo, Reply};
+    use crate::contestants::{CallError, Counts, Echo, Reply};
     use crate::run::turn::drive;
     use crate::scenario::demand::GiveUp;
 
@@ -196,6 +198,11 @@ mod tests {
             stub.asked.lock().unwrap().push((request.nonce, request.kind));
             tokio::time::sleep(Duration::from_millis(1)).await;
             Ok(Reply::new(Echo::Returned))
+        }
+
+        /// Each request dials.
+        fn counts(&self) -> Counts {
+            Counts { dials: Some(self.asked.lock().unwrap().len() as u64), ..Counts::default() }
         }
     }
 
@@ -250,5 +257,6 @@ mod tests {
         assert_eq!(turn.replies, turn.latency.len(), "a cold turn measures from its first request");
         assert!(turn.service.is_empty() && turn.lateness.is_empty());
         assert!(slots[0].started > 0 && slots[0].p50_us.is_some());
+        assert_eq!(slots.iter().filter_map(|slot| slot.dials).sum::<u64>(), turn.replies);
     }
 }

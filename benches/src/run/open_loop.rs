@@ -70,6 +70,7 @@ pub(super) async fn measure<C: Contestant>(
     if !load.cold {
         warm_up(load, pacer, &line).await?;
     }
+    let counts = contestant.counts();
     let began = Began::after(LEAD);
     let pacing =
         Pacing::start(pacer, window, began.at, true, Arc::clone(&line), &load.schedule_on)?;
@@ -77,7 +78,7 @@ pub(super) async fn measure<C: Contestant>(
     let cpu_began = measure::cpu_time();
     load.began.send_replace(Some(began));
     let redials_before = contestant.redials();
-    let samples = turn::watch(contestant.as_ref(), began.at, load, || true).await;
+    let samples = turn::watch(contestant.as_ref(), counts, began.at, load, || true).await;
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
     let redials = contestant.redials() - redials_before;
     shared.over.store(true, Ordering::Relaxed);

@@ -255,8 +255,11 @@ pub(super) async fn pass(duration: Duration, interrupted: &CancellationToken) {
 
 /// Waits until the window ends, and looks at the contestant at the start of each step. A window in
 /// which nothing has ended yet, on a machine that had no time for it, stays open a little longer.
+/// `before` is what the contestant had counted before the first request of the window: the first look
+/// comes when the first dials have begun.
 pub(super) async fn watch<C: Contestant>(
     contestant: &C,
+    before: Counts,
     began: tokio::time::Instant,
     load: &Load,
     has_outcome: impl Fn() -> bool,
@@ -264,7 +267,8 @@ pub(super) async fn watch<C: Contestant>(
     let mut samples = Vec::new();
     loop {
         let at = began.elapsed();
-        samples.push(Sample { at, status: contestant.status(), counts: contestant.counts() });
+        let counts = if samples.is_empty() { before } else { contestant.counts() };
+        samples.push(Sample { at, status: contestant.status(), counts });
         let enough = at >= load.duration && (at >= load.duration + GRACE || has_outcome());
         if enough || load.interrupted.is_cancelled() {
             return samples;
@@ -353,7 +357,7 @@ mod tests {
         assert!(turn.seconds < 3600.0);
     }
 
-    /// Its requests never end.
+    /// Its requests never end. It has dialed before the first look.
     struct Stuck;
 
     impl Contestant for Stuck {
@@ -366,6 +370,20 @@ mod tests {
         async fn call(_: &mut (), _: &Request) -> Result<Reply, CallError> {
             std::future::pending().await
         }
+
+        fn counts(&self) -> Counts {
+            Counts { dials: Some(50), ..Counts::default() }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dialed_before_the_first_look_is_part_of_the_first_step() {
+        let before = Counts { dials: Some(3), ..Counts::default() };
+        let began = tokio::time::Instant::now();
+        let samples = watch(&Stuck, before, began, &load(300), || true).await;
+        let slots = Slots::default().finish(Duration::from_millis(300), &samples);
+        let dials: Vec<_> = slots.iter().map(|slot| slot.dials).collect();
+        assert_eq!(dials, [Some(47), Some(0), Some(0)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::*;
-use crate::contestants::{CallError, Echo, ErrorKind, Reply};
+use crate::contestants::{CallError, Counts, Echo, ErrorKind, Reply};
 use crate::measure::Percentiles;
 use crate::run::turn::{Turn, drive, drive_paced};
 use crate::scenario::demand::{Demand, GiveUp, Rate};
@@ -82,6 +82,11 @@ impl Contestant for Stub {
         }
         Ok(Reply::new(Echo::Returned))
     }
+
+    /// Each request dials.
+    fn counts(&self) -> Counts {
+        Counts { dials: Some(self.asked.lock().unwrap().len() as u64), ..Counts::default() }
+    }
 }
 
 fn percentiles(histogram: &hdrhistogram::Histogram<u64>) -> Percentiles {
@@ -156,6 +161,30 @@ async fn a_herd_starts_all_at_once_with_nothing_before_it() {
     assert_eq!(asked.lock().unwrap().len(), 50);
     assert_eq!((turn.requests, turn.delayed), (50, 0));
     assert_eq!(turn.slots.unwrap()[0].ok, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dials_of_the_first_moment_count_in_the_first_step() {
+    let demand = Demand::AtOnce { size: 50, then: 20.0 };
+    let cold = Load { cold: true, ..load(demand, 100, SECOND) };
+    let warm = Load { warm_up: SECOND, ..load(paced(100.0), 10, SECOND) };
+    for (load, first, all) in [(cold, 51, 69), (warm, 9, 99)] {
+        let slots = play(Stub::new(MS * 50), &load).await.slots.unwrap();
+        let dials: Vec<u64> = slots.iter().map(|slot| slot.dials.unwrap()).collect();
+        assert_eq!((dials[0], dials.iter().sum()), (first, all), "{dials:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_moment_of_each_reply_is_kept_where_it_is_asked_for() {
+    let demand = Demand::AtOnce { size: 1, then: 2.0 };
+    let load = load(demand, 10, SECOND);
+    assert_eq!(play(Stub::new(MS), &load).await.answers, None);
+    let load = Load { answers: true, ..load };
+    // Wanted at 0 and 500 ms, and answered after the silence.
+    let stub = Stub::new(MS).silent(LEAD + MS * 400, LEAD + MS * 700);
+    let answers = play(stub, &load).await.answers.unwrap();
+    assert_eq!(answers, [1_000_000, 700_000_000]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +313,7 @@ fn empty_turn() -> Turn {
         service: measure::histogram(),
         lateness: measure::histogram(),
         acquire: measure::histogram(),
-        counts: crate::contestants::Counts::default(),
+        counts: Counts::default(),
         timeline: None,
         slots: None,
         answers: None,
