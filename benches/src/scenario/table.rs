@@ -235,7 +235,7 @@ const BLACK_HOLE: Scenario = Scenario {
 /// A part of the connections is slow.
 const STALL_ONE: Scenario = Scenario {
     name: "stall-one",
-    about: "after 500 ms one connection in ten takes 200 ms for a reply instead of 2, for 2 s",
+    about: "after 500 ms one connection in ten, the first one among them, takes 200 ms for a reply instead of 2, for 2 s: for a pool with a single connection that is every request",
     teaches: "whether the others wait for the slow one",
     figure: Figure::P99,
     demand: per_second(1000.0),
