@@ -181,6 +181,11 @@ impl Event {
         Self { at: Duration::from_millis(at_ms), lasts, fault }
     }
 
+    /// Whether it is in force from before the turn to its end, as a slow server is.
+    pub fn is_condition(&self) -> bool {
+        self.at.is_zero() && self.lasts.is_none() && !self.fault.is_moment()
+    }
+
     /// At `at_ms` milliseconds: a moment, or what lasts until the end.
     pub fn at(at_ms: u64, fault: Fault) -> Self {
         Self { at: Duration::from_millis(at_ms), lasts: None, fault }

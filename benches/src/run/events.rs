@@ -47,11 +47,6 @@ fn steps(events: &[Event]) -> Vec<(Duration, Step)> {
     steps
 }
 
-/// Whether it is in force from before the turn to its end, as a slow server is.
-fn is_condition(event: &Event) -> bool {
-    event.at.is_zero() && event.lasts.is_none() && !event.fault.is_moment()
-}
-
 /// The faults of one turn, as they are played.
 #[derive(Debug)]
 pub struct Script {
@@ -74,7 +69,7 @@ impl Script {
     /// When the server fails.
     pub async fn prepare(&mut self, server: &mut Server) -> Result<(), BenchError> {
         for n in 0..self.events.len() {
-            if is_condition(&self.events[n]) {
+            if self.events[n].is_condition() {
                 self.carry_out(server, Step::Inject(n)).await?;
             }
         }
@@ -101,7 +96,7 @@ impl Script {
         let timed: Vec<Event> = self.events.clone();
         for (at, step) in steps(&timed) {
             let (Step::Inject(n) | Step::Lift(n)) = step;
-            if is_condition(&timed[n]) {
+            if timed[n].is_condition() {
                 continue;
             }
             tokio::select! {
@@ -160,7 +155,7 @@ mod tests {
         ];
         let order: Vec<Step> = steps(&events).into_iter().map(|(_, step)| step).collect();
         assert_eq!(order, [Step::Inject(0), Step::Inject(1), Step::Lift(1), Step::Inject(2)]);
-        assert!(is_condition(&events[0]) && !is_condition(&events[1]));
+        assert!(events[0].is_condition() && !events[1].is_condition());
     }
 
     #[test]

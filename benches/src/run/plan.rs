@@ -23,6 +23,7 @@ use crate::target::Target;
 
 mod players;
 mod relayed;
+mod scenario_rules;
 
 /// A run, complete.
 #[derive(Debug)]
@@ -331,6 +332,7 @@ fn group(
         _ => (scenario.duration, scenario.rounds),
     };
     let duration = args.duration.unwrap_or(default_duration);
+    scenario_rules::check_duration(scenario, duration)?;
     let budget = args.budget.unwrap_or(scenario.budget);
     let mut entries = Vec::new();
     for contestant in contestants.iter().filter(|one| scenario.admits(one, protocol)) {
@@ -347,6 +349,9 @@ fn group(
                 sets,
             };
             let policy = policies::resolve(contestant, protocol, &terms)?;
+            if policy.is_some() {
+                scenario_rules::check_knobs(scenario, variant, sets)?;
+            }
             entries.push(Entry {
                 contestant: *contestant,
                 variant,

@@ -151,6 +151,9 @@ pub enum Variant {
     Connections(u16),
 }
 
+/// A turn goes on for this long after its last fault: three good steps of 100 ms are normal again.
+const AFTER_FAULTS: Duration = Duration::from_millis(300);
+
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
 /// callers.
 pub const LIMITED_LEASES: u32 = 4;
@@ -201,7 +204,18 @@ impl Variant {
         })
     }
 
-    /// The knobs that it sets.
+    /// The names of the knobs that it decides, where contestants have a policy.
+    pub fn knobs(self) -> impl Iterator<Item = &'static str> {
+        let shared: &[&str] = match self {
+            Self::Connections(_) => {
+                &["max_leases_per_connection", "max_open_per_key", "max_idle_per_key"]
+            }
+            _ => &[],
+        };
+        self.set().iter().map(|(knob, _)| *knob).chain(shared.iter().copied())
+    }
+
+    /// The knobs that it sets, with their values.
     pub fn set(self) -> &'static [(&'static str, &'static str)] {
         match self {
             // How many leases a connection has then depends on the callers, see the plan.
@@ -258,6 +272,16 @@ impl Scenario {
     /// Whether anything goes wrong in it: in front of a server of the user's the relay is needed.
     pub fn has_faults(&self) -> bool {
         self.faults().next().is_some()
+    }
+
+    /// The shortest turn in which all of its faults happen and end, and after which something can be
+    /// said about the time that follows; zero without timed faults. Where the faults last to the end of
+    /// the usual turn, that is the shortest.
+    pub fn shortest(&self) -> Duration {
+        let events = (self.events)(&mut fastrand::Rng::with_seed(0));
+        let timed = events.iter().filter(|event| !event.is_condition());
+        let end = timed.map(|event| event.at + event.lasts.unwrap_or_default()).max();
+        end.map_or(Duration::ZERO, |end| (end + AFTER_FAULTS).min(self.duration))
     }
 
     /// Why it cannot be played with a server of the user's, in words that follow "the server must";

@@ -402,7 +402,25 @@ mod tests {
             }
             if let Some(short) = scenario.short {
                 assert!(short.protocols.iter().all(|protocol| scenario.fits(*protocol)));
+                assert!(scenario.shortest() <= short.duration, "{}", scenario.name);
             }
+            assert!(scenario.shortest() <= scenario.duration, "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn the_stalled_connection_is_named_where_it_is_all_there_is() {
+        assert!(STALL_ONE.about.contains("the first one among them"), "{STALL_ONE:?}");
+        assert!(STALL_ONE.about.contains("a pool with a single connection"));
+    }
+
+    #[test]
+    fn a_turn_is_no_shorter_than_its_faults() {
+        assert_eq!(RESTART.shortest(), ms(1800), "three good steps after 1500 ms");
+        assert_eq!(IDLE_CUT.shortest(), ms(1800), "its faults last to the end");
+        assert_eq!(GOAWAY.shortest(), ms(2000));
+        for scenario in [STEADY, BURST, HERD, CANCEL] {
+            assert_eq!(scenario.shortest(), ms(0), "{}", scenario.name);
         }
     }
 }

@@ -159,7 +159,7 @@ fn tables_are_kept_when_the_relay_is_killed() {
     let server = RedisServer::start(&[]);
     let target = format!("redis://{}", server.addr());
     let options = ["--scenario", "restart", "--contestant", "redigo", "--rounds", "2"];
-    let small = ["--max-in-flight", "100", "--callers", "4", "--duration", "1700ms"];
+    let small = ["--max-in-flight", "100", "--callers", "4", "--duration", "1800ms"];
     let options = [&options[..], &small, &["--target", &target]].concat();
     let mut running = start("lost-relay", &options);
     running.wait_for("restart: round 2 of 2");

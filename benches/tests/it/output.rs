@@ -52,7 +52,7 @@ fn old_histograms_go_and_files_of_others_stay() {
 
 #[test]
 fn tables_fit_the_screen_unless_they_are_asked_for_whole() {
-    let options = ["--protocol", "resp", "--scenario", "steady,restart", "--connections", "4"];
+    let options = ["--protocol", "resp", "--scenario", "steady,cancel", "--connections", "4"];
     let contestants = ["--contestant", "limit,no-pool,database-sql", "--set", "max_open_per_key=2"];
     let options = [&options[..], &contestants].concat();
     let ran = run("narrow", &options);

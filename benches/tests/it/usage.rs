@@ -51,6 +51,19 @@ fn contradictions_are_refused() {
         (&["run", "--target", "127.0.0.1:1"], "--target"),
         (&["run", "--duration", "0s"], "duration"),
         (&["run", "--rounds", "0"], "rounds"),
+        (
+            &["run", "--scenario", "restart", "--protocol", "resp", "--duration", "300ms"],
+            "the shortest is --duration 1800ms",
+        ),
+        (
+            &["run", "--scenario", "imbalance", "--set", "idle_order=random"],
+            "scenario 'imbalance' sets it itself in 'newest-first'",
+        ),
+        (&["run", "--scenario", "lifetime", "--set", "lifetime_jitter=0ms"], "'no-jitter'"),
+        (
+            &["run", "--scenario", "connections", "--set", "max_leases_per_connection=3"],
+            "scenario 'connections'",
+        ),
         (&["run", "--duration", "-1s"], "expected a time with its unit"),
         (&["run", "--rounds", "abc"], "expected a whole number"),
         (&["run", "--target", "127.0.0.1:6379"], "redis://127.0.0.1:6379"),
