@@ -35,6 +35,8 @@ use output::Output;
 
 /// The headline of a run that could not go on.
 const ENDED: &str = "THE RUN ENDED EARLY";
+/// The headline of a run in which a scenario was cut short, and the next ones were played.
+const LOST: &str = "A SCENARIO WAS CUT SHORT";
 
 /// Collects results and writes them.
 pub struct Report<'a> {
@@ -50,6 +52,8 @@ pub struct Report<'a> {
     partial: bool,
     /// Why the run ended before everything was measured, which no interrupt did.
     ended: Option<String>,
+    /// Why scenarios ended early, after which the servers were started again.
+    cut_short: Vec<String>,
     /// The first file that could not be written.
     lost: Option<BenchError>,
 }
@@ -67,6 +71,7 @@ impl<'a> Report<'a> {
             remarks: Vec::new(),
             partial: false,
             ended: None,
+            cut_short: Vec::new(),
             lost: None,
         }
     }
@@ -141,6 +146,12 @@ impl<'a> Report<'a> {
         self.ended = Some(why);
     }
 
+    /// A scenario could not go on: its server was gone, and was started again for the next one.
+    pub fn mark_lost(&mut self, why: String) {
+        self.partial = true;
+        self.cut_short.push(why);
+    }
+
     /// Writes the files and says how it went.
     ///
     /// # Errors
@@ -173,13 +184,19 @@ impl<'a> Report<'a> {
             self.print(&summary::render(&self.groups));
         }
         // Faults have a banner of their own.
-        let has_banner =
-            |warning: &&String| self.faults.contains(warning) || warning.starts_with(ENDED);
+        let has_banner = |warning: &&String| {
+            self.faults.contains(warning) || warning.starts_with(ENDED) || warning.starts_with(LOST)
+        };
         for warning in warnings.iter().filter(|warning| !has_banner(warning)) {
             self.print(&format!("warning: {warning}\n"));
         }
         if !self.faults.is_empty() {
             self.print(&banner("THE COMPARISON FAILED", &self.faults, self.colours()));
+        }
+        if !self.cut_short.is_empty() {
+            let kept = "what it measured until then is kept, and marked partial; the servers were started again";
+            let lines = [&self.cut_short[..], &[kept.to_owned()]].concat();
+            self.print(&banner(LOST, &lines, self.colours()));
         }
         if let Some(why) = &self.ended {
             let kept = "what was measured until then is kept, and marked partial".to_owned();
@@ -192,7 +209,7 @@ impl<'a> Report<'a> {
         for page in pages {
             self.print(&format!("report: {}\n", page.display()));
         }
-        let sound = self.faults.is_empty() && self.ended.is_none();
+        let sound = self.faults.is_empty() && self.ended.is_none() && self.cut_short.is_empty();
         if let Some(error) = self.lost {
             return Err(error);
         }
@@ -225,9 +242,11 @@ impl<'a> Report<'a> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.remarks.clone();
+        let cut_short = self.cut_short.iter();
+        warnings.extend(cut_short.map(|why| format!("{LOST}: {why}: its results are partial")));
         match &self.ended {
             Some(why) => warnings.push(format!("{ENDED}: {why}: the results are partial")),
-            None if self.partial => {
+            None if self.partial && self.cut_short.is_empty() => {
                 warnings
                     .push("the run did not come to its end: the results are partial".to_owned());
             }

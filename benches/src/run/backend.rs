@@ -96,27 +96,52 @@ impl Backend {
             seed: plan.seed,
             schedule_on: allowed.to_vec(),
         };
+        backend.start(plan, placement.server).await?;
+        Ok(backend)
+    }
+
+    /// Starts the embedded servers or the relay again, after they were lost.
+    ///
+    /// # Errors
+    /// When they do not come up, or the server behind the relay is gone itself.
+    pub(super) async fn restart(
+        &mut self,
+        plan: &Plan,
+        cpu: Option<usize>,
+    ) -> Result<(), BenchError> {
+        // Ends a process that hangs.
+        self.server = None;
+        self.probed.clear();
+        self.start(plan, cpu).await
+    }
+
+    /// Starts what the plan needs, and asks it what a client has to know.
+    async fn start(&mut self, plan: &Plan, cpu: Option<usize>) -> Result<(), BenchError> {
         match &plan.target {
-            None => backend.server = Some(Server::start(placement.server, &plan.models).await?),
+            None => self.server = Some(Server::start(cpu, &plan.models).await?),
             Some(target) => {
                 if plan.groups.iter().any(Group::needs_relay) {
                     // Before the relay is started: an error is about the server itself.
                     probe(target).await?;
-                    let relay = Server::start_relay(placement.server, target).await?;
-                    backend.server = Some(relay);
+                    self.server = Some(Server::start_relay(cpu, target).await?);
                 }
             }
         }
         for group in &plan.groups {
             for entry in &group.entries {
                 let way = Way::of(group, entry);
-                if !backend.probed.iter().any(|known| known.way == way) {
-                    let probed = backend.probe(plan, way).await?;
-                    backend.probed.push(probed);
+                if !self.probed.iter().any(|known| known.way == way) {
+                    let probed = self.probe(plan, way).await?;
+                    self.probed.push(probed);
                 }
             }
         }
-        Ok(backend)
+        Ok(())
+    }
+
+    /// Whether there is a process of this program's that can be started again.
+    pub(super) fn has_process(&self) -> bool {
+        self.server.is_some()
     }
 
     async fn probe(&self, plan: &Plan, way: Way) -> Result<Probed, BenchError> {

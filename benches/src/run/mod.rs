@@ -89,10 +89,17 @@ pub fn run(plan: &Plan) -> Result<Outcome, BenchError> {
                 report.mark_partial();
                 break;
             }
-            if let Some(why) = ended {
+            let Some(why) = ended else { continue };
+            if is_last || !backend.has_process() {
                 report.mark_ended(why);
                 break;
             }
+            // The other scenarios have done nothing wrong.
+            if let Err(error) = backend.restart(plan, placement.server).await {
+                report.mark_ended(format!("{why}; starting again: {error}"));
+                break;
+            }
+            report.mark_lost(why);
         }
         progress.finish();
         backend

@@ -59,8 +59,33 @@ impl Running {
         text.split_whitespace().next().expect("it has a child").parse().unwrap()
     }
 
-    /// Waits for its end, which is a failure.
-    fn end(mut self) -> Left {
+    /// Kills or stops the process in the first scenario; all others are played whole.
+    fn lose_the_first_scenario(mut self, signal: Signal, why: &str) {
+        self.wait_for("limits: round 2 of 3");
+        let server = self.child();
+        kill_process(Pid::from_raw(server as i32).unwrap(), signal).unwrap();
+        let left = self.end_with("!!! A SCENARIO WAS CUT SHORT !!!");
+        assert_gone(server);
+        assert!(!left.stdout.contains("THE RUN ENDED EARLY"), "{}", left.stdout);
+        left.assert_partial("limits", why);
+        for scenario in ["steady", "cancel"] {
+            let rows = left.rows(scenario);
+            assert!(!rows.is_empty(), "{}", left.stdout);
+            for row in rows {
+                assert!(row["partial"].is_null() && row["rounds"] == 3, "{row:#}");
+            }
+        }
+    }
+
+    /// Waits for its end, which is early and a failure.
+    fn end(self) -> Left {
+        let left = self.end_with("!!! THE RUN ENDED EARLY !!!");
+        assert!(!left.stdout.contains("A SCENARIO WAS CUT SHORT"), "{}", left.stdout);
+        left
+    }
+
+    /// Waits for its end, which is a failure with this headline.
+    fn end_with(mut self, headline: &str) -> Left {
         let mut stdout = String::new();
         self.run.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
         let mut stderr = String::new();
@@ -71,7 +96,7 @@ impl Running {
         let results: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(results["partial"], true);
         assert!(self.out.join("report.html").exists());
-        assert!(stdout.contains("!!! THE RUN ENDED EARLY !!!"), "{stdout}");
+        assert!(stdout.contains(headline), "{stdout}");
         assert!(!stdout.contains("THE COMPARISON FAILED"), "{stdout}");
         Left { stdout, results }
     }
@@ -129,6 +154,20 @@ fn tables_are_kept_when_the_embedded_server_is_killed() {
     for row in left.rows("limits") {
         assert!(row["partial"].is_null() && row["rounds"] == 3, "{row:#}");
     }
+}
+
+#[test]
+fn the_next_scenarios_are_played_after_the_embedded_server_was_killed() {
+    let options = ["--protocol", "resp", "--scenario", "limits,steady,cancel"];
+    let running = start("killed-first", &[&options[..], &ROUNDS].concat());
+    running.lose_the_first_scenario(Signal::KILL, "the process of the embedded servers ended");
+}
+
+#[test]
+fn the_next_scenarios_are_played_after_the_embedded_server_hung() {
+    let options = ["--protocol", "resp", "--scenario", "limits,steady,cancel"];
+    let running = start("hung-first", &[&options[..], &ROUNDS].concat());
+    running.lose_the_first_scenario(Signal::STOP, "does not answer");
 }
 
 #[test]
