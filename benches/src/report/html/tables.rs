@@ -56,6 +56,9 @@ fn name_cell(entry: &Entry<'_>) -> String {
     )
 }
 
+/// The cost of failed requests has no column of its own.
+const CPU_OF_ALL: &str = "CPU per request: the processor time of all requests, those that failed included, for each reply.";
+
 /// The verdict table of a group: the limit first, then contestants by tiers that do not differ
 /// beyond the noise.
 pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
@@ -118,6 +121,13 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         rest = others;
     }
     html.push_str("</table>\n");
+    let failed = |entry: &Entry<'_>| {
+        entry.row.cpu_us_per_request.is_some()
+            && entry.row.failed().is_some_and(|failed| failed > 0.0)
+    };
+    if group.entries.iter().any(failed) {
+        html.push_str(&format!("<p class=\"hint\">{CPU_OF_ALL}</p>\n"));
+    }
     html
 }
 

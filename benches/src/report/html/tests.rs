@@ -159,3 +159,32 @@ fn charts_without_data_are_left_out() {
         assert!(!html.contains(&format!("data-chart=\"{chart}\"")), "{chart}");
     }
 }
+
+#[test]
+fn a_page_says_why_a_time_is_missing_and_what_its_figures_include() {
+    let fault = json!({"fault": "refuse", "label": "refused", "at_ms": 100, "until_ms": 200});
+    let slots = [0, 100, 200].map(|t_ms| json!({"t_ms": t_ms, "ok": 5, "errors": t_ms / 100}));
+    let page_of = |errors: u64| {
+        let mut row = row("one", &[100.0]);
+        row["errors"] = json!(errors);
+        row["cpu_us_per_request"] = json!(7.0);
+        row["events"] = json!([fault]);
+        row["slots"] = json!(slots);
+        row["recovery"] = json!({
+            "first_success_ms": 3.25,
+            "normal_p99_ms": null,
+            "normal_p99_missing": "not within 2200 ms",
+        });
+        page(&sources(json!([row])), None)
+    };
+    let html = page_of(3);
+    for words in [
+        "3.25 ms",
+        "not within 2200 ms",
+        "success, by the moment a request was wanted",
+        "those that failed included",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(!page_of(0).contains("those that failed included"));
+}
