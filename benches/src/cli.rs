@@ -40,7 +40,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Lists protocols, contestants, scenarios and knobs
     List(ListArgs),
-    /// Explains a profile, question by question, each choice with its source
+    /// Explains a profile, question by question, each choice with its source; or a knob
     Explain(ExplainArgs),
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
@@ -196,8 +196,9 @@ pub struct ListArgs {
 /// Options of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The profile, as net-http, or another contestant
-    pub profile: String,
+    /// The profile, as net-http, another contestant, or a knob, as max_idle
+    #[arg(value_name = "PROFILE|KNOB")]
+    pub name: String,
     /// Only the questions that this profile answers differently, side by side
     #[arg(long, value_name = "PROFILE")]
     pub diff: Option<String>,

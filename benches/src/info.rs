@@ -8,7 +8,8 @@ use crate::catalog::{Contestant, contestants};
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 use crate::scenario::SCENARIOS;
-use crate::shows;
+
+mod knob;
 
 /// Protocols, contestants, scenarios and knobs.
 pub fn list(as_json: bool) -> String {
@@ -37,19 +38,7 @@ fn list_json() -> Value {
             json!({"name": scenario.name, "protocols": protocols, "about": scenario.about, "teaches": scenario.teaches})
         })
         .collect();
-    let knobs: Vec<Value> = KNOBS
-        .iter()
-        .map(|knob| {
-            json!({
-                "name": knob.name,
-                "question": knob.question.words(),
-                "about": knob.about,
-                "accepts": knob.accepts.to_string(),
-                "shows_in": shows::of(knob.name),
-                "unseen": shows::unseen(knob.name),
-            })
-        })
-        .collect();
+    let knobs: Vec<Value> = KNOBS.iter().map(knob::json).collect();
     json!({
         "protocols": Protocol::ALL,
         "contestants": contestants,
@@ -83,10 +72,10 @@ fn list_text() -> String {
 }
 
 /// A profile, question by question: each choice with its values and its source, and what differs
-/// from the original on purpose.
+/// from the original on purpose. Also a contestant without a profile, or a single knob.
 ///
 /// # Errors
-/// [`BenchError::Usage`] for a name that is no profile.
+/// [`BenchError::Usage`] for a name that is none of them.
 pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     if let Some(contestant) = contestants().find(|one| one.name == name)
         && let Some(words) = in_words(contestant.name).or_else(|| rival_in_words(&contestant))
@@ -104,7 +93,14 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
             }
         });
     }
-    let profile = find(name)?;
+    if let Some(knob) = knob::find(name) {
+        return Ok(knob::explain(knob, as_json));
+    }
+    let profile = Profile::find(name).ok_or_else(|| {
+        let knobs = KNOBS.iter().map(|knob| knob.name);
+        let known: Vec<&str> = contestants().map(|known| known.name).chain(knobs).collect();
+        names::unknown("profile, contestant or knob", name, &known)
+    })?;
     Ok(if as_json { format!("{:#}\n", explain_json(&profile)) } else { explain_text(&profile) })
 }
 
@@ -202,20 +198,8 @@ pub fn diff(left: &str, right: &str, as_json: bool) -> Result<String, BenchError
 }
 
 /// The knobs that answer the question of a choice.
-fn knobs_of(choice: &Choice) -> impl Iterator<Item = &'static Knob> {
-    let question = choice.question;
-    KNOBS.iter().filter(move |knob| knob.question == question)
-}
-
-/// The scenarios in which the answer to the question of a choice shows.
-fn scenarios_of(choice: &Choice) -> Vec<&'static str> {
-    let mut scenarios = Vec::new();
-    for scenario in knobs_of(choice).flat_map(|knob| shows::of(knob.name)) {
-        if !scenarios.contains(scenario) {
-            scenarios.push(*scenario);
-        }
-    }
-    scenarios
+fn knobs_of(choice: &Choice) -> Vec<&'static Knob> {
+    KNOBS.iter().filter(|knob| knob.question == choice.question).collect()
 }
 
 fn explain_json(profile: &Profile) -> Value {
@@ -223,13 +207,15 @@ fn explain_json(profile: &Profile) -> Value {
         .choices
         .iter()
         .map(|choice| {
-            let knobs: serde_json::Map<String, Value> = knobs_of(choice)
+            let of_choice = knobs_of(choice);
+            let knobs: serde_json::Map<String, Value> = of_choice
+                .iter()
                 .map(|knob| (knob.name.to_owned(), knob.value(&profile.policy).into()))
                 .collect();
             json!({
                 "question": choice.question.words(),
                 "knobs": knobs,
-                "shows_in": scenarios_of(choice),
+                "shows_in": knob::scenarios(&of_choice),
                 "source": choice.source,
                 "difference": choice.difference,
             })
@@ -249,11 +235,13 @@ fn explain_text(profile: &Profile) -> String {
     wrap(&mut text, "", profile.summary);
     for choice in profile.choices {
         text.push_str(&format!("\n{}?\n", choice.question.words()));
-        let knobs: Vec<String> = knobs_of(choice)
+        let of_choice = knobs_of(choice);
+        let knobs: Vec<String> = of_choice
+            .iter()
             .map(|knob| format!("{}={}", knob.name, knob.value(&profile.policy)))
             .collect();
         wrap(&mut text, "  ", &knobs.join(" "));
-        wrap(&mut text, "  shows in: ", &scenarios_of(choice).join(", "));
+        wrap(&mut text, "  shows in: ", &knob::shows_in(&of_choice));
         wrap(&mut text, "  source: ", choice.source);
         if let Some(difference) = choice.difference {
             wrap(&mut text, "  ours differs: ", difference);

@@ -50,8 +50,8 @@ fn dispatch() -> Result<ExitCode, BenchError> {
         Some(Command::Run(args)) => run_plan(&args),
         Some(Command::List(args)) => print(&info::list(args.json)),
         Some(Command::Explain(args)) => print(&match &args.diff {
-            None => info::explain(&args.profile, args.json)?,
-            Some(other) => info::diff(&args.profile, other, args.json)?,
+            None => info::explain(&args.name, args.json)?,
+            Some(other) => info::diff(&args.name, other, args.json)?,
         }),
         Some(Command::Compare(args)) => {
             let (text, passed) = compare::run(&args)?;

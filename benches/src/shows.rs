@@ -69,7 +69,7 @@ pub const UNSEEN: &[(&str, &str)] = &[
     ),
     ("sweep_interval", "a late sweep closes connections that no caller would get anyway"),
     ("back_off_jitter", "it tells many clients apart, and here is one"),
-    ("close_timeout", "the servers here say goodbye at once"),
+    ("close_timeout", "the servers here close their side at once"),
 ];
 
 /// Why the knob of this name shows in no scenario.

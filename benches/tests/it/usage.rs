@@ -21,6 +21,7 @@ fn unknown_names_are_named_with_a_suggestion() {
         (&["run", "--set", "idle_order=sideways"], "newest-first"),
         (&["run", "--model", "threads"], "known: tasks, workers"),
         (&["explain", "nethttp"], "did you mean 'net-http'?"),
+        (&["explain", "dial-hedg"], "did you mean 'dial_hedge'?"),
         (&["serve", "--model", "threads"], "known: tasks, workers"),
         (&["run", "--no-such-option"], "--no-such-option"),
         (&["simulate"], "simulate"),
