@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use serde_json::{Value, json};
 
-use crate::catalog::Contestant;
 use crate::cli::RunArgs;
 use crate::contestants::{RequestKind, WRITE_BODY};
 use crate::error::BenchError;
-use crate::names::Protocol;
-use crate::scenario::{Play, Scenario};
+use crate::report::saved::Request;
 use crate::target::Target;
 
 /// The methods that a request may have, and whether a body may go with it.
@@ -61,11 +58,11 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Reads the options.
+    /// Reads the options. A path of the target's URL is asked for as one of `--path` is.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] for what is no request.
-    pub fn new(args: &RunArgs) -> Result<Self, BenchError> {
+    /// [`BenchError::Usage`] for what is no request, or when both have a path.
+    pub fn new(args: &RunArgs, target: Option<&Target>) -> Result<Self, BenchError> {
         let mut ask = Self { think: args.think_time, ..Self::default() };
         if let Some(path) = &args.path {
             let parsed: Option<http::uri::PathAndQuery> = path.parse().ok();
@@ -76,6 +73,17 @@ impl Ask {
                 )));
             };
             ask.path = Some(parsed.as_str().to_owned());
+        }
+        let of_url = target.filter(|target| target.protocol.is_http() && target.path != "/");
+        match (&ask.path, of_url) {
+            (Some(path), Some(target)) => {
+                return Err(BenchError::usage(format!(
+                    "--path {path} and --target with the path {}: leave one out",
+                    target.path
+                )));
+            }
+            (None, Some(target)) => ask.path = Some(target.path.clone()),
+            _ => {}
         }
         ask.body = args.body_size.map(|size| Bytes::from(vec![b'x'; size]));
         ask.method = match &args.method {
@@ -89,86 +97,8 @@ impl Ask {
         Ok(ask)
     }
 
-    /// Says no where an option would be ignored or would change what a scenario is about.
-    ///
-    /// # Errors
-    /// [`BenchError::Usage`] that names the option and what it does not fit.
-    pub fn check(
-        &self,
-        protocol: Protocol,
-        scenario: &Scenario,
-        is_open: bool,
-        contestants: &[Contestant],
-    ) -> Result<(), BenchError> {
-        let refuse = |option: &str, why: String| Err(BenchError::usage(format!("{option} {why}")));
-        let http = matches!(protocol, Protocol::Http1 | Protocol::Http2);
-        if let Some(option) = self.http_option().filter(|_| !http) {
-            return refuse(
-                option,
-                format!(
-                    "is for http1 and http2, and {protocol} is run as well: add --protocol http1,http2"
-                ),
-            );
-        }
-        if !self.command.is_empty() {
-            if protocol != Protocol::Resp {
-                return refuse(
-                    "--command",
-                    format!("is for resp, and {protocol} is run as well: add --protocol resp"),
-                );
-            }
-            if scenario.play == Play::Session {
-                let name = scenario.name;
-                return refuse(
-                    "--command",
-                    format!("does not fit: scenario '{name}' has commands of its own"),
-                );
-            }
-            if let Some(peer) = contestants.iter().find(|one| one.is_peer()) {
-                return refuse(
-                    "--command",
-                    format!(
-                        "is not built for the rivals, and {} takes part: leave it out",
-                        peer.name
-                    ),
-                );
-            }
-        }
-        let changes_kind = self.method.is_some() || !self.command.is_empty();
-        if changes_kind && scenario.writes_percent > 0 {
-            let option =
-                if self.command.is_empty() { "--method and --body-size" } else { "--command" };
-            return refuse(
-                option,
-                format!(
-                    "cannot stand in for the requests of scenario '{}', of which {} % must not run twice",
-                    scenario.name, scenario.writes_percent
-                ),
-            );
-        }
-        if self.think.is_some() {
-            let name = scenario.name;
-            if is_open {
-                return refuse(
-                    "--think-time",
-                    format!(
-                        "is for a closed loop, and '{name}' is an open one: requests come at a rate there"
-                    ),
-                );
-            }
-            if scenario.play == Play::Reuse {
-                return refuse(
-                    "--think-time",
-                    format!(
-                        "does not fit: scenario '{name}' makes its times of the number of requests"
-                    ),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn http_option(&self) -> Option<&'static str> {
+    /// The option that asks for something of HTTP.
+    pub fn http_option(&self) -> Option<&'static str> {
         match (&self.path, &self.body, &self.method) {
             (Some(_), _, _) => Some("--path"),
             (_, Some(_), _) => Some("--body-size"),
@@ -178,17 +108,9 @@ impl Ask {
     }
 
     /// Lets requests to this target be these.
-    ///
-    /// # Errors
-    /// [`BenchError::Usage`] when the target has a path, too.
-    pub fn apply(&self, mut target: Target) -> Result<Target, BenchError> {
+    #[must_use]
+    pub fn apply(&self, mut target: Target) -> Target {
         if let Some(path) = &self.path {
-            if target.path != "/" {
-                return Err(BenchError::usage(format!(
-                    "--path {path} and --target with the path {}: leave one out",
-                    target.path
-                )));
-            }
             target.path.clone_from(path);
         }
         // A reply to HEAD has no body, and an own command no nonce.
@@ -196,7 +118,7 @@ impl Ask {
             target.echoes = false;
         }
         target.ask = self.clone();
-        Ok(target)
+        target
     }
 
     /// The method and the body of an HTTP request.
@@ -212,6 +134,11 @@ impl Ask {
     /// Whether replies have no body, whatever their head says.
     pub fn head_only(&self, kind: RequestKind) -> bool {
         kind == RequestKind::Read && self.method == Some(Method::HEAD)
+    }
+
+    /// Whether requests have a method of their own; a body brings one.
+    pub fn has_method(&self) -> bool {
+        self.method.is_some()
     }
 
     /// The words of the Redis command; empty for the built-in one.
@@ -238,43 +165,23 @@ impl Ask {
         })
     }
 
-    /// What titles say of it.
-    pub fn describe(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        if self.http_option().is_some() {
-            let (method, body) = self.http(RequestKind::Read);
-            let mut text = format!("{method} {}", self.path.as_deref().unwrap_or("/"));
-            if self.body.is_some() {
-                text.push_str(&format!(" with {} bytes", body.len()));
-            }
-            words.push(text);
-        }
-        if !self.command.is_empty() {
-            words.push(self.command_text());
-        }
-        if let Some(think) = self.think {
-            words.push(format!("think time {think:?}"));
-        }
-        words
-    }
-
     fn command_text(&self) -> String {
         let words: Vec<_> = self.command.iter().map(|word| String::from_utf8_lossy(word)).collect();
         words.join(" ").escape_debug().to_string()
     }
 
-    /// For results.json; `null` for the built-in request.
-    pub fn json(&self) -> Value {
+    /// As results.json holds it; `None` for the built-in request.
+    pub fn request(&self) -> Option<Request> {
         if *self == Self::default() {
-            return Value::Null;
+            return None;
         }
-        let own = self.http_option().is_some();
-        json!({
-            "method": own.then(|| self.http(RequestKind::Read).0.as_str().to_owned()),
-            "path": self.path,
-            "body_bytes": self.body.as_ref().map(Bytes::len),
-            "command": (!self.command.is_empty()).then(|| self.command_text()),
-            "think_time_ms": self.think.map(|think| think.as_secs_f64() * 1000.0),
+        let http = self.http_option().is_some();
+        Some(Request {
+            method: http.then(|| self.http(RequestKind::Read).0.as_str().to_owned()),
+            path: http.then(|| self.path.clone().unwrap_or_else(|| "/".to_owned())),
+            body_bytes: self.body.as_ref().map(|body| body.len() as u64),
+            command: (!self.command.is_empty()).then(|| self.command_text()),
+            think_time_ms: self.think.map(|think| think.as_secs_f64() * 1000.0),
         })
     }
 }
@@ -321,6 +228,7 @@ pub fn parse_body_size(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Protocol;
 
     fn args(change: impl FnOnce(&mut RunArgs)) -> RunArgs {
         let mut args = RunArgs::default();
@@ -328,25 +236,32 @@ mod tests {
         args
     }
 
+    fn ask(change: impl FnOnce(&mut RunArgs)) -> Ask {
+        Ask::new(&args(change), None).unwrap()
+    }
+
+    fn words(ask: &Ask) -> String {
+        ask.request().unwrap().words().join(", ")
+    }
+
     #[test]
     fn nothing_asked_for_is_the_built_in_request() {
-        let ask = Ask::new(&RunArgs::default()).unwrap();
+        let ask = ask(|_| {});
         assert_eq!(ask, Ask::default());
         assert_eq!(ask.http(RequestKind::Read), (Method::GET, Bytes::new()));
-        assert_eq!(ask.json(), Value::Null);
-        assert!(ask.describe().is_empty() && ask.warning().is_none());
+        assert!(ask.request().is_none() && ask.warning().is_none());
     }
 
     #[test]
     fn a_request_with_a_body_is_a_post_unless_it_is_said_otherwise() {
-        let ask = Ask::new(&args(|args| args.body_size = Some(3))).unwrap();
-        assert_eq!(ask.http(RequestKind::Read), (Method::POST, Bytes::from_static(b"xxx")));
-        assert_eq!(ask.describe(), ["POST / with 3 bytes"]);
-        let put = Ask::new(&args(|args| {
+        let post = ask(|args| args.body_size = Some(3));
+        assert_eq!(post.http(RequestKind::Read), (Method::POST, Bytes::from_static(b"xxx")));
+        assert_eq!(words(&post), "POST / with 3 bytes");
+        let put = ask(|args| {
             args.body_size = Some(3);
             args.method = Some("put".to_owned());
-        }));
-        assert_eq!(put.unwrap().describe(), ["PUT / with 3 bytes"]);
+        });
+        assert_eq!(words(&put), "PUT / with 3 bytes");
     }
 
     #[test]
@@ -365,25 +280,37 @@ mod tests {
                 "--body-size",
             ),
         ] {
-            let error = Ask::new(&args).unwrap_err().to_string();
+            let error = Ask::new(&args, None).unwrap_err().to_string();
             assert!(error.contains(words) && error.lines().count() == 1, "{error}");
         }
-        let target = Target::parse("http://127.0.0.1:1/a").unwrap();
-        let ask = Ask::new(&args(|args| args.path = Some("/b".into()))).unwrap();
-        assert!(ask.apply(target).unwrap_err().to_string().contains("leave one out"));
+    }
+
+    #[test]
+    fn the_path_of_a_url_is_part_of_the_request() {
+        let target = |url| Target::parse(url).unwrap();
+        let of = |path: Option<&str>, url| {
+            let path = path.map(str::to_owned);
+            Ask::new(&args(|args| args.path = path), Some(&target(url)))
+        };
+        let url = of(None, "http://127.0.0.1:1/a?b=c").unwrap();
+        assert_eq!(words(&url), "GET /a?b=c");
+        assert_eq!(url, of(Some("/a?b=c"), "http://127.0.0.1:1").unwrap());
+        assert!(of(None, "redis://127.0.0.1:1/3").unwrap().request().is_none(), "a database");
+        let both = of(Some("/b"), "http://127.0.0.1:1/a").unwrap_err();
+        assert!(both.to_string().contains("leave one out"));
     }
 
     #[test]
     fn the_oracle_is_given_up_only_where_no_nonce_comes_back() {
         let target = || Target::embedded(Protocol::Http1, "127.0.0.1:1".parse().unwrap());
         for (method, echoes) in [("POST", true), ("HEAD", false)] {
-            let ask = Ask::new(&args(|args| args.method = Some(method.into()))).unwrap();
-            assert_eq!(ask.apply(target()).unwrap().echoes, echoes);
+            let ask = ask(|args| args.method = Some(method.into()));
+            assert_eq!(ask.apply(target()).echoes, echoes);
             assert_eq!(ask.warning().is_none(), echoes);
             assert!(ask.has_nonce());
         }
-        let ask = Ask::new(&args(|args| args.command = Some("GET key".into()))).unwrap();
-        assert!(!ask.apply(target()).unwrap().echoes && !ask.has_nonce());
+        let ask = ask(|args| args.command = Some("GET key".into()));
+        assert!(!ask.apply(target()).echoes && !ask.has_nonce());
         assert!(ask.warning().unwrap().contains("GET key"));
     }
 }

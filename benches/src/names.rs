@@ -34,6 +34,11 @@ impl Protocol {
         }
     }
 
+    /// Whether requests have a method and a path.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http1 | Self::Http2)
+    }
+
     /// The protocol of this name.
     ///
     /// # Errors

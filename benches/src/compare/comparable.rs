@@ -1,83 +1,224 @@
-//! Whether two runs may be compared at all, and what differs between them.
+//! Whether two runs are the same comparison, and what differs between them. `compare`, `merge` and the
+//! page of several files all ask here.
 
-use crate::report::saved::{Row, Saved};
+use crate::names::printable;
+use crate::report::saved::{Group, Request, Row, Saved};
 
 /// Something that differs, in words.
 pub type Difference = String;
 
-/// What differs between the machines and settings of two runs. None of it forbids a comparison.
+/// Rates that were measured, as a share of the limit is in each run, count as the same up to here.
+const SAME_RATE: f64 = 0.1;
+
+/// What differs between the machines and settings of two runs. None of it forbids a comparison: it may
+/// be what the runs are compared for.
 pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
-    let mut differences = Vec::new();
+    let mut differences = Differences::default();
     let (left, right) = (base.machine(), new.machine());
-    differ(&mut differences, "cpu", left.cpu.as_ref(), right.cpu.as_ref());
-    differ(&mut differences, "usable processors", left.cores.as_ref(), right.cores.as_ref());
-    differ(&mut differences, "kernel", left.kernel.as_ref(), right.kernel.as_ref());
-    differ(&mut differences, "placement", left.placement.as_ref(), right.placement.as_ref());
-    differ(&mut differences, "compiler", left.rustc.as_ref(), right.rustc.as_ref());
+    differences.both("cpu", left.cpu, right.cpu);
+    differences.both("usable processors", left.cores, right.cores);
+    differences.both("kernel", left.kernel, right.kernel);
+    differences.both("placement", left.placement, right.placement);
+    differences.both("compiler", left.rustc, right.rustc);
+    differences.0.extend(of_targets(base, new));
     let (left, right) = (base.settings(), new.settings());
-    differ(&mut differences, "target", left.target.as_ref(), right.target.as_ref());
-    let set = |options: &[String]| (!options.is_empty()).then(|| options.join(" "));
-    let (left, right) = (set(&left.set), set(&right.set));
-    if left != right {
-        let words = |set: Option<String>| set.unwrap_or_else(|| "nothing".to_owned());
-        differences.push(format!("--set: {} and {}", words(left), words(right)));
-    }
-    let request = |saved: &Saved| {
-        let request = saved.settings().request;
-        request.map_or_else(|| "the built-in one".to_owned(), |request| request.to_string())
-    };
-    if request(base) != request(new) {
-        differences.push(format!("request: {} and {}", request(base), request(new)));
-    }
+    let words = |all: &[String]| (!all.is_empty()).then(|| all.join(" "));
+    differences.or("server models", words(&left.models), words(&right.models), "the usual ones");
+    differences.or("--set", words(&left.set), words(&right.set), "nothing");
     for (name, saved) in [("BASE", base), ("NEW", new)] {
         if saved.partial {
-            differences.push(format!("{name} was interrupted, its results are partial"));
+            differences.0.push(format!("{name} was interrupted, its results are partial"));
         }
     }
-    differences
+    differences.0
 }
 
-/// What forbids to compare two rows of the same name.
+/// Whether requests went to different servers.
+pub fn of_targets(base: &Saved, new: &Saved) -> Option<Difference> {
+    let mut differences = Differences::default();
+    let (left, right) = (base.settings().target, new.settings().target);
+    differences.or("target", left, right, "embedded servers");
+    differences.0.pop()
+}
+
+/// What forbids to compare two rows of the same name: they were asked for something else.
 pub fn of_rows(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    let ((base_file, base), (new_file, new)) = (base, new);
-    differ(&mut differences, "callers", base.callers.as_ref(), new.callers.as_ref());
-    differ(&mut differences, "load", base.load.as_ref(), new.load.as_ref());
-    differ(&mut differences, "arrivals", base.arrivals.as_ref(), new.arrivals.as_ref());
-    differ(&mut differences, "budget", base.budget.as_ref(), new.budget.as_ref());
-    if let (Some(left), Some(right)) = (base.rate_per_s, new.rate_per_s) {
-        // A share of the limit is measured anew in each run.
-        if (left / right).ln().abs() > 0.1 {
-            differences.push(format!("rate: {left:.0} and {right:.0} requests in a second"));
-        }
-    }
-    let group = |saved: &Saved, row: &Row| {
-        let mut groups = saved.settings().groups.into_iter();
-        groups
-            .find(|group| group.protocol == row.protocol && group.scenario == row.scenario)
-            .unwrap_or_default()
-    };
-    let (left, right) = (group(base_file, base), group(new_file, new));
-    differ(&mut differences, "connections", left.connections.as_ref(), right.connections.as_ref());
-    differ(
-        &mut differences,
-        "duration in ms",
-        left.duration_ms.as_ref(),
-        right.duration_ms.as_ref(),
-    );
-    differences
+    let mut differences = Differences::default();
+    differences.both("callers", base.1.callers, new.1.callers);
+    differences.of_load(base, new);
+    differences.0
 }
 
-/// Notes a difference where both sides say something.
-fn differ<T: PartialEq + std::fmt::Display>(
-    differences: &mut Vec<Difference>,
-    what: &str,
-    left: Option<&T>,
-    right: Option<&T>,
-) {
-    if let (Some(left), Some(right)) = (left, right)
-        && left != right
-    {
-        differences.push(format!("{what}: {left} and {right}"));
+/// What forbids to merge two rows of the same name: they are no shares of one load.
+pub fn of_workers(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
+    let mut differences = Differences::default();
+    // Callers that cannot be shared evenly leave some workers one more.
+    let callers = base.1.callers.zip(new.1.callers);
+    if let Some((left, right)) = callers.filter(|(left, right)| (left - right).abs() > 1.0) {
+        differences.0.push(format!("callers: {left} and {right}"));
+    }
+    // It decides whose turn it is, and when faults happen.
+    differences.both("seed", base.0.settings().seed, new.0.settings().seed);
+    differences.of_load(base, new);
+    differences.0
+}
+
+#[derive(Default)]
+struct Differences(Vec<Difference>);
+
+impl Differences {
+    /// Request, rate, limits and time: what both rows must share, whoever offered how much of it.
+    fn of_load(&mut self, base: (&Saved, &Row), new: (&Saved, &Row)) {
+        let ((base_file, base), (new_file, new)) = (base, new);
+        let request = |saved: &Saved| saved.settings().request.unwrap_or_default();
+        let (left, right) = (request(base_file), request(new_file));
+        self.or("request", left.sent(), right.sent(), "the built-in one");
+        let think = |request: &Request| request.think_time().map(|think| format!("{think:?}"));
+        self.or("think time", think(&left), think(&right), "none");
+        self.both("load", base.load.as_ref(), new.load.as_ref());
+        self.both("arrivals", base.arrivals.as_ref(), new.arrivals.as_ref());
+        let (left, right) = (asked(base_file, base), asked(new_file, new));
+        self.both("rate", left.rate, right.rate);
+        if let (Some(left), Some(right)) = (base.rate_per_s, new.rate_per_s)
+            && (left / right).ln().abs() > SAME_RATE
+        {
+            self.0.push(format!("rate: {left:.0} and {right:.0} requests in a second"));
+        }
+        self.both("budget", base.budget.as_ref(), new.budget.as_ref());
+        self.both("connections", left.connections, right.connections);
+        self.both("duration in ms", left.duration_ms, right.duration_ms);
+    }
+
+    /// Notes a difference where both sides say something.
+    fn both<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        what: &str,
+        left: Option<T>,
+        right: Option<T>,
+    ) {
+        if let (Some(left), Some(right)) = (left, right)
+            && left != right
+        {
+            let words = printable(&format!("{left} and {right}"));
+            self.0.push(format!("{what}: {words}"));
+        }
+    }
+
+    /// Notes a difference where nothing said means something.
+    fn or(&mut self, what: &str, left: Option<String>, right: Option<String>, nothing: &str) {
+        let words = |side: Option<String>| Some(side.unwrap_or_else(|| nothing.to_owned()));
+        self.both(what, words(left), words(right));
+    }
+}
+
+/// What the options of its run asked of the table of a row.
+fn asked(saved: &Saved, row: &Row) -> Group {
+    // The steps of a ladder differ in their rates alone, which rows have.
+    let is_step = row.step.is_some();
+    let of_row = |group: &Group| group.protocol == row.protocol && group.scenario == row.scenario;
+    let group = saved.settings().groups.into_iter().find(of_row).unwrap_or_default();
+    Group { rate: group.rate.filter(|_| !is_step), ..group }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A run of one row with these options and these fields of the row.
+    fn run(options: &Value, fields: &Value) -> Saved {
+        let mut row = json!({"protocol": "http1", "scenario": "paced", "contestant": "redigo"});
+        let mut group = json!({"protocol": "http1", "scenario": "paced"});
+        let mut document = json!({"schema": 1, "options": {}});
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            let place = if matches!(key.as_str(), "duration_ms" | "rate" | "connections") {
+                &mut group
+            } else {
+                &mut row
+            };
+            place[key] = value.clone();
+        }
+        document["options"] = options.clone();
+        document["options"]["groups"] = json!([group]);
+        document["results"] = json!([row]);
+        Saved::parse(&document.to_string()).unwrap()
+    }
+
+    type OfRows = fn((&Saved, &Row), (&Saved, &Row)) -> Vec<Difference>;
+
+    fn differences(of: OfRows, left: &Saved, right: &Saved) -> String {
+        of((left, &left.results[0]), (right, &right.results[0])).join("; ")
+    }
+
+    #[test]
+    fn runs_with_other_requests_or_loads_are_not_compared() {
+        let of = |options: Value, fields: Value| {
+            let base = run(
+                &json!({"request": {"method": "GET", "path": "/a"}}),
+                &json!({"callers": 50, "loop": "open", "arrivals": "uniform", "budget": "same",
+                    "duration_ms": 2000, "rate": "60%", "rate_per_s": 1000, "connections": 50}),
+            );
+            differences(of_rows, &base, &run(&options, &fields))
+        };
+        let same = json!({"request": {"method": "GET", "path": "/a"}});
+        assert_eq!(of(same.clone(), json!({})), "", "what is not said is no difference");
+        for (options, words) in [
+            (json!({}), "request: GET /a and the built-in one"),
+            (json!({"request": {"path": "/b"}}), "request: GET /a and GET /b"),
+            (
+                json!({"request": {"path": "/a", "body_bytes": 3}}),
+                "request: GET /a and GET /a with 3 bytes",
+            ),
+            (json!({"request": {"command": "GET k"}}), "request: GET /a and GET k"),
+            (json!({"request": {"path": "/a", "think_time_ms": 5.0}}), "think time: none and 5ms"),
+        ] {
+            assert_eq!(of(options, json!({})), words);
+        }
+        for (fields, words) in [
+            (json!({"callers": 8}), "callers: 50 and 8"),
+            (json!({"loop": "closed"}), "load: open and closed"),
+            (json!({"arrivals": "poisson"}), "arrivals: uniform and poisson"),
+            (json!({"budget": "own"}), "budget: same and own"),
+            (json!({"duration_ms": 500}), "duration in ms: 2000 and 500"),
+            (json!({"connections": 8}), "connections: 50 and 8"),
+            (json!({"rate": "58%"}), "rate: 60% and 58%"),
+            (json!({"rate_per_s": 1050}), ""),
+            (json!({"rate_per_s": 2000}), "rate: 1000 and 2000 requests in a second"),
+        ] {
+            assert_eq!(of(same.clone(), fields), words);
+        }
+    }
+
+    #[test]
+    fn workers_have_shares_of_one_load() {
+        let of = |options: Value, fields: Value| {
+            let base = run(&json!({"seed": 1}), &json!({"callers": 17, "rate_per_s": 100}));
+            differences(of_workers, &base, &run(&options, &fields))
+        };
+        assert_eq!(of(json!({"seed": 1}), json!({"callers": 16, "rate_per_s": 100})), "");
+        assert_eq!(of(json!({"seed": 1}), json!({"callers": 15})), "callers: 17 and 15");
+        assert_eq!(of(json!({"seed": 2}), json!({})), "seed: 1 and 2");
+        assert!(of(json!({}), json!({"rate_per_s": 200})).starts_with("rate: 100 and 200"));
+        let asked = of(json!({"request": {"command": "GET k"}}), json!({}));
+        assert_eq!(asked, "request: the built-in one and GET k");
+    }
+
+    #[test]
+    fn other_servers_and_knobs_are_named_and_do_not_forbid() {
+        let base = run(&json!({}), &Value::Null);
+        let new = run(
+            &json!({"target": "http1 server at a\u{1b}[1m", "models": ["workers"], "set": ["a=b"]}),
+            &Value::Null,
+        );
+        assert_eq!(
+            of_runs(&base, &new),
+            [
+                "target: embedded servers and http1 server at a\\u{1b}[1m",
+                "server models: the usual ones and workers",
+                "--set: nothing and a=b"
+            ]
+        );
+        assert_eq!(differences(of_rows, &base, &new), "");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::BenchError;
 use crate::report::saved::Saved;
 
-mod comparable;
+pub mod comparable;
 pub mod expression;
 pub mod figure;
 pub mod power;

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::compare::comparable;
 use crate::error::BenchError;
 use crate::measure::Percentiles;
 use crate::report::histogram::{decode, encode};
-use crate::report::saved;
+use crate::report::saved::{self, Saved};
 
 mod over_time;
 
@@ -23,9 +25,8 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
-/// What must be equal in rows that are merged.
-const SAME: [&str; 8] =
-    ["kind", "variant", "policy", "connections", "loop", "arrivals", "budget", "step"];
+/// What must be equal in rows that are merged, beside what they were asked for.
+const SAME: [&str; 5] = ["kind", "variant", "policy", "connections", "step"];
 /// Counts, and figures of a second: those of all workers together.
 const ADDED: [&str; 20] = [
     "callers",
@@ -73,7 +74,7 @@ pub fn run(args: &MergeArgs) -> Result<String, BenchError> {
     let mut documents = Vec::new();
     for path in &args.files {
         let text = saved::text(path)?;
-        saved::Saved::parse(&text).map_err(|why| saved::not_results(path, &why))?;
+        Saved::parse(&text).map_err(|why| saved::not_results(path, &why))?;
         let value = serde_json::from_str(&text).expect("it was parsed before");
         documents.push((path.display().to_string(), value));
     }
@@ -90,12 +91,20 @@ pub fn run(args: &MergeArgs) -> Result<String, BenchError> {
 fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
     let mut documents = documents.into_iter();
     let (first_name, mut merged) = documents.next().ok_or("there is nothing to merge")?;
+    let first = merged.clone();
     let mut warnings = warnings_of(&first_name, &merged);
     let mut workers = vec![merged["options"]["worker"].clone()];
     for (name, other) in documents {
         let worker = other["options"]["worker"].clone();
         if !worker.is_null() && workers.contains(&worker) {
             return Err(format!("{name}: worker {worker} is there twice"));
+        }
+        let of = |worker: &Value| worker.as_str()?.split_once('/').map(|(_, of)| of.to_owned());
+        if of(&worker) != of(&workers[0]) {
+            return Err(format!(
+                "{name} is worker {worker} and {first_name} is worker {}: they are of different runs",
+                workers[0]
+            ));
         }
         workers.push(worker);
         if merged["options"]["groups"].as_array().map(Vec::len)
@@ -104,7 +113,7 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
             return Err(format!("{name} measured other scenarios than {first_name}"));
         }
         for (left, right) in groups(&merged).iter().zip(groups(&other)) {
-            for field in ["protocol", "scenario", "duration_ms", "rounds"] {
+            for field in ["protocol", "scenario", "rounds"] {
                 if left[field] != right[field] {
                     return Err(format!(
                         "{name} does not belong to {first_name}: {field}: {} and {}",
@@ -113,6 +122,7 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
                 }
             }
         }
+        warnings.extend(check_load((&first_name, &first), (&name, &other))?);
         let partial = [&merged, &other].iter().any(|file| file["partial"] == json!(true));
         merged["partial"] = partial.into();
         warnings.extend(warnings_of(&name, &other));
@@ -138,9 +148,36 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
         // One worker's noise is not that of all together.
         environment.remove("noise");
     }
+    for group in merged["options"]["groups"].as_array_mut().into_iter().flatten() {
+        // Those of one worker; rows have those of all.
+        group["rate"] = Value::Null;
+        group["callers"] = Value::Null;
+    }
     merged["merged_from"] = workers.len().into();
     merged["options"]["worker"] = Value::Null;
     Ok(merged)
+}
+
+/// Checks that two files are shares of one load. What the reader should know is handed back.
+///
+/// # Errors
+/// What was asked of one and not of the other.
+fn check_load(first: (&str, &Value), other: (&str, &Value)) -> Result<Option<String>, String> {
+    let read = |(name, document): (&str, &Value)| {
+        Saved::deserialize(document).map_err(|error| format!("{name}: {error}"))
+    };
+    let (left, right) = (read(first)?, read(other)?);
+    let (first, other) = (first.0, other.0);
+    for row in &right.results {
+        let Some(base) = left.results.iter().find(|base| base.name() == row.name()) else {
+            continue;
+        };
+        let differences = comparable::of_workers((&left, base), (&right, row));
+        if let [why, ..] = &differences[..] {
+            return Err(format!("{other} does not belong to {first}: {}: {why}", row.name()));
+        }
+    }
+    Ok(comparable::of_targets(&left, &right).map(|why| format!("{first} and {other}: {why}")))
 }
 
 /// The workers that are missing, in words.
@@ -251,9 +288,10 @@ mod tests {
         millis.for_each(|ms| measure::record(&mut histogram, Duration::from_millis(ms)));
         json!({
             "schema": 1, "partial": false, "warnings": ["slow"],
-            "options": {"worker": worker, "groups": [{"protocol": "resp", "duration_ms": 100}]},
+            "options": {"worker": worker, "seed": 1, "request": null,
+                "groups": [{"protocol": "resp", "scenario": "paced", "duration_ms": 100}]},
             "results": [{"protocol": "resp", "scenario": "paced", "contestant": "redigo",
-                "requests": requests, "errors": 1, "leaked": null, "throughput_per_s": 10.5,
+                "budget": "same", "requests": requests, "errors": 1, "leaked": null, "throughput_per_s": 10.5,
                 "cpu_us_per_request": requests, "errors_by_kind": {"dial": 1},
                 "latency_us": Percentiles::of(&histogram), "vs_limit": {"cpu": 1.0},
                 "histograms": {"latency": encode(&histogram)}}]
@@ -296,6 +334,14 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_different_names_are_a_warning() {
+        let mut other = document("2/2", 1..=9);
+        other["options"]["target"] = "resp server at b".into();
+        let warnings = merged(document("1/2", 1..=9), other).unwrap()["warnings"].to_string();
+        assert!(warnings.contains("a and b: target: embedded servers and resp"), "{warnings}");
+    }
+
+    #[test]
     fn files_that_do_not_belong_together_are_refused() {
         let base = document("1/2", 1..=9);
         let with = |change: fn(&mut Value)| {
@@ -307,7 +353,14 @@ mod tests {
             (with(|other| other["options"]["worker"] = "1/2".into()), "twice"),
             (
                 with(|other| other["options"]["groups"][0]["duration_ms"] = 200.into()),
-                "duration_ms",
+                "duration in ms: 100 and 200",
+            ),
+            (with(|other| other["options"]["worker"] = "2/3".into()), "different runs"),
+            (with(|other| other["options"]["worker"] = Value::Null), "different runs"),
+            (with(|other| other["options"]["seed"] = 2.into()), "seed: 1 and 2"),
+            (
+                with(|other| other["options"]["request"] = json!({"command": "GET key"})),
+                "request: the built-in one and GET key",
             ),
             (with(|other| other["results"][0]["budget"] = "own".into()), "budget"),
             (with(|other| other["results"][0]["contestant"] = "grpc".into()), "has no row"),

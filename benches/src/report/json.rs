@@ -18,6 +18,7 @@ use crate::policies::Safety;
 use crate::run::events::Played as Event;
 use crate::run::plan::Plan;
 use crate::run::turn::{TimelinePoint, Turn};
+use crate::scenario::demand::Rate;
 use crate::scenario::ladder::Step;
 
 /// The document.
@@ -190,6 +191,7 @@ fn options(plan: &Plan) -> Value {
                 "callers": group.callers,
                 "connections": group.connections,
                 "loop": if group.demand.is_open() { "open" } else { "closed" },
+                "rate": group.demand.rate().map(Rate::words),
                 "budget": group.budget.word(),
                 "warm_up_ms": group.warm_up.as_millis() as u64,
                 "duration_ms": group.duration.as_millis() as u64,
@@ -202,7 +204,7 @@ fn options(plan: &Plan) -> Value {
         "command": command(std::env::args()),
         "seed": plan.seed,
         "set": plan.set,
-        "request": plan.ask.json(),
+        "request": plan.ask.request(),
         "target": plan.target.as_ref().map(crate::target::Target::describe),
         "models": plan.models,
         "worker": plan.worker.map(crate::run::worker::Worker::words),

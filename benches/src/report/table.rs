@@ -74,7 +74,7 @@ fn title(group: &GroupResult, look: Look<'_>) -> String {
             false => group.target.describe(),
         },
     );
-    for words in group.target.ask.describe() {
+    for words in group.target.ask.request().unwrap_or_default().words() {
         title.push_str(&format!("; {words}"));
     }
     for set in look.set {
@@ -193,7 +193,7 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
         }.as_str());
     }
     if wide
-        && matches!(group.protocol, Protocol::Http1 | Protocol::Http2)
+        && group.protocol.is_http()
         && group.scenario.play != Play::Reuse
         && group.records.iter().any(|record| record.entry.policy.is_some())
     {

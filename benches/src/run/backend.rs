@@ -151,7 +151,7 @@ impl Backend {
             Some(target) => target.clone(),
             None => Target::embedded(way.protocol, address().expect("it was started")),
         };
-        let target = plan.ask.apply(if way.greets { target.greeting() } else { target })?;
+        let target = plan.ask.apply(if way.greets { target.greeting() } else { target });
         let template = probe(&target).await?;
         let writes = |group: &Group| group.scenario.writes_percent > 0;
         let no_writes = match way.relayed && plan.groups.iter().any(writes) {

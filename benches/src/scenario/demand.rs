@@ -36,6 +36,14 @@ impl Demand {
     pub fn is_open(self) -> bool {
         self != Self::Closed
     }
+
+    /// The rate, where there is one for the whole time.
+    pub fn rate(self) -> Option<Rate> {
+        match self {
+            Self::Paced { rate } => Some(rate),
+            Self::Closed | Self::Bursts { .. } | Self::AtOnce { .. } => None,
+        }
+    }
 }
 
 /// A rate of requests.
@@ -45,6 +53,17 @@ pub enum Rate {
     PerSecond(f64),
     /// This share of what `limit` does in a closed loop, measured at the start of the run.
     OfLimit(f64),
+}
+
+impl Rate {
+    /// As options and results have it.
+    pub fn words(self) -> String {
+        match self {
+            Self::PerSecond(rate) => format!("{rate}/s"),
+            // A share such as 0.07 is no round number of percent.
+            Self::OfLimit(share) => format!("{}%", (share * 1e6).round() / 1e4),
+        }
+    }
 }
 
 /// How arrivals of a rate are spread.

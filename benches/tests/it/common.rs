@@ -31,6 +31,8 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
     /// results.json; null when there is none.
     pub(crate) results: Value,
+    /// Where it wrote its files.
+    pub(crate) out: PathBuf,
 }
 
 /// Runs `poolbench run` with these options and short turns.
@@ -53,6 +55,7 @@ pub(crate) fn run_for(duration: &str, test: &str, options: &[&str]) -> Ran {
         results: results
             .map(|text| serde_json::from_str(&text).expect("results.json is JSON"))
             .unwrap_or_default(),
+        out,
         ..ran(output)
     }
 }
@@ -68,6 +71,7 @@ fn ran(output: Output) -> Ran {
         stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("output is UTF-8"),
         results: Value::Null,
+        out: PathBuf::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::common::{Ran, run};
+use crate::common::{Ran, directory, plain, program, run};
 use pool_common::testing::servers::{NginxServer, RedisServer};
 
 fn assert_ran(ran: &Ran, rows: usize) {
@@ -29,6 +29,8 @@ fn a_method_a_path_and_a_body_keep_the_oracle() {
     for row in ran.rows() {
         assert_eq!((&row["mismatches"], &row["duplicates"]), (&0.into(), &0.into()), "{row:#}");
     }
+    let page = std::fs::read_to_string(ran.out.join("report.html")).unwrap();
+    assert_eq!(page.matches(", PUT /items?page=2 with 70000 bytes: capacity").count(), 2);
     let request = &ran.results["options"]["request"];
     assert_eq!(request["method"], "PUT");
     assert_eq!(request["path"], "/items?page=2");
@@ -92,6 +94,34 @@ fn callers_that_think_send_less() {
 }
 
 #[test]
+fn runs_with_different_requests_are_no_comparison() {
+    let out = directory("own-compared");
+    let results = |name: &str, own: &[&str]| {
+        let options =
+            "run --protocol http1 --contestant net-http --callers 2 --duration 20ms --rounds 2";
+        let out = out.join(name);
+        let ran = program().args(options.split(' ')).args(own).arg("--out").arg(&out).output();
+        assert_eq!(ran.unwrap().status.code(), Some(0), "{own:?}");
+        out.join("results.json").display().to_string()
+    };
+    let built_in = results("a", &[]);
+    let own = results("b", &["--body-size", "9", "--think-time", "1ms"]);
+    let why = "request: the built-in one and POST / with 9 bytes";
+    let ran = plain(&["compare", &built_in, &own]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains(why) && ran.stderr.contains("think time: none and 1ms"));
+    let merged = out.join("merged.json");
+    let ran = plain(&["merge", &built_in, &own, "--out", merged.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    assert!(ran.stderr.contains(why) && !merged.exists(), "{}", ran.all());
+    let page = out.join("page.html");
+    let ran = plain(&["report", &built_in, &own, "--out", page.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("not the same comparison as in the first file") && page.contains(why));
+}
+
+#[test]
 fn a_path_reaches_nginx() {
     let server = NginxServer::start(
         r#"location /items { return 200 "an item of some length"; } location / { return 404; }"#,
@@ -103,9 +133,16 @@ fn a_path_reaches_nginx() {
     for own in [&["--path", "/items/7"][..], &["--path", "/items", "--body-size", "9"]] {
         let ran = run("own-nginx", &[&options[..], own].concat());
         assert_ran(&ran, 3);
+        assert_eq!(ran.results["options"]["request"]["path"], own[1]);
         assert!(!ran.stdout.contains("404"), "{}", ran.stdout);
         assert!(ran.rows().iter().all(|row| row["mismatches"].is_null()));
     }
+    // A path of the URL is no other request than that of --path.
+    let url = format!("{target}/items/7");
+    let ran = run("own-nginx", &["--contestant", "go-redis", "--target", &url]);
+    assert_ran(&ran, 1);
+    assert_eq!(ran.results["options"]["request"]["path"], "/items/7");
+    assert!(ran.stdout.contains("GET /items/7"), "{}", ran.stdout);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::input::Source;
 use super::stats::{Effect, Metric, Verdict};
 use super::text;
+use crate::compare::comparable;
 use crate::report::histogram::Decoded;
 use crate::report::saved::{Noise, Row};
 
@@ -40,6 +41,8 @@ pub struct Group<'a> {
     /// The metric that its kind of load asks for.
     pub wanted: Metric,
     pub noise: Noise,
+    /// What its rows were asked for instead of the built-in request; empty where files differ in it.
+    pub request: Vec<String>,
 }
 
 /// One row of a group.
@@ -56,6 +59,8 @@ pub struct Entry<'a> {
     pub classes: String,
     pub shape: usize,
     pub histograms: Decoded,
+    /// Why it is not the same comparison as its like in the first file.
+    pub unlike: Vec<String>,
 }
 
 impl Entry<'_> {
@@ -77,6 +82,8 @@ impl<'a> Model<'a> {
             }
         }
         for group in &mut model.groups {
+            group.request = request(sources, group);
+            group.mark_unlike(sources);
             group.wanted = metric(&group.entries);
             group.metric = group.wanted;
             let noises = group.entries.iter().filter_map(|entry| {
@@ -129,6 +136,7 @@ impl<'a> Model<'a> {
             } else {
                 row.histograms.decode()
             },
+            unlike: Vec::new(),
         };
         let same = |group: &&mut Group<'_>| {
             group.protocol == protocol && group.scenario == scenario && group.budget == row.budget
@@ -143,6 +151,7 @@ impl<'a> Model<'a> {
                 metric: Metric::Throughput,
                 wanted: Metric::Throughput,
                 noise: Noise::default(),
+                request: Vec::new(),
             }),
         }
     }
@@ -163,6 +172,16 @@ impl<'a> Model<'a> {
         self.contestants.push(Contestant { name: name.to_owned(), colour, shape });
         self.contestants.len() - 1
     }
+}
+
+/// What the rows of a group were asked for instead of the built-in request, where all files agree.
+fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
+    let of_file = |file: usize| sources[file].results.settings().request.unwrap_or_default();
+    let mut files: Vec<usize> = group.entries.iter().map(|entry| entry.file).collect();
+    files.dedup();
+    let mut requests = files.into_iter().map(of_file);
+    let first = requests.next().unwrap_or_default();
+    if requests.all(|other| other == first) { first.words() } else { Vec::new() }
 }
 
 /// What to rank by: failures where faults made them, the tail where the rate is given, and the
@@ -207,6 +226,8 @@ impl Group<'_> {
     pub fn load(&self) -> String {
         let rows = || self.entries.iter().map(|entry| entry.row);
         let Some(first) = rows().next() else { return String::new() };
+        let request: String =
+            self.request.iter().map(|words| format!(", {}", text::clip(words, 120))).collect();
         match first.load.as_deref() {
             Some("open") => {
                 let arrivals = first.arrivals.as_deref().map(|how| format!(", {how} arrivals"));
@@ -216,7 +237,7 @@ impl Group<'_> {
                     None => "",
                 };
                 format!(
-                    "open loop{}{}{ladder}; latency counts from the intended start",
+                    "open loop{}{}{ladder}{request}; latency counts from the intended start",
                     arrivals.unwrap_or_default(),
                     rate.unwrap_or_default()
                 )
@@ -224,7 +245,7 @@ impl Group<'_> {
             Some("closed") => {
                 let callers = text::or_unknown(first.callers, text::count);
                 format!(
-                    "closed loop, {callers} callers: capacity, not what a user waits at a given rate"
+                    "closed loop, {callers} callers{request}: capacity, not what a user waits at a given rate"
                 )
             }
             _ => String::new(),
@@ -241,6 +262,19 @@ impl Group<'_> {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// Finds the entries that were asked for something else than their like in the first file.
+    fn mark_unlike(&mut self, sources: &[Source]) {
+        let file = |entry: &Entry<'_>| &sources[entry.file].results;
+        for index in 0..self.entries.len() {
+            let own = &self.entries[index];
+            let base = self.entries.iter().find(|other| other.file == 0 && other.is_like(own));
+            if let Some(base) = base.filter(|_| own.file > 0) {
+                let unlike = comparable::of_rows((file(base), base.row), (file(own), own.row));
+                self.entries[index].unlike = unlike;
+            }
+        }
     }
 
     /// Whether this file's rows are compared with the first file's.
@@ -281,7 +315,7 @@ impl Group<'_> {
 
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
-        let base = self.baseline(entry)?;
+        let base = self.baseline(entry).filter(|_| entry.unlike.is_empty())?;
         self.difference(self.metric, entry, base, 1)
     }
 

@@ -6,7 +6,7 @@ use super::group::{Entry, Group, Model, asked};
 use super::input::Source;
 use super::sentences::{self, Level};
 use super::stats::Metric;
-use super::tables::effect_words;
+use super::tables::{NOT_COMPARABLE, effect_words};
 use super::text::{self, UNKNOWN, or_unknown};
 
 /// Makes the document.
@@ -31,6 +31,10 @@ pub fn document(sources: &[Source], now: Option<SystemTime>) -> String {
 
 fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
     text.push_str(&format!("### {}\n\n", plain(&group.title())));
+    let load = group.load();
+    if !load.is_empty() {
+        text.push_str(&format!("{}.\n\n", plain(&text::capital(&load))));
+    }
     let curve = if group.entries.iter().any(|entry| !entry.row.slots.is_empty()) {
         "p99 over time"
     } else {
@@ -58,6 +62,7 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
             Some((effect, verdict)) => {
                 (effect_words(group.metric, &effect), verdict.word().to_owned())
             }
+            None if !entry.unlike.is_empty() => (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned()),
             None => (UNKNOWN.to_owned(), String::new()),
         };
         let cells = [

@@ -174,6 +174,10 @@ fn facts(source: &Source, named: bool) -> String {
             facts.push((name, text::clip(&policies::words_of(value), 160)));
         }
     }
+    let request = results.settings().request.unwrap_or_default().words();
+    if !request.is_empty() {
+        facts.push(("request", text::clip(&request.join(", "), 160)));
+    }
     for (key, name) in
         [("command", "command"), ("seed", "seed"), ("set", "set"), ("target", "target")]
     {

@@ -6,6 +6,7 @@ use super::group::{Entry, Group, Model, is_limit, unsound};
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
+use crate::compare::comparable;
 use crate::report::histogram;
 
 /// Results older than this say little about the program of today.
@@ -100,9 +101,12 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
 
 /// How contestants differ from themselves in the first file.
 fn between_files(group: &Group<'_>) -> (String, f64) {
-    let mut parts: [Vec<String>; 4] = Default::default();
+    let mut parts: [Vec<String>; 5] = Default::default();
     let mut spread = 1.0_f64;
     for entry in &group.entries {
+        if !entry.unlike.is_empty() {
+            parts[4].push(clip(&entry.label, 40));
+        }
         let Some((effect, verdict)) = group.effect(entry) else { continue };
         let name = clip(&entry.label, 40);
         let (part, words) = match verdict {
@@ -117,7 +121,13 @@ fn between_files(group: &Group<'_>) -> (String, f64) {
         }
         parts[part].push(words);
     }
-    let words = ["worse", "better", "no difference beyond the noise", "too few rounds to tell"];
+    let words = [
+        "worse",
+        "better",
+        "no difference beyond the noise",
+        "too few rounds to tell",
+        "not the same comparison",
+    ];
     let sentences: Vec<String> = words
         .iter()
         .zip(&parts)
@@ -245,6 +255,19 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
             );
         }
     }
+    for (words, rows) in unlike(model) {
+        add(
+            Level::Amber,
+            format!("{} not the same comparison as in the first file: {words}.", text::are(&rows)),
+        );
+    }
+    for source in &model.sources[model.sources.len().min(1)..] {
+        let differences = comparable::of_runs(&model.sources[0].results, &source.results);
+        if !differences.is_empty() {
+            let (first, name) = (&model.sources[0].name, &source.name);
+            add(Level::Note, format!("{first} and {name} differ: {}.", differences.join("; ")));
+        }
+    }
     for source in model.sources {
         let of = if model.sources.len() > 1 { format!("{}: ", source.name) } else { String::new() };
         if source.results.partial {
@@ -301,7 +324,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
     }
     let little = rows(model)
         .filter_map(|(group, entry)| {
-            let off = little(entry).filter(|off| off.abs() > 0.02)?;
+            let off = little(model, entry).filter(|off| off.abs() > 0.02)?;
             Some(format!(
                 "{} {} ({} %)",
                 group.title(),
@@ -326,6 +349,20 @@ fn rows<'m>(model: &'m Model<'_>) -> impl Iterator<Item = (&'m Group<'m>, &'m En
     model.groups.iter().flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
 }
 
+/// What rows were asked for that their like in the first file was not, each with those rows.
+fn unlike(model: &Model<'_>) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (group, entry) in rows(model).filter(|(_, entry)| !entry.unlike.is_empty()) {
+        let words = entry.unlike.join("; ");
+        let name = format!("{} {}", group.title(), clip(&entry.label, 40));
+        match found.iter_mut().find(|(known, _)| *known == words) {
+            Some((_, names)) => names.push(name),
+            None => found.push((words, vec![name])),
+        }
+    }
+    found
+}
+
 /// The lateness of the schedule, where it is large enough to matter.
 fn lateness(entry: &Entry<'_>) -> Option<f64> {
     let late = entry.row.lateness_us?.p99?;
@@ -343,13 +380,16 @@ fn saturated(entry: &Entry<'_>) -> bool {
 }
 
 /// How far callers are from throughput times mean latency, as a share.
-fn little(entry: &Entry<'_>) -> Option<f64> {
+fn little(model: &Model<'_>, entry: &Entry<'_>) -> Option<f64> {
     let row = entry.row;
+    let request = model.sources[entry.file].results.settings().request.unwrap_or_default();
+    // A caller that thinks has no request in flight.
+    let think = request.think_time().map_or(0.0, |think| think.as_secs_f64() * 1e6);
     if row.load.as_deref() != Some("closed") || row.failed()? > 0.0 {
         return None;
     }
     let mean = histogram::mean(entry.histograms.latency.as_ref()?);
-    let busy = row.throughput_per_s? * mean / 1e6;
+    let busy = row.throughput_per_s? * (mean + think) / 1e6;
     let callers = row.callers.filter(|callers| *callers > 0.0)?;
     Some(busy / callers - 1.0)
 }

@@ -21,6 +21,9 @@ pub fn effect_words(metric: Metric, effect: &Effect) -> String {
     }
 }
 
+/// Stands in place of a verdict on a row that was asked for something else.
+pub const NOT_COMPARABLE: &str = "not comparable";
+
 fn cell(label: &str, class: &str, words: &str) -> String {
     let label = escape(label);
     format!("<td data-label=\"{label}\" class=\"{class}\">{words}</td>")
@@ -180,6 +183,9 @@ fn verdict_row(
                 format!("{sign}{}", verdict.word())
             };
             (effect_words(group.metric, &effect), word, class)
+        }
+        None if !entry.unlike.is_empty() => {
+            (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned(), "v-same")
         }
         None => (UNKNOWN.to_owned(), String::new(), ""),
     };

@@ -146,6 +146,75 @@ fn banners_say_what_spoils_the_figures() {
     assert_eq!(sentences::banners(&Model::new(&old), None).len(), 1);
 }
 
+/// Two files of the same row, the second with these options.
+fn two_files(options: Value) -> Vec<Source> {
+    let source = |name: &str, options: &Value| {
+        let row = row("one", &[100.0, 101.0, 99.0]);
+        let text = json!({"schema": 1, "options": options, "results": [row]}).to_string();
+        Source::parse(name.to_owned(), text).unwrap()
+    };
+    vec![source("a", &json!({})), source("b", &options)]
+}
+
+#[test]
+fn rows_with_other_requests_are_not_compared_side_by_side() {
+    let sources = two_files(json!({"request": {"path": "/items", "think_time_ms": 5.0}}));
+    let model = Model::new(&sources);
+    let why = "request: the built-in one and GET /items; think time: none and 5ms";
+    let banners = sentences::banners(&model, None);
+    let banner = banners.iter().find(|banner| banner.words.contains(why)).unwrap();
+    assert!(banner.words.starts_with("http1 steady one · b is not the same comparison"));
+    let (sentence, _) = sentences::verdict(&model.groups[0]);
+    assert!(sentence.contains("not the same comparison: one · b"), "{sentence}");
+    let html = page(&sources, None);
+    assert!(html.contains(tables::NOT_COMPARABLE) && html.contains(why), "{html}");
+    assert!(html.contains("<span>request <b>GET /items, think time 5ms</b></span>"), "{html}");
+
+    let sources = two_files(json!({"set": ["peek=false"]}));
+    let model = Model::new(&sources);
+    assert!(model.groups[0].entries.iter().all(|entry| entry.unlike.is_empty()));
+    let banners = sentences::banners(&model, None);
+    assert_eq!(banners[0].words, "a and b differ: --set: nothing and peek=false.");
+    assert_eq!(banners[0].level, Level::Note);
+}
+
+#[test]
+fn a_request_of_the_users_own_stands_with_the_load() {
+    let mut row = row("one", &[100.0, 101.0]);
+    row["loop"] = json!("closed");
+    row["callers"] = json!(3);
+    let options = json!({"request": {"command": "GET <key>"}});
+    let text = json!({"schema": 1, "options": options, "results": [row]}).to_string();
+    let sources = vec![Source::parse("a".to_owned(), text).unwrap()];
+    let html = page(&sources, None);
+    assert!(html.contains("closed loop, 3 callers, GET &lt;key&gt;: capacity"), "{html}");
+    let markdown = markdown::document(&sources, None);
+    assert!(markdown.contains("Closed loop, 3 callers, GET &lt;key&gt;: capacity"), "{markdown}");
+}
+
+#[test]
+fn callers_that_think_keep_littles_law() {
+    let histogram = {
+        let mut histogram = crate::measure::histogram();
+        crate::measure::record(&mut histogram, std::time::Duration::from_millis(5));
+        crate::report::histogram::encode(&histogram)
+    };
+    let of = |options: Value| {
+        let mut row = row("one", &[100.0, 100.0]);
+        row["loop"] = json!("closed");
+        row["callers"] = json!(3);
+        row["errors"] = json!(0);
+        row["histograms"] = json!({"latency": histogram});
+        let text = json!({"schema": 1, "options": options, "results": [row]}).to_string();
+        let sources = vec![Source::parse("a".to_owned(), text).unwrap()];
+        let banners = sentences::banners(&Model::new(&sources), None);
+        banners.iter().any(|banner| banner.words.contains("Little's law"))
+    };
+    // 100 in a second, of 5 ms each, keep half a caller busy; with 25 ms of thinking all three.
+    assert!(of(json!({})));
+    assert!(!of(json!({"request": {"think_time_ms": 25.0}})));
+}
+
 #[test]
 fn charts_without_data_are_left_out() {
     let sources = sources(json!([row("one", &[100.0, 100.0])]));

@@ -139,6 +139,11 @@ pub fn list(names: &[String]) -> String {
     }
 }
 
+/// The names of rows as the subject of a sentence.
+pub fn are(names: &[String]) -> String {
+    format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,12 +9,14 @@ use crate::error::BenchError;
 
 mod lenient;
 mod parts;
+mod request;
 mod row;
 
 use lenient::{each, lenient};
 pub use parts::{
     Connection, Event, Kinds, LadderStep, Moment, Percentiles, Recovery, Round, Slot, Step,
 };
+pub use request::Request;
 pub use row::Row;
 
 /// A results file.
@@ -128,7 +130,13 @@ pub struct Settings {
     pub set: Vec<String>,
     /// The request of the user's own; `None` for the built-in one.
     #[serde(deserialize_with = "lenient")]
-    pub request: Option<Value>,
+    pub request: Option<Request>,
+    /// The seed of the order of turns and of faults.
+    #[serde(deserialize_with = "lenient")]
+    pub seed: Option<u64>,
+    /// Models of the embedded servers.
+    #[serde(deserialize_with = "each")]
+    pub models: Vec<String>,
     /// The user's server, in words.
     #[serde(deserialize_with = "lenient")]
     pub target: Option<String>,
@@ -150,6 +158,9 @@ pub struct Group {
     /// Connections that a contestant may open.
     #[serde(deserialize_with = "lenient")]
     pub connections: Option<u64>,
+    /// The rate that was asked for, as 5000/s or as a share of the limit, as 60%.
+    #[serde(deserialize_with = "lenient")]
+    pub rate: Option<String>,
     /// Measured time of a turn.
     #[serde(deserialize_with = "lenient")]
     pub duration_ms: Option<u64>,
