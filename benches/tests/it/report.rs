@@ -127,7 +127,7 @@ fn markdown_has_the_tables() {
     let file = save("report-markdown", "results.json", &fixtures::steady());
     let ran = plain(&["report", file.to_str().unwrap(), "--markdown"]);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
-    for words in ["| redigo |", "| worse |", "no-pool", "▁", "### http1 steady"] {
+    for words in ["| redigo |", "| worse than limit |", "no-pool", "▁", "### http1 steady"] {
         assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
     }
     let columns = |line: &str| line.replace("\\|", "").matches('|').count();
@@ -290,8 +290,8 @@ fn side_by_side(browser: &mut Browser) {
         let found = rows.as_array().unwrap().iter().find(|row| row[0].as_str().unwrap() == name);
         found.unwrap_or_else(|| panic!("{name} in {rows}"))[1].as_str().unwrap().to_owned()
     };
-    assert_eq!(verdict("net-http · after.json"), "▼ worse");
-    assert_eq!(verdict("redigo · after.json"), "= same");
+    assert_eq!(verdict("net-http · after.json"), "▼ worse than the first file");
+    assert_eq!(verdict("redigo · after.json"), "= same as the first file");
     assert_eq!(verdict("redigo · before.json"), "");
     std::fs::write(html.with_file_name("light.png"), browser.screenshot()).unwrap();
     assert_eq!(browser.complaints(&html), Vec::<String>::new());

@@ -1,7 +1,8 @@
 //! Rows of one or several files, put together by what may be compared.
 
 use super::input::Source;
-use super::stats::{Effect, Metric, Verdict};
+use super::ranking::Ranking;
+use super::stats::Metric;
 use super::text;
 use crate::compare::comparable;
 use crate::report::histogram::Decoded;
@@ -38,6 +39,8 @@ pub struct Group<'a> {
     /// The metric that ranks its contestants: the one its kind of load asks for, or where that tells
     /// nothing apart the first other one that does.
     pub metric: Metric,
+    /// Its contestants by that metric; empty where files are compared.
+    pub ranking: Ranking,
     /// The metric that its kind of load asks for.
     pub wanted: Metric,
     pub noise: Noise,
@@ -82,6 +85,12 @@ impl<'a> Model<'a> {
             }
         }
         for group in &mut model.groups {
+            if sources.len() > 1 {
+                // Equal contestants of several files stand together.
+                group
+                    .entries
+                    .sort_by_key(|entry| (entry.contestant, entry.row.variant.clone(), entry.file));
+            }
             group.request = request(sources, group);
             group.mark_unlike(sources);
             group.wanted = metric(&group.entries);
@@ -95,17 +104,10 @@ impl<'a> Model<'a> {
                 continue;
             }
             let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
-            let apart = |metric: &Metric| group.tiers(*metric).len() > 1;
+            let apart = |metric: &Metric| group.rank(*metric).tiers.len() > 1;
             let told = std::iter::once(group.wanted).chain(others).find(apart);
             group.metric = told.unwrap_or(group.wanted);
-        }
-        // Equal contestants of several files stand together.
-        for group in &mut model.groups {
-            if sources.len() > 1 {
-                group
-                    .entries
-                    .sort_by_key(|entry| (entry.contestant, entry.row.variant.clone(), entry.file));
-            }
+            group.ranking = group.rank(group.metric);
         }
         model
     }
@@ -149,6 +151,7 @@ impl<'a> Model<'a> {
                 budget: row.budget.clone(),
                 entries: vec![entry],
                 metric: Metric::Throughput,
+                ranking: Ranking::default(),
                 wanted: Metric::Throughput,
                 noise: Noise::default(),
                 request: Vec::new(),
@@ -199,13 +202,6 @@ fn metric(entries: &[Entry<'_>]) -> Metric {
     } else {
         Metric::Throughput
     }
-}
-
-/// Contestants that do not differ beyond the noise.
-#[derive(Debug)]
-pub struct Tier {
-    /// Places in [`Group::entries`], the best first.
-    pub members: Vec<usize>,
 }
 
 impl Group<'_> {
@@ -280,88 +276,6 @@ impl Group<'_> {
     /// Whether this file's rows are compared with the first file's.
     pub fn compares_files(&self) -> bool {
         self.entries.iter().any(|entry| entry.file > 0)
-    }
-
-    /// The entry that another is compared with: its like in the first file, or else the limit, or else the
-    /// first contestant. `None` when it is that itself.
-    pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
-        let base = if self.compares_files() {
-            self.entries.iter().find(|other| other.is_like(entry))
-        } else {
-            let limits = || self.entries.iter().filter(|other| is_limit(other.row));
-            let is_other = |limit: &&Entry<'_>| !std::ptr::eq(*limit, entry);
-            let same_way =
-                limits().filter(is_other).find(|limit| limit.row.variant == entry.row.variant);
-            same_way.or(limits().next()).or(self.entries.first())
-        }?;
-        (!std::ptr::eq(base, entry)).then_some(base)
-    }
-
-    /// The name of the baseline in headings.
-    pub fn baseline_name(&self) -> String {
-        if self.compares_files() {
-            return "the first file".to_owned();
-        }
-        let limit = self.entries.iter().find(|entry| is_limit(entry.row));
-        let base = limit.or(self.entries.first());
-        let Some(base) = base else { return String::new() };
-        // A limit of several ways is named with its way, unless there is a limit for each way.
-        let has_ways = |entry: &&Entry<'_>| !is_limit(entry.row) && entry.row.variant.is_some();
-        match self.entries.iter().any(|entry| has_ways(&entry)) {
-            true => base.row.contestant.clone().unwrap_or_default(),
-            false => base.label.clone(),
-        }
-    }
-
-    /// The difference from the baseline and what it means.
-    pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
-        let base = self.baseline(entry).filter(|_| entry.unlike.is_empty())?;
-        self.difference(self.metric, entry, base, 1)
-    }
-
-    /// The difference of two entries in a metric, one of so many that are asked for together.
-    pub fn difference(
-        &self,
-        metric: Metric,
-        own: &Entry<'_>,
-        base: &Entry<'_>,
-        questions: usize,
-    ) -> Option<(Effect, Verdict)> {
-        let effect = metric.effect(own.row, base.row, own.file == base.file, questions)?;
-        Some((effect, metric.verdict(&effect, self.noise)))
-    }
-
-    /// Groups the contestants that do not differ beyond the noise, the best first. The limit is no
-    /// pool and takes no part.
-    pub fn tiers(&self, metric: Metric) -> Vec<Tier> {
-        let mut ranked: Vec<(usize, f64)> = (0..self.entries.len())
-            .filter(|index| !is_limit(self.entries[*index].row))
-            .filter_map(|index| Some((index, metric.of(self.entries[index].row)?)))
-            .filter(|(_, value)| value.is_finite())
-            .collect();
-        ranked.sort_by(
-            |(_, a), (_, b)| {
-                if metric.higher_is_better() { b.total_cmp(a) } else { a.total_cmp(b) }
-            },
-        );
-        // A ranking asks once for each contestant after the first.
-        let questions = ranked.len().saturating_sub(1);
-        let mut tiers: Vec<Tier> = Vec::new();
-        for (index, _) in ranked {
-            let own = &self.entries[index];
-            if let Some(tier) = tiers.last_mut() {
-                let first = &self.entries[tier.members[0]];
-                let apart = self
-                    .difference(metric, own, first, questions)
-                    .is_some_and(|(_, verdict)| verdict == Verdict::Worse);
-                if !apart {
-                    tier.members.push(index);
-                    continue;
-                }
-            }
-            tiers.push(Tier { members: vec![index] });
-        }
-        tiers
     }
 
     /// Whether rounds are too few to tell any two contestants apart.

@@ -60,7 +60,8 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
                 (effect_words(group.metric, &effect), "withdrawn".to_owned())
             }
             Some((effect, verdict)) => {
-                (effect_words(group.metric, &effect), verdict.word().to_owned())
+                let words = verdict.words(&group.baseline_name());
+                (effect_words(group.metric, &effect), plain(&words))
             }
             None if !entry.unlike.is_empty() => (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned()),
             None => (UNKNOWN.to_owned(), String::new()),

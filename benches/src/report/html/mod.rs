@@ -12,6 +12,7 @@ mod group;
 pub mod input;
 pub mod markdown;
 mod policies;
+mod ranking;
 mod sentences;
 mod stats;
 mod strips;

@@ -37,7 +37,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         return between_files(group);
     }
     let metric = group.metric;
-    let tiers = group.tiers(metric);
+    let tiers = &group.ranking.tiers;
     let name = |index: &usize| clip(&group.entries[*index].label, 40);
     let names = |members: &[usize]| list(&members.iter().map(name).collect::<Vec<_>>());
     let value = |index: usize| metric.of(group.entries[index].row).unwrap_or(f64::NAN);
@@ -84,6 +84,11 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         })
         .collect();
     sentence.push_str(&format!("; behind: {}", behind.join(", then ")));
+    let unplaced = &group.ranking.unplaced;
+    if !unplaced.is_empty() {
+        let why = text::too_much_scatter(unplaced.len());
+        sentence.push_str(&format!("; not placed, {why}: {}", names(unplaced)));
+    }
     sentence.push_str(if group.is_undecided() {
         " (one round: only large differences count)."
     } else {
@@ -151,7 +156,7 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
         sentences.push(format!("{}: nothing is told apart.", group.wanted.name()));
     }
     for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
-        let tiers = group.tiers(metric);
+        let tiers = group.rank(metric).tiers;
         if metric == group.metric || metric == group.wanted || tiers.len() < 2 {
             continue;
         }
@@ -414,7 +419,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
         let measured = noise.into_iter().any(|noise| noise.throughput.is_some());
         let noise = model.groups.first().map(|group| group.noise).unwrap_or_default();
         vec![format!(
-            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals in the tables are of 95 % each, so of twenty equal pairs one would differ by chance; those behind the groups and the verdict are of 95 % for all contestants of a table together.",
+            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals are of 95 % for all rows of a table together, in its marks as in the sentence above it.",
             text::figure(Metric::Throughput.floor(noise) * 100.0),
             text::figure(Metric::P99.floor(noise) * 100.0),
             if measured {

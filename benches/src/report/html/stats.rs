@@ -37,14 +37,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word in tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Better => "better",
-            Self::Same => "same",
-            Self::Worse => "worse",
-            Self::Unknown => "too few rounds",
-        }
+    /// The words in tables, with the name of what a row is compared with.
+    pub fn words(self, base: &str) -> String {
+        let word = match self {
+            Self::Better => "better than",
+            Self::Same => "same as",
+            Self::Worse => "worse than",
+            Self::Unknown => return "too few rounds".to_owned(),
+        };
+        format!("{word} {}", super::text::clip(base, 40))
     }
 }
 

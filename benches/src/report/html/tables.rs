@@ -102,18 +102,24 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     body("tier", "", &limits);
     let mut ranked: Vec<usize> = limits;
     // Side by side each contestant stands with itself.
-    let tiers = if group.compares_files() { Vec::new() } else { group.tiers(group.metric) };
-    for tier in &tiers {
+    for tier in &group.ranking.tiers {
         ranked.extend(&tier.members);
         let title = match (tier.members.len(), group.is_undecided()) {
             (1, _) => String::new(),
-            (_, true) => format!("one round: not told apart by {}", group.metric.name()),
-            (many, false) => {
-                format!("{many} that do not differ beyond the noise in {}", group.metric.name())
+            (_, true) => {
+                format!("one round: not told apart from each other by {}", group.metric.name())
             }
+            (many, false) => format!(
+                "{many} that do not differ from each other beyond the noise in {}",
+                group.metric.name()
+            ),
         };
         body(if tier.members.len() > 1 { "tier many" } else { "tier" }, &title, &tier.members);
     }
+    let unplaced = &group.ranking.unplaced;
+    ranked.extend(unplaced);
+    let title = format!("not placed: {}", text::too_much_scatter(unplaced.len()));
+    body("tier many", &title, unplaced);
     let mut rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
     while let Some(first) = rest.first().copied() {
         let like = |index: &usize| {
@@ -180,7 +186,7 @@ fn verdict_row(
             let word = if withdrawn {
                 "withdrawn".to_owned()
             } else {
-                format!("{sign}{}", verdict.word())
+                format!("{sign}{}", verdict.words(&group.baseline_name()))
             };
             (effect_words(group.metric, &effect), word, class)
         }

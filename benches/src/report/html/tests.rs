@@ -30,7 +30,8 @@ fn contestants_inside_the_noise_stand_together() {
     let model = Model::new(&sources);
     let group = &model.groups[0];
     let tiers: Vec<Vec<&str>> = group
-        .tiers(group.metric)
+        .ranking
+        .tiers
         .iter()
         .map(|tier| tier.members.iter().map(|index| group.entries[*index].label.as_str()).collect())
         .collect();

@@ -144,6 +144,11 @@ pub fn are(names: &[String]) -> String {
     format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
 }
 
+/// Why rows have no place in a ranking.
+pub fn too_much_scatter(rows: usize) -> String {
+    format!("{} rounds scatter too much", if rows == 1 { "its" } else { "their" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
