@@ -206,16 +206,21 @@ impl Backend {
         }
     }
 
-    /// Why the user's server is gone, after a turn with failures; `None` where it accepts connections,
-    /// whatever it answers. It may take a moment to restart.
+    /// Why the user's server is gone, after a turn with failures; `None` where it answers, whatever it
+    /// says. It may take a moment to restart.
     pub(super) async fn lost_target(&self) -> Option<String> {
         let target = self.user.as_ref()?;
         let deadline = Instant::now() + RETURN_TIMEOUT;
         loop {
-            let error = match timeout(RETURN_TIMEOUT, TcpStream::connect(target.address)).await {
-                Ok(Ok(_)) => return None,
+            // The kernel accepts connections for a process that is stopped, so a request is sent, too.
+            let answer = async {
+                drop(TcpStream::connect(target.address).await?);
+                Ok::<_, std::io::Error>(contestants::probe(target).await)
+            };
+            let error = match timeout(RETURN_TIMEOUT, answer).await {
+                Ok(Ok(_said)) => return None,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no connection within {RETURN_TIMEOUT:?}"),
+                Err(_) => format!("no answer within {RETURN_TIMEOUT:?}"),
             };
             if Instant::now() >= deadline {
                 let name = target.describe();

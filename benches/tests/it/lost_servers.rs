@@ -103,7 +103,11 @@ impl Running {
 }
 
 fn kill(process: u32) {
-    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL).unwrap();
+    send(process, Signal::KILL);
+}
+
+fn send(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), signal).unwrap();
 }
 
 fn assert_gone(process: u32) {
@@ -179,6 +183,31 @@ fn tables_are_kept_when_a_server_of_the_users_goes_away() {
     running.wait_for("steady: round 2 of 3");
     server.stop();
     running.end().assert_partial("steady", "does not answer any more");
+}
+
+/// The kernel goes on accepting connections for a process that is stopped, and nobody answers on them.
+#[test]
+fn tables_are_kept_when_a_server_of_the_users_is_stopped() {
+    let mut server = common::Serving::start(&["--resp", "127.0.0.1:0"]);
+    let target = format!("redis://{}", server.bound.resp.unwrap());
+    let options = [&["--target", &target, "--callers", "4"], &ROUNDS[..]].concat();
+    let mut running = start("stopped-target", &options);
+    running.wait_for("steady: round 2 of 3");
+    send(server.child().id(), Signal::STOP);
+    running.end().assert_partial("steady", "does not answer any more: no answer within");
+}
+
+/// The same of the embedded server, which is this program's own child.
+#[test]
+fn tables_are_kept_when_the_embedded_server_is_stopped() {
+    let options = [&["--protocol", "resp", "--callers", "4"], &ROUNDS[..]].concat();
+    let mut running = start("stopped-embedded", &options);
+    running.wait_for("steady: round 2 of 3");
+    let server = running.child();
+    send(server, Signal::STOP);
+    let left = running.end();
+    assert_gone(server);
+    left.assert_partial("steady", "the embedded server: does not answer");
 }
 
 #[test]
