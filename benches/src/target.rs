@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use http::Uri;
+use http::{HeaderValue, Uri};
 use url::Url;
 
 use crate::ask::Ask;
@@ -16,9 +16,9 @@ pub struct Target {
     pub protocol: Protocol,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Host and port as HTTP names them.
+    /// What HTTP calls the server, also where a relay stands in front of it.
     pub authority: String,
-    /// The host alone.
+    /// The host to dial.
     pub host: String,
     /// What HTTP asks for: path and query.
     pub path: String,
@@ -35,8 +35,8 @@ pub struct Target {
     pub greets: bool,
     /// It is the embedded server, whose oracle can be asked.
     pub embedded: bool,
-    /// The relay stands in front of it: what HTTP calls the server behind.
-    pub behind: Option<String>,
+    /// The relay stands in front of it, and `address` and `host` are the relay's.
+    pub relayed: bool,
     /// What is asked there.
     pub ask: Ask,
 }
@@ -66,7 +66,7 @@ impl Target {
             echoes: true,
             greets: false,
             embedded: true,
-            behind: None,
+            relayed: false,
             ask: Ask::default(),
         }
     }
@@ -74,18 +74,7 @@ impl Target {
     /// The same server behind the relay at `relay`.
     #[must_use]
     pub fn through(&self, relay: SocketAddr) -> Self {
-        Self {
-            address: relay,
-            authority: relay.to_string(),
-            host: relay.ip().to_string(),
-            behind: Some(self.authority.clone()),
-            ..self.clone()
-        }
-    }
-
-    /// What the `Host` header of HTTP/1 says.
-    pub fn host_header(&self) -> &str {
-        self.behind.as_ref().unwrap_or(&self.authority)
+        Self { address: relay, host: relay.ip().to_string(), relayed: true, ..self.clone() }
     }
 
     /// The same, where every dial waits for the first word of the server.
@@ -175,16 +164,29 @@ impl Target {
             echoes: protocol == Protocol::Resp,
             greets: false,
             embedded: false,
-            behind: None,
+            relayed: false,
             ask: Ask::default(),
         })
     }
 
     /// What an HTTP client asks for.
     pub fn uri(&self) -> Uri {
-        format!("http://{}{}", self.authority, self.path)
-            .parse()
-            .expect("the parts come from a valid URL")
+        self.uri_at(&self.authority)
+    }
+
+    /// The same for a client that dials the host of its URI: through a relay it needs the
+    /// [`name`](Self::name) besides.
+    pub fn dialed_uri(&self) -> Uri {
+        if self.relayed { self.uri_at(&self.address.to_string()) } else { self.uri() }
+    }
+
+    /// The `Host` of requests whose URI has the address of the relay.
+    pub fn name(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.authority).ok().filter(|_| self.relayed)
+    }
+
+    fn uri_at(&self, authority: &str) -> Uri {
+        format!("http://{authority}{}", self.path).parse().expect("the parts come from a valid URL")
     }
 
     /// How to name it in print, without secrets.
@@ -192,8 +194,8 @@ impl Target {
         if self.embedded {
             format!("embedded {} server at {}", self.protocol, self.address)
         } else {
-            let through = if self.behind.is_some() { ", through the relay" } else { "" };
-            format!("{} server at {}{through}", self.protocol, self.host_header())
+            let through = if self.relayed { ", through the relay" } else { "" };
+            format!("{} server at {}{through}", self.protocol, self.authority)
         }
     }
 }
@@ -264,11 +266,10 @@ mod tests {
     fn a_server_behind_the_relay_keeps_its_name_and_its_secrets() {
         let relay = SocketAddr::from(([127, 0, 0, 1], 4000));
         let target = Target::parse("http://127.0.0.1:8080/a").unwrap().through(relay);
-        assert_eq!(
-            (target.address, target.uri().to_string().as_str()),
-            (relay, "http://127.0.0.1:4000/a")
-        );
-        assert_eq!(target.host_header(), "127.0.0.1:8080");
+        assert_eq!(target.address, relay);
+        assert_eq!(target.uri(), "http://127.0.0.1:8080/a");
+        assert_eq!(target.dialed_uri(), "http://127.0.0.1:4000/a");
+        assert_eq!(target.name().unwrap(), "127.0.0.1:8080");
         assert_eq!(target.describe(), "http1 server at 127.0.0.1:8080, through the relay");
 
         let greeted = |url| Target::parse(url).unwrap().through(relay).greeting();

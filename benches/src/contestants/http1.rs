@@ -36,10 +36,10 @@ pub(super) struct Errand {
 impl Errand {
     fn new(target: &Target, template: &Template) -> Self {
         Self {
-            uri: target.uri(),
+            uri: target.dialed_uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
-            host: host(target),
+            host: target.name(),
             ask: target.ask.clone(),
             keeps_alive: true,
         }
@@ -74,11 +74,6 @@ impl Errand {
         }
         Ok(Echo::check(self.echoes, nonce, &body))
     }
-}
-
-/// The `Host` header of a server behind a relay.
-pub(super) fn host(target: &Target) -> Option<HeaderValue> {
-    target.behind.as_deref().and_then(|name| HeaderValue::from_str(name).ok())
 }
 
 fn failed(error: Error) -> CallError {

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use h2_shared::{Client, Config, Error, Key};
+use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use pool_common::Policy;
@@ -37,6 +38,8 @@ pub(super) struct Caller {
 struct Errand {
     client: Client,
     uri: Uri,
+    /// The name of the server, where the URI has the address of a relay.
+    host: Option<HeaderValue>,
     status: StatusCode,
     echoes: bool,
     ask: Ask,
@@ -58,11 +61,12 @@ impl Http2Pool {
         };
         let client = Client::with_config(policy, config).map_err(|error| error.to_string())?;
         Ok(Self {
-            key: Key::from_uri(&target.uri()).map_err(|error| error.to_string())?,
+            key: Key::from_uri(&target.dialed_uri()).map_err(|error| error.to_string())?,
             callers: AtomicU32::new(0),
             errand: Errand {
                 client,
-                uri: target.uri(),
+                uri: target.dialed_uri(),
+                host: target.name(),
                 status: template.status().unwrap_or(StatusCode::OK),
                 echoes: target.echoes,
                 ask: target.ask.clone(),
@@ -80,6 +84,10 @@ impl Errand {
         *request.uri_mut() = self.uri.clone();
         let value = HeaderValue::from_bytes(nonce.as_bytes()).expect("digits are a header value");
         request.headers_mut().insert(X_NONCE, value);
+        if let Some(host) = &self.host {
+            // The client makes it the `:authority`.
+            request.headers_mut().insert(HOST, host.clone());
+        }
         let response = self.client.request(request).await.map_err(failed)?;
         let status = response.status();
         let mut body = response.into_body();

@@ -238,7 +238,7 @@ async fn probe_http1(target: &Target) -> Result<Template, String> {
 /// A request, and where its nonce stands.
 fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
     let (method, body) = target.ask.http(kind);
-    let (path, host) = (&target.path, target.host_header());
+    let (path, host) = (&target.path, &target.authority);
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
     let nonce_at = request.len();
     request.extend_from_slice(Nonce::new(0, 0).as_bytes());

@@ -233,7 +233,7 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
     if group.protocol == Protocol::Http2 && !group.demand.is_open() && group.limit().is_some() {
         note(text, WHAT_IT_DEPENDS_ON);
     }
-    if group.target.behind.is_some() {
+    if group.target.relayed {
         note(
             text,
             "faults come from the relay, which counts connections and sees no requests: what the server ran, and what ran twice, is unknown",

@@ -68,6 +68,32 @@ fn errors_between(row: &Value, from: u64, until: u64) -> u64 {
     within.map(|step| step["errors"].as_u64().unwrap()).sum()
 }
 
+/// Two sites at one address: a request with another name reaches the first one.
+#[test]
+fn a_site_of_nginx_is_asked_by_its_name_through_the_relay() {
+    for (http2, scheme) in [(false, "http"), (true, "h2c")] {
+        let sites = [
+            ("elsewhere.test", "location / { return 421 elsewhere; }"),
+            ("localhost", "location / { return 200 here; }"),
+        ];
+        let server = NginxServer::start_sites(http2, &sites);
+        let target = format!("{scheme}://localhost:{}", server.addr().port());
+        let options = ["--scenario", "steady,slow-dial", "--contestant", "limit,no-pool,default"];
+        let own = ["--target", &target, "--callers", "2"];
+        // The faults of slow-dial come later: every request goes well.
+        let ran =
+            run_for("300ms", &format!("relay-{scheme}-sites"), &[&options[..], &own].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.all());
+        assert!(!ran.all().contains("421"), "{}", ran.all());
+        let relayed = ran.rows().iter().filter(|row| row["relayed"] == true);
+        assert!(relayed.count() >= 3, "{}", ran.all());
+        for row in ran.rows() {
+            assert_eq!(row["errors_by_kind"]["wrong"], 0, "{row:#}");
+            assert!(row["requests"].as_u64().unwrap() > 0, "{row:#}");
+        }
+    }
+}
+
 const RESTART: &[(&str, f64, f64)] = &[("refuse", 500.0, 1500.0), ("cut", 501.0, 0.0)];
 const BLACK_HOLE: &[(&str, f64, f64)] = &[("silence", 500.0, 3000.0)];
 const SLOW_DIAL: &[(&str, f64, f64)] = &[("slow-dial", 500.0, 2500.0), ("cut", 500.0, 0.0)];

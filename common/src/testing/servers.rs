@@ -63,7 +63,7 @@ impl NginxServer {
     /// # Panics
     /// When nginx is not installed, refuses the configuration, or does not listen within 10 s.
     pub fn start(snippet: &str) -> Self {
-        Self::listening("", snippet)
+        Self::listening("", &[("localhost", snippet)])
     }
 
     /// The same for HTTP/2 without TLS and with prior knowledge (h2c).
@@ -72,18 +72,28 @@ impl NginxServer {
     /// As [`start`](Self::start).
     pub fn start_http2(snippet: &str) -> Self {
         // The parameter is older than the directive `http2 on`, and newer versions still take it.
-        Self::listening(" http2", snippet)
+        Self::listening(" http2", &[("localhost", snippet)])
     }
 
-    fn listening(parameter: &'static str, snippet: &str) -> Self {
-        let snippet = snippet.to_owned();
+    /// Several sites on one address, each a `server_name` with its snippet. The first one answers
+    /// where no name fits.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_sites(http2: bool, sites: &[(&str, &str)]) -> Self {
+        Self::listening(if http2 { " http2" } else { "" }, sites)
+    }
+
+    fn listening(parameter: &'static str, sites: &[(&str, &str)]) -> Self {
+        let sites: Vec<(String, String)> =
+            sites.iter().map(|&(name, snippet)| (name.to_owned(), snippet.to_owned())).collect();
         let process = ServerProcess::start(
             Program { name: "nginx", package: "nginx" },
             move |directory, port| {
                 let prefix = directory.display().to_string();
                 let config = directory.join("nginx.conf");
                 write_index(directory);
-                fs::write(&config, nginx_config(&prefix, port, parameter, &snippet))
+                fs::write(&config, nginx_config(&prefix, port, parameter, &sites))
                     .expect("the temporary directory is writable");
                 let config = config.display().to_string();
                 owned(&["-e", "stderr", "-p", &prefix, "-c", &config])
@@ -176,7 +186,18 @@ macro_rules! common_methods {
 common_methods!(RedisServer, NginxServer, NghttpdServer);
 
 /// One process (`master_process off`), so that its id is the one that works and a kill leaves nothing.
-fn nginx_config(prefix: &str, port: u16, parameter: &str, snippet: &str) -> String {
+fn nginx_config(prefix: &str, port: u16, parameter: &str, sites: &[(String, String)]) -> String {
+    let site = |(name, snippet): &(String, String)| {
+        format!(
+            "server {{\n\
+             listen 127.0.0.1:{port}{parameter};\n\
+             server_name {name};\n\
+             root {prefix}/www;\n\
+             {snippet}\n\
+             }}\n"
+        )
+    };
+    let servers: String = sites.iter().map(site).collect();
     format!(
         "daemon off;\n\
          master_process off;\n\
@@ -194,12 +215,7 @@ fn nginx_config(prefix: &str, port: u16, parameter: &str, snippet: &str) -> Stri
          scgi_temp_path {prefix}/scgi;\n\
          tcp_nodelay on;\n\
          keepalive_requests 1000000000;\n\
-         server {{\n\
-         listen 127.0.0.1:{port}{parameter};\n\
-         server_name localhost;\n\
-         root {prefix}/www;\n\
-         {snippet}\n\
-         }}\n\
+         {servers}\
          }}\n"
     )
 }

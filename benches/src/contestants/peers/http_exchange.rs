@@ -1,16 +1,13 @@
 //! What the HTTP rivals have in common: how a request looks, and how its reply is read.
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 
-use super::super::http1::host;
 use super::super::http2::joined;
 use super::super::raw::Template;
 use super::super::{CallError, Echo, Request, RequestKind};
 use crate::ask::Ask;
-use crate::names::Protocol;
 use crate::nonce::Nonce;
 use crate::target::Target;
 
@@ -19,11 +16,12 @@ pub(super) const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
 /// The address, and the reply that is expected from it.
 #[derive(Debug, Clone)]
 pub(super) struct Errand {
+    /// What is asked for.
     pub(super) uri: Uri,
+    /// The same with the address to dial, which is that of a relay where there is one.
+    pub(super) dialed: Uri,
     status: StatusCode,
     echoes: bool,
-    /// For HTTP/1: the name of the server, where the URI has the address of a relay.
-    host: Option<HeaderValue>,
     ask: Ask,
 }
 
@@ -31,9 +29,9 @@ impl Errand {
     pub(super) fn new(target: &Target, template: &Template) -> Self {
         Self {
             uri: target.uri(),
+            dialed: target.dialed_uri(),
             status: template.status().unwrap_or(StatusCode::OK),
             echoes: target.echoes,
-            host: host(target).filter(|_| target.protocol == Protocol::Http1),
             ask: target.ask.clone(),
         }
     }
@@ -49,9 +47,6 @@ impl Errand {
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(X_NONCE, nonce_value(asked.nonce));
-        if let Some(host) = &self.host {
-            request.headers_mut().insert(HOST, host.clone());
-        }
         request
     }
 

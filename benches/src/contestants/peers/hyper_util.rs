@@ -13,11 +13,15 @@
 //! large bodies already; several HTTP/2 connections would help, but the client keeps one for each
 //! host.
 
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use http::Uri;
 use http_body_util::Full;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
 
 use super::super::raw::Template;
 use super::super::{CallError, Contestant, Reply, Request};
@@ -41,7 +45,29 @@ pub(super) const FACTS: Facts = Facts {
     safety: Safety { check: Some(true), deadline: Some(false), reset: None, bounded: Some(false) },
 };
 
-type HyperClient = Client<HttpConnector, Full<Bytes>>;
+type HyperClient = Client<Connector, Full<Bytes>>;
+
+/// Dials the address of the errand, whatever a request calls the server: a relay may stand in front
+/// of it.
+#[derive(Clone)]
+struct Connector {
+    tcp: HttpConnector,
+    dialed: Uri,
+}
+
+impl Service<Uri> for Connector {
+    type Response = <HttpConnector as Service<Uri>>::Response;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = <HttpConnector as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(context)
+    }
+
+    fn call(&mut self, _named: Uri) -> Self::Future {
+        self.tcp.call(self.dialed.clone())
+    }
+}
 
 /// One client for all callers.
 pub(super) struct Rival {
@@ -65,8 +91,9 @@ impl Rival {
         if let Some(connections) = connections {
             builder.pool_max_idle_per_host(connections);
         }
-        let client = builder.build(connector);
-        Self { caller: Caller { client, errand: Errand::new(target, template) } }
+        let errand = Errand::new(target, template);
+        let client = builder.build(Connector { tcp: connector, dialed: errand.dialed.clone() });
+        Self { caller: Caller { client, errand } }
     }
 }
 

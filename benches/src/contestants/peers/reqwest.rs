@@ -64,7 +64,16 @@ impl Rival {
             builder = builder.pool_max_idle_per_host(connections);
         }
         let errand = Errand::new(target, template);
-        let url = Url::parse(&errand.uri.to_string()).map_err(|error| error.to_string())?;
+        let mut url = Url::parse(&errand.uri.to_string()).map_err(|error| error.to_string())?;
+        if target.relayed {
+            // The client dials the port of its URL, so through a relay the name that requests have is
+            // that of the server with the relay's port. An address has no name to keep.
+            match url.domain().map(str::to_owned) {
+                Some(domain) => builder = builder.resolve(&domain, target.address),
+                None => drop(url.set_ip_host(target.address.ip())),
+            }
+            drop(url.set_port(Some(target.address.port())));
+        }
         let client = builder.build().map_err(|error| chain(&error))?;
         Ok(Self { caller: Caller { client, url, errand } })
     }

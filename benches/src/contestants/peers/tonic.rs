@@ -56,7 +56,9 @@ pub(super) struct Caller {
 impl Rival {
     pub(super) fn new(target: &Target, template: &Template) -> Result<Self, String> {
         let errand = Errand::new(target, template);
-        let endpoint = Endpoint::new(errand.uri.clone()).map_err(|error| chain(&error))?;
+        let endpoint = Endpoint::new(errand.dialed.clone()).map_err(|error| chain(&error))?;
+        // What requests name, where a relay is dialed.
+        let endpoint = endpoint.origin(errand.uri.clone());
         Ok(Self { caller: Caller { channel: endpoint.connect_lazy(), errand } })
     }
 }

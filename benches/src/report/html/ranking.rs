@@ -201,9 +201,8 @@ mod tests {
         assert_eq!(verdict(group, 2), Some(Verdict::Same));
         let (sentence, _) = sentences::verdict(group);
         assert!(
-            sentence.ends_with(
-                "; behind: behind (20); not placed, its rounds scatter too much: wild."
-            ),
+            sentence
+                .ends_with("; behind: behind (20); not placed, its rounds scatter too much: wild."),
             "{sentence}"
         );
         assert!(tables::verdicts(group, false).contains("not placed: its rounds scatter too much"));
