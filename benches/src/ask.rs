@@ -136,7 +136,7 @@ impl Ask {
         kind == RequestKind::Read && self.method == Some(Method::HEAD)
     }
 
-    /// Whether requests have a method of their own; a body brings one.
+    /// Whether the method was chosen. A body chooses POST.
     pub fn has_method(&self) -> bool {
         self.method.is_some()
     }

@@ -16,7 +16,7 @@ pub struct Target {
     pub protocol: Protocol,
     /// Where it listens.
     pub address: SocketAddr,
-    /// What HTTP calls the server, also where a relay stands in front of it.
+    /// The name of the server in HTTP requests, with a relay in front of it and without.
     pub authority: String,
     /// The host to dial.
     pub host: String,

@@ -67,7 +67,7 @@ pub fn of_workers(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> 
 struct Differences(Vec<Difference>);
 
 impl Differences {
-    /// Request, rate, limits and time: what both rows must share, whoever offered how much of it.
+    /// Request, rate, limits and time: what both rows must share.
     fn of_load(&mut self, base: (&Saved, &Row), new: (&Saved, &Row)) {
         let ((base_file, base), (new_file, new)) = (base, new);
         let request = |saved: &Saved| saved.settings().request.unwrap_or_default();

@@ -25,7 +25,7 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
-/// What must be equal in rows that are merged, beside what they were asked for.
+/// Fields that must be equal in rows that are merged. `comparable` checks the load.
 const SAME: [&str; 5] = ["kind", "variant", "policy", "connections", "step"];
 /// Counts, and figures of a second: those of all workers together.
 const ADDED: [&str; 20] = [
@@ -158,7 +158,7 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
     Ok(merged)
 }
 
-/// Checks that two files are shares of one load. What the reader should know is handed back.
+/// Checks that two files are shares of one load, and returns a warning for the reader.
 ///
 /// # Errors
 /// What was asked of one and not of the other.

@@ -185,7 +185,7 @@ fn tables_are_kept_when_a_server_of_the_users_goes_away() {
     running.end().assert_partial("steady", "does not answer any more");
 }
 
-/// The kernel goes on accepting connections for a process that is stopped, and nobody answers on them.
+/// The kernel goes on accepting connections for a process that is stopped; no request is answered.
 #[test]
 fn tables_are_kept_when_a_server_of_the_users_is_stopped() {
     let mut server = common::Serving::start(&["--resp", "127.0.0.1:0"]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Ran, Serving, plain, run};
-use pool_common::testing::servers::RedisServer;
+use pool_common::testing::servers::{NginxServer, RedisServer};
 use poolbench::catalog::PEERS;
 use poolbench::contestants::{Setup, probe, take_turn};
 use poolbench::names::Protocol;
@@ -73,6 +73,31 @@ fn rivals_over_http1_return_each_nonce_once() {
 fn rivals_over_http2_return_each_nonce_once() {
     let ran = embedded("http2", &["hyper-util", "reqwest", "tonic"], &["--connections", "4"]);
     assert!(ran.rows().iter().all(|row| row["high_water_open"] == 1), "{}", ran.all());
+}
+
+/// Two sites at one address: a request with another name than the server's reaches the first one.
+#[test]
+fn rivals_name_the_server_and_not_the_relay() {
+    let sites = [
+        ("elsewhere.test", "location / { return 421 elsewhere; }"),
+        ("localhost", "location / { return 200 here; }"),
+    ];
+    for (http2, scheme, rivals) in
+        [(false, "http", "hyper-util,reqwest"), (true, "h2c", "hyper-util,reqwest,tonic")]
+    {
+        let server = NginxServer::start_sites(http2, &sites);
+        let target = format!("{scheme}://localhost:{}", server.addr().port());
+        let options = ["--scenario", "restart", "--contestant", rivals, "--target", &target];
+        // The faults come later: every request goes well.
+        let ran = run(&format!("peers-{scheme}-sites"), &options);
+        assert_eq!(ran.code, Some(0), "{}", ran.all());
+        for row in ran.rows().iter().filter(|row| row["scenario"] == "restart") {
+            assert_eq!(row["relayed"], true, "{row:#}");
+            assert_eq!(row["errors_by_kind"]["wrong"], 0, "{row:#}");
+            assert!(row["requests"].as_u64().unwrap() > 0, "{row:#}");
+        }
+        assert!(!ran.all().contains("421"), "{}", ran.all());
+    }
 }
 
 #[test]

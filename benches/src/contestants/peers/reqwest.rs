@@ -69,10 +69,16 @@ impl Rival {
             // The client dials the port of its URL, so through a relay the name that requests have is
             // that of the server with the relay's port. An address has no name to keep.
             match url.domain().map(str::to_owned) {
-                Some(domain) => builder = builder.resolve(&domain, target.address),
-                None => drop(url.set_ip_host(target.address.ip())),
+                Some(domain) => {
+                    builder = builder.resolve(&domain, target.address);
+                    url.set_port(Some(target.address.port()))
+                        .map_err(|()| "the URL takes no port".to_owned())?;
+                }
+                None => {
+                    url = Url::parse(&errand.dialed.to_string())
+                        .map_err(|error| error.to_string())?;
+                }
             }
-            drop(url.set_port(Some(target.address.port())));
         }
         let client = builder.build().map_err(|error| chain(&error))?;
         Ok(Self { caller: Caller { client, url, errand } })

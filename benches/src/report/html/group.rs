@@ -44,7 +44,7 @@ pub struct Group<'a> {
     /// The metric that its kind of load asks for.
     pub wanted: Metric,
     pub noise: Noise,
-    /// What its rows were asked for instead of the built-in request; empty where files differ in it.
+    /// The request of the user's own, in words; empty for the built-in one, and where files differ.
     pub request: Vec<String>,
 }
 
@@ -177,7 +177,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// What the rows of a group were asked for instead of the built-in request, where all files agree.
+/// The request of the user's own, in words, where all files of a group agree on it.
 fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
     let of_file = |file: usize| sources[file].results.settings().request.unwrap_or_default();
     let mut files: Vec<usize> = group.entries.iter().map(|entry| entry.file).collect();
