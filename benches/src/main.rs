@@ -74,7 +74,7 @@ fn dispatch() -> Result<ExitCode, BenchError> {
 fn run_plan(args: &cli::RunArgs) -> Result<ExitCode, BenchError> {
     let plan = Plan::new(args)?;
     // Before anything is measured: the baseline must be there.
-    let finish = compare::Finish::new(args, &plan.out)?;
+    let finish = compare::Finish::new(args, &plan)?;
     let outcome = run::run(&plan)?;
     let (text, passed) = finish.apply(outcome)?;
     // Standard output may belong to the JSON.

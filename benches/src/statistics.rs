@@ -165,20 +165,6 @@ fn between(base: &Part, new: &Part) -> Test {
     Test::new(new.mean - base.mean, variance, freedom)
 }
 
-/// Which of many tests hold when all of them together may give a false alarm with this chance (Holm).
-pub fn holm(chances: &[f64], alarms: f64) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..chances.len()).collect();
-    order.sort_by(|left, right| chances[*left].total_cmp(&chances[*right]));
-    let mut holds = vec![false; chances.len()];
-    for (rank, index) in order.into_iter().enumerate() {
-        if chances[index] > alarms / (chances.len() - rank) as f64 {
-            break;
-        }
-        holds[index] = true;
-    }
-    holds
-}
-
 /// Whether two rows of a table differ beyond the noise in a figure: the whole interval of their
 /// difference lies beyond it. Both sides are the figure's rounds, the same rounds in the same order;
 /// `floor` is the relative difference that two equal contestants showed, and `tests` is the number of
@@ -309,15 +295,6 @@ mod tests {
         close(high, 60.0, 4.0);
         assert_eq!(median_interval(&values), median_interval(&values));
         assert_eq!(median_interval(&[]), None);
-    }
-
-    #[test]
-    fn holm_is_stricter_with_more_tests() {
-        assert_eq!(holm(&[0.04], 0.05), [true]);
-        assert_eq!(holm(&[0.04, 0.9], 0.05), [false, false]);
-        // 0.01 <= 0.05 / 3, then 0.02 <= 0.05 / 2, then 0.05 <= 0.05.
-        assert_eq!(holm(&[0.02, 0.01, 0.05], 0.05), [true, true, true]);
-        assert_eq!(holm(&[0.03, 0.01, 0.04], 0.05), [false, true, false]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ const SAME_RATE: f64 = 0.1;
 /// be what the runs are compared for.
 pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
     let mut differences = Differences::default();
+    differences.both("build", base.tool.build.as_ref(), new.tool.build.as_ref());
     let (left, right) = (base.machine(), new.machine());
     differences.both("cpu", left.cpu, right.cpu);
     differences.both("usable processors", left.cores, right.cores);

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
-use crate::report::saved::Saved;
+use crate::report::saved::{Row, Saved};
+use crate::run::plan::Plan;
 
 pub mod comparable;
 pub mod expression;
 pub mod figure;
+mod left_out;
 pub mod power;
 mod table;
 #[cfg(test)]
@@ -19,6 +21,9 @@ use verdict::Comparison;
 
 /// Where baselines are kept unless `--out` says otherwise.
 pub const BASELINES: &str = "target/poolbench/baselines";
+
+/// Rounds of a row without which nothing says how much it scatters.
+const LEAST_ROUNDS: u32 = 2;
 
 /// Options of `compare`.
 #[derive(Debug, clap::Args)]
@@ -74,12 +79,17 @@ impl Finish {
     /// Looks for the baseline.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] when the baseline is not there.
-    pub fn new(args: &crate::cli::RunArgs, out: &Path) -> Result<Self, BenchError> {
+    /// [`BenchError::Usage`] when the baseline is not there, or nothing of the plan can be compared
+    /// with it.
+    pub fn new(args: &crate::cli::RunArgs, plan: &Plan) -> Result<Self, BenchError> {
         let baselines = baselines_of(args.out.as_deref());
+        let base = args.baseline.as_deref().map(|name| find(name, &baselines)).transpose()?;
+        if let Some(path) = &base {
+            expect_comparison(plan, &Saved::read(path)?).map_err(BenchError::Usage)?;
+        }
         Ok(Self {
-            results: out.join("results.json"),
-            base: args.baseline.as_deref().map(|name| find(name, &baselines)).transpose()?,
+            results: plan.out.join("results.json"),
+            base,
             require: args.require.clone(),
             save: args.save_baseline.clone(),
             baselines,
@@ -100,13 +110,20 @@ impl Finish {
                 all.iter().flat_map(|one| one.missed_in(&saved)).collect()
             }
         };
+        let mut passed = missed.is_empty();
         for miss in &missed {
             text.push_str(&format!("REQUIREMENT MISSED {miss}\n"));
         }
         if let Some(base) = &self.base {
             let (base, new) = (Saved::read(base)?, Saved::read(&self.results)?);
-            let comparison = verdict::compare(&base, &new).map_err(BenchError::Usage)?;
-            text.push_str(&table::render(&comparison, &[]));
+            match verdict::compare(&base, &new) {
+                Ok(comparison) => text.push_str(&table::render(&comparison, &[])),
+                // It was measured, so the command line was in order.
+                Err(why) => {
+                    text.push_str(&format!("NOT COMPARED with the baseline: {why}\n"));
+                    passed = false;
+                }
+            }
         }
         match &self.save {
             Some(name) if outcome == crate::run::Outcome::Done => {
@@ -118,7 +135,36 @@ impl Finish {
             )),
             None => {}
         }
-        Ok((text, missed.is_empty()))
+        Ok((text, passed))
+    }
+}
+
+/// Whether something of the plan has a partner in the baseline, with rounds enough for both.
+fn expect_comparison(plan: &Plan, base: &Saved) -> Result<(), String> {
+    if plan.groups.iter().all(|group| group.rounds < LEAST_ROUNDS) {
+        return Err(format!(
+            "--baseline: this run has 1 round, and a comparison needs {LEAST_ROUNDS} or more (--rounds)"
+        ));
+    }
+    if base.results.iter().all(|row| row.rounds_detail.len() < LEAST_ROUNDS as usize) {
+        return Err(format!(
+            "--baseline: the baseline has no row with {LEAST_ROUNDS} rounds or more; make one with --rounds {LEAST_ROUNDS} --save-baseline NAME"
+        ));
+    }
+    let planned = |row: &Row| {
+        plan.groups.iter().any(|group| {
+            let same = |part: &Option<String>, name: &str| part.as_deref() == Some(name);
+            same(&row.protocol, group.protocol.name())
+                && same(&row.scenario, group.scenario.name)
+                && group.entries.iter().any(|entry| same(&row.contestant, entry.contestant.name))
+        })
+    };
+    match base.results.iter().any(planned) {
+        true => Ok(()),
+        false => Err(
+            "--baseline: the baseline has no contestant of this run in the same scenario and protocol"
+                .to_owned(),
+        ),
     }
 }
 

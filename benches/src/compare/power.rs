@@ -12,6 +12,15 @@ const CHANCE: f64 = 0.9;
 /// The change that the advice on rounds is about.
 pub const WANTED: f64 = 0.05;
 
+/// The change that rounds have to show for "no difference" to be said of a figure. Tails scatter more,
+/// and are asked for less.
+pub fn wanted(figure: Figure) -> f64 {
+    match figure {
+        Figure::Throughput | Figure::Cpu | Figure::P50 => WANTED,
+        Figure::P99 | Figure::P999 => 0.25,
+    }
+}
+
 /// What the rounds of a comparison show of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Power {

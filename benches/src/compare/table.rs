@@ -23,16 +23,19 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     for row in &comparison.rows {
         line(row.name.clone());
         for change in &row.changes {
-            let verdict = if row.is_limit { "(reference)" } else { change.verdict.word() };
-            line(one(change, verdict));
+            line(one(change, if row.is_limit { "(reference)" } else { word(change) }));
         }
     }
     if !comparison.together.is_empty() {
         line("all rows together".to_owned());
     }
     for change in &comparison.together {
-        line(one(change, change.verdict.word()));
+        line(one(change, word(change)));
     }
+    line(
+        "the intervals are corrected as the verdicts are: they hold for all figures together"
+            .to_owned(),
+    );
     let changes = || comparison.rows.iter().flat_map(|row| &row.changes);
     if changes().any(|change| change.vs_limit) {
         line(
@@ -58,6 +61,16 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     let count = |verdict: Verdict| {
         comparison.rows.iter().filter(|row| !row.is_limit && row.verdict == verdict).count()
     };
+    let own = || comparison.rows.iter().filter(|row| !row.is_limit).flat_map(|row| &row.changes);
+    let unsure = own().filter(|change| change.too_few_rounds).count();
+    if unsure > 0 {
+        line(format!(
+            "too few rounds: {unsure} of {} figures show no difference and could hide one of {:.0} % ({:.0} % in p99 and p999)",
+            own().count(),
+            power::wanted(Figure::Cpu) * 100.0,
+            power::wanted(Figure::P99) * 100.0,
+        ));
+    }
     line(format!(
         "verdict: {} ({} improved, {} regressed, {} mixed, {} without a difference)",
         comparison.verdict.word(),
@@ -69,6 +82,11 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     text
 }
 
+/// What a change comes to.
+fn word(change: &Change) -> &'static str {
+    if change.too_few_rounds { "too few rounds" } else { change.verdict.word() }
+}
+
 /// A figure of the row above it. It fits 80 columns.
 fn one(change: &Change, verdict: &str) -> String {
     let value = |value: Option<f64>| {
@@ -77,6 +95,8 @@ fn one(change: &Change, verdict: &str) -> String {
         })
     };
     let percent = |share: f64| match share.is_finite() {
+        // What is far beyond any comparison needs no digits.
+        true if share >= 10.0 => ">+999%".to_owned(),
         true => format!("{:+.1}%", share * 100.0),
         false => "-".to_owned(),
     };

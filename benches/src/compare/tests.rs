@@ -148,6 +148,59 @@ fn the_power_of_a_comparison_is_what_it_finds() {
 }
 
 #[test]
+fn an_interval_goes_with_its_verdict() {
+    let (mut changes, mut unsure) = (0, 0);
+    for number in 0..TRIES {
+        // Single rows of few rounds seem to differ far more often than they do.
+        let comparison = tried(number, 3, SAME, Build { cpu: 3.0 });
+        let rows = comparison.rows.iter().filter(|row| !row.is_limit);
+        for change in rows.flat_map(|row| &row.changes).chain(&comparison.together) {
+            let [low, high] = change.interval;
+            let differs = low > 0.0 || high < 0.0;
+            let is_beyond = change.change.ln_1p().abs() > change.floor.ln_1p();
+            assert_eq!(differs && is_beyond, change.verdict != Verdict::NoDifference, "{change:?}");
+            assert!(!change.too_few_rounds || change.verdict == Verdict::NoDifference);
+            changes += 1;
+            unsure += u64::from(change.too_few_rounds);
+        }
+    }
+    assert!(unsure * 2 > changes, "{unsure} of {changes}");
+    let text = super::table::render(&tried(1, 3, SAME, SAME), &[]);
+    assert!(text.contains("%  too few rounds"), "{text}");
+    assert!(text.contains("figures show no difference and could hide one of 5 %"), "{text}");
+    let long = super::table::render(&tried(1, 2000, SAME, SAME), &[]);
+    assert!(!long.contains("too few rounds"), "{long}");
+}
+
+#[test]
+fn rows_of_a_scenario_that_are_left_out_for_one_reason_share_a_line() {
+    let base = run(1, 3, SAME);
+    let mut new = run(2, 3, SAME);
+    new.results.truncate(8);
+    new.results[7].callers = Some(8.0);
+    let mut base = base;
+    base.results[7].callers = Some(50.0);
+    let comparison = compare(&base, &new).unwrap();
+    assert_eq!(
+        comparison.left_out,
+        [
+            "resp steady contestant-7: callers: 50 and 8",
+            "resp steady, 2 rows (contestant-8, contestant-9): only in BASE",
+        ]
+    );
+}
+
+#[test]
+fn a_debug_build_beside_a_release_build_is_a_difference() {
+    let (mut base, mut new) = (run(1, 3, SAME), run(2, 3, SAME));
+    base.tool.build = Some("debug".to_owned());
+    assert!(compare(&base, &new).unwrap().differences.is_empty(), "an older file does not say it");
+    new.tool.build = Some("release".to_owned());
+    let comparison = compare(&base, &new).unwrap();
+    assert_eq!(comparison.differences, ["build: debug and release"]);
+}
+
+#[test]
 fn what_cannot_be_compared_is_said() {
     let base = run(1, 3, SAME);
     let mut new = run(2, 3, SAME);

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::LEAST_ROUNDS;
 use super::comparable;
 use super::figure::Figure;
+use super::left_out::LeftOut;
 use super::power::{self, Power};
 use crate::report::saved::{Noise, Row, Saved};
 use crate::statistics::{self, FALSE_ALARMS, LEAST_FLOOR, Test};
@@ -57,7 +59,8 @@ pub struct Change {
     pub new: Option<f64>,
     /// The relative change over rounds: 0.05 is 5 % more.
     pub change: f64,
-    /// The 95 % interval of the change.
+    /// The interval of the change, by the same test as the verdict: all intervals of single rows hold
+    /// together at the level that the verdicts have.
     pub interval: [f64; 2],
     /// The chance of such a change when there is none.
     pub p: f64,
@@ -67,6 +70,9 @@ pub struct Change {
     pub vs_limit: bool,
     /// What to make of it.
     pub verdict: Verdict,
+    /// There is no difference to be seen, and the rounds are too few to exclude one of the size that
+    /// is looked for.
+    pub too_few_rounds: bool,
     #[serde(skip)]
     test: Test,
 }
@@ -148,18 +154,18 @@ fn limit_of<'a>(saved: &'a Saved, row: &Row) -> Option<&'a Row> {
 /// # Errors
 /// Why no row can be compared.
 pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
-    let mut left_out = Vec::new();
+    let mut left_out = LeftOut::default();
     let mut rows = Vec::new();
     let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
     let noise = new.noise_between_runs().or(base.noise_between_runs());
     for row in &base.results {
         let name = row.name();
         let Some(other) = new.results.iter().find(|other| other.name() == name) else {
-            left_out.push(format!("{name}: only in BASE"));
+            left_out.add(row, "only in BASE");
             continue;
         };
         if let Some(why) = why_not((base, row), (new, other)) {
-            left_out.push(format!("{name}: {why}"));
+            left_out.add(row, &why);
             continue;
         }
         let mut changes = Vec::new();
@@ -191,7 +197,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
             }
         }
         if changes.is_empty() {
-            left_out.push(format!("{name}: no figures of single rounds in both files"));
+            left_out.add(row, "no figures of single rounds in both files");
             continue;
         }
         rows.push(Compared {
@@ -203,8 +209,10 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         });
     }
     let known: Vec<String> = base.results.iter().map(Row::name).collect();
-    let only_new = new.results.iter().map(Row::name).filter(|name| !known.contains(name));
-    left_out.extend(only_new.map(|name| format!("{name}: only in NEW")));
+    for row in new.results.iter().filter(|row| !known.contains(&row.name())) {
+        left_out.add(row, "only in NEW");
+    }
+    let left_out = left_out.lines();
     if rows.is_empty() {
         let why = left_out.first().cloned().unwrap_or_else(|| "a file has no rows".to_owned());
         return Err(format!("the runs have no row that can be compared ({why})"));
@@ -224,6 +232,7 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         .flat_map(|row| row.changes.iter_mut())
         .collect();
     judge(&mut all, noise.as_ref(), alarms);
+    let asks = all.len();
     // A change to all rows shows first in all of them together.
     let asked: Vec<&Change> = match together.is_empty() {
         false => together.iter().collect(),
@@ -232,6 +241,10 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
     let least = rounds_of(base).min(rounds_of(new));
     let power = power::of(&asked, alarms, least);
     for row in &mut rows {
+        if row.is_limit {
+            // The reference is read beside the others.
+            row.changes.iter_mut().for_each(|change| change.widen(chance(asks, alarms)));
+        }
         row.verdict = Verdict::of_all(row.changes.iter().map(|change| change.verdict));
     }
     let verdicts = rows.iter().map(|row| row.verdict);
@@ -267,9 +280,9 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
         if let Some(broke) = &row.broke {
             return Some(format!("it broke in {name}: {broke}"));
         }
-        if row.rounds_detail.len() < 2 {
+        if row.rounds_detail.len() < LEAST_ROUNDS as usize {
             return Some(format!(
-                "{name} has {} rounds in its rounds_detail, 2 are the least (--rounds)",
+                "{name} has {} rounds in its rounds_detail, {LEAST_ROUNDS} are the least (--rounds)",
                 row.rounds_detail.len()
             ));
         }
@@ -296,6 +309,11 @@ fn over_rows(rows: &[Series]) -> Series {
 }
 
 impl Change {
+    /// Takes the interval that a test with this chance of a false alarm goes by.
+    fn widen(&mut self, chance: f64) {
+        self.interval = self.test.interval(1.0 - chance).map(f64::exp_m1);
+    }
+
     /// The test behind it.
     pub(super) fn test(&self) -> &Test {
         &self.test
@@ -317,6 +335,7 @@ impl Change {
             floor: 0.0,
             vs_limit,
             verdict: Verdict::NoDifference,
+            too_few_rounds: false,
             test,
         }
     }
@@ -324,8 +343,7 @@ impl Change {
 
 /// Gives verdicts to changes that share this chance of a false alarm.
 fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
-    let chances: Vec<f64> = changes.iter().map(|change| change.p).collect();
-    let holds = statistics::holm(&chances, alarms);
+    let chance = chance(changes.len(), alarms);
     // Without an A/A run: what the middle row's difference is uncertain by.
     let spread = |figure: Figure| {
         let same = changes.iter().filter(|change| change.figure == figure);
@@ -336,12 +354,23 @@ fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
         let measured = noise.and_then(|noise| figure.noise(noise));
         measured.unwrap_or_else(|| spread(figure)).max(LEAST_FLOOR)
     });
-    for (change, holds) in changes.iter_mut().zip(holds) {
+    for change in changes.iter_mut() {
         let at = Figure::ALL.iter().position(|figure| *figure == change.figure).unwrap_or(0);
         change.floor = floors[at];
-        if holds && change.test.difference.abs() > change.floor.ln_1p() {
+        change.widen(chance);
+        if change.p <= chance && change.test.difference.abs() > change.floor.ln_1p() {
             let better = (change.test.difference > 0.0) == change.figure.more_is_better();
             change.verdict = if better { Verdict::Improved } else { Verdict::Regressed };
+        } else {
+            let [low, high] = change.test.interval(1.0 - chance);
+            let wanted = power::wanted(change.figure).max(change.floor);
+            change.too_few_rounds = (high - low) / 2.0 > wanted.ln_1p();
         }
     }
+}
+
+/// The chance of a false alarm of each of several tests that share one (Bonferroni). A stepwise
+/// correction finds a little more, but its intervals do not go with its verdicts.
+fn chance(tests: usize, alarms: f64) -> f64 {
+    alarms / tests.max(1) as f64
 }

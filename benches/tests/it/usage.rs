@@ -215,3 +215,35 @@ fn rivals_that_are_not_built_are_bad_usage_that_says_how_to_build_them() {
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_baseline_that_nothing_can_be_compared_with_is_refused_before_the_run() {
+    let folder = crate::common::directory("unfit-baselines");
+    std::fs::create_dir_all(&folder).expect("the directory is this test's own");
+    let row = |rounds: usize| {
+        serde_json::json!({"schema": 1, "results": [{
+            "protocol": "resp", "scenario": "steady", "contestant": "redigo",
+            "rounds_detail": vec![serde_json::json!({"round": 1, "p99_us": 1.0}); rounds],
+        }]})
+    };
+    let file = |name: &str, rounds: usize| {
+        let path = folder.join(name);
+        std::fs::write(&path, row(rounds).to_string()).expect("the directory is there");
+        path.display().to_string()
+    };
+    let (short, long) = (file("short.json", 1), file("long.json", 2));
+    for (options, words) in [
+        (["--baseline", &long, "--contestant", "redigo", "--rounds", "1"], "this run has 1 round"),
+        (
+            ["--baseline", &short, "--contestant", "redigo", "--rounds", "2"],
+            "the baseline has no row",
+        ),
+        (
+            ["--baseline", &long, "--contestant", "go-redis", "--rounds", "2"],
+            "no contestant of this",
+        ),
+    ] {
+        let line = complaint(&[&["run", "--protocol", "resp"][..], &options].concat());
+        assert!(line.contains(words), "{options:?}: {line}");
+    }
+}

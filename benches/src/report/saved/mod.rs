@@ -59,6 +59,9 @@ pub struct Tool {
     /// Its commit.
     #[serde(deserialize_with = "lenient")]
     pub git: Option<String>,
+    /// debug or release.
+    #[serde(deserialize_with = "lenient")]
+    pub build: Option<String>,
 }
 
 /// The parts of a machine's description that two runs are compared by.
