@@ -28,10 +28,11 @@ pub struct MergeArgs {
 /// Fields that must be equal in rows that are merged. `comparable` checks the load.
 const SAME: [&str; 5] = ["kind", "variant", "policy", "connections", "step"];
 /// Counts, and figures of a second: those of all workers together.
-const ADDED: [&str; 20] = [
+const ADDED: [&str; 21] = [
     "callers",
     "rate_per_s",
     "requests",
+    "replies_all",
     "errors",
     "timeouts",
     "refusals",
@@ -94,8 +95,16 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
     let first = merged.clone();
     let mut warnings = warnings_of(&first_name, &merged);
     let mut workers = vec![merged["options"]["worker"].clone()];
+    let mut runs = vec![identity_of_run(&merged)];
     for (name, other) in documents {
         let worker = other["options"]["worker"].clone();
+        let run = identity_of_run(&other);
+        if runs.contains(&run) {
+            return Err(format!(
+                "{name}: this run is there twice: merge adds up what several workers did at a time"
+            ));
+        }
+        runs.push(run);
         if !worker.is_null() && workers.contains(&worker) {
             return Err(format!("{name}: worker {worker} is there twice"));
         }
@@ -178,6 +187,19 @@ fn check_load(first: (&str, &Value), other: (&str, &Value)) -> Result<Option<Str
         }
     }
     Ok(comparable::of_targets(&left, &right).map(|why| format!("{first} and {other}: {why}")))
+}
+
+/// What no two runs have in common. Workers may begin in the same second, and differ in their numbers.
+fn identity_of_run(document: &Value) -> [Value; 4] {
+    let began = &document["measured_at_unix_s"];
+    // A file without the time is compared whole.
+    let results = if began.is_null() { &document["results"] } else { &Value::Null };
+    [
+        document["options"]["worker"].clone(),
+        document["options"]["target"].clone(),
+        began.clone(),
+        results.clone(),
+    ]
 }
 
 /// The workers that are missing, in words.
@@ -339,6 +361,26 @@ mod tests {
         other["options"]["target"] = "resp server at b".into();
         let warnings = merged(document("1/2", 1..=9), other).unwrap()["warnings"].to_string();
         assert!(warnings.contains("a and b: target: embedded servers and resp"), "{warnings}");
+    }
+
+    #[test]
+    fn the_same_run_is_not_merged_with_itself() {
+        let whole = |began: u64| {
+            let mut document = document("1/1", 1..=9);
+            document["options"]["worker"] = Value::Null;
+            document["measured_at_unix_s"] = began.into();
+            document
+        };
+        let error = merged(whole(1000), whole(1000)).unwrap_err();
+        assert!(error.contains("b: this run is there twice"), "{error}");
+        merged(whole(1000), whole(1001)).unwrap();
+        let workers = ["1/2", "2/2"].map(|worker| {
+            let mut document = document(worker, 1..=9);
+            document["measured_at_unix_s"] = 1000.into();
+            document
+        });
+        let [left, right] = workers;
+        merged(left, right).unwrap();
     }
 
     #[test]
