@@ -93,6 +93,8 @@ pub struct Spread {
     pub low: f64,
     /// The largest.
     pub high: f64,
+    /// How many there were: of one value there are no extremes to tell.
+    pub count: usize,
 }
 
 impl Spread {
@@ -107,7 +109,7 @@ impl Spread {
         } else {
             values[middle]
         };
-        Some(Self { median, low, high })
+        Some(Self { median, low, high, count: values.len() })
     }
 }
 

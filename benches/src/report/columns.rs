@@ -181,9 +181,16 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The median with half the distance of the extremes.
+/// The median with half the distance of the extremes; of a single round the value alone.
 pub(super) fn ratio(spread: Option<Spread>) -> String {
     or_unknown(spread.map(|spread| {
+        if spread.count < 2 {
+            return match spread.median {
+                value if value >= 100.0 => short(value),
+                value if value >= 10.0 => format!("{value:.1}"),
+                value => format!("{value:.2}"),
+            };
+        }
         let half = (spread.high - spread.low) / 2.0;
         if spread.median >= 100.0 || half >= 100.0 {
             return format!("{}±{}", short(spread.median), short(half));
@@ -217,10 +224,18 @@ mod tests {
         ] {
             assert_eq!(short(value), text);
         }
-        let spread = Spread { median: 1.234, low: 1.2, high: 1.3 };
+        let spread = Spread { median: 1.234, low: 1.2, high: 1.3, count: 3 };
         assert_eq!(ratio(Some(spread)), "1.23±.05");
-        let spread = Spread { median: 12_345.6, low: 1.2, high: 40_000.0 };
+        let spread = Spread { median: 12_345.6, low: 1.2, high: 40_000.0, count: 3 };
         assert_eq!(ratio(Some(spread)), "12.3k±20.0k");
+    }
+
+    #[test]
+    fn a_single_round_has_no_range() {
+        for (value, text) in [(0.171, "0.17"), (12.34, "12.3"), (12_345.6, "12.3k")] {
+            assert_eq!(ratio(Spread::of([value])), text);
+        }
+        assert_eq!(ratio(Spread::of([1.0, 1.0])), "1.00±.00");
     }
 
     #[test]
