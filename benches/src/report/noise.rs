@@ -35,8 +35,8 @@ impl MeasuredNoise {
         let first = group.records.iter().find(like)?;
         let rounds = shared(&series(first, Figure::Throughput), &series(twin, Figure::Throughput));
         let from = match rounds.len() {
-            0 => return None,
-            1 => format!("{} twice in one round", twin.label()),
+            // What two turns differ by once says little about what they differ by on average.
+            0 | 1 => return None,
             many => format!("{} twice in each of {many} rounds, interleaved", twin.label()),
         };
         Some(Self { noise: between(first, twin), from })
