@@ -111,16 +111,19 @@ fn latency(table: &mut Columns<'_>) {
 
 /// Requests without a reply, and what the oracle found, of the records that make a line.
 fn failures<'a>(table: &mut Columns<'a>, of: impl Fn(&'a Record) -> Vec<&'a Record>) {
-    let sum = |records: &[&Record], count: fn(&Turn) -> u64| -> u64 {
-        records.iter().map(|record| record.sum(count)).sum()
+    let mean = |records: &[&Record], count: fn(&Turn) -> u64| -> f64 {
+        records.iter().map(|record| record.per_round(record.sum(count))).sum()
     };
-    let refused = table.rows().any(|record| sum(&of(record), Turn::refusals) > 0);
+    let refused = table.rows().any(|record| mean(&of(record), Turn::refusals) > 0.0);
     let keep = if refused { Keep::Fits(7) } else { Keep::Wide };
-    table.add("failed", Keep::Fits(8), |record| {
-        number(Some(sum(&of(record), |turn| turn.failures() + turn.timeouts())))
+    table.add("failed\n/round", Keep::Fits(8), |record| {
+        figure(Some(mean(&of(record), |turn| turn.failures() + turn.timeouts())))
     });
-    table.add("timed\nout", Keep::Wide, |record| number(Some(sum(&of(record), Turn::timeouts))));
-    table.add("refused", keep, |record| number(Some(sum(&of(record), Turn::refusals))));
+    table.add("timed out\n/round", Keep::Wide, |record| {
+        figure(Some(mean(&of(record), Turn::timeouts)))
+    });
+    table.add("refused\n/round", keep, |record| figure(Some(mean(&of(record), Turn::refusals))));
+    // What must not happen at all is counted over all rounds.
     let known = |records: &[&Record], count: fn(&Record) -> Option<u64>| {
         number(records.iter().map(|record| count(record)).sum())
     };
@@ -134,5 +137,5 @@ fn median(spread: Option<Spread>) -> String {
 }
 
 fn per_round(record: &Record, count: Option<u64>) -> Option<f64> {
-    count.map(|count| count as f64 / record.rounds.len().max(1) as f64)
+    count.map(|count| record.per_round(count))
 }

@@ -133,6 +133,7 @@ pub fn peak_dials(record: &Record) -> Option<u64> {
 pub struct RoundRow {
     round: u32,
     requests: u64,
+    replies_all: u64,
     errors: u64,
     throughput_per_s: Option<f64>,
     cpu_us_per_request: Option<f64>,
@@ -154,6 +155,7 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
         Some(RoundRow {
             round: *number,
             requests: turn.requests,
+            replies_all: turn.replies,
             errors: turn.errors.iter().sum(),
             throughput_per_s: (turn.requests > 0 && turn.seconds > 0.0)
                 .then(|| round(turn.requests as f64 / turn.seconds)),

@@ -40,6 +40,8 @@ pub struct Document {
 struct Tool {
     version: &'static str,
     git: Option<&'static str>,
+    /// A debug build is many times slower, and no two builds of the kinds can be compared.
+    build: &'static str,
 }
 
 /// One entry of `results`. The fields beyond bench.md's list are additions that readers may ignore.
@@ -60,6 +62,8 @@ pub struct Row {
     callers: usize,
     connections: usize,
     requests: u64,
+    /// The same with those of the warm-up: what `opened` and `dials` are counted over.
+    replies_all: u64,
     /// `closed` or `open`.
     #[serde(rename = "loop")]
     demand: &'static str,
@@ -157,7 +161,11 @@ impl Document {
     ) -> Self {
         Self {
             schema: 1,
-            tool: Tool { version: env!("CARGO_PKG_VERSION"), git: option_env!("POOLBENCH_GIT") },
+            tool: Tool {
+                version: env!("CARGO_PKG_VERSION"),
+                git: option_env!("POOLBENCH_GIT"),
+                build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            },
             environment,
             options: options(plan),
             measured_at_unix_s: began.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs()),
@@ -260,6 +268,7 @@ impl Row {
             arrivals: open.then(|| group.arrivals.word()),
             budget: group.budget.word(),
             requests: record.sum(|turn| turn.requests),
+            replies_all: record.sum(|turn| turn.replies),
             errors: record.sum(Turn::failures),
             timeouts: record.sum(Turn::timeouts),
             refusals: record.sum(Turn::refusals),

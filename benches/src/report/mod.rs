@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
+use crate::contestants::ErrorKind;
 use crate::error::BenchError;
 use crate::place::Environment;
 use crate::run::Outcome;
@@ -266,12 +267,7 @@ impl<'a> Report<'a> {
             for record in &group.records {
                 let failed = record.sum(|turn| turn.failures() + turn.timeouts());
                 if failed > 0 && record.broke().is_none() {
-                    warnings.push(format!(
-                        "{} {}: {failed} requests failed or timed out, first: {}",
-                        place(group),
-                        record.label(),
-                        record.first_error().unwrap_or("unknown"),
-                    ));
+                    warnings.push(format!("{} {}", place(group), unanswered(record)));
                 }
             }
         }
@@ -296,6 +292,29 @@ impl<'a> Report<'a> {
             std::io::stdout().is_terminal()
         }
     }
+}
+
+/// How many requests of a record had no reply, why, and the first of them.
+fn unanswered(record: &model::Record) -> String {
+    let not_started = record.sum(|turn| turn.unstarted);
+    let kinds = ErrorKind::ALL.map(|kind| (kind.word(), record.errors()[kind.index()]));
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .chain([("not started", not_started)])
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{word} {count}"))
+        .collect();
+    format!(
+        "{}: {} requests had no reply in {} ({}), first: {}",
+        record.label(),
+        record.unanswered(),
+        match record.rounds.len() {
+            1 => "1 round".to_owned(),
+            many => format!("{many} rounds"),
+        },
+        kinds.join(", "),
+        record.first_error().unwrap_or("unknown"),
+    )
 }
 
 /// The name of a table, and of one rate of a ladder.

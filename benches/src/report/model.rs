@@ -150,6 +150,16 @@ impl Record {
         self.turns().map(count).sum()
     }
 
+    /// A count of all turns as one of a round: the mean.
+    pub fn per_round(&self, count: u64) -> f64 {
+        count as f64 / self.rounds.len().max(1) as f64
+    }
+
+    /// Requests without a reply in all turns, whatever became of them.
+    pub fn unanswered(&self) -> u64 {
+        self.errors().iter().sum::<u64>() + self.sum(|turn| turn.unstarted)
+    }
+
     /// A sum over all turns, `None` if one of them does not know, or there is none.
     pub fn known_sum(&self, count: impl Fn(&Played) -> Option<u64>) -> Option<u64> {
         self.rounds

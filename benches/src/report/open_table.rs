@@ -37,23 +37,29 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     let wide_unless = |shown: bool, keep: Keep| if shown { keep } else { Keep::Wide };
     table.add("ok\n%", Keep::Always, |record| figure(success(record).map(|share| share * 100.0)));
     latency(&mut table);
-    table.add("failed", about(Figure::Failed, 7), |record| {
-        let failed: u64 = record.errors().iter().sum();
-        number(Some(failed + record.sum(|turn| turn.unstarted)))
+    let per_round = |record: &Record, count: u64| figure(Some(record.per_round(count)));
+    table.add("failed\n/round", about(Figure::Failed, 7), |record| {
+        per_round(record, record.unanswered())
     });
     // In the order of the kinds.
-    for (kind, title) in
-        ["no\ndial", "too\nlate", "refused", "broken", "wrong\nkind"].into_iter().enumerate()
-    {
-        table.add(title, Keep::Wide, move |record| number(Some(record.errors()[kind])));
+    let kinds = [
+        "no dial\n/round",
+        "too late\n/round",
+        "refused\n/round",
+        "broken\n/round",
+        "wrong kind\n/round",
+    ];
+    for (kind, title) in kinds.into_iter().enumerate() {
+        table.add(title, Keep::Wide, move |record| per_round(record, record.errors()[kind]));
     }
-    table.add("not\nstarted", Keep::Wide, |record| number(Some(record.sum(|turn| turn.unstarted))));
+    table.add("not started\n/round", Keep::Wide, |record| {
+        per_round(record, record.sum(|turn| turn.unstarted))
+    });
     table.add("opened\nper 1k", about(Figure::Opened, 4), |record| figure(opened_per_1000(record)));
     let dialed =
         |record: &Record| record.known_sum(|played| played.turn.as_ref().ok()?.counts.dials);
     table.add("dials\n/round", about(Figure::Dials, 1), |record| {
-        let rounds = record.rounds.len().max(1) as f64;
-        figure(dialed(record).map(|dials| dials as f64 / rounds))
+        figure(dialed(record).map(|dials| record.per_round(dials)))
     });
     table.add("dials in\n100 ms", about(Figure::PeakDials, 3), |record| {
         number(detail::peak_dials(record))

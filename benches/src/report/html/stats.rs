@@ -108,8 +108,9 @@ impl Metric {
             Self::P99 => round.p99_us?,
             Self::Cpu => round.cpu_us_per_request?,
             Self::Failed => per_thousand(round.errors?, round.requests? + round.errors?)?,
-            Self::Opened => per_thousand(round.opened?, round.requests?)?,
-            Self::Dials => per_thousand(round.dials?, round.requests?)?,
+            // Both count from the start of the turn, warm-up included.
+            Self::Opened => per_thousand(round.opened?, round.replies_all.or(round.requests)?)?,
+            Self::Dials => per_thousand(round.dials?, round.replies_all.or(round.requests)?)?,
         };
         value.is_finite().then_some(value)
     }
@@ -121,8 +122,8 @@ impl Metric {
             Self::P99 => row.latency_us?.p99,
             Self::Cpu => row.cpu_us_per_request,
             Self::Failed => per_thousand(row.failed()?, row.requests? + row.failed()?),
-            Self::Opened => per_thousand(row.opened?, row.requests?),
-            Self::Dials => per_thousand(row.dials?, row.requests?),
+            Self::Opened => per_thousand(row.opened?, row.replies_all.or(row.requests)?),
+            Self::Dials => per_thousand(row.dials?, row.replies_all.or(row.requests)?),
         }
     }
 
@@ -305,6 +306,32 @@ mod tests {
         assert_eq!(verdict(110.0), Verdict::Unknown);
         assert_eq!(verdict(200.0), Verdict::Better);
         assert_eq!(verdict(50.0), Verdict::Worse);
+    }
+
+    #[test]
+    fn connections_are_counted_over_the_replies_of_the_same_time() {
+        let round = Round {
+            opened: Some(900.0),
+            dials: Some(900.0),
+            requests: Some(600.0),
+            replies_all: Some(900.0),
+            ..Round::default()
+        };
+        let row = Row {
+            opened: round.opened,
+            dials: round.dials,
+            requests: round.requests,
+            replies_all: round.replies_all,
+            rounds_detail: vec![round],
+            ..Row::default()
+        };
+        for metric in [Metric::Opened, Metric::Dials] {
+            assert_eq!(metric.of(&row), Some(1000.0), "{metric:?}");
+            assert_eq!(metric.rounds(&row), [(1, 1000.0)], "{metric:?}");
+        }
+        // A file without them has only the requests of the window.
+        let older = Row { replies_all: None, ..row };
+        assert_eq!(Metric::Opened.of(&older), Some(1500.0));
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         "p99.9".to_owned(),
         "CPU per request".to_owned(),
         "opened per 1,000".to_owned(),
-        "failed".to_owned(),
+        "failed in a round".to_owned(),
         "wrong replies".to_owned(),
         format!("against {}: {} [95 %]", escape(&text::clip(&against, 40)), group.metric.name()),
         "verdict".to_owned(),
@@ -159,13 +159,16 @@ fn verdict_row(
     let failed_words = match (row.failed(), asked(row)) {
         (Some(0.0), _) => "0".to_owned(),
         (Some(failed), Some(asked)) if asked > 0.0 => {
-            format!("{} ({} %)", text::count(failed), text::figure(failed * 100.0 / asked))
+            let share = text::figure(failed * 100.0 / asked);
+            format!("{} ({share} %)", text::figure(row.per_round(failed)))
         }
-        (Some(failed), _) => text::count(failed),
+        (Some(failed), _) => text::figure(row.per_round(failed)),
         (None, _) => UNKNOWN.to_owned(),
     };
     let failed_words = match row.unstarted.filter(|unstarted| *unstarted > 0.0) {
-        Some(unstarted) => format!("{failed_words}, {} not started", text::count(unstarted)),
+        Some(unstarted) => {
+            format!("{failed_words}, {} not started", text::figure(row.per_round(unstarted)))
+        }
         None => failed_words,
     };
     let (effect, verdict, class) = match group.effect(entry) {
@@ -233,7 +236,7 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
     }
     let columns = [
         "contestant",
-        "failed: dial",
+        "failed in a round: dial",
         "timeout",
         "refused",
         "broken",
@@ -241,15 +244,16 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         "not started",
         "first success after",
         "normal p99 after",
-        "dials",
+        "dials in a round",
         "peak dials per 100 ms",
         "most open",
     ];
     let mut lines: Vec<(&Entry<'_>, [String; 11])> = Vec::new();
     for entry in entries {
         let row = entry.row;
+        let mean = |count: f64| text::figure(row.per_round(count));
         let kind = |of: fn(crate::report::saved::Kinds) -> f64| {
-            or_unknown(row.errors_by_kind.map(of), text::count)
+            or_unknown(row.errors_by_kind.map(of), mean)
         };
         let recovery = row.recovery.clone().unwrap_or_default();
         let after = |ms: Option<f64>, missing: Option<String>| match (&row.recovery, ms) {
@@ -263,10 +267,10 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
             kind(|kinds| kinds.refused),
             kind(|kinds| kinds.broken),
             kind(|kinds| kinds.wrong),
-            or_unknown(row.unstarted, text::count),
+            or_unknown(row.unstarted, mean),
             after(recovery.first_success_ms, recovery.first_success_missing),
             after(recovery.normal_p99_ms, recovery.normal_p99_missing),
-            or_unknown(row.dials, text::count),
+            or_unknown(row.dials, mean),
             or_unknown(row.peak_dials_per_100ms, text::count),
             or_unknown(row.high_water_open, text::count),
         ];

@@ -69,6 +69,9 @@ pub struct Round {
     /// Requests that were answered.
     #[serde(deserialize_with = "lenient")]
     pub requests: Option<f64>,
+    /// The same with those of the warm-up, over which connections and dials are counted.
+    #[serde(deserialize_with = "lenient")]
+    pub replies_all: Option<f64>,
     /// Requests that failed.
     #[serde(deserialize_with = "lenient")]
     pub errors: Option<f64>,

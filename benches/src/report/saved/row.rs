@@ -55,12 +55,18 @@ pub struct Row {
     /// The policy of a profile.
     #[serde(deserialize_with = "lenient")]
     pub policy: Option<Value>,
+    /// Rounds that were played.
+    #[serde(deserialize_with = "lenient")]
+    pub rounds: Option<f64>,
     /// Callers that sent at the same time.
     #[serde(deserialize_with = "lenient")]
     pub callers: Option<f64>,
     /// Requests that were answered.
     #[serde(deserialize_with = "lenient")]
     pub requests: Option<f64>,
+    /// The same with those of the warm-up, over which connections and dials are counted.
+    #[serde(deserialize_with = "lenient")]
+    pub replies_all: Option<f64>,
     /// Requests that failed.
     #[serde(deserialize_with = "lenient")]
     pub errors: Option<f64>,
@@ -192,6 +198,11 @@ impl Row {
     /// Whether it is the limit, or no-pool, the other end of the scale.
     pub fn is_limit(&self) -> bool {
         self.kind.as_deref() == Some("limit")
+    }
+
+    /// A count of all rounds as one of a round: the mean.
+    pub fn per_round(&self, count: f64) -> f64 {
+        count / self.rounds.unwrap_or(1.0).max(1.0)
     }
 
     /// Requests without a reply, whatever went wrong.

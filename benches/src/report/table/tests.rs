@@ -212,9 +212,10 @@ fn wide_tables_tell_failures_apart_and_narrow_ones_add_them_up() {
         let (text, _) = columns(&group).render(wide);
         text.lines().last().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(line(false).last().unwrap(), "333", "nobody looked for wrong replies");
+    assert_eq!(line(false).last().unwrap(), "111", "nobody looked for wrong replies");
     let wide = line(true);
-    assert_eq!(wide[wide.len() - 6..wide.len() - 3], ["333", "30", "0"]);
+    // Of a round, as dials and waits are: three rounds add up to three times as much.
+    assert_eq!(wide[wide.len() - 6..wide.len() - 3], ["111", "10", "0"]);
     assert_eq!([&wide[wide.len() - 3], &wide[wide.len() - 1]], [UNKNOWN, UNKNOWN]);
 }
 
@@ -260,4 +261,19 @@ fn a_fault_in_the_fixture_has_a_recovery() {
     let group = group(restart, Protocol::Resp, &NAMES);
     assert!(open_table::recovery(&group.records[0]).is_some());
     assert!(group.records[0].rounds[0].1.events.iter().any(|one| one.fault == Fault::Refuse));
+}
+
+#[test]
+fn a_warning_counts_every_request_without_a_reply() {
+    let mut group = group(SCENARIOS[0], Protocol::Http1, &["redigo"]);
+    for (_, played) in &mut group.records[0].rounds {
+        let turn = played.turn.as_mut().unwrap();
+        (turn.errors, turn.unstarted) = ([4, 0, 240, 0, 0], 2);
+        turn.first_error = Some("refused".to_owned());
+    }
+    let words = crate::report::unanswered(&group.records[0]);
+    assert_eq!(
+        words,
+        "redigo: 738 requests had no reply in 3 rounds (dial 12, refused 720, not started 6), first: refused"
+    );
 }
