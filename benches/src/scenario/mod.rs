@@ -12,6 +12,7 @@ mod connections;
 pub mod demand;
 pub mod ladder;
 mod table;
+mod words;
 
 pub use connections::WHAT_IT_DEPENDS_ON;
 use demand::{Budget, Demand, GiveUp};
@@ -23,7 +24,7 @@ pub use table::{CONNECTIONS, REUSE, SCENARIOS, STEADY};
 pub struct Scenario {
     /// The name on the command line and in results.
     pub name: &'static str,
-    /// One line for people: what happens.
+    /// One line for people: what happens. A knob of `set` in braces stands for its value.
     pub about: &'static str,
     /// One sentence: what it should show.
     pub teaches: &'static str,

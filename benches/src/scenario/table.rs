@@ -277,7 +277,7 @@ const CANCEL: Scenario = Scenario {
 /// Connections of the same age reach the end of their lifetime together, or do not.
 const LIFETIME: Scenario = Scenario {
     name: "lifetime",
-    about: "50 connections of one age and a lifetime of 1 s, with and without jitter",
+    about: "50 connections of one age and a lifetime of {max_lifetime}, with and without jitter",
     teaches: "dials in 100 ms when lifetimes end together",
     figure: Figure::PeakDials,
     protocols: EXCLUSIVE,

@@ -84,8 +84,11 @@ pub(super) fn nothing_fits(
     contestants: &[Contestant],
 ) -> String {
     let list = |names: Vec<&str>| names.join(", ");
+    let only = scenarios.iter().filter_map(|one| Some(format!("{}: {}", one.name, one.takers()?)));
+    let only: Vec<String> = only.collect();
+    let only = if only.is_empty() { String::new() } else { format!("; {}", only.join("; ")) };
     format!(
-        "nothing to run: none of the contestants {} takes part in {} on {} (see poolbench list)",
+        "nothing to run: none of the contestants {} takes part in {} on {}{only} (see poolbench list)",
         list(contestants.iter().map(|contestant| contestant.name).collect()),
         list(scenarios.iter().map(|scenario| scenario.name).collect()),
         list(protocols.iter().map(|protocol| protocol.name()).collect()),

@@ -106,6 +106,7 @@ pub(super) fn group(
     has_target: bool,
 ) -> Result<Group, BenchError> {
     let demand = demand(args, scenario)?;
+    let scenario = scenario.under(demand);
     let callers = match demand.is_open() {
         false => args.callers.unwrap_or(scenario.callers),
         true => args.max_in_flight.unwrap_or(scenario.callers),

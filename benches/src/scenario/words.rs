@@ -1,0 +1,72 @@
+//! What a scenario does, in words that fit what is played.
+
+use super::demand::Demand;
+use super::{SCENARIOS, Scenario};
+
+impl Scenario {
+    /// The same scenario under another demand.
+    #[must_use]
+    pub fn under(self, demand: Demand) -> Self {
+        Self { demand, ..self }
+    }
+
+    /// What happens, with knobs of the command line (`knob=value`) in the place of its own.
+    pub fn about_with(&self, set: &[String]) -> String {
+        let mut about = self.about.to_owned();
+        for (knob, own) in self.set {
+            let mut given = set.iter().filter_map(|set| set.split_once('='));
+            // A knob is given once.
+            let given = given.find(|(name, _)| name.trim() == *knob);
+            let value = given.map_or(*own, |(_, value)| value.trim());
+            about = about.replace(&format!("{{{knob}}}"), &value.escape_debug().to_string());
+        }
+        about
+    }
+
+    /// What stands below the title of an open loop. `None` where the title says all: nothing goes
+    /// wrong, and the words about its demand are about another one than is played.
+    pub fn note(&self, set: &[String]) -> Option<String> {
+        let known = SCENARIOS.into_iter().find(|known| known == self);
+        let own_demand = known.is_none_or(|known| known.demand == self.demand);
+        let is_about_demand = !self.has_faults() && self.variants.is_empty();
+        (own_demand || !is_about_demand).then(|| self.about_with(set))
+    }
+
+    /// Who takes part, where not every contestant does that fits.
+    pub fn takers(&self) -> Option<String> {
+        (!self.only.is_empty()).then(|| format!("only {}", self.only.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::STEADY;
+    use crate::scenario::demand::Rate;
+
+    fn find(name: &str) -> Scenario {
+        Scenario::parse(name).unwrap()
+    }
+
+    #[test]
+    fn words_about_a_demand_are_not_said_of_another_one() {
+        let half = Demand::Paced { rate: Rate::OfLimit(0.5) };
+        assert_eq!(STEADY.under(half).note(&[]), None);
+        let paced = find("paced");
+        assert!(paced.note(&[]).unwrap().contains("60 %"));
+        assert_eq!(paced.under(half).note(&[]), None);
+        // What goes wrong happens at any rate.
+        assert!(find("restart").under(half).note(&[]).unwrap().contains("refused for 1 s"));
+    }
+
+    #[test]
+    fn a_knob_of_the_command_line_stands_in_the_words() {
+        let lifetime = find("lifetime");
+        assert!(lifetime.about_with(&[]).contains("a lifetime of 1s,"));
+        let set = ["max_lifetime=500ms".to_owned()];
+        assert!(lifetime.about_with(&set).contains("a lifetime of 500ms,"));
+        for scenario in SCENARIOS {
+            assert!(!scenario.about_with(&[]).contains('{'), "{}", scenario.about);
+        }
+    }
+}
