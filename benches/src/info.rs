@@ -4,10 +4,10 @@ use pool_common::knob::{KNOBS, Knob};
 use pool_common::profile::{Choice, Profile};
 use serde_json::{Value, json};
 
-use crate::catalog::{Contestant, contestants};
+use crate::catalog::{CONTESTANTS, Contestant, PEERS, contestants};
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
-use crate::scenario::SCENARIOS;
+use crate::scenario::{SCENARIOS, Scenario};
 
 mod knob;
 
@@ -35,7 +35,7 @@ fn list_json() -> Value {
         .map(|scenario| {
             let protocols: Vec<Protocol> =
                 Protocol::ALL.into_iter().filter(|protocol| scenario.fits(*protocol)).collect();
-            json!({"name": scenario.name, "protocols": protocols, "about": scenario.about, "teaches": scenario.teaches})
+            json!({"name": scenario.name, "protocols": protocols, "about": scenario.about_with(&[]), "teaches": scenario.teaches, "only": scenario.only})
         })
         .collect();
     let knobs: Vec<Value> = KNOBS.iter().map(knob::json).collect();
@@ -62,7 +62,8 @@ fn list_text() -> String {
     }
     lines.push("\nscenarios:".to_owned());
     for scenario in SCENARIOS {
-        lines.push(format!("  {:<16} {}", scenario.name, scenario.about));
+        let takers = scenario.takers().map_or(String::new(), |only| format!(" [{only}]"));
+        lines.push(format!("  {:<16} {}{takers}", scenario.name, scenario.about_with(&[])));
     }
     lines.push("\nknobs (--set KNOB=VALUE):".to_owned());
     for knob in KNOBS {
@@ -96,11 +97,10 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     if let Some(knob) = knob::find(name) {
         return Ok(knob::explain(knob, as_json));
     }
-    let profile = Profile::find(name).ok_or_else(|| {
-        let knobs = KNOBS.iter().map(|knob| knob.name);
-        let known: Vec<&str> = contestants().map(|known| known.name).chain(knobs).collect();
-        names::unknown("profile, contestant or knob", name, &known)
-    })?;
+    if let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        return Ok(explain_scenario(scenario, as_json));
+    }
+    let profile = Profile::find(name).ok_or_else(|| unknown(name))?;
     Ok(if as_json { format!("{:#}\n", explain_json(&profile)) } else { explain_text(&profile) })
 }
 
@@ -109,6 +109,40 @@ fn find(name: &str) -> Result<Profile, BenchError> {
         let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name).collect();
         names::unknown("profile", name, &known)
     })
+}
+
+/// The error for a name that nothing has. A rival that is not part of this build says how to build it.
+fn unknown(name: &str) -> BenchError {
+    let contestants = CONTESTANTS.iter().chain(&PEERS).map(|contestant| contestant.name);
+    if contestants.clone().any(|known| known == name)
+        && let Err(error) = Contestant::find(name)
+    {
+        return error;
+    }
+    let known = contestants.chain(SCENARIOS.iter().map(|scenario| scenario.name));
+    let known: Vec<&str> = known.chain(KNOBS.iter().map(|knob| knob.name)).collect();
+    names::unknown("profile, contestant, scenario or knob", name, &known)
+}
+
+/// What a scenario does and should show, and who takes part.
+fn explain_scenario(scenario: &Scenario, as_json: bool) -> String {
+    let (about, fits) = (scenario.about_with(&[]), |protocol: &Protocol| scenario.fits(*protocol));
+    let protocols: Vec<Protocol> = Protocol::ALL.into_iter().filter(fits).collect();
+    if as_json {
+        let words = json!({
+            "scenario": scenario.name, "about": about, "teaches": scenario.teaches,
+            "protocols": protocols, "only": scenario.only,
+        });
+        return format!("{words:#}\n");
+    }
+    let mut text = format!("{}: a scenario\n", scenario.name);
+    wrap(&mut text, "  what happens: ", &about);
+    wrap(&mut text, "  it should show: ", scenario.teaches);
+    let protocols: Vec<&str> = protocols.into_iter().map(Protocol::name).collect();
+    wrap(&mut text, "  protocols: ", &protocols.join(", "));
+    let takers = scenario.takers().unwrap_or_else(|| "every contestant that fits".to_owned());
+    wrap(&mut text, "  takes part: ", &takers);
+    text
 }
 
 /// What a contestant is that runs no profile, and so has no sources.
@@ -288,7 +322,23 @@ mod tests {
             assert_eq!(json["choices"].as_array().unwrap().len(), profile.choices.len());
             assert!(json["policy"].is_object());
         }
-        assert_eq!(explain("no-such-one", false).unwrap_err().exit_code(), 2);
+        let error = explain("no-such-one", false).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        for name in ["redigo", "default", "limit", "no-pool", "hyper-util", "burst"] {
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rival_and_a_scenario_are_explained_or_say_what_to_do() {
+        match explain("hyper-util", false) {
+            Ok(text) => assert!(text.starts_with("hyper-util: "), "{text}"),
+            Err(error) => assert!(error.to_string().contains("--features peers"), "{error}"),
+        }
+        let text = explain("imbalance", false).unwrap();
+        assert!(text.contains("it should show: ") && text.contains("only default"), "{text}");
+        let json: Value = serde_json::from_str(&explain("burst", true).unwrap()).unwrap();
+        assert_eq!(json["scenario"], "burst");
     }
 
     #[test]
@@ -326,6 +376,7 @@ mod tests {
             assert!(text.contains(contestant.name));
         }
         assert_eq!(json["knobs"].as_array().unwrap().len(), KNOBS.len());
+        assert!(text.contains("with and without jitter [only default, net-http"), "{text}");
         assert_eq!(json["protocols"].as_array().unwrap().len(), 4);
         assert_eq!(json["scenarios"].as_array().unwrap().len(), SCENARIOS.len());
     }
