@@ -8,12 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::http2::joined;
-use super::raw::{Exchange, PROBE_TIMEOUT, Template, dial};
+use super::raw::{Exchange, Template, dial};
 use super::redials::{Meter, Redials};
 use super::{CallError, Contestant, Counts, Echo, Reply, Request as Asked, RequestKind};
 use crate::nonce::{NONCE_LEN, Nonce};
@@ -82,17 +81,7 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     let uri = target.uri();
     let asked =
         exchange(&mut connection.send, &uri, Nonce::new(0, 1), target.ask.http(RequestKind::Read));
-    let (status, body) = match asked.await {
-        Ok(reply) => reply,
-        // The h2 crate calls an answer in HTTP/1 a frame of a wrong size.
-        Err(_) if speaks_http1(target).await => {
-            return Err(format!(
-                "it speaks HTTP/1 here, and not HTTP/2 with prior knowledge; try --target http://{}{}",
-                target.authority, target.path
-            ));
-        }
-        Err(error) => return Err(error.to_string()),
-    };
+    let (status, body) = asked.await.map_err(|error| error.to_string())?;
     Ok(Template {
         handshake: Vec::new(),
         handshake_reply: Vec::new(),
@@ -115,19 +104,6 @@ pub(super) async fn probe_write(target: &Target, template: &Template) -> Result<
         exchange(&mut connection.send, &uri, Nonce::new(0, 0), target.ask.http(RequestKind::Write));
     let (status, _) = asked.await.map_err(|error| error.to_string())?;
     if template.status() == Some(status) { Ok(()) } else { Err(format!("status {status}")) }
-}
-
-/// Whether the server answers a request in HTTP/1.
-async fn speaks_http1(target: &Target) -> bool {
-    let ask = async {
-        let mut stream = dial(target).await?;
-        let request = format!("HEAD / HTTP/1.1\r\nhost: {}\r\n\r\n", target.authority);
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, std::io::Error>(&answer == b"HTTP/1.")
-    };
-    matches!(tokio::time::timeout(PROBE_TIMEOUT / 3, ask).await, Ok(Ok(true)))
 }
 
 /// What each exchange needs to know.

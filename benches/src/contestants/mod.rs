@@ -25,6 +25,7 @@ mod pooled;
 mod raw;
 mod redials;
 mod resp;
+mod what_answers;
 mod writes;
 
 pub use dispatch::{Setup, take_turn};

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::what_answers::with_protocol;
 use super::{CallError, Echo, Request, RequestKind};
 use crate::names::{Protocol, printable};
 use crate::nonce::{NONCE_LEN, Nonce};
@@ -85,9 +86,13 @@ pub async fn probe(target: &Target) -> Result<Template, String> {
             Protocol::Http2 => super::http2_raw::probe(target).await,
         }
     };
-    match tokio::time::timeout(PROBE_TIMEOUT, work).await {
+    let result = match tokio::time::timeout(PROBE_TIMEOUT, work).await {
         Ok(result) => result,
         Err(_) => Err(format!("no answer within {PROBE_TIMEOUT:?}")),
+    };
+    match result {
+        Err(error) if !target.embedded => Err(with_protocol(target, error).await),
+        result => result,
     }
 }
 

@@ -108,6 +108,30 @@ fn a_server_of_another_protocol_is_bad_usage() {
         let ran = run("target-wrong", &["--callers", "4", "--target", &target]);
         assert_eq!(ran.code, Some(2), "{}", ran.all());
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        let words = format!(
+            "it speaks the protocol of Redis here, and not HTTP/{}",
+            if scheme == "http" { 1 } else { 2 }
+        );
+        assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+        let meant = format!("try --target redis://{}", server.addr());
+        assert!(ran.stderr.contains(&meant), "{}", ran.stderr);
+    }
+    let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
+    let target = format!("redis://{}", server.addr());
+    let ran = run("target-wrong", &["--callers", "4", "--target", &target]);
+    assert_eq!(ran.code, Some(2), "{}", ran.all());
+    let words = "it speaks HTTP/1 here, and not the protocol of Redis; try --target http://";
+    assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    let server = NghttpdServer::start(&[]);
+    for scheme in ["http", "redis"] {
+        let target = format!("{scheme}://{}", server.addr());
+        let ran = run("target-wrong", &["--callers", "4", "--target", &target]);
+        assert_eq!(ran.code, Some(2), "{}", ran.all());
+        assert!(
+            ran.stderr.contains("it speaks HTTP/2 with prior knowledge here"),
+            "{}",
+            ran.stderr
+        );
     }
 }
 
