@@ -10,9 +10,11 @@ use crate::report::calibration::Generator;
 use crate::run::turn::{Load, drive};
 use crate::scenario::demand::{Demand, Rate};
 
+/// Turns at a rate before it counts as too high: something else may have had the processor in one.
+const TRIES: usize = 3;
 /// Rates to try, in requests per second.
 const LADDER: [f64; 10] = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
-const DURATION: Duration = Duration::from_millis(300);
+pub(super) const DURATION: Duration = Duration::from_millis(300);
 const WARM_UP: Duration = Duration::from_millis(50);
 /// More callers than can be busy: the contestant answers at once.
 const CALLERS: usize = 64;
@@ -46,12 +48,17 @@ pub(super) fn measure(cpus: &[usize]) -> Result<Generator, BenchError> {
             schedule_on: cpus.to_vec(),
             ..Load::closed(CALLERS, WARM_UP, DURATION)
         };
-        let turn = runtime.block_on(drive(Immediate, &load)).map_err(BenchError::Server)?;
-        let late = Percentiles::of(&turn.lateness).map_or(f64::INFINITY, |late| late.p99);
-        let reached = turn.requests as f64 / turn.seconds.max(f64::EPSILON);
-        if late > LATE_US || reached < 0.99 * rate {
-            break;
+        let mut in_time = None;
+        for _ in 0..TRIES {
+            let turn = runtime.block_on(drive(Immediate, &load)).map_err(BenchError::Server)?;
+            let late = Percentiles::of(&turn.lateness).map_or(f64::INFINITY, |late| late.p99);
+            let reached = turn.requests as f64 / turn.seconds.max(f64::EPSILON);
+            if late <= LATE_US && reached >= 0.99 * rate {
+                in_time = Some(late);
+                break;
+            }
         }
+        let Some(late) = in_time else { break };
         best = Generator { ceiling_per_s: Some(rate), lateness_p99_us: Some(round(late)) };
     }
     Ok(best)
