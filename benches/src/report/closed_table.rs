@@ -4,6 +4,7 @@ use super::columns::{Columns, Keep, Pick, figure, number, or_unknown, ratio};
 use super::model::{GroupResult, Record};
 use super::open_table::opened_per_1000;
 use super::table;
+use crate::catalog::Kind;
 use crate::measure::{Percentiles, Spread};
 use crate::names::Protocol;
 use crate::run::turn::Turn;
@@ -17,9 +18,11 @@ pub(super) fn comparison(group: &GroupResult) -> Columns<'_> {
     let (line, churn) = if limits { (9, 0) } else { (0, 2) };
     table.add("req/s", Keep::Always, |record| median(record.throughput()));
     // Over HTTP/2 there is a limit for each number of connections.
+    let is_limit = |record: &&Record| record.entry.contestant.kind == Kind::Limit;
+    let several = group.records.iter().filter(is_limit).count() > 1;
     let (faster, dearer) = match (group.protocol, group.scenario.variants) {
-        (Protocol::Http2, []) => ("x limit\n1-conn.", "x limit\nCPU, 1-c."),
-        (Protocol::Http2, _) => ("x limit,\nsame", "x limit\nCPU, same"),
+        (Protocol::Http2, []) if several => ("x limit\n1-conn.", "x limit\nCPU, 1-c."),
+        (Protocol::Http2, [_, ..]) => ("x limit,\nsame", "x limit\nCPU, same"),
         _ => ("x limit", "x limit\nCPU"),
     };
     table.add(faster, Keep::Fits(6), |record| {

@@ -25,8 +25,8 @@ pub struct Look<'a> {
 pub fn render(group: &GroupResult, look: Look<'_>) -> String {
     let mut text = "\n".to_owned();
     wrap(&mut text, "", &title(group, look));
-    if group.demand.is_open() {
-        note(&mut text, group.scenario.about);
+    if let Some(words) = group.scenario.note(look.set).filter(|_| group.demand.is_open()) {
+        note(&mut text, &words);
     }
     let mut columns = columns(group);
     if let Some(figure) = noise::figure(group)
@@ -40,7 +40,7 @@ pub fn render(group: &GroupResult, look: Look<'_>) -> String {
         let titles = left_out.join(", ");
         note(&mut text, &format!("left out to fit {SCREEN} columns, --wide prints it: {titles}"));
     }
-    notes(group, look.wide, &mut text);
+    notes(group, look.wide, &left_out, &mut text);
     text
 }
 
@@ -91,6 +91,15 @@ fn count(number: usize, what: &str) -> String {
 fn is_one_connection(record: &Record) -> bool {
     let policy = record.entry.policy.as_ref();
     record.entry.single && policy.is_none_or(|policy| policy.max_open_per_key == Some(1))
+}
+
+/// A contestant of which the server saw more connections than its policy allows, in words.
+fn above_limit(group: &GroupResult, record: &Record) -> Option<String> {
+    let policy = record.entry.policy.as_ref()?;
+    let bound = policy.max_open_per_key.into_iter().chain(policy.max_open).min()?;
+    let seen = record.high_water().filter(|seen| *seen > u64::from(bound))?;
+    let name = if group.records.len() > 1 { record.label() + " " } else { String::new() };
+    Some(format!("{name}{seen} of {bound}"))
 }
 
 /// How many connections contestants may open, from their policies with every knob applied. Contestants
@@ -146,7 +155,7 @@ fn joined(ratios: [f64; 3]) -> String {
 }
 
 /// What stands beside the figures: what a contestant does not do, and what could not be measured.
-fn notes(group: &GroupResult, wide: bool, text: &mut String) {
+fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String) {
     if group.scenario.play == Play::Reuse {
         let all = reuse_ratios(group);
         note(text, &format!("reused : server closes : no pool, all contestants together: {all}"));
@@ -186,6 +195,17 @@ fn notes(group: &GroupResult, wide: bool, text: &mut String) {
     lacking("no reset of the session", &|record| record.entry.safety.reset == Some(false));
     lacking("one connection by nature, whatever --connections says", &is_one_connection);
     lacking("refused at once instead of waiting", &|record| record.sum(Turn::refusals) > 0);
+    let above: Vec<String> =
+        group.records.iter().filter_map(|one| above_limit(group, one)).collect();
+    if !above.is_empty() && !left_out.iter().any(|title| title == "most open") {
+        note(
+            text,
+            &format!(
+                "most open: counted by the server, which sees connections that are being closed beside the new ones: {}",
+                above.join(", ")
+            ),
+        );
+    }
     if group.scenario.play == Play::Limits && group.limit().is_some() {
         note(text, match group.scenario.leases(group.protocol) {
             None => "limit: as many callers as connections, each with a socket of its own".to_owned(),

@@ -9,6 +9,7 @@ use crate::measure;
 use crate::policies::{self, Terms};
 use crate::report::columns::UNKNOWN;
 use crate::report::model::Played;
+use crate::report::noise::MeasuredNoise;
 use crate::run::events::Played as PlayedEvent;
 use crate::run::plan::Entry;
 use crate::run::slots::Slot;
@@ -261,6 +262,60 @@ fn a_fault_in_the_fixture_has_a_recovery() {
     let group = group(restart, Protocol::Resp, &NAMES);
     assert!(open_table::recovery(&group.records[0]).is_some());
     assert!(group.records[0].rounds[0].1.events.iter().any(|one| one.fault == Fault::Refuse));
+}
+
+#[test]
+fn one_round_measures_no_noise() {
+    let mut group = group(SCENARIOS[0], Protocol::Http1, &["redigo"]);
+    group.twin = records(&SCENARIOS[0], Protocol::Http1, &["redigo"]).pop();
+    assert!(MeasuredNoise::of(&group, None).is_some());
+    group.twin.as_mut().unwrap().rounds.truncate(1);
+    assert_eq!(MeasuredNoise::of(&group, None), None);
+}
+
+#[test]
+fn ratios_over_http2_name_a_limit_only_where_there_are_several() {
+    let head = |name: &str| {
+        let scenario = Scenario::parse(name).unwrap();
+        let look = Look { wide: true, ..Look::default() };
+        let text = render(&group(scenario, Protocol::Http2, &NAMES), look);
+        text.lines().find(|line| line.starts_with("contestant")).unwrap().to_owned()
+            + text.lines().skip_while(|line| !line.starts_with("contestant")).nth(1).unwrap()
+    };
+    assert!(head("steady").contains("1-c"), "{}", head("steady"));
+    // Its one limit has all the connections.
+    assert!(!head("limits").contains("1-c"), "{}", head("limits"));
+}
+
+#[test]
+fn connections_above_the_limit_are_explained() {
+    let words = |bound: u32| {
+        let contestant = Contestant::find("redigo").unwrap();
+        let terms = Terms { connections: Some(bound as usize), ..Terms::default() };
+        let policy = policies::resolve(&contestant, Protocol::Http1, &terms).unwrap();
+        let mut group =
+            group(Scenario::parse("slow-minute").unwrap(), Protocol::Http1, &["redigo"]);
+        group.records[0].entry.policy = policy;
+        for (_, played) in &mut group.records[0].rounds {
+            played.server.as_mut().unwrap().high_water = 19;
+        }
+        let text = render(&group, Look { wide: true, ..Look::default() });
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(words(10).contains("beside the new ones: 19 of 10"), "{}", words(10));
+    assert!(!words(20).contains("most open: counted"), "{}", words(20));
+}
+
+#[test]
+fn an_open_loop_in_a_scenario_of_a_closed_one_is_not_called_closed() {
+    let demand = Demand::Paced { rate: Rate::PerSecond(500.0) };
+    let of = |name: &str| {
+        let scenario = Scenario::parse(name).unwrap().under(demand);
+        render(&group(scenario, Protocol::Resp, &NAMES), Look::default())
+    };
+    let text = of("steady");
+    assert!(text.contains("open loop") && !text.contains("closed loop"), "{text}");
+    assert!(!of("paced").contains("60 %"), "{}", of("paced"));
 }
 
 #[test]
