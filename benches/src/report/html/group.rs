@@ -278,6 +278,16 @@ impl Group<'_> {
         self.entries.iter().any(|entry| entry.file > 0)
     }
 
+    /// Why it is undecided, in words.
+    pub fn too_little(&self) -> &'static str {
+        let played = self.entries.iter().filter_map(|entry| entry.row.rounds);
+        match played.fold(0.0, f64::max) > 1.0 {
+            // Percentiles of workers cannot be merged round by round.
+            true => "a merged file without the figure of each round",
+            false => "one round",
+        }
+    }
+
     /// Whether rounds are too few to tell any two contestants apart.
     pub fn is_undecided(&self) -> bool {
         self.entries.iter().all(|entry| self.metric.rounds(entry.row).len() < 2)

@@ -12,6 +12,9 @@ use crate::report::histogram;
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// Requests of which one in a hundred is no accident: ten of them.
+const MANY: f64 = 1000.0;
+
 /// How bad a banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -48,7 +51,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         return match best.members.as_slice() {
             [one] => (format!("{}: {} alone.", name(one), metric.text(value(*one))), 1.0),
             members if group.is_undecided() => {
-                (format!("one round does not tell {} apart.", names(members)), 1.0)
+                (format!("{} does not tell {} apart.", group.too_little(), names(members)), 1.0)
             }
             members => (
                 format!(
@@ -89,10 +92,9 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         let why = text::too_much_scatter(unplaced.len());
         sentence.push_str(&format!("; not placed, {why}: {}", names(unplaced)));
     }
-    sentence.push_str(if group.is_undecided() {
-        " (one round: only large differences count)."
-    } else {
-        "."
+    sentence.push_str(&match group.is_undecided() {
+        true => format!(" ({}: only large differences count).", group.too_little()),
+        false => ".".to_owned(),
     });
     let last = tiers.last().and_then(|tier| tier.members.last());
     let worst = last.map_or(top, |index| value(*index));
@@ -329,7 +331,8 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
     }
     let little = rows(model)
         .filter_map(|(group, entry)| {
-            let off = little(model, entry).filter(|off| off.abs() > 0.02)?;
+            let off =
+                little(model, entry).filter(|off| off.abs() > 0.02 + at_the_edges(entry))?;
             Some(format!(
                 "{} {} ({} %)",
                 group.title(),
@@ -342,7 +345,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         add(
             Level::Note,
             format!(
-                "Callers, latency and requests per second do not fit each other (Little's law) within 2 %: {}. Short rounds do this too.",
+                "Callers, latency and requests per second do not fit each other (Little's law) within 2 % and what the edges of short rounds explain: {}.",
                 list(&little)
             ),
         );
@@ -370,10 +373,13 @@ fn unlike(model: &Model<'_>) -> Vec<(String, Vec<String>)> {
 
 /// The lateness of the schedule, where it is large enough to matter.
 fn lateness(entry: &Entry<'_>) -> Option<f64> {
-    let late = entry.row.lateness_us?.p99?;
-    let latency = entry.row.latency_us?;
-    let share = latency.p50.is_some_and(|p50| late > 0.1 * p50) && late > 50.0;
-    (late > 1000.0 || share).then_some(late)
+    let late = entry.row.lateness_us?;
+    let p99 = late.p99?;
+    // One arrival in a hundred says something where there are many, as it does in the run's own words.
+    let often = entry.row.requests.is_some_and(|requests| requests >= MANY);
+    let median = entry.row.latency_us?.p50.zip(late.p50.or(late.p99));
+    let share = median.is_some_and(|(latency, late)| late > 0.1 * latency);
+    (often && p99 > 1000.0 || share).then_some(p99)
 }
 
 /// Whether the client's processor time fills a core.
@@ -394,9 +400,29 @@ fn little(model: &Model<'_>, entry: &Entry<'_>) -> Option<f64> {
         return None;
     }
     let mean = histogram::mean(entry.histograms.latency.as_ref()?);
-    let busy = row.throughput_per_s? * (mean + think) / 1e6;
+    // Over all rounds, as the mean latency is: the middle round is not the mean one.
+    let rounds: Vec<(f64, f64)> = row
+        .rounds_detail
+        .iter()
+        .filter_map(|round| Some((round.requests?, round.throughput_per_s?)))
+        .filter(|(_, rate)| *rate > 0.0)
+        .collect();
+    let seconds: f64 = rounds.iter().map(|(requests, rate)| requests / rate).sum();
+    let rate = match seconds > 0.0 {
+        true => rounds.iter().map(|(requests, _)| requests).sum::<f64>() / seconds,
+        false => row.throughput_per_s?,
+    };
+    let busy = rate * (mean + think) / 1e6;
     let callers = row.callers.filter(|callers| *callers > 0.0)?;
     Some(busy / callers - 1.0)
+}
+
+/// The share of a row's requests that began before its windows or ended after them: one for each caller
+/// and round.
+fn at_the_edges(entry: &Entry<'_>) -> f64 {
+    let row = entry.row;
+    let cut = row.callers.unwrap_or(0.0) * row.rounds.unwrap_or(1.0);
+    row.requests.filter(|requests| *requests > 0.0).map_or(0.0, |requests| cut / requests)
 }
 
 /// Sentences on questions that the numbers leave open.
@@ -430,9 +456,10 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
         )]
     };
     lines.extend(floors);
-    if model.groups.iter().any(Group::is_undecided) {
+    if let Some(undecided) = model.groups.iter().find(|group| group.is_undecided()) {
+        let of = undecided.too_little();
         lines.push(format!(
-            "Of one round there is no interval. Only large differences are named then: from {} % in requests per second and CPU, from twice the p99, from {} in 1,000 in counts. Play more rounds (--rounds) to see smaller ones.",
+            "Of {of} there is no interval. Only large differences are named then: from {} % in requests per second and CPU, from twice the p99, from {} in 1,000 in counts. Play more rounds (--rounds) to see smaller ones.",
             text::figure(Metric::Throughput.single_floor() * 100.0),
             text::figure(Metric::Failed.single_floor())
         ));

@@ -107,7 +107,8 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
         let title = match (tier.members.len(), group.is_undecided()) {
             (1, _) => String::new(),
             (_, true) => {
-                format!("one round: not told apart from each other by {}", group.metric.name())
+                let (why, metric) = (group.too_little(), group.metric.name());
+                format!("{why}: not told apart from each other by {metric}")
             }
             (many, false) => format!(
                 "{many} that do not differ from each other beyond the noise in {}",

@@ -217,6 +217,67 @@ fn callers_that_think_keep_littles_law() {
 }
 
 #[test]
+fn little_s_law_allows_for_short_rounds_and_for_drift_between_them() {
+    let words = |requests: f64, rates: [f64; 3]| {
+        let mut histogram = crate::measure::histogram();
+        // 50 callers that wait for 1 ms are 50,000 requests in a second.
+        histogram.record_n(1_000_000, 3).unwrap();
+        let mut row = row("one", &rates);
+        for (round, rate) in row["rounds_detail"].as_array_mut().unwrap().iter_mut().zip(rates) {
+            // As many requests in each window, so that a fast one was short.
+            (round["requests"], round["throughput_per_s"]) = (json!(requests / 3.0), json!(rate));
+        }
+        row["requests"] = json!(requests);
+        (row["rounds"], row["callers"], row["errors"]) = (json!(3), json!(50), json!(0));
+        row["loop"] = json!("closed");
+        row["histograms"] = json!({"latency": crate::report::histogram::encode(&histogram)});
+        let sources = sources(json!([row]));
+        let banners = sentences::banners(&Model::new(&sources), None);
+        banners.into_iter().map(|banner| banner.words).find(|words| words.contains("Little"))
+    };
+    assert_eq!(words(1e6, [50_000.0; 3]), None);
+    assert!(words(1e6, [52_000.0; 3]).is_some(), "4 % of many requests are no accident");
+    // 50 callers cut off in each of three rounds are 3 % of 5,000 requests.
+    assert_eq!(words(5e3, [52_000.0; 3]), None);
+    // The middle round is 10 % off the mean of all.
+    assert_eq!(words(1e6, [40_000.0, 55_000.0, 57_895.0]), None);
+}
+
+#[test]
+fn one_late_arrival_of_a_few_hundred_is_no_lateness_of_the_schedule() {
+    let late = |requests: f64| {
+        let mut row = row("one", &[100.0, 100.0]);
+        row["loop"] = json!("open");
+        row["requests"] = json!(requests);
+        row["latency_us"] = json!({"p50": 300.0});
+        row["lateness_us"] = json!({"p50": 2.0, "p99": 1500.0});
+        let sources = sources(json!([row]));
+        !sentences::banners(&Model::new(&sources), None).is_empty()
+    };
+    assert!(!late(300.0));
+    assert!(late(30_000.0));
+}
+
+#[test]
+fn a_merged_file_is_not_called_one_round() {
+    let sources = sources(json!([("one", 100.0), ("two", 120.0)].map(|(name, rate)| {
+        let mut row = row(name, &[rate]);
+        // The tails of single rounds are lost, and its rounds are two.
+        row["rounds"] = json!(2);
+        row["loop"] = json!("open");
+        row["latency_us"] = json!({"p99": row["throughput_per_s"]});
+        row["rounds_detail"] = json!([{"round": 1}, {"round": 2}]);
+        row
+    })));
+    let model = Model::new(&sources);
+    let (sentence, _) = sentences::verdict(&model.groups[0]);
+    assert!(sentence.starts_with("a merged file without the figure of each round"), "{sentence}");
+    assert!(!sentence.contains("one round"), "{sentence}");
+    let limits = sentences::limits_of_the_numbers(&model).join(" ");
+    assert!(!limits.contains("Of one round"), "{limits}");
+}
+
+#[test]
 fn charts_without_data_are_left_out() {
     let sources = sources(json!([row("one", &[100.0, 100.0])]));
     let html = page(&sources, None);
