@@ -22,6 +22,7 @@ fn unknown_names_are_named_with_a_suggestion() {
         (&["run", "--model", "threads"], "known: tasks, workers"),
         (&["explain", "nethttp"], "did you mean 'net-http'?"),
         (&["explain", "dial-hedg"], "did you mean 'dial_hedge'?"),
+        (&["run", "--scenario", "imbalance", "--contestant", "redigo"], "imbalance: only default"),
         (&["serve", "--model", "threads"], "known: tasks, workers"),
         (&["run", "--no-such-option"], "--no-such-option"),
         (&["simulate"], "simulate"),

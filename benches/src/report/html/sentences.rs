@@ -331,8 +331,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
     }
     let little = rows(model)
         .filter_map(|(group, entry)| {
-            let off =
-                little(model, entry).filter(|off| off.abs() > 0.02 + at_the_edges(entry))?;
+            let off = little(model, entry).filter(|off| off.abs() > 0.02 + at_the_edges(entry))?;
             Some(format!(
                 "{} {} ({} %)",
                 group.title(),
