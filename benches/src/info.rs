@@ -124,7 +124,7 @@ fn unknown(name: &str) -> BenchError {
     names::unknown("profile, contestant, scenario or knob", name, &known)
 }
 
-/// What a scenario does and should show, and who takes part.
+/// A scenario: its events, the difference that it should show, and its contestants.
 fn explain_scenario(scenario: &Scenario, as_json: bool) -> String {
     let (about, fits) = (scenario.about_with(&[]), |protocol: &Protocol| scenario.fits(*protocol));
     let protocols: Vec<Protocol> = Protocol::ALL.into_iter().filter(fits).collect();

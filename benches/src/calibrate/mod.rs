@@ -133,7 +133,7 @@ fn words(calibration: &Calibration, environment: &Environment, path: &Path) -> S
     )
 }
 
-/// What it means that the generator was late at every rate.
+/// The words for a generator that was late at every rate.
 fn late_everywhere(debug_build: bool) -> String {
     let why = match debug_build {
         true => "this is a debug build: calibrate with cargo run --release".to_owned(),

@@ -82,7 +82,7 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     text
 }
 
-/// What a change comes to.
+/// The verdict on a change.
 fn word(change: &Change) -> &'static str {
     if change.too_few_rounds { "too few rounds" } else { change.verdict.word() }
 }
@@ -95,7 +95,7 @@ fn one(change: &Change, verdict: &str) -> String {
         })
     };
     let percent = |share: f64| match share.is_finite() {
-        // What is far beyond any comparison needs no digits.
+        // A tenfold needs no digits.
         true if share >= 10.0 => ">+999%".to_owned(),
         true => format!("{:+.1}%", share * 100.0),
         false => "-".to_owned(),

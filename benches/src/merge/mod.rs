@@ -189,7 +189,7 @@ fn check_load(first: (&str, &Value), other: (&str, &Value)) -> Result<Option<Str
     Ok(comparable::of_targets(&left, &right).map(|why| format!("{first} and {other}: {why}")))
 }
 
-/// What no two runs have in common. Workers may begin in the same second, and differ in their numbers.
+/// Identifies a run. Workers may begin in the same second, but their numbers differ.
 fn identity_of_run(document: &Value) -> [Value; 4] {
     let began = &document["measured_at_unix_s"];
     // A file without the time is compared whole.

@@ -126,7 +126,7 @@ fn failures<'a>(table: &mut Columns<'a>, of: impl Fn(&'a Record) -> Vec<&'a Reco
         figure(Some(mean(&of(record), Turn::timeouts)))
     });
     table.add("refused\n/round", keep, |record| figure(Some(mean(&of(record), Turn::refusals))));
-    // What must not happen at all is counted over all rounds.
+    // Broken promises are counted over all rounds: one is one too many.
     let known = |records: &[&Record], count: fn(&Record) -> Option<u64>| {
         number(records.iter().map(|record| count(record)).sum())
     };

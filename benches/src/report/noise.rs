@@ -35,7 +35,7 @@ impl MeasuredNoise {
         let first = group.records.iter().find(like)?;
         let rounds = shared(&series(first, Figure::Throughput), &series(twin, Figure::Throughput));
         let from = match rounds.len() {
-            // What two turns differ by once says little about what they differ by on average.
+            // A single pair of turns says little about the mean difference of equal contestants.
             0 | 1 => return None,
             many => format!("{} twice in each of {many} rounds, interleaved", twin.label()),
         };

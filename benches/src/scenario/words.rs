@@ -1,4 +1,4 @@
-//! What a scenario does, in words that fit what is played.
+//! Descriptions of a scenario that fit the demand and the knobs of a run.
 
 use super::demand::Demand;
 use super::{SCENARIOS, Scenario};
@@ -10,7 +10,7 @@ impl Scenario {
         Self { demand, ..self }
     }
 
-    /// What happens, with knobs of the command line (`knob=value`) in the place of its own.
+    /// The description, with knobs of the command line (`knob=value`) in the place of its own.
     pub fn about_with(&self, set: &[String]) -> String {
         let mut about = self.about.to_owned();
         for (knob, own) in self.set {
@@ -32,7 +32,7 @@ impl Scenario {
         (own_demand || !is_about_demand).then(|| self.about_with(set))
     }
 
-    /// Who takes part, where not every contestant does that fits.
+    /// The contestants that take part, where others that fit do not.
     pub fn takers(&self) -> Option<String> {
         (!self.only.is_empty()).then(|| format!("only {}", self.only.join(", ")))
     }

@@ -19,6 +19,7 @@ mod strips;
 mod svg;
 mod tables;
 mod text;
+mod validity;
 
 use group::{Group, Model};
 use input::{Raw, Source};

@@ -6,14 +6,11 @@ use super::group::{Entry, Group, Model, is_limit, unsound};
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
+use super::validity::{at_the_edges, lateness, little, saturated};
 use crate::compare::comparable;
-use crate::report::histogram;
 
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-
-/// Requests of which one in a hundred is no accident: ten of them.
-const MANY: f64 = 1000.0;
 
 /// How bad a banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,60 +365,6 @@ fn unlike(model: &Model<'_>) -> Vec<(String, Vec<String>)> {
         }
     }
     found
-}
-
-/// The lateness of the schedule, where it is large enough to matter.
-fn lateness(entry: &Entry<'_>) -> Option<f64> {
-    let late = entry.row.lateness_us?;
-    let p99 = late.p99?;
-    // One arrival in a hundred says something where there are many, as it does in the run's own words.
-    let often = entry.row.requests.is_some_and(|requests| requests >= MANY);
-    let median = entry.row.latency_us?.p50.zip(late.p50.or(late.p99));
-    let share = median.is_some_and(|(latency, late)| late > 0.1 * latency);
-    (often && p99 > 1000.0 || share).then_some(p99)
-}
-
-/// Whether the client's processor time fills a core.
-fn saturated(entry: &Entry<'_>) -> bool {
-    let row = entry.row;
-    let share =
-        row.cpu_us_per_request.zip(row.throughput_per_s).map(|(cpu, rate)| cpu * rate / 1e6);
-    share.is_some_and(|share| share > 0.9)
-}
-
-/// How far callers are from throughput times mean latency, as a share.
-fn little(model: &Model<'_>, entry: &Entry<'_>) -> Option<f64> {
-    let row = entry.row;
-    let request = model.sources[entry.file].results.settings().request.unwrap_or_default();
-    // A caller that thinks has no request in flight.
-    let think = request.think_time().map_or(0.0, |think| think.as_secs_f64() * 1e6);
-    if row.load.as_deref() != Some("closed") || row.failed()? > 0.0 {
-        return None;
-    }
-    let mean = histogram::mean(entry.histograms.latency.as_ref()?);
-    // Over all rounds, as the mean latency is: the middle round is not the mean one.
-    let rounds: Vec<(f64, f64)> = row
-        .rounds_detail
-        .iter()
-        .filter_map(|round| Some((round.requests?, round.throughput_per_s?)))
-        .filter(|(_, rate)| *rate > 0.0)
-        .collect();
-    let seconds: f64 = rounds.iter().map(|(requests, rate)| requests / rate).sum();
-    let rate = match seconds > 0.0 {
-        true => rounds.iter().map(|(requests, _)| requests).sum::<f64>() / seconds,
-        false => row.throughput_per_s?,
-    };
-    let busy = rate * (mean + think) / 1e6;
-    let callers = row.callers.filter(|callers| *callers > 0.0)?;
-    Some(busy / callers - 1.0)
-}
-
-/// The share of a row's requests that began before its windows or ended after them: one for each caller
-/// and round.
-fn at_the_edges(entry: &Entry<'_>) -> f64 {
-    let row = entry.row;
-    let cut = row.callers.unwrap_or(0.0) * row.rounds.unwrap_or(1.0);
-    row.requests.filter(|requests| *requests > 0.0).map_or(0.0, |requests| cut / requests)
 }
 
 /// Sentences on questions that the numbers leave open.
