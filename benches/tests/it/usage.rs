@@ -244,7 +244,9 @@ fn a_baseline_that_nothing_can_be_compared_with_is_refused_before_the_run() {
             "no contestant of this",
         ),
     ] {
-        let line = complaint(&[&["run", "--protocol", "resp"][..], &options].concat());
+        let out = folder.join("out").display().to_string();
+        let run = ["run", "--protocol", "resp", "--out", &out];
+        let line = complaint(&[&run[..], &options].concat());
         assert!(line.contains(words), "{options:?}: {line}");
     }
 }
