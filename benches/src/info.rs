@@ -64,6 +64,7 @@ fn list_text() -> String {
     for scenario in SCENARIOS {
         let takers = scenario.takers().map_or(String::new(), |only| format!(" [{only}]"));
         lines.push(format!("  {:<16} {}{takers}", scenario.name, scenario.about_with(&[])));
+        lines.push(format!("  {:<16} shows: {}", "", scenario.teaches));
     }
     lines.push("\nknobs (--set KNOB=VALUE):".to_owned());
     for knob in KNOBS {

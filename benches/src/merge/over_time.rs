@@ -7,10 +7,18 @@ use super::{sum, weighted_cpu};
 /// Windows that began this close to each other have steps that are the same.
 const TOGETHER_MS: f64 = 50.0;
 /// Counts of a round.
-const OF_ROUND: [&str; 6] =
-    ["requests", "replies_all", "errors", "throughput_per_s", "opened", "dials"];
-/// Percentiles cannot be added, and rounds keep no histograms.
-const LOST_OF_ROUND: [&str; 5] = ["p50_us", "p90_us", "p99_us", "p999_us", "recovery"];
+const OF_ROUND: [&str; 7] =
+    ["requests", "replies_all", "errors", "throughput_per_s", "opened", "dials", "unstarted"];
+/// Percentiles cannot be added, and rounds keep no histograms. Nor can the figures of single steps.
+const LOST_OF_ROUND: [&str; 7] = [
+    "p50_us",
+    "p90_us",
+    "p99_us",
+    "p999_us",
+    "peak_dials_per_100ms",
+    "recovery",
+    "slow_percent",
+];
 /// Counts and gauges of a step.
 const OF_SLOT: [&str; 12] = [
     "started",

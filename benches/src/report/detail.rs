@@ -10,7 +10,9 @@ use super::histogram;
 use super::model::{Played, Record};
 use super::recovery::Recovery;
 use crate::contestants::ErrorKind;
+use crate::fault::Fault;
 use crate::measure::{Percentiles, monotonic_ns as monotonic_ns_now, round};
+use crate::run::events::Played as Event;
 use crate::run::turn::Turn;
 use crate::serve::oracle::Series;
 
@@ -120,12 +122,36 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
 /// The most dials begun in one step of any window; connections accepted where the contestant does not
 /// count its dials.
 pub fn peak_dials(record: &Record) -> Option<u64> {
-    let peak = |played: &Played| {
-        let rows = slots(played.turn.as_ref().ok()?, played.series.as_ref())?;
-        let known = rows.iter().filter_map(|row| row.dials).max();
-        known.or_else(|| rows.iter().filter_map(|row| row.accepted).max().map(u64::from))
-    };
-    record.rounds.iter().filter_map(|(_, played)| peak(played)).max()
+    record.rounds.iter().filter_map(|(_, played)| peak_of_round(played)).max()
+}
+
+fn peak_of_round(played: &Played) -> Option<u64> {
+    let rows = slots(played.turn.as_ref().ok()?, played.series.as_ref())?;
+    let known = rows.iter().filter_map(|row| row.dials).max();
+    known.or_else(|| rows.iter().filter_map(|row| row.accepted).max().map(u64::from))
+}
+
+/// What the second backend answered of all replies before it was slow, while it was, and after that,
+/// in percent, in some rounds together.
+pub fn slow_shares<'a>(rounds: impl Iterator<Item = &'a Played>) -> [Option<f64>; 3] {
+    let mut replies = [[0_u64; 2]; 3];
+    for played in rounds {
+        let is_slow = |event: &&Event| matches!(event.fault, Fault::SlowBackend { .. });
+        let (Ok(turn), Some(slow)) = (&played.turn, played.events.iter().find(is_slow)) else {
+            continue;
+        };
+        let end = slow.until_ms.unwrap_or(f64::INFINITY);
+        let rows = slots(turn, played.series.as_ref()).unwrap_or_default();
+        for row in rows {
+            let part = usize::from(row.at_ms() >= slow.at_ms) + usize::from(row.at_ms() >= end);
+            let step = row.backends().unwrap_or_default().map(u64::from);
+            replies[part] = [replies[part][0] + step[0], replies[part][1] + step[1]];
+        }
+    }
+    replies.map(|[fast, slow]| {
+        let all = fast + slow;
+        (all > 0).then(|| slow as f64 * 100.0 / all as f64)
+    })
 }
 
 /// One round, in figures.
@@ -143,7 +169,12 @@ pub struct RoundRow {
     p999_us: Option<f64>,
     opened: Option<u64>,
     dials: Option<u64>,
+    peak_dials_per_100ms: Option<u64>,
+    /// Arrivals of an open loop that no caller was free for until the end.
+    unstarted: Option<u64>,
     recovery: Option<Recovery>,
+    /// The slow backend's share of the replies while it was slow.
+    slow_percent: Option<f64>,
 }
 
 /// The rounds that were played.
@@ -166,7 +197,10 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
             p999_us: latency.map(|latency| latency.p999),
             opened: played.connections().map(|counted| counted.accepted).or(turn.counts.opened),
             dials: turn.counts.dials,
+            peak_dials_per_100ms: peak_of_round(played),
+            unstarted: turn.slots.is_some().then_some(turn.unstarted),
             recovery: Recovery::of_round(played),
+            slow_percent: slow_shares(std::iter::once(played))[1].map(round),
         })
     };
     record.rounds.iter().filter_map(row).collect()

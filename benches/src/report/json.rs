@@ -50,6 +50,10 @@ pub struct Row {
     protocol: &'static str,
     scenario: &'static str,
     contestant: &'static str,
+    /// The figure that the scenario is about: contestants are ranked by it.
+    figure: &'static str,
+    /// What the scenario should show.
+    teaches: &'static str,
     /// Which way of the scenario, where it has several.
     variant: Option<std::borrow::Cow<'static, str>>,
     kind: &'static str,
@@ -238,7 +242,8 @@ fn command(arguments: impl Iterator<Item = String>) -> String {
 }
 
 impl Row {
-    fn new(group: &GroupResult, record: &Record) -> Self {
+    /// What a contestant measured in a group.
+    pub fn new(group: &GroupResult, record: &Record) -> Self {
         let vs_limit = group.vs_limit(record);
         let facts = record.entry.contestant.facts();
         let (throughput, cpu) = (record.throughput(), record.cpu());
@@ -248,6 +253,8 @@ impl Row {
             protocol: group.protocol.name(),
             scenario: group.scenario.name,
             contestant: record.entry.contestant.name,
+            figure: group.scenario.figure.name(),
+            teaches: group.scenario.teaches,
             variant: record.entry.variant.map(|variant| variant.name()),
             kind: record.entry.contestant.kind_word(),
             category: facts.map(|facts| facts.category.words()),

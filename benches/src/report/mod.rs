@@ -25,7 +25,6 @@ pub mod output;
 pub mod recovery;
 pub mod saved;
 mod stale;
-mod summary;
 pub mod sweep;
 pub mod table;
 
@@ -180,9 +179,12 @@ impl<'a> Report<'a> {
         let written = self.output.write_results(&text);
         let has_results = written.is_ok();
         self.keep_error(written);
-        let pages = self.pages(text);
+        let source = html::input::Source::parse("results.json".to_owned(), text)
+            .expect("this program wrote the results");
+        let sources = [source];
+        let pages = self.pages(&sources);
         if self.plan.summary {
-            self.print(&summary::render(&self.groups));
+            self.print(&html::summary::render(&sources));
         }
         // Faults have a banner of their own.
         let has_banner = |warning: &&String| {
@@ -223,13 +225,10 @@ impl<'a> Report<'a> {
     }
 
     /// Writes the page and, when it is wanted, its tables as Markdown; the paths of what was written.
-    fn pages(&mut self, results: String) -> Vec<PathBuf> {
-        let source = html::input::Source::parse("results.json".to_owned(), results)
-            .expect("this program wrote the results");
-        let sources = [source];
-        let mut pages = vec![("report.html", html::page(&sources, None))];
+    fn pages(&mut self, sources: &[html::input::Source]) -> Vec<PathBuf> {
+        let mut pages = vec![("report.html", html::page(sources, None))];
         if self.plan.markdown {
-            pages.push(("report.md", html::markdown::document(&sources, None)));
+            pages.push(("report.md", html::markdown::document(sources, None)));
         }
         let mut written = Vec::new();
         for (name, text) in pages {

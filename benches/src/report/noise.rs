@@ -117,7 +117,8 @@ fn between(one: &Record, other: &Record) -> Noise {
 }
 
 /// Letters for the rows of a table: rows that share one cannot be told apart in this figure. Rows
-/// without the figure have none. `None` when fewer than two rounds were played, or by fewer than two.
+/// without the figure have none. `None` when fewer than two rounds were played, or by fewer than two, and
+/// when the best row and the worst one cannot be told apart: then letters would only seem to rank.
 pub fn letters(group: &GroupResult, records: &[&Record], figure: Figure) -> Option<Vec<String>> {
     let all: Vec<Series> = records.iter().map(|record| series(record, figure)).collect();
     // The best first, so that it has the first letter.
@@ -141,6 +142,9 @@ pub fn letters(group: &GroupResult, records: &[&Record], figure: Figure) -> Opti
         // As the page does: a ranking asks once for each row after the first.
         statistics::distinguishable(&left, &right, noise.unwrap_or(0.0), ranked.len() - 1)
     };
+    if !differs(0, ranked.len() - 1) {
+        return None;
+    }
     let mut letters = vec![String::new(); records.len()];
     for ((at, _), own) in ranked.iter().zip(statistics::letters(ranked.len(), differs)) {
         letters[*at] = own;
@@ -178,6 +182,13 @@ pub fn notes(group: &GroupResult) -> Vec<String> {
             } else {
                 format!("letters beside {name}: no two rows share one, so all of them differ in it")
             });
+        }
+        None if group.records.len() > 1
+            && records.iter().any(|record| series(record, figure).len() > 1) =>
+        {
+            notes.push(format!(
+                "no letters beside {name}: not even the best row and the worst can be told apart in it, in these rounds (--rounds)"
+            ));
         }
         None if group.records.len() > 1 => notes.push(
             "one round: nothing says how much another would differ, so small differences may be noise (--rounds)"

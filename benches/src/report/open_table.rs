@@ -4,7 +4,6 @@ use super::columns::{Columns, Keep, Pick, UNKNOWN, figure, number, short};
 use super::detail;
 use super::model::{GroupResult, Record};
 use super::recovery::{Missing, Recovery};
-use super::summary;
 use super::table;
 use crate::measure::Percentiles;
 use crate::scenario::Figure;
@@ -84,7 +83,8 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     for (at, title) in ["% slow\nbefore", "% slow\nwhile", "% slow\nafter"].into_iter().enumerate()
     {
         table.add(title, wide_unless(backends, Keep::Always), move |record| {
-            figure(summary::slow_shares(record)[at])
+            // All rounds together: which connections lead where is chance.
+            figure(detail::slow_shares(record.rounds.iter().map(|(_, played)| played))[at])
         });
     }
     let writes = group.scenario.writes_percent > 0;

@@ -28,6 +28,7 @@ pub fn render(group: &GroupResult, look: Look<'_>) -> String {
     if let Some(words) = group.scenario.note(look.set).filter(|_| group.demand.is_open()) {
         note(&mut text, &words);
     }
+    note(&mut text, &format!("shows: {}", group.scenario.teaches));
     let mut columns = columns(group);
     if let Some(figure) = noise::figure(group)
         && let Some(letters) = noise::letters(group, &played(group), figure)

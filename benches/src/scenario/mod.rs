@@ -75,8 +75,6 @@ pub enum Figure {
     Cpu,
     /// Time of an operation on a reused connection relative to one that is dialed.
     Reuse,
-    /// Requests that had a reply, of a hundred.
-    Success,
     /// The 99th percentile of the latency.
     P99,
     /// Connections opened for a thousand requests.
@@ -85,7 +83,7 @@ pub enum Figure {
     Dials,
     /// The most dials in 100 ms.
     PeakDials,
-    /// Requests that failed, of a thousand.
+    /// Requests without a reply, of a thousand.
     Failed,
     /// Time from the end of the fault to normal latencies.
     Recovery,
@@ -93,6 +91,38 @@ pub enum Figure {
     SlowShare,
     /// Replies in a second.
     Throughput,
+}
+
+impl Figure {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Cpu,
+        Self::Reuse,
+        Self::P99,
+        Self::Opened,
+        Self::Dials,
+        Self::PeakDials,
+        Self::Failed,
+        Self::Recovery,
+        Self::SlowShare,
+        Self::Throughput,
+    ];
+
+    /// The name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Reuse => "reuse",
+            Self::P99 => "p99",
+            Self::Opened => "opened",
+            Self::Dials => "dials",
+            Self::PeakDials => "peak-dials",
+            Self::Failed => "failed",
+            Self::Recovery => "recovery",
+            Self::SlowShare => "slow-share",
+            Self::Throughput => "throughput",
+        }
+    }
 }
 
 /// The part of a scenario in the default comparison.

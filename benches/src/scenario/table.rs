@@ -67,7 +67,7 @@ pub const STEADY: Scenario = Scenario {
     name: "steady",
     about: "closed loop at full load",
     teaches: "what a strategy costs when nothing goes wrong",
-    short: Some(Short { duration: ms(180), rounds: 3, protocols: EVERYWHERE }),
+    short: Some(Short { duration: ms(100), rounds: 5, protocols: EVERYWHERE }),
     ..BASE
 };
 
@@ -92,7 +92,7 @@ pub const LIMITS: Scenario = Scenario {
     name: "limits",
     about: "50 callers, 8 connections (--callers and --connections change both)",
     teaches: "waiting in line against being refused",
-    figure: Figure::P99,
+    figure: Figure::Failed,
     play: Play::Limits,
     connections: 8,
     ..BASE
@@ -107,7 +107,7 @@ pub const SESSION: Scenario = Scenario {
     protocols: &[Protocol::Resp],
     play: Play::Session,
     connections: 8,
-    short: Some(Short { duration: ms(200), rounds: 2, protocols: &[Protocol::Resp] }),
+    short: Some(Short { duration: ms(100), rounds: 5, protocols: &[Protocol::Resp] }),
     ..BASE
 };
 
@@ -170,6 +170,8 @@ const SLOW_DIAL: Scenario = Scenario {
         ]
     },
     duration: ms(3000),
+    // One round tells no latencies apart.
+    rounds: 3,
     ..OPEN
 };
 
@@ -244,6 +246,7 @@ const STALL_ONE: Scenario = Scenario {
         vec![replies_take(2), Event::during(500, 2000, Fault::StallOne { of: 10, ms: 198 })]
     },
     duration: ms(3500),
+    rounds: 3,
     ..OPEN
 };
 
@@ -252,7 +255,7 @@ const SLOW_MINUTE: Scenario = Scenario {
     name: "slow-minute",
     about: "10 connections; after 500 ms a reply takes 20 ms instead of 2, for 2 s: more is asked than fits",
     teaches: "waiters, refusals and dials above capacity, and the time after it",
-    figure: Figure::Success,
+    figure: Figure::Failed,
     demand: per_second(1000.0),
     connections: 10,
     events: |_| vec![replies_take(2), Event::during(500, 2000, Fault::SlowReplies { ms: 18 })],
@@ -295,7 +298,7 @@ const MAX_STREAMS: Scenario = Scenario {
     name: "max-streams",
     about: "http2: after 500 ms the server allows 1 stream on a connection, for 1 s",
     teaches: "whether further connections are opened, and what becomes of them",
-    figure: Figure::Success,
+    figure: Figure::Failed,
     protocols: HTTP2,
     demand: per_second(1000.0),
     events: |_| vec![replies_take(5), Event::during(500, 1000, Fault::MaxStreams { streams: 1 })],
@@ -308,7 +311,7 @@ const GOAWAY: Scenario = Scenario {
     name: "goaway",
     about: "every 200 ms the server announces the end of its connections",
     teaches: "whether anything is lost, and whether what must not run twice does",
-    figure: Figure::P99,
+    figure: Figure::Failed,
     demand: per_second(1000.0),
     writes_percent: 20,
     events: |_| {
@@ -354,7 +357,7 @@ pub const CONNECTIONS: Scenario = Scenario {
         Variant::Connections(50),
     ],
     rounds: 3,
-    short: Some(Short { duration: ms(180), rounds: 2, protocols: HTTP2 }),
+    short: Some(Short { duration: ms(100), rounds: 5, protocols: HTTP2 }),
     ..BASE
 };
 

@@ -4,7 +4,7 @@
 use super::curves::{SIZES, tip_text};
 use super::group::{Entry, Group};
 use super::stats::{self, Metric};
-use super::svg::{Anchor, Scale, Svg, fit};
+use super::svg::{Anchor, Scale, Svg, fit, row_name};
 use super::text::{self, clip, escape};
 use crate::report::histogram;
 use crate::report::saved::Connection;
@@ -14,7 +14,7 @@ const TOP: f64 = 8.0;
 
 /// Where the names end and the chart begins.
 fn names_end(width: f64, entries: &[&Entry<'_>]) -> f64 {
-    let most = if width > 500.0 { 260.0 } else { 118.0 };
+    let most = if width > 500.0 { 260.0 } else { 132.0 };
     let longest = entries.iter().map(|entry| entry.label.chars().count()).max().unwrap_or(0);
     (longest as f64 * 7.8 + 16.0).min(most)
 }
@@ -56,12 +56,7 @@ pub fn dots(group: &Group<'_>, metric: Metric) -> Option<String> {
             let y = TOP + (index as f64 + 0.5) * ROW;
             let rounds = metric.rounds(entry.row);
             svg.line(&format!("rule {}", entry.classes), (left, y), (right, y));
-            svg.text(
-                &format!("name {}", entry.classes),
-                (left - 8.0, y + 4.0),
-                Anchor::End,
-                &fit(&entry.label, left - 12.0),
-            );
+            row_name(&mut svg, entry, (left - 8.0, y + 4.0), Anchor::End, left - 12.0);
             for (round, value) in &rounds {
                 let tip = format!("{}\nround {round}: {}", entry.label, metric.text(*value));
                 svg.point(&format!("dot {}", entry.classes), 0, (x.at(*value), y), &tip_text(&tip));
@@ -138,12 +133,7 @@ pub fn breakdown(group: &Group<'_>) -> Option<String> {
         );
         for (index, (entry, parts)) in known.iter().enumerate() {
             let y = TOP + (index as f64 + 0.5) * ROW;
-            svg.text(
-                &format!("name {}", entry.classes),
-                (left - 8.0, y + 4.0),
-                Anchor::End,
-                &fit(&entry.label, left - 12.0),
-            );
+            row_name(&mut svg, entry, (left - 8.0, y + 4.0), Anchor::End, left - 12.0);
             let mut from = 0.0;
             for ((class, words), part) in PARTS.iter().zip(parts) {
                 let Some(part) = part else { continue };

@@ -1,7 +1,7 @@
 //! Percentile curves and the curve of a sweep: lines that are named at their ends.
 
 use super::group::{Entry, Group};
-use super::svg::{Anchor, Scale, Svg, apart, fit};
+use super::svg::{Anchor, Scale, Svg, apart, row_lines, row_name};
 use super::text::{self, escape};
 use crate::report::histogram;
 use crate::report::saved::Step;
@@ -9,6 +9,9 @@ use crate::report::sweep::{Knee, knee};
 
 /// The sizes in which a chart is drawn: for a desk, and for a telephone.
 pub const SIZES: [(&str, f64); 2] = [("wide", 1130.0), ("narrow", 380.0)];
+
+/// From the end of the lines to the names beside them.
+const NAME_FROM: f64 = 20.0;
 
 /// Where a chart of lines lies.
 struct Frame {
@@ -18,15 +21,34 @@ struct Frame {
     bottom: f64,
     width: f64,
     height: f64,
+    /// Between the names beside the lines.
+    gap: f64,
 }
 
 impl Frame {
-    fn new(width: f64, lines: usize) -> Self {
+    fn new(width: f64, entries: &[&Entry<'_>]) -> Self {
         let wide = width > 500.0;
-        let margin = if wide { 190.0 } else { 96.0 };
+        let has_ways = entries.iter().any(|entry| !entry.lines.1.is_empty());
+        let margin = match (wide, has_ways) {
+            (true, _) => 190.0,
+            (false, true) => 124.0,
+            (false, false) => 96.0,
+        };
+        let lines = entries.len() as f64;
+        // A name that is too long for one line takes two.
+        let two_lines = |entry: &&Entry<'_>| row_lines(entry, margin - NAME_FROM) == 2;
+        let gap = if entries.iter().any(two_lines) { 25.0 } else { 13.5 };
         // The names beside the lines need a row each.
-        let height = (if wide { 340.0_f64 } else { 260.0 }).max(lines as f64 * 13.5 + 60.0);
-        Self { left: 56.0, right: width - margin, top: 22.0, bottom: height - 40.0, width, height }
+        let height = (if wide { 340.0_f64 } else { 260.0 }).max(lines * gap + 60.0);
+        Self {
+            left: 56.0,
+            right: width - margin,
+            top: 22.0,
+            bottom: height - 40.0,
+            width,
+            height,
+            gap,
+        }
     }
 
     fn svg(&self, class: &'static str, label: &str) -> Svg {
@@ -36,19 +58,15 @@ impl Frame {
     /// Names to the right, each joined with the end of its line.
     fn names(&self, svg: &mut Svg, ends: &[(&Entry<'_>, f64, f64)]) {
         let places: Vec<f64> = ends.iter().map(|(_, _, y)| *y).collect();
-        let moved = apart(&places, 13.5, self.top + 2.0, self.bottom + 10.0);
+        let moved = apart(&places, self.gap, self.top + 2.0, self.bottom + 10.0);
         for ((entry, x, y), place) in ends.iter().zip(moved) {
-            let start = self.right + 14.0;
+            let start = self.right + NAME_FROM - 6.0;
             svg.path(
                 &format!("lead {}", entry.classes),
                 [Some((*x, *y)), Some((self.right + 4.0, place)), Some((start - 2.0, place))],
             );
-            svg.text(
-                &format!("name {}", entry.classes),
-                (start + 2.0, place + 4.0),
-                Anchor::Start,
-                &fit(&entry.label, self.width - start - 4.0),
-            );
+            let most = self.width - self.right - NAME_FROM;
+            row_name(svg, entry, (start + 2.0, place + 4.0), Anchor::Start, most);
         }
     }
 }
@@ -82,9 +100,10 @@ pub fn percentiles(group: &Group<'_>, several: bool) -> Option<String> {
     let most = all().map(|(x, _)| *x).fold(10.0, f64::max);
     let low = all().map(|(_, y)| *y).reduce(f64::min)?;
     let high = all().map(|(_, y)| *y).fold(low, f64::max);
+    let entries: Vec<&Entry<'_>> = lines.iter().map(|(entry, _)| *entry).collect();
     let mut html = String::new();
     for (class, width) in SIZES {
-        let frame = Frame::new(width, lines.len());
+        let frame = Frame::new(width, &entries);
         let x = Scale::exact(0.0, most.log10(), frame.left, frame.right);
         let y = Scale::log(low, high, frame.bottom, frame.top);
         let mut svg = frame.svg(
@@ -168,9 +187,10 @@ pub fn sweep(group: &Group<'_>) -> Option<String> {
     let low = latencies().reduce(f64::min)?;
     let high = latencies().fold(low, f64::max);
     let most = all().filter_map(|step| step.rate_per_s).fold(0.0, f64::max);
+    let entries: Vec<&Entry<'_>> = lines.iter().map(|(entry, _)| *entry).collect();
     let mut html = String::new();
     for (class, width) in SIZES {
-        let frame = Frame::new(width, lines.len());
+        let frame = Frame::new(width, &entries);
         let x = Scale::linear(0.0, most, frame.left, frame.right);
         let y = Scale::log(low, high, frame.bottom, frame.top);
         let mut svg =

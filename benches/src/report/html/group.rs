@@ -2,6 +2,7 @@
 
 use super::input::Source;
 use super::ranking::Ranking;
+use super::sentences;
 use super::stats::Metric;
 use super::text;
 use crate::compare::comparable;
@@ -58,6 +59,8 @@ pub struct Entry<'a> {
     pub file: usize,
     /// Its name, with the file's where there are several.
     pub label: String,
+    /// The same in two lines, where there is little room: the contestant's name, and the rest.
+    pub lines: (String, String),
     /// The classes that give its marks a colour and let them be hidden.
     pub classes: String,
     pub shape: usize,
@@ -93,7 +96,7 @@ impl<'a> Model<'a> {
             }
             group.request = request(sources, group);
             group.mark_unlike(sources);
-            group.wanted = metric(&group.entries);
+            group.wanted = group.figure().unwrap_or_else(|| metric(&group.entries));
             group.metric = group.wanted;
             let noises = group.entries.iter().filter_map(|entry| {
                 let of_run = || sources[entry.file].results.noise();
@@ -103,36 +106,60 @@ impl<'a> Model<'a> {
             if group.compares_files() {
                 continue;
             }
-            let others = [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu];
             let apart = |metric: &Metric| group.rank(*metric).tiers.len() > 1;
-            let told = std::iter::once(group.wanted).chain(others).find(apart);
-            group.metric = told.unwrap_or(group.wanted);
+            let metrics = std::iter::once(group.wanted).chain(group.others().iter().copied());
+            group.metric = metrics.clone().find(apart).unwrap_or(group.wanted);
             group.ranking = group.rank(group.metric);
         }
+        // What differs most comes first.
+        let mut groups: Vec<(f64, Group<'_>)> = std::mem::take(&mut model.groups)
+            .into_iter()
+            .map(|group| (sentences::verdict(&group).1, group))
+            .collect();
+        groups.sort_by(|(left, one), (right, other)| {
+            one.load_kind().cmp(&other.load_kind()).then(right.total_cmp(left))
+        });
+        model.groups = groups.into_iter().map(|(_, group)| group).collect();
         model
     }
 
     fn add(&mut self, file: usize, row: &'a Row) {
         let word = |text: &Option<String>| text.clone().unwrap_or_default();
         let (protocol, scenario) = (word(&row.protocol), word(&row.scenario));
-        let mut name = row.contestant.clone().unwrap_or_else(|| "unnamed".to_owned());
+        let name = row.contestant.clone().unwrap_or_else(|| "unnamed".to_owned());
         let contestant = self.contestant(&name, row.kind.as_deref());
         let Contestant { colour, shape, .. } = &self.contestants[contestant];
-        // The ways of one contestant share its colour.
-        if let Some(variant) = &row.variant {
-            name = format!("{name} {variant}");
-        }
-        let label = match self.sources {
-            [_] => name,
-            several => format!("{name} · {}", several[file].name),
+        let same = |group: &&mut Group<'_>| {
+            group.protocol == protocol && group.scenario == scenario && group.budget == row.budget
         };
+        let group = self.groups.iter_mut().find(same);
+        // The ways of one contestant share its colour; dashes and points tell them apart.
+        let before = group.as_ref().map_or(0, |group| {
+            let own = |entry: &&Entry<'_>| entry.contestant == contestant && entry.file == file;
+            group.entries.iter().filter(own).count()
+        });
+        let way = if row.variant.is_some() { before } else { 0 };
+        let shape = if way == 0 { *shape } else { (shape + way) % 6 };
+        let mut parts = vec![name];
+        parts.extend(row.variant.clone());
+        let mut label = parts.join(" ");
+        let dashes = match self.sources {
+            [_] => way % 5,
+            several => {
+                label = format!("{label} · {}", several[file].name);
+                parts.push(several[file].name.clone());
+                file % 4
+            }
+        };
+        let rest = parts.split_off(1).join(" · ");
         let entry = Entry {
             row,
             contestant,
             file,
             label,
-            classes: format!("ser c{contestant} f{file} {colour} d{}", file % 4),
-            shape: *shape,
+            lines: (parts.swap_remove(0), rest),
+            classes: format!("ser c{contestant} f{file} {colour} d{dashes}"),
+            shape,
             histograms: if row.read.latency.is_some() || row.read.acquire.is_some() {
                 row.read.clone()
             } else {
@@ -140,10 +167,7 @@ impl<'a> Model<'a> {
             },
             unlike: Vec::new(),
         };
-        let same = |group: &&mut Group<'_>| {
-            group.protocol == protocol && group.scenario == scenario && group.budget == row.budget
-        };
-        match self.groups.iter_mut().find(same) {
+        match group {
             Some(group) => group.entries.push(entry),
             None => self.groups.push(Group {
                 protocol,
@@ -187,7 +211,7 @@ fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
     if requests.all(|other| other == first) { first.words() } else { Vec::new() }
 }
 
-/// What to rank by: failures where faults made them, the tail where the rate is given, and the
+/// What to rank by where the results do not say it: failures where faults made them, the tail where the rate is given, and the
 /// capacity otherwise.
 fn metric(entries: &[Entry<'_>]) -> Metric {
     let rows = || entries.iter().map(|entry| entry.row);
@@ -204,7 +228,52 @@ fn metric(entries: &[Entry<'_>]) -> Metric {
     }
 }
 
+/// What a group asks of its contestants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LoadKind {
+    /// Faults, bursts and cold starts: where pools differ.
+    Disturbed,
+    /// A rate, and nothing goes wrong.
+    Quiet,
+    /// As much as is served.
+    Closed,
+}
+
 impl Group<'_> {
+    /// The figure that its scenario is about, where any row has it.
+    fn figure(&self) -> Option<Metric> {
+        let mut rows = self.entries.iter().map(|entry| entry.row);
+        let metric = rows.clone().find_map(|row| Metric::of_figure(row.figure.as_deref()?))?;
+        rows.any(|row| metric.of(row).is_some()).then_some(metric)
+    }
+
+    /// What its scenario should show.
+    pub fn teaches(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| entry.row.teaches.as_deref())
+    }
+
+    /// Metrics that may differ besides the wanted one. In a closed loop the number of requests depends on
+    /// the contestant, so connections for a thousand of them say nothing.
+    pub fn others(&self) -> &'static [Metric] {
+        match self.load_kind() {
+            LoadKind::Closed => &[Metric::Failed, Metric::Throughput, Metric::Cpu],
+            _ => &[Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu],
+        }
+    }
+
+    /// What it asks of its contestants.
+    pub fn load_kind(&self) -> LoadKind {
+        let mut rows = self.entries.iter().map(|entry| entry.row);
+        let faulty = rows.clone().any(|row| row.faults().next().is_some());
+        // Bursts and a start have no rate.
+        match rows.clone().any(|row| row.load.as_deref() == Some("open")) {
+            true if faulty || rows.all(|row| row.rate_per_s.is_none()) => LoadKind::Disturbed,
+            true => LoadKind::Quiet,
+            false if faulty => LoadKind::Disturbed,
+            false => LoadKind::Closed,
+        }
+    }
+
     /// The heading.
     pub fn title(&self) -> String {
         let mut words = vec![self.protocol.clone(), self.scenario.clone()];
@@ -292,6 +361,11 @@ impl Group<'_> {
     pub fn is_undecided(&self) -> bool {
         self.entries.iter().all(|entry| self.metric.rounds(entry.row).len() < 2)
     }
+}
+
+/// Whether a row is the limit or no-pool: the ends of the scale, and no pools to choose from.
+pub fn is_scale(row: &Row) -> bool {
+    row.is_limit() || row.contestant.as_deref() == Some("no-pool")
 }
 
 /// Whether a row is the limit that pools are measured against.

@@ -16,6 +16,7 @@ mod ranking;
 mod sentences;
 mod stats;
 mod strips;
+pub mod summary;
 mod svg;
 mod tables;
 mod text;
@@ -131,14 +132,8 @@ fn head(html: &mut String, model: &Model<'_>, banners: &[Banner], withdrawn: boo
     }
     if model.groups.len() > 1 {
         html.push_str("<nav aria-label=\"Comparisons\"><ul class=\"findings\">\n");
-        // The differences first.
-        let mut judged: Vec<(usize, &Group<'_>, String, f64)> = Vec::new();
         for (index, group) in model.groups.iter().enumerate() {
             let (sentence, spread) = sentences::verdict(group);
-            judged.push((index, group, sentence, spread));
-        }
-        judged.sort_by_key(|(.., spread)| *spread <= 1.0);
-        for (index, group, sentence, spread) in judged {
             let sentence = if withdrawn { String::new() } else { sentence };
             let class = if spread > 1.0 { "" } else { " class=\"even\"" };
             html.push_str(&format!(
@@ -225,6 +220,10 @@ fn controls(html: &mut String, model: &Model<'_>) {
 fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize, withdrawn: bool) {
     let several = model.sources.len() > 1;
     html.push_str(&format!("<section id=\"g{index}\">\n<h2>{}</h2>\n", escape(&group.title())));
+    if let Some(teaches) = group.teaches() {
+        let words = format!("Shows: {}.", text::clip(teaches, 200));
+        html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&words)));
+    }
     let load = group.load();
     if !load.is_empty() {
         html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&load)));
@@ -261,6 +260,8 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     };
     let dashes = if several {
         "Each file has its own dashes."
+    } else if group.entries.iter().any(|entry| entry.row.variant.is_some()) {
+        "Thick: from the intended start; each way of a contestant has its own dashes and points. Thin, where it was measured: the service alone."
     } else {
         "Solid: from the intended start. Dashed, where it was measured: the service alone."
     };

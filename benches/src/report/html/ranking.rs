@@ -1,7 +1,7 @@
 //! Which contestants of a group lead and which stand behind, and what each row is compared with. Sentences
 //! and marks are made of the same differences, so that they agree.
 
-use super::group::{Entry, Group, is_limit};
+use super::group::{Entry, Group, is_limit, is_scale};
 use super::stats::{Effect, Metric, Verdict};
 
 /// Contestants in the order of a metric.
@@ -23,10 +23,10 @@ pub struct Tier {
 }
 
 impl Group<'_> {
-    /// Ranks the contestants by a metric. The limit is no pool and takes no part.
+    /// Ranks the contestants by a metric. The limit and no-pool are no pools and take no part.
     pub fn rank(&self, metric: Metric) -> Ranking {
         let mut ranked: Vec<(usize, f64)> = (0..self.entries.len())
-            .filter(|index| !is_limit(self.entries[*index].row))
+            .filter(|index| !is_scale(self.entries[*index].row))
             .filter_map(|index| Some((index, metric.of(self.entries[index].row)?)))
             .filter(|(_, value)| value.is_finite())
             .collect();
@@ -59,7 +59,9 @@ impl Group<'_> {
         let base = if self.compares_files() {
             self.entries.iter().find(|other| other.is_like(entry))
         } else {
-            let limits = || self.entries.iter().filter(|other| is_limit(other.row));
+            // With fewer callers it does not do the same work.
+            let same_callers = |limit: &&Entry<'_>| limit.row.callers == entry.row.callers;
+            let limits = || self.limits().filter(same_callers);
             let is_other = |limit: &&Entry<'_>| !std::ptr::eq(*limit, entry);
             let same_way =
                 limits().filter(is_other).find(|limit| limit.row.variant == entry.row.variant);
@@ -73,7 +75,12 @@ impl Group<'_> {
         if self.compares_files() {
             return "the first file".to_owned();
         }
-        let limit = self.entries.iter().find(|entry| is_limit(entry.row));
+        let same_callers = |limit: &&Entry<'_>| {
+            self.entries
+                .iter()
+                .any(|entry| !is_limit(entry.row) && entry.row.callers == limit.row.callers)
+        };
+        let limit = self.limits().find(same_callers);
         let Some(base) = limit.or(self.leader()) else { return String::new() };
         // A limit of several ways is named with its way, unless there is a limit for each way.
         let has_ways = |entry: &Entry<'_>| !is_limit(entry.row) && entry.row.variant.is_some();
@@ -81,6 +88,10 @@ impl Group<'_> {
             true => base.row.contestant.clone().unwrap_or_default(),
             false => base.label.clone(),
         }
+    }
+
+    fn limits(&self) -> impl Iterator<Item = &Entry<'_>> {
+        self.entries.iter().filter(|entry| is_limit(entry.row))
     }
 
     /// The best contestant; the first one where nothing ranks them.
@@ -174,7 +185,7 @@ mod tests {
             assert!(table.contains(words), "{words}: {table}");
         }
         let (sentence, _) = sentences::verdict(group);
-        assert!(sentence.contains("best and near lead (0); behind: mid"), "{sentence}");
+        assert!(sentence.contains("best and near lead (0 to 8); behind: mid"), "{sentence}");
 
         let five = sources(&[
             ("mid", &[20, 21, 19, 20, 20]),

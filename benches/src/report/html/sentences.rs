@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::group::{Entry, Group, Model, is_limit, unsound};
+use super::group::{Entry, Group, Model, is_limit, is_scale, unsound};
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
@@ -38,27 +38,37 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     }
     let metric = group.metric;
     let tiers = &group.ranking.tiers;
-    let name = |index: &usize| clip(&group.entries[*index].label, 40);
-    let names = |members: &[usize]| list(&members.iter().map(name).collect::<Vec<_>>());
+    let names = |members: &[usize]| {
+        list(&members.iter().map(|member| named(group, *member)).collect::<Vec<_>>())
+    };
     let value = |index: usize| metric.of(group.entries[index].row).unwrap_or(f64::NAN);
     let Some(best) = tiers.first() else {
         return ("nothing to compare by.".to_owned(), 1.0);
     };
+    let scale = scale(group).map_or(String::new(), |words| format!("; {words}"));
     if tiers.len() == 1 {
-        return match best.members.as_slice() {
-            [one] => (format!("{}: {} alone.", name(one), metric.text(value(*one))), 1.0),
+        let sentence = match best.members.as_slice() {
+            [one] => format!(
+                "{}: {} alone, {}{scale}.",
+                metric.name(),
+                named(group, *one),
+                metric.text(value(*one))
+            ),
             members if group.is_undecided() => {
-                (format!("{} does not tell {} apart.", group.too_little(), names(members)), 1.0)
-            }
-            members => (
                 format!(
-                    "no difference beyond the noise in {} between {}.",
-                    metric.name(),
-                    names(members)
-                ),
-                1.0,
+                    "{} does not tell {} apart in {}.",
+                    group.too_little(),
+                    names(members),
+                    metric.name()
+                )
+            }
+            members => format!(
+                "no difference beyond the noise in {} between {}{scale}.",
+                metric.name(),
+                names(members)
             ),
         };
+        return (sentence, 1.0);
     }
     let top = value(best.members[0]);
     let mut sentence = format!("{}: {}", metric.name(), names(&best.members));
@@ -67,14 +77,13 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         (_, true) => " lead",
         (_, false) => " lead, with no difference between them beyond the noise",
     });
-    sentence.push_str(&format!(" ({})", metric.text(top)));
+    sentence.push_str(&format!(" ({})", range(group, &best.members)));
     let behind: Vec<String> = tiers[1..]
         .iter()
         .map(|tier| {
-            let value = value(tier.members[0]);
-            let ratio = value / top;
+            let ratio = value(tier.members[0]) / top;
             let times = if metric.is_absolute() || !ratio.is_finite() {
-                metric.text(value)
+                range(group, &tier.members)
             } else if ratio >= 10.0 {
                 format!("{ratio:.0}×")
             } else {
@@ -89,6 +98,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         let why = text::too_much_scatter(unplaced.len());
         sentence.push_str(&format!("; not placed, {why}: {}", names(unplaced)));
     }
+    sentence.push_str(&scale);
     sentence.push_str(&match group.is_undecided() {
         true => format!(" ({}: only large differences count).", group.too_little()),
         false => ".".to_owned(),
@@ -101,6 +111,34 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         (worst / top).max(top / worst)
     };
     (sentence, if spread.is_finite() { spread } else { f64::MAX })
+}
+
+/// A row's name, and how many of its requests failed, where the ranking does not say it: a refusal is
+/// quick, and costs no connection.
+pub fn named(group: &Group<'_>, index: usize) -> String {
+    let entry = &group.entries[index];
+    let name = clip(&entry.label, 40);
+    let failed = Metric::Failed.of(entry.row).filter(|_| group.metric != Metric::Failed);
+    match failed.filter(|failed| *failed >= 10.0) {
+        Some(failed) => format!("{name} (failed {} %)", text::figure((failed / 10.0).round())),
+        None => name,
+    }
+}
+
+/// The figures of some rows, from the least to the most.
+pub fn range(group: &Group<'_>, members: &[usize]) -> String {
+    let metric = group.metric;
+    let values = || members.iter().filter_map(|index| metric.of(group.entries[*index].row));
+    let low = values().reduce(f64::min).map_or(String::new(), |low| metric.text(low));
+    let high = values().reduce(f64::max).map_or(String::new(), |high| metric.text(high));
+    if low == high { low } else { format!("{low} to {high}") }
+}
+
+/// What no-pool does, which is no pool to choose and has no place in the ranking.
+pub fn scale(group: &Group<'_>) -> Option<String> {
+    let is_no_pool = |entry: &&Entry<'_>| is_scale(entry.row) && !is_limit(entry.row);
+    let value = group.entries.iter().find(is_no_pool)?;
+    Some(format!("without a pool: {}", group.metric.text(group.metric.of(value.row)?)))
 }
 
 /// How contestants differ from themselves in the first file.
@@ -154,7 +192,7 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
     if group.metric != group.wanted {
         sentences.push(format!("{}: nothing is told apart.", group.wanted.name()));
     }
-    for metric in [Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu] {
+    for metric in group.others().iter().copied() {
         let tiers = group.rank(metric).tiers;
         if metric == group.metric || metric == group.wanted || tiers.len() < 2 {
             continue;
@@ -195,10 +233,10 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                     (*group, sentence, spread)
                 })
                 .collect();
-            let most = judged.iter().max_by(|a, b| a.2.total_cmp(&b.2));
-            match most {
-                Some((group, sentence, spread)) if *spread > 1.0 => format!(
-                    "Contestants differ {}; most in {}, {sentence}",
+            // The groups stand in this order: what teaches most comes first.
+            match judged.iter().find(|(.., spread)| *spread > 1.0) {
+                Some((group, sentence, _)) => format!(
+                    "Contestants differ {}; above all in {}, {sentence}",
                     how_many(&judged),
                     group.title(),
                 ),
@@ -380,7 +418,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
         lines.push("Time lines show the last round only; the tables are about all rounds. A fault of a real network is seldom this clean.".to_owned());
     }
     if any(&|entry| is_limit(entry.row)) {
-        lines.push("The limit holds raw sockets that were opened before and does nothing else; it is a scale, not a pool to choose.".to_owned());
+        lines.push("The limit holds raw sockets that were opened before and does nothing else, and no-pool dials for each request: they are a scale, no pools to choose, and have no place in a ranking.".to_owned());
     }
     let floors: Vec<String> = {
         let noise = model.groups.iter().map(|group| group.noise);
@@ -401,9 +439,10 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
     if let Some(undecided) = model.groups.iter().find(|group| group.is_undecided()) {
         let of = undecided.too_little();
         lines.push(format!(
-            "Of {of} there is no interval. Only large differences are named then: from {} % in requests per second and CPU, from twice the p99, from {} in 1,000 in counts. Play more rounds (--rounds) to see smaller ones.",
-            text::figure(Metric::Throughput.single_floor() * 100.0),
-            text::figure(Metric::Failed.single_floor())
+            "Of {of} there is no interval. Only counts of events are told apart then, from {} in 1,000 or {} dials and a quarter on, and times to recover from {} ms on: rates and latencies of one round may be chance. Play more rounds (--rounds) to see them.",
+            text::figure(Metric::Failed.single_floor().unwrap_or_default()),
+            text::figure(Metric::AllDials.single_floor().unwrap_or_default()),
+            text::figure(Metric::Recovery.single_floor().unwrap_or_default())
         ));
     }
     lines.push("Percentiles of all rounds come from merged histograms, never from averages. Beyond 1 - 1/N of N requests a percentile is one request's fate.".to_owned());

@@ -1,6 +1,7 @@
 //! What differs beyond the noise: intervals over rounds, and verdicts.
 
 use crate::report::saved::{Noise, Round, Row};
+use crate::scenario::Figure;
 use crate::statistics::{self, Test};
 
 /// What contestants are compared by.
@@ -15,7 +16,21 @@ pub enum Metric {
     Opened,
     /// Attempts to dial for a thousand requests.
     Dials,
+    /// Attempts to dial in a round.
+    AllDials,
+    /// The most attempts to dial in 100 ms.
+    PeakDials,
+    /// Milliseconds from the end of the last fault to normal latencies; [`NEVER`] where they did not come.
+    Recovery,
+    /// The slow backend's percentage of the replies while it was slow.
+    SlowShare,
 }
+
+/// Stands for the time of what did not come to pass, so that it can be compared with times.
+pub const NEVER: f64 = 1e9;
+
+/// Without a second round, figures are told apart only from this factor on: one round has no interval.
+const SINGLE_FACTOR: f64 = 1.25;
 
 /// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
 /// thousand the plain difference.
@@ -24,6 +39,8 @@ pub struct Effect {
     pub change: f64,
     /// The 95 % interval; `None` when there are too few rounds for one.
     pub interval: Option<(f64, f64)>,
+    /// Without an interval: whether events differ so much that one round shows it.
+    pub is_far: bool,
 }
 
 /// The meaning of an effect.
@@ -53,9 +70,29 @@ impl Verdict {
 pub type Series = Vec<(u64, f64)>;
 
 impl Metric {
+    /// The figure that a scenario is about, by the name that results have for it.
+    pub fn of_figure(name: &str) -> Option<Self> {
+        Figure::ALL.into_iter().find(|figure| figure.name() == name).map(|figure| match figure {
+            Figure::Cpu => Self::Cpu,
+            // The ways of the three-way test are rows: their rates show what reuse is worth.
+            Figure::Reuse | Figure::Throughput => Self::Throughput,
+            Figure::Failed => Self::Failed,
+            Figure::P99 => Self::P99,
+            Figure::Opened => Self::Opened,
+            Figure::Dials => Self::AllDials,
+            Figure::PeakDials => Self::PeakDials,
+            Figure::Recovery => Self::Recovery,
+            Figure::SlowShare => Self::SlowShare,
+        })
+    }
+
     /// Its name in headings and sentences.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AllDials => "dials begun",
+            Self::PeakDials => "most dials in 100 ms",
+            Self::Recovery => "time to normal latencies",
+            Self::SlowShare => "share of the slow backend",
             Self::Throughput => "requests per second",
             Self::P99 => "p99 latency",
             Self::Cpu => "CPU per request",
@@ -68,6 +105,10 @@ impl Metric {
     /// A value of it in words.
     pub fn text(self, value: f64) -> String {
         match self {
+            Self::Recovery if value >= NEVER => "never".to_owned(),
+            Self::Recovery => format!("{} ms", super::text::count(value)),
+            Self::SlowShare => format!("{} %", super::text::figure(value)),
+            Self::AllDials | Self::PeakDials => super::text::figure(value),
             Self::P99 | Self::Cpu => super::text::micros(value),
             Self::Throughput => super::text::figure(value),
             Self::Failed | Self::Opened | Self::Dials if value >= 99.95 => {
@@ -84,7 +125,7 @@ impl Metric {
 
     /// Whether differences are taken as they are, since zero is a common value.
     pub fn is_absolute(self) -> bool {
-        matches!(self, Self::Failed | Self::Opened | Self::Dials)
+        !matches!(self, Self::Throughput | Self::P99 | Self::Cpu)
     }
 
     /// The least difference that is taken seriously: what an A/A run measured, or else this.
@@ -93,21 +134,30 @@ impl Metric {
             Self::Throughput => noise.throughput,
             Self::P99 => noise.p99,
             Self::Cpu => noise.cpu,
-            Self::Failed | Self::Opened | Self::Dials => None,
+            _ => None,
         };
         measured.filter(|floor| floor.is_finite() && *floor >= 0.0).unwrap_or(match self {
             Self::Throughput | Self::Cpu => 0.02,
             Self::P99 => 0.1,
-            Self::Failed | Self::Opened | Self::Dials => 1.0,
+            // A step of the time line.
+            Self::Recovery => 100.0,
+            _ => 1.0,
         })
     }
 
     fn of_round(self, round: &Round) -> Option<f64> {
         let value = match self {
+            Self::AllDials => round.dials?,
+            Self::PeakDials => round.peak_dials_per_100ms?,
+            Self::Recovery => round.recovery?.normal_p99_ms.unwrap_or(NEVER),
+            Self::SlowShare => round.slow_percent?,
             Self::Throughput => round.throughput_per_s?,
             Self::P99 => round.p99_us?,
             Self::Cpu => round.cpu_us_per_request?,
-            Self::Failed => per_thousand(round.errors?, round.requests? + round.errors?)?,
+            Self::Failed => {
+                let failed = round.errors? + round.unstarted.unwrap_or(0.0);
+                per_thousand(failed, round.requests? + failed)?
+            }
             // Both count from the start of the turn, warm-up included.
             Self::Opened => per_thousand(round.opened?, round.replies_all.or(round.requests)?)?,
             Self::Dials => per_thousand(round.dials?, round.replies_all.or(round.requests)?)?,
@@ -117,11 +167,25 @@ impl Metric {
 
     /// The figure over all rounds.
     pub fn of(self, row: &Row) -> Option<f64> {
+        // The middle of the rounds, and what older results have instead.
+        let middle = |older: Option<f64>| {
+            let rounds = self.rounds(row);
+            median(rounds.into_iter().map(|(_, value)| value).collect()).or(older)
+        };
         match self {
+            Self::AllDials => middle(row.dials.filter(|_| row.rounds_detail.len() < 2)),
+            Self::PeakDials => middle(row.peak_dials_per_100ms),
+            Self::Recovery => {
+                middle(row.recovery.map(|recovery| recovery.normal_p99_ms.unwrap_or(NEVER)))
+            }
+            Self::SlowShare => middle(None),
             Self::Throughput => row.throughput_per_s,
             Self::P99 => row.latency_us?.p99,
             Self::Cpu => row.cpu_us_per_request,
-            Self::Failed => per_thousand(row.failed()?, row.requests? + row.failed()?),
+            Self::Failed => {
+                let failed = row.failed()? + row.unstarted.unwrap_or(0.0);
+                per_thousand(failed, row.requests? + failed)
+            }
             Self::Opened => per_thousand(row.opened?, row.replies_all.or(row.requests)?),
             Self::Dials => per_thousand(row.dials?, row.replies_all.or(row.requests)?),
         }
@@ -149,35 +213,49 @@ impl Metric {
             self.unpaired(&own_rounds, &base_rounds, chance)
         };
         measured.or_else(|| {
-            // Without rounds there is a difference, but nothing says how sure it is.
-            let (own, base) = (self.of(own)?, self.of(base)?);
-            let change = if self.is_absolute() { own - base } else { own / base - 1.0 };
-            change.is_finite().then_some(Effect { change, interval: None })
+            // Of one round there is a difference, but nothing says how sure it is.
+            let value = |rounds: Series, row| {
+                median(rounds.into_iter().map(|(_, value)| value).collect()).or(self.of(row))
+            };
+            self.plain(value(own_rounds, own)?, value(base_rounds, base)?)
         })
     }
 
-    /// The least difference that is named where a single round was played and nothing says how
-    /// much another would differ.
-    pub fn single_floor(self) -> f64 {
+    /// A difference of two figures of which nothing says how sure it is.
+    fn plain(self, own: f64, base: f64) -> Option<Effect> {
+        let change = if self.is_absolute() { own - base } else { own / base - 1.0 };
+        let (small, large) = (own.abs().min(base.abs()), own.abs().max(base.abs()));
+        let is_far = large >= small * SINGLE_FACTOR
+            && self.single_floor().is_some_and(|floor| change.abs() >= floor);
+        change.is_finite().then_some(Effect { change, interval: None, is_far })
+    }
+
+    /// The least difference that is named where a single round was played; `None` for rates and times of
+    /// requests, of which one round says too little: only events are counted.
+    pub fn single_floor(self) -> Option<f64> {
         match self {
-            Self::Throughput | Self::Cpu => 0.3,
-            Self::P99 => 1.0,
-            Self::Failed | Self::Opened | Self::Dials => 10.0,
+            Self::Throughput | Self::Cpu | Self::P99 => None,
+            // Two steps of the time line.
+            Self::Recovery => Some(200.0),
+            _ => Some(10.0),
         }
     }
 
     /// Better or worse only when the whole interval lies beyond the noise floor; without an interval
-    /// only when the difference is so large that no second round is needed to see it.
+    /// only when events differ so much that no second round is needed to see it.
     pub fn verdict(self, effect: &Effect, noise: Noise) -> Verdict {
-        let (floor, (low, high), otherwise) = match effect.interval {
-            Some(interval) => (self.floor(noise), interval, Verdict::Same),
-            None => (self.single_floor(), (effect.change, effect.change), Verdict::Unknown),
+        let (above, below) = match effect.interval {
+            None if !effect.is_far => return Verdict::Unknown,
+            None => (effect.change > 0.0, effect.change < 0.0),
+            Some((low, high)) => {
+                let floor = self.floor(noise);
+                // Less by a half is as far as more by a double.
+                let least = if self.is_absolute() { -floor } else { 1.0 / (1.0 + floor) - 1.0 };
+                (low > floor, high < least)
+            }
         };
-        // Less by a half is as far as more by a double.
-        let below = if self.is_absolute() { -floor } else { 1.0 / (1.0 + floor) - 1.0 };
-        let (above, below) = (low > floor, high < below);
         match (above, below) {
-            (false, false) => otherwise,
+            (false, false) => Verdict::Same,
             _ if above == self.higher_is_better() => Verdict::Better,
             _ => Verdict::Worse,
         }
@@ -199,6 +277,7 @@ impl Metric {
         Effect {
             change: self.back(test.difference),
             interval: Some((self.back(low), self.back(high))),
+            is_far: false,
         }
     }
 
@@ -210,7 +289,7 @@ impl Metric {
                 Some(self.scaled(*value)? - self.scaled(*other)?)
             })
             .collect();
-        self.judged(statistics::paired(&differences), statistics::mean(&differences)?, chance)
+        Some(self.effect_of(&statistics::paired(&differences)?, chance))
     }
 
     /// Welch's interval: the two runs may vary differently.
@@ -219,16 +298,7 @@ impl Metric {
             series.iter().map(|(_, value)| self.scaled(*value)).collect()
         };
         let (own, base) = (scaled(own)?, scaled(base)?);
-        let plain = statistics::mean(&own)? - statistics::mean(&base)?;
-        self.judged(statistics::welch(&base, &own), plain, chance)
-    }
-
-    /// Where there are too few rounds for a test, only the difference is known.
-    fn judged(self, test: Option<Test>, plain: f64, chance: f64) -> Option<Effect> {
-        Some(match test {
-            Some(test) => self.effect_of(&test, chance),
-            None => Effect { change: self.back(plain), interval: None },
-        })
+        Some(self.effect_of(&statistics::welch(&base, &own)?, chance))
     }
 }
 
@@ -245,6 +315,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::saved::Recovery;
 
     fn row(values: &[f64]) -> Row {
         let round = |value: &f64| Round {
@@ -299,13 +370,44 @@ mod tests {
     #[test]
     fn one_round_says_only_what_is_plain() {
         let verdict = |own: f64| {
-            let effect = Metric::Throughput.effect(&row(&[own]), &row(&[100.0]), true, 1).unwrap();
+            let effect = Metric::Failed.effect(&row(&[own]), &row(&[100.0]), true, 1).unwrap();
             assert_eq!(effect.interval, None);
-            Metric::Throughput.verdict(&effect, Noise::default())
+            Metric::Failed.verdict(&effect, Noise::default())
         };
         assert_eq!(verdict(110.0), Verdict::Unknown);
-        assert_eq!(verdict(200.0), Verdict::Better);
-        assert_eq!(verdict(50.0), Verdict::Worse);
+        assert_eq!(verdict(200.0), Verdict::Worse);
+        assert_eq!(verdict(50.0), Verdict::Better);
+        // Rates and latencies of one round may be chance, however far apart they are.
+        for metric in [Metric::Throughput, Metric::P99] {
+            let effect = metric.effect(&row(&[900.0]), &row(&[100.0]), true, 1).unwrap();
+            assert_eq!(metric.verdict(&effect, Noise::default()), Verdict::Unknown);
+        }
+    }
+
+    #[test]
+    fn what_never_recovers_is_behind_what_does() {
+        let row = |times: &[Option<f64>]| {
+            let round = |time: &Option<f64>| Round {
+                recovery: Some(Recovery { normal_p99_ms: *time, ..Recovery::default() }),
+                ..Round::default()
+            };
+            Row { rounds_detail: times.iter().map(round).collect(), ..Row::default() }
+        };
+        let verdict = |own: &Row, base: &Row| {
+            let effect = Metric::Recovery.effect(own, base, true, 1).unwrap();
+            Metric::Recovery.verdict(&effect, Noise::default())
+        };
+        assert_eq!(verdict(&row(&[None]), &row(&[Some(300.0)])), Verdict::Worse);
+        assert_eq!(verdict(&row(&[Some(0.0)]), &row(&[Some(300.0)])), Verdict::Better);
+        // A step of the time line is the grain of it.
+        assert_eq!(verdict(&row(&[Some(0.0)]), &row(&[Some(100.0)])), Verdict::Unknown);
+        assert_eq!(verdict(&row(&[None, None]), &row(&[Some(300.0), Some(400.0)])), Verdict::Worse);
+        let wild = row(&[None, Some(100.0)]);
+        assert_eq!(verdict(&wild, &row(&[Some(300.0), Some(300.0)])), Verdict::Same);
+        assert_eq!(Metric::Recovery.of(&row(&[None, Some(200.0), None])), Some(NEVER));
+        assert_eq!(Metric::Recovery.text(NEVER), "never");
+        // Where nothing was to recover from, or no time to do it in, there is no figure.
+        assert_eq!(Metric::Recovery.of(&Row::default()), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::group::Entry;
 use super::text::escape;
 
 /// Maps values to places.
@@ -264,6 +265,22 @@ impl Svg {
             self.text("tick", (x, bottom + 15.0), Anchor::Middle, words);
         }
     }
+}
+
+/// How many lines the name of a row takes that is at most so wide.
+pub fn row_lines(entry: &Entry<'_>, most: f64) -> usize {
+    if entry.lines.1.is_empty() || fit(&entry.label, most) == entry.label { 1 } else { 2 }
+}
+
+/// The name of a row, at most so wide: in one line, or in two where it would be cut off.
+pub fn row_name(svg: &mut Svg, entry: &Entry<'_>, (x, y): (f64, f64), anchor: Anchor, most: f64) {
+    let class = format!("name {}", entry.classes);
+    let (first, second) = &entry.lines;
+    if row_lines(entry, most) == 1 {
+        return svg.text(&class, (x, y), anchor, &fit(&entry.label, most));
+    }
+    svg.text(&class, (x, y - 6.0), anchor, &fit(first, most));
+    svg.text(&class, (x, y + 6.0), anchor, &fit(second, most));
 }
 
 /// The start of a text that is at most so wide when it is set bold, and a mark where the rest was

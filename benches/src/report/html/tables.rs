@@ -1,12 +1,15 @@
 //! The tables of the page: verdicts, figures of faults, safety.
 
 use super::group::{Entry, Group, Model, asked, is_limit, unsound};
-use super::stats::{Effect, Metric, Verdict};
+use super::stats::{Effect, Metric, NEVER, Verdict};
 use super::text::{self, UNKNOWN, escape, or_unknown, signed};
 use crate::report::saved::Row;
 
 /// An effect in words: the change and its interval.
 pub fn effect_words(metric: Metric, effect: &Effect) -> String {
+    if effect.change.abs() > NEVER / 2.0 {
+        return if effect.change > 0.0 { "never" } else { "where that never did" }.to_owned();
+    }
     let (unit, factor, digits) = if metric.is_absolute() { ("", 1.0, 1) } else { (" %", 100.0, 1) };
     let number = |value: f64| {
         // A tenfold needs no decimals.
@@ -359,18 +362,18 @@ fn safety_cell(row: &Row) -> (&'static str, String) {
         (.., true) => ("s-lost", "◐"),
         _ => ("s-kept", "✔"),
     };
+    // A count of zero is what was found, and no gap.
     let part = |count: Option<f64>, word: &str| match count {
-        Some(0.0) => None,
-        Some(count) => Some(format!("<b>{} {word}</b>", text::count(count))),
-        None => Some(format!("{word}: unknown")),
+        Some(0.0) => format!("0 {word}"),
+        Some(count) => format!("<b>{} {word}</b>", text::count(count)),
+        None => format!("{word}: unknown"),
     };
-    let mut parts = vec![format!("{} kept", or_unknown(row.requests, text::count))];
-    parts.extend(part(lost, "lost"));
-    parts.extend(part(twice.or(row.writes), "run twice").filter(|_| twice.is_some()));
-    parts.extend(part(wrong, "wrong"));
-    if row.writes.is_some() && twice.is_none() {
-        parts.push("run twice: unknown".to_owned());
+    let kept = format!("{} kept", or_unknown(row.requests, text::count));
+    let mut parts = vec![kept, part(lost, "lost")];
+    if row.writes.is_some() || twice.is_some() {
+        parts.push(part(twice, "run twice"));
     }
+    parts.push(part(wrong, "wrong"));
     (
         class,
         format!("<span class=\"sign\" aria-hidden=\"true\">{sign}</span> {}", parts.join("<br>")),
@@ -383,9 +386,31 @@ mod tests {
 
     #[test]
     fn effects_have_intervals() {
-        let effect = Effect { change: -0.171, interval: Some((-0.19, -0.152)) };
+        let effect = Effect { change: -0.171, interval: Some((-0.19, -0.152)), is_far: false };
         assert_eq!(effect_words(Metric::Throughput, &effect), "−17.1 % [−19.0, −15.2]");
-        let effect = Effect { change: 3.0, interval: None };
+        let effect = Effect { change: 3.0, interval: None, is_far: false };
         assert_eq!(effect_words(Metric::Failed, &effect), "+3.0, no interval");
+        let effect = Effect { change: NEVER - 200.0, interval: None, is_far: true };
+        assert_eq!(effect_words(Metric::Recovery, &effect), "never");
+    }
+
+    #[test]
+    fn the_safety_matrix_says_what_was_found_even_if_it_is_nothing() {
+        let row = Row {
+            requests: Some(900.0),
+            errors: Some(0.0),
+            writes: Some(90.0),
+            write_duplicates: Some(0.0),
+            mismatches: Some(0.0),
+            ..Row::default()
+        };
+        let (class, words) = safety_cell(&row);
+        assert_eq!(class, "s-kept");
+        assert!(words.ends_with("900 kept<br>0 lost<br>0 run twice<br>0 wrong"), "{words}");
+        let unknown = Row { write_duplicates: None, ..row.clone() };
+        assert!(safety_cell(&unknown).1.contains("run twice: unknown"));
+        // Without a write nothing could run twice.
+        let reads = Row { writes: None, write_duplicates: None, ..row };
+        assert!(!safety_cell(&reads).1.contains("run twice"));
     }
 }

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::stats::Metric;
 use super::*;
 
 fn sources(rows: Value) -> Vec<Source> {
@@ -17,6 +18,165 @@ fn row(name: &str, rates: &[f64]) -> Value {
     let kind = if name == "limit" { "limit" } else { "ours" };
     json!({"protocol": "http1", "scenario": "steady", "contestant": name, "kind": kind,
         "throughput_per_s": rates[rates.len() / 2], "rounds_detail": rounds})
+}
+
+/// A contestant with so many failures of a thousand requests in its rounds.
+fn failed(name: &str, failed: &[f64]) -> Value {
+    let rounds: Vec<Value> = failed
+        .iter()
+        .zip(1..)
+        .map(|(failed, round)| json!({"round": round, "requests": 1000.0 - failed, "errors": failed}))
+        .collect();
+    let all: f64 = failed.iter().sum();
+    json!({"protocol": "http1", "scenario": "restart", "contestant": name, "kind": "ours", "loop": "open",
+        "figure": "failed", "events": [{"fault": "refuse", "at_ms": 5, "until_ms": 9}],
+        "requests": 1000.0 * failed.len() as f64 - all, "errors": all, "rounds_detail": rounds})
+}
+
+/// A contestant of one round of a scenario about `figure`.
+fn of_figure(figure: &str, name: &str, round: &Value, change: &Value) -> Value {
+    let mut row = json!({"protocol": "http1", "scenario": figure, "contestant": name, "loop": "open",
+        "kind": if name == "no-pool" { "limit" } else { "ours" }, "figure": figure, "budget": "same",
+        "rounds_detail": [round]});
+    for part in [round, change] {
+        for (key, value) in part.as_object().unwrap() {
+            row[key] = value.clone();
+        }
+    }
+    row
+}
+
+#[test]
+fn contestants_are_ranked_by_what_the_scenario_is_about() {
+    let burst = |name: &str, opened: u32, p99: f64| {
+        let round = json!({"requests": 1000, "errors": 0, "opened": opened, "p99_us": p99});
+        of_figure("opened", name, &round, &json!({"latency_us": {"p99": p99}}))
+    };
+    let herd = |name: &str, dials: u32, p99: f64| {
+        let round = json!({"requests": 50, "errors": 0, "dials": dials, "p99_us": p99});
+        of_figure("dials", name, &round, &json!({"latency_us": {"p99": p99}}))
+    };
+    // What dials more is faster; the first answer opens nothing, for it refuses.
+    let mut refuses = burst("redigo", 60, 500.0);
+    refuses["refusals"] = json!(880);
+    let sources = sources(json!([
+        burst("no-pool", 1000, 700.0),
+        burst("net-http", 412, 800.0),
+        burst("go-redis", 84, 9000.0),
+        refuses,
+        herd("net-http", 50, 60_000.0),
+        herd("default", 9, 200_000.0),
+    ]));
+    let model = Model::new(&sources);
+    let sentence = |figure: &str| {
+        let group = model.groups.iter().find(|group| group.scenario == figure).unwrap();
+        sentences::verdict(group).0
+    };
+    assert_eq!(
+        sentence("opened"),
+        "opened per 1,000: redigo (failed 47 %) leads (60); behind: go-redis (84), then net-http (412); without a pool: 1,000 (one round: only large differences count)."
+    );
+    assert!(sentence("dials").starts_with("dials begun: default leads (9); behind: net-http (50)"));
+    // The summary of the terminal has the same tiers with the same figures.
+    let text = summary::render(&sources);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    for line in
+        ["60  redigo (failed 47 %)", "84  go-redis", "412  net-http", "9  default", "50  net-http"]
+    {
+        assert!(lines.contains(&line), "{line}: {text}");
+    }
+    assert!(text.contains("without a pool: 1,000"), "{text}");
+}
+
+#[test]
+fn refusing_half_of_the_requests_is_no_lead() {
+    let limits = |name: &str, served: f64, p99: f64| {
+        let round = json!({"requests": served, "errors": 1000.0 - served, "p99_us": p99});
+        let change = json!({"latency_us": {"p99": p99}, "refusals": 1000.0 - served, "loop": "closed",
+            "callers": if name == "limit" { 8 } else { 50 }, "errors": 0});
+        let mut row = of_figure("failed", name, &round, &change);
+        row["kind"] = json!(if name == "limit" { "limit" } else { "ours" });
+        row
+    };
+    let sources = sources(json!([
+        limits("limit", 1000.0, 90.0),
+        limits("redigo", 530.0, 100.0),
+        limits("default", 1000.0, 600.0),
+    ]));
+    let model = Model::new(&sources);
+    let group = &model.groups[0];
+    let (sentence, _) = sentences::verdict(group);
+    assert!(sentence.contains("default leads (0); behind: redigo (470)"), "{sentence}");
+    // A limit with a sixth of the callers is nothing to compare with.
+    assert_eq!(group.baseline_name(), "default");
+    assert_eq!(group.baseline(&group.entries[1]).unwrap().label, "default");
+}
+
+#[test]
+fn the_noise_decides_what_a_row_of_the_summary_is() {
+    // A quarter apart, and no difference: the rounds scatter as much.
+    let noisy = json!([row("one", &[100.0, 140.0, 90.0]), row("two", &[128.0, 95.0, 150.0])]);
+    let text = summary::render(&sources(noisy));
+    assert!(text.contains("no difference beyond the noise: http1 steady"), "{text}");
+    // A twentieth apart in each round, and a difference.
+    let rates = [100.0, 130.0, 90.0, 110.0, 95.0];
+    let slower = rates.map(|rate| rate * 0.95 + rate % 3.0 / 20.0);
+    let text = summary::render(&sources(json!([row("one", &rates), row("two", &slower)])));
+    assert!(text.contains("http1 steady: requests per second"), "{text}");
+    // Answers of 80 and 100 % of the requests: what failed is what counts.
+    let text = summary::render(&sources(json!([failed("grpc", &[200.0]), failed("one", &[0.0])])));
+    assert!(text.contains("200  grpc"), "{text}");
+}
+
+#[test]
+fn connections_say_nothing_where_the_number_of_requests_is_the_contestants() {
+    let closed = |name: &str, rate: f64| {
+        let mut row = row(name, &[rate, rate * 1.4, rate * 0.8]);
+        for round in row["rounds_detail"].as_array_mut().unwrap() {
+            round["requests"] = json!(rate);
+            round["opened"] = json!(50);
+        }
+        row["requests"] = json!(3.0 * rate);
+        row["opened"] = json!(150);
+        row["loop"] = json!("closed");
+        row
+    };
+    let mut rows = vec![closed("thrift", 400.0), closed("default", 300.0)];
+    rows.extend([failed("one", &[0.0]), failed("two", &[30.0])]);
+    let sources = sources(json!(rows));
+    let model = Model::new(&sources);
+    let titles: Vec<String> = model.groups.iter().map(Group::title).collect();
+    assert_eq!(titles, ["http1 restart", "http1 steady"], "faults come first");
+    assert!(model.groups[1].others().iter().all(|metric| *metric != Metric::Opened));
+    let headline = sentences::headline(&model, false);
+    assert!(headline.contains("above all in http1 restart"), "{headline}");
+    let html = page(&sources, None);
+    assert!(!html.contains("opened per 1,000: "), "{headline}");
+}
+
+#[test]
+fn ways_of_a_contestant_have_whole_names_and_points_of_their_own() {
+    let way = |variant: &str| {
+        let mut row = row("database-sql", &[100.0, 101.0]);
+        row["variant"] = json!(variant);
+        row["teaches"] = json!("what lifetimes that end together cost");
+        row
+    };
+    let sources = sources(json!([way("no-jitter"), way("50-connections"), way("server-closes")]));
+    let model = Model::new(&sources);
+    let entries = &model.groups[0].entries;
+    assert_eq!(entries[0].label, "database-sql no-jitter");
+    let mut shapes: Vec<usize> = entries.iter().map(|entry| entry.shape).collect();
+    shapes.sort_unstable();
+    shapes.dedup();
+    assert_eq!(shapes.len(), 3, "{shapes:?}");
+    assert!(entries[1].classes.ends_with(" d1") && entries[2].classes.ends_with(" d2"));
+    let svg = bars::dots(&model.groups[0], Metric::Throughput).unwrap();
+    let narrow = &svg[svg.rfind("<svg").unwrap()..];
+    for name in ["database-sql", "no-jitter", "50-connections", "server-closes"] {
+        assert!(narrow.contains(&format!(">{name}<")), "{name}: {narrow}");
+    }
+    assert!(page(&sources, None).contains("Shows: what lifetimes that end together cost."));
 }
 
 #[test]
@@ -45,14 +205,14 @@ fn contestants_inside_the_noise_stand_together() {
 #[test]
 fn one_round_names_no_winner_unless_it_is_plain() {
     let verdict = |other: f64| {
-        let sources = sources(json!([row("one", &[100.0]), row("two", &[other])]));
+        let sources = sources(json!([failed("one", &[10.0]), failed("two", &[other])]));
         sentences::verdict(&Model::new(&sources).groups[0])
     };
-    let (sentence, spread) = verdict(120.0);
-    assert_eq!(sentence, "one round does not tell two and one apart.");
+    let (sentence, spread) = verdict(12.0);
+    assert_eq!(sentence, "one round does not tell one and two apart in failed per 1,000.");
     assert_eq!(spread, 1.0);
-    let (sentence, _) = verdict(900.0);
-    assert!(sentence.contains("two leads") && sentence.contains("one round"), "{sentence}");
+    let (sentence, _) = verdict(90.0);
+    assert!(sentence.contains("one leads") && sentence.contains("one round"), "{sentence}");
 }
 
 #[test]
@@ -65,13 +225,13 @@ fn the_headline_names_the_noise_only_where_there_are_rounds() {
     let sources = sources(json!([
         of("steady", "one", &[100.0, 101.0, 102.0]),
         of("steady", "two", &[100.0, 101.0, 102.0]),
-        of("restart", "one", &[100.0]),
-        of("restart", "two", &[900.0]),
+        failed("one", &[100.0]),
+        failed("two", &[900.0]),
     ]));
     let headline = sentences::headline(&Model::new(&sources), false);
     assert!(
         headline.starts_with(
-            "Contestants differ beyond the noise in 0 of 1 comparison, plainly, of one round each, in 1 of 1 comparison; most in"
+            "Contestants differ beyond the noise in 0 of 1 comparison, plainly, of one round each, in 1 of 1 comparison; above all in http1 restart"
         ),
         "{headline}"
     );
@@ -82,6 +242,7 @@ fn the_headline_names_the_noise_only_where_there_are_rounds() {
 fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
     let opened = |name: &str, opened: f64| {
         let mut row = row(name, &[100.0, 101.0]);
+        row["loop"] = json!("open");
         for round in row["rounds_detail"].as_array_mut().unwrap() {
             round["requests"] = json!(1000);
             round["opened"] = json!(opened);

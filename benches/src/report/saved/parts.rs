@@ -60,7 +60,7 @@ pub struct Recovery {
 }
 
 /// The figures of one round.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Round {
     /// Its number.
@@ -96,6 +96,18 @@ pub struct Round {
     /// Attempts to dial.
     #[serde(deserialize_with = "lenient")]
     pub dials: Option<f64>,
+    /// The most attempts in 100 ms.
+    #[serde(deserialize_with = "lenient")]
+    pub peak_dials_per_100ms: Option<f64>,
+    /// Arrivals of an open loop that no caller was free for.
+    #[serde(deserialize_with = "lenient")]
+    pub unstarted: Option<f64>,
+    /// The time after its last fault.
+    #[serde(deserialize_with = "lenient")]
+    pub recovery: Option<Recovery>,
+    /// The slow backend's share of the replies while it was slow, in percent.
+    #[serde(deserialize_with = "lenient")]
+    pub slow_percent: Option<f64>,
 }
 
 /// 100 ms of a round.

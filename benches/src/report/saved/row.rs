@@ -25,6 +25,12 @@ pub struct Row {
     /// Its name.
     #[serde(deserialize_with = "lenient")]
     pub contestant: Option<String>,
+    /// The figure that the scenario is about.
+    #[serde(deserialize_with = "lenient")]
+    pub figure: Option<String>,
+    /// What the scenario should show.
+    #[serde(deserialize_with = "lenient")]
+    pub teaches: Option<String>,
     /// Which way of the scenario.
     #[serde(deserialize_with = "lenient")]
     pub variant: Option<String>,

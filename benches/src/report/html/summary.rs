@@ -1,0 +1,63 @@
+//! The summary of a run on the terminal: the rankings of the page, in lines that fit a screen. Both are
+//! made of the same results, by the same figures and tests.
+
+use super::group::{Group, Model};
+use super::input::Source;
+use super::sentences::{self, Level};
+use super::text;
+use crate::report::columns::wrap;
+
+/// The summary; empty when nothing can be compared.
+pub fn render(sources: &[Source]) -> String {
+    let model = Model::new(sources);
+    let compared: Vec<&Group<'_>> =
+        model.groups.iter().filter(|group| group.entries.len() > 1).collect();
+    if compared.is_empty() {
+        return String::new();
+    }
+    let banners = sentences::banners(&model, None);
+    let withdrawn = banners.iter().any(|banner| banner.level == Level::Red);
+    let mut text = "\nsummary: who differs in what, as on the page\n\n".to_owned();
+    if withdrawn {
+        wrap(&mut text, "", "no verdict: the run was not sound");
+        return text;
+    }
+    let mut even: [Vec<String>; 2] = Default::default();
+    for group in compared {
+        let name = format!("{} ({})", group.title(), group.metric.name());
+        match group.ranking.tiers.len() {
+            0 => {}
+            1 => even[usize::from(group.is_undecided())].push(name),
+            _ => differences(&mut text, group),
+        }
+    }
+    for (words, names) in
+        ["no difference beyond the noise", "not told apart by one round"].iter().zip(&even)
+    {
+        if !names.is_empty() {
+            wrap(&mut text, "", &format!("{words}: {}", names.join(", ")));
+        }
+    }
+    text
+}
+
+/// One group whose contestants differ: a line for each of its tiers.
+fn differences(text: &mut String, group: &Group<'_>) {
+    let rounds = if group.is_undecided() { ", one round" } else { "" };
+    wrap(text, "", &format!("{}: {}{rounds}", group.title(), group.metric.name()));
+    let names = |members: &[usize]| {
+        members.iter().map(|member| sentences::named(group, *member)).collect::<Vec<_>>().join(", ")
+    };
+    for tier in &group.ranking.tiers {
+        let range = sentences::range(group, &tier.members);
+        wrap(text, &format!("  {range:>16}  "), &names(&tier.members));
+    }
+    let unplaced = &group.ranking.unplaced;
+    if !unplaced.is_empty() {
+        let why = text::too_much_scatter(unplaced.len());
+        wrap(text, &format!("  {:>16}  ", "not placed"), &format!("{}: {why}", names(unplaced)));
+    }
+    if let Some(scale) = sentences::scale(group) {
+        wrap(text, &format!("  {:>16}  ", ""), &scale);
+    }
+}
