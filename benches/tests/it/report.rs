@@ -111,7 +111,7 @@ fn the_verdict_names_no_winner_inside_the_noise() {
         "{verdict}"
     );
     assert!(verdict.contains("hyper-util (0.8"), "{verdict}");
-    assert!(verdict.contains("no-pool (0.1"), "{verdict}");
+    assert!(verdict.contains("without a pool: 17.8k"), "{verdict}");
     assert!(html.contains("more than 90 days before"), "the fixture is old");
 
     let mut wrong = fixtures::steady();

@@ -13,7 +13,13 @@ pub struct Ranking {
     /// Rows that are not told apart from the first one of an earlier tier, although their own figure
     /// is worse: their rounds scatter too much for a place.
     pub unplaced: Vec<usize>,
+    /// Rows that failed so much more of their requests than others that their figure is bought with it.
+    pub failing: Vec<usize>,
 }
+
+/// So many more failures of a thousand requests than the contestant with the least have no place in a
+/// ranking by something else: a request that is refused is quick and costs no connection.
+const TOO_MANY: f64 = 100.0;
 
 /// Contestants that do not differ beyond the noise.
 #[derive(Debug)]
@@ -37,6 +43,10 @@ impl Group<'_> {
         );
         let mut ranking = Ranking::default();
         for (index, _) in ranked {
+            if metric != Metric::Failed && self.more_failed(index) >= TOO_MANY {
+                ranking.failing.push(index);
+                continue;
+            }
             let worse_than_first = |tier: &Tier| {
                 let (own, first) = (&self.entries[index], &self.entries[tier.members[0]]);
                 let difference = self.difference(metric, own, first);
@@ -51,6 +61,14 @@ impl Group<'_> {
             }
         }
         ranking
+    }
+
+    /// How many more of a thousand requests of a row failed than of the pool with the least.
+    pub fn more_failed(&self, index: usize) -> f64 {
+        let failed = |entry: &Entry<'_>| Metric::Failed.of(entry.row);
+        let pools = self.entries.iter().filter(|entry| !is_scale(entry.row));
+        let least = pools.filter_map(failed).reduce(f64::min).unwrap_or(0.0);
+        failed(&self.entries[index]).unwrap_or(least) - least
     }
 
     /// The entry that another is compared with: its like in the first file, or else the limit, or else the

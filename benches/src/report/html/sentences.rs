@@ -12,6 +12,9 @@ use crate::compare::comparable;
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// So many more failures of a thousand requests than others have stand beside a name.
+const SOME_FAILED: f64 = 50.0;
+
 /// How bad a banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -98,6 +101,10 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         let why = text::too_much_scatter(unplaced.len());
         sentence.push_str(&format!("; not placed, {why}: {}", names(unplaced)));
     }
+    let failing = &group.ranking.failing;
+    if !failing.is_empty() {
+        sentence.push_str(&format!("; not placed: {}", names(failing)));
+    }
     sentence.push_str(&scale);
     sentence.push_str(&match group.is_undecided() {
         true => format!(" ({}: only large differences count).", group.too_little()),
@@ -113,13 +120,13 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     (sentence, if spread.is_finite() { spread } else { f64::MAX })
 }
 
-/// A row's name, and how many of its requests failed, where the ranking does not say it: a refusal is
-/// quick, and costs no connection.
+/// A row's name, and how many of its requests failed, where the ranking does not say it and others failed
+/// less.
 pub fn named(group: &Group<'_>, index: usize) -> String {
     let entry = &group.entries[index];
     let name = clip(&entry.label, 40);
-    let failed = Metric::Failed.of(entry.row).filter(|_| group.metric != Metric::Failed);
-    match failed.filter(|failed| *failed >= 10.0) {
+    let is_told = group.metric == Metric::Failed || group.more_failed(index) < SOME_FAILED;
+    match Metric::Failed.of(entry.row).filter(|_| !is_told) {
         Some(failed) => format!("{name} (failed {} %)", text::figure((failed / 10.0).round())),
         None => name,
     }

@@ -57,6 +57,9 @@ fn differences(text: &mut String, group: &Group<'_>) {
         let why = text::too_much_scatter(unplaced.len());
         wrap(text, &format!("  {:>16}  ", "not placed"), &format!("{}: {why}", names(unplaced)));
     }
+    if !group.ranking.failing.is_empty() {
+        wrap(text, &format!("  {:>16}  ", "not placed"), &names(&group.ranking.failing));
+    }
     if let Some(scale) = sentences::scale(group) {
         wrap(text, &format!("  {:>16}  ", ""), &scale);
     }
