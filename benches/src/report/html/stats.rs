@@ -1,6 +1,6 @@
 //! What differs beyond the noise: intervals over rounds, and verdicts.
 
-use crate::report::saved::{Noise, Round, Row};
+use crate::report::saved::{Noise, Recovery, Round, Row};
 use crate::scenario::Figure;
 use crate::statistics::{self, Test};
 
@@ -149,7 +149,7 @@ impl Metric {
         let value = match self {
             Self::AllDials => round.dials?,
             Self::PeakDials => round.peak_dials_per_100ms?,
-            Self::Recovery => round.recovery?.normal_p99_ms.unwrap_or(NEVER),
+            Self::Recovery => time_to_normal(round.recovery.as_ref()?)?,
             Self::SlowShare => round.slow_percent?,
             Self::Throughput => round.throughput_per_s?,
             Self::P99 => round.p99_us?,
@@ -175,9 +175,7 @@ impl Metric {
         match self {
             Self::AllDials => middle(row.dials.filter(|_| row.rounds_detail.len() < 2)),
             Self::PeakDials => middle(row.peak_dials_per_100ms),
-            Self::Recovery => {
-                middle(row.recovery.map(|recovery| recovery.normal_p99_ms.unwrap_or(NEVER)))
-            }
+            Self::Recovery => middle(row.recovery.as_ref().and_then(time_to_normal)),
             Self::SlowShare => middle(None),
             Self::Throughput => row.throughput_per_s,
             Self::P99 => row.latency_us?.p99,
@@ -302,6 +300,16 @@ impl Metric {
     }
 }
 
+/// The time to normal latencies, [`NEVER`] where they did not come; `None` where nothing says what is
+/// normal, or the window ended too soon to tell.
+fn time_to_normal(recovery: &Recovery) -> Option<f64> {
+    let is_told = |why: &String| why.starts_with("not within");
+    match &recovery.normal_p99_missing {
+        Some(why) if !is_told(why) => None,
+        _ => Some(recovery.normal_p99_ms.unwrap_or(NEVER)),
+    }
+}
+
 fn per_thousand(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part * 1000.0 / whole)
 }
@@ -315,7 +323,6 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::saved::Recovery;
 
     fn row(values: &[f64]) -> Row {
         let round = |value: &f64| Round {
@@ -408,6 +415,14 @@ mod tests {
         assert_eq!(Metric::Recovery.text(NEVER), "never");
         // Where nothing was to recover from, or no time to do it in, there is no figure.
         assert_eq!(Metric::Recovery.of(&Row::default()), None);
+        for (why, time) in
+            [("no base: failing before the fault", None), ("not within 900 ms", Some(NEVER))]
+        {
+            let recovery =
+                Recovery { normal_p99_missing: Some(why.to_owned()), ..Recovery::default() };
+            let row = Row { recovery: Some(recovery), ..Row::default() };
+            assert_eq!(Metric::Recovery.of(&row), time, "{why}");
+        }
     }
 
     #[test]
