@@ -430,7 +430,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return 0;
         }
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
-        let each = entry.capacity.unwrap_or(u32::MAX).min(cap);
+        let served = entry.capacity.and_then(|served| u32::try_from(served).ok());
+        let each = served.unwrap_or(u32::MAX).min(cap);
         each.saturating_mul(dials).saturating_sub(entry.tied.len())
     }
 

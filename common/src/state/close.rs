@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         connection.peer_capacity = capacity;
         let key = connection.key;
-        self.keys[key].capacity = Some(capacity);
+        self.keys[key].capacity = Some(capacity.into());
         self.apply_capacity(id, now);
     }
 

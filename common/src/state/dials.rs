@@ -129,7 +129,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.watch_lifetime(id, expires_at, now);
         self.count_useless(id);
         let entry = &mut self.keys[key];
-        entry.capacity = Some(capacity);
+        entry.capacity = Some(capacity.into());
         entry.failures = 0;
         entry.paused_until = Timestamp::ZERO;
         entry.last_error = None;

@@ -27,6 +27,10 @@ pub(super) struct KeyEntry<K, E> {
     /// Places taken in the limits: idle + leased + dialing + closing.
     pub(super) open: u32,
     pub(super) dialing: u32,
+    /// How many leases its last shared connection served at a time. The niche of this field, the
+    /// largest, is where the map sees whether there is an entry: it stands here, and is as wide as it
+    /// is, so that a look at a key does not touch one more line of memory.
+    pub(super) capacity: Option<u64>,
     /// The earliest of its timers that is pending.
     pub(super) timer_at: Timestamp,
     /// Dials in progress for waiters, that have lost theirs.
@@ -109,17 +113,15 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) starved_before: u32,
     /// The turn from which on a connection of another key makes way for it.
     pub(super) due_turn: u64,
-    /// How many leases its last shared connection served at a time.
-    pub(super) capacity: Option<u32>,
     /// How many places it lacks; part of [`State::needed`](super::State).
     pub(super) needs: u32,
     /// When the second began in which dials are counted, and how many have started in it. Counted
     /// where `max_dials_per_second` is set; zero when no second runs.
     pub(super) second_since: Timestamp,
     pub(super) dials_in_second: u32,
-    /// What has been idle since then, or for longer, is distrusted. Connections in the idle list were closed
-    /// at once; the field is for a connection that was out of it, in a look or in an uncollected grant.
-    pub(super) distrusted: Option<Timestamp>,
+    /// What became idle before this is distrusted. Connections in the idle list were closed at once;
+    /// this is for one that was out of it, in a look or in a grant that nobody has collected.
+    pub(super) distrusted_before: Timestamp,
     /// The connections that can be lent, with `idle_order=random`; empty otherwise.
     pub(super) random: RandomOrder,
 }
@@ -176,7 +178,7 @@ impl<K, E> KeyEntry<K, E> {
             needs: 0,
             second_since: Timestamp::ZERO,
             dials_in_second: 0,
-            distrusted: None,
+            distrusted_before: Timestamp::ZERO,
             random: RandomOrder::default(),
         }
     }

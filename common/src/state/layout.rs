@@ -42,3 +42,14 @@ fn what_leases_change_of_a_connection_is_one_line() {
     // An exclusive connection has a capacity of one, which nothing looks at.
     assert!(HEAD + offset_of!(Connection<Lending>, idle_limit) + size_of::<u64>() <= LINE);
 }
+
+/// Where the map sees whether there is an entry, beside the key, which whoever asks for it compares.
+#[test]
+fn a_look_at_a_key_touches_two_lines() {
+    type Key = KeyEntry<u32, ()>;
+    let niche = HEAD + offset_of!(Key, capacity) + size_of::<u64>();
+    assert!(niche <= 2 * LINE, "{niche}");
+    assert!(HEAD + offset_of!(Key, key) + size_of::<u32>() <= 2 * LINE);
+    // The niche that the compiler takes is the largest, and of equals the first.
+    assert_eq!(size_of::<Option<Key>>(), size_of::<Key>());
+}

@@ -27,8 +27,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let Some(connection) = self.connections.get(id) else { return };
         let key = connection.key;
-        let distrusted = &mut self.keys[key].distrusted;
-        *distrusted = Some(began).max(*distrusted);
+        let after = Timestamp::from_nanos(began.as_nanos().saturating_add(1));
+        let distrusted_before = &mut self.keys[key].distrusted_before;
+        *distrusted_before = after.max(*distrusted_before);
         // On a coarse clock the check may have begun in the tick in which others became idle. Those
         // go too: a needless dial is cheaper than another check that times out.
         while let Some(longest) = self.keys[key].idle.front(&self.connections)
@@ -42,7 +43,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// meanwhile.
     pub(super) fn is_suspect(&self, id: ConnectionId) -> bool {
         let connection = &self.connections[id];
-        let distrusted = self.keys[connection.key].distrusted;
-        distrusted.is_some_and(|began| connection.idle_since <= began)
+        connection.idle_since < self.keys[connection.key].distrusted_before
     }
 }
