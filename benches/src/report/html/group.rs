@@ -76,7 +76,7 @@ impl Entry<'_> {
     }
 }
 
-const COLOURS: usize = 7;
+const COLOURS: usize = 10;
 
 impl<'a> Model<'a> {
     /// Sorts the rows of all files into groups.

@@ -264,15 +264,16 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
 
 /// In how many comparisons contestants differ. Only several rounds have a noise to be beyond.
 fn how_many(judged: &[(&Group<'_>, String, f64)]) -> String {
-    let parts = [(false, "beyond the noise"), (true, "plainly, of one round each,")];
-    let part = |(undecided, words): (bool, &str)| {
-        let all = judged.iter().filter(|(group, ..)| group.is_undecided() == undecided);
-        let apart = all.clone().filter(|(_, _, spread)| *spread > 1.0).count();
-        let all = all.count();
-        let plural = if all == 1 { "" } else { "s" };
-        (all > 0).then(|| format!("{words} in {apart} of {all} comparison{plural}"))
+    let all = judged.len();
+    let apart = judged.iter().filter(|(_, _, spread)| *spread > 1.0).count();
+    let single = judged.iter().filter(|(group, ..)| group.is_undecided()).count();
+    let plural = if all == 1 { "" } else { "s" };
+    let rounds = match single {
+        0 => " beyond the noise".to_owned(),
+        _ if single == all => " of one round".to_owned(),
+        _ => format!(" (one round in {single} of them)"),
     };
-    parts.into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
+    format!("in {apart} of {all} comparison{plural}{rounds}")
 }
 
 /// Everything that weakens or withdraws the verdict.

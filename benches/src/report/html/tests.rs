@@ -235,7 +235,7 @@ fn the_headline_names_the_noise_only_where_there_are_rounds() {
     let headline = sentences::headline(&Model::new(&sources), false);
     assert!(
         headline.starts_with(
-            "Contestants differ beyond the noise in 0 of 1 comparison, plainly, of one round each, in 1 of 1 comparison; above all in http1 restart"
+            "Contestants differ in 1 of 2 comparisons (one round in 1 of them); above all in http1 restart"
         ),
         "{headline}"
     );
