@@ -230,14 +230,8 @@ mod tests {
     use super::*;
     use crate::names::Protocol;
 
-    fn args(change: impl FnOnce(&mut RunArgs)) -> RunArgs {
-        let mut args = RunArgs::default();
-        change(&mut args);
-        args
-    }
-
     fn ask(change: impl FnOnce(&mut RunArgs)) -> Ask {
-        Ask::new(&args(change), None).unwrap()
+        Ask::new(&RunArgs::with(change), None).unwrap()
     }
 
     fn words(ask: &Ask) -> String {
@@ -267,13 +261,16 @@ mod tests {
     #[test]
     fn what_is_no_request_is_refused_in_one_line() {
         for (args, words) in [
-            (args(|args| args.method = Some("GTE".into())), "did you mean 'GET'"),
-            (args(|args| args.path = Some("items".into())), "begins with /"),
-            (args(|args| args.path = Some("/a b".into())), "no spaces"),
-            (args(|args| args.command = Some("  ".into())), "empty"),
-            (args(|args| args.command = Some("multi".into())), "MULTI changes the session"),
+            (RunArgs::with(|args| args.method = Some("GTE".into())), "did you mean 'GET'"),
+            (RunArgs::with(|args| args.path = Some("items".into())), "begins with /"),
+            (RunArgs::with(|args| args.path = Some("/a b".into())), "no spaces"),
+            (RunArgs::with(|args| args.command = Some("  ".into())), "empty"),
             (
-                args(|args| {
+                RunArgs::with(|args| args.command = Some("multi".into())),
+                "MULTI changes the session",
+            ),
+            (
+                RunArgs::with(|args| {
                     args.method = Some("GET".into());
                     args.body_size = Some(1);
                 }),
@@ -290,7 +287,7 @@ mod tests {
         let target = |url| Target::parse(url).unwrap();
         let of = |path: Option<&str>, url| {
             let path = path.map(str::to_owned);
-            Ask::new(&args(|args| args.path = path), Some(&target(url)))
+            Ask::new(&RunArgs::with(|args| args.path = path), Some(&target(url)))
         };
         let url = of(None, "http://127.0.0.1:1/a?b=c").unwrap();
         assert_eq!(words(&url), "GET /a?b=c");

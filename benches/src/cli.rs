@@ -167,6 +167,14 @@ const RUN_DEFAULTS: &str = "When none of --protocol, --contestant, --scenario, -
 minutes in all. As soon as one of them is given, the defaults above apply.";
 
 impl RunArgs {
+    /// The defaults, with this change.
+    #[cfg(test)]
+    pub(crate) fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut args = Self::default();
+        change(&mut args);
+        args
+    }
+
     /// Whether nothing was chosen that says what is measured: the short default comparison.
     pub fn is_bare(&self) -> bool {
         *self

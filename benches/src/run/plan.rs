@@ -172,12 +172,6 @@ mod tests {
     use crate::names::Protocol;
     use crate::scenario::STEADY;
 
-    fn args(change: impl FnOnce(&mut RunArgs)) -> RunArgs {
-        let mut args = RunArgs::default();
-        change(&mut args);
-        args
-    }
-
     #[test]
     fn the_default_comparison_is_complete_and_short() {
         let plan = Plan::new(&RunArgs::default()).unwrap();
@@ -220,7 +214,7 @@ mod tests {
 
     #[test]
     fn names_may_be_repeated() {
-        let plan = Plan::new(&args(|args| {
+        let plan = Plan::new(&RunArgs::with(|args| {
             args.protocol = vec!["http1".into(), "http1".into()];
             args.contestant = vec!["no-pool".into(), "limit".into(), "limit".into()];
         }))

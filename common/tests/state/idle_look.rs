@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause::{IdleTimeout, Lost, MakeRoom, PeekFailed, Retired, Suspect};
 use pool_common::policy::{AfterFailedCheck, AtLimit, Dial, Expiry, OrphanDial, WaiterOrder};
-use pool_common::state::{ConnectionId, Fitness, Refusal, Want};
+use pool_common::state::{ConnectionId, Fitness, Lent, Refusal, WaiterId, Want};
 use pool_common::{Exclusive, Policy};
 
 use crate::driver::{Driver, Outcome};
@@ -109,7 +109,7 @@ fn a_pool_that_is_closed_during_a_look_closes_the_connection() {
 }
 
 /// Takes the only idle connection out for a look.
-fn begin(pool: &mut Plain) -> pool_common::state::Lent<Exclusive<u32>> {
+fn begin(pool: &mut Plain) -> Lent<Exclusive<u32>> {
     let (mut place, mut places) = (0, pool.state.connection_places());
     let now = pool.now;
     pool.state.take_for_look(&mut place, &mut places, now, now).expect("idle")
@@ -435,8 +435,8 @@ fn a_connection_in_a_look_is_a_suspect_like_those_beside_it() {
     }
 }
 
-#[test]
-fn a_waiter_does_not_get_a_suspect_out_of_a_look() {
+/// Of two connections the first is in a look, which a caller waits for, and the second is leased.
+fn look_that_is_waited_for() -> (Plain, Vec<ConnectionId>, Lent<Exclusive<u32>>, WaiterId) {
     let after_failed_check = AfterFailedCheck::Distrust;
     let mut pool = Plain::new(Policy { after_failed_check, ..Policy::default() });
     let ids = pool.lend(1, 2);
@@ -444,6 +444,12 @@ fn a_waiter_does_not_get_a_suspect_out_of_a_look() {
     pool.pass(SECOND);
     let lent = begin(&mut pool);
     let waiter = pool.acquire(1).waiter();
+    (pool, ids, lent, waiter)
+}
+
+#[test]
+fn a_waiter_does_not_get_a_suspect_out_of_a_look() {
+    let (mut pool, ids, lent, waiter) = look_that_is_waited_for();
     pool.state.distrust(ids[1], pool.now, pool.now);
     pool.state.put_back(lent, false, pool.now);
     pool.settle();
@@ -455,13 +461,7 @@ fn a_waiter_does_not_get_a_suspect_out_of_a_look() {
 
 #[test]
 fn a_suspect_that_was_granted_and_not_collected_is_not_idle_again() {
-    let after_failed_check = AfterFailedCheck::Distrust;
-    let mut pool = Plain::new(Policy { after_failed_check, ..Policy::default() });
-    let ids = pool.lend(1, 2);
-    pool.release(ids[0]);
-    pool.pass(SECOND);
-    let lent = begin(&mut pool);
-    let waiter = pool.acquire(1).waiter();
+    let (mut pool, ids, lent, waiter) = look_that_is_waited_for();
     pool.state.put_back(lent, false, pool.now);
     pool.settle();
     pool.state.distrust(ids[1], pool.now, pool.now);

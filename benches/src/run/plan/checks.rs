@@ -163,60 +163,54 @@ mod tests {
     use super::*;
     use crate::scenario::demand::Arrivals;
 
-    fn args(change: impl FnOnce(&mut RunArgs)) -> RunArgs {
-        let mut args = RunArgs::default();
-        change(&mut args);
-        args
-    }
-
     #[test]
     fn contradictions_are_bad_usage() {
         let bad = [
-            args(|args| args.contestant = vec!["net-htp".into()]),
-            args(|args| args.protocol = vec!["http3".into()]),
-            args(|args| args.scenario = vec!["stedy".into()]),
-            args(|args| args.set = vec!["nonsense".into()]),
-            args(|args| args.model = vec!["nonsense".into()]),
-            args(|args| {
+            RunArgs::with(|args| args.contestant = vec!["net-htp".into()]),
+            RunArgs::with(|args| args.protocol = vec!["http3".into()]),
+            RunArgs::with(|args| args.scenario = vec!["stedy".into()]),
+            RunArgs::with(|args| args.set = vec!["nonsense".into()]),
+            RunArgs::with(|args| args.model = vec!["nonsense".into()]),
+            RunArgs::with(|args| {
                 args.protocol = vec!["resp".into()];
                 args.contestant = vec!["grpc".into()];
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.protocol = vec!["http1".into()];
                 args.scenario = vec!["session".into()];
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.protocol = vec!["resp".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.scenario = vec!["reuse".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.scenario = vec!["goaway".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.model = vec!["tasks".into()];
                 args.protocol = vec!["resp".into()];
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.set = vec!["peek=true".into()];
                 args.contestant = vec!["limit".into(), "no-pool".into()];
             }),
-            args(|args| args.max_in_flight = Some(3)),
-            args(|args| args.model = vec!["tasks".into(), "workers".into()]),
-            args(|args| {
+            RunArgs::with(|args| args.max_in_flight = Some(3)),
+            RunArgs::with(|args| args.model = vec!["tasks".into(), "workers".into()]),
+            RunArgs::with(|args| {
                 args.callers = Some(3);
                 args.scenario = vec!["paced".into()];
             }),
-            args(|args| {
+            RunArgs::with(|args| {
                 args.connections = Some(3);
                 args.budget = Some(Budget::Own);
             }),
-            args(|args| args.arrivals = Some(Arrivals::Poisson)),
-            args(|args| {
+            RunArgs::with(|args| args.arrivals = Some(Arrivals::Poisson)),
+            RunArgs::with(|args| {
                 args.model = vec!["tasks".into()];
                 args.target = Some("http://127.0.0.1:1".into());
             }),
