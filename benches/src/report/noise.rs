@@ -166,6 +166,12 @@ pub fn figure(group: &GroupResult) -> Option<Figure> {
     (group.scenario.play != Play::Reuse).then_some(figure)
 }
 
+/// Whether two rows have a letter in common; a row may have several.
+fn share_a_letter(letters: &[String]) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    !letters.iter().flat_map(|own| own.chars()).all(|letter| seen.insert(letter))
+}
+
 /// What stands under a table about letters and noise.
 pub fn notes(group: &GroupResult) -> Vec<String> {
     let mut notes = Vec::new();
@@ -174,8 +180,7 @@ pub fn notes(group: &GroupResult) -> Vec<String> {
     let records: Vec<&Record> = group.records.iter().collect();
     match letters(group, &records, figure) {
         Some(letters) => {
-            let distinct: std::collections::HashSet<&String> = letters.iter().collect();
-            notes.push(if distinct.len() < letters.len() {
+            notes.push(if share_a_letter(&letters) {
                 format!(
                     "letters beside {name}: rows that share a letter cannot be told apart in it, in these rounds"
                 )
@@ -203,6 +208,15 @@ pub fn notes(group: &GroupResult) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_with_several_letters_share_one() {
+        let share = |letters: &[&str]| {
+            share_a_letter(&letters.iter().map(|&own| own.to_owned()).collect::<Vec<_>>())
+        };
+        assert!(share(&["a", "ab", "c"]) && share(&["a", "a"]));
+        assert!(!share(&["a", "b", "c"]) && !share(&["ab", "cd"]));
+    }
 
     #[test]
     fn letters_stand_below_each_other() {
