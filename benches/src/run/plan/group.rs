@@ -45,7 +45,7 @@ pub struct Group {
     pub arrivals: Arrivals,
     /// Whose limits hold.
     pub budget: Budget,
-    /// Who takes part.
+    /// The contestants that take part.
     pub entries: Vec<Entry>,
     /// The relay in front of the user's server plays its faults.
     pub relayed: bool,
