@@ -3,7 +3,8 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::{DialFor, KeyEntry, Phase};
+use super::connection::{DialFor, Phase};
+use super::entries::KeyEntry;
 use super::list::Link;
 use super::plain::Idle;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
@@ -207,8 +208,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let Some(max) = self.policy.max_uses else { return };
         let connection = &mut self.connections[id];
-        connection.uses += 1;
-        if connection.uses == max && connection.retired.is_none() {
+        if connection.count_use() == max && connection.retired.is_none() {
             // It is found unfit when a lease of it comes back.
             connection.retired = Some(CloseCause::Uses);
             self.leave_room(id);

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::acquire::Obstacle;
-use super::entries::DialFor;
+use super::connection::DialFor;
 use super::floor::PATIENCE;
 use super::{Connection, Grant, KeyId, Refusal, State};
 use crate::clock::Timestamp;
@@ -61,7 +61,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // Both ends of the dial were read from a clock that may be coarse.
         let took = now.since(dial.opened_at).saturating_add(TICK);
         let had_its_time = took >= self.policy.dial_timeout;
-        let is_hedged = dial.overdue && !had_its_time && !self.keys[key].young.is_empty();
+        let is_hedged = dial.is_overdue() && !had_its_time && !self.keys[key].young.is_empty();
         match dial_for {
             DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
             DialFor::Waiter(Some(owner)) if is_hedged && !self.keys[key].orphans.is_empty() => {

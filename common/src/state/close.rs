@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::{Action, ConnectionId, Grant, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
@@ -85,7 +85,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if matches!(connection.phase, Phase::Dialing) {
             // It spoke up before its dial was reported; that report may be older.
-            connection.told_capacity = Some(capacity);
+            connection.tell_capacity(capacity);
         }
         if !L::SHARED || connection.phase != Phase::Live {
             return;

@@ -3,8 +3,7 @@
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
-use super::entries::{DialFor, Phase};
-use super::list::Link;
+use super::connection::{DialFor, Phase};
 use super::{Action, Connection, ConnectionId, Grant, KeyId, Lent, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
@@ -25,35 +24,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_dial(key, now);
         self.note_rate(key, now);
         self.serial += 1;
-        let id = self.connections.insert(Connection {
-            key,
-            phase: Phase::Dialing,
-            dial_for,
-            handle: None,
-            leased: 0,
-            capacity: 1,
-            peer_capacity: 1,
-            told_capacity: None,
-            lent_before: false,
-            retired: None,
-            drained: false,
-            useless: false,
-            idle_since: now,
-            opened_at: now,
-            expires_at: Timestamp::NEVER,
-            serial: self.serial,
-            in_room: false,
-            generation: self.generation,
-            in_key: Link::default(),
-            in_all: Link::default(),
-            in_young: Link::default(),
-            overdue: false,
-            idle_limit: self.rules.idle_timeout,
-            own_limit: u64::MAX,
-            uses: 0,
-            limit_watched: Timestamp::NEVER,
-            random_at: super::random_order::NOWHERE,
-        });
+        let mut dial = Connection::dialing(key, dial_for, now);
+        dial.serial = self.serial;
+        dial.generation = self.generation;
+        dial.idle_limit = self.rules.idle_timeout;
+        let id = self.connections.insert(dial);
         let entry = &mut self.keys[key];
         match dial_for {
             DialFor::Waiter(Some(_)) => {
@@ -114,9 +89,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let expires_at = self.lifetime_end(now);
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
         let connection = &mut self.connections[id];
-        let capacity = connection.told_capacity.unwrap_or(capacity);
+        let capacity = connection.leave_dial().unwrap_or(capacity);
         let took = now.since(connection.opened_at);
-        connection.phase = Phase::Live;
         connection.handle = Some(handle);
         connection.peer_capacity = capacity;
         connection.capacity = if L::SHARED { capacity.min(cap) } else { 1 };
@@ -188,7 +162,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let connection = &mut self.connections[id];
         let key = connection.key;
         let took = now.since(connection.opened_at);
-        connection.phase = Phase::Live;
+        connection.leave_dial();
         connection.handle = Some(handle);
         connection.opened_at = now;
         self.stats.opened += 1;
@@ -323,9 +297,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn end_dial(&mut self, id: ConnectionId) -> DialFor {
         let connection = &mut self.connections[id];
         assert!(connection.phase == Phase::Dialing, "a dial ends once");
-        let dial_for = connection.dial_for;
+        let dial_for = connection.dial_for();
         let (key, started) = (connection.key, connection.opened_at);
-        let is_overdue = connection.overdue;
+        let is_overdue = connection.is_overdue();
         self.leave_young(id);
         self.status.dialing -= 1;
         self.keys[key].dialing -= 1;

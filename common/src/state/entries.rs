@@ -1,4 +1,4 @@
-//! What the state remembers of each key, connection and waiter.
+//! What the state remembers of each key and waiter.
 //!
 //! Threads that take turns at a pool move what they touch from one core to another, a line of 64
 //! bytes at a time. An entry starts a line, with eight bytes for the map it is in; its fields are in
@@ -10,7 +10,6 @@ use super::room::Room;
 use super::waiters::ReturnQueue;
 use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
-use crate::event::CloseCause;
 
 /// With what the map keeps of it: one line for what leases and waits change, and the rest.
 #[derive(Debug)]
@@ -197,103 +196,6 @@ impl<K, E> KeyEntry<K, E> {
             && self.dials_in_second == 0
             && !self.floor_kept
             && !self.owes_refill()
-    }
-}
-
-/// Where a connection is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Dialing,
-    Live,
-    /// Shared, retired, waiting for its leases to end; its place in the limits is given up.
-    Draining,
-    Closing,
-}
-
-/// On whose behalf a dial runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DialFor {
-    /// The caller, in its own task.
-    Caller,
-    /// One waiter; `None` when it was served otherwise, or left.
-    Waiter(Option<WaiterId>),
-    /// Nobody any more: it is being stopped.
-    Nobody,
-    /// All waiters of the key.
-    Key,
-    /// Any waiter, one dial after another.
-    Opener,
-    /// The floor.
-    Floor,
-    /// To find out whether the peer is back.
-    Probe,
-}
-
-#[derive(Debug)]
-#[repr(C)]
-pub(super) struct Connection<L> {
-    pub(super) expires_at: Timestamp,
-    pub(super) idle_since: Timestamp,
-    pub(super) key: KeyId,
-    pub(super) leased: u32,
-    pub(super) phase: Phase,
-    /// Set when it takes no new leases.
-    pub(super) retired: Option<CloseCause>,
-    pub(super) lent_before: bool,
-    /// Whether it is in its key's `room`.
-    pub(super) in_room: bool,
-    /// In its key's `idle` while live, in `tied`, `orphans` or `hanging` while dialing.
-    pub(super) in_key: Link<ConnectionId>,
-    /// Exclusive: empty while leased. Shared: the pool's own handle.
-    pub(super) handle: Option<L>,
-    /// How long it may be idle, in nanoseconds: `idle_timeout`, or less when the connection said so.
-    pub(super) idle_limit: u64,
-    pub(super) capacity: u32,
-    /// What the peer allows; `capacity` is that, or less where the policy caps it.
-    pub(super) peer_capacity: u32,
-    /// The capacity it announced before its dial was reported.
-    pub(super) told_capacity: Option<u32>,
-    /// While it is dialing.
-    pub(super) dial_for: DialFor,
-    /// Whether closing gives up a place in the limits, or only ends a drain.
-    pub(super) drained: bool,
-    /// Whether it counts in its key's `useless`.
-    pub(super) useless: bool,
-    pub(super) opened_at: Timestamp,
-    pub(super) serial: u64,
-    /// How often all connections had been retired when its dial began.
-    pub(super) generation: u64,
-    /// In `all_idle` while live, in `all_hanging` while dialing.
-    pub(super) in_all: Link<ConnectionId>,
-    /// In its key's `young`, while dialing.
-    pub(super) in_young: Link<ConnectionId>,
-    /// While dialing: it takes longer than a dial usually does.
-    pub(super) overdue: bool,
-    /// How long it says that it may be idle, in nanoseconds.
-    pub(super) own_limit: u64,
-    /// How often it was lent; counted where `max_uses` is set.
-    pub(super) uses: u32,
-    /// When its valid entry in `idle_limits` is due; `NEVER` when there is no such entry.
-    pub(super) limit_watched: Timestamp,
-    /// Its place in its key's `random`.
-    pub(super) random_at: u32,
-}
-
-impl<L> Connection<L> {
-    pub(super) fn has_room(&self) -> bool {
-        self.phase == Phase::Live && self.retired.is_none() && self.leased < self.capacity
-    }
-
-    pub(super) fn in_key(&mut self) -> &mut Link<ConnectionId> {
-        &mut self.in_key
-    }
-
-    pub(super) fn in_all(&mut self) -> &mut Link<ConnectionId> {
-        &mut self.in_all
-    }
-
-    pub(super) fn in_young(&mut self) -> &mut Link<ConnectionId> {
-        &mut self.in_young
     }
 }
 

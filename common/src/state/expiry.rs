@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let connection = &self.connections[id];
         self.rules.spares_floor
             && cause == CloseCause::IdleTimeout
-            && now.nanos_since(connection.idle_since) <= connection.own_limit
+            && now.nanos_since(connection.idle_since) <= connection.own_limit()
             && self.keys[connection.key].idle.len() <= self.policy.min_idle
     }
 

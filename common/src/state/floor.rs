@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::acquire::Obstacle;
-use super::entries::DialFor;
+use super::connection::DialFor;
 use super::stale::queue_up;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;

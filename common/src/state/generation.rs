@@ -15,7 +15,7 @@
 
 use std::hash::Hash;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;

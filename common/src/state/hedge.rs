@@ -18,7 +18,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::acquire::Obstacle;
-use super::entries::DialFor;
+use super::connection::DialFor;
 use super::{Action, Connection, ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
@@ -77,9 +77,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             any = true;
             self.leave_young(id);
             let connection = &mut self.connections[id];
-            connection.overdue = true;
+            connection.set_overdue();
             let entry = &mut self.keys[key];
-            match connection.dial_for {
+            match connection.dial_for() {
                 DialFor::Waiter(Some(_)) => entry.held_up += 1,
                 DialFor::Waiter(None) => {
                     entry.orphans.remove(&mut self.connections, id, Connection::in_key);
@@ -87,11 +87,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
                 // From here on another one may start; this one serves whom it can when it ends.
                 DialFor::Key | DialFor::Opener => {
-                    if connection.dial_for == DialFor::Opener {
+                    if connection.dial_for() == DialFor::Opener {
                         self.opener_busy = false;
                         opener_is_free = true;
                     }
-                    connection.dial_for = DialFor::Waiter(None);
+                    connection.set_dial_for(DialFor::Waiter(None));
                     self.join_hanging(id);
                 }
                 DialFor::Caller | DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
@@ -124,14 +124,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial without a waiter is being stopped.
     pub(super) fn note_stop(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        connection.dial_for = DialFor::Nobody;
+        connection.set_dial_for(DialFor::Nobody);
         self.keys[connection.key].stopping += 1;
         self.stopping += 1;
     }
 
     pub(super) fn leave_young(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        if connection.in_young.is_linked() {
+        if connection.place_in_young().is_linked() {
             let entry = &mut self.keys[connection.key];
             entry.young.remove(&mut self.connections, id, Connection::in_young);
         }
@@ -205,8 +205,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         let Some(youngest) = entry.tied.back(&self.connections) else { return };
         let connection = &self.connections[youngest];
-        let DialFor::Waiter(Some(waiter)) = connection.dial_for else { return };
-        if !connection.overdue {
+        let DialFor::Waiter(Some(waiter)) = connection.dial_for() else { return };
+        if !connection.is_overdue() {
             return;
         }
         self.orphan(youngest);

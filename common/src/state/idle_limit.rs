@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::expiry::AT_A_TIME;
 use super::stale::is_overgrown;
 use super::{Connection, ConnectionId, State};
@@ -21,7 +21,7 @@ use crate::policy::Expiry;
 impl<L> Connection<L> {
     /// When it has been idle for longer than it says it may.
     fn limit_ends(&self) -> Timestamp {
-        let end = self.idle_since.as_nanos().saturating_add(self.own_limit);
+        let end = self.idle_since.as_nanos().saturating_add(self.own_limit());
         Timestamp::from_nanos(end.saturating_add(1))
     }
 
@@ -45,7 +45,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // Where `idle_timeout` spares the floor, a limit longer than `idle_timeout` counts as well: it is
         // stored as a nanosecond less, so that the long way looks at the connection.
         let notable = self.rules.idle_timeout - u64::from(self.rules.spares_floor);
-        connection.own_limit = limit;
+        connection.set_own_limit(limit);
         connection.idle_limit =
             if limit == u64::MAX { self.rules.idle_timeout } else { limit.min(notable) };
         if !connection.is_idle() {
@@ -72,14 +72,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let end = connection.limit_ends();
         let timed = matches!(self.policy.expiry, Expiry::Timer | Expiry::Sweep);
         // An entry that is earlier looks at the connection then, and sets the next.
-        if !timed || self.closed || end >= connection.limit_watched {
+        if !timed || self.closed || end >= connection.limit_watched() {
             return;
         }
-        connection.limit_watched = end;
+        connection.set_limit_watched(end);
         if is_overgrown(self.idle_limits.len(), self.connections.len()) {
             let connections = &self.connections;
             self.idle_limits.retain(|Reverse((at, id))| {
-                connections.get(*id).is_some_and(|connection| connection.limit_watched == *at)
+                connections.get(*id).is_some_and(|connection| connection.limit_watched() == *at)
             });
         }
         self.idle_limits.push(Reverse((end, id)));
@@ -92,9 +92,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let next = self.idle_limits.peek().filter(|next| next.0.0 <= now);
             let Some(&Reverse((at, id))) = next else { return };
             self.idle_limits.pop();
-            let counts = self.connections.get_mut(id).filter(|c| c.limit_watched == at);
+            let counts = self.connections.get_mut(id).filter(|c| c.limit_watched() == at);
             let Some(connection) = counts else { continue };
-            connection.limit_watched = Timestamp::NEVER;
+            connection.set_limit_watched(Timestamp::NEVER);
             // A leased one is looked at again when it comes back.
             if !connection.is_idle() {
                 continue;

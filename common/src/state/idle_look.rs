@@ -4,7 +4,7 @@
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
-use super::entries::{DialFor, Phase};
+use super::connection::{DialFor, Phase};
 use super::{Connection, ConnectionId, KeyId, Lent, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
@@ -98,7 +98,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let connection = &self.connections[id];
         let ends = if connection.retired.is_some() {
             connection.retired
-        } else if connection.own_limit == 0 {
+        } else if connection.own_limit() == 0 {
             Some(CloseCause::IdleTimeout)
         } else if self.is_suspect(id) {
             Some(CloseCause::Suspect)
@@ -200,8 +200,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn pass_dial_on(&mut self, dial: ConnectionId) {
         let Some(connection) = self.connections.get(dial) else { return };
         let lost_its_waiter = connection.phase == Phase::Dialing
-            && connection.dial_for == DialFor::Waiter(None)
-            && !connection.overdue;
+            && connection.dial_for() == DialFor::Waiter(None)
+            && !connection.is_overdue();
         if lost_its_waiter
             && self.policy.dial == Dial::Racing
             && let Some(waiter) = self.first_unserved(connection.key)

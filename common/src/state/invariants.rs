@@ -5,7 +5,7 @@ mod lists;
 use std::hash::Hash;
 
 use super::acquire::Obstacle;
-use super::entries::{DialFor, Phase};
+use super::connection::{DialFor, Phase};
 use super::{ConnectionId, State, Status};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
@@ -189,8 +189,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             let held_up = self.connections.values().filter(|c| {
                 c.key == id
-                    && c.overdue
-                    && matches!(c.dial_for, DialFor::Waiter(Some(_)))
+                    && c.is_overdue()
+                    && matches!(c.dial_for(), DialFor::Waiter(Some(_)))
                     && c.phase == Phase::Dialing
             });
             if held_up.count() != entry.held_up as usize {

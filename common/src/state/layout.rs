@@ -5,7 +5,8 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use super::State;
-use super::entries::{Connection, KeyEntry, Waiter};
+use super::connection::Connection;
+use super::entries::{KeyEntry, Waiter};
 use crate::lending::Exclusive;
 use crate::slot_map::{HEAD, slot_size};
 
@@ -41,6 +42,14 @@ fn what_leases_and_waits_change_of_a_key_is_one_line() {
 fn what_leases_change_of_a_connection_is_one_line() {
     // An exclusive connection has a capacity of one, which nothing looks at.
     assert!(HEAD + offset_of!(Connection<Lending>, idle_limit) + size_of::<u64>() <= LINE);
+}
+
+/// With many connections idle, each lease brings its own into the processor's cache.
+#[test]
+fn a_connection_is_two_lines() {
+    assert_eq!(slot_size::<Connection<Lending>>(), 2 * LINE);
+    // A handle as wide as a reference to a trait object.
+    assert_eq!(slot_size::<Connection<Exclusive<Box<dyn Send>>>>(), 2 * LINE);
 }
 
 /// Where the map sees whether there is an entry, beside the key, which whoever asks for it compares.

@@ -7,7 +7,7 @@
 
 use std::hash::Hash;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::steps::VecDeque;
 use super::{Connection, ConnectionId, KeyId, Rules, State, WaiterId};
 use crate::clock::Timestamp;

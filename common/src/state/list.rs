@@ -26,13 +26,18 @@ pub(super) struct Link<I> {
 impl<I> Default for Link<I> {
     #[inline]
     fn default() -> Self {
-        Self::between(NOWHERE, NONE)
+        Self::new()
     }
 }
 
 impl<I> Link<I> {
+    /// Of an entry that is in no list.
+    pub(super) const fn new() -> Self {
+        Self::between(NOWHERE, NONE)
+    }
+
     #[inline]
-    fn between(prev: u32, next: u32) -> Self {
+    const fn between(prev: u32, next: u32) -> Self {
         Self { prev, next, ids: PhantomData }
     }
 

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use super::entries::DialFor;
+use super::connection::DialFor;
 use super::{ConnectionId, Grant, State};
 use crate::clock::Timestamp;
 use crate::event::EventKind;

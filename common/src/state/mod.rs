@@ -44,6 +44,7 @@ mod acquire;
 mod answers;
 mod backoff;
 mod close;
+mod connection;
 mod deadlines;
 mod dial_rate;
 mod dials;
@@ -89,8 +90,9 @@ use crate::policy::{Floor, Policy};
 use crate::slot_map::{Id, ids};
 use crate::stats::{Stats, Status};
 pub use answers::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
+use connection::Connection;
 use deadlines::Deadlines;
-use entries::{Connection, KeyEntry, Waiter};
+use entries::{KeyEntry, Waiter};
 pub use floor::PATIENCE;
 use list::List;
 use rules::Rules;
@@ -331,7 +333,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn live_connections(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections
             .iter()
-            .filter(|(_, connection)| connection.phase == entries::Phase::Live)
+            .filter(|(_, connection)| connection.phase == connection::Phase::Live)
             .map(|(id, _)| id)
     }
 

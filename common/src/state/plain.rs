@@ -8,7 +8,8 @@
 
 use std::hash::Hash;
 
-use super::entries::{KeyEntry, Phase, Waiter};
+use super::connection::Phase;
+use super::entries::{KeyEntry, Waiter};
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lend;

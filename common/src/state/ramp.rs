@@ -13,7 +13,8 @@
 
 use std::hash::Hash;
 
-use super::entries::{DialFor, KeyEntry, Waiter};
+use super::connection::DialFor;
+use super::entries::{KeyEntry, Waiter};
 use super::{Action, Connection, ConnectionId, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
@@ -123,7 +124,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return;
         }
         let key = self.connections[dial].key;
-        if self.connections[dial].overdue {
+        if self.connections[dial].is_overdue() {
             // Nobody takes over one that hangs.
             return self.stop_hanging(dial);
         }
@@ -135,7 +136,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 let (other, own) = (&self.connections[*id], &self.connections[dial]);
                 // One that retired in its handshake is of use to its waiter only.
                 other.serial > own.serial
-                    && !other.overdue
+                    && !other.is_overdue()
                     && other.retired.is_none()
                     && own.retired.is_none()
             });
@@ -149,7 +150,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The waiter of `younger` gets the dial without a waiter, which started earlier.
     fn swap_dials(&mut self, younger: ConnectionId, older: ConnectionId) {
         let connection = &mut self.connections[younger];
-        let DialFor::Waiter(Some(waiter)) = connection.dial_for else {
+        let DialFor::Waiter(Some(waiter)) = connection.dial_for() else {
             unreachable!("a tied dial has a waiter");
         };
         self.orphan(younger);
@@ -178,7 +179,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let others = self.waiters[first].set_dial(Some(id));
         self.waiters[owner].set_dial(others);
         if let Some(other) = others {
-            self.connections[other].dial_for = DialFor::Waiter(Some(owner));
+            self.connections[other].set_dial_for(DialFor::Waiter(Some(owner)));
         } else {
             let entry = &mut self.keys[self.connections[id].key];
             entry.undialed.remove(&mut self.waiters, first, Waiter::in_dials);
@@ -192,7 +193,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[self.connections[dial].key];
         entry.orphans.remove(&mut self.connections, dial, Connection::in_key);
         entry.tied.push_front(&mut self.connections, dial, Connection::in_key);
-        self.connections[dial].dial_for = DialFor::Waiter(Some(waiter));
+        self.connections[dial].set_dial_for(DialFor::Waiter(Some(waiter)));
     }
 
     /// A dial without a waiter is not wanted any more. It may end well before it can be stopped.

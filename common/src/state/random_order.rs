@@ -44,11 +44,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[cold]
     pub(super) fn join_random(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        debug_assert_eq!(connection.random_at, NOWHERE, "it joins once");
+        debug_assert_eq!(connection.random_at(), NOWHERE, "it joins once");
         let key = connection.key;
         let random = &mut self.keys[key].random;
         let was_empty = random.ids.is_empty();
-        connection.random_at = random.ids.len() as u32;
+        connection.set_random_at(random.ids.len() as u32);
         random.ids.push(id);
         if was_empty {
             self.draw_again(key);
@@ -59,14 +59,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[cold]
     pub(super) fn leave_random(&mut self, id: ConnectionId) {
         let connection = &mut self.connections[id];
-        let place = std::mem::replace(&mut connection.random_at, NOWHERE);
+        let place = connection.set_random_at(NOWHERE);
         if place == NOWHERE {
             return;
         }
         let ids = &mut self.keys[connection.key].random.ids;
         ids.swap_remove(place as usize);
         if let Some(&moved) = ids.get(place as usize) {
-            self.connections[moved].random_at = place;
+            self.connections[moved].set_random_at(place);
         }
         if ids.capacity() > SMALL && ids.len() < ids.capacity() / 4 {
             ids.shrink_to(ids.capacity() / 2);
@@ -78,19 +78,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let can_be_lent = |connection: &Connection<L>| match L::SHARED {
             true => connection.in_room,
             false => {
-                super::entries::Phase::Live == connection.phase && connection.in_key.is_linked()
+                super::connection::Phase::Live == connection.phase && connection.in_key.is_linked()
             }
         };
         for (id, connection) in self.connections.iter() {
             let expected = self.rules.random && can_be_lent(connection);
             let ids = &self.keys[connection.key].random.ids;
-            let found = ids.get(connection.random_at as usize) == Some(&id);
-            if found != expected || (connection.random_at != NOWHERE) != expected {
+            let found = ids.get(connection.random_at() as usize) == Some(&id);
+            if found != expected || (connection.random_at() != NOWHERE) != expected {
                 return Err(format!("{id:?} is drawn from: {found}, can be lent: {expected}"));
             }
         }
         let drawn_from = self.keys.values().map(|entry| entry.random.ids.len()).sum::<usize>();
-        let placed = self.connections.values().filter(|c| c.random_at != NOWHERE).count();
+        let placed = self.connections.values().filter(|c| c.random_at() != NOWHERE).count();
         if drawn_from != placed {
             return Err(format!("{drawn_from} are drawn from, {placed} say so"));
         }

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::Phase;
+use super::connection::Phase;
 use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
@@ -174,7 +174,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// How long a connection may have been idle that was lent uncollected although `idle_timeout` had
     /// passed.
     pub(super) fn spared_limit(&self, id: ConnectionId) -> u64 {
-        if self.rules.spares_floor { self.connections[id].own_limit } else { 0 }
+        if self.rules.spares_floor { self.connections[id].own_limit() } else { 0 }
     }
 
     /// A connection that has just become the last of the idle ones has been idle since `since`, and
@@ -258,7 +258,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
-        if connection.own_limit == 0 {
+        // Looked at here, as the other lies elsewhere.
+        if connection.idle_limit == 0 && connection.own_limit() == 0 {
             return self.begin_close(id, CloseCause::IdleTimeout, now);
         }
         if self.remaking > 0 && !self.join_in_remake(id, now) {

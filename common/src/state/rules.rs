@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ConnectionId;
-use super::entries::{Connection, KeyEntry};
+use super::connection::Connection;
+use super::entries::KeyEntry;
 use super::steps::SlotMap;
 use crate::clock::Timestamp;
 use crate::event::CloseCause;

@@ -2,7 +2,8 @@
 
 use std::hash::Hash;
 
-use super::entries::{DialFor, Phase, Waiter};
+use super::connection::{DialFor, Phase};
+use super::entries::Waiter;
 use super::list::{Link, List};
 use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Grant, KeyId, State, WaiterId};
@@ -209,10 +210,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn orphan(&mut self, dial: super::ConnectionId) {
         let Some(connection) = self.connections.get_mut(dial) else { return };
         if connection.phase == Phase::Dialing
-            && let DialFor::Waiter(owner @ Some(_)) = &mut connection.dial_for
+            && let DialFor::Waiter(Some(_)) = connection.dial_for()
         {
-            *owner = None;
-            let is_overdue = connection.overdue;
+            connection.set_dial_for(DialFor::Waiter(None));
+            let is_overdue = connection.is_overdue();
             let entry = &mut self.keys[connection.key];
             entry.tied.remove(&mut self.connections, dial, Connection::in_key);
             entry.held_up -= u32::from(is_overdue);

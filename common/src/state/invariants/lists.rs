@@ -6,7 +6,8 @@ use std::hash::Hash;
 use crate::clock::Timestamp;
 use crate::lending::Lend;
 use crate::slot_map::Id;
-use crate::state::entries::{Phase, Waiter};
+use crate::state::connection::Phase;
+use crate::state::entries::Waiter;
 use crate::state::list::{Chain, Link, List};
 use crate::state::steps::SlotMap;
 use crate::state::{Connection, State, WaiterId};
@@ -110,7 +111,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     fn check_lists_of_connections(&self) -> Result<(), String> {
         let mut in_keys = Walk::new(&self.connections, |c: &Connection<L>| &c.in_key);
-        let mut in_young = Walk::new(&self.connections, |c: &Connection<L>| &c.in_young);
+        let mut in_young = Walk::new(&self.connections, |c: &Connection<L>| c.place_in_young());
         let mut in_all = Walk::new(&self.connections, |c: &Connection<L>| &c.in_all);
         let is_idle = |c: &Connection<L>| c.phase == Phase::Live && c.leased == 0;
         for (key, entry) in self.keys.iter() {
@@ -118,14 +119,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             in_keys.list("idle connections of a key", &entry.idle, idle)?;
             let dialing = |c: &Connection<L>| c.key == key && c.phase == Phase::Dialing;
             in_keys.list("dials of waiters", &entry.tied, dialing)?;
-            let in_time = |c: &Connection<L>| dialing(c) && !c.overdue;
+            let in_time = |c: &Connection<L>| dialing(c) && !c.is_overdue();
             in_keys.list("dials that lost their waiters", &entry.orphans, in_time)?;
-            let overdue = |c: &Connection<L>| dialing(c) && c.overdue;
+            let overdue = |c: &Connection<L>| dialing(c) && c.is_overdue();
             in_keys.list("overdue dials without a waiter", &entry.hanging, overdue)?;
             in_young.list("dials that are not overdue", &entry.young, in_time)?;
         }
         in_all.list("idle connections", &self.all_idle, is_idle)?;
-        let hangs = |c: &Connection<L>| c.phase == Phase::Dialing && c.overdue;
+        let hangs = |c: &Connection<L>| c.phase == Phase::Dialing && c.is_overdue();
         in_all.list("overdue dials without a waiter, of all keys", &self.all_hanging, hangs)?;
         let hanging: u32 = self.keys.values().map(|entry| entry.hanging.len()).sum();
         let stopping: u32 = self.keys.values().map(|entry| entry.stopping).sum();
