@@ -102,11 +102,18 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// Another try, by one who watches its own deadline.
-    fn acquire_again<'a>(self: &'a Arc<Self>, key: &M::Key, want: Want) -> Step<'a, M> {
+    /// Another try. Who has to wait watches its deadline as well.
+    fn acquire_again<'a>(
+        self: &'a Arc<Self>,
+        key: &M::Key,
+        want: Want,
+        until: Option<Instant>,
+    ) -> Step<'a, M> {
         let now = self.clock.now();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let deadline = left.map_or(Timestamp::NEVER, |left| now.after(left));
         let mut core = self.lock();
-        match core.state.acquire(key, want, now) {
+        match core.state.acquire_until(key, want, deadline, now) {
             Acquire::Wait(id) => {
                 let waiting = Waiting::new(self, id, &mut core);
                 self.unlock(core);
@@ -212,7 +219,7 @@ impl<M: Manager> Inner<M> {
                     }
                     Step::Again => {
                         progress.want.again = true;
-                        self.acquire_again(key, progress.want)
+                        self.acquire_again(key, progress.want, progress.deadline)
                     }
                 };
             }
@@ -277,7 +284,14 @@ impl<M: Manager> Inner<M> {
                 Ok(None)
             }
             Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                self.check_failed(lease, began);
+                // A peer that lets callers run into their deadlines has failed, too; but a caller that
+                // had waited for most of its time has not given the peer a chance.
+                let id = lease.connection_id();
+                if self.with(|state, _| state.is_slower_than_a_dial(id, now.elapsed())) {
+                    self.check_failed(lease, began);
+                } else {
+                    lease.discard_for(CloseCause::Lost);
+                }
                 Err(self.timed_out(key, Stage::Check, progress.started.elapsed()))
             }
             Err(_) => {

@@ -294,8 +294,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
         let waiting = self.keys[key].waiting.saturating_add(1);
         // A connection in a look is as good as idle, and back sooner than a dial. A caller that insists
-        // on a new connection takes it too while nothing may be dialed.
-        if looks > undialed && (!want.fresh || obstacle == Some(Obstacle::Paused)) {
+        // on a new connection takes it too while nothing may be dialed, and its place at a limit.
+        let gets_it = match obstacle {
+            _ if !want.fresh => true,
+            Some(Obstacle::Paused) => true,
+            // It makes way instead: no other has to.
+            Some(Obstacle::KeyFull | Obstacle::PoolFull) => true,
+            _ => false,
+        };
+        if looks > undialed && gets_it {
             return Acquire::Wait(self.wait_for_anything(key, want.fresh));
         }
         // Waiters before this one may be waiting until an overdue dial has been stopped.
@@ -319,14 +326,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 Dial::Detached => {
                     let waiter = self.wait_for_dial(key, want.fresh);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                    self.waiters[waiter].set_dial(Some(dial));
+                    self.bind(waiter, dial);
                     Acquire::Wait(waiter)
                 }
                 // One that insists on a new connection is not served by one that comes back.
                 Dial::Racing | Dial::Shared if want.fresh => {
                     let waiter = self.wait_for_dial(key, true);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                    self.waiters[waiter].set_dial(Some(dial));
+                    self.bind(waiter, dial);
                     Acquire::Wait(waiter)
                 }
                 Dial::Racing | Dial::Shared => {
@@ -425,21 +432,23 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// fail, all waiters are expected to be served.
     fn soon_served(&self, entry: &KeyEntry<K, E>) -> u32 {
         let Some(_) = self.policy.max_waiters.filter(|_| L::SHARED) else { return 0 };
-        let dials = entry.dialing - entry.stopping;
+        // One that takes longer than usual may serve nobody.
+        let overdue = entry.hanging.len() + entry.held_up + entry.overdue_callers;
+        let dials = (entry.dialing - entry.stopping).saturating_sub(overdue);
         if dials == 0 || (entry.failures > 0 && entry.capacity.is_none()) {
             return 0;
         }
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
         let served = entry.capacity.and_then(|served| u32::try_from(served).ok());
         let each = served.unwrap_or(u32::MAX).min(cap);
-        each.saturating_mul(dials).saturating_sub(entry.tied.len())
+        each.saturating_mul(dials).saturating_sub(entry.tied.len() - entry.held_up)
     }
 
     /// What stands in the way of a dial for `key`, if anything does.
     pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
         let entry = &self.keys[key];
         // A dial for all waiters is in progress. Overdue dials do not count.
-        let overdue = entry.hanging.len() + entry.held_up;
+        let overdue = entry.hanging.len() + entry.held_up + entry.overdue_callers;
         let is_shared_dial = entry.dialing > entry.refilling + entry.stopping + overdue;
         if self.policy.max_open_per_key.is_some_and(|max| entry.open >= max) {
             Some(Obstacle::KeyFull)

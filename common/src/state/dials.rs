@@ -19,6 +19,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         now: Timestamp,
     ) -> ConnectionId {
         debug_assert!(!self.closed, "a closed pool dials nobody");
+        // The user's code, which may panic: before anything is counted.
+        let name = (dial_for != DialFor::Caller).then(|| self.keys[key].key.clone());
         // A coarse clock may trail the timer that started the last one.
         let now = self.catch_up(now).max(self.keys[key].last_dial_at);
         self.note_dial(key, now);
@@ -47,8 +49,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.stats.peak_open = self.stats.peak_open.max(self.status.open);
         self.emit(id, EventKind::Dialing, now);
         self.watch_dial(id, dial_for);
-        if dial_for != DialFor::Caller {
-            let key = self.keys[key].key.clone();
+        if let Some(key) = name {
             self.actions.push_back(Action::Dial { id, key });
         }
         id
@@ -327,7 +328,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.keys[key].stopping -= 1;
                 self.stopping -= 1;
             }
-            DialFor::Caller | DialFor::Key | DialFor::Probe => {}
+            DialFor::Caller => self.keys[key].overdue_callers -= u32::from(is_overdue),
+            DialFor::Key | DialFor::Probe => {}
         }
         dial_for
     }
@@ -393,6 +395,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         while self.serve_room_once(key, now) {}
         if self.keys[key].held_up > 0 {
             self.hedge(key, now);
+            // One may have lost its dial meanwhile, and has to be in line for the place of that.
+            while self.serve_room_once(key, now) {}
         }
     }
 

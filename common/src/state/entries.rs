@@ -41,6 +41,8 @@ pub(super) struct KeyEntry<K, E> {
     /// Whether the floor was given up until somebody asks for the key.
     pub(super) floor_sleeps: bool,
     pub(super) key: K,
+    /// Of the key, for the index.
+    pub(super) hash: u64,
     /// Shared connections with room.
     pub(super) room: Room,
     pub(super) closing: u32,
@@ -58,6 +60,10 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) hanging: List<ConnectionId>,
     /// How many overdue dials have a waiter.
     pub(super) held_up: u32,
+    /// With a dial for all waiters: how many overdue dials callers run themselves.
+    pub(super) overdue_callers: u32,
+    /// No second dial for who is held up starts before this: one has just failed.
+    pub(super) hedge_after: Timestamp,
     /// Dials that became overdue since one succeeded.
     pub(super) overdue_in_a_row: u32,
     /// How long a dial of this key usually takes, in nanoseconds: a moving average over those
@@ -93,6 +99,8 @@ pub(super) struct KeyEntry<K, E> {
     /// Refills in a row that came to nothing: the dial failed, or its connection ended at once and
     /// unused. Unlike `failures`, it is not forgotten while the floor waits for room.
     pub(super) floor_failures: u32,
+    /// The first success of a dial since the last of those failures; `NEVER` when there is none.
+    pub(super) floor_hope: Timestamp,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
     /// The peer answered the last dial and turned this client away: nothing is dialed in the
@@ -127,9 +135,10 @@ pub(super) struct KeyEntry<K, E> {
 }
 
 impl<K, E> KeyEntry<K, E> {
-    pub(super) fn new(key: K) -> Self {
+    pub(super) fn new(key: K, hash: u64) -> Self {
         Self {
             key,
+            hash,
             open: 0,
             dialing: 0,
             closing: 0,
@@ -145,6 +154,8 @@ impl<K, E> KeyEntry<K, E> {
             young: List::default(),
             hanging: List::default(),
             held_up: 0,
+            overdue_callers: 0,
+            hedge_after: Timestamp::ZERO,
             overdue_in_a_row: 0,
             usual_dial: 0,
             refilling: 0,
@@ -165,6 +176,7 @@ impl<K, E> KeyEntry<K, E> {
             denied: false,
             wanted_at: Timestamp::ZERO,
             timer_at: Timestamp::NEVER,
+            floor_hope: Timestamp::NEVER,
             refill_at: Timestamp::ZERO,
             failures: 0,
             paused_until: Timestamp::ZERO,
@@ -226,6 +238,8 @@ struct Special<L, E> {
     fresh: bool,
     /// In its key's `returns`, in random order: where.
     random_at: Option<usize>,
+    /// In order of arrival, among those that ever had a dial; zero when it never had one.
+    ticket: u64,
     /// The serial number of the last dial that had started when it came and found dials in
     /// progress. How those end is not its affair.
     came_after: u64,
@@ -252,6 +266,7 @@ impl<L, E, W> Waiter<L, E, W> {
                 dial: None,
                 fresh: false,
                 random_at: None,
+                ticket: 0,
                 came_after: 0,
                 grant: None,
             })
@@ -289,6 +304,22 @@ impl<L, E, W> Waiter<L, E, W> {
 
     pub(super) fn dial(&self) -> Option<ConnectionId> {
         self.special.as_ref()?.dial
+    }
+
+    /// Gets a dial, and with its first one its `ticket`.
+    pub(super) fn tie_to(&mut self, dial: ConnectionId, ticket: u64) {
+        let special = self.special();
+        special.dial = Some(dial);
+        if special.ticket == 0 {
+            special.ticket = ticket;
+        }
+    }
+
+    /// Its place in the order of arrival. Dials are for whoever came first, so those that never had one
+    /// came last.
+    pub(super) fn ticket(&self) -> u64 {
+        let ticket = self.special.as_ref().map_or(0, |special| special.ticket);
+        if ticket == 0 { u64::MAX } else { ticket }
     }
 
     /// Returns the one before.

@@ -8,7 +8,7 @@ use super::connection::Phase;
 use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
-use crate::event::CloseCause;
+use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
 use crate::policy::Expiry;
 
@@ -151,7 +151,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             } else {
                 // It ends when it is returned, which may be told by a clock that trails this timer; there
                 // is no other timer that would find it.
-                connection.retired.get_or_insert(CloseCause::Lifetime);
+                if connection.retired.is_none() {
+                    connection.retired = Some(CloseCause::Lifetime);
+                    self.emit(id, EventKind::Retired, now);
+                }
             }
         }
         false

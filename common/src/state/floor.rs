@@ -62,6 +62,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let doubled = 1 << entry.floor_failures.min(DOUBLINGS);
         let pause = base.saturating_mul(doubled).min(LONGEST_PAUSE.max(base));
         entry.floor_failures = entry.floor_failures.saturating_add(1);
+        entry.floor_hope = Timestamp::NEVER;
         let jitter = self.policy.back_off_jitter * self.rng.f64();
         let retry_at = now.after(pause.saturating_add(pause.mul_f64(jitter)));
         let entry = &mut self.keys[key];
@@ -71,9 +72,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// A dial of the key has succeeded. One for a caller shows that the floor may be tried again at
-    /// once; how long it pauses when that comes to nothing is not forgotten yet.
+    /// once; how long it pauses when that comes to nothing is forgotten when nothing has for a second.
     pub(super) fn note_floor_hope(&mut self, key: KeyId, dial_for: DialFor, now: Timestamp) {
         let entry = &mut self.keys[key];
+        entry.floor_hope = entry.floor_hope.min(now);
         if dial_for != DialFor::Floor && entry.refill_at > now {
             entry.refill_at = now;
         }
@@ -119,6 +121,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if self.remaking > 0 {
             self.remake(key, now);
+        }
+        let entry = &mut self.keys[key];
+        if entry.floor_hope.after(PROVEN_AFTER) <= now {
+            // A dial has succeeded, and since then nothing came to nothing.
+            entry.floor_failures = 0;
         }
         if self.keys[key].refill_at > self.catch_up(now) {
             return;

@@ -41,15 +41,28 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// that. A caller that gives up a dial which is not has learned nothing about the peer.
     pub fn is_overdue(&self, id: ConnectionId, now: Timestamp) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
+        self.is_slower_than_a_dial(id, now.since(connection.opened_at))
+    }
+
+    /// Whether a dial or a check of the connection that has taken `took` takes longer than a dial of its
+    /// key does, twice the usual time at least, and longer than `dial_hedge` or the default of that. `false`
+    /// when the connection has ended.
+    pub fn is_slower_than_a_dial(&self, id: ConnectionId, took: Duration) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
         let usual = Duration::from_nanos(self.keys[connection.key].usual_dial.saturating_mul(2));
         let hedge = self.policy.dial_hedge.unwrap_or(Duration::from_millis(100));
-        now.since(connection.opened_at) >= hedge.max(usual)
+        took >= hedge.max(usual)
     }
 
     /// A dial for waiters has started.
     pub(super) fn watch_dial(&mut self, id: ConnectionId, dial_for: DialFor) {
         let key = self.connections[id].key;
-        let is_watched = matches!(dial_for, DialFor::Waiter(_) | DialFor::Key | DialFor::Opener);
+        let is_watched = match dial_for {
+            DialFor::Waiter(_) | DialFor::Key | DialFor::Opener => true,
+            // In place of one for all waiters, when that was lost with its runtime.
+            DialFor::Caller => self.policy.dial == Dial::Shared,
+            DialFor::Nobody | DialFor::Floor | DialFor::Probe => false,
+        };
         if !is_watched || self.policy.dial_hedge.is_none() {
             return;
         }
@@ -94,7 +107,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     connection.set_dial_for(DialFor::Waiter(None));
                     self.join_hanging(id);
                 }
-                DialFor::Caller | DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
+                // From here on another one may start for those who wait.
+                DialFor::Caller => entry.overdue_callers += 1,
+                DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
             }
         }
         if any {
@@ -146,9 +161,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             usual => usual - usual / 8 + took / 8,
         };
         entry.overdue_in_a_row = 0;
+        entry.hedge_after = Timestamp::ZERO;
         // The patience with the dials in progress may be shorter now.
         let overdue_at = self.next_overdue(key);
         self.set_timer(overdue_at, key);
+    }
+
+    /// A second dial for who is held up has failed, and the policy has no pause for that. The next one
+    /// comes when that dial would have been overdue, and each then twice as late.
+    pub(super) fn put_off_hedge(&mut self, key: KeyId, now: Timestamp) {
+        let Some(patience) = self.patience(key) else { return };
+        let entry = &mut self.keys[key];
+        entry.overdue_in_a_row = entry.overdue_in_a_row.saturating_add(1);
+        entry.hedge_after = now.after(patience);
+        let hedge_after = entry.hedge_after;
+        self.set_timer(hedge_after, key);
     }
 
     /// Starts the second dials that waiters of overdue ones are owed and the limits allow.
@@ -163,7 +190,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if self.closed || hedges >= entry.held_up.min(live.max(1)) {
                 return;
             }
-            let waiting = entry.waiting;
+            let (waiting, hedge_after) = (entry.waiting, entry.hedge_after);
+            if hedge_after > self.catch_up(now) {
+                return self.set_timer(hedge_after, key);
+            }
             match self.obstacle(key, now) {
                 None if self.has_too_many_hanging(key, waiting) => return,
                 None => {}

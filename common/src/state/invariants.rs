@@ -196,6 +196,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if held_up.count() != entry.held_up as usize {
                 return Err("overdue dials with a waiter are miscounted".into());
             }
+            let by_callers = self.connections.values().filter(|c| {
+                c.key == id
+                    && c.phase == Phase::Dialing
+                    && c.is_overdue()
+                    && c.dial_for() == DialFor::Caller
+            });
+            if by_callers.count() != entry.overdue_callers as usize {
+                return Err("overdue dials of callers are miscounted".into());
+            }
             if entry.late > entry.dialing || entry.stopping > entry.dialing {
                 return Err("more dials are late or being stopped than there are".into());
             }

@@ -252,6 +252,27 @@ impl<I: Id> List<I> {
         self.len += 1;
     }
 
+    /// Puts `id` before the first that is `later`: behind all when none is. Costs a step for each of those
+    /// it goes behind.
+    pub(super) fn insert_before<T>(
+        &mut self,
+        map: &mut SlotMap<I, T>,
+        id: I,
+        later: impl Fn(&T) -> bool,
+        link: impl Fn(&mut T) -> &mut Link<I>,
+    ) {
+        let (mut prev, mut next) = (NONE, self.chain.first);
+        while next != NONE {
+            let entry = neighbour(map, next);
+            if later(entry) {
+                break;
+            }
+            let behind = if next == self.chain.last { NONE } else { link(entry).next };
+            (prev, next) = (next, behind);
+        }
+        self.insert(map, id, (prev, next), link);
+    }
+
     /// Moves `id`, the last one, before those at the end that are `later`.
     pub(super) fn move_before<T>(
         &mut self,

@@ -58,6 +58,7 @@ mod hedge;
 mod idle_limit;
 mod idle_look;
 mod invariants;
+mod key_index;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
 mod limits;
@@ -79,7 +80,6 @@ mod waiters;
 use std::cmp::Reverse;
 use std::fmt;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -94,9 +94,10 @@ use connection::Connection;
 use deadlines::Deadlines;
 use entries::{KeyEntry, Waiter};
 pub use floor::PATIENCE;
+use key_index::KeyIndex;
 use list::List;
 use rules::Rules;
-use steps::{BinaryHeap, HashMap, SlotMap, VecDeque};
+use steps::{BinaryHeap, SlotMap, VecDeque};
 
 ids! {
     /// Names one connection from the start of its dial to its end, and no other one ever.
@@ -157,7 +158,7 @@ pub struct State<K, L, E, W = ()> {
     actions: VecDeque<Action<K, L>>,
     events: Vec<Event<K>>,
     policy: Policy,
-    index: HashMap<K, KeyId>,
+    index: KeyIndex,
     /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
     all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
@@ -201,6 +202,8 @@ pub struct State<K, L, E, W = ()> {
     ages: Vec<Duration>,
     /// Serial number of the next connection.
     serial: u64,
+    /// How many waiters have had a dial, each counted at least once.
+    tickets: u64,
     rng: fastrand::Rng,
     /// All but what is in `counts`.
     stats: Stats,
@@ -236,7 +239,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             at_length: rules.at_length,
             rules,
             policy,
-            index: HashMap::new(),
+            index: KeyIndex::default(),
             keys: SlotMap::new(),
             connections: SlotMap::new(),
             waiters: SlotMap::new(),
@@ -276,6 +279,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             first_leases: 0,
             stats: Stats::default(),
             serial: 0,
+            tickets: 0,
             closed: false,
             rng: fastrand::Rng::with_seed(seed),
         })
@@ -339,7 +343,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// The last dial of `key` that failed since one succeeded.
     pub fn last_dial_error(&self, key: &K) -> Option<&E> {
-        self.keys[*self.index.get(key)?].last_error.as_ref()
+        self.keys[self.find_key(key)?].last_error.as_ref()
     }
 
     /// Makes sure the pool knows `key`, so that its floor is dialed before the first acquire.
@@ -429,9 +433,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.keys.get(self.recent).is_some_and(|entry| entry.key == *key) {
             return Some(self.recent);
         }
-        let id = *self.index.get(key)?;
+        let id = self.find_key(key)?;
         self.recent = id;
         Some(id)
+    }
+
+    fn find_key(&self, key: &K) -> Option<KeyId> {
+        self.index.find(self.index.hash(key), |id| self.keys[id].key == *key)
     }
 
     /// The entry of `key`, made when it is new.
@@ -444,14 +452,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     #[cold]
     fn new_key(&mut self, key: &K, now: Timestamp) -> KeyId {
-        let id = self.keys.insert(KeyEntry::new(key.clone()));
-        // Either both know the key or none, although its `Hash` may panic.
-        let index = &mut self.index;
-        let indexed = catch_unwind(AssertUnwindSafe(|| index.insert(key.clone(), id)));
-        if let Err(panic) = indexed {
-            self.keys.remove(id);
-            resume_unwind(panic);
-        }
+        let hash = self.index.hash(key);
+        let id = self.keys.insert(KeyEntry::new(key.clone(), hash));
+        self.index.insert(hash, id);
         if self.policy.min_idle > 0 {
             let entry = &mut self.keys[id];
             entry.floor_owed = self.policy.min_idle;
@@ -466,8 +469,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if let Some(entry) = self.keys.get(id)
             && entry.is_unused()
         {
-            // First, since the key's `Hash` may panic: what was found by it is still there then.
-            self.index.remove(&entry.key);
+            self.index.remove(entry.hash, id);
             self.forget_spent(id);
             self.keys.remove(id);
         }

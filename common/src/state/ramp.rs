@@ -183,7 +183,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else {
             let entry = &mut self.keys[self.connections[id].key];
             entry.undialed.remove(&mut self.waiters, first, Waiter::in_dials);
-            entry.undialed.push_front(&mut self.waiters, owner, Waiter::in_dials);
+            self.rejoin_undialed(owner);
         }
         DialFor::Waiter(Some(first))
     }

@@ -5,12 +5,12 @@
 #[cfg(not(test))]
 pub(super) use {
     crate::slot_map::SlotMap,
-    hashbrown::HashMap,
+    hashbrown::HashTable,
     std::collections::{BinaryHeap, VecDeque},
 };
 
 #[cfg(test)]
-pub(super) use counted::{BinaryHeap, HashMap, SlotMap, VecDeque, count, taken};
+pub(super) use counted::{BinaryHeap, HashTable, SlotMap, VecDeque, count, taken};
 
 /// Each method of the collections that the state uses, and no other: one that is added is counted,
 /// or the tests do not compile. A method that walks counts the whole walk at its start.
@@ -18,8 +18,9 @@ pub(super) use counted::{BinaryHeap, HashMap, SlotMap, VecDeque, count, taken};
 mod counted {
     use std::cell::Cell;
     use std::collections;
-    use std::hash::Hash;
     use std::ops::{Index, IndexMut};
+
+    use hashbrown::hash_table::{AbsentEntry, OccupiedEntry};
 
     use crate::slot_map::{self, Id};
 
@@ -143,36 +144,48 @@ mod counted {
     }
 
     #[derive(Debug)]
-    pub(in crate::state) struct HashMap<K, V>(hashbrown::HashMap<K, V>);
+    pub(in crate::state) struct HashTable<T>(hashbrown::HashTable<T>);
 
-    impl<K: Eq + Hash, V> HashMap<K, V> {
-        pub(in crate::state) fn new() -> Self {
-            after(0, Self(hashbrown::HashMap::new()))
+    impl<T> Default for HashTable<T> {
+        fn default() -> Self {
+            after(0, Self(hashbrown::HashTable::new()))
         }
+    }
 
+    impl<T> HashTable<T> {
         pub(in crate::state) fn len(&self) -> usize {
             after(1, self.0.len())
         }
 
-        pub(in crate::state) fn get(&self, key: &K) -> Option<&V> {
-            after(1, self.0.get(key))
+        pub(in crate::state) fn find(&self, hash: u64, is: impl FnMut(&T) -> bool) -> Option<&T> {
+            after(1, self.0.find(hash, is))
+        }
+
+        pub(in crate::state) fn find_entry(
+            &mut self,
+            hash: u64,
+            is: impl FnMut(&T) -> bool,
+        ) -> Result<OccupiedEntry<'_, T>, AbsentEntry<'_, T>> {
+            after(1, self.0.find_entry(hash, is))
+        }
+
+        pub(in crate::state) fn insert_unique(
+            &mut self,
+            hash: u64,
+            item: T,
+            hasher: impl Fn(&T) -> u64,
+        ) {
+            count(1);
+            self.0.insert_unique(hash, item, hasher);
         }
 
         pub(in crate::state) fn capacity(&self) -> usize {
             after(1, self.0.capacity())
         }
 
-        pub(in crate::state) fn shrink_to(&mut self, capacity: usize) {
+        pub(in crate::state) fn shrink_to(&mut self, capacity: usize, hasher: impl Fn(&T) -> u64) {
             count(self.0.len());
-            self.0.shrink_to(capacity);
-        }
-
-        pub(in crate::state) fn insert(&mut self, key: K, value: V) -> Option<V> {
-            after(1, self.0.insert(key, value))
-        }
-
-        pub(in crate::state) fn remove(&mut self, key: &K) -> Option<V> {
-            after(1, self.0.remove(key))
+            self.0.shrink_to(capacity, hasher);
         }
     }
 

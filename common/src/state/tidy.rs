@@ -58,9 +58,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
             )+};
         }
-        shrink!(timers, lifetimes, idle_limits, actions, wakes, starved, hungry);
-        // This hashes keys, which may panic: last.
-        shrink!(index);
+        shrink!(timers, lifetimes, idle_limits, actions, wakes, starved, hungry, index);
         self.plan_tidy(now);
     }
 }

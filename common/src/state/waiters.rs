@@ -4,6 +4,7 @@ use std::hash::Hash;
 
 use super::connection::{DialFor, Phase};
 use super::entries::Waiter;
+use super::expiry::AT_A_TIME;
 use super::list::{Link, List};
 use super::steps::SlotMap;
 use super::{Connection, ConnectionId, Grant, KeyId, State, WaiterId};
@@ -57,7 +58,7 @@ impl ReturnQueue {
         }
     }
 
-    /// Joins before the others: it has waited for longer.
+    /// Joins before those that came later.
     fn rejoin<L, E, W>(
         &mut self,
         waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
@@ -67,7 +68,9 @@ impl ReturnQueue {
         if order == WaiterOrder::Random {
             self.join(waiters, id, order);
         } else {
-            self.arrival.push_front(waiters, id, Waiter::in_returns);
+            let own = waiters[id].ticket();
+            let later = |other: &Waiter<L, E, W>| other.ticket() > own;
+            self.arrival.insert_before(waiters, id, later, Waiter::in_returns);
         }
     }
 
@@ -158,11 +161,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.deadlines.first(&self.waiters).map_or(Timestamp::NEVER, |(deadline, _)| deadline)
     }
 
-    /// Those whose time is up stop waiting.
+    /// Those whose time is up stop waiting; when there are many, the rest of them at the next call.
     pub(super) fn expire_waiters(&mut self, now: Timestamp) {
-        while let Some((deadline, id)) = self.deadlines.first(&self.waiters)
-            && deadline <= now
-        {
+        for _ in 0..AT_A_TIME {
+            let due = self.deadlines.first(&self.waiters).filter(|first| first.0 <= now);
+            let Some((_, id)) = due else { return };
             self.stats.gave_up += 1;
             self.grant(id, Grant::TimedOut);
             self.relieve_starving(now);
@@ -240,7 +243,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if entry.starved {
             self.shrink_need(key);
         }
-        self.waiters[waiter].set_dial(Some(dial));
+        self.bind(waiter, dial);
+    }
+
+    /// Notes with a waiter which dial is its own.
+    pub(super) fn bind(&mut self, waiter: WaiterId, dial: ConnectionId) {
+        self.tickets += 1;
+        self.waiters[waiter].tie_to(dial, self.tickets);
+    }
+
+    /// A waiter that had a dial waits for another one, before those that came later.
+    pub(super) fn rejoin_undialed(&mut self, waiter: WaiterId) {
+        let entry = &mut self.keys[self.waiters[waiter].key];
+        let own = self.waiters[waiter].ticket();
+        let later = |other: &Waiter<L, E, W>| other.ticket() > own;
+        entry.undialed.insert_before(&mut self.waiters, waiter, later, Waiter::in_dials);
     }
 
     /// The dial of a waiter failed, and the waiter goes on waiting.
@@ -254,8 +271,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !self.waiters[waiter].waits_for_returns() {
             entry.returns.rejoin(&mut self.waiters, waiter, self.policy.waiter_order);
         }
-        entry.undialed.push_front(&mut self.waiters, waiter, Waiter::in_dials);
-        if entry.starved {
+        self.rejoin_undialed(waiter);
+        if self.keys[key].starved {
             self.count_need(key);
         }
         // What became idle while it depended on its dial serves it now.

@@ -283,6 +283,27 @@ async fn a_check_that_takes_all_the_time_there_is_accuses_the_others() {
     ends_at_zero(pool, &peer).await;
 }
 
+/// Checks take 20 ms, and the caller has 15.
+#[tokio::test(start_paused = true)]
+async fn a_check_that_its_caller_had_no_time_for_accuses_nobody() {
+    let policy = Policy {
+        check: Check::Always,
+        acquire_timeout: Some(Duration::from_millis(15)),
+        after_failed_check: AfterFailedCheck::Distrust,
+        ..Policy::default()
+    };
+    let (pool, peer) = pool::<Plain>(policy);
+    let leases = [pool.acquire(&1).await, pool.acquire(&1).await, pool.acquire(&1).await];
+    drop(leases);
+    peer.set(&peer.check, Way::Slow(Duration::from_millis(20)));
+    assert!(pool.acquire(&1).await.expect_err("no time left").is_timeout());
+    let stats = pool.stats();
+    assert_eq!((stats.closed(CloseCause::Suspect), stats.closed(CloseCause::Lost)), (0, 1));
+    assert_eq!(pool.status().idle, 2);
+    peer.set(&peer.check, Way::Ok);
+    ends_at_zero(pool, &peer).await;
+}
+
 /// Callers run into their own deadline a few milliseconds into a dial, and later ones well within it.
 #[tokio::test(start_paused = true)]
 async fn a_healthy_peer_is_not_blamed_for_the_deadlines_of_callers() {

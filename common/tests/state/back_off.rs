@@ -227,3 +227,36 @@ fn a_probe_that_fails_within_a_tick_of_the_clock_counts() {
 fn clock_behind(at: pool_common::clock::Timestamp) -> pool_common::clock::Timestamp {
     pool_common::clock::Timestamp::from_nanos(at.as_nanos() - 3_000_000)
 }
+
+/// Beside a connection that works, waiters outlive their dials.
+#[test]
+fn waiters_whose_dials_fail_keep_their_order() {
+    for dial in [Dial::Detached, Dial::Racing] {
+        for orphan_dial in [OrphanDial::Kept, OrphanDial::Stopped] {
+            for backwards in [false, true] {
+                let policy = Policy { dial, orphan_dial, dial_ramp: None, ..Policy::default() };
+                let mut pool = Driver::<Exclusive<u32>>::new(policy);
+                let lease = pool.lend_one(1);
+                let waiters: Vec<_> = (0..3).map(|_| pool.acquire(1).waiter()).collect();
+                let mut dials = pool.background.clone();
+                assert_eq!(dials.len(), 3);
+                if backwards {
+                    dials.reverse();
+                }
+                for dial in dials {
+                    pool.dial_failed(dial, Some("refused"));
+                }
+                pool.release(lease);
+                let mut lease = lease;
+                for (place, waiter) in waiters.into_iter().enumerate() {
+                    let Some(Outcome::Lent(next)) = pool.collect(waiter) else {
+                        panic!("{dial:?}, {orphan_dial:?}, backwards {backwards}: not {place}");
+                    };
+                    lease = next;
+                    pool.release(lease);
+                }
+                let _ = lease;
+            }
+        }
+    }
+}

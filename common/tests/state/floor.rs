@@ -301,3 +301,20 @@ fn refills_that_come_to_nothing_within_a_tick_of_the_clock_pause_longer_each_tim
         }
     }
 }
+
+#[test]
+fn one_refused_refill_does_not_slow_down_the_refills_after_it() {
+    let mut pool = Plain::new(Policy { min_idle: 5, ..floor(Floor::Kept) });
+    pool.state.warm_up(&1, pool.now);
+    pool.settle();
+    let refused = pool.only_dial();
+    pool.dial_failed(refused, Some("refused"));
+    pool.pass(Duration::from_secs(1));
+    while let Some(&dial) = pool.background.first() {
+        pool.dialed(dial);
+    }
+    assert_eq!(pool.state.status().idle, 5);
+    pool.pass(MINUTE);
+    let leases = pool.lend(1, 4);
+    assert_eq!(pool.background.len(), leases.len(), "all of them at once");
+}

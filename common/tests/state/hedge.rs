@@ -469,3 +469,66 @@ fn the_openers_dial_stays_while_its_callers_wait_for_it() {
     pool.dialed(dial);
     assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)));
 }
+
+/// The peer refuses every dial but the first, which hangs.
+#[test]
+fn a_second_dial_that_is_refused_is_not_repeated_without_a_pause() {
+    use AfterFailedDial::{BackOff, FailFast, Tell};
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        for after_failed_dial in [Tell, BackOff, FailFast] {
+            let mut pool = Plain::new(Policy { dial, after_failed_dial, ..Policy::default() });
+            let _waiter = pool.acquire(1);
+            let hanging = pool.only_dial();
+            for _ in 0..2_000 {
+                pool.pass(MILLI);
+                for dial in pool.background.clone() {
+                    if dial != hanging {
+                        pool.dial_failed(dial, Some("refused"));
+                    }
+                }
+            }
+            let dials = pool.state.stats().dials;
+            assert!(dials <= 16, "{dial:?}, {after_failed_dial:?}: {dials} dials in 2 s");
+        }
+    }
+}
+
+/// The dial for all waiters was lost with its runtime, and the caller that dials in its place hangs.
+#[test]
+fn who_dials_in_place_of_a_lost_dial_does_not_hold_up_the_next_caller() {
+    let mut pool = Streams::new(Policy { dial: Dial::Shared, ..Policy::default() });
+    let first = pool.acquire(1).waiter();
+    let lost = pool.only_dial();
+    pool.dial_lost(lost);
+    let Some(Outcome::Dial(own)) = pool.collect(first) else {
+        panic!("it is granted leave to dial");
+    };
+    let next = pool.acquire(1).waiter();
+    assert!(pool.background.is_empty(), "it waits for the one dial");
+    pool.pass(HEDGE + MILLI);
+    let second = pool.only_dial();
+    pool.dialed(second);
+    assert!(matches!(pool.collect(next), Some(Outcome::Lent(_))));
+    pool.dial_failed(own, None);
+    pool.state.check_invariants().expect("nothing is counted twice");
+}
+
+/// Dials of all keys are limited. A hanging one is stopped for another try of its waiter, and a dial of
+/// another key ends first: the waiter is in line for that place.
+#[test]
+fn a_waiter_whose_dial_makes_room_is_in_line_for_any_place() {
+    let policy =
+        Policy { dial: Dial::Detached, max_dials: Some(3), dial_ramp: None, ..Policy::default() };
+    let mut pool = Plain::new(policy);
+    for _ in 0..2 {
+        pool.acquire(1).waiter();
+    }
+    pool.pass(MILLI);
+    pool.acquire(2).waiter();
+    let other = *pool.background.last().expect("three dials");
+    pool.pass(HEDGE - MILLI);
+    assert_eq!(pool.stopping.len(), 1);
+    let before = pool.state.stats().dials;
+    pool.dialed(other);
+    assert_eq!(pool.state.stats().dials, before + 1);
+}

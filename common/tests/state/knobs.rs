@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pool_common::event::CloseCause::{self, *};
+use pool_common::event::EventKind;
 use pool_common::lending::Lending;
 use pool_common::policy::*;
 use pool_common::state::{Fitness, Refusal};
@@ -371,6 +372,21 @@ fn callers_that_a_dial_in_progress_will_serve_do_not_count_as_waiters() {
 }
 
 #[test]
+fn a_dial_that_takes_longer_than_usual_is_not_expected_to_serve_anybody() {
+    let mut pool = Driver::<Shared<u32>>::new(Policy {
+        dial: Dial::Shared,
+        max_waiters: Some(3),
+        max_open_per_key: Some(1),
+        ..Policy::default()
+    });
+    for _ in 0..4 {
+        pool.acquire(1).waiter();
+    }
+    pool.pass(Duration::from_millis(101));
+    assert_eq!(pool.acquire(1), Outcome::Refused(Refusal::TooManyWaiters { limit: 3 }));
+}
+
+#[test]
 fn callers_beyond_what_a_dial_will_serve_count_as_waiters() {
     let mut pool = Driver::<Shared<u32>>::new(Policy {
         dial: Dial::Shared,
@@ -421,4 +437,21 @@ fn a_connection_that_broke_while_it_was_dialed_is_not_lent() {
         pool.dialed(second);
         assert_eq!(pool.collect(waiter), Some(Outcome::Lent(second)));
     }
+}
+
+#[test]
+fn a_lifetime_that_ends_in_a_lease_is_told_at_once() {
+    let mut pool = Driver::<Exclusive<u32>>::new(Policy {
+        max_lifetime: Some(SECOND),
+        lifetime_jitter: Duration::ZERO,
+        ..Policy::default()
+    });
+    let lease = pool.lend_one(1);
+    pool.state.listen(true);
+    pool.pass(2 * SECOND);
+    let events = pool.state.take_events();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Retired]);
+    pool.release(lease);
+    assert_eq!(pool.closing, [(lease, CloseCause::Lifetime)]);
 }
