@@ -137,6 +137,11 @@ pub enum EventKind {
         /// How long it had been idle; zero when it came straight from a dial or another borrower.
         idle_for: Duration,
     },
+    /// The check of a connection that was just lent begins. [`Checked`](Self::Checked) follows when
+    /// it passes; otherwise the lease comes back, and the connection closes.
+    Checking,
+    /// The check was passed; the caller has the lease now.
+    Checked,
     /// A lease of it came back.
     Returned,
     /// It has no lease any more and waits to be lent.

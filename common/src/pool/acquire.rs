@@ -17,7 +17,7 @@ use super::slot::{Held, Node};
 use super::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
-use crate::event::CloseCause;
+use crate::event::{CloseCause, EventKind};
 use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::AfterFailedCheck;
@@ -271,11 +271,13 @@ impl<M: Manager> Inner<M> {
         // A time beyond all time is no limit; a far one stands for it.
         let limit = now.checked_add(self.policy.check_timeout).unwrap_or(now + FAR);
         let limit = progress.deadline.map_or(limit, |deadline| deadline.min(limit));
-        let idle_for = lease.idle_for();
+        let (connection, idle_for) = (lease.connection_id(), lease.idle_for());
+        self.tell_of_check(key, connection, EventKind::Checking);
         let checked = timeout_at(limit, self.manager.check(lease.handle_mut(), idle_for)).await;
         match checked {
             Ok(Ok(())) => {
                 lease.doubt(None);
+                self.tell_of_check(key, connection, EventKind::Checked);
                 Ok(Some(lease))
             }
             Ok(Err(error)) => {

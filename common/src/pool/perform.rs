@@ -22,7 +22,7 @@ use super::slot::{Held, Node};
 use super::stop::stopped;
 use crate::connect::granted_until;
 use crate::error::DialError;
-use crate::event::{CloseCause, Event};
+use crate::event::{CloseCause, Event, EventKind};
 use crate::lending::Lending;
 use crate::manager::{Connection, DialFailure, Manager};
 use crate::metrics::Report;
@@ -179,6 +179,14 @@ impl<M: Manager> Inner<M> {
             if catch_unwind(AssertUnwindSafe(|| observer.event(event))).is_err() {
                 tracing::error!(target: "pool_common", "the pool's observer panicked");
             }
+        }
+    }
+
+    /// Tells of one step of a check, which the state does not see. Without an observer this is one
+    /// comparison.
+    pub(super) fn tell_of_check(&self, key: &M::Key, connection: ConnectionId, kind: EventKind) {
+        if self.observer.is_some() {
+            self.tell(&[Event { at: self.clock.now(), key: key.clone(), connection, kind }]);
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pool_common::clock::Clock;
-use pool_common::event::{Event, EventKind};
+use pool_common::event::{CloseCause, Event, EventKind};
+use pool_common::policy::Check;
 use pool_common::state::ConnectionId;
 use pool_common::{Exclusive, Policy, Pool, Shared, profile::Profile};
 use tokio::time::{sleep, timeout};
@@ -52,6 +53,7 @@ impl Life {
             (Life::Leases(n), EventKind::Returned) if n > 0 => Life::Leases(n - 1),
             (Life::Leases(0), EventKind::Idle) => Life::Leases(0),
             (Life::Leases(n), EventKind::Retired) => Life::Leases(n),
+            (Life::Leases(n), EventKind::Checking | EventKind::Checked) if n > 0 => Life::Leases(n),
             (Life::Leases(0), EventKind::Closing(_)) => Life::Closing,
             (Life::Closing, EventKind::Closed) => Life::Over,
             (life, kind) => panic!("{kind:?} does not follow {life:?}"),
@@ -113,6 +115,36 @@ async fn every_life_is_told_from_dial_to_end() {
         lives_are_told::<Exclusive<Connection>>(profile.policy.clone()).await;
         lives_are_told::<Shared<Connection>>(profile.policy).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_told_within_its_lease() {
+    let policy = Policy { check: Check::Always, ..Policy::default() };
+    lives_are_told::<Exclusive<Connection>>(policy.clone()).await;
+    lives_are_told::<Shared<Connection>>(policy.clone()).await;
+
+    let (pool, peer, events) = recorded::<Exclusive<Connection>>(policy);
+    drop(pool.acquire(&1).await.expect("a dial"));
+    peer.set(&peer.check, Way::Slow(Duration::from_millis(5)));
+    drop(pool.acquire(&1).await.expect("a check that passes"));
+    peer.set(&peer.check, Way::Fails);
+    drop(pool.acquire(&1).await.expect("another connection"));
+    let events = events.lock().expect("no panic");
+    let first = events[0].connection;
+    let of_first: Vec<&Event<u8>> =
+        events.iter().filter(|event| event.connection == first).collect();
+    let checks: Vec<usize> = (0..of_first.len())
+        .filter(|index| of_first[*index].kind == EventKind::Checking)
+        .collect();
+    let [passed, failed] = checks[..] else { panic!("{of_first:?}") };
+    for check in [passed, failed] {
+        assert!(matches!(of_first[check - 1].kind, EventKind::Leased { reused: true, .. }));
+    }
+    assert_eq!(of_first[passed + 1].kind, EventKind::Checked);
+    let took = of_first[passed + 1].at.since(of_first[passed].at);
+    assert_eq!(took, Duration::from_millis(5));
+    assert_eq!(of_first[failed + 1].kind, EventKind::Returned);
+    assert_eq!(of_first[failed + 2].kind, EventKind::Closing(CloseCause::CheckFailed));
 }
 
 #[tokio::test(start_paused = true)]
