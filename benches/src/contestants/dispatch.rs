@@ -65,19 +65,22 @@ pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
                 _ => "default",
             };
             let policy = setup.policy.clone().ok_or("a profile has a policy")?;
+            let listener = load.lives.clone();
             match protocol {
                 Protocol::Http1 if setup.variant == Some(Variant::NoPool) => {
                     drive(Http1Fresh::new(&target, template, policy), load).await
                 }
-                Protocol::Http1 => drive(Http1Pool::new(&target, template, policy)?, load).await,
-                Protocol::Framed => drive(FramedPool::new(&target, policy)?, load).await,
+                Protocol::Http1 => {
+                    drive(Http1Pool::new(&target, template, policy, listener)?, load).await
+                }
+                Protocol::Framed => drive(FramedPool::new(&target, policy, listener)?, load).await,
                 Protocol::Http2 => {
-                    drive(Http2Pool::new(&target, template, name, policy)?, load).await
+                    drive(Http2Pool::new(&target, template, name, policy, listener)?, load).await
                 }
                 Protocol::Resp if setup.scenario.play == Play::Session => {
                     drive(RespSession::new(&target, policy)?, load).await
                 }
-                Protocol::Resp => drive(RespPool::new(&target, policy)?, load).await,
+                Protocol::Resp => drive(RespPool::new(&target, policy, listener)?, load).await,
             }
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use pool_common::{Policy, Pool};
 
+use super::pooled::Listener;
 use super::{CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request, pooled};
 use crate::framed::connection::FramedError;
 use crate::framed::manager::FramedManager;
@@ -18,12 +19,9 @@ pub(super) struct FramedPool {
 
 impl FramedPool {
     /// A pool with this policy.
-    pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
-        let pool =
-            Pool::builder(FramedManager { greets: target.greets, ..FramedManager::default() })
-                .policy(policy)
-                .build()
-                .map_err(|error| error.to_string())?;
+    pub(super) fn new(target: &Target, policy: Policy, listener: Listener) -> Result<Self, String> {
+        let manager = FramedManager { greets: target.greets, ..FramedManager::default() };
+        let pool = pooled::build(manager, policy, listener)?;
         Ok(Self { pool, address: target.address })
     }
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::AtomicU32;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http1_pool::{Body, Client, Error, Key};
+use http1_pool::{Body, Client, Config, Connector, Error, Key};
 use pool_common::Policy;
+use pool_common::connect::TcpConnector;
 
-use super::pooled::Sampler;
+use super::pooled::{Listener, Sampler};
 use super::raw::Template;
 use super::{
     CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked, pooled,
@@ -98,9 +99,10 @@ impl Http1Pool {
         target: &Target,
         template: &Template,
         policy: Policy,
+        listener: Listener,
     ) -> Result<Self, String> {
         Ok(Self {
-            client: client(policy)?,
+            client: client(policy, listener)?,
             errand: Errand::new(target, template),
             callers: AtomicU32::new(0),
         })
@@ -115,8 +117,10 @@ pub(super) struct Caller {
     sampler: Sampler,
 }
 
-fn client(policy: Policy) -> Result<Client, String> {
-    Client::builder().policy(policy).build().map_err(|error| error.to_string())
+fn client(policy: Policy, listener: Listener) -> Result<Client, String> {
+    let connector = Connector::new(TcpConnector::default(), Config::default());
+    let connector = connector.map_err(|error| error.to_string())?;
+    Ok(Client::from(pooled::build(connector, policy, listener)?))
 }
 
 impl Contestant for Http1Pool {
@@ -174,7 +178,7 @@ impl Contestant for Http1Fresh {
         (policy, errand): &mut (Policy, Errand),
         request: &Asked,
     ) -> Result<Reply, CallError> {
-        let client = client(policy.clone()).map_err(CallError::broken)?;
+        let client = client(policy.clone(), None).map_err(CallError::broken)?;
         let result = errand.run(&client, request).await;
         client.close().await;
         Ok(Reply::new(result?))

@@ -3,13 +3,14 @@
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use h2_shared::{Client, Config, Error, Key};
+use h2_shared::{Client, Config, Error, H2Manager, Key};
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use pool_common::Policy;
+use pool_common::connect::TcpConnector;
 
-use super::pooled::Sampler;
+use super::pooled::{Listener, Sampler};
 use super::raw::Template;
 use super::{
     CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request as Asked, pooled,
@@ -53,13 +54,16 @@ impl Http2Pool {
         template: &Template,
         name: &str,
         policy: Policy,
+        listener: Listener,
     ) -> Result<Self, String> {
         let config = match name {
             "grpc" => Config::grpc(),
             "net-http-h2" => Config::net_http(),
             _ => Config::default(),
         };
-        let client = Client::with_config(policy, config).map_err(|error| error.to_string())?;
+        let manager = H2Manager::new(config, TcpConnector::default());
+        let manager = manager.map_err(|error| error.to_string())?;
+        let client = Client::from_pool(pooled::build(manager, policy, listener)?);
         Ok(Self {
             key: Key::from_uri(&target.dialed_uri()).map_err(|error| error.to_string())?,
             callers: AtomicU32::new(0),

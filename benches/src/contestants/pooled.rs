@@ -1,12 +1,15 @@
 //! What all contestants over the project's pool have in common.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use pool_common::{Error, Manager, Pool, Status};
+use pool_common::event::Event;
+use pool_common::{Builder, Error, Manager, Policy, Pool, Status};
 
 use super::{CallError, Counts, Echo, ErrorKind, PoolStatus, Reply};
+use crate::run::lives::Lives;
 
 /// Why an acquire failed, sorted as the tables have it.
 pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallError {
@@ -20,6 +23,25 @@ pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallErro
         error if error.is_timeout() => CallError::new(ErrorKind::Timeout, text),
         _ => CallError::broken(text),
     }
+}
+
+/// What listens to the pool of a contestant, if the lives of its connections are wanted.
+pub(super) type Listener = Option<Arc<Lives>>;
+
+/// A pool with this policy. Without a listener it is built as a user would build it.
+pub(super) fn build<M: Manager>(
+    manager: M,
+    policy: Policy,
+    listener: Listener,
+) -> Result<Pool<M>, String> {
+    let builder: Builder<M> = Pool::builder(manager).policy(policy);
+    let builder = match listener {
+        Some(lives) => {
+            builder.observer(move |event: &Event<M::Key>| lives.hear(event.connection, event.kind))
+        }
+        None => builder,
+    };
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// What the pool counted.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pool_common::event::Event;
 use pool_common::{Lease, Policy};
-use resp_pool::{Client, Config, Error, Manager, Pipeline, Secret, Value};
+use resp_pool::{Client, Config, Error, Key, Manager, Pipeline, Secret, Value};
 
+use super::pooled::Listener;
 use super::raw::counter;
 use super::{
     CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request, RequestKind, pooled,
@@ -14,14 +16,25 @@ use crate::nonce::Nonce;
 use crate::target::Target;
 
 /// A client for the target with this policy.
-pub(super) fn client(target: &Target, policy: Policy) -> Result<Client, String> {
+pub(super) fn client(
+    target: &Target,
+    policy: Policy,
+    listener: Listener,
+) -> Result<Client, String> {
     let mut config = Config::default();
     config.host.clone_from(&target.host);
     config.port = target.address.port();
     config.username.clone_from(&target.username);
     config.password = target.password.clone().map(Secret::new);
     config.database = target.database;
-    Client::builder(config).policy(policy).build().map_err(|error| error.to_string())
+    let builder = Client::builder(config).policy(policy);
+    let builder = match listener {
+        Some(lives) => {
+            builder.observer(move |event: &Event<Key>| lives.hear(event.connection, event.kind))
+        }
+        None => builder,
+    };
+    builder.build().map_err(|error| error.to_string())
 }
 
 fn failed(error: Error) -> CallError {
@@ -43,8 +56,9 @@ pub(super) struct RespPool {
 
 impl RespPool {
     /// A pool with this policy.
-    pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
-        Ok(Self { client: client(target, policy)?, command: target.ask.command().into() })
+    pub(super) fn new(target: &Target, policy: Policy, listener: Listener) -> Result<Self, String> {
+        let client = client(target, policy, listener)?;
+        Ok(Self { client, command: target.ask.command().into() })
     }
 }
 
@@ -103,7 +117,7 @@ pub(super) struct RespSession {
 impl RespSession {
     /// A pool with this policy.
     pub(super) fn new(target: &Target, policy: Policy) -> Result<Self, String> {
-        Ok(Self { client: client(target, policy)?, database: target.database })
+        Ok(Self { client: client(target, policy, None)?, database: target.database })
     }
 }
 

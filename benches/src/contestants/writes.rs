@@ -66,7 +66,7 @@ pub async fn forget_writes(target: &Target, load: &Load, turn: &Turn) -> Result<
 }
 
 async fn forget(target: &Target, mut keys: impl Iterator<Item = Vec<u8>>) -> Result<(), String> {
-    let client: Client = resp::client(target, Client::default_policy())?;
+    let client: Client = resp::client(target, Client::default_policy(), None)?;
     let mut result = Ok(());
     while result.is_ok() {
         let mut command = vec![b"DEL".to_vec()];

@@ -55,10 +55,11 @@ const ADDED: [&str; 21] = [
 const HISTOGRAMS: [(&str, &str); 3] =
     [("latency", "latency_us"), ("service", "service_us"), ("acquire", "acquire_us")];
 /// Belongs to one worker and cannot be added.
-const DROPPED: [&str; 8] = [
+const DROPPED: [&str; 9] = [
     "vs_limit",
     "spread",
     "timeline",
+    "lanes",
     "events",
     "recovery",
     "lateness_us",
@@ -315,7 +316,7 @@ mod tests {
             "results": [{"protocol": "resp", "scenario": "paced", "contestant": "redigo",
                 "budget": "same", "requests": requests, "errors": 1, "leaked": null, "throughput_per_s": 10.5,
                 "cpu_us_per_request": requests, "errors_by_kind": {"dial": 1},
-                "latency_us": Percentiles::of(&histogram), "vs_limit": {"cpu": 1.0},
+                "latency_us": Percentiles::of(&histogram), "vs_limit": {"cpu": 1.0}, "lanes": {"connections": 1},
                 "histograms": {"latency": encode(&histogram)}}]
         })
     }
@@ -336,6 +337,7 @@ mod tests {
         assert_eq!(row["throughput_per_s"], 21.0);
         assert_eq!(row["leaked"], Value::Null);
         assert_eq!(row["vs_limit"], Value::Null);
+        assert_eq!(row["lanes"], Value::Null, "each worker has connections of its own");
         // 900 requests of 900 us and 100 of 100 us.
         assert_eq!(row["cpu_us_per_request"], 820.0);
         // The mean of both workers' p50 would be 700 ms.

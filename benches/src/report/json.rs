@@ -16,6 +16,7 @@ use crate::measure::{Percentiles, Spread, round};
 use crate::place::Environment;
 use crate::policies::Safety;
 use crate::run::events::Played as Event;
+use crate::run::lanes::Lanes;
 use crate::run::plan::Plan;
 use crate::run::turn::{TimelinePoint, Turn};
 use crate::scenario::demand::Rate;
@@ -127,6 +128,9 @@ pub struct Row {
     timeline: Option<Vec<TimelinePoint>>,
     /// When the window of the last round began, in milliseconds since 1970.
     window_began_unix_ms: Option<f64>,
+    /// The lives of the connections of one of our pools in the last round, in scenarios in which
+    /// something happens.
+    lanes: Option<Lanes>,
     /// The last round, in steps.
     slots: Option<Vec<SlotRow>>,
     /// The faults of the last round.
@@ -321,6 +325,7 @@ impl Row {
             timeline: record.turns().last().and_then(|turn| turn.timeline.clone()),
             window_began_unix_ms: last.and_then(|(turn, _)| detail::unix_ms(turn.began_ns)),
             slots: last.and_then(|(turn, played)| detail::slots(turn, played.series.as_ref())),
+            lanes: last.and_then(|(turn, _)| turn.lanes.clone()),
             recovery: Recovery::of_record(record),
             events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
             noise: group.noise.clone(),

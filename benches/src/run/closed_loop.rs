@@ -53,7 +53,7 @@ impl Shared {
             self.axis.get_or_init(|| began.at.into_std());
         }
         self.phase.store(MEASURE, Ordering::Relaxed);
-        load.began.send_replace(Some(began));
+        load.begin(began);
         (began, cpu)
     }
 }

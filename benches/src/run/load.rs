@@ -1,11 +1,13 @@
 //! The load of a turn: when requests are wanted, what they are, and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::choices::Choices;
+use super::lives::Lives;
 use crate::contestants::RequestKind;
 use crate::measure;
 use crate::scenario::demand::{Arrivals, Demand, GiveUp};
@@ -40,6 +42,8 @@ pub struct Load {
     pub slots: bool,
     /// Whether the moment of each reply is kept, too: faults have an end to measure from.
     pub answers: bool,
+    /// Listens to the pool of the contestant; `None` where the lives of connections are not wanted.
+    pub lives: Option<Arc<Lives>>,
     /// Processors for the schedule thread of an open loop; when empty, those of the client.
     pub schedule_on: Vec<usize>,
     /// Of a closed loop: how long a caller pauses between a reply and its next request.
@@ -88,12 +92,21 @@ impl Load {
             duration,
             slots: false,
             answers: false,
+            lives: None,
             schedule_on: Vec::new(),
             think: None,
             run: 1,
             began: watch::Sender::new(None),
             interrupted: CancellationToken::new(),
         }
+    }
+
+    /// The measured window begins.
+    pub(super) fn begin(&self, began: Began) {
+        if let Some(lives) = &self.lives {
+            lives.begin(began.ns);
+        }
+        self.began.send_replace(Some(began));
     }
 
     /// Whether the request of this number must not run twice.

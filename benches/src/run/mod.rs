@@ -21,7 +21,9 @@ pub mod child;
 mod choices;
 mod closed_loop;
 pub mod events;
+pub mod lanes;
 mod line;
+pub mod lives;
 mod load;
 mod open_loop;
 mod outcome;
@@ -34,6 +36,7 @@ pub mod worker;
 
 use backend::Backend;
 use events::Script;
+use lives::Lives;
 use plan::{Entry, Group, Plan};
 use progress::Progress;
 use turn::{Load, Turn};
@@ -260,6 +263,7 @@ async fn take(
         cold: scenario.cold,
         slots: demand.is_open(),
         answers: scenario.has_faults(),
+        lives: wants_lives(group, entry, round).then(|| Arc::new(Lives::new(group.duration))),
         schedule_on: backend.schedule_on.clone(),
         think: setup.target.ask.think,
         run,
@@ -317,6 +321,13 @@ async fn take(
         cut,
         nonces: setup.target.ask.has_nonce(),
     })
+}
+
+/// Whether the lives of this entry's connections are recorded: in the round of which results keep the
+/// time line, and where something happens to connections.
+fn wants_lives(group: &Group, entry: &Entry, round: u32) -> bool {
+    let shown = round == group.rounds && group.step.is_none();
+    shown && group.scenario.has_faults() && entry.policy.is_some()
 }
 
 /// The counts of the server or the relay after a turn.

@@ -76,7 +76,7 @@ pub(super) async fn measure<C: Contestant>(
         Pacing::start(pacer, window, began.at, true, Arc::clone(&line), &load.schedule_on)?;
     turn::pass(LEAD, &load.interrupted).await;
     let cpu_began = measure::cpu_time();
-    load.began.send_replace(Some(began));
+    load.begin(began);
     let redials_before = contestant.redials();
     let samples = turn::watch(contestant.as_ref(), counts, began.at, load, || true).await;
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);

@@ -10,6 +10,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::lanes::Lanes;
+use super::lives::Lives;
 pub use super::load::{Began, Load};
 use super::outcome::Record;
 use super::pacer::Pacer;
@@ -80,6 +82,8 @@ pub struct Turn {
     /// When each reply came, in order, in nanoseconds since the window began; `None` when the load did
     /// not ask for it.
     pub answers: Option<Vec<u64>>,
+    /// The lives of its connections; `None` when the load did not ask for them, or without a pool.
+    pub lanes: Option<Lanes>,
     /// The first failure, for people.
     pub first_error: Option<String>,
     /// What was left of its pool after it was closed; `None` when nothing was, or without a pool.
@@ -214,6 +218,7 @@ impl Measured {
             slots: record.slots.map(|slots| slots.finish(length, &samples)),
             answers,
             timeline: timeline(&samples),
+            lanes: load.lives.as_deref().and_then(Lives::lanes),
             first_error: record.first_error,
             unclosed,
         }

@@ -46,6 +46,7 @@ fn large_turn(scale: u64) -> Turn {
         latency,
         counts: Counts { opened: Some(many), waits: Some(many), dials: Some(many) },
         timeline: None,
+        lanes: None,
         // Longer than any scenario.
         slots: Some((0..100).map(|step| slot(100 * step, many)).collect()),
         answers: Some(vec![u64::MAX]),

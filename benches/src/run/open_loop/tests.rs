@@ -315,6 +315,7 @@ fn empty_turn() -> Turn {
         acquire: measure::histogram(),
         counts: Counts::default(),
         timeline: None,
+        lanes: None,
         slots: None,
         answers: None,
         first_error: None,
