@@ -243,6 +243,7 @@ fn the_page_holds_in_a_browser() {
     );
     let all = with(&["timeline", "shares", "breakdown", "lanes", "safety", "policies"]);
     let html = look(&mut browser, "report-faults", &fixtures::faults(), &all);
+    lanes(&mut browser);
     download(&mut browser, &html.with_file_name("results.json"));
 
     // Several comparisons on one page.
@@ -345,6 +346,25 @@ fn pointer(browser: &mut Browser) {
         "document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent",
     );
     assert!(tip.as_str().unwrap().contains("median: "), "{tip}");
+}
+
+/// A lane tells its connection's life when it is pointed at, and its picture says what it shows.
+fn lanes(browser: &mut Browser) {
+    let place = browser.evaluate(
+        "(() => { const lane = document.querySelectorAll('.lanes .hit')[3]; lane.scrollIntoView({block: 'center'}); const box = lane.getBoundingClientRect(); return [box.x + 9, box.y + box.height / 2]; })()",
+    );
+    browser.call(
+        "Input.dispatchMouseEvent",
+        json!({"type": "mouseMoved", "x": place[0], "y": place[1]}),
+    );
+    let tip = browser.evaluate("document.getElementById('tip').textContent");
+    assert!(tip.as_str().unwrap().contains("connection 4\n"), "{tip}");
+    assert!(tip.as_str().unwrap().contains("check-failed"), "{tip}");
+    let label = browser.evaluate("document.querySelector('.lanes svg').getAttribute('aria-label')");
+    let label = label.as_str().unwrap();
+    for words in ["44 broken", "12 dials failed or stopped", "37 more have no lane here"] {
+        assert!(label.contains(words), "{words}: {label}");
+    }
 }
 
 /// Whether two texts are the same JSON, down to the digits of its numbers.

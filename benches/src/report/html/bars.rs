@@ -1,13 +1,11 @@
-//! Charts with a line for each contestant: a dot for each round, where the time went, and the lives
-//! of connections.
+//! Charts with a line for each contestant: a dot for each round, and where the time went.
 
 use super::curves::{SIZES, tip_text};
 use super::group::{Entry, Group};
 use super::stats::{self, Metric};
-use super::svg::{Anchor, Scale, Svg, fit, row_name};
-use super::text::{self, clip, escape};
+use super::svg::{Anchor, Scale, Svg, row_name};
+use super::text;
 use crate::report::histogram;
-use crate::report::saved::Connection;
 
 const ROW: f64 = 24.0;
 const TOP: f64 = 8.0;
@@ -165,87 +163,4 @@ pub fn breakdown_legend() -> String {
         format!("<span class=\"key\"><i class=\"{class}\"></i>{words}</span>")
     });
     format!("<p class=\"legend\">{}</p>\n", entries.concat())
-}
-
-/// The class of what a connection does after a moment; `None` when it is gone.
-fn state(what: &str) -> Option<&'static str> {
-    match what.split([':', ' ']).next().unwrap_or_default() {
-        "dial" | "dialing" => Some("st-dialing"),
-        "leased" | "lease" => Some("st-leased"),
-        "checked" | "check" | "checking" => Some("st-check"),
-        "closed" | "close" | "failed" => None,
-        _ => Some("st-idle"),
-    }
-}
-
-/// The height of a lane.
-const LANE: f64 = 12.0;
-/// Lanes that one picture holds; more are counted only.
-const MOST_LANES: usize = 60;
-
-/// The lives of connections, one lane each. `None` without any.
-pub fn lanes(group: &Group<'_>) -> Option<String> {
-    let mut html = String::new();
-    let moments = group
-        .entries
-        .iter()
-        .flat_map(|entry| &entry.row.connections)
-        .flat_map(|connection| &connection.events);
-    let end = moments.filter_map(|moment| moment.t_ms).fold(0.0, f64::max);
-    for entry in group.entries.iter().filter(|entry| !entry.row.connections.is_empty()) {
-        let shown = &entry.row.connections[..entry.row.connections.len().min(MOST_LANES)];
-        let bottom = TOP + shown.len() as f64 * LANE;
-        let label = format!("Lives of the connections of {}", entry.label);
-        let mut pictures = String::new();
-        for (class, width) in SIZES {
-            let mut svg = Svg::new(width, bottom + 38.0, class, &label);
-            let (left, right) = (44.0, width - 12.0);
-            let x = Scale::exact(0.0, end / 1000.0, left, right);
-            let ticks: Vec<(f64, String)> =
-                x.ticks(6).into_iter().map(|tick| (tick, text::figure(tick))).collect();
-            svg.x_axis(&x, (TOP, bottom), &ticks);
-            let middle = f64::midpoint(left, right);
-            svg.text("axis", (middle, bottom + 32.0), Anchor::Middle, "seconds");
-            for (index, connection) in shown.iter().enumerate() {
-                lane(&mut svg, &x, connection, TOP + index as f64 * LANE, end);
-            }
-            pictures.push_str(&svg.finish());
-        }
-        let hidden = entry.row.connections.len() - shown.len();
-        let more =
-            if hidden > 0 { format!(", {hidden} more are not shown") } else { String::new() };
-        html.push_str(&format!(
-            "<figure class=\"lanes {}\"><figcaption><span class=\"swatch\"></span>{}: {} connections{more}</figcaption>{}</figure>\n",
-            entry.classes,
-            escape(&clip(&entry.label, 60)),
-            entry.row.connections.len(),
-            pictures
-        ));
-    }
-    (!html.is_empty()).then_some(html)
-}
-
-fn lane(svg: &mut Svg, x: &Scale, connection: &Connection, y: f64, end: f64) {
-    let id = match &connection.id {
-        serde_json::Value::String(id) => id.clone(),
-        other => other.to_string(),
-    };
-    svg.text("tick", (38.0, y + 8.0), Anchor::End, &fit(&id, 34.0));
-    let mut moments: Vec<(f64, &str)> = connection
-        .events
-        .iter()
-        .filter_map(|moment| Some((moment.t_ms?, moment.what.as_deref()?)))
-        .collect();
-    moments.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for (index, (at, what)) in moments.iter().enumerate() {
-        let until = moments.get(index + 1).map_or(end, |(next, _)| *next);
-        let (from, to) = (x.at(at / 1000.0), x.at(until / 1000.0));
-        let tip = tip_text(&format!("connection {id}\n{} s: {what}", text::figure(at / 1000.0)));
-        match state(what) {
-            Some(class) => {
-                svg.rect(&format!("mark {class}"), (from, y), ((to - from).max(0.8), 9.0), &tip)
-            }
-            None => svg.rect("mark st-closed", (from - 1.0, y - 1.0), (2.0, 11.0), &tip),
-        }
-    }
 }

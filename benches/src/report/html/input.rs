@@ -112,7 +112,7 @@ mod tests {
         assert_eq!((row.requests, row.opened), (None, Some(3.0)));
         assert_eq!(row.latency_us.unwrap().p50, Some(1.5));
         assert_eq!(row.rounds_detail.len(), 1);
-        assert!(row.slots.is_empty() && row.connections.is_empty());
+        assert!(row.slots.is_empty() && row.lanes.is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod bars;
 mod curves;
 mod group;
 pub mod input;
+mod lanes;
 pub mod markdown;
 mod policies;
 mod ranking;
@@ -306,14 +307,13 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "lanes",
         "Lives of connections",
-        "One lane for each connection; a dark end is its close.",
-        bars::lanes(group).map(|lanes| format!("{LANES_LEGEND}{lanes}")),
+        &escape(&lanes::hint(group)),
+        lanes::lanes(group).map(|strips| format!("{}{strips}", lanes::LEGEND)),
     );
     html.push_str("</section>\n");
 }
 
 const TIMELINE_LEGEND: &str = "<p class=\"legend\"><span class=\"key\"><i class=\"st-idle\"></i>idle</span><span class=\"key\"><i class=\"st-leased\"></i>leased</span><span class=\"key\"><i class=\"st-dialing\"></i>dialing</span><span class=\"key\"><i class=\"line\"></i>callers waiting</span><span class=\"key\"><i class=\"band\"></i>fault</span></p>\n";
-const LANES_LEGEND: &str = "<p class=\"legend\"><span class=\"key\"><i class=\"st-dialing\"></i>dialing</span><span class=\"key\"><i class=\"st-idle\"></i>idle</span><span class=\"key\"><i class=\"st-leased\"></i>leased</span><span class=\"key\"><i class=\"st-check\"></i>check</span><span class=\"key\"><i class=\"st-closed\"></i>closed</span></p>\n";
 
 fn figure(svg: String) -> String {
     format!("<figure>{svg}</figure>\n")

@@ -7,17 +7,17 @@ use super::svg::{Anchor, Scale, Svg, fit};
 use super::text::{self, clip, escape};
 use crate::report::saved::{Event, Row, Slot};
 
-const WIDTH: f64 = 380.0;
-const LEFT: f64 = 50.0;
-const RIGHT: f64 = WIDTH - 10.0;
+pub(super) const WIDTH: f64 = 380.0;
+pub(super) const LEFT: f64 = 50.0;
+pub(super) const RIGHT: f64 = WIDTH - 10.0;
 /// The top of the panels, below the names of the faults.
-const TOP: f64 = 30.0;
+pub(super) const TOP: f64 = 30.0;
 /// Between panels, with room for a name.
 const GAP: f64 = 24.0;
 
 /// The axes that all strips of a group share.
-struct Axes {
-    end_ms: f64,
+pub(super) struct Axes {
+    pub(super) end_ms: f64,
     /// The length of a slot.
     step_ms: f64,
     latency: Option<(f64, f64)>,
@@ -25,7 +25,7 @@ struct Axes {
 }
 
 impl Axes {
-    fn of(group: &Group<'_>) -> Self {
+    pub(super) fn of(group: &Group<'_>) -> Self {
         let slots = || group.entries.iter().flat_map(|entry| &entry.row.slots);
         let latencies = || {
             let both = slots().flat_map(|slot| [slot.p50_us, slot.p99_us]);
@@ -55,11 +55,11 @@ impl Axes {
         }
     }
 
-    fn time(&self) -> Scale {
+    pub(super) fn time(&self) -> Scale {
         Scale::exact(0.0, self.end_ms, LEFT, RIGHT)
     }
 
-    fn draw_time(&self, svg: &mut Svg, bottom: f64) {
+    pub(super) fn draw_time(&self, svg: &mut Svg, bottom: f64) {
         let time = self.time();
         let seconds = Scale::exact(0.0, self.end_ms / 1000.0, LEFT, RIGHT);
         let ticks: Vec<(f64, String)> =
@@ -77,7 +77,7 @@ fn stacked(slot: &Slot) -> [f64; 3] {
 }
 
 /// Shaded bands where faults were, named above.
-fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, row: &Row, bottom: f64) {
+pub(super) fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, row: &Row, bottom: f64) {
     // Names that would run into each other use two rows.
     let mut free = [f64::MIN; 2];
     let mut last = "";

@@ -178,6 +178,13 @@ impl Svg {
         }
     }
 
+    /// Strokes that are drawn already, as the commands of a path.
+    pub fn strokes(&mut self, class: &str, path: &str) {
+        if !path.is_empty() {
+            self.add(format_args!("<path class=\"mark {class}\" d=\"{path}\"/>"));
+        }
+    }
+
     /// A filled polygon.
     pub fn area(&mut self, class: &str, points: &[(f64, f64)]) {
         if points.len() < 3 {

@@ -13,9 +13,7 @@ mod request;
 mod row;
 
 use lenient::{each, lenient};
-pub use parts::{
-    Connection, Event, Kinds, LadderStep, Moment, Percentiles, Recovery, Round, Slot, Step,
-};
+pub use parts::{Event, Kinds, LadderStep, Lane, Lanes, Percentiles, Recovery, Round, Slot, Step};
 pub use request::Request;
 pub use row::Row;
 

@@ -1,5 +1,7 @@
 //! The parts of a row of results.json.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -243,27 +245,63 @@ impl Step {
     }
 }
 
-/// The life of one connection: `[{"id": 1, "events": [{"t_ms": 0, "what": "dial"}]}]`.
+/// The lives of connections in the last round, as [`crate::run::lanes::Lanes`] writes them.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Connection {
-    /// Its number.
+pub struct Lanes {
+    /// The length of a step.
     #[serde(deserialize_with = "lenient")]
-    pub id: Value,
-    /// The faults.
+    pub step_ms: Option<f64>,
+    /// All connections, with those that have no lane.
+    #[serde(deserialize_with = "lenient")]
+    pub connections: Option<f64>,
+    /// Connections that were closed, by cause.
+    #[serde(deserialize_with = "lenient")]
+    pub closed: BTreeMap<String, f64>,
+    /// Dials that failed or were stopped.
+    #[serde(deserialize_with = "lenient")]
+    pub failed_dials: Option<f64>,
+    /// The same for each step, one character each.
+    #[serde(deserialize_with = "lenient")]
+    pub failed: Option<String>,
+    /// Single connections.
     #[serde(deserialize_with = "each")]
-    pub events: Vec<Moment>,
+    pub lanes: Vec<Lane>,
 }
 
-/// What happened to a connection: `dial`, `dialed`, `leased`, `idle`, `checked`, `closed` and, after
-/// a colon, why.
+impl Lanes {
+    /// The length of a step, in milliseconds.
+    pub fn step(&self) -> f64 {
+        self.step_ms.filter(|step| step.is_finite() && *step > 0.0).unwrap_or(1.0)
+    }
+}
+
+/// The life of one connection, in milliseconds since the window began.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Moment {
-    /// When it began or happened.
+pub struct Lane {
+    /// Its number.
     #[serde(deserialize_with = "lenient")]
-    pub t_ms: Option<f64>,
-    /// What happened.
+    pub id: Option<f64>,
+    /// When its dial began.
     #[serde(deserialize_with = "lenient")]
-    pub what: Option<String>,
+    pub dial_ms: Option<f64>,
+    /// When its dial succeeded.
+    #[serde(deserialize_with = "lenient")]
+    pub open_ms: Option<f64>,
+    /// When it was closed.
+    #[serde(deserialize_with = "lenient")]
+    pub closed_ms: Option<f64>,
+    /// Why.
+    #[serde(deserialize_with = "lenient")]
+    pub cause: Option<String>,
+    /// Times it was lent.
+    #[serde(deserialize_with = "lenient")]
+    pub leases: Option<f64>,
+    /// The step of the first character of `steps`.
+    #[serde(deserialize_with = "lenient")]
+    pub first_step: Option<f64>,
+    /// What it did in each step, one character each.
+    #[serde(deserialize_with = "lenient")]
+    pub steps: String,
 }

@@ -3,9 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::parts::{
-    Connection, Event, Kinds, LadderStep, Percentiles, Recovery, Round, Slot, Step,
-};
+use super::parts::{Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step};
 use super::{
     Noise,
     lenient::{each, lenient},
@@ -151,9 +149,9 @@ pub struct Row {
     /// The rates of a sweep.
     #[serde(deserialize_with = "each")]
     pub sweep: Vec<Step>,
-    /// The life of single connections. (The number allowed has the same name and is no list.)
-    #[serde(deserialize_with = "each")]
-    pub connections: Vec<Connection>,
+    /// The lives of connections in the last round.
+    #[serde(deserialize_with = "lenient")]
+    pub lanes: Option<Lanes>,
     /// Of all rounds.
     #[serde(deserialize_with = "lenient")]
     pub histograms: histogram::Encoded,

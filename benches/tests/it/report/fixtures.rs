@@ -147,15 +147,17 @@ fn restarted(name: &str, index: u32, rng: &mut fastrand::Rng) -> Value {
                 "cpu_us_per_request": 9.0, "p50_us": 310.0, "p99_us": 90_000.0 + 9e3 * f64::from(round), "opened": 160})
         })
         .collect();
-    let connections: Vec<Value> = (0..8)
+    // Six seconds in 160 steps. The server cuts all connections after 2 s.
+    let lanes: Vec<Value> = (0..8)
         .map(|id| {
-            let start = f64::from(id) * 40.0;
-            json!({"id": id, "events": [
-                {"t_ms": start, "what": "dial"}, {"t_ms": start + 30.0, "what": "leased"},
-                {"t_ms": start + 400.0, "what": "idle"}, {"t_ms": start + 700.0, "what": "checked"},
-                {"t_ms": start + 720.0, "what": "leased"}, {"t_ms": 2000.0, "what": "closed: cut by the server"}]})
+            let dialed = f64::from(id) * 40.0;
+            json!({"id": id + 1, "dial_ms": dialed, "open_ms": dialed + 20.0, "closed_ms": 2000.0,
+                "cause": if id == 3 { "check-failed" } else { "broken" }, "leases": 40 * (8 - id), "first_step": id + 1,
+                "steps": format!("{}{}", "0123456789c".repeat(4), "0".repeat(9 - id as usize))})
         })
         .collect();
+    let lanes = json!({"step_ms": 37.5, "connections": 45, "closed": {"broken": 44, "check-failed": 1},
+        "failed_dials": 12, "failed": format!("{}{}{}", ".".repeat(54), "1".repeat(12), ".".repeat(94)), "lanes": lanes});
     json!({
         "protocol": "resp", "scenario": "restart", "contestant": name,
         "kind": if name == "no-pool" { "limit" } else { "ours" },
@@ -176,7 +178,7 @@ fn restarted(name: &str, index: u32, rng: &mut fastrand::Rng) -> Value {
             {"fault": "slow-backend", "ms": 2, "label": "one backend slower", "at_ms": 4000, "until_ms": 5000}],
         "recovery": {"first_success_ms": if slow { 900 } else { 40 }, "normal_p99_ms": if slow { Value::Null } else { json!(310) }},
         "histograms": {"latency": encoded(&latency), "service": encoded(&service), "acquire": encoded(&acquire)},
-        "connections": if slow { json!(connections) } else { json!(50) },
+        "connections": 50, "lanes": if name == "no-pool" { Value::Null } else { lanes },
     })
 }
 
@@ -224,7 +226,8 @@ pub(crate) fn hostile() -> Value {
         row["policy"] = json!({ HOSTILE: format!("{HOSTILE}{index}"), "same": HOSTILE });
         row["events"] = json!([{"label": HOSTILE, "fault": "slow-backend", "at_ms": 100, "until_ms": 900}, {"label": HOSTILE, "fault": HOSTILE, "at_ms": -1}]);
         row["mismatches"] = json!(2);
-        row["connections"] = json!([{"id": HOSTILE, "events": [{"t_ms": 0, "what": HOSTILE}]}]);
+        row["lanes"] = json!({"closed": {HOSTILE: 3}, "failed": HOSTILE,
+            "lanes": [{"id": 1, "open_ms": -1e300, "closed_ms": 5.0, "cause": HOSTILE, "steps": HOSTILE, "first_step": 1e300}]});
     }
     document["environment"] = json!({ "cpu": HOSTILE, HOSTILE: HOSTILE });
     document["options"] =
