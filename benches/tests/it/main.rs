@@ -8,6 +8,7 @@ mod events_http2;
 mod faults;
 mod faulty_targets;
 mod interrupts;
+mod lanes;
 mod lost_servers;
 mod open_loop;
 mod oracle;
