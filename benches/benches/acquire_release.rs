@@ -1,16 +1,24 @@
 //! What acquire and release cost one task, without any I/O: our pool with its default policy and
-//! with every profile, other pools, and the cheapest thing that could be called a pool.
+//! with every profile, other pools, and the cheapest thing that could be called a pool. And what the
+//! listener adds by which poolbench records the lives of connections: `-- recorded`.
 //!
 //! `cargo bench -p poolbench --bench acquire_release`; the same in interleaved rounds, which a busy
 //! machine disturbs less, prints `--bench performance -- alone`.
 
 mod peers;
 
-use std::time::Instant;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
+use peers::ours::Free;
 use peers::{contestants, runtime_of_one};
+use pool_common::event::Event;
+use pool_common::{Policy, Pool};
+use poolbench::measure;
+use poolbench::run::lives::Lives;
 
 fn acquire_release(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("acquire+release");
@@ -26,5 +34,31 @@ fn acquire_release(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, acquire_release);
+/// One pool as it is, and one that is listened to.
+fn recorded(criterion: &mut Criterion) {
+    let runtime = runtime_of_one();
+    let lives = Arc::new(Lives::new(Duration::from_secs(3600)));
+    lives.begin(measure::monotonic_ns());
+    let plain = Pool::builder(Free::<u32>::new());
+    let heard = Pool::builder(Free::<u32>::new())
+        .observer(move |event: &Event<u32>| lives.hear(event.connection, event.kind));
+    let mut group = criterion.benchmark_group("recorded");
+    for (name, builder) in [("not", plain), ("lives", heard)] {
+        let pool = builder.policy(Policy::default()).build().expect("the policy is valid");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                runtime.block_on(async {
+                    let began = Instant::now();
+                    for _ in 0..times {
+                        drop(black_box(pool.acquire(&1).await.expect("nothing can fail")));
+                    }
+                    began.elapsed()
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, acquire_release, recorded);
 criterion_main!(benches);

@@ -133,9 +133,8 @@ async fn a_check_is_told_within_its_lease() {
     let first = events[0].connection;
     let of_first: Vec<&Event<u8>> =
         events.iter().filter(|event| event.connection == first).collect();
-    let checks: Vec<usize> = (0..of_first.len())
-        .filter(|index| of_first[*index].kind == EventKind::Checking)
-        .collect();
+    let checks: Vec<usize> =
+        (0..of_first.len()).filter(|index| of_first[*index].kind == EventKind::Checking).collect();
     let [passed, failed] = checks[..] else { panic!("{of_first:?}") };
     for check in [passed, failed] {
         assert!(matches!(of_first[check - 1].kind, EventKind::Leased { reused: true, .. }));
