@@ -190,17 +190,16 @@ fn check_load(first: (&str, &Value), other: (&str, &Value)) -> Result<Option<Str
     Ok(comparable::of_targets(&left, &right).map(|why| format!("{first} and {other}: {why}")))
 }
 
-/// Identifies a run. Workers may begin in the same second, but their numbers differ.
+/// Identifies a run. The second in which it began is not enough: two short runs fit into one second.
 fn identity_of_run(document: &Value) -> [Value; 4] {
-    let began = &document["measured_at_unix_s"];
-    // A file without the time is compared whole.
-    let results = if began.is_null() { &document["results"] } else { &Value::Null };
-    [
-        document["options"]["worker"].clone(),
-        document["options"]["target"].clone(),
-        began.clone(),
-        results.clone(),
-    ]
+    let options = &document["options"];
+    let parts = [
+        &options["worker"],
+        &options["target"],
+        &document["measured_at_unix_s"],
+        &document["results"],
+    ];
+    parts.map(Value::clone)
 }
 
 /// The workers that are missing, in words.
@@ -376,6 +375,9 @@ mod tests {
         let error = merged(whole(1000), whole(1000)).unwrap_err();
         assert!(error.contains("b: this run is there twice"), "{error}");
         merged(whole(1000), whole(1001)).unwrap();
+        let mut short = whole(1000);
+        short["results"][0]["requests"] = 8.into();
+        merged(whole(1000), short).expect("two short runs fit into one second");
         let workers = ["1/2", "2/2"].map(|worker| {
             let mut document = document(worker, 1..=9);
             document["measured_at_unix_s"] = 1000.into();
