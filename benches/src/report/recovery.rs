@@ -10,8 +10,8 @@ use crate::measure::round;
 use crate::run::events::Played;
 use crate::run::slots::Slot;
 
-/// So many good steps in a row are normal again; one alone may be luck.
-const IN_A_ROW: usize = 3;
+/// This many good steps in a row show that latencies are normal again; a single one may be luck.
+pub const GOOD_STEPS: u32 = 3;
 
 /// Times from the end of the last fault, and why one is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -20,7 +20,7 @@ pub struct Recovery {
     pub first_success_ms: Option<f64>,
     /// Why there is no such time.
     pub first_success_missing: Option<Missing>,
-    /// Until the first of `IN_A_ROW` steps in a row began in which the 99th percentile is below twice
+    /// Until the first of `GOOD_STEPS` steps in a row began in which the 99th percentile is below twice
     /// its largest value before the first fault, nothing fails, and nothing is left unstarted.
     pub normal_p99_ms: Option<f64>,
     /// Why there is no such time.
@@ -175,8 +175,9 @@ fn normal_after(slots: &[Slot], first: f64, end: f64, left: f64) -> Time {
         wanted.into_iter().filter(|slot| slot.t_ms as f64 + step > end).collect();
     // A step that began before the end of the fault counts from there.
     let distance = |slot: &Slot| round((slot.t_ms as f64 - end).max(0.0));
-    let settled = after.windows(IN_A_ROW).find(|slots| slots.iter().all(|slot| normal(slot)));
-    match (settled, after.len().checked_sub(IN_A_ROW)) {
+    let in_a_row = GOOD_STEPS as usize;
+    let settled = after.windows(in_a_row).find(|slots| slots.iter().all(|slot| normal(slot)));
+    match (settled, after.len().checked_sub(in_a_row)) {
         (Some(slots), _) => Ok(distance(slots[0])),
         // Steps after the last one that is looked at could not have been seen to be normal.
         (None, Some(last)) if distance(after[last]) > 0.0 => {
@@ -214,7 +215,8 @@ fn step_ms(slots: &[Slot]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Fault;
+    use crate::fault::{Event, Fault};
+    use crate::scenario::{Figure, SCENARIOS};
 
     fn slot(t_ms: u64, ok: u64, errors: u64, p99_us: f64) -> Slot {
         Slot {
@@ -291,6 +293,56 @@ mod tests {
         assert_eq!(normal(&slots, 50.0, 200.0), Missing::NoBase, "no step before");
         let slots = [good(0), slot(100, 9, 1, 100.0), bad(200), good(300), good(400)];
         assert_eq!(normal(&slots, 200.0, 300.0), Missing::TooShort(200.0), "one failed before");
+    }
+
+    /// A turn of a scenario in which each event is 20 ms late, and everything fails from the first
+    /// event until 80 ms after the last one.
+    fn turn_of(events: &[Event], duration_ms: u64) -> Option<Recovery> {
+        let (late, slow_end) = (20.0, 80.0);
+        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        let played = |event: &Event| Played {
+            fault: event.fault,
+            label: event.fault.label(),
+            at_ms: if event.is_condition() { 0.0 } else { ms(event.at) + late },
+            until_ms: event.lasts.map(|lasts| ms(event.at + lasts) + late),
+        };
+        let timed = || events.iter().filter(|event| !event.is_condition());
+        let first = timed().map(|event| ms(event.at)).reduce(f64::min)?;
+        let ends = timed().map(|event| ms(event.at + event.lasts.unwrap_or_default()));
+        let end = ends.reduce(f64::max)? + late + slow_end;
+        let step = |t_ms: u64| {
+            let fails = (t_ms + 100) as f64 > first && (t_ms as f64) < end;
+            if fails { slot(t_ms, 0, 10, 0.0) } else { slot(t_ms, 10, 0, 100.0) }
+        };
+        let slots: Vec<Slot> = (0..duration_ms).step_by(100).map(step).collect();
+        let played: Vec<Played> = events.iter().map(played).collect();
+        Recovery::of(&slots, &[(end * 1e6) as u64], &played)
+    }
+
+    #[test]
+    fn every_scenario_leaves_the_time_that_recovery_needs() {
+        let mut checked = Vec::new();
+        for scenario in SCENARIOS {
+            let events = (scenario.events)(&mut fastrand::Rng::with_seed(1));
+            let short = scenario.short.map(|short| short.duration);
+            for duration in [Some(scenario.duration), short].into_iter().flatten() {
+                let recovery = turn_of(&events, duration.as_millis() as u64);
+                // Its faults last to the end of the turn, or it has none.
+                let Some(recovery) = recovery else {
+                    assert_ne!(scenario.figure, Figure::Recovery, "{}", scenario.name);
+                    continue;
+                };
+                assert!(recovery.first_success_ms.is_some(), "{}: {recovery:?}", scenario.name);
+                assert!(recovery.normal_p99_ms.is_some(), "{}: {recovery:?}", scenario.name);
+                checked.push(scenario.name);
+            }
+        }
+        checked.dedup();
+        let timed = SCENARIOS.into_iter().filter(|scenario| !scenario.shortest().is_zero());
+        let mut timed: Vec<&str> = timed.map(|scenario| scenario.name).collect();
+        // It is about errors alone: its two kinds of cuts fill the turn.
+        timed.retain(|name| *name != "idle-cut");
+        assert_eq!(checked, timed);
     }
 
     #[test]

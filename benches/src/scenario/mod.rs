@@ -7,6 +7,8 @@ use crate::catalog::{Contestant, Kind};
 use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::{self, Protocol};
+use crate::report::recovery::GOOD_STEPS;
+use crate::run::slots::STEP;
 
 mod connections;
 pub mod demand;
@@ -182,8 +184,8 @@ pub enum Variant {
     Connections(u16),
 }
 
-/// A turn goes on for this long after its last fault: three good steps of 100 ms are normal again.
-const AFTER_FAULTS: Duration = Duration::from_millis(300);
+/// The least time of a turn after its last fault: the steps that show that latencies are normal again.
+const AFTER_FAULTS: Duration = STEP.saturating_mul(GOOD_STEPS);
 
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
 /// callers.

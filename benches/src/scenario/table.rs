@@ -309,7 +309,7 @@ const MAX_STREAMS: Scenario = Scenario {
 /// A server that says goodbye again and again.
 const GOAWAY: Scenario = Scenario {
     name: "goaway",
-    about: "every 200 ms the server announces the end of its connections",
+    about: "every 200 ms, nine times, the server announces the end of its connections",
     teaches: "whether anything is lost, and whether what must not run twice does",
     figure: Figure::Failed,
     demand: per_second(1000.0),
@@ -318,6 +318,7 @@ const GOAWAY: Scenario = Scenario {
         let announced = (1..=9).map(|n| Event::at(200 * n, Fault::Announce));
         std::iter::once(replies_take(2)).chain(announced).collect()
     },
+    duration: ms(3000),
     ..OPEN
 };
 
@@ -421,7 +422,7 @@ mod tests {
     fn a_turn_is_no_shorter_than_its_faults() {
         assert_eq!(RESTART.shortest(), ms(1800), "three good steps after 1500 ms");
         assert_eq!(IDLE_CUT.shortest(), ms(1800), "its faults last to the end");
-        assert_eq!(GOAWAY.shortest(), ms(2000));
+        assert_eq!(GOAWAY.shortest(), ms(2100));
         for scenario in [STEADY, BURST, HERD, CANCEL] {
             assert_eq!(scenario.shortest(), ms(0), "{}", scenario.name);
         }
