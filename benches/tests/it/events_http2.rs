@@ -136,7 +136,7 @@ async fn connections_are_cut_at_once_or_when_idle() {
         control.inject("http2", json!({"fault": "cut", "how": how}));
         let ended = timeout(LONG, client.ended).await.unwrap().unwrap();
         assert!(how == "fin" || ended.is_err(), "a reset is an error");
-        let id = control.inject("http2", json!({"fault": "cut-idle", "after_ms": 100, "how": how}));
+        let id = control.inject("http2", json!({"fault": "cut-idle", "after_ms": 400, "how": how}));
         let client = Client::dial(address).await;
         client.get().await;
         timeout(LONG, client.ended).await.unwrap().unwrap().ok();

@@ -105,7 +105,7 @@ fn feels_faults(talk: Talk, upstream: SocketAddr) {
     let mut stream = talk.dial(relay);
     control.inject(protocol, json!({"fault": "cut", "how": "fin"}));
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
-    let id = control.inject(protocol, json!({"fault": "cut-idle", "after_ms": 60, "how": "fin"}));
+    let id = control.inject(protocol, json!({"fault": "cut-idle", "after_ms": 400, "how": "fin"}));
     assert_eq!(talk.dial(relay).read(&mut [0; 1]).unwrap(), 0);
     control.lift(protocol, id);
 
