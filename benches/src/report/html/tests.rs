@@ -125,8 +125,16 @@ fn the_noise_decides_what_a_row_of_the_summary_is() {
     // A twentieth apart in each round, and a difference.
     let rates = [100.0, 130.0, 90.0, 110.0, 95.0];
     let slower = rates.map(|rate| rate * 0.95 + rate % 3.0 / 20.0);
-    let text = summary::render(&sources(json!([row("one", &rates), row("two", &slower)])));
+    let pair = |noise: Value| {
+        let mut rows = [row("one", &rates), row("two", &slower)];
+        rows.iter_mut().for_each(|row| row["noise"] = noise.clone());
+        summary::render(&sources(json!(rows)))
+    };
+    let text = pair(Value::Null);
     assert!(text.contains("http1 steady: requests per second"), "{text}");
+    // In this run equal contestants differed by more.
+    let text = pair(json!({"throughput": 0.07}));
+    assert!(text.contains("no difference beyond the noise: http1 steady"), "{text}");
     // Answers of 80 and 100 % of the requests: what failed is what counts.
     let text = summary::render(&sources(json!([failed("grpc", &[200.0]), failed("one", &[0.0])])));
     assert!(text.contains("200  grpc"), "{text}");
@@ -147,11 +155,19 @@ fn connections_say_nothing_where_the_number_of_requests_is_the_contestants() {
     };
     let mut rows = vec![closed("thrift", 400.0), closed("default", 300.0)];
     rows.extend([failed("one", &[0.0]), failed("two", &[30.0])]);
+    // Ten times as many requests are no reason to begin with a closed loop.
+    rows.extend([("one", 100.0), ("two", 1000.0)].map(|(name, rate)| {
+        let mut row = row(name, &[rate, rate * 1.01, rate * 0.99]);
+        (row["scenario"], row["loop"]) = (json!("session"), json!("closed"));
+        row
+    }));
     let sources = sources(json!(rows));
     let model = Model::new(&sources);
     let titles: Vec<String> = model.groups.iter().map(Group::title).collect();
-    assert_eq!(titles, ["http1 restart", "http1 steady"], "faults come first");
-    assert!(model.groups[1].others().iter().all(|metric| *metric != Metric::Opened));
+    assert_eq!(titles, ["http1 restart", "http1 session", "http1 steady"], "faults come first");
+    let spread = |group: &Group<'_>| sentences::verdict(group).1;
+    assert!(spread(&model.groups[1]) > spread(&model.groups[0]));
+    assert!(model.groups[2].others().iter().all(|metric| *metric != Metric::Opened));
     let headline = sentences::headline(&model, false);
     assert!(headline.contains("above all in http1 restart"), "{headline}");
     let html = page(&sources, None);
