@@ -112,6 +112,30 @@ fn assert_black_hole(ran: &Ran) {
     }
 }
 
+/// The server restarts, and new connections are slow to come.
+fn restarts_and_is_dialed_slowly(test: &str, target: &str, contestant: &str) -> Ran {
+    let ran = run(test, "2800ms", target, "restart,slow-dial,steady", contestant);
+    assert_restart(&ran);
+    for row in faulty(&ran, "slow-dial", SLOW_DIAL) {
+        let slowest = row["latency_us"]["max"].as_f64().unwrap();
+        assert!(slowest >= 200_000.0, "a dial was waited for: {row:#}");
+    }
+    ran
+}
+
+/// The server restarts, and its connections fall silent.
+fn restarts_and_falls_silent(test: &str, target: &str, contestant: &str) -> Ran {
+    let ran = run(test, "5300ms", target, "restart,black-hole", contestant);
+    assert_restart(&ran);
+    assert_black_hole(&ran);
+    ran
+}
+
+/// Requests that must not run twice were among those sent.
+fn assert_writes(ran: &Ran) {
+    assert!(rows(ran, "restart")[0]["writes"].as_u64().unwrap() > 0, "{}", ran.all());
+}
+
 #[test]
 fn redis_behind_the_relay_falls_silent() {
     let server = RedisServer::start(&[]);
@@ -124,16 +148,11 @@ fn redis_behind_the_relay_falls_silent() {
 fn redis_behind_the_relay_restarts_and_is_dialed_slowly() {
     let server = RedisServer::start(&[]);
     let target = format!("redis://{}", server.addr());
-    let ran = run("relay-redis", "2800ms", &target, "restart,slow-dial,steady", "redigo");
-    assert_restart(&ran);
-    for row in faulty(&ran, "slow-dial", SLOW_DIAL) {
-        let slowest = row["latency_us"]["max"].as_f64().unwrap();
-        assert!(slowest >= 200_000.0, "a dial was waited for: {row:#}");
-    }
+    let ran = restarts_and_is_dialed_slowly("relay-redis", &target, "redigo");
     for row in ran.rows() {
         assert_eq!(row["mismatches"], 0, "{row:#}");
     }
-    assert!(rows(&ran, "restart")[0]["writes"].as_u64().unwrap() > 0);
+    assert_writes(&ran);
     let keys = redis::size(&server);
     assert_eq!(keys, ":0", "counters were left behind");
 }
@@ -142,28 +161,21 @@ fn redis_behind_the_relay_restarts_and_is_dialed_slowly() {
 fn nginx_behind_the_relay_restarts_and_falls_silent() {
     let server = NginxServer::start(r#"location / { return 200 "hello"; }"#);
     let target = format!("http://{}/", server.addr());
-    let ran = run("relay-nginx", "5300ms", &target, "restart,black-hole", "go-redis");
-    assert_restart(&ran);
-    assert_black_hole(&ran);
-    assert!(rows(&ran, "restart")[0]["writes"].as_u64().unwrap() > 0);
+    assert_writes(&restarts_and_falls_silent("relay-nginx", &target, "go-redis"));
 }
 
 #[test]
 fn nginx_over_http2_behind_the_relay_restarts_and_is_dialed_slowly() {
     let server = NginxServer::start_http2(r#"location / { return 200 "hello"; }"#);
     let target = format!("h2c://{}/", server.addr());
-    let ran = run("relay-nginx-h2c", "2800ms", &target, "restart,slow-dial", "net-http-h2");
-    assert_restart(&ran);
-    faulty(&ran, "slow-dial", SLOW_DIAL);
+    restarts_and_is_dialed_slowly("relay-nginx-h2c", &target, "net-http-h2");
 }
 
 #[test]
 fn nghttpd_behind_the_relay_restarts_and_falls_silent() {
     let server = NghttpdServer::start(&[]);
     let target = format!("h2c://{}/", server.addr());
-    let ran = run("relay-nghttpd", "5300ms", &target, "restart,black-hole", "net-http");
-    assert_restart(&ran);
-    assert_black_hole(&ran);
+    restarts_and_falls_silent("relay-nghttpd", &target, "net-http");
 }
 
 #[test]
