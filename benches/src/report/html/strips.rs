@@ -132,7 +132,7 @@ fn slot_words(slot: &Slot) -> String {
         }
     };
     let count: fn(f64) -> String = text::count;
-    line(&[(slot.ok, "replies", count), (slot.errors, "errors", count)]);
+    line(&[(slot.ok, "replies", count), (slot.errors.0, "errors", count)]);
     line(&[(slot.unstarted.filter(|unstarted| *unstarted > 0.0), "not started", count)]);
     line(&[(slot.p50_us, "p50", text::micros), (slot.p99_us, "p99", text::micros)]);
     line(&[(slot.idle, "idle", count), (slot.leased, "leased", count)]);
@@ -144,7 +144,7 @@ fn slot_words(slot: &Slot) -> String {
 /// Share of requests that had a reply; `None` for a slot without requests.
 fn success(slot: &Slot) -> Option<f64> {
     let ok = slot.ok?;
-    let all = ok + slot.errors.unwrap_or(0.0) + slot.unstarted.unwrap_or(0.0);
+    let all = ok + slot.errors.0.unwrap_or(0.0) + slot.unstarted.unwrap_or(0.0);
     (all > 0.0).then(|| ok / all)
 }
 

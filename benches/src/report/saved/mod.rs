@@ -12,96 +12,74 @@ mod parts;
 mod request;
 mod row;
 
-use lenient::{each, lenient};
-pub use parts::{Event, Kinds, LadderStep, Lane, Lanes, Percentiles, Recovery, Round, Slot, Step};
+use lenient::tolerant;
+pub use parts::{
+    Event, Kinds, LadderStep, Lane, Lanes, Percentiles, Recovery, Round, Slot, Step, Total,
+};
 pub use request::Request;
 pub use row::Row;
 
-/// A results file.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Saved {
-    /// The version of the format.
-    #[serde(deserialize_with = "lenient")]
-    pub schema: Option<u64>,
-    /// The program that wrote it.
-    #[serde(deserialize_with = "lenient")]
-    pub tool: Tool,
-    /// The machine, as it stands there. See [`Saved::machine`].
-    #[serde(deserialize_with = "lenient")]
-    pub environment: Value,
-    /// The options, as they stand there. See [`Saved::settings`].
-    #[serde(deserialize_with = "lenient")]
-    pub options: Value,
-    /// The run was interrupted.
-    #[serde(deserialize_with = "lenient")]
-    pub partial: bool,
-    /// When the run began, in seconds since 1970.
-    #[serde(deserialize_with = "lenient")]
-    pub measured_at_unix_s: Option<u64>,
-    /// One row for each contestant of a table.
-    #[serde(deserialize_with = "each")]
-    pub results: Vec<Row>,
-    /// What the reader should know.
-    #[serde(deserialize_with = "each")]
-    pub warnings: Vec<String>,
-}
+tolerant! {
+    /// A results file.
+    pub struct Saved {
+        /// The version of the format.
+        pub schema: Option<u64>,
+        /// The program that wrote it.
+        pub tool: Tool,
+        /// The machine, as it stands there. See [`Saved::machine`].
+        pub environment: Value,
+        /// The options, as they stand there. See [`Saved::settings`].
+        pub options: Value,
+        /// The run was interrupted.
+        pub partial: bool,
+        /// When the run began, in seconds since 1970.
+        pub measured_at_unix_s: Option<u64>,
+        /// One row for each contestant of a table.
+        pub results: Vec<Row>,
+        /// What the reader should know.
+        pub warnings: Vec<String>,
+    }
 
-/// The program that wrote a file.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Tool {
-    /// Its version.
-    #[serde(deserialize_with = "lenient")]
-    pub version: Option<String>,
-    /// Its commit.
-    #[serde(deserialize_with = "lenient")]
-    pub git: Option<String>,
-    /// debug or release.
-    #[serde(deserialize_with = "lenient")]
-    pub build: Option<String>,
-}
+    /// The program that wrote a file.
+    #[derive(PartialEq)]
+    pub struct Tool {
+        /// Its version.
+        pub version: Option<String>,
+        /// Its commit.
+        pub git: Option<String>,
+        /// debug or release.
+        pub build: Option<String>,
+    }
 
-/// The parts of a machine's description that two runs are compared by.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Machine {
-    /// The processor's name.
-    #[serde(deserialize_with = "lenient")]
-    pub cpu: Option<String>,
-    /// Usable processors.
-    #[serde(deserialize_with = "lenient")]
-    pub cores: Option<u64>,
-    /// The kernel.
-    #[serde(deserialize_with = "lenient")]
-    pub kernel: Option<String>,
-    /// The compiler.
-    #[serde(deserialize_with = "lenient")]
-    pub rustc: Option<String>,
-    /// The processors of the client and the server.
-    #[serde(deserialize_with = "lenient")]
-    pub placement: Option<String>,
-}
+    /// The parts of a machine's description that two runs are compared by.
+    #[derive(PartialEq)]
+    pub struct Machine {
+        /// The processor's name.
+        pub cpu: Option<String>,
+        /// Usable processors.
+        pub cores: Option<u64>,
+        /// The kernel.
+        pub kernel: Option<String>,
+        /// The compiler.
+        pub rustc: Option<String>,
+        /// The processors of the client and the server.
+        pub placement: Option<String>,
+    }
 
-/// The measured difference of equal contestants or runs, as a share: 0.02 is 2 %.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default)]
-pub struct Noise {
-    /// Of requests per second.
-    #[serde(deserialize_with = "lenient")]
-    pub throughput: Option<f64>,
-    /// Of processor time per request.
-    #[serde(deserialize_with = "lenient")]
-    pub cpu: Option<f64>,
-    /// Of the median latency.
-    #[serde(deserialize_with = "lenient")]
-    pub p50: Option<f64>,
-    /// Of the 99th percentile.
-    #[serde(deserialize_with = "lenient")]
-    pub p99: Option<f64>,
-    /// Of the 99.9th percentile.
-    #[serde(deserialize_with = "lenient")]
-    pub p999: Option<f64>,
+    /// The measured difference of equal contestants or runs, as a share: 0.02 is 2 %.
+    #[derive(Copy, PartialEq, Serialize)]
+    pub struct Noise {
+        /// Of requests per second.
+        pub throughput: Option<f64>,
+        /// Of processor time per request.
+        pub cpu: Option<f64>,
+        /// Of the median latency.
+        pub p50: Option<f64>,
+        /// Of the 99th percentile.
+        pub p99: Option<f64>,
+        /// Of the 99.9th percentile.
+        pub p999: Option<f64>,
+    }
 }
 
 impl Noise {
@@ -122,49 +100,36 @@ impl Noise {
     }
 }
 
-/// The options that two runs are compared by.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// Knobs that were set.
-    #[serde(deserialize_with = "each")]
-    pub set: Vec<String>,
-    /// The request of the user's own; `None` for the built-in one.
-    #[serde(deserialize_with = "lenient")]
-    pub request: Option<Request>,
-    /// The seed of the order of turns and of faults.
-    #[serde(deserialize_with = "lenient")]
-    pub seed: Option<u64>,
-    /// Models of the embedded servers.
-    #[serde(deserialize_with = "each")]
-    pub models: Vec<String>,
-    /// The user's server, in words.
-    #[serde(deserialize_with = "lenient")]
-    pub target: Option<String>,
-    /// One for each table.
-    #[serde(deserialize_with = "each")]
-    pub groups: Vec<Group>,
-}
+tolerant! {
+    /// The options that two runs are compared by.
+    pub struct Settings {
+        /// Knobs that were set.
+        pub set: Vec<String>,
+        /// The request of the user's own; `None` for the built-in one.
+        pub request: Option<Request>,
+        /// The seed of the order of turns and of faults.
+        pub seed: Option<u64>,
+        /// Models of the embedded servers.
+        pub models: Vec<String>,
+        /// The user's server, in words.
+        pub target: Option<String>,
+        /// One for each table.
+        pub groups: Vec<Group>,
+    }
 
-/// What one table measured.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Group {
-    /// The protocol.
-    #[serde(deserialize_with = "lenient")]
-    pub protocol: Option<String>,
-    /// The scenario.
-    #[serde(deserialize_with = "lenient")]
-    pub scenario: Option<String>,
-    /// Connections that a contestant may open.
-    #[serde(deserialize_with = "lenient")]
-    pub connections: Option<u64>,
-    /// The rate that was asked for, as 5000/s or as a share of the limit, as 60%.
-    #[serde(deserialize_with = "lenient")]
-    pub rate: Option<String>,
-    /// Measured time of a turn.
-    #[serde(deserialize_with = "lenient")]
-    pub duration_ms: Option<u64>,
+    /// What one table measured.
+    pub struct Group {
+        /// The protocol.
+        pub protocol: Option<String>,
+        /// The scenario.
+        pub scenario: Option<String>,
+        /// Connections that a contestant may open.
+        pub connections: Option<u64>,
+        /// The rate that was asked for, as 5000/s or as a share of the limit, as 60%.
+        pub rate: Option<String>,
+        /// Measured time of a turn.
+        pub duration_ms: Option<u64>,
+    }
 }
 
 impl Saved {

@@ -2,177 +2,125 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::lenient::{each, lenient, total};
+pub use super::lenient::Total;
+use super::lenient::tolerant;
 
-/// Percentiles in microseconds.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-pub struct Percentiles {
-    /// 50 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p50: Option<f64>,
-    /// 99 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p99: Option<f64>,
-    /// 99.9 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p999: Option<f64>,
-}
+tolerant! {
+    /// Percentiles in microseconds.
+    #[derive(Copy)]
+    pub struct Percentiles {
+        /// 50 %.
+        pub p50: Option<f64>,
+        /// 99 %.
+        pub p99: Option<f64>,
+        /// 99.9 %.
+        pub p999: Option<f64>,
+    }
 
-/// Failures by what went wrong.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-pub struct Kinds {
-    /// Dialing.
-    #[serde(deserialize_with = "lenient")]
-    pub dial: f64,
-    /// Timeouts.
-    #[serde(deserialize_with = "lenient")]
-    pub timeout: f64,
-    /// Refused by the pool.
-    #[serde(deserialize_with = "lenient")]
-    pub refused: f64,
-    /// The connection broke.
-    #[serde(deserialize_with = "lenient")]
-    pub broken: f64,
-    /// A wrong reply.
-    #[serde(deserialize_with = "lenient")]
-    pub wrong: f64,
-}
+    /// Failures by what went wrong.
+    #[derive(Copy)]
+    pub struct Kinds {
+        /// Dialing.
+        pub dial: f64,
+        /// Timeouts.
+        pub timeout: f64,
+        /// Refused by the pool.
+        pub refused: f64,
+        /// The connection broke.
+        pub broken: f64,
+        /// A wrong reply.
+        pub wrong: f64,
+    }
 
-/// The time after the last fault ended.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Recovery {
-    /// To the first reply.
-    #[serde(deserialize_with = "lenient")]
-    pub first_success_ms: Option<f64>,
-    /// Why it is missing.
-    #[serde(deserialize_with = "lenient")]
-    pub first_success_missing: Option<String>,
-    /// To a p99 below twice its base.
-    #[serde(deserialize_with = "lenient")]
-    pub normal_p99_ms: Option<f64>,
-    /// Why it is missing.
-    #[serde(deserialize_with = "lenient")]
-    pub normal_p99_missing: Option<String>,
-}
+    /// The time after the last fault ended.
+    pub struct Recovery {
+        /// To the first reply.
+        pub first_success_ms: Option<f64>,
+        /// Why it is missing.
+        pub first_success_missing: Option<String>,
+        /// To a p99 below twice its base.
+        pub normal_p99_ms: Option<f64>,
+        /// Why it is missing.
+        pub normal_p99_missing: Option<String>,
+    }
 
-/// The figures of one round.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Round {
-    /// Its number.
-    #[serde(deserialize_with = "lenient")]
-    pub round: Option<u64>,
-    /// Requests that were answered.
-    #[serde(deserialize_with = "lenient")]
-    pub requests: Option<f64>,
-    /// The same with those of the warm-up, over which connections and dials are counted.
-    #[serde(deserialize_with = "lenient")]
-    pub replies_all: Option<f64>,
-    /// Requests that failed.
-    #[serde(deserialize_with = "lenient")]
-    pub errors: Option<f64>,
-    /// Replies in a second.
-    #[serde(deserialize_with = "lenient")]
-    pub throughput_per_s: Option<f64>,
-    /// Processor time of a request.
-    #[serde(deserialize_with = "lenient")]
-    pub cpu_us_per_request: Option<f64>,
-    /// Half of the latencies are at or below this.
-    #[serde(deserialize_with = "lenient")]
-    pub p50_us: Option<f64>,
-    /// 99 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p99_us: Option<f64>,
-    /// 99.9 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p999_us: Option<f64>,
-    /// Connections opened.
-    #[serde(deserialize_with = "lenient")]
-    pub opened: Option<f64>,
-    /// Attempts to dial.
-    #[serde(deserialize_with = "lenient")]
-    pub dials: Option<f64>,
-    /// The most attempts in 100 ms.
-    #[serde(deserialize_with = "lenient")]
-    pub peak_dials_per_100ms: Option<f64>,
-    /// Arrivals of an open loop that no caller was free for.
-    #[serde(deserialize_with = "lenient")]
-    pub unstarted: Option<f64>,
-    /// The time after its last fault.
-    #[serde(deserialize_with = "lenient")]
-    pub recovery: Option<Recovery>,
-    /// The slow backend's share of the replies while it was slow, in percent.
-    #[serde(deserialize_with = "lenient")]
-    pub slow_percent: Option<f64>,
-}
+    /// The figures of one round.
+    pub struct Round {
+        /// Its number.
+        pub round: Option<u64>,
+        /// Requests that were answered.
+        pub requests: Option<f64>,
+        /// The same with those of the warm-up, over which connections and dials are counted.
+        pub replies_all: Option<f64>,
+        /// Requests that failed.
+        pub errors: Option<f64>,
+        /// Replies in a second.
+        pub throughput_per_s: Option<f64>,
+        /// Processor time of a request.
+        pub cpu_us_per_request: Option<f64>,
+        /// Half of the latencies are at or below this.
+        pub p50_us: Option<f64>,
+        /// 99 %.
+        pub p99_us: Option<f64>,
+        /// 99.9 %.
+        pub p999_us: Option<f64>,
+        /// Connections opened.
+        pub opened: Option<f64>,
+        /// Attempts to dial.
+        pub dials: Option<f64>,
+        /// The most attempts in 100 ms.
+        pub peak_dials_per_100ms: Option<f64>,
+        /// Arrivals of an open loop that no caller was free for.
+        pub unstarted: Option<f64>,
+        /// The time after its last fault.
+        pub recovery: Option<Recovery>,
+        /// The slow backend's share of the replies while it was slow, in percent.
+        pub slow_percent: Option<f64>,
+    }
 
-/// 100 ms of a round.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Slot {
-    /// When it began or happened.
-    #[serde(deserialize_with = "lenient")]
-    pub t_ms: Option<f64>,
-    /// Replies.
-    #[serde(deserialize_with = "lenient")]
-    pub ok: Option<f64>,
-    /// Requests that failed.
-    #[serde(deserialize_with = "total")]
-    pub errors: Option<f64>,
-    /// Arrivals of an open loop that no caller was free for.
-    #[serde(deserialize_with = "lenient")]
-    pub unstarted: Option<f64>,
-    /// Half of the latencies are at or below this.
-    #[serde(deserialize_with = "lenient")]
-    pub p50_us: Option<f64>,
-    /// 99 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p99_us: Option<f64>,
-    /// Attempts to dial.
-    #[serde(deserialize_with = "lenient")]
-    pub dials: Option<f64>,
-    /// Connections that the server accepted.
-    #[serde(deserialize_with = "lenient")]
-    pub accepted: Option<f64>,
-    /// Idle connections.
-    #[serde(deserialize_with = "lenient")]
-    pub idle: Option<f64>,
-    /// Connections in use.
-    #[serde(deserialize_with = "lenient")]
-    pub leased: Option<f64>,
-    /// Dials in progress.
-    #[serde(deserialize_with = "lenient")]
-    pub dialing: Option<f64>,
-    /// Callers that wait.
-    #[serde(deserialize_with = "lenient")]
-    pub waiting: Option<f64>,
-    /// Replies of each backend.
-    #[serde(deserialize_with = "each")]
-    pub backends: Vec<f64>,
-}
+    /// 100 ms of a round.
+    pub struct Slot {
+        /// When it began or happened.
+        pub t_ms: Option<f64>,
+        /// Replies.
+        pub ok: Option<f64>,
+        /// Requests that failed.
+        pub errors: Total,
+        /// Arrivals of an open loop that no caller was free for.
+        pub unstarted: Option<f64>,
+        /// Half of the latencies are at or below this.
+        pub p50_us: Option<f64>,
+        /// 99 %.
+        pub p99_us: Option<f64>,
+        /// Attempts to dial.
+        pub dials: Option<f64>,
+        /// Connections that the server accepted.
+        pub accepted: Option<f64>,
+        /// Idle connections.
+        pub idle: Option<f64>,
+        /// Connections in use.
+        pub leased: Option<f64>,
+        /// Dials in progress.
+        pub dialing: Option<f64>,
+        /// Callers that wait.
+        pub waiting: Option<f64>,
+        /// Replies of each backend.
+        pub backends: Vec<f64>,
+    }
 
-/// A fault on the time axis.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Event {
-    /// The fault, with or without its settings.
-    #[serde(deserialize_with = "lenient")]
-    pub fault: Value,
-    /// Words for it.
-    #[serde(deserialize_with = "lenient")]
-    pub label: Option<String>,
-    /// When it began.
-    #[serde(deserialize_with = "lenient")]
-    pub at_ms: Option<f64>,
-    /// When it was lifted.
-    #[serde(deserialize_with = "lenient")]
-    pub until_ms: Option<f64>,
+    /// A fault on the time axis.
+    pub struct Event {
+        /// The fault, with or without its settings.
+        pub fault: Value,
+        /// Words for it.
+        pub label: Option<String>,
+        /// When it began.
+        pub at_ms: Option<f64>,
+        /// When it was lifted.
+        pub until_ms: Option<f64>,
+    }
 }
 
 impl Event {
@@ -197,43 +145,34 @@ impl Event {
     }
 }
 
-/// The place of a row in a ladder of rates.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct LadderStep {
-    /// From 1 on.
-    #[serde(deserialize_with = "lenient")]
-    pub index: Option<u64>,
-    /// The rate as a share of the limit, where it was given so.
-    #[serde(deserialize_with = "lenient")]
-    pub share: Option<f64>,
-}
+tolerant! {
+    /// The place of a row in a ladder of rates.
+    #[derive(Copy, PartialEq)]
+    pub struct LadderStep {
+        /// From 1 on.
+        pub index: Option<u64>,
+        /// The rate as a share of the limit, where it was given so.
+        pub share: Option<f64>,
+    }
 
-/// One rate of a sweep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Step {
-    /// The rate that was offered in an open loop.
-    #[serde(deserialize_with = "lenient")]
-    pub rate_per_s: Option<f64>,
-    /// Half of the latencies are at or below this.
-    #[serde(deserialize_with = "lenient")]
-    pub p50_us: Option<f64>,
-    /// 99 %.
-    #[serde(deserialize_with = "lenient")]
-    pub p99_us: Option<f64>,
-    /// Replies in a second.
-    #[serde(deserialize_with = "lenient")]
-    pub throughput_per_s: Option<f64>,
-    /// Arrivals of an open loop that no caller was free for.
-    #[serde(deserialize_with = "lenient")]
-    pub unstarted: Option<f64>,
-    /// Arrivals that were scheduled.
-    #[serde(deserialize_with = "lenient")]
-    pub wanted: Option<f64>,
-    /// Those of them that had their reply in time.
-    #[serde(deserialize_with = "lenient")]
-    pub requests: Option<f64>,
+    /// One rate of a sweep.
+    #[derive(Copy, PartialEq)]
+    pub struct Step {
+        /// The rate that was offered in an open loop.
+        pub rate_per_s: Option<f64>,
+        /// Half of the latencies are at or below this.
+        pub p50_us: Option<f64>,
+        /// 99 %.
+        pub p99_us: Option<f64>,
+        /// Replies in a second.
+        pub throughput_per_s: Option<f64>,
+        /// Arrivals of an open loop that no caller was free for.
+        pub unstarted: Option<f64>,
+        /// Arrivals that were scheduled.
+        pub wanted: Option<f64>,
+        /// Those of them that had their reply in time.
+        pub requests: Option<f64>,
+    }
 }
 
 impl Step {
@@ -245,28 +184,42 @@ impl Step {
     }
 }
 
-/// The lives of connections in the last round, as [`crate::run::lanes::Lanes`] writes them.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Lanes {
-    /// The length of a step.
-    #[serde(deserialize_with = "lenient")]
-    pub step_ms: Option<f64>,
-    /// All connections, with those that have no lane.
-    #[serde(deserialize_with = "lenient")]
-    pub connections: Option<f64>,
-    /// Connections that were closed, by cause.
-    #[serde(deserialize_with = "lenient")]
-    pub closed: BTreeMap<String, f64>,
-    /// Dials that failed or were stopped.
-    #[serde(deserialize_with = "lenient")]
-    pub failed_dials: Option<f64>,
-    /// The same for each step, one character each.
-    #[serde(deserialize_with = "lenient")]
-    pub failed: Option<String>,
-    /// Single connections.
-    #[serde(deserialize_with = "each")]
-    pub lanes: Vec<Lane>,
+tolerant! {
+    /// The lives of connections in the last round, as [`crate::run::lanes::Lanes`] writes them.
+    pub struct Lanes {
+        /// The length of a step.
+        pub step_ms: Option<f64>,
+        /// All connections, with those that have no lane.
+        pub connections: Option<f64>,
+        /// Connections that were closed, by cause.
+        pub closed: BTreeMap<String, f64>,
+        /// Dials that failed or were stopped.
+        pub failed_dials: Option<f64>,
+        /// The same for each step, one character each.
+        pub failed: Option<String>,
+        /// Single connections.
+        pub lanes: Vec<Lane>,
+    }
+
+    /// The life of one connection, in milliseconds since the window began.
+    pub struct Lane {
+        /// Its number.
+        pub id: Option<f64>,
+        /// When its dial began.
+        pub dial_ms: Option<f64>,
+        /// When its dial succeeded.
+        pub open_ms: Option<f64>,
+        /// When it was closed.
+        pub closed_ms: Option<f64>,
+        /// Why.
+        pub cause: Option<String>,
+        /// Times it was lent.
+        pub leases: Option<f64>,
+        /// The step of the first character of `steps`.
+        pub first_step: Option<f64>,
+        /// What it did in each step, one character each.
+        pub steps: String,
+    }
 }
 
 impl Lanes {
@@ -274,34 +227,4 @@ impl Lanes {
     pub fn step(&self) -> f64 {
         self.step_ms.filter(|step| step.is_finite() && *step > 0.0).unwrap_or(1.0)
     }
-}
-
-/// The life of one connection, in milliseconds since the window began.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Lane {
-    /// Its number.
-    #[serde(deserialize_with = "lenient")]
-    pub id: Option<f64>,
-    /// When its dial began.
-    #[serde(deserialize_with = "lenient")]
-    pub dial_ms: Option<f64>,
-    /// When its dial succeeded.
-    #[serde(deserialize_with = "lenient")]
-    pub open_ms: Option<f64>,
-    /// When it was closed.
-    #[serde(deserialize_with = "lenient")]
-    pub closed_ms: Option<f64>,
-    /// Why.
-    #[serde(deserialize_with = "lenient")]
-    pub cause: Option<String>,
-    /// Times it was lent.
-    #[serde(deserialize_with = "lenient")]
-    pub leases: Option<f64>,
-    /// The step of the first character of `steps`.
-    #[serde(deserialize_with = "lenient")]
-    pub first_step: Option<f64>,
-    /// What it did in each step, one character each.
-    #[serde(deserialize_with = "lenient")]
-    pub steps: String,
 }

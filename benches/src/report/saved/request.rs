@@ -2,29 +2,25 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::lenient::lenient;
+use super::lenient::tolerant;
 
-/// What was asked instead of the built-in request.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Request {
-    /// Of HTTP.
-    #[serde(deserialize_with = "lenient")]
-    pub method: Option<String>,
-    /// Of HTTP, with its query.
-    #[serde(deserialize_with = "lenient")]
-    pub path: Option<String>,
-    /// Bytes of the body, where it has one.
-    #[serde(deserialize_with = "lenient")]
-    pub body_bytes: Option<u64>,
-    /// Of redis.
-    #[serde(deserialize_with = "lenient")]
-    pub command: Option<String>,
-    /// The pause of a caller between a reply and its next request.
-    #[serde(deserialize_with = "lenient")]
-    pub think_time_ms: Option<f64>,
+tolerant! {
+    /// What was asked instead of the built-in request.
+    #[derive(PartialEq, Serialize)]
+    pub struct Request {
+        /// Of HTTP.
+        pub method: Option<String>,
+        /// Of HTTP, with its query.
+        pub path: Option<String>,
+        /// Bytes of the body, where it has one.
+        pub body_bytes: Option<u64>,
+        /// Of redis.
+        pub command: Option<String>,
+        /// The pause of a caller between a reply and its next request.
+        pub think_time_ms: Option<f64>,
+    }
 }
 
 impl Request {

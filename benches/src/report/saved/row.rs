@@ -1,166 +1,117 @@
 //! A row of results.json: what one contestant measured in one comparison.
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::parts::{Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step};
-use super::{
-    Noise,
-    lenient::{each, lenient},
+use super::parts::{
+    Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step,
 };
+use super::{Noise, lenient::tolerant};
 use crate::report::histogram;
 
-/// One contestant in one comparison.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct Row {
-    /// The protocol.
-    #[serde(deserialize_with = "lenient")]
-    pub protocol: Option<String>,
-    /// The scenario.
-    #[serde(deserialize_with = "lenient")]
-    pub scenario: Option<String>,
-    /// Its name.
-    #[serde(deserialize_with = "lenient")]
-    pub contestant: Option<String>,
-    /// The figure that the scenario is about.
-    #[serde(deserialize_with = "lenient")]
-    pub figure: Option<String>,
-    /// What the scenario should show.
-    #[serde(deserialize_with = "lenient")]
-    pub teaches: Option<String>,
-    /// Which way of the scenario.
-    #[serde(deserialize_with = "lenient")]
-    pub variant: Option<String>,
-    /// limit, ours or peer.
-    #[serde(deserialize_with = "lenient")]
-    pub kind: Option<String>,
-    /// Of a rival: as shipped or tuned.
-    #[serde(deserialize_with = "lenient")]
-    pub category: Option<String>,
-    /// Whose limits of connections held: same or own.
-    #[serde(deserialize_with = "lenient")]
-    pub budget: Option<String>,
-    /// closed or open.
-    #[serde(rename = "loop", deserialize_with = "lenient")]
-    pub load: Option<String>,
-    /// The rate that was offered in an open loop.
-    #[serde(deserialize_with = "lenient")]
-    pub rate_per_s: Option<f64>,
-    /// Its place in a ladder of rates.
-    #[serde(deserialize_with = "lenient")]
-    pub step: Option<LadderStep>,
-    /// Arrivals that an open loop had scheduled.
-    #[serde(deserialize_with = "lenient")]
-    pub wanted: Option<f64>,
-    /// How arrivals were spread.
-    #[serde(deserialize_with = "lenient")]
-    pub arrivals: Option<String>,
-    /// The policy of a profile.
-    #[serde(deserialize_with = "lenient")]
-    pub policy: Option<Value>,
-    /// Rounds that were played.
-    #[serde(deserialize_with = "lenient")]
-    pub rounds: Option<f64>,
-    /// Callers that sent at the same time.
-    #[serde(deserialize_with = "lenient")]
-    pub callers: Option<f64>,
-    /// Requests that were answered.
-    #[serde(deserialize_with = "lenient")]
-    pub requests: Option<f64>,
-    /// The same with those of the warm-up, over which connections and dials are counted.
-    #[serde(deserialize_with = "lenient")]
-    pub replies_all: Option<f64>,
-    /// Requests that failed.
-    #[serde(deserialize_with = "lenient")]
-    pub errors: Option<f64>,
-    /// Requests that timed out.
-    #[serde(deserialize_with = "lenient")]
-    pub timeouts: Option<f64>,
-    /// Requests that were refused.
-    #[serde(deserialize_with = "lenient")]
-    pub refusals: Option<f64>,
-    /// Arrivals of an open loop that no caller was free for.
-    #[serde(deserialize_with = "lenient")]
-    pub unstarted: Option<f64>,
-    /// The same by what went wrong.
-    #[serde(deserialize_with = "lenient")]
-    pub errors_by_kind: Option<Kinds>,
-    /// The first failure.
-    #[serde(deserialize_with = "lenient")]
-    pub first_error: Option<String>,
-    /// Why the contestant broke.
-    #[serde(deserialize_with = "lenient")]
-    pub broke: Option<String>,
-    /// Replies that were another request's.
-    #[serde(deserialize_with = "lenient")]
-    pub mismatches: Option<f64>,
-    /// Requests that the server executed twice.
-    #[serde(deserialize_with = "lenient")]
-    pub duplicates: Option<f64>,
-    /// Sockets left open.
-    #[serde(deserialize_with = "lenient")]
-    pub leaked: Option<f64>,
-    /// Connections opened.
-    #[serde(deserialize_with = "lenient")]
-    pub opened: Option<f64>,
-    /// The most sockets open at once.
-    #[serde(deserialize_with = "lenient")]
-    pub high_water_open: Option<f64>,
-    /// Attempts to dial.
-    #[serde(deserialize_with = "lenient")]
-    pub dials: Option<f64>,
-    /// The most attempts in 100 ms.
-    #[serde(deserialize_with = "lenient")]
-    pub peak_dials_per_100ms: Option<f64>,
-    /// Requests that must not run twice.
-    #[serde(deserialize_with = "lenient")]
-    pub writes: Option<f64>,
-    /// Requests that must not run twice and did.
-    #[serde(deserialize_with = "lenient")]
-    pub write_duplicates: Option<f64>,
-    /// Replies in a second.
-    #[serde(deserialize_with = "lenient")]
-    pub throughput_per_s: Option<f64>,
-    /// Processor time of a request.
-    #[serde(deserialize_with = "lenient")]
-    pub cpu_us_per_request: Option<f64>,
-    /// From the intended start.
-    #[serde(deserialize_with = "lenient")]
-    pub latency_us: Option<Percentiles>,
-    /// How late the schedule was.
-    #[serde(deserialize_with = "lenient")]
-    pub lateness_us: Option<Percentiles>,
-    /// The time after the last fault.
-    #[serde(deserialize_with = "lenient")]
-    pub recovery: Option<Recovery>,
-    /// What equal contestants of its table differed by.
-    #[serde(deserialize_with = "lenient")]
-    pub noise: Option<Noise>,
-    /// The figures of each round.
-    #[serde(deserialize_with = "each")]
-    pub rounds_detail: Vec<Round>,
-    /// The last round in steps.
-    #[serde(deserialize_with = "each")]
-    pub slots: Vec<Slot>,
-    /// The faults.
-    #[serde(deserialize_with = "each")]
-    pub events: Vec<Event>,
-    /// The rates of a sweep.
-    #[serde(deserialize_with = "each")]
-    pub sweep: Vec<Step>,
-    /// The lives of connections in the last round.
-    #[serde(deserialize_with = "lenient")]
-    pub lanes: Option<Lanes>,
-    /// Of all rounds.
-    #[serde(deserialize_with = "lenient")]
-    pub histograms: histogram::Encoded,
-    /// Promises that a rival does not make.
-    #[serde(deserialize_with = "each")]
-    pub does_not: Vec<String>,
-    /// Histograms that were read from a log, not from `histograms`.
-    #[serde(skip)]
-    pub read: histogram::Decoded,
+tolerant! {
+    /// One contestant in one comparison.
+    pub struct Row {
+        /// The protocol.
+        pub protocol: Option<String>,
+        /// The scenario.
+        pub scenario: Option<String>,
+        /// Its name.
+        pub contestant: Option<String>,
+        /// The figure that the scenario is about.
+        pub figure: Option<String>,
+        /// What the scenario should show.
+        pub teaches: Option<String>,
+        /// Which way of the scenario.
+        pub variant: Option<String>,
+        /// limit, ours or peer.
+        pub kind: Option<String>,
+        /// Of a rival: as shipped or tuned.
+        pub category: Option<String>,
+        /// Whose limits of connections held: same or own.
+        pub budget: Option<String>,
+        /// closed or open.
+        #[serde(rename = "loop")]
+        pub load: Option<String>,
+        /// The rate that was offered in an open loop.
+        pub rate_per_s: Option<f64>,
+        /// Its place in a ladder of rates.
+        pub step: Option<LadderStep>,
+        /// Arrivals that an open loop had scheduled.
+        pub wanted: Option<f64>,
+        /// How arrivals were spread.
+        pub arrivals: Option<String>,
+        /// The policy of a profile.
+        pub policy: Option<Value>,
+        /// Rounds that were played.
+        pub rounds: Option<f64>,
+        /// Callers that sent at the same time.
+        pub callers: Option<f64>,
+        /// Requests that were answered.
+        pub requests: Option<f64>,
+        /// The same with those of the warm-up, over which connections and dials are counted.
+        pub replies_all: Option<f64>,
+        /// Requests that failed.
+        pub errors: Option<f64>,
+        /// Requests that timed out.
+        pub timeouts: Option<f64>,
+        /// Requests that were refused.
+        pub refusals: Option<f64>,
+        /// Arrivals of an open loop that no caller was free for.
+        pub unstarted: Option<f64>,
+        /// The same by what went wrong.
+        pub errors_by_kind: Option<Kinds>,
+        /// The first failure.
+        pub first_error: Option<String>,
+        /// Why the contestant broke.
+        pub broke: Option<String>,
+        /// Replies that were another request's.
+        pub mismatches: Option<f64>,
+        /// Requests that the server executed twice.
+        pub duplicates: Option<f64>,
+        /// Sockets left open.
+        pub leaked: Option<f64>,
+        /// Connections opened.
+        pub opened: Option<f64>,
+        /// The most sockets open at once.
+        pub high_water_open: Option<f64>,
+        /// Attempts to dial.
+        pub dials: Option<f64>,
+        /// The most attempts in 100 ms.
+        pub peak_dials_per_100ms: Option<f64>,
+        /// Requests that must not run twice.
+        pub writes: Option<f64>,
+        /// Requests that must not run twice and did.
+        pub write_duplicates: Option<f64>,
+        /// Replies in a second.
+        pub throughput_per_s: Option<f64>,
+        /// Processor time of a request.
+        pub cpu_us_per_request: Option<f64>,
+        /// From the intended start.
+        pub latency_us: Option<Percentiles>,
+        /// How late the schedule was.
+        pub lateness_us: Option<Percentiles>,
+        /// The time after the last fault.
+        pub recovery: Option<Recovery>,
+        /// What equal contestants of its table differed by.
+        pub noise: Option<Noise>,
+        /// The figures of each round.
+        pub rounds_detail: Vec<Round>,
+        /// The last round in steps.
+        pub slots: Vec<Slot>,
+        /// The faults.
+        pub events: Vec<Event>,
+        /// The rates of a sweep.
+        pub sweep: Vec<Step>,
+        /// The lives of connections in the last round.
+        pub lanes: Option<Lanes>,
+        /// Of all rounds.
+        pub histograms: histogram::Encoded,
+        /// Promises that a rival does not make.
+        pub does_not: Vec<String>,
+        /// Histograms that were read from a log, not from `histograms`.
+        #[serde(skip)]
+        pub read: histogram::Decoded,
+    }
 }
 
 impl Row {
