@@ -1,90 +1,19 @@
 //! Peers that misbehave: an error for the caller, and the next request on the same pool succeeds.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::sync::Arc;
+use std::time::Duration;
 
-use pool_common::{
-    Policy,
-    policy::{Check, Retry},
-};
-use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
-use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, Stage, Value, cmd};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use pool_common::Policy;
+use pool_common::policy::{Check, Retry};
+use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, Stage, Value};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
-/// What a scripted peer does with a request.
-#[derive(Clone, Debug)]
-enum Act {
-    /// Answers as a server would: `PING` and `ECHO` with their word, the rest with `OK`.
-    Honestly,
-    /// Answers with these bytes.
-    With(Vec<u8>),
-    /// Answers with these bytes, then closes.
-    AndClose(Vec<u8>),
-    /// Answers honestly, then adds these bytes.
-    Adding(Vec<u8>),
-    /// Says nothing.
-    Not,
-}
+use peer::{Act, one, peer};
 
-/// A peer that follows `script`: what to do with request number `n` (over all connections).
-async fn peer(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Config {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
-    let script = Arc::new(script);
-    let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
-            tokio::spawn(async move {
-                let next = || script(requests.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-                let _ = converse(stream, next).await;
-            });
-        }
-    });
-    config
-}
-
-async fn converse(mut stream: TcpStream, next: impl Fn() -> Act) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut input = Vec::new();
-    while stream.read_buf(&mut input).await? > 0 {
-        while let Ok(Some((request, used))) = redis_protocol::resp2::decode::decode(&input) {
-            input.drain(..used);
-            let honest = match request {
-                OwnedFrame::Array(parts) if parts.len() == 2 => {
-                    let word = parts[1].as_bytes().unwrap_or_default();
-                    let mut reply = format!("${}\r\n", word.len()).into_bytes();
-                    reply.extend_from_slice(word);
-                    reply.extend_from_slice(b"\r\n");
-                    reply
-                }
-                _ => b"+OK\r\n".to_vec(),
-            };
-            match next() {
-                Act::Honestly => stream.write_all(&honest).await?,
-                Act::With(bytes) => stream.write_all(&bytes).await?,
-                Act::AndClose(bytes) => return stream.write_all(&bytes).await,
-                Act::Adding(bytes) => stream.write_all(&[honest, bytes].concat()).await?,
-                Act::Not => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-fn one(config: Config) -> Client {
-    let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
-    Client::builder(config).policy(policy).build().expect("a client")
-}
+mod drops;
+mod peer;
+mod resets;
 
 /// The first request meets `act`, all others an honest peer. Returns what the first one got.
 async fn first_meets(act: Act, settle: fn(&mut Config)) -> Result<Value, Error> {
@@ -262,137 +191,6 @@ async fn a_check_that_gets_anothers_answer_replaces_the_connection() {
 }
 
 #[tokio::test]
-async fn a_reset_that_the_peer_does_not_answer_in_step_discards() {
-    for answer in [&b"+OK\r\n+OK\r\n"[..], b"+OK\r\n$16\r\n0123456789abcdef\r\n"] {
-        let config = peer(move |request| match request {
-            // SELECT 3 succeeds; the SELECT of the reset gets this, its PING nothing.
-            1 => Act::With(answer.to_vec()),
-            2 => Act::Not,
-            _ => Act::Honestly,
-        })
-        .await;
-        let client = one(config);
-        let mut lease = client.acquire().await.expect("a connection");
-        lease.query::<()>(&cmd("SELECT").arg(3).arg("two words for OK")).await.expect("SELECT");
-        lease.release().await;
-        for number in 0..100 {
-            let nonce = number.to_string();
-            assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
-        }
-        assert_eq!(client.stats().opened, 2);
-    }
-}
-
-/// The session is changed, and the reset meets `undo` and then, for its `PING`, `ping`: by the
-/// borrower's hand, whose result this is, and as the lease is released. Also says how many
-/// connections there were in the end.
-async fn reset_meets(undo: Act, ping: Act, settle: fn(&mut Config)) -> (Result<(), Error>, u64) {
-    let mut result = Ok(());
-    let mut opened = 0;
-    for by_hand in [true, false] {
-        let (undo, ping) = (undo.clone(), ping.clone());
-        let mut config = peer(move |request| match request {
-            1 => undo.clone(),
-            2 => ping.clone(),
-            _ => Act::Honestly,
-        })
-        .await;
-        settle(&mut config);
-        let client = one(config);
-        let mut lease = client.acquire().await.expect("a connection");
-        lease.query::<()>(&cmd("SELECT").arg(3).arg("two words for OK")).await.expect("SELECT");
-        if by_hand {
-            let reset = tokio::time::timeout(Duration::from_secs(10), lease.reset()).await;
-            result = reset.expect("the reset ends by itself");
-            assert_eq!(Connection::is_broken(&mut lease), result.is_err(), "{result:?}");
-        }
-        lease.release().await;
-        for number in 0..100 {
-            let nonce = number.to_string();
-            assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
-        }
-        let now = client.stats().opened;
-        assert!(by_hand || now == opened, "{opened} by hand, {now} otherwise");
-        opened = now;
-    }
-    (result, opened)
-}
-
-#[tokio::test]
-async fn a_reset_that_is_answered_with_too_much_discards() {
-    let bulk = |announced: usize, sent: usize| {
-        let mut bytes = format!("${announced}\r\n{}", "x".repeat(sent)).into_bytes();
-        if sent == announced {
-            bytes.extend_from_slice(b"\r\n");
-        }
-        Act::With(bytes)
-    };
-    let settle: fn(&mut Config) = |config| {
-        config.settings.drain_bytes = 1000;
-        // What does not end by its size does not end.
-        config.settings.read_timeout = None;
-    };
-    let (result, opened) = reset_meets(bulk(900, 900), Act::Honestly, settle).await;
-    assert!(result.is_ok(), "{result:?}");
-    assert_eq!(opened, 1);
-    for (undo, ping) in [
-        (bulk(2000, 2000), Act::Honestly),
-        // Together too much.
-        (bulk(900, 900), bulk(900, 900)),
-        // Given up before it is whole, which this one never is.
-        (bulk(1_000_000, 2000), Act::Not),
-    ] {
-        let (result, opened) = reset_meets(undo, ping, settle).await;
-        let error = result.expect_err("too much");
-        assert!(matches!(error, Error::Protocol(ProtocolError::TooMuchToDrain)), "{error:?}");
-        assert_eq!(opened, 2);
-    }
-}
-
-#[tokio::test]
-async fn a_reset_whose_ping_is_answered_with_something_else_discards() {
-    for answer in [
-        &b"+OK\r\n"[..],
-        b":1\r\n",
-        b"$-1\r\n",
-        b"-ERR not now\r\n",
-        b"*1\r\n+PONG\r\n",
-        b"$16\r\n0123456789abcdef\r\n",
-    ] {
-        let (result, opened) = reset_meets(Act::Honestly, Act::With(answer.to_vec()), |_| {}).await;
-        let error = result.expect_err("not the word");
-        assert!(matches!(error, Error::Protocol(ProtocolError::WrongEcho)), "{error:?}");
-        assert_eq!(opened, 2, "{}", answer.escape_ascii());
-    }
-}
-
-#[tokio::test]
-async fn a_reset_that_is_answered_with_more_than_was_asked_for_discards() {
-    for stray in [&b"+stray\r\n"[..], b"$5\r\nstr", b"+"] {
-        let (result, opened) =
-            reset_meets(Act::Honestly, Act::Adding(stray.to_vec()), |_| {}).await;
-        let error = result.expect_err("more than the word");
-        assert!(matches!(error, Error::Protocol(ProtocolError::Unsolicited)), "{error:?}");
-        assert_eq!(opened, 2, "{}", stray.escape_ascii());
-    }
-}
-
-#[tokio::test]
-async fn a_refused_undo_discards() {
-    let config = peer(|request| match request {
-        1 => Act::With(b"-NOPERM you may not SELECT\r\n".to_vec()),
-        _ => Act::Honestly,
-    })
-    .await;
-    let client = one(config);
-    let mut lease = client.acquire().await.expect("a connection");
-    lease.query::<()>(&cmd("SELECT").arg(3).arg("two words for OK")).await.expect("SELECT");
-    lease.release().await;
-    assert_eq!(client.query::<String>(&["ECHO", "x"]).await.expect("ECHO"), "x");
-    assert_eq!(client.stats().opened, 2);
-}
-
-#[tokio::test]
 async fn the_password_is_not_in_the_error_even_when_the_server_repeats_it() {
     let echo =
         b"-ERR unknown command `HELLO`, args beginning with: `3`, `AUTH`, `u`, `hunter2`\r\n";
@@ -404,79 +202,6 @@ async fn the_password_is_not_in_the_error_even_when_the_server_repeats_it() {
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert_eq!(error.server_error().expect("typed").code(), "ERR");
-}
-
-/// Polls `future` so many times, then drops it. Between polls the reactor and the peer go on.
-async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    for _ in 0..polls {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return Some(value);
-        }
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-    }
-    None
-}
-
-async fn assert_sound(client: &Client, what: &str) {
-    for number in 0..10 {
-        let nonce = format!("{what} {number}");
-        assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
-    }
-    let status = client.status();
-    assert_eq!((status.leased, status.waiting, status.dialing), (0, 0, 0), "{what}");
-}
-
-#[tokio::test]
-async fn a_dropped_query_is_sound_at_every_poll() {
-    let client = one(peer(|_| Act::Honestly).await);
-    let mut completed = 0;
-    for polls in 0..20 {
-        let request = ["ECHO", "given up"];
-        if let Some(echo) = drop_after(polls, client.query::<String>(&request)).await {
-            assert_eq!(echo.expect("ECHO"), "given up");
-            completed += 1;
-        }
-        assert_sound(&client, &format!("{polls} polls")).await;
-    }
-    assert!(completed > 0);
-}
-
-#[tokio::test]
-async fn a_dropped_release_is_sound_at_every_poll() {
-    let client = one(peer(|_| Act::Honestly).await);
-    let mut completed = 0;
-    for polls in 0..20 {
-        let mut lease = client.acquire().await.expect("a connection");
-        lease.query::<()>(&["MULTI"]).await.expect("MULTI");
-        lease.send(&["ECHO", "never received"]).expect("send");
-        completed += usize::from(drop_after(polls, lease.release()).await.is_some());
-        assert_sound(&client, &format!("{polls} polls")).await;
-    }
-    assert!(completed > 0);
-}
-
-#[tokio::test]
-async fn raw_calls_go_on_where_they_were_dropped() {
-    let client = one(peer(|_| Act::Honestly).await);
-    for polls in 0..10 {
-        let mut lease = client.acquire().await.expect("a connection");
-        for number in 0..3 {
-            lease.send(&cmd("ECHO").arg(number)).expect("send");
-        }
-        let mut first = drop_after(polls, lease.receive()).await;
-        for number in 0..3 {
-            let reply = match first.take() {
-                Some(reply) => reply,
-                None => lease.receive().await,
-            };
-            let number = number.to_string();
-            assert_eq!(reply.expect("a reply").as_bytes().expect("a string"), number.as_bytes());
-        }
-    }
-    assert_eq!(client.stats().opened, 1);
 }
 
 #[tokio::test]
