@@ -1,6 +1,6 @@
 //! Short real runs of the built program on its embedded servers.
 
-use crate::common::run;
+use crate::common::{run, run_for};
 use serde_json::Value;
 
 /// Checks what must hold for every row that the embedded servers took part in.
@@ -96,7 +96,8 @@ fn http2_runs_every_contestant() {
 #[test]
 fn connections_are_as_many_as_their_row_says_and_compared_with_as_many() {
     let options = ["--scenario", "connections", "--callers", "10", "--connections", "10"];
-    let ran = run("connections", &options);
+    // Long enough for the pool to open all of them on a busy machine.
+    let ran = run_for("400ms", "connections", &options);
     assert_eq!(ran.code, Some(0), "{}", ran.all());
     let mut labels = Vec::new();
     for row in ran.rows() {
