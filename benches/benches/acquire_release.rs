@@ -1,4 +1,4 @@
-//! What acquire and release cost one task, without any I/O: our pool with its default policy and
+//! The cost of acquire and release for one task, without any I/O: our pool with its default policy and
 //! with every profile, other pools, and the cheapest thing that could be called a pool. And what the
 //! listener adds by which poolbench records the lives of connections: `-- recorded`.
 //!

@@ -4,7 +4,7 @@ use crate::contestants::Facts;
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 
-/// What a contestant is made of.
+/// The kind of a contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Raw sockets that are open before the turn.

@@ -30,7 +30,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 a reply mismatch, a duplicate, a leak, a contestant that broke, a \
 server that is gone in the middle, or output that could not be written, as on a full disk; 2 bad usage, or a target \
-that cannot be reached, said before anything is measured; 130 interrupted, 141 nobody reads standard output any more \
+that cannot be reached, said before anything is measured; 130 interrupted, 141 the reader of standard output has gone \
 (| head): what was measured until then was sound and is kept.";
 
 /// The commands.

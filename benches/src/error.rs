@@ -17,9 +17,9 @@ pub enum BenchError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Nobody reads standard output any more, as after `| head`; exit code 141, that of a process which
+    /// The reader of standard output has gone, as after `| head`; exit code 141, that of a process which
     /// SIGPIPE ended. The program prints nothing about it.
-    #[error("nobody reads standard output any more")]
+    #[error("the reader of standard output has gone")]
     ReaderGone,
     /// The embedded server answered something else than was agreed; exit code 1.
     #[error("the embedded server: {0}")]

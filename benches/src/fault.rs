@@ -1,5 +1,5 @@
-//! What a server does to its clients on command, and when. Client and server share these words: they
-//! travel as JSON over the control connection.
+//! Faults that a server plays on command, and their times. The client sends them to the server as JSON
+//! over the control connection.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
-    /// New connections are refused: nobody listens.
+    /// New connections are refused: the server closes its listening socket.
     Refuse,
-    /// The first bytes that the server writes on a connection come so long after its accept. Where
-    /// the protocol begins with a greeting (`AUTH` of RESP, SETTINGS of HTTP/2), the dial takes so
-    /// long.
+    /// The server delays the first bytes that it writes on a connection by this time, counted from the
+    /// accept. Where the protocol begins with a greeting (`AUTH` of RESP, SETTINGS of HTTP/2), the dial
+    /// takes as long.
     SlowDial {
         /// How long, in milliseconds.
         ms: u64,
     },
-    /// Every write of the server comes so much later.
+    /// The server delays each of its writes by this time.
     SlowReplies {
         /// How much, in milliseconds.
         ms: u64,
@@ -28,7 +28,7 @@ pub enum Fault {
         /// How.
         how: Cut,
     },
-    /// A connection on which nothing came for so long is cut.
+    /// A connection on which no byte came for this time is cut.
     CutIdle {
         /// How long, in milliseconds.
         after_ms: u64,
@@ -43,19 +43,19 @@ pub enum Fault {
         /// Which ones.
         who: Who,
     },
-    /// One connection in `of` answers so much later.
+    /// One connection in `of` answers later by this time.
     StallOne {
-        /// The first accepted, and each so many after it.
+        /// The first accepted connection is slow, and so is every connection this many after a slow one.
         of: u32,
         /// How much, in milliseconds.
         ms: u64,
     },
-    /// HTTP/2: the server allows so many streams at once on a connection.
+    /// HTTP/2: the server allows this many streams at once on a connection.
     MaxStreams {
         /// How many.
         streams: u32,
     },
-    /// Every second connection belongs to a second backend, which answers so much later.
+    /// Every second connection belongs to a second backend, which answers later by this time.
     SlowBackend {
         /// How much, in milliseconds.
         ms: u64,
@@ -76,11 +76,11 @@ pub enum Cut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Who {
-    /// Those that were open when it began.
+    /// Connections that were open when it began.
     Old,
-    /// Those accepted since it began.
+    /// Connections accepted since it began.
     New,
-    /// All.
+    /// All connections.
     All,
 }
 

@@ -77,7 +77,7 @@ fn list_text() -> String {
 /// from the original on purpose. Also a contestant without a profile, or a single knob.
 ///
 /// # Errors
-/// [`BenchError::Usage`] for a name that is none of them.
+/// [`BenchError::Usage`] for an unknown name.
 pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     if let Some(contestant) = contestants().find(|one| one.name == name)
         && let Some(words) = in_words(contestant.name).or_else(|| rival_in_words(&contestant))
@@ -146,7 +146,7 @@ fn explain_scenario(scenario: &Scenario, as_json: bool) -> String {
     text
 }
 
-/// What a contestant is that runs no profile, and so has no sources.
+/// Describes a contestant that runs no profile, and so has no sources.
 fn in_words(name: &str) -> Option<String> {
     let words = match name {
         "limit" => {

@@ -3,7 +3,7 @@
 //! The program is a thin shell around this library, which is public so that tests and benches can
 //! reach its parts; it promises no stable interface.
 //!
-//! - [`serve`]: the embedded servers and their oracle, in a process of their own;
+//! - [`serve`]: the embedded servers and their oracle, in a separate process;
 //! - [`contestants`]: ways to get a request there and its reply back;
 //! - [`scenario`], [`ask`], [`fault`], [`catalog`], [`policies`]: what is played and asked, what goes wrong
 //!   meanwhile, by whom, with which policy;

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(BenchError::ReaderGone) => ExitCode::from(BenchError::ReaderGone.exit_code()),
         Err(error) => {
-            // Nobody reads standard error: the exit code still says it.
+            // Standard error is closed: the exit code still tells.
             drop(writeln!(std::io::stderr().lock(), "poolbench: {error}"));
             ExitCode::from(error.exit_code())
         }

@@ -94,7 +94,7 @@ pub struct Environment {
     pub kernel: Option<String>,
     /// The compiler that built this program.
     pub rustc: Option<&'static str>,
-    /// Who ran where.
+    /// The processors of the client and the server.
     pub placement: String,
     /// The clocks that were read.
     pub clock: &'static str,

@@ -101,9 +101,9 @@ pub fn profile(contestant: &Contestant) -> Option<Profile> {
 /// What shapes the policy of a contestant beside its profile.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms<'a> {
-    /// The same number of connections for everybody; `None` leaves each its own limits.
+    /// The same number of connections for every contestant; `None` leaves each its own limits.
     pub connections: Option<usize>,
-    /// What one shared connection serves at a time.
+    /// How many requests one shared connection serves at a time.
     pub leases: Option<u32>,
     /// Knobs that the scenario sets.
     pub scenario: &'a [(&'static str, &'static str)],
@@ -172,7 +172,7 @@ fn cause(sets: &[(String, String)], error: &str) -> String {
     if texts.is_empty() { String::new() } else { format!("{}: ", texts.join(" ")) }
 }
 
-/// What the client of this protocol does when nothing is chosen.
+/// The default policy of the client of this protocol.
 fn own_default(protocol: Protocol) -> Policy {
     match protocol {
         Protocol::Http1 => http1_pool::Client::default_policy(),
@@ -194,7 +194,7 @@ mod tests {
     use crate::catalog::CONTESTANTS;
 
     #[test]
-    fn everybody_gets_the_same_budget_except_single_connections() {
+    fn contestants_have_the_same_budget_except_single_connections() {
         for contestant in CONTESTANTS {
             let terms = Terms { connections: Some(7), ..Terms::default() };
             let Some(policy) = resolve(&contestant, Protocol::Http1, &terms).unwrap() else {

@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// caught, in which case they keep their usual effect.
 ///
 /// # Cancel safety
-/// A signal that arrives while nobody waits is caught by the next wait only if an earlier one was
-/// started: keep one future and poll it.
+/// The future notices signals from its first poll on. Keep one future and poll it, instead of making
+/// a new one for each wait.
 pub async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))

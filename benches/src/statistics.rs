@@ -86,7 +86,7 @@ pub struct Test {
     pub error: f64,
     /// Degrees of freedom.
     pub freedom: f64,
-    /// The chance of such a difference when there is none.
+    /// The chance of a measured difference as large as this one where there is no difference.
     pub p: f64,
 }
 

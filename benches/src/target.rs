@@ -97,7 +97,7 @@ impl Target {
     /// The server that a URL names: `http://`, `h2c://` or `redis://`.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] for a URL that is none, a scheme that is not supported, or a host that
+    /// [`BenchError::Usage`] for text that is not a URL, a scheme that is not supported, or a host that
     /// has no address.
     pub fn parse(text: &str) -> Result<Self, BenchError> {
         if !text.contains("://") {

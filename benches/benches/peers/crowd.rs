@@ -13,16 +13,16 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::{Peer, runtime_of_one};
 
-/// Every so many turns the time to acquire is taken: reading the clock costs as much as a turn. No
-/// divisor of [`TURNS_IN_A_ROW`], or always the same ones would be looked at.
+/// The time to acquire is measured in one turn of this many, since reading the clock costs as much as a
+/// turn. It must not divide [`TURNS_IN_A_ROW`], or the same turns of a row would always be measured.
 const SAMPLED: u64 = 7;
-/// Without holding, a caller lets others run after so many turns: most pools never give way by
-/// themselves while a connection is idle.
+/// Without holding, a caller yields after this many turns: most pools never yield by themselves while a
+/// connection is idle.
 const TURNS_IN_A_ROW: u64 = 32;
 /// Steps of work, about a nanosecond each.
 const WORK: u64 = 300;
 
-/// What the callers do with a connection.
+/// How the callers use a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// They give it back at once.
@@ -33,7 +33,7 @@ pub enum Hold {
     Work,
 }
 
-/// What a caller does with a connection, for [`Hold::Work`]: so many steps, each after the other.
+/// The work of a caller that holds a connection, for [`Hold::Work`]: [`WORK`] dependent steps.
 fn use_it() {
     black_box((0..WORK).fold(0_u64, |sum, step| black_box(sum.wrapping_mul(31) ^ step)));
 }
@@ -49,7 +49,7 @@ pub struct Crowd {
     pub time: Duration,
 }
 
-/// What a crowd has done.
+/// The result of a run with many callers.
 #[derive(Debug)]
 pub struct Crowded {
     /// Turns each second, over all callers.
@@ -64,7 +64,7 @@ pub struct Crowded {
     pub slowest: f64,
 }
 
-/// What a caller has done.
+/// The result of one caller.
 struct Work {
     turns: u64,
     waits: Histogram<u64>,

@@ -76,8 +76,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The default, but nothing expires and nobody's time is up while it is measured: the times are
-/// kept and looked at, as always.
+/// The default policy with times so long that nothing expires and no acquire times out during the
+/// measurement. The pool still keeps and compares these times, as always.
 fn patient() -> Policy {
     const LONG: Duration = Duration::from_secs(3600);
     Policy { idle_timeout: Some(LONG), acquire_timeout: Some(LONG), ..Policy::default() }
@@ -101,7 +101,7 @@ fn turns<M: Manager<Key = u32>>(runtime: Arc<Runtime>, pool: Pool<M>, keys: u32)
     })
 }
 
-/// One key with so many idle connections.
+/// One key with `held` idle connections.
 fn idle<M: Manager<Key = u32>>(manager: M, idle_order: IdleOrder, held: u32) -> Work {
     let runtime = runtime_of_one();
     let pool = pool(manager, Policy { idle_order, max_open_per_key: None, ..patient() });
@@ -117,7 +117,7 @@ fn idle<M: Manager<Key = u32>>(manager: M, idle_order: IdleOrder, held: u32) -> 
     turns(runtime, pool, 1)
 }
 
-/// So many keys with an idle connection each, the first `asked` of which are asked for.
+/// `held` keys with an idle connection each. Callers ask for the first `asked` of them.
 fn keys<M: Manager<Key = u32>>(manager: M, held: u32, asked: u32) -> Work {
     let runtime = runtime_of_one();
     let pool = pool(manager, one_each());
@@ -126,8 +126,7 @@ fn keys<M: Manager<Key = u32>>(manager: M, held: u32, asked: u32) -> Work {
     turns(runtime, pool, asked)
 }
 
-/// The limit for each of so many keys, each asked for in turn: what it costs to go through so much
-/// memory.
+/// A limit for each of `held` keys, asked for in turn: the cost of going through as much memory.
 fn keys_of_limit(held: u32) -> Work {
     let runtime = runtime_of_one();
     let mut limits: HashMap<u32, Limit> = (0..held).map(|key| (key, Limit::new(1))).collect();
@@ -143,7 +142,7 @@ fn keys_of_limit(held: u32) -> Work {
     })
 }
 
-/// So many waiters for a key whose `leases` are all out; another key is asked for.
+/// `held` waiters for a key whose `leases` are all out; callers ask for another key.
 fn waiters_elsewhere<M: Manager<Key = u32>>(manager: M, leases: u32, held: u32) -> Work {
     let runtime = runtime_of_one();
     let pool = pool(manager, one_each());
@@ -157,8 +156,8 @@ fn waiters_elsewhere<M: Manager<Key = u32>>(manager: M, leases: u32, held: u32) 
     })
 }
 
-/// So many waiters for a key whose `leases` are all out: a lease ends and the first in the queue
-/// gets the connection, and another joins at the end.
+/// `held` waiters for a key whose `leases` are all out: a lease ends, the first waiter in the queue
+/// gets the connection, and another waiter joins at the end.
 fn hand_over_in<M: Manager<Key = u32>>(manager: M, leases: u32, held: u32) -> Work {
     let pool = pool(manager, one_each());
     Queue::new(runtime_of_one(), acquire_of(&pool, KEY), leases, held).hand_over()
@@ -201,7 +200,7 @@ struct Queue<A, L> {
 }
 
 impl<A: Fn() -> Acquire<L> + 'static, L: 'static> Queue<A, L> {
-    /// Takes all `leases` there are, then lets so many callers wait.
+    /// Takes all `leases`, then lets `waiters` callers wait.
     fn new(runtime: Arc<Runtime>, acquire: A, leases: u32, waiters: u32) -> Self {
         let leases = (0..leases).map(|_| runtime.block_on(acquire())).collect();
         let mut queue = Self { runtime, acquire, leases, waiting: VecDeque::new() };
@@ -227,7 +226,7 @@ impl<A: Fn() -> Acquire<L> + 'static, L: 'static> Queue<A, L> {
             let _inside = runtime.enter();
             for _ in 0..times {
                 drop(self.leases.pop_front());
-                let mut first = self.waiting.pop_front().expect("somebody waits");
+                let mut first = self.waiting.pop_front().expect("a caller waits");
                 let Poll::Ready(lease) = poll(&mut first) else {
                     panic!("the one that came first was not served");
                 };

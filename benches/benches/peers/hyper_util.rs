@@ -8,7 +8,7 @@
 //! *Cache* is its successor, `client::pool::cache`: a list of services for one target, which a user
 //! combines with a map of keys. It has no key, idle timeout, lifetime, check or statistics.
 //!
-//! Neither limits the connections that are open, so nobody waits where others do.
+//! Neither limits the connections that are open, so their callers do not wait where callers of the others do.
 
 use std::convert::Infallible;
 use std::fmt::Debug;

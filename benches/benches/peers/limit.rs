@@ -31,7 +31,7 @@ pub struct LimitLease {
 }
 
 impl Limit {
-    /// With so many connections.
+    /// A limit with this many connections.
     pub fn new(connections: u32) -> Self {
         Self { permits: Arc::new(Semaphore::new(connections as usize)), idle: Arc::default() }
     }
@@ -50,7 +50,7 @@ impl Peer for Limit {
 
     /// An idle connection, or a new one; waits while all are leased, in order of arrival.
     ///
-    /// The semaphore hands a permit to the next waiter directly, so trying first overtakes nobody.
+    /// The semaphore hands a permit to the next waiter directly, so trying first overtakes no waiter.
     async fn acquire(&mut self) -> LimitLease {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return LimitLease::new(self, permit);

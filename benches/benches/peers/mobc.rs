@@ -2,7 +2,7 @@
 //!
 //! With a limit, as many idle, an idle timeout and a lifetime, looked at before lending and by a
 //! cleaner; otherwise as it comes: `check` before each lending (here it passes at once), 30 s to
-//! wait. Its gauges go to the `metrics` crate, where nobody listens here. It has no key, no jitter
+//! wait. Its gauges go to the `metrics` crate, which has no recorder here. It has no key, no jitter
 //! and no lending of one connection to many. The second contestant has `test_on_check_out(false)`.
 
 use std::convert::Infallible;

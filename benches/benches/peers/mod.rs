@@ -44,10 +44,10 @@ pub trait Peer: Clone + Send + 'static {
     fn acquire(&mut self) -> impl Future<Output = Self::Lease<'_>> + Send;
 }
 
-/// What a contestant is to the comparison.
+/// The part that a contestant plays in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What the others are measured against.
+    /// The others are measured against it.
     Limit,
     /// Our pool, with its default policy.
     Ours,
@@ -63,10 +63,10 @@ pub enum Kind {
 pub struct Contestant {
     /// What reports call it.
     pub name: String,
-    /// What it is to the comparison.
+    /// Its part in the comparison.
     pub kind: Kind,
-    /// Whether it limits the connections that are open. One that does not would open another where
-    /// the others wait.
+    /// Whether it limits the connections that are open. A contestant without a limit would open another
+    /// connection where the others wait.
     pub limits: bool,
     drive: Box<dyn Drive>,
 }
@@ -88,12 +88,12 @@ impl Contestant {
         Self { limits: false, ..self }
     }
 
-    /// So many turns one after another, without holding.
+    /// Takes `times` turns one after another, without holding.
     pub fn turns(&self, times: u64) {
         self.drive.turns(times);
     }
 
-    /// Processor time of one turn, in nanoseconds, over so many of them.
+    /// Processor time of one turn, in nanoseconds: the mean of `times` turns.
     ///
     /// Nothing waits here, so on an idle machine this is the time that passes; on a busy one it
     /// leaves out what others do.
@@ -160,8 +160,8 @@ impl<P: Peer + Sync> Drive for Threads<P> {
     }
 }
 
-/// Every contestant, with at most so many connections (or streams of one shared connection), where
-/// it has a limit. Their tasks run on `runtime`.
+/// Every contestant. `connections` is the most connections (or streams of one shared connection) of a
+/// contestant that has a limit. Their tasks run on `runtime`.
 pub fn contestants(runtime: &Arc<Runtime>, connections: u32) -> Vec<Contestant> {
     let limit = Contestant::tasks(LIMIT, Kind::Limit, runtime, Limit::new(connections));
     let mut all = vec![limit];

@@ -2,7 +2,7 @@
 //!
 //! As `Pool::builder(manager).build()` makes it: a map of keys, a peek at each connection before it
 //! is lent, an idle timeout, a lifetime with jitter, statistics, one deadline over an acquire, first
-//! come first served; nobody observes. Only the limit is set. The profiles are their own policies.
+//! come first served; without an observer. Only the limit is set. The profiles are their own policies.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -36,7 +36,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Manager for Free<K> {
     }
 }
 
-/// The same, shared by so many leases.
+/// The same, with this many leases on each connection.
 pub struct FreeShared(pub u32);
 
 impl Manager for FreeShared {

@@ -94,7 +94,7 @@ impl Drop for WatchedLease {
     fn drop(&mut self) {
         let connection = self.connection.take().expect("only taken here");
         let shared = Arc::new(Mutex::new(connection));
-        let watched = Arc::clone(&shared).try_lock_owned().expect("nobody else has it yet");
+        let watched = Arc::clone(&shared).try_lock_owned().expect("no other task has it yet");
         let meta = ConnectionMeta::new(KEY, self.id);
         let (evicted, picked_up) = self.core.pool.put(&meta, (self.id, shared));
         let core = Arc::clone(&self.core);

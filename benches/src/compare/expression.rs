@@ -18,7 +18,7 @@ enum Subject {
 enum Value {
     /// A change relative to BASE: 0.05 is 5 % more.
     Change(f64),
-    /// A value of its own: microseconds, requests in a second, or a share of requests.
+    /// A value that is not relative to BASE: microseconds, requests in a second, or a share of requests.
     Plain(f64),
 }
 
@@ -82,7 +82,7 @@ impl Expression {
         Ok(expression)
     }
 
-    /// The places where a comparison fulfils this, one line each. A change inside the noise is none.
+    /// The places where a comparison fulfils this, one line each. A change inside the noise does not count.
     pub fn found_in(&self, comparison: &Comparison, new: &Saved) -> Vec<String> {
         let Value::Change(bound) = self.value else {
             let rows = new.results.iter().filter(|row| !row.is_limit());

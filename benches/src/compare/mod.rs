@@ -214,7 +214,7 @@ pub fn is_name(word: &str) -> bool {
 /// Reads the name of a baseline.
 ///
 /// # Errors
-/// What a name may consist of.
+/// The characters that a name may have.
 pub fn parse_name(word: &str) -> Result<String, String> {
     if is_name(word) {
         return Ok(word.to_owned());

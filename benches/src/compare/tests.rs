@@ -58,7 +58,7 @@ fn run(seed: u64, rounds: usize, build: Build) -> Saved {
     let mut machine = Noise::new(0.04, random);
     let shared: Vec<f64> = (0..rounds).map(|_| drift + machine.next(random)).collect();
     let results = (0..=CONTESTANTS).map(|index| {
-        // 3 to 8 % of noise of its own for latencies, the lower end for processor time.
+        // Each contestant's latencies have 3 to 8 % of noise, its processor time has 3 %.
         let scale = 0.03 + 0.05 * index as f64 / CONTESTANTS as f64;
         let mut noises = [0.03, scale, scale, 0.08].map(|scale| Noise::new(scale, random));
         let work = if index == 0 { 1.0 } else { build.cpu };

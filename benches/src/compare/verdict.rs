@@ -62,7 +62,7 @@ pub struct Change {
     /// The interval of the change, by the same test as the verdict: all intervals of single rows hold
     /// together at the level that the verdicts have.
     pub interval: [f64; 2],
-    /// The chance of such a change when there is none.
+    /// The chance of a measured change as large as this one where the runs do not differ.
     pub p: f64,
     /// The least change that counts.
     pub floor: f64,
@@ -147,9 +147,8 @@ fn limit_of<'a>(saved: &'a Saved, row: &Row) -> Option<&'a Row> {
     })
 }
 
-/// Compares two runs. What the runs say about a figure is judged with the chance of a false alarm of
-/// 5 % for the whole comparison: half of it for the figures of all rows together, half for single rows,
-/// or all of it where there is one row.
+/// Compares two runs. The chance of a false alarm is 5 % for the whole comparison: half of it for the
+/// figures of all rows together and half for single rows, or all of it where there is one row.
 ///
 /// # Errors
 /// Why no row can be compared.

@@ -19,7 +19,7 @@ use crate::scenario::demand::Budget;
 use crate::scenario::{Play, Scenario, Variant};
 use crate::target::Target;
 
-/// What a contestant is set up with.
+/// Everything a contestant needs to take its turn.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// Which contestant.

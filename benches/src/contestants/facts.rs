@@ -20,7 +20,7 @@ pub struct Facts {
 /// Whether settings of a rival were changed for this comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
-    /// The defaults of the client, except for the number of connections where the budget says so.
+    /// The defaults of the client. A budget may still limit its connections.
     AsShipped,
     /// Changed for speed.
     Tuned,

@@ -21,7 +21,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
 
-/// What each request needs to know.
+/// The data that each request needs.
 #[derive(Clone)]
 pub(super) struct Errand {
     uri: Uri,

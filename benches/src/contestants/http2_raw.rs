@@ -106,7 +106,7 @@ pub(super) async fn probe_write(target: &Target, template: &Template) -> Result<
     if template.status() == Some(status) { Ok(()) } else { Err(format!("status {status}")) }
 }
 
-/// What each exchange needs to know.
+/// The data that each exchange needs.
 #[derive(Clone)]
 struct Shared {
     target: Arc<Target>,

@@ -227,7 +227,7 @@ pub struct Counts {
 pub struct PoolStatus {
     /// Connections that exist or are being dialed.
     pub open: u32,
-    /// Connections that nobody uses.
+    /// Connections without a lease.
     pub idle: u32,
     /// Connections that are in use.
     pub leased: u32,

@@ -82,7 +82,7 @@ impl Sampler {
         Self { requests: callers.fetch_add(7, Ordering::Relaxed) }
     }
 
-    /// Carries out a request, after a sample if one is due. A sample that fails is none.
+    /// Carries out a request, after a sample if one is due. A sample that fails is not recorded.
     pub(super) async fn around<M: Manager>(
         &mut self,
         pool: &Pool<M>,

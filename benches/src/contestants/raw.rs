@@ -18,8 +18,8 @@ use crate::target::Target;
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest reply that is learned by probing.
 const MAX_REPLY: usize = 1024 * 1024;
-/// Room beyond the reply. A read that fills its buffer makes tokio try once more in vain; one that
-/// leaves room does not.
+/// Room beyond the reply. After a read that fills the buffer, tokio makes a second system call, which
+/// finds nothing; after a read that leaves room it does not.
 const SPARE: usize = 64;
 
 /// The body of a request that must not run twice.
@@ -76,7 +76,7 @@ impl Template {
 /// Sends one request to the target and learns what an exchange looks like.
 ///
 /// # Errors
-/// Why the target cannot be used: nobody listens, or the reply is not one of the protocol.
+/// Why the target cannot be used: its port is closed, or the reply is not one of the protocol.
 pub async fn probe(target: &Target) -> Result<Template, String> {
     let work = async {
         match target.protocol {
@@ -336,7 +336,7 @@ impl RawSocket {
         })
     }
 
-    /// Whether the server ended the connection with a reply, as HTTP/1 servers do after so many.
+    /// Whether the server ended the connection with a reply, as HTTP/1 servers do after a number of requests.
     pub(super) fn is_over(&self) -> bool {
         self.over
     }
@@ -440,8 +440,8 @@ async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<
 /// The longest refusal that is shown.
 const MAX_REFUSAL: usize = 512;
 
-/// The whole text of an error of RESP that `got` is the beginning of, with the way out where there is
-/// one; `None` when it is something else.
+/// The whole text of the RESP error of which `got` is the beginning, and what to do about it where that is
+/// known. `None` when `got` is the beginning of anything else.
 async fn refusal(stream: &mut TcpStream, got: &mut Vec<u8>) -> Option<String> {
     let begins = got
         .iter()

@@ -88,7 +88,7 @@ impl Contestant for RespPool {
             RequestKind::Write => {
                 let command = [&b"INCR"[..], &counter(request.nonce)[..]];
                 let times: i64 = lease.query(&command).await.map_err(failed)?;
-                // The server counts who ran twice; a count that is none is somebody else's reply.
+                // The server counts requests that ran twice. A count below 1 is the reply to another request.
                 if times >= 1 { Echo::Returned } else { Echo::Wrong }
             }
         };
@@ -172,8 +172,8 @@ impl Contestant for RespSession {
     }
 }
 
-/// Whether the session is as a new connection's: commands run at once, and the server says so. A
-/// session that is not counts as a wrong reply: the next borrower saw another's doings.
+/// Asks the server whether the session is like that of a new connection: commands run at once, and no
+/// state of an earlier borrower is left. Such state counts as a wrong reply.
 async fn look(lease: &mut Lease<Manager>, nonce: Nonce, database: u32) -> Result<Echo, Error> {
     let mut both = Pipeline::new();
     both.add(&["ECHO", nonce.as_str()]).add(&["CLIENT", "INFO"]);

@@ -58,7 +58,7 @@ impl Connection {
     /// Dials; each exchange is bounded by `call_timeout`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
@@ -119,8 +119,8 @@ impl Connection {
         Ok(answer.body)
     }
 
-    /// Whether it must not be lent again: an exchange did not end, bytes came that nobody asked
-    /// for, or the peer closed it, as far as the runtime has seen. Never waits.
+    /// Whether it must not be lent again: an exchange did not end, bytes came without a request, or the
+    /// peer closed it, as far as the runtime has seen. Never waits.
     pub fn is_broken(&mut self) -> bool {
         if self.in_flight || !self.framed.read_buffer().is_empty() {
             return true;

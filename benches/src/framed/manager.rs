@@ -1,4 +1,4 @@
-//! What the pool has to know about framed connections.
+//! How the pool dials, checks and closes framed connections.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -68,7 +68,7 @@ pub struct Quartiles {
 }
 
 impl Calibration {
-    /// Reads the calibration in a directory; `None` when there is none for this machine.
+    /// Reads the calibration in a directory; `None` when the directory has no calibration of this machine.
     ///
     /// # Errors
     /// [`BenchError::Usage`] when the file is there and cannot be read.

@@ -1,4 +1,4 @@
-//! results.json, schema 1. What was not measured is `null`.
+//! results.json, schema 1. A figure that was not measured is `null`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -181,7 +181,7 @@ impl Document {
             results: groups
                 .iter()
                 .flat_map(|group| {
-                    // What was interrupted before its first turn has nothing to say.
+                    // A contestant that was interrupted before its first turn has no row.
                     let played = group.records.iter().filter(|record| !record.rounds.is_empty());
                     played.map(|record| Row::new(group, record))
                 })

@@ -130,7 +130,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Adds a warning of its own.
+    /// Adds a warning that does not come from the results.
     pub fn warn(&mut self, remark: String) {
         self.remarks.push(remark);
     }
@@ -186,7 +186,7 @@ impl<'a> Report<'a> {
         if self.plan.summary {
             self.print(&html::summary::render(&sources));
         }
-        // Faults have a banner of their own.
+        // These warnings are printed as banners.
         let has_banner = |warning: &&String| {
             self.faults.contains(warning) || warning.starts_with(ENDED) || warning.starts_with(LOST)
         };
@@ -323,7 +323,7 @@ fn place(group: &GroupResult) -> String {
     format!("{} {}{rate}", group.protocol, group.scenario.name)
 }
 
-/// What nobody may overlook.
+/// A banner for what the reader must not overlook.
 fn banner(title: &str, faults: &[String], colours: bool) -> String {
     let (red, plain) = if colours { ("\x1b[1;37;41m", "\x1b[0m") } else { ("", "") };
     let mut text = format!("{red}!!! {title} !!!{plain}\n");

@@ -93,7 +93,7 @@ pub struct GroupResult {
     pub budget: Budget,
     /// Where requests went.
     pub target: Arc<Target>,
-    /// Who took part, in the order of tables.
+    /// The contestants that took part, in the order of tables.
     pub records: Vec<Record>,
     /// Turns of each that were planned.
     pub rounds: u32,
@@ -160,7 +160,7 @@ impl Record {
         self.errors().iter().sum::<u64>() + self.sum(|turn| turn.unstarted)
     }
 
-    /// A sum over all turns, `None` if one of them does not know, or there is none.
+    /// A sum over all turns; `None` if the count of any turn is unknown, or no turn was played.
     pub fn known_sum(&self, count: impl Fn(&Played) -> Option<u64>) -> Option<u64> {
         self.rounds
             .iter()

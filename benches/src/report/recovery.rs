@@ -244,7 +244,7 @@ mod tests {
     fn a_fault_that_lasts_to_the_end_leaves_nothing_to_recover_in() {
         let slots = [slot(0, 10, 0, 100.0), slot(100, 5, 5, 900.0)];
         assert_eq!(of(&slots, &[], refused(100.0, 201.0)), None);
-        assert_eq!(of(&slots, &[150.0], refused(100.0, None)), None, "nobody ended it");
+        assert_eq!(of(&slots, &[150.0], refused(100.0, None)), None, "it was not ended");
         assert!(of(&slots, &[], refused(100.0, 150.0)).is_some());
         assert_eq!(Recovery::of(&slots, &[], &[]), None);
     }

@@ -243,8 +243,8 @@ impl Backend {
         self.server.as_mut().filter(|server| server.is_relay() == relayed)
     }
 
-    /// So many requests of a hundred are not idempotent: as many as the scenario wants, none where
-    /// the server takes none.
+    /// How many requests of a hundred are not idempotent: as many as the scenario wants, or none where
+    /// the server refuses them.
     pub(super) fn writes_percent(&self, group: &Group, entry: &Entry) -> u8 {
         match self.probed(group, entry).no_writes {
             Some(_) => 0,

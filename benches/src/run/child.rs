@@ -82,7 +82,7 @@ impl Server {
         if let Some(cpu) = cpu {
             command.args(["--cpu", &cpu.to_string()]);
         }
-        // A group of its own: Ctrl-C is for this process, which then ends the server.
+        // A separate process group: Ctrl-C reaches only this process, which then ends the server.
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -194,7 +194,7 @@ impl Server {
         }
     }
 
-    /// What happened when since the run was started.
+    /// The server's counts for each step of time since the run was started.
     pub async fn series(&mut self, protocol: Protocol) -> Result<Series, BenchError> {
         match self.answer(ControlCommand::Series { protocol }).await? {
             Answer::Series(series) => Ok(series),

@@ -21,14 +21,14 @@ pub struct Load {
     pub arrivals: Arrivals,
     /// Callers that send at the same time; of an open loop, the most requests in flight.
     pub callers: usize,
-    /// So many requests of a hundred must not run twice.
+    /// How many requests of a hundred must not run twice.
     pub writes_percent: u8,
     /// Callers that leave before the reply; a request that is given up is no error.
     pub gives_up: Option<GiveUp>,
     /// How long callers wait from the moment they want their request; then it is a timeout. `None`
     /// for as long as it takes.
     pub patience: Option<Duration>,
-    /// Decides arrivals, writes and who gives up; the same for every contestant.
+    /// Decides arrivals, writes and which callers give up; the same for every contestant.
     pub seed: u64,
     /// A share of their distance that uniform arrivals come earlier: other workers have theirs there.
     pub phase: f64,

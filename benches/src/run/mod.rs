@@ -51,7 +51,7 @@ pub enum Outcome {
     Unsound,
     /// Ctrl-C came before the end; what was measured was sound.
     Interrupted,
-    /// Nobody reads the tables any more; what was measured was sound.
+    /// The reader of standard output has gone; the results so far are sound.
     Cut,
 }
 

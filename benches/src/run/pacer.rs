@@ -72,7 +72,7 @@ impl Pacing {
                 let work = move || {
                     prepare(&cpus);
                     let lateness = pace(schedule, began, measured, &line, &stop);
-                    // Nobody waits for the end of a turn that failed.
+                    // A turn that failed has dropped its side, and needs no answer.
                     drop(send.send(Paced { lateness, cpu: measure::thread_cpu_time() }));
                 };
                 std::thread::Builder::new()

@@ -102,7 +102,7 @@ impl Lines {
 }
 
 fn write_line(line: &str) {
-    // Nobody reads standard error: nothing can be said about that.
+    // Standard error is closed, so the failure cannot be reported.
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 

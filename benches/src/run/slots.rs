@@ -214,7 +214,7 @@ mod tests {
             status: Some(PoolStatus { idle, ..PoolStatus::default() }),
             counts: Counts { dials: Some(dials), ..Counts::default() },
         };
-        // Nobody looked between 101 and 305 ms.
+        // No sample was taken between 101 and 305 ms.
         let samples = [sample(0, 3, 1), sample(101, 7, 2), sample(305, 9, 3), sample(399, 9, 4)];
         let slots = Slots::default().finish(ms(400), &samples);
         let dials: Vec<_> = slots.iter().map(|slot| slot.dials).collect();

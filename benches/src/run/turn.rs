@@ -71,7 +71,7 @@ pub struct Turn {
     pub service: Histogram<u64>,
     /// Of an open loop: how late the schedule handed over each arrival, in nanoseconds.
     pub lateness: Histogram<u64>,
-    /// Time to get a connection, in nanoseconds; empty where that is no step of its own.
+    /// Time to get a connection, in nanoseconds; empty for a contestant without a separate acquire.
     pub acquire: Histogram<u64>,
     /// What the contestant counted.
     pub counts: Counts,
@@ -86,7 +86,7 @@ pub struct Turn {
     pub lanes: Option<Lanes>,
     /// The first failure, for people.
     pub first_error: Option<String>,
-    /// What was left of its pool after it was closed; `None` when nothing was, or without a pool.
+    /// What was left of its pool after it was closed, in words; `None` if nothing was left, or without a pool.
     pub unclosed: Option<String>,
 }
 

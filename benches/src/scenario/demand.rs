@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Demand {
     /// Closed loop: each caller sends, waits for the reply, and sends the next request. For capacity
-    /// only: who is slow is asked less often.
+    /// only: a slow contestant gets fewer requests.
     Closed,
     /// Open loop: requests are wanted at a rate, whatever became of the ones before.
     Paced {
@@ -22,7 +22,7 @@ pub enum Demand {
         /// Requests in a second between them.
         base: f64,
     },
-    /// Open loop: so many requests at once at the start of the window, then a paced rest.
+    /// Open loop: `size` requests at once at the start of the window, then paced requests.
     AtOnce {
         /// Requests of the first moment.
         size: usize,
@@ -32,7 +32,7 @@ pub enum Demand {
 }
 
 impl Demand {
-    /// Whether requests are wanted at times of their own.
+    /// Whether requests come on a schedule, whatever became of earlier requests.
     pub fn is_open(self) -> bool {
         self != Self::Closed
     }
@@ -49,7 +49,7 @@ impl Demand {
 /// A rate of requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
-    /// So many in a second.
+    /// Requests in a second.
     PerSecond(f64),
     /// This share of what `limit` does in a closed loop, measured at the start of the run.
     OfLimit(f64),
@@ -109,7 +109,7 @@ impl Budget {
 /// Callers that leave before the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GiveUp {
-    /// So many requests of a hundred are given up ...
+    /// How many requests of a hundred are given up ...
     pub percent: u8,
     /// ... at a random moment within this time.
     pub within: Duration,

@@ -42,9 +42,9 @@ pub struct Scenario {
     pub variants: &'static [Variant],
     /// When requests are wanted.
     pub demand: Demand,
-    /// So many requests of a hundred are not idempotent.
+    /// How many requests of a hundred are not idempotent.
     pub writes_percent: u8,
-    /// Callers that leave early, for reasons of their own.
+    /// Callers that give up early, at random.
     pub gives_up: Option<GiveUp>,
     /// How long callers wait; `None` for as long as it takes.
     pub patience: Option<Duration>,
@@ -166,7 +166,7 @@ pub enum Variant {
     Reused,
     /// The server closes the connection after each response.
     ServerCloses,
-    /// Every operation makes a client of its own.
+    /// Every operation makes a new client.
     NoPool,
     /// All lifetimes are equal.
     NoJitter,
@@ -198,9 +198,9 @@ pub const LIMITED_LEASES: u32 = 4;
 /// repository xiahuyun/go-by-example), see [`PUBLISHED_REST`].
 pub const PUBLISHED_REUSE: [f64; 3] = [1.0, 2.39, 4.69];
 
-/// The same without the pauses: 1.75, 2.01 and 2.03 ms, timers' lateness included. What is left says
-/// that a connection dialed anew costs more than one reused, and that it hardly matters which side
-/// closed the old one.
+/// The same without the pauses: 1.75, 2.01 and 2.03 ms, timers' lateness included. These times show
+/// that a new connection costs more than a reused one, and that it hardly matters which side closed the
+/// old one.
 pub const PUBLISHED_REST: [f64; 3] = [1.0, 1.15, 1.16];
 
 impl Variant {
@@ -287,11 +287,11 @@ impl Scenario {
             && contestant.protocols.contains(&protocol)
             && (self.only.is_empty() || self.only.contains(&contestant.name))
             && match self.play {
-                // Its sockets are open before the turn: it has no way of its own to open them.
+                // The sockets of `limit` are opened before the turn, and it cannot open others.
                 Play::Requests if contestant.kind == Kind::Limit => !self.loses_connections(),
                 Play::Requests => true,
-                // What has no pool has no limit, and nothing to reuse or to reset; `limit` with as
-                // many callers as connections shows what those connections could carry.
+                // A contestant without a pool has no limit, no reuse and no reset. `limit` with as
+                // many callers as connections shows the capacity of those connections.
                 Play::Limits => strategy || contestant.kind == Kind::Limit,
                 Play::Reuse | Play::Session => strategy,
             }
@@ -364,8 +364,8 @@ impl Scenario {
         }
     }
 
-    /// What one shared connection may carry at a time, where the scenario says so: a server that
-    /// allows 250 streams would never make 50 callers wait.
+    /// The most requests at a time on one shared connection, where the scenario limits them: a server
+    /// that allows 250 streams would never make 50 callers wait.
     pub fn leases(&self, protocol: Protocol) -> Option<u32> {
         (self.play == Play::Limits && protocol == Protocol::Http2).then_some(LIMITED_LEASES)
     }

@@ -20,7 +20,7 @@ const IN_FLIGHT: usize = 1000;
 /// Callers of the fault scenarios wait no longer than this, as those of a real service do.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What most scenarios have in common.
+/// The values that most scenarios share.
 const BASE: Scenario = Scenario {
     name: "",
     about: "",
@@ -137,7 +137,7 @@ const BURST: Scenario = Scenario {
     ..OPEN
 };
 
-/// Everybody comes at once, and nothing is open.
+/// All callers come at once, and no connection is open.
 const HERD: Scenario = Scenario {
     name: "herd",
     about: "50 requests at once on a cold pool, a dial takes 50 ms, a reply 1 ms",
@@ -267,7 +267,7 @@ const SLOW_MINUTE: Scenario = Scenario {
 const CANCEL: Scenario = Scenario {
     name: "cancel",
     about: "a third of the callers give up at a random moment within 4 ms, a reply takes 2",
-    teaches: "nothing is lost, nobody gets another's data, and how many dials it costs",
+    teaches: "whether anything is lost or a caller gets another's data, and how many dials it costs",
     figure: Figure::Opened,
     demand: per_second(2000.0),
     writes_percent: 20,
@@ -306,7 +306,7 @@ const MAX_STREAMS: Scenario = Scenario {
     ..OPEN
 };
 
-/// A server that says goodbye again and again.
+/// A server that announces the end of its connections again and again.
 const GOAWAY: Scenario = Scenario {
     name: "goaway",
     about: "every 200 ms, nine times, the server announces the end of its connections",

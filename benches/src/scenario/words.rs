@@ -10,7 +10,7 @@ impl Scenario {
         Self { demand, ..self }
     }
 
-    /// The description, with knobs of the command line (`knob=value`) in the place of its own.
+    /// The description, with the values of `set` (`knob=value`) in place of the scenario's.
     pub fn about_with(&self, set: &[String]) -> String {
         let mut about = self.about.to_owned();
         for (knob, own) in self.set {

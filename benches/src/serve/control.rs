@@ -16,7 +16,7 @@ use crate::names::Protocol;
 /// A longer line ends the control connection.
 pub const MAX_LINE: usize = 1024 * 1024;
 
-/// What a client may ask.
+/// The commands of a client.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Command {
@@ -75,7 +75,7 @@ pub enum Answer {
     Error(String),
 }
 
-/// What the server of one protocol knows and does.
+/// The oracle and the faults of the server of one protocol.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) oracle: Arc<Oracle>,
@@ -102,7 +102,7 @@ impl Desks {
     }
 }
 
-/// Accepts control connections for ever.
+/// Accepts control connections forever.
 pub(super) async fn serve(listener: TcpListener, desks: Arc<Desks>) {
     loop {
         let stream = super::listener::accept(&listener).await;

@@ -151,7 +151,7 @@ impl Faults {
         id
     }
 
-    /// Ends a fault. One that is not in force any more is no error: it was a moment.
+    /// Ends a fault. It is no error if the fault is not in force any more, as after a momentary one.
     pub fn lift(&self, id: u32) {
         let mut state = self.lock();
         state.active.remove(&id);

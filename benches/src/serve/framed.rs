@@ -25,7 +25,7 @@ const PROCESSORS: usize = 32;
 /// Replies that may wait for the writer; a full queue slows the processors.
 const QUEUE: usize = 64;
 
-/// Accepts connections for ever and serves each as `model` says.
+/// Accepts connections forever and serves each as `model` says.
 pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>, model: FramedModel) {
     loop {
         let stream = listener.accept().await;
@@ -54,7 +54,7 @@ async fn one_task(stream: Faulty, open: &OpenSocket) -> io::Result<()> {
         let close = answered(open, &frame);
         framed.send(frame).await?;
         if close {
-            // What is written late has to leave first.
+            // The close waits until delayed replies have left.
             return framed.close().await;
         }
     }
@@ -136,7 +136,7 @@ async fn write_replies(mut queue: mpsc::Receiver<(Frame, bool)>, mut writer: Wri
             return;
         }
         if close {
-            // What is written late has to leave first; a client that is gone needs nothing.
+            // The close waits until delayed replies have left. If the client is gone, it needs none.
             drop(writer.close().await);
             return;
         }

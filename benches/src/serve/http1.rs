@@ -24,7 +24,7 @@ const MAX_HEADERS: usize = 64;
 const REFUSED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Accepts connections for ever and starts a task for each.
+/// Accepts connections forever and starts a task for each.
 pub(super) async fn serve_tasks(mut listener: Listener, oracle: Arc<Oracle>) {
     loop {
         let stream = listener.accept().await;
@@ -33,7 +33,7 @@ pub(super) async fn serve_tasks(mut listener: Listener, oracle: Arc<Oracle>) {
     }
 }
 
-/// Accepts connections for ever and hands them to at most `limit` workers.
+/// Accepts connections forever and hands them to at most `limit` workers.
 pub(super) async fn serve_workers(mut listener: Listener, oracle: Arc<Oracle>, limit: usize) {
     let workers = Workers::start(limit, |Job { stream, open }| serve_connection(stream, open));
     loop {
@@ -49,7 +49,7 @@ pub(super) async fn serve_workers(mut listener: Listener, oracle: Arc<Oracle>, l
 /// Answers 503, then waits briefly for the client to have read it: closing with bytes unread would
 /// reset the connection and might destroy the answer.
 async fn refuse(mut stream: Faulty, open: OpenSocket) {
-    let farewell = async {
+    let answer = async {
         stream.write_all(REFUSED).await?;
         stream.shutdown().await?;
         let mut rest = [0; 1024];
@@ -57,14 +57,14 @@ async fn refuse(mut stream: Faulty, open: OpenSocket) {
         io::Result::Ok(())
     };
     // Whether the client heard it or left before, the connection is over.
-    drop(tokio::time::timeout(super::LINGER, farewell).await);
+    drop(tokio::time::timeout(super::LINGER, answer).await);
     drop(stream);
     drop(open);
 }
 
 /// Serves the requests of one connection, one after the other, until either side closes it.
 async fn serve_connection(mut stream: Faulty, open: OpenSocket) {
-    // An error means that the client is gone: there is nobody to tell.
+    // An error means that the client is gone, so it cannot be told.
     drop(exchange(&mut stream, &open).await);
     drop(stream);
     drop(open);
@@ -97,7 +97,7 @@ async fn exchange(stream: &mut Faulty, open: &OpenSocket) -> io::Result<()> {
             output.clear();
         }
         if close {
-            // What is written late has to leave first.
+            // The shutdown waits until delayed replies have left.
             return stream.shutdown().await;
         }
         if stream.read_buf(&mut input).await? == 0 {
@@ -116,7 +116,7 @@ enum Parsed<'a> {
 struct Request<'a> {
     /// Bytes of head and body together.
     length: usize,
-    /// The value of `x-nonce`; empty when there is none.
+    /// The value of `x-nonce`; empty without that header.
     nonce: &'a [u8],
     /// It must not run twice: neither GET nor HEAD.
     writes: bool,

@@ -14,7 +14,7 @@ use super::faulty::Faulty;
 use super::listener::Listener;
 use super::oracle::{OpenSocket, Oracle};
 
-/// Accepts connections for ever and starts a task for each.
+/// Accepts connections forever and starts a task for each.
 pub(super) async fn serve(
     mut listener: Listener,
     oracle: Arc<Oracle>,

@@ -32,7 +32,7 @@ impl Listener {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub async fn bind(address: SocketAddr, faults: Arc<Faults>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;

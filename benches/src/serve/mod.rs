@@ -1,4 +1,4 @@
-//! The embedded servers: the other side of every measurement, in a process of their own.
+//! The embedded servers: the other side of every measurement, in a separate process.
 //!
 //! Each server answers with the nonce of the request, in one write, and tells its
 //! [`oracle`] what it saw. The [`control`] connection starts runs and reads the counts.
@@ -33,10 +33,10 @@ mod workers;
 use listener::Listener;
 use model::{Http1Model, Models};
 
-/// How long a server waits for a client to read a farewell.
+/// How long a server waits for a client to read the last reply.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// What `serve` is asked to do.
+/// The options of `serve`.
 #[derive(Debug, Clone, Default)]
 pub struct ServeOptions {
     /// Where to listen, for each protocol that is to be served.

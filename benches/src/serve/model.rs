@@ -21,7 +21,7 @@ pub enum FramedModel {
     OneTask,
     /// A reader hands requests to bounded processors, which write under a lock.
     ReaderHandoff,
-    /// As before, and a task of its own writes.
+    /// As `ReaderHandoff`, with a separate task that writes.
     SeparateWriter,
 }
 

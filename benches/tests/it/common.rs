@@ -29,7 +29,7 @@ pub(crate) struct Ran {
     pub(crate) stdout: String,
     /// Progress and errors.
     pub(crate) stderr: String,
-    /// results.json; null when there is none.
+    /// results.json; null without that file.
     pub(crate) results: Value,
     /// Where it wrote its files.
     pub(crate) out: PathBuf,

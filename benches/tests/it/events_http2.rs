@@ -109,7 +109,7 @@ async fn an_announced_end_lets_open_streams_finish() {
     drop(client.send);
 }
 
-// With threads of its own: the client's tasks have to run while the test waits for the server.
+// With two threads: the client's tasks have to run while the test waits for the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_connection_answers_when_the_silence_ends() {
     let (_serving, mut control, address) = serving();

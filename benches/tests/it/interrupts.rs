@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::common;
 
-/// A run that goes on for an hour if nobody stops it.
+/// A run that takes an hour unless it is stopped.
 fn long_run(out: &Path) -> Child {
     common::program()
         .args(["run", "--protocol", "framed", "--contestant", "redigo", "--quiet"])

@@ -76,7 +76,7 @@ fn a_request_that_is_sent_twice_is_a_duplicate() {
         let nonce = Nonce::new(7, sequence);
         assert!(exchange(&mut client, &echo(nonce), 23).contains(nonce.as_str()));
     }
-    // Another run's request is answered and belongs to nobody.
+    // A request of another run is answered, and counted as a stranger.
     exchange(&mut client, &echo(Nonce::new(6, 0)), 23);
     let counters = control.counters(r#"{"op":"counters","protocol":"resp"}"#);
     assert_eq!((counters.executed, counters.duplicates, counters.strangers), (3, 1, 1));

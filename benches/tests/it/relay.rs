@@ -15,7 +15,7 @@ use crate::events::{Control, assert_silent, connect};
 struct Talk {
     protocol: &'static str,
     scheme: &'static str,
-    /// What a client says first on a connection.
+    /// The first bytes of a client on a connection.
     preface: &'static [u8],
     request: &'static [u8],
     /// How the reply ends.

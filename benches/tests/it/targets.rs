@@ -4,7 +4,7 @@ use crate::common::{Ran, run, run_for};
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;
 
-/// What no foreign server can tell.
+/// Checks that figures are null that a server of the user's cannot tell.
 fn assert_unknown(row: &Value) {
     for unknown in ["duplicates", "leaked", "high_water_open"] {
         assert!(row[unknown].is_null(), "{unknown} of {row:#}");

@@ -111,8 +111,8 @@ fn contradictions_are_refused() {
 }
 
 #[test]
-fn a_target_that_nobody_serves_is_said_before_anything_is_measured() {
-    // Bound and closed again: nobody listens there.
+fn an_unreachable_target_is_reported_before_anything_is_measured() {
+    // Bound and closed again, so that the port refuses connections.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

@@ -3,7 +3,7 @@
 //! Settings, and why:
 //! - The size of the pool is the number of connections of the budget. fred has no default for it; with
 //!   its own budget it gets 5, as the example of its documentation.
-//! - The default policy of the builder is never to dial again. Nobody would use a pool so: it gets
+//! - The default policy of the builder is never to dial again. A pool in use has to: this one gets
 //!   `ReconnectPolicy::default()`, a constant pause of one second without a limit of tries.
 //! - Everything else as it comes: a command is sent again up to three times after a broken connection,
 //!   no deadline, no delay of small writes is asked for, as for every contestant.

@@ -111,7 +111,7 @@ impl<'a> Model<'a> {
             group.metric = metrics.clone().find(apart).unwrap_or(group.wanted);
             group.ranking = group.rank(group.metric);
         }
-        // What differs most comes first.
+        // Faults come first, then the groups whose contestants differ most.
         let mut groups: Vec<(f64, Group<'_>)> = std::mem::take(&mut model.groups)
             .into_iter()
             .map(|group| (sentences::verdict(&group).1, group))
@@ -211,8 +211,8 @@ fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
     if requests.all(|other| other == first) { first.words() } else { Vec::new() }
 }
 
-/// What to rank by where the results do not say it: failures where faults made them, the tail where the rate is given, and the
-/// capacity otherwise.
+/// Chooses the metric to rank by, where the results do not name one: failures if faults caused any, the
+/// tail of the latency if the rate is given, and the capacity otherwise.
 fn metric(entries: &[Entry<'_>]) -> Metric {
     let rows = || entries.iter().map(|entry| entry.row);
     let faulty = rows().any(|row| row.faults().next().is_some())

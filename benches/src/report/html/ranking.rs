@@ -13,12 +13,12 @@ pub struct Ranking {
     /// Rows that are not told apart from the first one of an earlier tier, although their own figure
     /// is worse: their rounds scatter too much for a place.
     pub unplaced: Vec<usize>,
-    /// Rows that failed so much more of their requests than others that their figure is bought with it.
+    /// Rows with many more failures than others: their good figure comes from requests that were not served.
     pub failing: Vec<usize>,
 }
 
-/// So many more failures of a thousand requests than the contestant with the least have no place in a
-/// ranking by something else: a request that is refused is quick and costs no connection.
+/// A contestant is not ranked by another figure if this many more of a thousand requests failed than of
+/// the contestant with the fewest failures: a refused request is quick and costs no connection.
 const TOO_MANY: f64 = 100.0;
 
 /// Contestants that do not differ beyond the noise.
@@ -124,8 +124,8 @@ impl Group<'_> {
         self.difference(self.metric, entry, base)
     }
 
-    /// The difference of two entries in a metric. Each of the group's entries but one is asked for, in a
-    /// ranking as in the table, so the chance of a false alarm is shared by so many.
+    /// The difference of two entries in a metric. A ranking and a table compare all entries of a group but
+    /// one, so the chance of a false alarm is divided by the number of these comparisons.
     fn difference(
         &self,
         metric: Metric,

@@ -12,7 +12,8 @@ use crate::compare::comparable;
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// So many more failures of a thousand requests than others have stand beside a name.
+/// The share of failures stands beside a name if this many more of a thousand requests failed than of
+/// the pool with the fewest failures.
 const SOME_FAILED: f64 = 50.0;
 
 /// How bad a banner is.

@@ -62,7 +62,7 @@ fn name_cell(entry: &Entry<'_>) -> String {
     )
 }
 
-/// The cost of failed requests has no column of its own.
+/// A note below the table: the cost of failed requests has no separate column.
 const CPU_OF_ALL: &str = "CPU per request: the processor time of all requests, those that failed included, for each reply.";
 
 /// The verdict table of a group: the limit first, then contestants by tiers that do not differ

@@ -20,7 +20,7 @@ fn row(name: &str, rates: &[f64]) -> Value {
         "throughput_per_s": rates[rates.len() / 2], "rounds_detail": rounds})
 }
 
-/// A contestant with so many failures of a thousand requests in its rounds.
+/// A contestant, and the failures of a thousand requests in each of its rounds.
 fn failed(name: &str, failed: &[f64]) -> Value {
     let rounds: Vec<Value> = failed
         .iter()
@@ -56,7 +56,7 @@ fn contestants_are_ranked_by_what_the_scenario_is_about() {
         let round = json!({"requests": 50, "errors": 0, "dials": dials, "p99_us": p99});
         of_figure("dials", name, &round, &json!({"latency_us": {"p99": p99}}))
     };
-    // What dials more is faster; the first answer opens nothing, for it refuses.
+    // The contestant with more dials is faster. `redigo` opens few connections because it refuses requests.
     let mut refuses = burst("redigo", 60, 500.0);
     refuses["refusals"] = json!(880);
     let sources = sources(json!([

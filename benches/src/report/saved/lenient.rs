@@ -37,7 +37,7 @@ pub(super) fn field<'de, D: Deserializer<'de>, T: Field>(deserializer: D) -> Res
 
 /// The type of a field: what any JSON value means for it.
 pub(super) trait Field: Sized {
-    /// What this value means. A value of another shape counts as missing.
+    /// Reads a value. A value of another shape counts as missing.
     fn read(value: Value) -> Self;
 }
 

@@ -223,7 +223,7 @@ fn wide_tables_tell_failures_apart_and_narrow_ones_add_them_up() {
         let (text, _) = columns(&group).render(wide);
         text.lines().last().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(line(false).last().unwrap(), "111", "nobody looked for wrong replies");
+    assert_eq!(line(false).last().unwrap(), "111", "replies were not compared");
     let wide = line(true);
     // Of a round, as dials and waits are: three rounds add up to three times as much.
     assert_eq!(wide[wide.len() - 6..wide.len() - 3], ["111", "10", "0"]);

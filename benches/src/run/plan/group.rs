@@ -54,7 +54,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Everybody who takes a turn in each round.
+    /// All entries that take a turn in each round.
     pub fn players(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().chain(&self.twin)
     }
@@ -124,7 +124,7 @@ pub(super) fn group(
     for contestant in contestants.iter().filter(|one| scenario.admits(one, protocol)) {
         let closed = (!demand.is_open()).then_some(callers);
         for variant in scenario.ways(contestant, protocol, connections, closed) {
-            // So many shared connections, each for an equal part of the callers.
+            // The number of shared connections. Each serves an equal part of the callers.
             let shared = variant.and_then(Variant::connections);
             let leases = shared.and_then(|number| u32::try_from(callers.div_ceil(number)).ok());
             let terms = Terms {

@@ -26,9 +26,9 @@ pub(super) fn share(
     Ok(())
 }
 
-/// The entry that plays twice in each round, so that the run shows its own noise. There is none in
-/// scenarios of faults and in the three-way test, whose turns are long and whose differences are large,
-/// and none where one round is played, which shows no noise.
+/// The entry that plays twice in each round, so that the run measures its own noise. Scenarios of faults
+/// and the three-way test have no such entry: their turns are long and their differences large. Neither
+/// has a run of one round, which shows no noise.
 pub(super) fn twin(group: &Group) -> Option<Entry> {
     let scenario = group.scenario;
     let quiet = (scenario.events)(&mut fastrand::Rng::with_seed(1)).is_empty();

@@ -23,7 +23,7 @@ mod session;
 mod store;
 mod subscriptions;
 
-/// Accepts connections for ever and starts a task for each.
+/// Accepts connections forever and starts a task for each.
 pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>) {
     let store = Arc::new(Store::default());
     let mut next_id = 0_u64;
@@ -37,7 +37,7 @@ pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>) {
 }
 
 async fn serve_connection(mut stream: Faulty, open: OpenSocket, mut session: Session) {
-    // An error means that the client is gone: there is nobody to tell.
+    // An error means that the client is gone, so it cannot be told.
     drop(exchange(&mut stream, &open, &mut session).await);
     drop(stream);
     drop(open);
@@ -65,7 +65,7 @@ async fn exchange(stream: &mut Faulty, open: &OpenSocket, session: &mut Session)
             output.clear();
         }
         if close {
-            // What is written late has to leave first.
+            // The shutdown waits until delayed replies have left.
             return stream.shutdown().await;
         }
         if stream.read_buf(&mut input).await? == 0 {

@@ -115,7 +115,7 @@ impl Session {
                     reply::error(output, "OOM command not allowed: too many keys");
                 }
             }
-            // A counter of its own for each nonce; the oracle keeps it, not the store.
+            // Each nonce has a separate counter, which the oracle keeps and not the store.
             ("INCR", [key]) if key.starts_with(COUNTER) => {
                 let (close, times) = open.counted(&key[COUNTER.len()..], true);
                 reply::integer(output, times as i64);
