@@ -54,7 +54,7 @@ impl Alarm {
 /// Longer than any program runs: stands for a duration that an instant cannot be moved by.
 pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
-/// `limit` from now; a limit beyond the clock's range is as good as none.
+/// `limit` from now. A limit beyond the clock's range never ends.
 pub(crate) fn deadline(limit: Duration) -> Instant {
     Instant::now() + limit.min(FAR)
 }

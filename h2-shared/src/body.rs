@@ -22,8 +22,8 @@ use crate::transport::EndWatch;
 /// Body of a response, read as the peer sends it.
 ///
 /// An [`http_body::Body`]: use `http_body_util::BodyExt` to collect it or to take frame by frame;
-/// trailers are its last frame. What has been read is given back to the peer's flow control at
-/// once, so that a reader who stops makes the peer stop, too.
+/// trailers are its last frame. Bytes that have been read are given back to the peer's flow
+/// control at once, so the peer stops sending when the reader stops reading.
 ///
 /// The stream's slot in the connection is held until the body has ended. Dropping the body earlier
 /// resets the stream (CANCEL); the connection and its other streams go on.
@@ -58,7 +58,7 @@ struct Open {
     slot: Hold,
 }
 
-/// The slot is given back when nobody holds it any more.
+/// The slot is given back when its last holder drops it.
 enum Hold {
     Alone(Slot),
     WithUpload(Arc<Slot>),
@@ -112,8 +112,8 @@ impl Body {
         Self { open: Some(open), remaining: length, ..Self::default() }
     }
 
-    /// The same while the request body is still on its way in a task of its own, which ends when
-    /// this body is dropped or has ended: then the peer has said all it will say.
+    /// The same while a separate task still sends the request body. That task ends when this body is
+    /// dropped or has ended: then the peer has sent its whole response.
     pub(crate) fn with_upload(
         stream: RecvStream,
         slot: Arc<Slot>,
@@ -127,7 +127,7 @@ impl Body {
         Self { open: Some(open), remaining: length, ..Self::default() }
     }
 
-    /// What the stream has; the timer is not asked.
+    /// The next frame of the stream, without a look at the timer.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while !self.trailers {
             let Some(open) = &mut self.open else { return Poll::Ready(None) };

@@ -100,7 +100,7 @@ impl Client {
     /// `Transfer-Encoding`, ...) are dropped, `Host` becomes the authority, content-length is added
     /// when the body knows its length. Informational (1xx) responses are skipped.
     ///
-    /// What the peer did not process is sent again as the policy's
+    /// A request that the peer did not process is sent again as the policy's
     /// [`retry`](pool_common::Policy::retry) says, with its body if no more than
     /// [`replay_limit`](Config::replay_limit) was sent of it. A request whose stream was refused
     /// waits before it is sent again, longer each time (`retry_back_off_min` and `_max`): a peer that
@@ -195,7 +195,7 @@ impl fmt::Debug for Client {
 struct Call<'a, B> {
     pool: &'a Pool<H2Manager>,
     key: Key,
-    /// Who asked, for leak detection.
+    /// The line of code that asked, for leak detection.
     place: &'static Location<'static>,
     head: Request<()>,
     /// `None` when there is no body, and while an attempt has it.

@@ -16,8 +16,9 @@ const LONGEST_GRACE: Duration = Duration::from_millis(100);
 /// How connections are opened and watched, and what a request may cost.
 ///
 /// Plain data: write `Config { body_timeout: None, ..Config::default() }` and give it to
-/// [`Client::with_config`](crate::Client::with_config). What the *pool* does (how many connections,
-/// who waits, when idle ones are closed) is the [`Policy`](pool_common::Policy), not this.
+/// [`Client::with_config`](crate::Client::with_config). The choices of the *pool* (how many
+/// connections, which callers wait, when idle connections are closed) are in the
+/// [`Policy`](pool_common::Policy), not here.
 ///
 /// Durations that are `None` mean "no limit"; the defaults leave no wait on a peer without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub struct Config {
     /// Source: `net/http` `WriteByteTimeout` (off by default there).
     pub write_timeout: Option<Duration>,
 
-    /// Longest time for the farewell (GOAWAY, flush, shutdown) of a connection. Default 1 s.
+    /// Longest time to close a connection in order (GOAWAY, flush, shutdown). Default 1 s.
     pub close_timeout: Duration,
 
     /// Receive window of a stream, in bytes: how much of one response the peer may send before it
@@ -197,8 +198,7 @@ impl Config {
 
     /// The choices of a gRPC channel (grpc-go 1.85) where they differ from ours: SETTINGS may take
     /// 20 s as the whole attempt may, a response may take and pause as long as it likes (calls
-    /// carry deadlines of their own), keep-alive waits 20 s and leaves idle connections
-    /// alone.
+    /// carry their own deadlines), keep-alive waits 20 s and leaves idle connections alone.
     pub fn grpc() -> Self {
         Self {
             settings_timeout: Duration::from_secs(20),

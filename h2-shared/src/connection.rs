@@ -19,8 +19,8 @@ use crate::transport::{Activity, EndWatch, Watched};
 
 /// A connection as the pool lends it: a handle on the h2 connection, and what is known of its peer.
 ///
-/// Its frames are moved by a task of its own, which ends with the connection. Dropping the last
-/// handle says goodbye to the peer (GOAWAY, flush, shutdown) within
+/// A separate task moves its frames, and ends with the connection. Dropping the last handle closes
+/// the connection in order (GOAWAY, flush, shutdown) within
 /// [`close_timeout`](Config::close_timeout).
 pub struct H2Connection {
     handle: Mutex<Option<SendRequest<Bytes>>>,
@@ -55,7 +55,7 @@ impl fmt::Debug for NotSent {
 
 impl H2Connection {
     /// Starts HTTP/2 on a fresh socket: sends the preface and our SETTINGS, spawns the driver, and
-    /// waits for the peer's SETTINGS if the configuration says so.
+    /// waits for the peer's SETTINGS if the configuration asks for it.
     ///
     /// # Cancel safety
     /// When the future is dropped the connection is closed.
@@ -105,8 +105,8 @@ impl H2Connection {
         Ok(this)
     }
 
-    /// Waits until the peer's SETTINGS allow a stream. A connection that allows none is no use to
-    /// those who wait for one, and if it counted as dialed they would make the pool dial the next.
+    /// Waits until the peer's SETTINGS allow a stream. A connection that allows none cannot serve
+    /// a waiter. If it counted as dialed, its waiters would make the pool dial the next connection.
     async fn settled(&self) -> Result<(), ConnectError> {
         let mut milestones = self.observed.milestones();
         let limit = self.config.settings_timeout;
@@ -222,7 +222,7 @@ impl H2Connection {
         }
     }
 
-    /// Says goodbye and waits until the connection is gone, which
+    /// Closes the connection in order and waits until it is gone, which
     /// [`close_timeout`](Config::close_timeout) bounds. Open streams finish first, within that time.
     pub(crate) async fn close(&self) {
         let mut milestones = self.observed.milestones();

@@ -100,7 +100,7 @@ where
         }
     }
 
-    /// What the peer has changed; asked only after something was read.
+    /// Notices changes of the peer's settings. Called only after bytes were read.
     fn look_at_peer(&mut self) {
         let reads = self.activity.reads();
         if reads == self.reads_seen {
@@ -146,7 +146,7 @@ where
         self.observed.retire();
     }
 
-    /// Says goodbye once the users are gone: without the probe h2 ends by itself.
+    /// Begins to close once the users are gone: without the probe h2 ends by itself.
     fn look_at_requests(&mut self) {
         if self.probe.is_some() && self.observed.close_requested() {
             self.observed.advance(Phase::Draining);
@@ -164,7 +164,7 @@ where
 
     fn send_ping(&mut self) {
         let Some(ping_pong) = &mut self.ping_pong else { return };
-        // One PING at a time; the answer to the running one serves everybody who asks meanwhile.
+        // One PING at a time; its answer serves all callers that ask for one meanwhile.
         if !self.ping_sent {
             self.ping_sent = ping_pong.send_ping(Ping::opaque()).is_ok();
         }
@@ -254,8 +254,8 @@ where
         }
     }
 
-    /// The deadline on every write; `Some` when the peer has not read for too long. One whose
-    /// socket failed has only what it sent before: that is read within the time of a goodbye.
+    /// The deadline on every write; `Some` when the peer has not read for too long. After the socket has
+    /// failed, only bytes that the peer sent before can be read: this takes no longer than a close may.
     fn check_writes(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
         if self.activity.has_failed() && !self.close.is_set() {
             self.close.set(deadline(self.config.close_timeout));
@@ -274,8 +274,8 @@ where
         self.stall.poll(cx).then_some(Closed::WriteStalled)
     }
 
-    /// The bound on a goodbye.
-    fn check_goodbye(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
+    /// The bound on the time of a close.
+    fn check_close(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
         let cause = match self.probe {
             None => Closed::Local,
             Some(_) => Closed::Broken("the socket failed".into()),
@@ -324,7 +324,7 @@ where
                 me.look_for_pong(cx);
                 me.check_window(cx);
                 let ended = me.check_peer(cx).or_else(|| me.check_proof(cx));
-                ended.or_else(|| me.check_writes(cx)).or_else(|| me.check_goodbye(cx))
+                ended.or_else(|| me.check_writes(cx)).or_else(|| me.check_close(cx))
             }
         };
         match ended {

@@ -340,7 +340,7 @@ pub enum ConnectError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Closed {
-    /// We closed it: nobody used it any more.
+    /// We closed it: it had no users any more.
     Local,
     /// The peer announced the end with GOAWAY, without naming a fault, or just closed.
     Peer,

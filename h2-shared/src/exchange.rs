@@ -35,7 +35,7 @@ pub(crate) struct Exchange<B> {
 
 /// Why there is no response.
 pub(crate) enum Unanswered {
-    /// The stream says so.
+    /// The stream failed.
     Stream(h2::Error),
     /// This side gave up.
     Here(Error),
@@ -100,8 +100,8 @@ where
         Poll::Ready(Err(Unanswered::Here(Error::ResponseTimeout(limit))))
     }
 
-    /// The response for the caller. What is left of the request body goes on in a task.
-    /// `no_content` says that a content-length does not speak of this response's body (HEAD).
+    /// The response for the caller. A task sends the rest of the request body. `no_content`: the
+    /// content-length is not that of this response's body (HEAD).
     pub(crate) fn into_response(
         self,
         response: Response<RecvStream>,

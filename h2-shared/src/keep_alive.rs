@@ -24,7 +24,7 @@ pub(crate) struct KeepAlive {
     asked: Option<Instant>,
 }
 
-/// What the driver has to do now.
+/// The next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Look again at this time, or when something happens.

@@ -69,7 +69,7 @@
 //! # Costs
 //!
 //! One task per connection moves its frames; a request runs in its caller's task and allocates
-//! nothing of its own unless it has a body. Flow control, header compression and framing are the
+//! nothing unless it has a body. Flow control, header compression and framing are the
 //! [`h2`] crate's.
 //!
 //! # When not to use it

@@ -27,7 +27,7 @@ pub enum Phase {
     Closed,
 }
 
-/// What happened since the connection began; rare things, worth waking somebody.
+/// Rare events since the connection began. Each wakes the tasks that wait for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Milestones {
     /// The peer's stream limit; `None` until its SETTINGS have come.
@@ -220,7 +220,7 @@ impl Observed {
         self.milestones.subscribe()
     }
 
-    /// Asks the driver to say goodbye as soon as no stream is left.
+    /// Asks the driver to close the connection as soon as no stream is left.
     pub(crate) fn request_close(&self) {
         self.requests.close.store(true, Ordering::Release);
         self.wake_driver();

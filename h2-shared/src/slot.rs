@@ -33,7 +33,7 @@ impl Slot {
         (&self.lease, &mut self.patience)
     }
 
-    /// Whether the connection had served somebody before this lease.
+    /// Whether the connection had served another lease before this one.
     pub(crate) fn is_reused(&self) -> bool {
         self.lease.is_reused()
     }

@@ -220,7 +220,7 @@ where
     /// which for [`Stopped::Body`] resets the stream.
     ///
     /// # Cancel safety
-    /// What was taken from the body is kept here until it is sent.
+    /// Data that was taken from the body is kept here until it is sent.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         let result = ready!(self.poll_frames(cx));
         self.out.finished = !matches!(result, Err(Stopped::Body(_)));

@@ -269,7 +269,7 @@ async fn a_connection_cut_in_a_body_is_an_error_not_a_short_body() {
 }
 
 #[tokio::test]
-async fn a_go_away_with_a_fault_names_it_to_those_who_were_cut() {
+async fn a_go_away_with_a_fault_names_it_to_the_callers_it_cut() {
     let server = RawServer::start().await;
     let client = plain_client();
     let first = call(&client, &server, "first");

@@ -8,7 +8,7 @@ use support::{assert_clean, client, eventually, get, plain_client, post, read, s
 
 async fn assert_serves(client: &Client, server: &NghttpdServer, requests: usize) {
     for number in 0..requests {
-        // The nonce of a server that cannot echo: a file of its own for each request.
+        // The nonce of a server that cannot echo: a separate file for each request.
         let name = format!("nonce-{:016x}", fastrand::u64(..));
         std::fs::write(server.document_root().join(&name), &name).unwrap();
         let response = send(client, get(server.addr(), &format!("/{name}"))).await.unwrap();

@@ -55,7 +55,7 @@ async fn impatient(client: Client, addr: std::net::SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_give_up_while_connections_age_disturb_nobody() {
+async fn callers_that_give_up_while_connections_age_disturb_no_other() {
     let server = EchoServer::aging(limited(5), 40).await;
     let client = client(|p| p.max_open_per_key = Some(4), |_| {});
     let addr = server.addr;

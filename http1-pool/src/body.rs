@@ -19,8 +19,8 @@ use crate::manager::Connector;
 /// that byte is handed over; a body without bytes never holds one. **A body that is neither read
 /// nor dropped holds its connection**, which counts against the pool's limits.
 ///
-/// Dropping a body before its end is fine. What has arrived already is skipped at once. If more
-/// is to come, and a runtime is there, a task reads on for at most
+/// Dropping a body before its end is fine. The part that has arrived already is skipped at once. If
+/// more is to come, and a runtime is there, a task reads on for at most
 /// [`drain_bytes`](crate::Limits::drain_bytes) and [`drain_time`](crate::Limits::drain_time) to
 /// save the connection; otherwise the connection is closed. Source: `net/http` 1.27.
 ///

@@ -71,7 +71,7 @@ impl Client {
         Self::builder().build().expect("the defaults are valid")
     }
 
-    /// A client with a policy of your own.
+    /// Builds a client with another policy than the default.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -107,8 +107,8 @@ impl Client {
     /// it: after n seconds without a request, less a quarter of that or one second, whichever is
     /// shorter.
     ///
-    /// The framing headers follow from the body, not from what you set. A body of known length
-    /// goes out with `Content-Length`, also if you ask for `Transfer-Encoding: chunked`, and
+    /// The framing headers follow from the body, not from the headers you set. A body of known length
+    /// goes out with `Content-Length`, even if you ask for `Transfer-Encoding: chunked`, and
     /// without its trailers, for which there is no place then; your own `Content-Length` has to be
     /// right. A stream of unknown length goes out in chunks, with its trailers, or with the
     /// `Content-Length` that you set, to which it is held. Once a stream has given as many bytes as
@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    /// Sends a `GET` without headers of its own.
+    /// Sends a `GET` without further headers.
     ///
     /// # Errors
     /// As [`request`](Client::request).
@@ -216,7 +216,7 @@ impl Client {
                         lease.set_idle_limit(limit);
                     }
                     let body = if lease.is_finished() {
-                        // Given back first, so that whoever sees the answer can use it next.
+                        // Given back first, so that a caller that has seen the answer can use it next.
                         drop(lease);
                         Body::empty()
                     } else {
@@ -351,7 +351,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Longest wait for the head of a response, `None` for ever; see
+    /// Longest wait for the head of a response, `None` forever; see
     /// [`Config::response_timeout`]. Default 30 s.
     #[must_use]
     pub fn response_timeout(mut self, limit: Option<Duration>) -> Self {

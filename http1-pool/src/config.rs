@@ -1,4 +1,4 @@
-//! What a client may be told, and why each default is what it is.
+//! The settings of a client, and the reason for each default.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Longest wait for the head of the final response, counted from the end of the request's
-    /// last write. Interim (1xx) responses do not extend it. `None`: wait for ever.
+    /// last write. Interim (1xx) responses do not extend it. `None`: wait forever.
     /// Default 30 s. Source: `net/http` `ResponseHeaderTimeout`, which is off by default; here
     /// every wait on a peer has an end unless the user says otherwise.
     pub response_timeout: Option<Duration>,
-    /// Longest wait for the next byte of a response body, also while the rest of the request is
-    /// still being sent. Counted only while somebody reads: a body that nobody polls never times
-    /// out. `None`: wait for ever, which suits exchanges that stream in both directions. Default
+    /// Longest wait for the next byte of a response body, even while the rest of the request is
+    /// still being sent. Counted only while the body is polled: a body that is not polled never times
+    /// out. `None`: wait forever, which suits exchanges that stream in both directions. Default
     /// 30 s.
     pub body_timeout: Option<Duration>,
     /// Longest wait for the peer to take the next byte of a request. Waiting for the caller's own
-    /// body stream does not count. `None`: wait for ever. Default 30 s.
+    /// body stream does not count. `None`: wait forever. Default 30 s.
     pub write_timeout: Option<Duration>,
     /// Sizes and counts the peer is held to.
     pub limits: Limits,
@@ -46,8 +46,8 @@ impl Default for Config {
     }
 }
 
-/// What a peer may send before its answer is refused, so that no peer decides how much memory or
-/// time a client spends.
+/// The limits on a peer's answer. An answer beyond them is refused, so that no peer decides how much
+/// memory or time a client spends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of status line and headers, the interim (1xx) responses before the final one

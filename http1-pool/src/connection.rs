@@ -1,6 +1,6 @@
 //! One connection: a socket, its buffers, and where in an exchange it stands.
 //!
-//! All I/O happens in the task of whoever polls; there is no task for a connection. The life of
+//! All I/O happens in the task that polls; a connection has no task. The life of
 //! an exchange:
 //!
 //! ```text
@@ -53,7 +53,7 @@ pub struct Connection {
     /// The origin, for errors.
     peer: Key,
     config: Arc<Config>,
-    /// Received and not yet consumed. Anything in here between two exchanges is nobody's.
+    /// Received and not yet consumed. Bytes that are here between two exchanges belong to no request.
     input: BytesMut,
     read_size: usize,
     output: Outgoing,
@@ -152,7 +152,7 @@ impl Connection {
     /// is taken out of `payload`, anything else stays there for another attempt.
     ///
     /// # Errors
-    /// When the connection is closed or has bytes nobody asked for; then nothing was sent.
+    /// When the connection is closed or has bytes that no request asked for; then nothing was sent.
     pub(crate) fn begin(
         &mut self,
         head: RequestHead<'_>,

@@ -132,7 +132,7 @@ impl Error {
     }
 
     /// Whether nothing of the request was sent, so that sending it again cannot make it happen
-    /// twice, whatever its method. `false` also where that is merely unknown.
+    /// twice, whatever its method. `false` even if that is merely unknown.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Acquire(error) => !error.is_closed(),
@@ -247,9 +247,9 @@ pub enum InvalidRequest {
     /// A `Content-Length` that is not the length of the body.
     #[error("the Content-Length header says {header}, the body has {body} bytes")]
     LengthMismatch {
-        /// What the header says.
+        /// The length of the header.
         header: u64,
-        /// What the body says of itself.
+        /// The length of the body.
         body: u64,
     },
     /// A `Transfer-Encoding` other than exactly `chunked`.

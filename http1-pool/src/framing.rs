@@ -1,9 +1,9 @@
 //! Where a response's body ends, and whether the connection can be used again after it
 //! (RFC 9112 sections 6.3 and 9.3).
 //!
-//! A connection is reused only after a message that was framed beyond doubt. Whatever two
+//! A connection is reused only after a message that was framed beyond doubt. A message that two
 //! readers could understand in two ways is an error here, because on a reused connection the
-//! difference becomes somebody else's response.
+//! difference becomes the response to another caller's request.
 
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ pub(crate) struct Delivery {
 /// quarter of a short time.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// What the headers of a response say about its body and its connection. Read while the headers
-/// are parsed, so that they need not be looked up again.
+/// The headers of a response that concern its body and its connection. They are read while the
+/// headers are parsed, so that they need not be looked up again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Signals {
     length: Option<u64>,

@@ -1,8 +1,8 @@
 //! The response's head, parsed from the connection's buffer.
 //!
-//! `httparse` does the parsing. What it leaves open is decided here: a line ends with CR LF and
-//! nothing else, a folded line is unfolded, and sizes and counts are bounded. Header values are slices of the one buffer the
-//! head arrived in, so a head costs no copy.
+//! `httparse` does the parsing. This module decides the questions that `httparse` leaves open: a line
+//! ends with CR LF and nothing else, a folded line is unfolded, and sizes and counts are bounded.
+//! Header values are slices of the one buffer the head arrived in, so a head costs no copy.
 
 use std::mem::MaybeUninit;
 

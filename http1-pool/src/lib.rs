@@ -54,10 +54,10 @@
 //!
 //! # Strict on purpose
 //!
-//! On a reused connection, whatever two readers can understand in two ways becomes somebody else's
-//! response. So these are errors, and cost the connection, though hyper accepts them: a line that
-//! ends with a bare line feed; a `Content-Length` that is not one plain number, also where there is
-//! no body; `Content-Length` together with `Transfer-Encoding`; a `Transfer-Encoding` other than
+//! On a reused connection, a message that two readers can understand in two ways becomes the response
+//! to another caller's request. So these are errors, and cost the connection, though hyper accepts
+//! them: a line that ends with a bare line feed; a `Content-Length` that is not one plain number, even
+//! in a response without a body; `Content-Length` together with `Transfer-Encoding`; a `Transfer-Encoding` other than
 //! `chunked`, or one from an HTTP/1.0 server; control characters in chunk extensions; a folded
 //! `Content-Length` or `Transfer-Encoding`; a `101` that the request did not ask for. A test sends
 //! the same bytes to hyper and compares. Other folded lines are joined by a space, as RFC 9112

@@ -46,8 +46,8 @@ impl Manager for Connector {
         Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
     }
 
-    /// A request in flight, bytes nobody asked for, a peer that closed, or either side's wish to
-    /// end it after the last exchange.
+    /// Whether a request is in flight, bytes came without a request, the peer closed, or either side
+    /// wanted to end the connection after the last exchange.
     fn is_broken(&self, connection: &mut Exclusive<Connection>) -> bool {
         connection.is_broken()
     }

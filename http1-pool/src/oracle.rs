@@ -112,7 +112,7 @@ fn stricter_than_hyper(error: &Error) -> bool {
         ProtocolError::BareLineFeed
         // Section 6.3: "ought to be handled as an error". Hyper ignores the length.
         | ProtocolError::LengthAndTransferEncoding
-        // Codings nobody asked for. Hyper hands out the coded bytes, or reads until close.
+        // Codings that the request did not ask for. Hyper hands out the coded bytes, or reads until close.
         | ProtocolError::TransferEncoding
         // Hyper does not look at the lengths of bodiless answers.
         | ProtocolError::ContentLength

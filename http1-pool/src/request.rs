@@ -227,7 +227,7 @@ impl<'a> RequestHead<'a> {
         } else if matches!(payload, Payload::None)
             && matches!(*self.method, Method::POST | Method::PUT | Method::PATCH)
         {
-            // RFC 9110 section 8.6: methods that anticipate a body say that there is none.
+            // RFC 9110 section 8.6: a method that anticipates a body announces an empty one.
             *payload = Payload::Whole(Bytes::new());
         }
         Ok(())

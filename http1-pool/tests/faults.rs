@@ -1,4 +1,4 @@
-//! What a faulty or hostile peer can do: cost an error, and nothing else.
+//! A faulty or hostile peer can cause an error, and nothing else.
 
 mod support;
 
@@ -171,9 +171,9 @@ async fn each_cause_is_said_once() {
     }
 }
 
-/// The answer is good, and what follows it is nobody's.
+/// The answer is good, and the bytes behind it belong to no request.
 #[tokio::test]
-async fn leftover_bytes_are_nobodys_answer() {
+async fn leftover_bytes_are_no_answer() {
     let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     let good = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n";

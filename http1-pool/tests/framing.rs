@@ -1,4 +1,4 @@
-//! What a caller says about framing never decides where its request ends: hyper's server, as the
+//! The framing headers of a caller never decide where its request ends. Hyper's server, as the
 //! judge, sees exactly one request with exactly its body, or nothing was sent.
 
 mod support;
@@ -128,7 +128,7 @@ enum Say {
     Fine,
     /// A `Content-Length` that is right.
     Length,
-    /// One that is not.
+    /// A `Content-Length` that is wrong.
     WrongLength,
     Nonsense,
 }

@@ -63,7 +63,7 @@ async fn every_profile_lives_with_a_server_that_closes() {
             let request = Request::get(peer.uri(&path)).body(Body::empty()).unwrap();
             match fetch(&client, request).await {
                 Ok((_, body)) => assert_eq!(body, path, "{}", profile.name),
-                // Where nobody looks before lending and nothing is sent again, this is the price.
+                // This is the price of a policy without a look before lending and without retries.
                 Err(Error::Closed { .. } | Error::Io { .. }) => {
                     assert!(!profile.policy.peek, "{}", profile.name);
                 }

@@ -279,7 +279,7 @@ async fn a_connection_closed_while_idle_is_not_lent_so_a_post_succeeds() {
     assert_eq!(peer.accepted(), 2);
 }
 
-/// Without the peek the client still sees that nothing was sent, and says so.
+/// Without the peek the client still notices that nothing was sent, and reports it.
 #[tokio::test]
 async fn an_unsent_post_is_sent_again_where_the_rule_allows() {
     for (retry, attempts, succeeds) in [

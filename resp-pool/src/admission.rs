@@ -59,8 +59,8 @@ impl Connection {
                     );
                 }
                 // Redis 7 answers EXEC with an array that has pushes for elements, one for each
-                // channel although it announced one for each command: nobody can tell where it
-                // ends.
+                // channel although it announced one for each command: its end cannot be
+                // found.
                 Effect::Subscription { .. } if self.transaction_before(&effects[..index]) => {
                     return refuse(effect.name(), "not inside a transaction");
                 }

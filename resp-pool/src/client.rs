@@ -89,7 +89,7 @@ impl Client {
         Self { pool: self.pool.clone(), key: self.key.with_database(database) }
     }
 
-    /// Sends one command on a connection of its own and converts the reply.
+    /// Acquires a connection, sends one command on it and converts the reply.
     ///
     /// After a failure the command is sent again where the policy's [`Retry`] rule allows it.
     ///
@@ -183,7 +183,7 @@ impl Client {
         self.query(&[&b"GET"[..], key.as_ref()]).await
     }
 
-    /// `SET`, for ever.
+    /// `SET` without an expiry.
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -270,7 +270,7 @@ impl Client {
         self.pool.warm_up(&self.key);
     }
 
-    /// What the connections of this client have in common.
+    /// The key that all connections of this client share.
     pub fn key(&self) -> &Key {
         &self.key
     }
@@ -280,12 +280,12 @@ impl Client {
         &self.pool
     }
 
-    /// What the pool is doing now.
+    /// The present state of the pool.
     pub fn status(&self) -> Status {
         self.pool.status()
     }
 
-    /// What the pool has done so far.
+    /// The counts of the pool so far.
     pub fn stats(&self) -> Stats {
         self.pool.stats()
     }
@@ -417,7 +417,7 @@ impl ClientBuilder {
 
     /// Replaces the check before lending, a `PING` with a random word. *When* a connection is
     /// checked is the policy's choice (`check`, `check_after`); the time for it is bounded by
-    /// `check_timeout`. What the check changes in the session is undone.
+    /// `check_timeout`. Changes of the session by the check are undone.
     ///
     /// Source: redigo's `TestOnBorrow`; the duration is how long the connection has been idle.
     ///
@@ -468,7 +468,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Hears of everything that happens to a connection. Default nobody.
+    /// Reports everything that happens to a connection to `observer`. Default none.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer<Key>) -> Self {
         self.observer = Some(Arc::new(observer));
@@ -485,8 +485,8 @@ impl ClientBuilder {
     }
 
     /// Warns of leases that are held longer than `after`, with the line that called
-    /// [`Client::acquire`]; see [`leak_detection`](pool_common::Builder::leak_detection). A command
-    /// sent without a lease of one's own borrows its connection in this crate. Default off.
+    /// [`Client::acquire`]; see [`leak_detection`](pool_common::Builder::leak_detection). For a command
+    /// sent without a lease, this crate takes the lease, and the warning names a line of it. Default off.
     #[must_use]
     pub fn leak_detection(mut self, after: Duration) -> Self {
         self.leaks_after = Some(after);

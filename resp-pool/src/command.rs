@@ -73,7 +73,7 @@ impl Command {
         self
     }
 
-    /// Lets the reply take for ever. A dead peer is then noticed by TCP keep-alive only.
+    /// Sets no time limit for the reply. Then only TCP keep-alive notices a dead peer.
     #[must_use]
     pub fn no_timeout(mut self) -> Self {
         self.read_timeout = Some(None);
@@ -158,7 +158,7 @@ impl<P: AsRef<[u8]> + Sync, const N: usize> Request for [P; N] {
     }
 }
 
-/// What a request does to the session, from its name and first words.
+/// The effect of a request on the session, from its name and first words.
 pub(crate) fn effect_of<R: Request + ?Sized>(request: &R) -> Effect {
     match request.part(0) {
         Some(name) => Effect::of(name, |index| request.part(index), request.len()),
@@ -223,14 +223,14 @@ impl<T: Argument> Argument for Option<T> {
     }
 }
 
-/// Each text is an argument of its own.
+/// Each text is a separate argument.
 impl Argument for [&str] {
     fn write(&self, command: &mut Command) {
         self.iter().for_each(|argument| argument.write(command));
     }
 }
 
-/// Each text is an argument of its own.
+/// Each text is a separate argument.
 impl Argument for [String] {
     fn write(&self, command: &mut Command) {
         self.iter().for_each(|argument| argument.write(command));

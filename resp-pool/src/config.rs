@@ -51,7 +51,7 @@ pub struct Settings {
     /// How long writing may take, each time. Default 5 s (go-redis `WriteTimeout`; redigo has
     /// none).
     pub write_timeout: Option<Duration>,
-    /// What a server may send in one frame.
+    /// The limits of a frame that the server sends.
     pub limits: Limits,
     /// How many messages a connection keeps that the server sent on its own while their receiver was
     /// waiting for a reply. One more ends the connection, rather than losing one silently. Default
@@ -116,7 +116,7 @@ impl Config {
     /// Checks that the settings make sense.
     ///
     /// # Errors
-    /// [`ConfigError::Setting`] names the setting and the way out.
+    /// [`ConfigError::Setting`] names the setting and how to mend it.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |field, reason| Err(ConfigError::Setting { field, reason });
         let limits = &self.settings.limits;

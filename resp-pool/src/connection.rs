@@ -45,7 +45,7 @@ pub struct Connection {
     pub(crate) key: Key,
     /// The commands that are owed a reply, oldest first.
     pub(crate) expected: VecDeque<Effect>,
-    /// What the server sent on its own and nobody took yet.
+    /// Messages that the server sent by itself, until they are received.
     pub(crate) pushes: Pushes,
     /// A call has begun and not completed.
     pub(crate) in_call: bool,
@@ -120,7 +120,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// What the connection was dialed for.
+    /// The key for which the connection was dialed.
     pub fn key(&self) -> &Key {
         &self.key
     }
@@ -216,7 +216,7 @@ impl Connection {
 
     /// Encodes a command without writing it yet; [`flush`](Self::flush) or any later call does. Its
     /// reply is taken by [`receive`](Self::receive), or read away when the connection is returned:
-    /// like in redigo, a command that was sent is carried out, even if nobody flushed it.
+    /// like in redigo, a command that was sent is carried out, even if it was not flushed.
     ///
     /// # Errors
     /// [`Error::Refused`] for replication commands, [`Error::Broken`], [`Error::Abandoned`] or
@@ -301,7 +301,7 @@ impl Connection {
         }
         self.pushes.clear();
         self.wire.shed();
-        // What was seen once stays true, although looking may have taken the bytes in.
+        // Once broken, always broken: the look may have consumed the bytes that it saw.
         self.broken = !matches!(self.wire.stray(look), Stray::Nothing);
         self.broken
     }

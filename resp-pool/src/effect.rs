@@ -1,4 +1,4 @@
-//! What a command will do to the session once its reply says that it was carried out.
+//! The effects of commands on the session. An effect counts once the reply confirms the command.
 
 /// The kinds of subscription a server keeps apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

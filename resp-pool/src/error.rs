@@ -53,7 +53,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The server had closed the connection, or sent something nobody asked for, before the request
+    /// The server had closed the connection, or sent bytes without a request, before the request
     /// was written. Nothing was sent.
     #[error("the connection went stale before the request was written")]
     Stale,
@@ -84,8 +84,8 @@ pub enum Error {
     /// The reply is not what the caller asked for.
     #[error(transparent)]
     Conversion(#[from] ConversionError),
-    /// An earlier call on this connection was dropped before its reply had been read, so nobody can
-    /// say whose reply comes next.
+    /// An earlier call on this connection was dropped before its reply had been read, so the next reply
+    /// cannot be matched with a request.
     #[error("an earlier request on this connection was given up halfway")]
     Abandoned,
     /// The connection failed earlier; the first failure told why.
@@ -187,7 +187,7 @@ impl From<pool_common::Error<Error>> for Error {
     }
 }
 
-/// What a connection was doing when it failed.
+/// The step in which a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -219,8 +219,8 @@ pub enum ProtocolError {
     /// Scanner and decoder disagree about a frame. Never seen; a defect of ours if it is.
     #[error("scanner and decoder disagree about a frame")]
     Mismatch,
-    /// A reply came that nobody asked for.
-    #[error("a reply that nobody asked for")]
+    /// A reply came without a request.
+    #[error("a reply without a request")]
     Unsolicited,
     /// The reply to a `PING` of ours was another.
     #[error("the reply to PING is not what was sent")]
@@ -229,7 +229,7 @@ pub enum ProtocolError {
     /// [`Settings::max_pushes`](crate::Settings::max_pushes).
     #[error("too many messages are waiting to be received (max_pushes = {0})")]
     TooManyPushes(usize),
-    /// Messages that nobody took hold more memory than allowed, see
+    /// Messages that were not received hold more memory than allowed, see
     /// [`Settings::max_push_bytes`](crate::Settings::max_push_bytes).
     #[error("the messages waiting to be received are too large (max_push_bytes = {0})")]
     TooManyPushBytes(usize),
@@ -270,7 +270,7 @@ impl ConversionError {
         self.expected
     }
 
-    /// What the reply is, see [`Value::kind`].
+    /// The kind of the reply, see [`Value::kind`].
     pub fn found(&self) -> &'static str {
         self.found
     }
@@ -350,7 +350,7 @@ pub enum ConfigError {
     Setting {
         /// The setting, or both of them.
         field: &'static str,
-        /// What is wrong, and the way out.
+        /// What is wrong, and how to mend it.
         reason: &'static str,
     },
     /// The policy of the pool makes no sense.

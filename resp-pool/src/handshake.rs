@@ -70,7 +70,7 @@ impl Connection {
         if key.protocol() == Protocol::Resp3 && !matches!(replies.first(), Some(Value::Map(_))) {
             return Err(Error::Protocol(ProtocolError::Unsolicited));
         }
-        // What the handshake changed is what the key asks for.
+        // The handshake changes the session as the key asks.
         self.session = self.session.after_handshake();
         Ok(())
     }
@@ -128,7 +128,7 @@ fn is_unknown(error: &ServerError) -> bool {
     error.code() == "ERR" && error.message().starts_with("unknown command")
 }
 
-/// Our own text, which names the way out; the text of the server may repeat the password.
+/// Our own text, which tells what to do. The text of the server may repeat the password.
 fn unknown_hello() -> ServerError {
     ServerError::from_line(
         b"ERR unknown command HELLO: the server is older than Redis 6 and speaks RESP2 only; \

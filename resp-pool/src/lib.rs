@@ -5,8 +5,8 @@
 //! another database, ...) is learned from the server's replies, and undone when the connection
 //! comes back; what cannot be undone, or does not answer in step, is closed. A connection is marked
 //! before the first byte of a request and cleared after the last byte of its reply, so that
-//! nobody reads an answer meant for someone else. Everything else (which connection goes out first,
-//! who waits, who dials, when one is too old, what is sent again) is the
+//! no caller reads the reply to another caller's request. Everything else (which connection goes out
+//! first, which callers wait, who dials, when a connection is too old, what is sent again) is the
 //! [`Policy`] of `pool-common`, where redigo and go-redis are two points
 //! among many.
 //!

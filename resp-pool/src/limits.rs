@@ -1,8 +1,8 @@
-//! What a server may send, and why something is refused.
+//! The limits of what a server may send, and the reasons for a refusal.
 
 use std::fmt;
 
-/// What a peer may send in one frame. Anything beyond costs the connection, not memory.
+/// The limits of one frame. A frame beyond them ends the connection, and takes no memory.
 ///
 /// The defaults take every reply a server with default settings produces, except extreme ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum ScanError {
     UnknownType(u8),
     /// A length is not a plain decimal number (or the `-1` of a null), or does not fit.
     BadLength,
-    /// A line does not end in CRLF, or holds a CR or LF of its own.
+    /// A line does not end in CRLF, or has a CR or LF inside.
     BadLineEnd,
     /// An integer, double, boolean, null, big number or verbatim string is written in a way we do
     /// not accept.

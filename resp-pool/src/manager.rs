@@ -18,7 +18,7 @@ pub(crate) type CheckFunction =
     dyn for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync;
 
 /// Brings RESP connections into a [`Pool`](pool_common::Pool). Used by [`Client`](crate::Client);
-/// public for whoever builds a pool by hand.
+/// public for programs that build a pool by hand.
 #[derive(Clone)]
 pub struct Manager {
     settings: Arc<Settings>,
@@ -126,14 +126,14 @@ impl pool_common::Manager for Manager {
             None => connection.ping().await?,
             Some(check) => {
                 check(connection, idle_for).await?;
-                // What the check did to the session is undone like what a borrower did.
+                // Changes of the session by the check are undone like those of a borrower.
                 if connection.needs_reset() {
                     connection.reset().await?;
                 }
             }
         }
-        // Drops what came during the check, which is for nobody; and a check of the user's own may
-        // have swallowed the failure that ended the connection.
+        // Drops bytes that came during the check, since no request asked for them. A check of the user
+        // may have hidden the failure that ended the connection.
         if Connection::is_broken(connection) { Err(Error::Broken) } else { Ok(()) }
     }
 

@@ -30,8 +30,8 @@ impl Pipeline {
         Self::default()
     }
 
-    /// Adds a command. A timeout of its own is not heard: in a pipeline the connection's
-    /// `read_timeout` holds. With an empty request among them the whole is refused when it is sent.
+    /// Adds a command. Its own timeout is ignored: in a pipeline the connection's `read_timeout` holds.
+    /// A pipeline with an empty request in it is refused when it is sent.
     pub fn add(&mut self, request: &(impl Request + ?Sized)) -> &mut Self {
         self.add_as(effect_of(request), request)
     }

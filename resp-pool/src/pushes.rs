@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{error::ProtocolError, value::Value};
 
-/// Messages that nobody took yet, oldest first, bounded in number and in memory.
+/// Messages that are not received yet, oldest first, bounded in number and in memory.
 #[derive(Default)]
 pub(crate) struct Pushes {
     queue: VecDeque<(Value, usize)>,
@@ -54,7 +54,7 @@ impl fmt::Debug for Pushes {
     }
 }
 
-/// What a value takes in memory once it is copied, about.
+/// About how many bytes of memory a copy of a value takes.
 fn size(value: &Value) -> usize {
     let inside = match value {
         Value::Array(items) | Value::Set(items) | Value::Push(items) => {

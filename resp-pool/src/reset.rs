@@ -19,8 +19,8 @@ struct Drain {
 }
 
 impl Connection {
-    /// Sends `PING` with a random word and compares the answer, so that the late answer to somebody
-    /// else's request cannot pass for ours. For a user that may not run `PING` it is `ECHO`, or
+    /// Sends `PING` with a random word and compares the answer, so that a late answer to another
+    /// request cannot pass for ours. For a user that may not run `PING` it is `ECHO`, or
     /// else `HELLO`; the first connection that learns this logs it.
     ///
     /// # Errors
@@ -48,9 +48,9 @@ impl Connection {
         }
     }
 
-    /// Brings the session back to neutral: reads away what is owed, undoes what the session says
-    /// has to be undone, and proves with a `PING` of its own that the connection is in step. One
-    /// round trip, and one more when replies were owed. Messages that nobody took are dropped.
+    /// Brings the session back to neutral: reads and drops the replies that are owed, undoes the changes
+    /// of the session, and proves with a `PING` that the connection is in step. One round trip, and one
+    /// more when replies were owed. Messages that were not received are dropped.
     ///
     /// # Errors
     /// [`Error::NotNeutral`] when the session cannot be undone or the server refused to;

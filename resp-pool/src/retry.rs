@@ -11,7 +11,7 @@ pub(crate) struct Failure<'a> {
     pub(crate) error: &'a Error,
     /// Attempts made so far, this one included.
     pub(crate) attempts: u32,
-    /// Whether the connection had served somebody before.
+    /// Whether the connection had served another request before.
     pub(crate) reused: bool,
     /// Whether the command only reads, so that running it twice does no harm.
     pub(crate) read_only: bool,

@@ -22,7 +22,7 @@ pub struct Frame {
     /// Its length in bytes, type byte and last CRLF included.
     pub len: usize,
     /// Its type byte. [`ATTRIBUTE`] stands for an attribute before a top-level frame, which is
-    /// reported as a frame of its own.
+    /// reported as a separate frame.
     pub kind: u8,
     /// Whether it, or anything in it, is of a type that only RESP3 has.
     pub resp3: bool,
@@ -267,7 +267,7 @@ impl Scanner {
             return Err(ScanError::TooDeep(self.limits.max_depth));
         }
         let attribute = kind == ATTRIBUTE;
-        // An attribute belongs to the element after it and is none itself.
+        // An attribute belongs to the element after it, and does not count as an element.
         if !attribute && let Some(parent) = self.levels.last_mut() {
             parent.remaining -= 1;
         }
@@ -537,7 +537,7 @@ mod tests {
             scan(&[b"*12\r\n".as_slice(), &b":1\r\n".repeat(9)].concat()),
             Err(ScanError::FrameTooLong(40))
         );
-        // One that is whole, and one that fills its limit before its last element is.
+        // A frame that is whole, and a frame that reaches its limit before its last element.
         let elements = |count| b":1\r\n".repeat(count);
         let whole = [b"*9\r\n".as_slice(), &elements(8), b":10\r\n"].concat();
         assert_eq!(scan(&whole), Err(ScanError::FrameTooLong(40)));

@@ -12,7 +12,7 @@ use crate::{
     value::{ServerError, Value},
 };
 
-/// The state of a session, as far as it matters to whoever borrows the connection next.
+/// The state of a session, as far as it matters to the next borrower of the connection.
 ///
 /// | left behind | when the connection is returned |
 /// |---|---|

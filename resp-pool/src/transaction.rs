@@ -12,7 +12,7 @@ use crate::{
 /// Transactions on a borrowed connection.
 impl Connection {
     /// Watches keys: a [`transaction`](Self::transaction) on this connection is then carried out
-    /// only if nobody changed them in between.
+    /// only if no other client changed them in between.
     ///
     /// # Errors
     /// As for [`query`](Self::query).

@@ -66,8 +66,8 @@ pub(crate) struct Wire {
     /// When the request that is being written was begun, as long as that took no time to speak of:
     /// its reply is waited for from then on, with one look at the clock less.
     began: Option<Instant>,
-    /// What is encoded was begun on a quiet connection, and none of it is written yet: what arrives
-    /// until then is not its reply, however long it takes and whoever goes on with it.
+    /// The encoded request was begun on a quiet connection, and none of it is written yet. Bytes that
+    /// arrive before the write are not its reply, however long that takes, and whichever call writes it.
     unasked: bool,
 }
 
@@ -92,7 +92,7 @@ impl Deadline {
 
     fn at(&mut self) -> Option<Instant> {
         if self.at.is_none() {
-            // A limit beyond the clock's range is none.
+            // A limit beyond the clock's range never ends.
             self.at = Instant::now().checked_add(self.limit?);
         }
         self.at
@@ -177,12 +177,12 @@ impl Wire {
         self.check_quiet(now)
     }
 
-    /// What was begun may be written, or its reply waited for, at any later time.
+    /// The request that was begun may be written, or its reply awaited, at any later time.
     pub(crate) fn put_off(&mut self) {
         self.began = None;
     }
 
-    /// What is there before a request is written would be taken for its reply.
+    /// Bytes that are there before a request is written would be taken for its reply.
     fn check_quiet(&mut self, now: Instant) -> Result<(), Error> {
         match self.stray(Look::Close(now)) {
             Stray::Nothing => Ok(()),
@@ -250,7 +250,7 @@ impl Wire {
                 Poll::Ready(Ok(count)) => self.wrote(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.write_error(error))),
                 Poll::Pending => {
-                    // The server may have stopped reading because nobody reads its replies.
+                    // The server may have stopped reading because its replies are not read.
                     if !self.unasked
                         && let Err(error) = self.read_ahead(cx)
                     {
@@ -340,8 +340,8 @@ impl Wire {
     ///
     /// Cancel-safe: what was read is kept.
     pub(crate) async fn fill(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
-        // Growth follows what has arrived, never what was announced. Room that nobody refers to any
-        // more is used again; while replies are kept, the rest of their buffer is used up first.
+        // The buffer grows with the bytes that have arrived, never with those announced. Room without
+        // references is used again; while replies are kept, the rest of their buffer is used up first.
         let room = self.next_read.max(self.input.len());
         let Self { stream, input, timer, .. } = self;
         let free = input.capacity() - input.len();

@@ -12,8 +12,8 @@ use std::{
 
 use resp_pool::{ATTRIBUTE, Config, Connection, Error, ProtocolError, ScanError, Value};
 
-/// A peer that answers the first request with `first` and then sends `frame` until nobody listens,
-/// from a thread of its own: the client always finds something to read.
+/// A peer that answers the first request with `first` and then sends `frame` until the client closes. It
+/// sends from a separate thread, so the client always finds something to read.
 async fn flooded(first: &'static [u8], frame: &[u8], settle: fn(&mut Config)) -> Connection {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let mut config = Config::default();

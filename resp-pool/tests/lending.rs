@@ -1,4 +1,4 @@
-//! What is lent: never a connection with somebody else's bytes in it. Peers are scripted.
+//! Lending never hands out a connection that holds bytes of another request. Peers are scripted.
 
 use std::{
     io::{Read, Write},

@@ -33,7 +33,7 @@ fn client(server: &RedisServer, protocol: Protocol, policy: Policy) -> Client {
     Client::builder(config(server, protocol)).policy(policy).build().expect("a good policy")
 }
 
-/// The next borrower finds the session neutral, and reads nobody else's replies.
+/// The next borrower finds the session neutral, and reads no replies of another caller.
 async fn assert_neutral(client: &Client, what: &str) {
     for number in 0..100 {
         let mut lease = client.acquire().await.expect("a connection");
@@ -434,7 +434,7 @@ async fn many_callers_share_few_connections_and_read_their_own() {
         tokio::spawn(async move {
             for number in 0..100_u64 {
                 let nonce = format!("{caller} {number}");
-                // Some give up at a point of their own, between nothing and everything.
+                // Some callers give up, each at another point of the exchange.
                 let request = ["ECHO", &nonce];
                 let call = client.query::<String>(&request);
                 if (caller + number) % 7 == 0 {

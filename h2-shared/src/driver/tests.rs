@@ -1,4 +1,4 @@
-//! The driver over an in-memory pipe on a paused clock: keep-alive, stalls, goodbyes.
+//! The driver over an in-memory pipe on a paused clock: keep-alive, stalls, closes.
 
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ async fn a_peer_that_stops_reading_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_connection_says_goodbye() {
+async fn a_dropped_connection_is_closed_in_order() {
     let (connection, mut peer, mut words) = connected(Config::default(), 4_096).await;
     drop(connection);
     let farewell = peer.read(GOAWAY).await.unwrap();
@@ -212,7 +212,7 @@ async fn a_dropped_connection_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_that_nobody_reads_is_bounded() {
+async fn a_close_that_the_peer_does_not_read_is_bounded() {
     let (connection, _peer, _words) = connected(Config::default(), 256).await;
     let request = Request::get("http://a/").header("x", "y".repeat(1_000)).body(()).unwrap();
     let stream = connection.send_request(request, true).unwrap();

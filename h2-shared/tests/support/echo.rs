@@ -59,7 +59,7 @@ impl EchoServer {
         Self::aging(builder, usize::MAX).await
     }
 
-    /// Says goodbye, gracefully, to each connection that has brought so many requests.
+    /// Closes each connection gracefully after `age` requests.
     pub async fn aging(builder: server::Builder, age: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
