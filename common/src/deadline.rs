@@ -38,7 +38,7 @@ struct Timer {
     /// The runtime it was made on.
     runtime: runtime::Id,
     /// The task that polled it last on that runtime, in the current wait: between two waits a task may
-    /// have dropped a runtime of its own, and the next one looks the same.
+    /// have dropped its own runtime and made another, which looks the same.
     seen: Option<Poller>,
 }
 

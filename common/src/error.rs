@@ -145,7 +145,7 @@ pub enum Error<E: std::error::Error> {
         /// How long the acquire had taken, all stages together: as fine as the timers are, and never less
         /// than the limit.
         waited: Duration,
-        /// What the pool was doing, over all keys; this caller no longer waits in it.
+        /// The state of the pool over all keys, without this caller.
         status: Status,
         /// The last dial of this key that failed since one succeeded, if any.
         last_dial_error: Option<DialError<E>>,
@@ -158,14 +158,14 @@ pub enum Error<E: std::error::Error> {
     /// Every connection is in use, and the policy says to fail
     /// ([`AtLimit::Fail`](crate::policy::AtLimit::Fail)).
     Exhausted {
-        /// What the pool was doing.
+        /// The state of the pool at that moment.
         status: Status,
     },
     /// [`max_waiters`](crate::Policy::max_waiters) callers wait already.
     TooManyWaiters {
         /// The bound.
         limit: u32,
-        /// What the pool was doing.
+        /// The state of the pool at that moment.
         status: Status,
     },
     /// Dials have failed, and none is tried until the pause is over. Acquires wait through it with

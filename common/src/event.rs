@@ -1,4 +1,4 @@
-//! What happens to connections, told to whoever listens.
+//! Events in the lives of connections, as an observer gets them.
 
 use std::fmt;
 use std::time::Duration;
@@ -157,7 +157,7 @@ pub enum EventKind {
 /// Hears of every event of a pool.
 pub trait Observer<K>: Send + Sync + 'static {
     /// Called in the task that caused the event, outside the pool's lock; be quick: it
-    /// may be the pool's maintenance task, which keeps the time for those who wait. Events of one
+    /// may be the pool's maintenance task, which watches the deadlines of waiters. Events of one
     /// connection may arrive out of order when two tasks race; `at` and the kind tell.
     fn event(&self, event: &Event<K>);
 }

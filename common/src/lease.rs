@@ -18,8 +18,8 @@ use crate::state::{ConnectionId, Fitness, Lent};
 ///
 /// Dereferences to the connection: mutably when lending is exclusive, shared otherwise. Dropping
 /// the lease gives the connection back: it is discarded when the manager finds it broken or the
-/// thread is unwinding; reset in a task of its own when its session needs that (discarded when
-/// there is no runtime to do it in); else it goes to the next waiter or becomes idle. To wait for
+/// thread is unwinding; reset in a separate task when its session needs that (discarded
+/// without a runtime for that task); else it goes to the next waiter or becomes idle. To wait for
 /// the reset, call [`release`](Lease::release).
 #[must_use = "a lease that is not kept gives its connection back at once"]
 pub struct Lease<M: Manager> {

@@ -9,10 +9,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// What is kept for each connection while it is not lent, and what goes out: all that the pool's
-/// [`State`](crate::state::State) has to know of how connections are lent. A shell of your own may
-/// implement it for what it keeps of a connection; that is moved in and out with each lease, so let
-/// it be small, as a pointer is.
+/// The value that the pool keeps for a connection while it is not lent, and the value of a lease. The
+/// pool's [`State`](crate::state::State) knows nothing else of how connections are lent. A program
+/// that drives the state itself may implement it for its own values. They are moved in and out with
+/// each lease, so let them be small, like a pointer.
 pub trait Lend: Sized + Send + 'static {
     /// Whether several leases of one connection can be out at a time.
     const SHARED: bool;
@@ -139,8 +139,8 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 
 /// Many leases at a time: each lease holds an [`Arc`] of the connection, and gives `&` access.
 ///
-/// Such a connection has a task of its own, which hands each answer to who asked and tells the
-/// [`Notifier`](crate::Notifier) what the peer says of the connection. Let that task write as well:
+/// Such a connection has its own task, which hands each answer to the lease that asked, and tells the
+/// [`Notifier`](crate::Notifier) about changes that the peer announces. Let that task write as well:
 /// a borrower can be cancelled at any await, and half a request spoils the connection for all.
 ///
 /// ```

@@ -46,7 +46,7 @@
 //! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back unbroken | no, nothing |
 //! | [`check`](Manager::check) | before lending an idle one, as [`Policy::check`] says | passes |
 //! | [`capacity`](Manager::capacity) | after a dial; [`Shared`] lending only | 1 |
-//! | [`close`](Manager::close) | to say goodbye, to a broken one as well | drop |
+//! | [`close`](Manager::close) | to close in order, a broken one as well | drop |
 //!
 //! **Write `is_broken`** for anything but a toy: a borrower that is cancelled between request and
 //! answer leaves an answer behind, and the next borrower would read it. Keep a mark in the
@@ -59,7 +59,7 @@
 //! capacity changed, that it takes no new leases, or that it is gone.
 //!
 //! To read and to copy from: [`example`] is a whole client that lends exclusively, with key, mark,
-//! check, goodbye and policy (`cargo run -p pool-common --example memcached` runs it); [`Shared`]
+//! check, close and policy (`cargo run -p pool-common --example memcached` runs it); [`Shared`]
 //! has a manager of the other kind.
 //!
 //! # Choosing a policy
@@ -97,7 +97,7 @@
 //! - [`Pool::close_within`] ends the pool, and says whether everything came back.
 //! - [`Builder::leak_detection`] warns of leases that are held for too long, with the file and line
 //!   of the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists those that are out. A
-//!   lease that is never returned holds its place for ever, and one day everybody waits.
+//!   lease that is never returned holds its place forever, and one day all callers wait.
 //!
 //! # Watching a pool
 //!
@@ -122,12 +122,12 @@
 //! # What it promises
 //!
 //! - Dropping any future at any await loses nothing: no slot, no waiter, no connection, no count.
-//! - No more connections are open than the limits say, dials and goodbyes included.
-//! - Nobody waits while a connection of its key could be lent; waiters are served in the policy's
+//! - No more connections are open than the limits allow, those being dialed or closed included.
+//! - No caller waits while a connection of its key could be lent; waiters are served in the policy's
 //!   order.
 //! - One deadline covers an acquire; every await on a peer is bounded; a manager that panics or
 //!   hangs costs its own connection only.
-//! - No lock is held over the manager's code, I/O, a waker or a goodbye.
+//! - No lock is held over the manager's code, I/O, a waker or a close.
 //! - After [`close`](Pool::close) nothing is left.
 //!
 //! # Features
@@ -156,8 +156,8 @@
 //!              Manager (the protocol: connect, check, reset, close)
 //! ```
 //!
-//! [`state::State`] can be used without the pool, for a simulation or a runtime of your own. It is
-//! told the time with every call.
+//! [`state::State`] can be used without the pool, for a simulation or another runtime. Every call
+//! takes the time.
 
 #![forbid(unsafe_code)]
 
@@ -168,7 +168,7 @@ pub mod connect;
 pub mod deadline;
 pub mod error;
 pub mod event;
-/// A pool for a protocol of one's own: memcached, in full. This is
+/// A complete pool for another protocol, memcached. This is
 /// `common/examples/memcached/main.rs`; the little server it brings along is beside it.
 #[cfg(all(doc, not(doctest), feature = "runtime"))]
 #[doc = concat!("```ignore\n", include_str!("../examples/memcached/main.rs"), "\n```")]

@@ -40,7 +40,7 @@ pub trait Manager: Send + Sync + 'static {
     /// pointer, whatever the size of a connection.
     type Lending: Lending;
 
-    /// Why a dial, check or reset failed: `std::io::Error`, or a type of your own.
+    /// Why a dial, check or reset failed: `std::io::Error`, or another error type.
     /// `Box<dyn Error>` and `anyhow::Error` do not implement [`Error`](std::error::Error), so wrap
     /// them in one that does.
     type Error: std::error::Error + Send + Sync + 'static;
@@ -48,8 +48,8 @@ pub trait Manager: Send + Sync + 'static {
     /// Dials `key` and shakes hands, until the connection is ready for its first request.
     ///
     /// Bounded by `dial_timeout`, and for a caller that dials itself by the deadline of its
-    /// acquire. `notifier` lets the connection speak up later, from any task: retire me, I am
-    /// broken, my capacity changed. What it says before this has returned counts too.
+    /// acquire. With `notifier` the connection can report later, from any task, that it has to be
+    /// retired, is broken, or has another capacity. A report before this has returned counts, too.
     ///
     /// # Cancel safety
     /// May be dropped at any await; whatever was opened has to be closed by that.
@@ -120,7 +120,7 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Asks the peer whether the connection still works; `idle_for` is how long it has been idle.
-    /// Called before lending when [`Policy::check`](crate::Policy::check) says so, never for a
+    /// Called before lending when [`Policy::check`](crate::Policy::check) asks for it, never for a
     /// connection that was just dialed. A shared connection can be lent to others while it is being
     /// checked. Bounded by `check_timeout`. Default: it does.
     ///
@@ -148,8 +148,8 @@ pub trait Manager: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Says goodbye to a connection that was open, for whatever reason it ends; a shared one when
-    /// its last lease has ended. Its place in the pool's limits is given up when this returns or
+    /// Closes an open connection, whatever the reason for its end; a shared one when its last lease has
+    /// ended. Its place in the pool's limits is given up when this returns or
     /// `close_timeout` has passed.
     ///
     /// **A broken connection comes here too.** Do not wait for its answer, drop it: with a request

@@ -1,4 +1,4 @@
-//! How a connection speaks up to its pool, from any task, at any time.
+//! How a connection reports changes to its pool, from any task, at any time.
 
 use std::fmt;
 use std::sync::Weak;

@@ -53,13 +53,13 @@ pub struct Policy {
     /// Idle connections kept ready for each key, from its first acquire or
     /// [`warm_up`](crate::Pool::warm_up) on. Default 0.
     ///
-    /// With [`Floor::Kept`] a key is not forgotten while its peer can be dialed; one whose peer has
-    /// been gone, and that nobody has asked for, for an hour
-    /// ([`PATIENCE`](crate::state::PATIENCE)) has no floor until somebody does. Where keys
+    /// With [`Floor::Kept`] a key is not forgotten while its peer can be dialed. A key loses its floor
+    /// when its peer cannot be dialed, and no caller asks for the key, for an hour
+    /// ([`PATIENCE`](crate::state::PATIENCE)); the next caller brings the floor back. Where keys
     /// come and go leave it at 0.
     /// `idle_timeout` holds for these connections too: they are closed and replaced.
-    /// A floor pushes nothing out: where `max_idle` has no place for it, it is refilled when a dial or a
-    /// goodbye ends and leaves one. The place of a lent connection is kept for its return.
+    /// A floor closes no other connection: where `max_idle` has no place for it, it is refilled when a
+    /// dial or a close ends and leaves a place. The place of a lent connection is kept for its return.
     pub min_idle: u32,
     /// How long that floor holds. Default kept.
     pub floor: Floor,
@@ -79,7 +79,7 @@ pub struct Policy {
 
     /// Who dials. Default racing.
     pub dial: Dial,
-    /// Who dials for those who wait, with [`Dial::Caller`]. Default the waiter.
+    /// Who dials for waiters, with [`Dial::Caller`]. Default the waiter.
     pub dial_for_waiters: DialForWaiters,
     /// What becomes of a dial that lost its waiter. Default stopped.
     pub orphan_dial: OrphanDial,
@@ -94,20 +94,21 @@ pub struct Policy {
     /// none.
     pub max_dials: Option<u32>,
     /// Most dials of one key that start within a second, those for the floor included: spares the peer,
-    /// which may count or slow down logins. It counts for each key, since a peer is what gets hurt;
+    /// which may count or slow down logins. It counts for each key, since it protects a peer;
     /// the second begins with the first dial after the last second. Callers wait for the next one,
     /// and are served by what comes back meanwhile. None of the surveyed pools has it. Default none.
     pub max_dials_per_second: Option<u32>,
     /// A damped cold start: a key has no more dials in progress than it has connections, idle or
-    /// leased, but always one. An empty pool so opens 1, 2, 4, ... and those who turn out to be
-    /// served by what comes back cost no connection; who needs n gets them after log2(n) more dial
-    /// times. A dial that takes longer than this step holds nobody back any more: it counts as a
-    /// connection, so that slow or hanging dials cost a step each instead of their whole time. So does
-    /// one that failed, with [`AfterFailedDial::Tell`]; with the others, failures pause dials.
+    /// leased, but always one. So an empty pool opens 1, 2, 4, ... connections. Callers that a
+    /// returned connection can serve cost no new one, and callers that need n connections have them
+    /// after log2(n) more dial times. A dial that takes longer than this step holds back no caller any
+    /// more: it counts as a connection, so that slow or hanging dials cost a step each instead of their
+    /// whole time. So does a dial that failed, with [`AfterFailedDial::Tell`]; with the others, failures
+    /// pause dials.
     ///
-    /// Who is held back waits, also with [`Dial::Caller`], and is served by what comes back or gets
-    /// to dial (with [`DialForWaiters::Opener`] one after another). It does not count for
-    /// `max_waiters` or `at_limit` while the limits have a place for it. The floor is not held back.
+    /// A caller that is held back waits, even with [`Dial::Caller`]. It is served by a connection that
+    /// comes back, or gets leave to dial (with [`DialForWaiters::Opener`] one caller after another). It
+    /// does not count for `max_waiters` or `at_limit` while the limits have a place for it. The floor is not held back.
     /// Default 100 ms; none starts all dials at once.
     pub dial_ramp: Option<Duration>,
     /// A dial that takes longer than usual holds up no caller that could have a second one. It is
@@ -169,7 +170,7 @@ pub struct Policy {
     pub back_off_after: u32,
     /// First pause. Default 100 ms.
     pub back_off_base: Duration,
-    /// What each further pause is multiplied by; at least 1. With 1.25 a pause lasts 100 ms (the first
+    /// The factor of each further pause; at least 1. With 1.25 a pause lasts 100 ms (the first
     /// pause) and a quarter of the outage so far, with 1.6 it would be 60 %. Default 1.25.
     pub back_off_factor: f64,
     /// Longest pause, jitter included. Default 1 s: a peer that is back serves callers again within a
@@ -189,7 +190,7 @@ pub struct Policy {
 
     /// Longest a reset may take when a connection comes back. Default 1 s.
     pub reset_timeout: Duration,
-    /// Longest the goodbye of a connection may take. Default 1 s.
+    /// Longest the close of a connection may take. Default 1 s.
     pub close_timeout: Duration,
 
     /// Which failed requests are sent again, by the clients of this workspace. Default never.

@@ -1,4 +1,4 @@
-//! What a pool is doing now, and what it has done so far.
+//! The present state of a pool, and its counts so far.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Status {
     pub leased: u32,
     /// Dials in progress.
     pub dialing: u32,
-    /// Connections whose goodbye is under way.
+    /// Connections that are being closed.
     pub closing: u32,
     /// Shared connections that take no new leases and wait for theirs to end; their place in the
     /// limits has been given up, so they are not part of `open`.
@@ -68,7 +68,7 @@ pub struct Stats {
     pub refused: u64,
     /// Dials started.
     pub dials: u64,
-    /// Dials that failed, were given up, or were stopped because nobody needed them any more.
+    /// Dials that failed, were given up, or were stopped because no caller needed them any more.
     pub dials_failed: u64,
     /// Connections opened.
     pub opened: u64,

@@ -1,5 +1,5 @@
-//! What the shell is synchronised with: the standard library, or, built with `--cfg shuttle`, the
-//! same names on shuttle's scheduler, which tries out one order of events after another.
+//! The locks and atomics of the shell: those of the standard library, or, built with `--cfg shuttle`,
+//! the same names on shuttle's scheduler, which tries out one order of events after another.
 //!
 //! Only what a thread can be made to wait by, or can be interrupted between, has to come from here.
 
@@ -71,7 +71,7 @@ mod model {
     impl<T> Drop for MutexGuard<'_, T> {
         fn drop(&mut self) {
             self.inner = None;
-            // Looking at an atomic is a step of its own.
+            // Reading an atomic is a separate step.
             if !std::thread::panicking() {
                 self.unlocked.load(Ordering::SeqCst);
             }

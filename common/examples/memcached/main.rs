@@ -1,4 +1,4 @@
-//! A pool for a protocol of one's own: memcached's text protocol, get and set.
+//! A pool for another protocol: memcached's text protocol, get and set.
 //!
 //! `cargo run -p pool-common --example memcached` brings a little server along and needs nothing
 //! else; `-- --target 127.0.0.1:11211` uses a real one. Everything up to `run` is what a client
@@ -44,8 +44,8 @@ impl fmt::Debug for Server {
 struct Memcached {
     stream: BufReader<TcpStream>,
     /// Set before the first byte of a request goes out, cleared when its answer was read to the
-    /// end. A borrower can be cancelled at any await in between; what is left then is somebody
-    /// else's answer, and the mark is all that tells.
+    /// end. A borrower can be cancelled at any await in between; the bytes that are left then
+    /// answer another request, and only the mark tells.
     in_flight: bool,
 }
 
@@ -114,7 +114,7 @@ fn odd(line: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer {line:?}"))
 }
 
-/// What the pool has to know of the protocol.
+/// How the pool dials, checks and closes connections of this protocol.
 struct Connector(TcpConnector);
 
 impl Manager for Connector {
@@ -152,7 +152,7 @@ impl Manager for Connector {
         connection.command(b"version\r\n", "VERSION ").await
     }
 
-    /// Says goodbye. `close_timeout` bounds it; the server may be gone, which is as good.
+    /// Closes in order. `close_timeout` bounds it, and it does not matter if the server is gone.
     async fn close(&self, connection: Exclusive<Memcached>) {
         let _ = connection.into_inner().stream.write_all(b"quit\r\n").await;
     }
@@ -198,7 +198,7 @@ pub(crate) async fn run(server: Server) -> Result<Stats, Box<dyn Error + Send + 
     let first = pool.acquire(&server).await?;
     let mut second = pool.acquire(&server).await?;
 
-    // Both are out, and nobody gives one back in time. The error says what the pool was doing.
+    // Both are out, and none comes back in time. The error tells the state of the pool.
     if let Err(error) = pool.acquire(&server).await {
         println!("a third one:   {error}");
     }

@@ -42,8 +42,8 @@ impl Clock {
         Self(Some(Arc::new(Source::Tokio(tokio::time::Instant::now()))))
     }
 
-    /// A clock that only moves when told, and its handle. Nothing expires, and nobody who waits in
-    /// line times out, before it has been moved; a pool notices that within its next real timer.
+    /// A clock that only its handle moves, and that handle. Nothing expires, and no waiter times out,
+    /// before the clock has been moved; a pool notices that within its next real timer.
     pub fn manual() -> (Self, ManualClock) {
         let nanos = Arc::new(AtomicU64::new(0));
         (Self(Some(Arc::new(Source::Manual(Arc::clone(&nanos))))), ManualClock(nanos))

@@ -124,7 +124,7 @@ fn left(end: Option<Instant>) -> Duration {
 }
 
 /// Whether the peer has sent something that was not read, or has gone: one system call that does
-/// not wait and reads nothing. `true` also when the socket reports an error.
+/// not wait and reads nothing. `true` as well if the socket reports an error.
 ///
 /// tokio's own readiness costs no system call, but knows only what the runtime's driver has seen,
 /// and the driver runs when tasks let it. Asked before each request, a [`Socket`](super::Socket)
@@ -248,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_with_several_addresses_is_tried_address_by_address() {
-        // `localhost` may resolve to ::1 first, where nobody listens.
+        // `localhost` may resolve to ::1 first, where the port is closed.
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let port = listener.local_addr().expect("bound").port();
         let stream = TcpConnector::default().connect("localhost", port).await.expect("listening");

@@ -18,7 +18,7 @@ use crate::pool::Builder;
 use crate::state::State;
 use crate::stats::{Stats, Status};
 
-/// What the builder was told.
+/// The metrics that the builder was asked for.
 pub(crate) type Plan = Option<Metrics>;
 
 impl<M: Manager> Builder<M> {
@@ -146,7 +146,7 @@ impl Instruments {
 }
 
 /// Since when a caller waits or has its lease, in nanoseconds; nothing while the pool looks at the
-/// connection itself, or nobody wants to know.
+/// connection itself, or without metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Since(Option<NonZeroU64>);
 
@@ -165,7 +165,7 @@ struct Numbers {
     limits: Limits,
 }
 
-/// What is to be reported once the lock is released.
+/// The changes to report once the lock is released.
 pub(crate) struct Report(Option<Box<Changes>>);
 
 struct Changes {

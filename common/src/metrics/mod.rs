@@ -37,9 +37,9 @@
 //! | histogram, seconds | `db.client.connection.create_time` | `pool.connection.create_time` | dials that succeeded, handshake included |
 //! | histogram, seconds | `db.client.connection.wait_time` | `pool.connection.wait_time` | acquires that succeeded: queue, dial and check; 0 for an idle connection that needed no check |
 //! | histogram, seconds | `db.client.connection.use_time` | `pool.connection.use_time` | leases, from the acquire to the return, reset included |
-//! | histogram, seconds | `pool.connection.duration` | `http.client.connection.duration` | lives of connections, from the end of the dial to the end of the goodbye, as fine as the pool's clock |
+//! | histogram, seconds | `pool.connection.duration` | `http.client.connection.duration` | lives of connections, from the end of the dial to the end of the close, as fine as the pool's clock |
 //! | gauge, connections | `pool.connection.dialing` | same | dials in progress |
-//! | gauge, connections | `pool.connection.closing` | same | goodbyes in progress |
+//! | gauge, connections | `pool.connection.closing` | same | closes in progress |
 //! | gauge, connections | `pool.connection.draining` | same | shared connections that take no new leases and wait for theirs to end; not among the used or active |
 //! | gauge, leases | `pool.leases` | same | leases that are out: for shared connections the streams in use |
 //! | counter, leases | `pool.leases.granted` with `pool.lease.reused` = `true`, `false` | same | leases, by whether the connection had been lent before |

@@ -198,7 +198,7 @@ pub(super) const DURATION: Measure = Measure::seconds(
     "How long a connection was open",
 );
 
-/// A limit of the policy. One that is not set is not reported.
+/// A limit of the policy. A limit that is not set is not reported.
 pub(super) struct Limit {
     pub(super) measure: Measure,
     pub(super) scope: &'static str,

@@ -120,10 +120,10 @@ choices! {
         Kept = "kept",
         /// Its connection serves a waiter if there is one, else it is closed.
         Dropped = "dropped",
-        /// It is stopped when its waiter was served by another connection and nobody waits without a
-        /// dial; at most as many are stopped as connections were opened for those who waited, so
-        /// that a pool at the edge of its demand grows. Kept when its waiter left: who leaves
-        /// unserved has not shown that it was not needed. A dial for all waiters
+        /// It is stopped when its waiter was served by another connection and no caller waits without a
+        /// dial. At most as many are stopped as connections were opened for waiters, so that a
+        /// pool at the edge of its demand grows. Kept when its waiter left: a waiter that leaves
+        /// unserved has not shown that the connection was not needed. A dial for all waiters
         /// ([`Dial::Shared`]) and the opener's are kept.
         Stopped = "stopped",
     }
@@ -159,7 +159,7 @@ choices! {
     ///
     /// An expired connection is never lent, whatever the choice.
     Expiry {
-        /// When it would be lent; a connection nobody asks for stays (go-redis).
+        /// When it would be lent; a connection that no caller asks for stays (go-redis).
         AtAcquire = "at-acquire",
         /// At every acquire, from the longest idle on, until one is still good (redigo).
         PruneAtAcquire = "prune-at-acquire",

@@ -30,7 +30,7 @@ pub struct Acquiring<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     key: &'a M::Key,
     want: Want,
-    /// Who asked.
+    /// The line of code that asked.
     place: &'static Location<'static>,
     started: Timestamp,
     /// When it stops waiting; set by its first wait.

@@ -54,8 +54,8 @@ impl<M: Manager> Builder<M> {
     }
 
     /// Where the pool reads the time. Default [`Clock::coarse`]. With a paused tokio clock use
-    /// [`Clock::tokio`]: else what expires, and the `acquire_timeout` of those who wait in line,
-    /// follow it only roughly.
+    /// [`Clock::tokio`]: otherwise expiry, and the `acquire_timeout` of waiters, follow that clock only
+    /// roughly.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
@@ -68,8 +68,8 @@ impl<M: Manager> Builder<M> {
         self
     }
 
-    /// Hears of everything that happens to a connection. Default nobody, which costs nothing. An
-    /// observer that holds the pool keeps it open.
+    /// Reports everything that happens to a connection to `observer`. Default none, which costs nothing.
+    /// An observer that holds the pool keeps it open.
     pub fn observer(mut self, observer: impl Observer<M::Key>) -> Self {
         self.observer = Some(Arc::new(observer));
         self

@@ -173,7 +173,7 @@ impl<M: Manager> Inner<M> {
         self.knows_runtime.store(true, Ordering::Relaxed);
     }
 
-    /// As `remember_runtime`, when none is known yet: cheaper, for those who only wait.
+    /// As `remember_runtime`, when none is known yet: cheaper, for callers that only wait.
     pub(super) fn remember_some_runtime(&self) {
         if !self.knows_runtime.load(Ordering::Relaxed) {
             self.remember_runtime();
@@ -226,7 +226,7 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// Whether dials that nobody needs any more are stopped.
+    /// Whether dials that no caller needs any more are stopped.
     pub(super) fn stops_dials(&self) -> bool {
         self.policy.orphan_dial == OrphanDial::Stopped || self.policy.dial_hedge.is_some()
     }

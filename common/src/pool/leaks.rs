@@ -1,7 +1,7 @@
 //! Leak detection: which leases are out, since when, and where they were taken.
 //!
-//! A table of its own beside the pool's state, under a lock of its own, so that a pool without
-//! leak detection pays for one test of an `Option` and nothing else. The two locks nest in one
+//! The table is separate from the pool's state and has its own lock, so that a pool without leak
+//! detection pays for one test of an `Option` and nothing else. The two locks nest in one
 //! order only: the pool's may be held while the table is asked for its deadline, never the other
 //! way round.
 
@@ -88,8 +88,8 @@ impl Leaks {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lease begins. Also says when it is due, if no other was waiting to be: else whoever
-    /// watches has an earlier time to look at already.
+    /// A lease begins. Returns its deadline if no earlier lease has one. Otherwise the task that watches
+    /// already has an earlier deadline.
     fn begin(
         &self,
         connection: ConnectionId,
@@ -184,7 +184,7 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// When the next lease has been out for too long; never, when nobody looks.
+    /// When the next lease will have been out for too long; never without leak detection.
     pub(super) fn next_leak(&self) -> Timestamp {
         self.leaks.as_ref().map_or(Timestamp::NEVER, Leaks::next_deadline)
     }

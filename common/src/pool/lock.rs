@@ -21,9 +21,9 @@ use crate::sync::{Mutex, MutexGuard};
 /// What is read and changed with the lock held.
 pub(crate) type Guard<M> = MutexGuard<'static, Core<M>>;
 
-/// How often a thread tries a lock that is taken, for a microsecond or some, before it leaves the rest
-/// to the mutex. That one would sleep as soon as another thread does, and whoever took it after a
-/// sleep would send the next to sleep (decision 9).
+/// How often a thread tries a lock that is taken, for about a microsecond, before it waits in the mutex.
+/// In the mutex a thread sleeps as soon as another thread does, and a thread that takes the mutex after a
+/// sleep sends the next one to sleep (decision 9).
 #[cfg(not(shuttle))]
 const TRIES: u32 = 100;
 
@@ -45,7 +45,7 @@ type Locks = HashMap<TypeId, Vec<Box<dyn Any + Send>>>;
 static UNUSED: LazyLock<std::sync::Mutex<Locks>> = LazyLock::new(Default::default);
 
 impl<M: Manager> Lock<M> {
-    /// One that was used before, if there is one.
+    /// A lock that was used before, or else a new one.
     pub(super) fn new(core: Core<M>) -> Self {
         let lock =
             Self::unused().unwrap_or_else(|| Self(Box::leak(Box::new(Mutex::new(Core::vacant())))));
@@ -113,7 +113,7 @@ impl<M: Manager> Lock<M> {
         self.0.lock().unwrap_or_else(|poisoned| self.heal(poisoned))
     }
 
-    /// Something panicked that should not have; the pool is as good as it was then.
+    /// Clears the poison of a panic under the lock. The pool is in the state it had at the panic.
     #[cold]
     fn heal(self, poisoned: PoisonError<Guard<M>>) -> Guard<M> {
         self.0.clear_poison();

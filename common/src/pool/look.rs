@@ -9,7 +9,7 @@ use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::policy::Check;
 
-/// What a look says.
+/// The result of a look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     Fine,

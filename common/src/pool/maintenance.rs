@@ -25,7 +25,7 @@ const LONGEST_TICK: Duration = Duration::from_secs(1);
 /// The task is late when it has not looked this long after it should have.
 const LATE: Duration = Duration::from_millis(50);
 
-/// One who waits where the task is not looks after it at least this often.
+/// A waiter on another runtime than the task checks the task at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The maintenance task, as the pool knows it.
@@ -54,8 +54,8 @@ pub(super) fn is_here(runtime: Option<Id>) -> bool {
 /// How the maintenance task learns of an earlier deadline.
 pub(super) enum Summons<M: Manager> {
     Wake(Arc<Notify>),
-    /// There is none here. One elsewhere ends, and those who wait are called: they may have relied on
-    /// that, or on there being nothing to be late for.
+    /// This runtime has no task: one is started. A task on another runtime ends, and the waiters are
+    /// called: they may have relied on that task, or on having no deadline to watch.
     Start {
         runtime: Handle,
         earlier: Arc<Notify>,
@@ -65,11 +65,11 @@ pub(super) enum Summons<M: Manager> {
 }
 
 impl<M: Manager> Core<M> {
-    /// On which runtime somebody who waits is told when its time is up, at `deadline`.
+    /// The runtime on which the task will wake a waiter at `deadline`; `None` if that is not certain.
     ///
     /// The task is sure to run for as long as the caller's does, where both are on one runtime:
-    /// another may stand still, or all of its threads be blocked. One that is asleep wakes in time;
-    /// one that still has to be told of an earlier time might not hear of it.
+    /// another may stand still, or all of its threads be blocked. A task that sleeps until an earlier
+    /// time wakes in time; a task that still has to be told of an earlier time might not be told.
     #[inline]
     pub(super) fn watched_on(&self, deadline: Timestamp) -> Option<Id> {
         let keeper = self.keeper.as_ref().filter(|_| !self.clocks_differ)?;
@@ -80,8 +80,8 @@ impl<M: Manager> Core<M> {
 
     /// The task has to look at `deadline`, earlier than it meant to.
     ///
-    /// One on another runtime may not be able to, so that another is started here, and the first
-    /// ends when it hears of that. Those who relied on it are to be called.
+    /// A task on another runtime may not be able to. So a new task is started here, the first one ends
+    /// when it notices, and the waiters that relied on it have to be called.
     pub(super) fn arm(
         &mut self,
         deadline: Timestamp,
@@ -148,9 +148,9 @@ impl<M: Manager> Inner<M> {
                 });
             }
         }
-        // What a worker has woken or spawned it runs next, itself, however long the task goes on
-        // that it is running; but for what it has woken or spawned before that, which any other
-        // worker may run.
+        // A worker itself runs the task that it has woken or spawned last, after the task that it is
+        // running now, however long that takes. Other workers may run the tasks that it has woken
+        // or spawned before.
         if let Ok(here) = Handle::try_current()
             && here.runtime_flavor() == RuntimeFlavor::MultiThread
         {
@@ -189,8 +189,8 @@ impl<M: Manager> Inner<M> {
         if is_bounded { self.until_late() } else { None }
     }
 
-    /// How long one who waits here may rely on the task; for as long as it waits where the task
-    /// is, or cannot be.
+    /// How long a waiter on this runtime may rely on the task; `None`: for the whole wait, on the task's
+    /// runtime or where there can be no task.
     pub(super) fn until_late(&self) -> Option<Duration> {
         let here = Handle::try_current().ok()?.id();
         let core = self.lock();
@@ -214,7 +214,7 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
     }
 }
 
-/// Those who wait are to look whether somebody still watches.
+/// Tells waiters to check whether a task still watches their deadlines.
 pub(super) fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
     seats.iter().filter_map(|seat| seat.call()).for_each(wake);
 }
@@ -290,17 +290,17 @@ impl<M: Manager> Drop for Presence<M> {
         let Some(keeper) = self.keeper(&mut core) else { return };
         let runtime = keeper.runtime;
         core.keeper = None;
-        // Its runtime may have ended: the next to use the pool starts another task. One that never
-        // ran was spawned on a runtime that had ended already; trying again at once would be
-        // trying for ever, so that is left to `revive_maintenance`. So would it be for those who
-        // wait when it panicked: a runtime without time does that to it.
+        // Its runtime may have ended: the next user of the pool starts another task. A task that never
+        // ran was spawned on a runtime that had ended already. To try again at once would be to try
+        // forever, so that is left to `revive_maintenance`. The same holds after a panic, which a
+        // runtime without time causes: the waiters would start the task again and again.
         if !self.has_run || std::thread::panicking() {
             core.failed_on = Some(runtime);
         }
         if self.has_run {
             core.renote_deadlines(inner.next_leak(), inner.clock.now());
         }
-        // Nobody watches the deadlines of those who wait: they have to do so themselves.
+        // No task watches the deadlines of the waiters any more: they have to do so themselves.
         let waiting = core.all_seats();
         drop(core);
         call(&waiting);

@@ -97,8 +97,7 @@ impl<M: Manager> Pool<M> {
     /// polled nor dropped keeps what it was assigned.
     ///
     /// # Panics
-    /// When it has to dial, or to wait with a timer of its own, outside a tokio runtime with time
-    /// enabled.
+    /// When it has to dial, or to wait with its own timer, outside a tokio runtime with time enabled.
     #[inline]
     #[track_caller]
     pub fn acquire<'a>(&'a self, key: &'a M::Key) -> Acquiring<'a, M> {
@@ -106,9 +105,9 @@ impl<M: Manager> Pool<M> {
     }
 
     /// As [`acquire`](Pool::acquire), but insists on a connection that was just dialed. At the
-    /// limit the longest idle one makes way; while all are leased, or the dial that is allowed at a
-    /// time is somebody else's, the next that comes is accepted, and while dials pause an idle one
-    /// (database/sql's `alwaysNewConn`).
+    /// limit the longest idle one makes way; while all are leased, or the only dial that is
+    /// allowed at a time is for another caller, the next connection that comes back is accepted, and
+    /// while dials pause an idle one (database/sql's `alwaysNewConn`).
     ///
     /// # Errors
     /// As [`acquire`](Pool::acquire).
@@ -173,12 +172,12 @@ impl<M: Manager> Pool<M> {
         self.inner().with(|state, now| state.warm_up(key, now));
     }
 
-    /// What the pool is doing now.
+    /// The present state of the pool.
     pub fn status(&self) -> Status {
         self.inner().status()
     }
 
-    /// What the pool has done so far.
+    /// The counts of the pool so far.
     pub fn stats(&self) -> Stats {
         self.inner().lock().state.stats()
     }
@@ -217,8 +216,8 @@ impl<M: Manager> Pool<M> {
     /// # }
     /// ```
     ///
-    /// Where there is more room, those who wait are served and floors filled at once. Where there
-    /// is less, nobody is cut off: surplus idle connections are closed at once, leased ones when
+    /// Where there is more room, waiters are served and floors filled at once. Where there
+    /// is less, no lease is cut off: surplus idle connections are closed at once, leased ones when
     /// they come back, dials end as they would have, and nothing is dialed until fewer are open
     /// than the limit; a shared connection beyond the limit takes no new leases from the first that
     /// comes back. See [`State::set_limits`](crate::state::State::set_limits) for each limit.
@@ -229,7 +228,7 @@ impl<M: Manager> Pool<M> {
     /// limit again serves those that wait. Only a running pool can be paused: a policy with a limit of
     /// 0 is not valid.
     ///
-    /// Two that change limits at a time may overwrite each other's: the one who is last wins.
+    /// Two callers that change limits at the same time may overwrite each other's: the last one wins.
     ///
     /// # Errors
     /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
@@ -253,8 +252,8 @@ impl<M: Manager> Pool<M> {
     /// by key:
     ///
     /// - Up to `min_idle` idle connections stay in service and their successors are dialed. Each
-    ///   successor that becomes idle closes an old one, so nobody has to wait for a dial.
-    /// - An old one is lent only while nothing newer is there to be lent. When it comes back it
+    ///   successor that becomes idle closes an old one, so no caller has to wait for a dial.
+    /// - An old one is lent only while no newer connection can be lent. When it comes back it
     ///   serves on, unless the floor has been remade.
     /// - While dials fail the old ones serve on, for as long as it takes; the dial is tried again
     ///   after its pause.

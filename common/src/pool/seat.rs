@@ -1,7 +1,7 @@
-//! Where one who waits is given what it waits for, without the pool's lock.
+//! The cell in which a waiter is given its grant, without the pool's lock.
 //!
-//! Whoever ends a wait takes the grant out of the state and leaves it here, and the waiter finds it
-//! here: it takes the pool's lock once, to join the queue, and never again. A seat is used again by
+//! The thread that ends a wait takes the grant out of the state and leaves it here, and the waiter
+//! finds it here: it takes the pool's lock once, to join the queue, and never again. A seat is used again by
 //! the next who waits.
 
 use std::any::Any;
@@ -36,7 +36,7 @@ shuttle::thread_local! {
     static UNUSED: Unused = RefCell::new(Vec::new());
 }
 
-/// The place of one who waits.
+/// The cell of a waiter.
 pub(crate) struct Seat<M: Manager>(Mutex<Inside<M>>);
 
 struct Inside<M: Manager> {
@@ -53,7 +53,7 @@ struct Inside<M: Manager> {
 /// What a waiter finds in its seat.
 pub(super) enum Looked<M: Manager> {
     Given(Step<'static, M>),
-    /// Nothing, but it is to look how things are: who watched its deadline may not do so any more.
+    /// Nothing, but the waiter has to check: the task that watched its deadline may have ended.
     Called,
     Nothing,
 }
@@ -101,8 +101,8 @@ impl<M: Manager> Seat<M> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the waiter the end of its wait, once; returns whom to wake. One that has left does not
-    /// want it any more.
+    /// Gives the waiter the end of its wait, once; returns its waker. A waiter that has left does not
+    /// take it.
     #[inline]
     pub(super) fn give(&self, step: Step<'static, M>) -> Result<Option<Waker>, Step<'static, M>> {
         let mut inside = self.lock();
@@ -138,7 +138,7 @@ impl<M: Manager> Seat<M> {
         found
     }
 
-    /// As [`take_or_wait`](Seat::take_or_wait), for one who may have said already whom to wake.
+    /// As [`take_or_wait`](Seat::take_or_wait), for a waiter whose waker may be here already.
     #[inline]
     pub(super) fn look(&self, context: &Context<'_>) -> Looked<M> {
         let mut inside = self.lock();
@@ -187,7 +187,7 @@ impl<M: Manager> Inside<M> {
 }
 
 impl<M: Manager> Core<M> {
-    /// Those who wait, to be told to look how things are.
+    /// The seats of all waiters, to tell them to check again.
     pub(super) fn all_seats(&self) -> Vec<Arc<Seat<M>>> {
         self.state.attachments().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! What a lease is made of. It lives on the heap and is used again, so that a lease is one pointer
+//! The data of a lease. It lives on the heap and is used again, so that a lease is one pointer
 //! wherever it is moved, and none of this is copied on the way to the borrower.
 
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl<M: Manager> Slot<M> {
         Self(Some(node))
     }
 
-    /// Moves what is left to do into a slot of its own; nothing when it was released.
+    /// Moves the rest of the work into a new slot; `None` after a release.
     pub(crate) fn take(&mut self) -> Option<Self> {
         self.0.take().map(|node| Self(Some(node)))
     }
@@ -180,7 +180,7 @@ impl<M: Manager> Slot<M> {
         self.node_mut().handle.as_mut().expect("the handle is here until the release")
     }
 
-    /// What the lease does to its connection, with the pool at hand.
+    /// The pool and the connection, for what the lease does.
     #[inline]
     fn parts(&mut self) -> (&Inner<M>, &mut M::Lending) {
         let Node { inner, handle: Some(handle), .. } = self.node_mut() else {
@@ -218,7 +218,7 @@ impl<M: Manager> Slot<M> {
 }
 
 impl<M: Manager> Slot<M> {
-    /// Ends a lease that nobody has had, of a connection that was idle.
+    /// Ends a lease that no caller has had, of a connection that was idle.
     pub(crate) fn take_back(&mut self) {
         self.undo(|state, lent, now| state.take_back(lent, now));
     }
@@ -265,7 +265,7 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
     let (id, lock) = (node.id, node.inner.lock);
     let (mut held, node) = put_down(node);
     if M::Lending::SHARED {
-        // The handle of a shared connection goes first, so that a goodbye which follows holds the
+        // The handle of a shared connection goes first, so that a close which follows holds the
         // last one.
         held = None;
     }
@@ -292,7 +292,7 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
             let lease = Lease::again(lent, node);
             match seat {
                 Some(seat) => seat.hand_over(lease),
-                // Its caller came to grief before it had one.
+                // The caller panicked before a waiter was attached.
                 None => lease.pass_on(false),
             }
             finish(lock, following, inner);
@@ -309,8 +309,8 @@ fn unlock_with_work<M: Manager>(core: Guard<M>) {
     }
 }
 
-/// What waking the next causes in turn is left to this call, so that hand-overs do not pile up where
-/// a waker runs whom it wakes. `inner` is there when something else was to be done.
+/// Further work that the wake-up causes is left to this call, so that hand-overs do not nest where a waker
+/// runs the task that it wakes. `inner` is there when something else was to be done.
 #[inline]
 fn finish<M: Manager>(lock: Lock<M>, following: Option<Following>, inner: Option<Arc<Inner<M>>>) {
     let was_left_work = following.as_ref().is_some_and(Following::was_left_work);

@@ -29,7 +29,7 @@ impl Stops {
     }
 }
 
-/// Waits until the dial is to stop; for ever where none is stopped.
+/// Waits until the dial is to stop; forever where dials are not stopped.
 pub(super) async fn stopped(stop: Option<&Notify>) {
     match stop {
         Some(stop) => stop.notified().await,

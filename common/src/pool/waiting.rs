@@ -32,7 +32,7 @@ pub(super) enum Found<M: Manager> {
     Nothing,
     /// Nothing, but it was called.
     Called,
-    /// Nothing, and nobody will tell it when its time is up.
+    /// Nothing, and no task watches its deadline.
     NobodyWatches,
 }
 
@@ -124,9 +124,9 @@ impl<M: Manager> Waiting<'_, M> {
         self.inner.unlock(core);
         drop(leftover);
         match place {
-            // Nobody will bring anything to it: the next may have it.
+            // No thread will bring anything to this seat: the next waiter may have it.
             Some(place) => place.keep(),
-            // What is on its way is passed on by who brings it, from here on.
+            // From here on the thread that brings a grant passes it on.
             None => {
                 if let Some(given) = seat.leave() {
                     self.inner.pass_on(given);

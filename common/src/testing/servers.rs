@@ -2,7 +2,7 @@
 //!
 //! Each server runs in its own process on a free port of 127.0.0.1, with its own temporary directory
 //! for configuration, data and log. Dropping the value kills the process and removes the directory,
-//! also when a test panics.
+//! even if a test panics.
 //!
 //! A server is stopped with SIGKILL: to its clients that looks like a crash, the kernel closes the
 //! sockets. [`restart`](RedisServer::restart) keeps the port, so a pool can be watched while its
@@ -144,7 +144,7 @@ impl NghttpdServer {
     }
 }
 
-/// What every server can do, spelled out for each type so that its page shows it.
+/// The methods of every server, written for each type so that its page shows them.
 macro_rules! common_methods {
     ($($server:ident),*) => {$(
         impl $server {
@@ -161,7 +161,7 @@ macro_rules! common_methods {
                 self.0.pid()
             }
 
-            /// What the server has written to its standard output and error so far.
+            /// The standard output and error of the server so far.
             pub fn log(&self) -> String {
                 self.0.log()
             }
