@@ -147,9 +147,9 @@ choices! {
         /// Nothing: the next one is taken, and checked in turn. After an outage in which every
         /// idle connection died silently, one acquire can pay `check_timeout` for each of them.
         Next = "next",
-        /// Those that were idle when the check began are suspect too and are closed, all at once;
-        /// the acquire goes on to a fresh connection, where the limits allow one. Those that came
-        /// back while the check ran have just worked, and stay.
+        /// Connections that were idle when the check began are suspect, too, and are closed all at
+        /// once. The acquire goes on to a fresh connection, where the limits allow one. Connections
+        /// that came back while the check ran have just worked, and stay.
         Distrust = "distrust",
     }
 }
