@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::parts::{
-    Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step,
-};
+use super::parts::{Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step};
 use super::{Noise, lenient::tolerant};
 use crate::report::histogram;
 
