@@ -406,6 +406,8 @@ impl<L: Lending<Connection = u32>> Driver<L> {
     /// Everybody leaves, what was open breaks, and no peer answers any more: after some time nothing is
     /// dialed and nothing remembered.
     pub fn desert(&mut self) {
+        // A pool that is paused keeps the floors of its keys for later, for however long.
+        self.resume();
         self.finish_looks();
         for (waiter, _) in self.waiters.clone() {
             self.cancel(waiter);
