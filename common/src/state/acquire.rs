@@ -294,15 +294,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
         let waiting = self.keys[key].waiting.saturating_add(1);
         // A connection in a look is as good as idle, and back sooner than a dial. A caller that insists
-        // on a new connection takes it too while nothing may be dialed, and its place at a limit.
-        let gets_it = match obstacle {
-            _ if !want.fresh => true,
-            Some(Obstacle::Paused) => true,
-            // It makes way instead: no other has to.
-            Some(Obstacle::KeyFull | Obstacle::PoolFull) => true,
-            _ => false,
-        };
-        if looks > undialed && gets_it {
+        // on a new connection takes it too while nothing may be dialed.
+        if looks > undialed && (!want.fresh || obstacle == Some(Obstacle::Paused)) {
             return Acquire::Wait(self.wait_for_anything(key, want.fresh));
         }
         // Waiters before this one may be waiting until an overdue dial has been stopped.

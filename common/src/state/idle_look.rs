@@ -111,7 +111,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let surplus = self.above_limits > 0 && self.is_surplus(key);
         // In random order each look at the queue is another draw, so there is one: what follows is about
         // this waiter.
-        if !surplus && let Some(next) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
+        let next = self.keys[key].returns.next(&self.waiters, &mut self.rng);
+        if !surplus && let Some(next) = next.filter(|next| !self.has_its_place(*next, key)) {
             let in_the_way = self.insists_on_its_place(next, key, now);
             // It has expired, and a caller asks for it.
             return match self.past_all_limits(id, now) {
@@ -227,6 +228,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.waiters[next].is_fresh()
             && self.keys[key].closing == 0
             && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
+    }
+
+    /// Whether `waiter` insists on a new connection, and places for all who lack one are coming.
+    fn has_its_place(&self, waiter: WaiterId, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        self.waiters[waiter].is_fresh() && entry.closing >= entry.undialed.len()
     }
 
     fn give_up_look_lease(&mut self, id: ConnectionId) {

@@ -218,11 +218,11 @@ fn who_insists_on_a_new_connection_needs_one_place() {
     pool.pass(SECOND);
     let lent = begin(&mut pool);
     pool.acquire_as(1, Want { fresh: true, again: false }).waiter();
-    assert_eq!(pool.closing.len(), 0, "the one in the look makes way");
+    assert_eq!(pool.closing.len(), 1);
     pool.state.put_back(lent, false, pool.now);
     pool.settle();
     assert_eq!(pool.closing.len(), 1);
-    assert_eq!(pool.state.status().idle, 1);
+    assert_eq!(pool.state.status().idle, 1, "it is not lent to who insists");
     pool.finish_closing();
     pool.only_dial();
 }
