@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -14,6 +14,10 @@ use crate::names::{Protocol, printable};
 use crate::nonce::{NONCE_LEN, Nonce};
 use crate::target::Target;
 
+mod http1;
+#[cfg(test)]
+mod tests;
+
 /// A target that does not answer the first request within this is not reachable.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest reply that is learned by probing.
@@ -21,6 +25,8 @@ const MAX_REPLY: usize = 1024 * 1024;
 /// Room beyond the reply. After a read that fills the buffer, tokio makes a second system call, which
 /// finds nothing; after a read that leaves room it does not.
 const SPARE: usize = 64;
+/// How the head of a message of HTTP/1 ends.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// The body of a request that must not run twice.
 pub const WRITE_BODY: &[u8] = b"once";
@@ -57,6 +63,8 @@ pub struct Exchange {
     pub reply_len: usize,
     /// How every reply begins.
     pub reply_start: Vec<u8>,
+    /// Where the head of a reply of HTTP/1 ends: its last bytes say that the head is the one of the probe.
+    pub head_len: Option<usize>,
     /// Where the nonce stands in the reply; `None` where the server does not echo.
     pub reply_nonce_at: Option<usize>,
     /// Replies have no body, whatever their head says.
@@ -80,7 +88,7 @@ impl Template {
 pub async fn probe(target: &Target) -> Result<Template, String> {
     let work = async {
         match target.protocol {
-            Protocol::Http1 => probe_http1(target).await,
+            Protocol::Http1 => http1::probe(target).await,
             Protocol::Resp => probe_resp(target).await,
             Protocol::Framed => Ok(framed_template(target)),
             Protocol::Http2 => super::http2_raw::probe(target).await,
@@ -203,101 +211,6 @@ fn command(output: &mut Vec<u8>, arguments: &[&str]) {
     }
 }
 
-async fn probe_http1(target: &Target) -> Result<Template, String> {
-    let (request, nonce_at) = http1_request(target, RequestKind::Read);
-    let failed = |error: io::Error| error.to_string();
-    let mut stream = dial(target).await.map_err(failed)?;
-    stream.write_all(&request).await.map_err(failed)?;
-    let mut reply = Vec::new();
-    let shape = loop {
-        if let Some(shape) = http1_shape(&reply, target.ask.head_only(RequestKind::Read))? {
-            break shape;
-        }
-        if reply.len() > MAX_REPLY {
-            return Err(format!("its reply is longer than {MAX_REPLY} bytes"));
-        }
-        if stream.read_buf(&mut reply).await.map_err(failed)? == 0 {
-            return Err("it closed the connection in the middle of a reply".to_owned());
-        }
-    };
-    if reply.len() > shape.length {
-        return Err("it sent more than its reply".to_owned());
-    }
-    // The embedded server counts by it, even where it does not return it.
-    let counts = target.echoes || target.embedded;
-    let read = Exchange {
-        nonce_at: counts.then_some(nonce_at),
-        request,
-        reply_len: shape.length,
-        reply_start: reply[..shape.status_line].to_vec(),
-        reply_nonce_at: target.echoes.then(|| shape.length - NONCE_LEN),
-        head_only: target.ask.head_only(RequestKind::Read),
-        parsed: false,
-    };
-    let (request, nonce_at) = http1_request(target, RequestKind::Write);
-    // The same handler answers both, with replies of one length.
-    let write = Exchange { nonce_at: counts.then_some(nonce_at), request, ..read.clone() };
-    Ok(Template { handshake: Vec::new(), handshake_reply: Vec::new(), read, write })
-}
-
-/// A request, and where its nonce stands.
-fn http1_request(target: &Target, kind: RequestKind) -> (Vec<u8>, usize) {
-    let (method, body) = target.ask.http(kind);
-    let (path, host) = (&target.path, &target.authority);
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-nonce: ").into_bytes();
-    let nonce_at = request.len();
-    request.extend_from_slice(Nonce::new(0, 0).as_bytes());
-    if !body.is_empty() || !matches!(method, Method::GET | Method::HEAD) {
-        request.extend_from_slice(format!("\r\ncontent-length: {}", body.len()).as_bytes());
-    }
-    request.extend_from_slice(b"\r\n\r\n");
-    request.extend_from_slice(&body);
-    (request, nonce_at)
-}
-
-struct Http1Shape {
-    length: usize,
-    /// Bytes up to the end of the status code.
-    status_line: usize,
-    /// It announces the end of the connection.
-    closes: bool,
-}
-
-/// The length of the whole reply, once it is there; `None` before.
-fn http1_shape(reply: &[u8], head_only: bool) -> Result<Option<Http1Shape>, String> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let head = match response.parse(reply) {
-        Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(format!("its reply is not HTTP/1: {error}")),
-    };
-    let value = |name: &str| {
-        response
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))
-            .and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let length = if head_only || matches!(response.code, Some(204 | 304)) {
-        Some(head)
-    } else if let Some(length) = value("content-length") {
-        let body: usize = length
-            .trim()
-            .parse()
-            .ok()
-            .filter(|length| *length <= MAX_REPLY)
-            .ok_or("its content-length is no length, or too long")?;
-        (reply.len() >= head + body).then_some(head + body)
-    } else if value("transfer-encoding").is_some() {
-        reply[head..].ends_with(b"0\r\n\r\n").then_some(reply.len())
-    } else {
-        return Err("its reply has no length, so connections cannot be reused".to_owned());
-    };
-    let closes = value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    Ok(length.map(|length| Http1Shape { length, status_line: "HTTP/1.1 200".len(), closes }))
-}
-
 /// Opens a connection, without delay for small writes.
 pub(super) async fn dial(target: &Target) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(target.address).await?;
@@ -364,23 +277,26 @@ impl RawSocket {
         stream.write_all(&exchange.request).await.map_err(CallError::broken)?;
         let mut filled = 0;
         while filled < exchange.reply_len {
-            let read = stream.read(&mut reply[filled..]);
-            match read.await.map_err(CallError::broken)? {
-                0 if is_last_reply(exchange, &reply[..filled]) => {
-                    *over = true;
-                    return Ok(Echo::NotAsked);
-                }
-                0 => return Err(CallError::broken("the server closed the connection")),
+            match stream.read(&mut reply[filled..]).await.map_err(CallError::broken)? {
+                0 => break,
                 read => {
                     filled += read;
                     *unanswered = false;
                 }
             }
         }
-        if filled != exchange.reply_len || !reply.starts_with(&exchange.reply_start) {
-            return Err(CallError::wrong("the reply is not the one of the probe"));
-        }
-        Ok(exchange.reply_nonce_at.map_or(Echo::NotAsked, |at| {
+        let is_known = filled == exchange.reply_len
+            && reply.starts_with(&exchange.reply_start)
+            && exchange.head_len.is_none_or(|head| reply[..head].ends_with(HEAD_END));
+        let nonce_at = if is_known {
+            exchange.reply_nonce_at
+        } else {
+            // The head is another one where the server announces that it ends the connection.
+            let len = http1::last_reply(stream, exchange, reply, filled).await?;
+            *over = true;
+            exchange.reply_nonce_at.and(len.checked_sub(NONCE_LEN))
+        };
+        Ok(nonce_at.map_or(Echo::NotAsked, |at| {
             Echo::check(true, request.nonce, &reply[at..at + NONCE_LEN])
         }))
     }
@@ -412,14 +328,6 @@ async fn parsed_exchange(
             Err(error) => return Err(CallError::wrong(error)),
         }
     }
-}
-
-/// Whether what was read is a whole reply that announces the end of the connection: its head differs
-/// from the probe's in that, and so does its length.
-fn is_last_reply(exchange: &Exchange, reply: &[u8]) -> bool {
-    exchange.reply_nonce_at.is_none()
-        && reply.starts_with(&exchange.reply_start)
-        && matches!(http1_shape(reply, exchange.head_only), Ok(Some(shape)) if shape.length == reply.len() && shape.closes)
 }
 
 async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<()> {
