@@ -6,22 +6,18 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_util::codec::{Framed, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
+use super::control::Control;
 use crate::error::BenchError;
-use crate::fault::Fault;
 use crate::names::Protocol;
 use crate::serve::Bound;
-use crate::serve::control::{Answer, Command as ControlCommand, MAX_LINE};
+use crate::serve::control::Command as ControlCommand;
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
 
-/// The server answers on its control connection within this, or is broken.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a turn the server must count no open socket within this.
 const LEAK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The status of a process that is gone can be had within this.
@@ -34,7 +30,7 @@ const LEAK_STEP: Duration = Duration::from_millis(2);
 pub struct Server {
     child: Child,
     bound: Bound,
-    control: Framed<TcpStream, LinesCodec>,
+    control: Control,
     /// Cancelled when the process is gone.
     gone: CancellationToken,
 }
@@ -97,18 +93,9 @@ impl Server {
             .map_err(BenchError::io("reading the server's addresses"))?;
         let bound: Bound = serde_json::from_str(&line)
             .map_err(|error| BenchError::Server(format!("did not start: {error}")))?;
-        let stream = TcpStream::connect(bound.control)
-            .await
-            .map_err(BenchError::io("connecting to the server's control port"))?;
-        stream
-            .set_nodelay(true)
-            .map_err(BenchError::io("connecting to the server's control port"))?;
-        Ok(Self {
-            child: child.0.take().expect("taken once"),
-            gone: watch(bound.control).await?,
-            bound,
-            control: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)),
-        })
+        let control = Control::connect(bound.control).await?;
+        let gone = watch(bound.control).await?;
+        Ok(Self { child: child.0.take().expect("taken once"), gone, bound, control })
     }
 
     /// Where `protocol` is served; the address of the relay, if this is one.
@@ -157,7 +144,7 @@ impl Server {
         run: u32,
         close_after: bool,
     ) -> Result<Counters, BenchError> {
-        self.ask(ControlCommand::Start { protocol, run, close_after }).await
+        self.control.counters(ControlCommand::Start { protocol, run, close_after }).await
     }
 
     /// The counts of `protocol` once nothing is open any more, or as they stand when that does not
@@ -165,7 +152,7 @@ impl Server {
     pub async fn counters_at_rest(&mut self, protocol: Protocol) -> Result<Counters, BenchError> {
         let deadline = tokio::time::Instant::now() + LEAK_TIMEOUT;
         loop {
-            let counters = self.ask(ControlCommand::Counters { protocol }).await?;
+            let counters = self.control.counters(ControlCommand::Counters { protocol }).await?;
             if counters.open == 0 || tokio::time::Instant::now() >= deadline {
                 return Ok(counters);
             }
@@ -173,60 +160,19 @@ impl Server {
         }
     }
 
-    /// Puts a fault in force; its number, and when, on the machine's monotonic clock.
-    pub async fn inject(
-        &mut self,
-        protocol: Protocol,
-        fault: Fault,
-    ) -> Result<(u32, u64), BenchError> {
-        self.injected(ControlCommand::Inject { protocol, fault }).await
-    }
-
-    /// Ends a fault; when, on the machine's monotonic clock.
-    pub async fn lift(&mut self, protocol: Protocol, id: u32) -> Result<u64, BenchError> {
-        Ok(self.injected(ControlCommand::Lift { protocol, id }).await?.1)
-    }
-
-    async fn injected(&mut self, command: ControlCommand) -> Result<(u32, u64), BenchError> {
-        match self.answer(command).await? {
-            Answer::Injected { id, at_ns } => Ok((id, at_ns)),
-            other => Err(BenchError::Server(format!("answered {other:?}"))),
-        }
-    }
-
     /// The server's counts for each step of time since the run was started.
     pub async fn series(&mut self, protocol: Protocol) -> Result<Series, BenchError> {
-        match self.answer(ControlCommand::Series { protocol }).await? {
-            Answer::Series(series) => Ok(series),
-            other => Err(BenchError::Server(format!("answered {other:?}"))),
-        }
+        self.control.series(protocol).await
     }
 
-    async fn ask(&mut self, command: ControlCommand) -> Result<Counters, BenchError> {
-        match self.answer(command).await? {
-            Answer::Counters(counters) => Ok(counters),
-            other => Err(BenchError::Server(format!("answered {other:?}"))),
-        }
+    /// The connection on which it takes commands.
+    pub fn control(&mut self) -> &mut Control {
+        &mut self.control
     }
 
-    async fn answer(&mut self, command: ControlCommand) -> Result<Answer, BenchError> {
-        let line = serde_json::to_string(&command).expect("commands are valid JSON");
-        let exchange = async {
-            self.control.send(line).await.map_err(|error| BenchError::Server(error.to_string()))?;
-            match self.control.next().await {
-                Some(Ok(line)) => Ok(line),
-                Some(Err(error)) => Err(BenchError::Server(error.to_string())),
-                None => Err(BenchError::Server("ended".to_owned())),
-            }
-        };
-        let line = tokio::time::timeout(CONTROL_TIMEOUT, exchange)
-            .await
-            .map_err(|_| BenchError::Server("does not answer".to_owned()))??;
-        match serde_json::from_str(&line) {
-            Ok(Answer::Error(error)) => Err(BenchError::Server(error)),
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(BenchError::Server(error.to_string())),
-        }
+    /// Where another such connection can be opened.
+    pub fn control_address(&self) -> SocketAddr {
+        self.bound.control
     }
 }
 

@@ -1,4 +1,9 @@
-//! Plays the faults of a turn: tells the server what to do when, and keeps its stamps.
+//! The faults of a turn: what is told to the server when, and its stamps.
+//!
+//! Every contestant must meet the same faults at the same moments. So they are played by a thread of
+//! its own ([`player`](super::player)): a contestant that keeps the runtime of its turn busy would
+//! delay its own faults. The stamps are compared with the plan, and a turn whose faults were late is
+//! named and not ranked.
 
 use std::time::Duration;
 
@@ -6,11 +11,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::child::Server;
+use super::control::Control;
 use super::turn::Began;
 use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::Protocol;
+
+/// A fault that begins or ends later than this is another fault: half a step of the time line, in
+/// which everything after a fault is counted.
+pub const LATE_MS: f64 = 50.0;
 
 /// A fault that was played, on the time axis of its turn.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,10 +76,10 @@ impl Script {
     ///
     /// # Errors
     /// When the server fails.
-    pub async fn prepare(&mut self, server: &mut Server) -> Result<(), BenchError> {
+    pub async fn prepare(&mut self, control: &mut Control) -> Result<(), BenchError> {
         for n in 0..self.events.len() {
             if self.events[n].is_condition() {
-                self.carry_out(server, Step::Inject(n)).await?;
+                self.carry_out(control, Step::Inject(n)).await?;
             }
         }
         Ok(())
@@ -82,7 +91,7 @@ impl Script {
     /// When the server fails.
     pub async fn play(
         &mut self,
-        server: &mut Server,
+        control: &mut Control,
         mut began: watch::Receiver<Option<Began>>,
         over: &CancellationToken,
     ) -> Result<(), BenchError> {
@@ -103,24 +112,45 @@ impl Script {
                 () = tokio::time::sleep_until(start.at + at) => {}
                 () = over.cancelled() => return Ok(()),
             }
-            self.carry_out(server, step).await?;
+            self.carry_out(control, step).await?;
         }
         Ok(())
     }
 
-    async fn carry_out(&mut self, server: &mut Server, step: Step) -> Result<(), BenchError> {
+    async fn carry_out(&mut self, control: &mut Control, step: Step) -> Result<(), BenchError> {
         match step {
             Step::Inject(n) => {
-                let (id, at_ns) = server.inject(self.protocol, self.events[n].fault).await?;
+                let (id, at_ns) = control.inject(self.protocol, self.events[n].fault).await?;
                 self.injected[n] = Some((id, at_ns, None));
             }
             Step::Lift(n) => {
                 if let Some((id, _, until)) = &mut self.injected[n] {
-                    *until = Some(server.lift(self.protocol, *id).await?);
+                    *until = Some(control.lift(self.protocol, *id).await?);
                 }
             }
         }
         Ok(())
+    }
+
+    /// By how many milliseconds faults came later or lasted longer than planned, at most, in a window
+    /// that began at `began_ns` and lasted this long; `None` without a fault that had a time. What never
+    /// came is late by what was left of the window.
+    pub fn lateness_ms(&self, began_ns: u64, seconds: f64) -> Option<f64> {
+        let mut most = None;
+        for (at, step) in steps(&self.events) {
+            let (Step::Inject(n) | Step::Lift(n)) = step;
+            let planned = at.as_secs_f64() * 1e3;
+            if self.events[n].is_condition() || planned > seconds * 1e3 {
+                continue;
+            }
+            let stamp = match (step, self.injected[n]) {
+                (Step::Inject(_), injected) => injected.map(|(_, at, _)| at),
+                (Step::Lift(_), injected) => injected.and_then(|(_, _, until)| until),
+            };
+            let came = stamp.map_or(seconds * 1e3, |ns| (ns as f64 - began_ns as f64) / 1e6);
+            most = Some(f64::max(most.unwrap_or(0.0), came - planned));
+        }
+        most.map(crate::measure::round)
     }
 
     /// What was played, on the axis of a window that began at `began_ns`.
@@ -156,6 +186,24 @@ mod tests {
         let order: Vec<Step> = steps(&events).into_iter().map(|(_, step)| step).collect();
         assert_eq!(order, [Step::Inject(0), Step::Inject(1), Step::Lift(1), Step::Inject(2)]);
         assert!(events[0].is_condition() && !events[1].is_condition());
+    }
+
+    #[test]
+    fn faults_that_come_late_or_never_are_found() {
+        let events = vec![
+            Event::at(0, Fault::SlowReplies { ms: 1 }),
+            Event::during(10, 20, Fault::Refuse),
+            Event::at(500, Fault::Cut { how: Cut::Fin }),
+        ];
+        let mut script = Script::new(Protocol::Resp, events);
+        script.injected[1] = Some((1, 1_012_000_000, Some(1_030_000_000)));
+        let began = 1_000_000_000;
+        assert_eq!(script.lateness_ms(began, 0.4), Some(2.0), "the window ended before the cut");
+        script.injected[1] = Some((1, 1_012_000_000, Some(1_130_000_000)));
+        assert_eq!(script.lateness_ms(began, 0.4), Some(100.0), "it was lifted late");
+        assert_eq!(script.lateness_ms(began, 0.8), Some(300.0), "the cut never came");
+        let condition = Script::new(Protocol::Resp, vec![Event::at(0, Fault::Refuse)]);
+        assert_eq!(condition.lateness_ms(began, 0.4), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod backend;
 pub mod child;
 mod choices;
 mod closed_loop;
+pub mod control;
 pub mod events;
 pub mod lanes;
 mod line;
@@ -29,6 +30,7 @@ mod open_loop;
 mod outcome;
 mod pacer;
 pub mod plan;
+mod player;
 pub mod progress;
 pub mod slots;
 pub mod turn;
@@ -38,6 +40,7 @@ use backend::Backend;
 use events::Script;
 use lives::Lives;
 use plan::{Entry, Group, Plan};
+use player::Player;
 use progress::Progress;
 use turn::{Load, Turn};
 use worker::{Clock, Worker};
@@ -274,22 +277,26 @@ async fn take(
     let mut script = Script::new(protocol, events);
     let (turn, trouble) = match backend.side(relayed) {
         Some(server) => {
-            script.prepare(server).await?;
+            script.prepare(server.control()).await?;
             let (gone, over) = (server.gone(), CancellationToken::new());
-            let turn = async {
-                let mut turn = pin!(take_turn(&setup, &load));
-                let turn = tokio::select! {
-                    turn = &mut turn => turn,
-                    () = gone.cancelled() => {
-                        load.interrupted.cancel();
-                        turn.await
-                    }
-                };
-                over.cancel();
-                turn
+            let player = Player {
+                control: server.control_address(),
+                began: load.began.subscribe(),
+                over: over.clone(),
+                cpus: load.schedule_on.clone(),
             };
-            let (turn, played) =
-                tokio::join!(turn, script.play(server, load.began.subscribe(), &over));
+            let playing = player.start(script)?;
+            let mut turn = pin!(take_turn(&setup, &load));
+            let turn = tokio::select! {
+                turn = &mut turn => turn,
+                () = gone.cancelled() => {
+                    load.interrupted.cancel();
+                    turn.await
+                }
+            };
+            over.cancel();
+            let played;
+            (script, played) = playing.end().await;
             (turn, played.err())
         }
         None => (take_turn(&setup, &load).await, None),
@@ -311,6 +318,8 @@ async fn take(
         cut = cut.or(forgotten.err().map(|error| error.to_string()));
     }
     let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
+    let faults_late_ms =
+        turn.as_ref().ok().and_then(|turn| script.lateness_ms(turn.began_ns, turn.seconds));
     Ok(Played {
         turn,
         leaked: before.zip(after).map(|(before, after)| after.open.saturating_sub(before.open)),
