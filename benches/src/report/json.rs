@@ -135,6 +135,8 @@ pub struct Row {
     slots: Option<Vec<SlotRow>>,
     /// The faults of the last round.
     events: Vec<Event>,
+    /// By how much a fault of any round came later than planned, at most. Above 50 ms the row is not ranked.
+    faults_late_ms: Option<f64>,
     /// After the last fault, the median over the rounds.
     recovery: Option<Recovery>,
     /// What equal contestants of this table differed by.
@@ -328,6 +330,7 @@ impl Row {
             lanes: last.and_then(|(turn, _)| turn.lanes.clone()),
             recovery: Recovery::of_record(record),
             events: last.map_or(Vec::new(), |(_, played)| played.events.clone()),
+            faults_late_ms: record.faults_late_ms(),
             noise: group.noise.clone(),
             rounds_detail: detail::rounds(record),
             histograms: Histograms::of(record),

@@ -8,7 +8,7 @@ use super::noise::MeasuredNoise;
 use crate::catalog::{Contestant, Kind};
 use crate::measure::{self, Spread};
 use crate::names::Protocol;
-use crate::run::events::Played as Event;
+use crate::run::events::{LATE_MS, Played as Event};
 use crate::run::plan::Entry;
 use crate::run::turn::Turn;
 use crate::scenario::demand::{Arrivals, Budget, Demand, Rate};
@@ -36,6 +36,8 @@ pub struct Played {
     pub series: Option<Series>,
     /// The faults that were played.
     pub events: Vec<Event>,
+    /// By how many milliseconds a fault came later than planned, at most; `None` where none was to come.
+    pub faults_late_ms: Option<f64>,
     /// Why it was cut short, or is the last of its run: the server was gone.
     pub cut: Option<String>,
     /// Requests carried a nonce, by which the server could tell them apart.
@@ -274,6 +276,17 @@ impl Record {
             let first = self.first_error().unwrap_or("unknown");
             format!("{failed} of {all} requests failed, first: {first}")
         })
+    }
+
+    /// By how many milliseconds a fault of any turn came later than planned, at most.
+    pub fn faults_late_ms(&self) -> Option<f64> {
+        self.rounds.iter().filter_map(|(_, played)| played.faults_late_ms).reduce(f64::max)
+    }
+
+    /// The turns whose faults were so late that they are not those of the others.
+    pub fn turns_with_late_faults(&self) -> usize {
+        let late = |played: &Played| played.faults_late_ms.is_some_and(|late| late > LATE_MS);
+        self.rounds.iter().filter(|(_, played)| late(played)).count()
     }
 
     /// The first failure of any turn.

@@ -120,7 +120,11 @@ fn between(one: &Record, other: &Record) -> Noise {
 /// without the figure have none. `None` when fewer than two rounds were played, or by fewer than two, and
 /// when the best row and the worst one cannot be told apart: then letters would only seem to rank.
 pub fn letters(group: &GroupResult, records: &[&Record], figure: Figure) -> Option<Vec<String>> {
-    let all: Vec<Series> = records.iter().map(|record| series(record, figure)).collect();
+    let of = |record: &&Record| match record.turns_with_late_faults() {
+        0 => series(record, figure),
+        _ => Series::new(),
+    };
+    let all: Vec<Series> = records.iter().map(of).collect();
     // The best first, so that it has the first letter.
     let middle = |series: &Series| {
         let values: Vec<f64> = series.iter().map(|(_, value)| *value).collect();

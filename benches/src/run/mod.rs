@@ -327,6 +327,7 @@ async fn take(
         relay: after.filter(|_| relayed),
         series,
         events,
+        faults_late_ms,
         cut,
         nonces: setup.target.ask.has_nonce(),
     })

@@ -15,6 +15,8 @@ pub struct Ranking {
     pub unplaced: Vec<usize>,
     /// Rows with many more failures than others: their good figure comes from requests that were not served.
     pub failing: Vec<usize>,
+    /// Rows whose faults came late: they did not meet what the others met.
+    pub late: Vec<usize>,
 }
 
 /// A contestant is not ranked by another figure if this many more of a thousand requests failed than of
@@ -43,6 +45,10 @@ impl Group<'_> {
         );
         let mut ranking = Ranking::default();
         for (index, _) in ranked {
+            if self.entries[index].row.has_late_faults() {
+                ranking.late.push(index);
+                continue;
+            }
             if metric != Metric::Failed && self.more_failed(index) >= TOO_MANY {
                 ranking.failing.push(index);
                 continue;
@@ -120,7 +126,8 @@ impl Group<'_> {
 
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
-        let base = self.baseline(entry).filter(|_| entry.unlike.is_empty())?;
+        let is_alike = entry.unlike.is_empty() && !entry.row.has_late_faults();
+        let base = self.baseline(entry).filter(|_| is_alike)?;
         self.difference(self.metric, entry, base)
     }
 
@@ -214,6 +221,23 @@ mod tests {
         let model = Model::new(&five);
         assert_agrees(&model.groups[0]);
         assert_eq!(model.groups[0].ranking.tiers.len(), 3);
+    }
+
+    #[test]
+    fn rows_whose_faults_came_late_have_no_place() {
+        let mut sources = sources(&[("best", &[0]), ("behind", &[90]), ("late", &[300])]);
+        let rows = &mut sources[0].results.results;
+        rows[1].faults_late_ms = Some(4.0);
+        rows[2].faults_late_ms = Some(2636.0);
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        assert_eq!(names(group, &group.ranking.late), ["late"]);
+        assert_eq!(group.ranking.tiers.len(), 2);
+        let (sentence, _) = sentences::verdict(group);
+        assert!(sentence.contains("not placed, faults came late: late"), "{sentence}");
+        let table = tables::verdicts(group, false);
+        assert!(table.contains("not placed: faults came late"), "{table}");
+        assert_eq!(verdict(group, 2), None, "{table}");
     }
 
     #[test]

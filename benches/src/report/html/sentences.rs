@@ -106,6 +106,10 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     if !failing.is_empty() {
         sentence.push_str(&format!("; not placed: {}", names(failing)));
     }
+    let late = &group.ranking.late;
+    if !late.is_empty() {
+        sentence.push_str(&format!("; not placed, {}: {}", text::LATE_FAULTS, names(late)));
+    }
     sentence.push_str(&scale);
     sentence.push_str(&match group.is_undecided() {
         true => format!(" ({}: only large differences count).", group.too_little()),

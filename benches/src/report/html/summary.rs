@@ -60,6 +60,11 @@ fn differences(text: &mut String, group: &Group<'_>) {
     if !group.ranking.failing.is_empty() {
         wrap(text, &format!("  {:>16}  ", "not placed"), &names(&group.ranking.failing));
     }
+    let late = &group.ranking.late;
+    if !late.is_empty() {
+        let words = format!("{}: {}", names(late), text::LATE_FAULTS);
+        wrap(text, &format!("  {:>16}  ", "not placed"), &words);
+    }
     if let Some(scale) = sentences::scale(group) {
         wrap(text, &format!("  {:>16}  ", ""), &scale);
     }

@@ -124,6 +124,9 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     ranked.extend(unplaced);
     let title = format!("not placed: {}", text::too_much_scatter(unplaced.len()));
     body("tier many", &title, unplaced);
+    let late = &group.ranking.late;
+    ranked.extend(late);
+    body("tier many", &format!("not placed: {}", text::LATE_FAULTS), late);
     let mut rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
     while let Some(first) = rest.first().copied() {
         let like = |index: &usize| {
@@ -199,6 +202,9 @@ fn verdict_row(
         }
         None if !entry.unlike.is_empty() => {
             (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned(), "v-same")
+        }
+        None if row.has_late_faults() => {
+            (UNKNOWN.to_owned(), text::LATE_FAULTS.to_owned(), "v-same")
         }
         None => (UNKNOWN.to_owned(), String::new(), ""),
     };

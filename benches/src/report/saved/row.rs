@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::parts::{Event, Kinds, LadderStep, Lanes, Percentiles, Recovery, Round, Slot, Step};
 use super::{Noise, lenient::tolerant};
 use crate::report::histogram;
+use crate::run::events::LATE_MS;
 
 tolerant! {
     /// One contestant in one comparison.
@@ -98,6 +99,8 @@ tolerant! {
         pub slots: Vec<Slot>,
         /// The faults.
         pub events: Vec<Event>,
+        /// By how much a fault of any round came later than planned, at most.
+        pub faults_late_ms: Option<f64>,
         /// The rates of a sweep.
         pub sweep: Vec<Step>,
         /// The lives of connections in the last round.
@@ -168,6 +171,11 @@ impl Row {
                 Some(self.errors? + self.timeouts.unwrap_or(0.0) + self.refusals.unwrap_or(0.0))
             }
         }
+    }
+
+    /// Whether a fault came so late that it was not the fault that the others met.
+    pub fn has_late_faults(&self) -> bool {
+        self.faults_late_ms.is_some_and(|late| late > LATE_MS)
     }
 
     /// The events that are faults, and no conditions of the whole run.

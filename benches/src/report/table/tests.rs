@@ -99,6 +99,7 @@ fn played(scenario: &Scenario, scale: u64) -> Played {
             backends: vec![[u32::MAX / 100, u32::MAX / 100]; 40],
         }),
         events: events.iter().map(event).collect(),
+        faults_late_ms: None,
         nonces: true,
         cut: None,
         relay: None,
