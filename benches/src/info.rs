@@ -157,7 +157,8 @@ fn in_words(name: &str) -> Option<String> {
              so there is no parsing, no check, no limit to wait for and no deadline. It has no policy, so --set \
              does not change it. A connection that the server ends is opened again outside the measured time: what that \
              takes is not in its figures, and the table says how often. Where one request in a hundred fails all the \
-             same, it has broken: it is named, there are no ratios to it, and the exit code is 1."
+             same, it has broken: it is named, there are no ratios to it, and the exit code is 1. Where as many have no \
+             reply in time, it was overloaded: it is named and there are no ratios to it, and the exit code stays 0."
         }
         "no-pool" => {
             "The other end of the scale: each request dials a connection, uses it once and closes it. It has no \

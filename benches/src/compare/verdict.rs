@@ -279,6 +279,12 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
         if let Some(broke) = &row.broke {
             return Some(format!("it broke in {name}: {broke}"));
         }
+        if let Some(overloaded) = &row.overloaded {
+            return Some(format!("it was overloaded in {name}: {overloaded}"));
+        }
+        if row.has_late_faults() {
+            return Some(format!("its faults came late in {name}"));
+        }
         if row.rounds_detail.len() < LEAST_ROUNDS as usize {
             return Some(format!(
                 "{name} has {} rounds in its rounds_detail, {LEAST_ROUNDS} are the least (--rounds)",

@@ -96,6 +96,8 @@ pub struct Row {
     peak_dials_per_100ms: Option<u64>,
     first_error: Option<String>,
     broke: Option<String>,
+    /// How it ran out of time: in a whole round, or as a limit. No fault of its program.
+    overloaded: Option<String>,
     /// Why there are fewer rounds than planned, or the last one was cut short.
     partial: Option<String>,
     /// Requests went through the relay.
@@ -294,6 +296,7 @@ impl Row {
             peak_dials_per_100ms: detail::peak_dials(record),
             first_error: record.first_error().map(str::to_owned),
             broke: record.broke(),
+            overloaded: record.overloaded(),
             partial: group.partial(record).map(str::to_owned),
             relayed: record.rounds.iter().any(|(_, played)| played.relay.is_some()),
             mismatches: record.mismatches(),

@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use crate::contestants::ErrorKind;
 use crate::error::BenchError;
 use crate::place::Environment;
 use crate::run::Outcome;
@@ -27,6 +26,7 @@ pub mod saved;
 mod stale;
 pub mod sweep;
 pub mod table;
+mod warnings;
 
 use json::Document;
 use model::GroupResult;
@@ -262,14 +262,7 @@ impl<'a> Report<'a> {
             warnings
                 .push("one processor: client and server share it, ratios are squeezed".to_owned());
         }
-        for group in &self.groups {
-            for record in &group.records {
-                let failed = record.sum(|turn| turn.failures() + turn.timeouts());
-                if failed > 0 && record.broke().is_none() {
-                    warnings.push(format!("{} {}", place(group), unanswered(record)));
-                }
-            }
-        }
+        warnings.extend(self.groups.iter().flat_map(warnings::of_group));
         warnings.extend(self.faults.iter().cloned());
         warnings
     }
@@ -291,29 +284,6 @@ impl<'a> Report<'a> {
             std::io::stdout().is_terminal()
         }
     }
-}
-
-/// How many requests of a record had no reply, why, and the first of them.
-fn unanswered(record: &model::Record) -> String {
-    let not_started = record.sum(|turn| turn.unstarted);
-    let kinds = ErrorKind::ALL.map(|kind| (kind.word(), record.errors()[kind.index()]));
-    let kinds: Vec<String> = kinds
-        .into_iter()
-        .chain([("not started", not_started)])
-        .filter(|(_, count)| *count > 0)
-        .map(|(word, count)| format!("{word} {count}"))
-        .collect();
-    format!(
-        "{}: {} requests had no reply in {} ({}), first: {}",
-        record.label(),
-        record.unanswered(),
-        match record.rounds.len() {
-            1 => "1 round".to_owned(),
-            many => format!("{many} rounds"),
-        },
-        kinds.join(", "),
-        record.first_error().unwrap_or("unknown"),
-    )
 }
 
 /// The name of a table, and of one rate of a ladder.

@@ -17,8 +17,7 @@ use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
 
-/// A limit of which one request in this many failed is no limit. Requests that took too long are
-/// no such failures: a server may be slow.
+/// A limit of which one request in this many had no reply is no limit.
 const LIMIT_FAILS_AT: u64 = 100;
 
 /// One turn as it was played.
@@ -245,8 +244,8 @@ impl Record {
         merged
     }
 
-    /// Why it broke: it could not start, in one of its rounds no request had a reply, or it is a limit of
-    /// which too many failed.
+    /// Why it broke: it could not start, in one of its rounds no request had a reply although there was
+    /// time, or it is a limit of which too many failed.
     pub fn broke(&self) -> Option<String> {
         // Without its server nothing could go well.
         let whole = || self.rounds.iter().filter(|(_, played)| played.cut.is_none());
@@ -256,11 +255,35 @@ impl Record {
             }
         }
         // Such a turn has no figures, and the medians would be of the others only.
-        let mut turns = whole().filter_map(|(_, played)| played.turn.as_ref().ok());
-        let dead = turns.find(is_dead).map(|dead| {
-            dead.first_error.clone().unwrap_or_else(|| "a round without a single reply".to_owned())
+        let broken = |(_, played): &&(u32, Played)| is_dead(played) && !ran_out_of_time(played);
+        let dead = whole().find(broken).map(|(_, dead)| {
+            let first = dead.turn.as_ref().ok().and_then(|turn| turn.first_error.clone());
+            first.unwrap_or_else(|| "a round without a single reply".to_owned())
         });
         dead.or_else(|| self.broke_as_limit())
+    }
+
+    /// How it was overloaded: in one of its rounds no request had a reply in time, or it is a limit of
+    /// which too many had none in time. That is a result and no fault of its program.
+    pub fn overloaded(&self) -> Option<String> {
+        let dead = |(_, played): &&(u32, Played)| {
+            played.cut.is_none() && is_dead(played) && ran_out_of_time(played)
+        };
+        let all = self.rounds.len();
+        match self.rounds.iter().filter(dead).count() {
+            0 => self.overloaded_as_limit(),
+            _ if all == 1 => Some("no request had a reply in time".to_owned()),
+            rounds => Some(format!("in {rounds} of {all} rounds no request had a reply in time")),
+        }
+    }
+
+    /// Why nothing can be compared with this limit: too many of its requests took too long.
+    fn overloaded_as_limit(&self) -> Option<String> {
+        let late = self.sum(|turn| turn.timeouts() + turn.unstarted);
+        let all = late + self.sum(|turn| turn.latency.len() + turn.failures() + turn.refusals());
+        let is_limit = self.entry.contestant.kind == Kind::Limit;
+        let over = is_limit && late > 0 && late * LIMIT_FAILS_AT >= all;
+        over.then(|| format!("{late} of {all} requests had no reply in time"))
     }
 
     /// Why nothing can be compared with this limit: too many of its requests failed.
@@ -356,9 +379,13 @@ impl GroupResult {
     /// Why there are no ratios to a limit, where one took part.
     pub fn no_limit(&self) -> Option<String> {
         let limits = self.records.iter().filter(|one| one.entry.contestant.kind == Kind::Limit);
-        let broke =
-            |limit: &Record| limit.broke().map(|why| format!("{} broke: {why}", limit.label()));
-        limits.filter_map(broke).next()
+        let why = |limit: &Record| {
+            let broke = limit.broke().map(|why| format!("{} broke: {why}", limit.label()));
+            broke.or_else(|| {
+                Some(format!("{} was overloaded: {}", limit.label(), limit.overloaded()?))
+            })
+        };
+        limits.filter_map(why).next()
     }
 
     /// The limit that `record` is compared with: the one that played the same way, in a scenario of
@@ -374,9 +401,10 @@ impl GroupResult {
     }
 
     /// The figures of `record` relative to the limit's of the same round; `None` where the limit
-    /// broke.
+    /// broke or was overloaded.
     pub fn vs_limit(&self, record: &Record) -> Option<VsLimit> {
-        let limit = self.limit_of(record).filter(|limit| limit.broke().is_none())?;
+        let holds = |limit: &&Record| limit.broke().is_none() && limit.overloaded().is_none();
+        let limit = self.limit_of(record).filter(holds)?;
         let ratios = |figure: fn(&Turn) -> Option<f64>| {
             Spread::of(record.rounds.iter().filter_map(|(round, played)| {
                 let (_, base) = limit.rounds.iter().find(|(other, _)| other == round)?;
@@ -416,8 +444,20 @@ impl GroupResult {
 }
 
 /// Whether no request had a reply. A turn that was interrupted before its window had a request is not dead.
-fn is_dead(turn: &&Turn) -> bool {
-    turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
+fn is_dead(played: &Played) -> bool {
+    let dead = |turn: &Turn| {
+        turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
+    };
+    played.turn.as_ref().is_ok_and(dead)
+}
+
+/// Whether most of its requests failed for want of time: their callers lost patience, or no caller was
+/// free for them. A contestant whose callers never come back hangs, and one that had no connection
+/// cannot dial, however many of their requests run out of time meanwhile.
+fn ran_out_of_time(played: &Played) -> bool {
+    let never_connected = played.connections().is_some_and(|counted| counted.accepted == 0);
+    let late = |turn: &Turn| turn.lost == 0 && turn.timeouts() + turn.unstarted > turn.failures();
+    !never_connected && played.turn.as_ref().is_ok_and(late)
 }
 
 /// Replies in a second.

@@ -117,7 +117,7 @@ fn between(one: &Record, other: &Record) -> Noise {
 }
 
 /// Letters for the rows of a table: rows that share one cannot be told apart in this figure. Rows
-/// without the figure have none. `None` when fewer than two rounds were played, or by fewer than two, and
+/// without the figure have none, nor have rows whose faults came late. `None` when fewer than two rounds were played, or by fewer than two, and
 /// when the best row and the worst one cannot be told apart: then letters would only seem to rank.
 pub fn letters(group: &GroupResult, records: &[&Record], figure: Figure) -> Option<Vec<String>> {
     let of = |record: &&Record| match record.turns_with_late_faults() {

@@ -38,8 +38,9 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     latency(&mut table);
     let per_round = |record: &Record, count: u64| figure(Some(record.per_round(count)));
     table.add("failed\n/round", about(Figure::Failed, 7), |record| {
-        per_round(record, record.unanswered())
+        per_round(record, record.errors().iter().sum())
     });
+    let unstarted = table.rows().any(|record| record.sum(|turn| turn.unstarted) > 0);
     // In the order of the kinds.
     let kinds = [
         "no dial\n/round",
@@ -51,7 +52,7 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     for (kind, title) in kinds.into_iter().enumerate() {
         table.add(title, Keep::Wide, move |record| per_round(record, record.errors()[kind]));
     }
-    table.add("not started\n/round", Keep::Wide, |record| {
+    table.add("not started\n/round", wide_unless(unstarted, Keep::Fits(7)), |record| {
         per_round(record, record.sum(|turn| turn.unstarted))
     });
     table.add("opened\nper 1k", about(Figure::Opened, 4), |record| figure(opened_per_1000(record)));

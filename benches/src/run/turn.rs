@@ -30,6 +30,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHORTEST_STEP: Duration = Duration::from_millis(1);
 /// Arrivals later than this are late, however long requests take.
 const MATERIAL_LATENESS: u64 = 1_000_000;
+/// Of fewer arrivals one in a hundred is an accident.
+const MANY_ARRIVALS: u64 = 1000;
 
 /// What one turn measured.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Turn {
     pub replies: u64,
     /// Requests that failed, by [`ErrorKind::index`].
     pub errors: [u64; 5],
+    /// Of the timeouts, requests that did not end at all: their callers never came back.
+    pub lost: u64,
     /// Requests that their callers gave up.
     pub cancelled: u64,
     /// Arrivals of an open loop that were never handed to the contestant: no caller was free until
@@ -115,15 +119,40 @@ impl Turn {
     pub fn failures(&self) -> u64 {
         self.errors.iter().sum::<u64>() - self.timeouts() - self.refusals()
     }
+}
 
-    /// Whether the schedule was so late that latencies say something about it: one arrival in a
-    /// hundred by more than a millisecond, or half of them by more than a tenth of the latency of
-    /// half the replies.
-    pub fn is_late(&self) -> bool {
-        let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
-        !self.lateness.is_empty()
-            && (self.lateness.value_at_quantile(0.99) > MATERIAL_LATENESS
-                || !self.latency.is_empty() && median(&self.lateness) > median(&self.latency) / 10)
+/// Whether a schedule was so late that latencies say something about it: of many arrivals one in a
+/// hundred by more than a millisecond, or half of them by more than a tenth of the latency of half
+/// the replies.
+pub fn is_late(lateness: &Histogram<u64>, latency: &Histogram<u64>) -> bool {
+    let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
+    let often =
+        lateness.len() >= MANY_ARRIVALS && lateness.value_at_quantile(0.99) > MATERIAL_LATENESS;
+    let mostly = !latency.is_empty() && median(lateness) > median(latency) / 10;
+    !lateness.is_empty() && (often || mostly)
+}
+
+#[cfg(test)]
+impl Turn {
+    /// A turn in which nothing happened.
+    pub fn empty() -> Self {
+        let record = Record::new(false);
+        let measured = Measured {
+            record,
+            lost: 0,
+            samples: Vec::new(),
+            began: Began { at: tokio::time::Instant::now(), ns: 0 },
+            seconds: Duration::ZERO,
+            cpu: Duration::ZERO,
+            redials: Redials::default(),
+            lateness: crate::measure::histogram(),
+            unstarted: 0,
+            delayed: 0,
+            writes: 0,
+            sequences: 0,
+        };
+        let load = Load::closed(1, Duration::ZERO, Duration::ZERO);
+        Self { timeline: None, ..measured.into_turn(&load, Counts::default(), None) }
     }
 }
 
@@ -201,6 +230,7 @@ impl Measured {
             seconds: self.seconds.saturating_sub(waited).as_secs_f64(),
             cpu_seconds: self.cpu.saturating_sub(self.redials.cpu).as_secs_f64(),
             redials: self.redials.count,
+            lost: self.lost,
             requests: record.requests,
             replies: record.replies,
             errors,

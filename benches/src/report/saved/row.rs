@@ -63,6 +63,8 @@ tolerant! {
         pub first_error: Option<String>,
         /// Why the contestant broke.
         pub broke: Option<String>,
+        /// How it ran out of time in a whole round, or as a limit.
+        pub overloaded: Option<String>,
         /// Replies that were another request's.
         pub mismatches: Option<f64>,
         /// Requests that the server executed twice.

@@ -29,7 +29,6 @@ fn large_turn(scale: u64) -> Turn {
     }
     let many = 98_765_432_109 / scale;
     Turn {
-        began_ns: 0,
         seconds: 0.1,
         cpu_seconds: 98_765.4,
         requests: many,
@@ -45,15 +44,10 @@ fn large_turn(scale: u64) -> Turn {
         acquire: latency.clone(),
         latency,
         counts: Counts { opened: Some(many), waits: Some(many), dials: Some(many) },
-        timeline: None,
-        lanes: None,
         // Longer than any scenario.
         slots: Some((0..100).map(|step| slot(100 * step, many)).collect()),
         answers: Some(vec![u64::MAX]),
-        first_error: None,
-        unclosed: None,
-        redials: 0,
-        sequences: 0,
+        ..Turn::empty()
     }
 }
 
@@ -327,19 +321,4 @@ fn an_open_loop_in_a_scenario_of_a_closed_one_is_not_called_closed() {
     let text = of("steady");
     assert!(text.contains("open loop") && !text.contains("closed loop"), "{text}");
     assert!(!of("paced").contains("60 %"), "{}", of("paced"));
-}
-
-#[test]
-fn a_warning_counts_every_request_without_a_reply() {
-    let mut group = group(SCENARIOS[0], Protocol::Http1, &["redigo"]);
-    for (_, played) in &mut group.records[0].rounds {
-        let turn = played.turn.as_mut().unwrap();
-        (turn.errors, turn.unstarted) = ([4, 0, 240, 0, 0], 2);
-        turn.first_error = Some("refused".to_owned());
-    }
-    let words = crate::report::unanswered(&group.records[0]);
-    assert_eq!(
-        words,
-        "redigo: 738 requests had no reply in 3 rounds (dial 12, refused 720, not started 6), first: refused"
-    );
 }
