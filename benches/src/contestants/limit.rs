@@ -38,6 +38,8 @@ pub(super) struct Caller {
     socket: Option<RawSocket>,
     /// The socket has brought a reply.
     served: bool,
+    /// A request is under way. Where the next one finds it so, the caller left before its reply.
+    asked: bool,
 }
 
 impl Caller {
@@ -60,22 +62,34 @@ impl Contestant for Limit {
 
     async fn caller(&self) -> Result<Caller, String> {
         let socket = self.shared.open().await.map_err(|error| error.to_string())?;
-        Ok(Caller { shared: Arc::clone(&self.shared), socket: Some(socket), served: false })
+        Ok(Caller {
+            shared: Arc::clone(&self.shared),
+            socket: Some(socket),
+            served: false,
+            asked: false,
+        })
     }
 
     async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
         // The future of a caller that gives up is dropped, and the socket with it, which is out of step.
         // So it is after an error.
         let (mut began, served) = (None, caller.socket.is_some() && caller.served);
+        let left = std::mem::replace(&mut caller.asked, true);
         let mut socket = match caller.socket.take() {
             Some(socket) => socket,
             None => {
-                let socket = caller.dial().await?;
+                let dialed = caller.dial().await;
+                caller.asked = dialed.is_ok();
+                let socket = dialed?;
+                if left {
+                    caller.shared.meter.was_left();
+                }
                 began = Some(Instant::now());
                 socket
             }
         };
         let mut result = socket.exchange(request).await;
+        caller.asked = false;
         // The server may end a connection between two requests without a word.
         let stale = served && result.is_err() && socket.is_unanswered();
         if stale && request.kind == RequestKind::Read {

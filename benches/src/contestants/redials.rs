@@ -14,6 +14,8 @@ use crate::measure;
 pub struct Redials {
     /// Connections opened again.
     pub count: u64,
+    /// Those of them that a caller had ended that left before its reply.
+    pub left: u64,
     /// How long callers waited for them, all waits together.
     pub waited: Duration,
     /// Processor time of the dials.
@@ -24,6 +26,7 @@ impl Sum for Redials {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |sum, one| Self {
             count: sum.count + one.count,
+            left: sum.left + one.left,
             waited: sum.waited + one.waited,
             cpu: sum.cpu + one.cpu,
         })
@@ -36,6 +39,7 @@ impl Sub for Redials {
     fn sub(self, before: Self) -> Self {
         Self {
             count: self.count - before.count,
+            left: self.left - before.left,
             waited: self.waited.saturating_sub(before.waited),
             cpu: self.cpu.saturating_sub(before.cpu),
         }
@@ -46,6 +50,7 @@ impl Sub for Redials {
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     count: AtomicU64,
+    left: AtomicU64,
     waited_ns: AtomicU64,
     cpu_ns: AtomicU64,
 }
@@ -69,6 +74,11 @@ impl Meter {
         result
     }
 
+    /// The connection that was opened again was one that its own caller had ended.
+    pub(super) fn was_left(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A request really began later than it was handed over; what was before was a redial.
     pub(super) fn waited(&self, request: &Request, began: Instant) {
         let waited = began.saturating_duration_since(request.started);
@@ -80,6 +90,7 @@ impl Meter {
         let time = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
         Redials {
             count: self.count.load(Ordering::Relaxed),
+            left: self.left.load(Ordering::Relaxed),
             waited: time(&self.waited_ns),
             cpu: time(&self.cpu_ns),
         }

@@ -121,6 +121,8 @@ pub struct Row {
     vs_limit_missing: Option<String>,
     /// Of the limit: connections opened again outside the measured time.
     redials: Option<u64>,
+    /// Those of them that a caller had ended that left before its reply.
+    redials_left: Option<u64>,
     /// The limit that `vs_limit` compares with, as tables name it.
     vs_limit_of: Option<String>,
     /// The lowest and highest round of the figures that are medians.
@@ -319,6 +321,8 @@ impl Row {
             vs_limit_missing: group.no_limit(),
             redials: (record.entry.contestant.kind == Kind::Limit)
                 .then(|| record.sum(|turn| turn.redials)),
+            redials_left: (record.entry.contestant.kind == Kind::Limit)
+                .then(|| record.sum(|turn| turn.redials_left)),
             vs_limit_of: vs_limit.and(group.limit_of(record)).map(Record::label),
             spread: throughput.zip(cpu).map(|(throughput, cpu)| Ranges {
                 throughput_per_s: range(throughput),

@@ -224,15 +224,8 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
         );
     }
     for record in &group.records {
-        let redials = record.sum(|turn| turn.redials);
-        if redials > 0 {
-            note(
-                text,
-                &format!(
-                    "{} redialed {redials} times, where the server ended a connection; time and CPU of that are not in its figures",
-                    record.label()
-                ),
-            );
+        if let Some(words) = redials(record) {
+            note(text, &words);
         }
     }
     if let Some(why) = group.no_limit() {
@@ -274,6 +267,21 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
     if !group.target.echoes {
         note(text, "the server does not echo: mismatches are unknown");
     }
+}
+
+/// How often a limit opened connections again, and whose end made it.
+fn redials(record: &Record) -> Option<String> {
+    let (all, left) = (record.sum(|turn| turn.redials), record.sum(|turn| turn.redials_left));
+    let why = match (left, all.saturating_sub(left)) {
+        (0, 0) => return None,
+        (0, _) => "where the server ended a connection".to_owned(),
+        (_, 0) => "each after a caller of its own had left before the reply".to_owned(),
+        (left, ended) => format!(
+            "{left} after callers of its own had left before the reply, {ended} where a connection had ended or failed"
+        ),
+    };
+    let name = record.label();
+    Some(format!("{name} redialed {all} times, {why}; time and CPU of that are not in its figures"))
 }
 
 /// One note.

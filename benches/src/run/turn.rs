@@ -46,6 +46,8 @@ pub struct Turn {
     pub cpu_seconds: f64,
     /// Connections that were opened again outside the measured time.
     pub redials: u64,
+    /// Those of them that a caller had ended that left before its reply.
+    pub redials_left: u64,
     /// Replies in the window.
     pub requests: u64,
     /// Replies from the start of the turn on, warm-up included.
@@ -230,6 +232,7 @@ impl Measured {
             seconds: self.seconds.saturating_sub(waited).as_secs_f64(),
             cpu_seconds: self.cpu.saturating_sub(self.redials.cpu).as_secs_f64(),
             redials: self.redials.count,
+            redials_left: self.redials.left,
             lost: self.lost,
             requests: record.requests,
             replies: record.replies,

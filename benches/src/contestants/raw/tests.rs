@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
-use crate::contestants::ErrorKind;
+use crate::contestants::{Contestant, ErrorKind};
 
 /// A server that answers the first request with the reply of a probe, and each later one with `later`,
 /// in pieces of which the first has this length. `NONCE` stands for the nonce of the request.
@@ -75,4 +76,37 @@ async fn other_replies_are_wrong() {
             false => assert_eq!(result.unwrap_err().kind, ErrorKind::Wrong, "{later}"),
         }
     }
+}
+
+#[tokio::test]
+async fn redials_of_a_limit_are_told_apart_by_whose_end_made_them() {
+    let target = Arc::new(server(PROBED, usize::MAX).await);
+    let template = Arc::new(probe(&target).await.unwrap());
+    let limit = super::super::limit::Limit::new(target, template);
+    let mut caller = limit.caller().await.unwrap();
+    let request =
+        Request { nonce: Nonce::new(3, 4), started: Instant::now(), kind: RequestKind::Read };
+    // The caller leaves at once.
+    let call = super::super::limit::Limit::call(&mut caller, &request);
+    assert!(futures_util::FutureExt::now_or_never(call).is_none());
+    let reply = super::super::limit::Limit::call(&mut caller, &request).await;
+    assert_eq!(reply.unwrap().echo, Echo::Returned);
+    let redials = limit.redials();
+    assert_eq!((redials.count, redials.left), (1, 1));
+}
+
+#[tokio::test]
+async fn redials_where_the_server_ended_a_connection_are_its_own() {
+    let target = Arc::new(server(LAST, usize::MAX).await);
+    let template = Arc::new(probe(&target).await.unwrap());
+    let limit = super::super::limit::Limit::new(target, template);
+    let mut caller = limit.caller().await.unwrap();
+    let request =
+        Request { nonce: Nonce::new(3, 4), started: Instant::now(), kind: RequestKind::Read };
+    for _ in 0..2 {
+        let reply = super::super::limit::Limit::call(&mut caller, &request).await;
+        assert_eq!(reply.unwrap().echo, Echo::Returned);
+    }
+    let redials = limit.redials();
+    assert_eq!((redials.count, redials.left), (1, 0));
 }
