@@ -250,7 +250,7 @@ fn add(row: &mut Value, other: &Value) -> Result<(), String> {
     for (kind, count) in kinds {
         row["errors_by_kind"][&kind] = sum(&row["errors_by_kind"][&kind], &count);
     }
-    for field in ["first_error", "broke"] {
+    for field in ["first_error", "broke", "overloaded"] {
         if row[field].is_null() {
             row[field] = other[field].clone();
         }

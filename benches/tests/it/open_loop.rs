@@ -14,7 +14,7 @@ use poolbench::target::Target;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
-use crate::common::Serving;
+use crate::common::{Serving, run};
 
 /// Stops the server for a second while the turn goes on; how long it really was.
 async fn stall(mut began: watch::Receiver<Option<Began>>, server: Pid) -> Duration {
@@ -61,4 +61,21 @@ async fn a_stall_of_a_real_server_shows_in_the_latency_and_not_in_the_service_ti
     assert!(latency.p99 > 0.85 * stalled, "{latency:?} of {stalled}");
     assert!(latency.p99 < stalled + 1e6, "{latency:?} of {stalled}");
     assert!(service.p99 < 0.5 * stalled, "{service:?} of {stalled}");
+}
+
+#[test]
+fn arrivals_that_never_started_are_told_apart_from_failures() {
+    // One request at a time cannot keep up with a new one every five microseconds.
+    let load = ["--scenario", "paced", "--rate", "200000", "--max-in-flight", "1"];
+    let options = [&load[..], &["--protocol", "resp", "--contestant", "no-pool"]].concat();
+    let ran = run("unstarted", &options);
+    assert_eq!(ran.code, Some(0), "an overload is no breakage: {}", ran.all());
+    let row = &ran.rows()[0];
+    assert!(row["unstarted"].as_u64().unwrap() > 0 && row["broke"].is_null(), "{row:#}");
+    let warnings = ran.results["warnings"].as_array().unwrap();
+    let told = |warning: &serde_json::Value| warning.as_str().unwrap().contains("(not started ");
+    assert!(warnings.iter().any(told), "{warnings:?}");
+    for words in ["not started", "warning: resp paced no-pool: "] {
+        assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
+    }
 }

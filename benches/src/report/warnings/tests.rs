@@ -122,3 +122,39 @@ fn requests_that_were_sent_late_are_warned_of() {
     assert!(words.contains("these tails: go-redis (4.00 of 10.0 ms)"), "{words}");
     assert_eq!(late_arrivals(&records[..1]), None);
 }
+
+#[test]
+fn a_group_has_the_warnings_of_all_its_rows() {
+    let mut unlucky = turn(50, [0; 5], 5);
+    (0..50).for_each(|_| measure::record(&mut unlucky.lateness, Duration::from_millis(4)));
+    let mut unlucky = record("redigo", vec![unlucky]);
+    unlucky.rounds[0].1.faults_late_ms = Some(LATE_MS + 1.0);
+    let scenario = crate::scenario::Scenario::parse("restart").unwrap();
+    let address = "127.0.0.1:1".parse().unwrap();
+    let group = GroupResult {
+        protocol: crate::names::Protocol::Resp,
+        scenario,
+        callers: 1,
+        connections: 1,
+        demand: scenario.demand,
+        step: None,
+        arrivals: crate::scenario::demand::Arrivals::Uniform,
+        budget: scenario.budget,
+        target: crate::target::Target::embedded(crate::names::Protocol::Resp, address).into(),
+        records: vec![unlucky, record("limit", vec![turn(50, [0; 5], 0)])],
+        rounds: 1,
+        ended: None,
+        twin: None,
+        noise: None,
+    };
+    let warnings = of_group(&group);
+    let starts = [
+        "resp restart redigo: its faults came up to 51 ms late",
+        "resp restart redigo: 5 requests had no reply",
+        "resp restart: requests were sent late",
+    ];
+    assert_eq!(warnings.len(), starts.len(), "{warnings:?}");
+    for (warning, start) in warnings.iter().zip(starts) {
+        assert!(warning.starts_with(start), "{warning}");
+    }
+}
