@@ -23,6 +23,7 @@ mod open_table;
 pub mod output;
 pub mod recovery;
 pub mod saved;
+mod soundness;
 mod stale;
 pub mod sweep;
 pub mod table;

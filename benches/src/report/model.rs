@@ -17,9 +17,6 @@ use crate::scenario::{Scenario, Variant};
 use crate::serve::oracle::{Counters, Series};
 use crate::target::Target;
 
-/// A limit of which one request in this many had no reply is no limit.
-const LIMIT_FAILS_AT: u64 = 100;
-
 /// One turn as it was played.
 #[derive(Debug)]
 pub struct Played {
@@ -59,7 +56,7 @@ impl Played {
     }
 
     /// What the server counted of single requests; `None` where it cannot tell them apart.
-    fn told_apart(&self) -> Option<Counters> {
+    pub(super) fn told_apart(&self) -> Option<Counters> {
         self.server.filter(|_| self.nonces)
     }
 }
@@ -244,63 +241,6 @@ impl Record {
         merged
     }
 
-    /// Why it broke: it could not start, in one of its rounds no request had a reply although there was
-    /// time, or it is a limit of which too many failed.
-    pub fn broke(&self) -> Option<String> {
-        // Without its server nothing could go well.
-        let whole = || self.rounds.iter().filter(|(_, played)| played.cut.is_none());
-        for (_, played) in whole() {
-            if let Err(error) = &played.turn {
-                return Some(error.clone());
-            }
-        }
-        // Such a turn has no figures, and the medians would be of the others only.
-        let broken = |(_, played): &&(u32, Played)| is_dead(played) && !ran_out_of_time(played);
-        let dead = whole().find(broken).map(|(_, dead)| {
-            let first = dead.turn.as_ref().ok().and_then(|turn| turn.first_error.clone());
-            first.unwrap_or_else(|| "a round without a single reply".to_owned())
-        });
-        dead.or_else(|| self.broke_as_limit())
-    }
-
-    /// How it was overloaded: in one of its rounds no request had a reply in time, or it is a limit of
-    /// which too many had none in time. That is a result and no fault of its program.
-    pub fn overloaded(&self) -> Option<String> {
-        let dead = |(_, played): &&(u32, Played)| {
-            played.cut.is_none() && is_dead(played) && ran_out_of_time(played)
-        };
-        let all = self.rounds.len();
-        match self.rounds.iter().filter(dead).count() {
-            0 => self.overloaded_as_limit(),
-            _ if all == 1 => Some("no request had a reply in time".to_owned()),
-            rounds => Some(format!("in {rounds} of {all} rounds no request had a reply in time")),
-        }
-    }
-
-    /// Why nothing can be compared with this limit: too many of its requests took too long.
-    fn overloaded_as_limit(&self) -> Option<String> {
-        let late = self.sum(|turn| turn.timeouts() + turn.unstarted);
-        let all = late + self.sum(|turn| turn.latency.len() + turn.failures() + turn.refusals());
-        let is_limit = self.entry.contestant.kind == Kind::Limit;
-        let over = is_limit && late > 0 && late * LIMIT_FAILS_AT >= all;
-        over.then(|| format!("{late} of {all} requests had no reply in time"))
-    }
-
-    /// Why nothing can be compared with this limit: too many of its requests failed.
-    fn broke_as_limit(&self) -> Option<String> {
-        let whole = || {
-            let rounds = self.rounds.iter().filter(|(_, played)| played.cut.is_none());
-            rounds.filter_map(|(_, played)| played.turn.as_ref().ok())
-        };
-        let failed: u64 = whole().map(Turn::failures).sum();
-        let all = failed + whole().map(|turn| turn.latency.len()).sum::<u64>();
-        let broke = self.entry.contestant.kind == Kind::Limit && failed * LIMIT_FAILS_AT >= all;
-        (broke && failed > 0).then(|| {
-            let first = self.first_error().unwrap_or("unknown");
-            format!("{failed} of {all} requests failed, first: {first}")
-        })
-    }
-
     /// By how many milliseconds a fault of any turn came later than planned, at most.
     pub fn faults_late_ms(&self) -> Option<f64> {
         self.rounds.iter().filter_map(|(_, played)| played.faults_late_ms).reduce(f64::max)
@@ -315,43 +255,6 @@ impl Record {
     /// The first failure of any turn.
     pub fn first_error(&self) -> Option<&str> {
         self.turns().find_map(|turn| turn.first_error.as_deref())
-    }
-
-    /// Everything that makes a comparison fail, one line each.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut count = |number: Option<u64>, what: &str| {
-            if let Some(number @ 1..) = number {
-                faults.push(format!("{}: {number} {what}", self.label()));
-            }
-        };
-        count(self.mismatches(), "replies that were not their request's");
-        // In a scenario with events a client may send a read again; elsewhere nothing is sent twice.
-        let repeats = self.rounds.iter().any(|(_, played)| !played.events.is_empty());
-        if repeats {
-            count(self.write_duplicates(), "requests that must not run twice and did");
-        } else {
-            count(self.duplicates(), "requests that the server executed twice");
-        }
-        count(self.leaked(), "sockets left open");
-        count(
-            self.known_sum(|played| {
-                let (server, turn) = (played.told_apart()?, played.turn.as_ref().ok()?);
-                Some(turn.replies.saturating_sub(server.executed + server.unchecked))
-            }),
-            "replies that the server never gave",
-        );
-        count(
-            self.known_sum(|played| Some(played.server?.strangers)),
-            "requests that reached the server in another's turn",
-        );
-        for why in self.turns().filter_map(|turn| turn.unclosed.as_ref()) {
-            faults.push(format!("{}: {why}", self.label()));
-        }
-        if let Some(why) = self.broke() {
-            faults.push(format!("{}: broke: {why}", self.label()));
-        }
-        faults
     }
 }
 
@@ -441,23 +344,6 @@ impl GroupResult {
                 && other.entry.variant == Some(variant)
         })
     }
-}
-
-/// Whether no request had a reply. A turn that was interrupted before its window had a request is not dead.
-fn is_dead(played: &Played) -> bool {
-    let dead = |turn: &Turn| {
-        turn.replies == 0 || turn.latency.is_empty() && turn.failures() + turn.timeouts() > 0
-    };
-    played.turn.as_ref().is_ok_and(dead)
-}
-
-/// Whether most of its requests failed for want of time: their callers lost patience, or no caller was
-/// free for them. A contestant whose callers never come back hangs, and one that had no connection
-/// cannot dial, however many of their requests run out of time meanwhile.
-fn ran_out_of_time(played: &Played) -> bool {
-    let never_connected = played.connections().is_some_and(|counted| counted.accepted == 0);
-    let late = |turn: &Turn| turn.lost == 0 && turn.timeouts() + turn.unstarted > turn.failures();
-    !never_connected && played.turn.as_ref().is_ok_and(late)
 }
 
 /// Replies in a second.

@@ -1,11 +1,18 @@
 //! What people must know about the rows of a table before they believe its figures.
 
+use hdrhistogram::Histogram;
+
 use super::columns::short;
 use super::model::{GroupResult, Record};
 use crate::contestants::ErrorKind;
 use crate::measure::Percentiles;
 use crate::run::events::LATE_MS;
-use crate::run::turn::{self, Turn};
+use crate::run::turn::Turn;
+
+/// Arrivals later than this are late, however long requests take.
+const MATERIAL_LATENESS: u64 = 1_000_000;
+/// Of fewer arrivals one in a hundred is an accident.
+const MANY_ARRIVALS: u64 = 1000;
 
 /// The warnings about a group.
 pub(super) fn of_group(group: &GroupResult) -> Vec<String> {
@@ -62,10 +69,10 @@ fn no_reply(record: &Record, of_all: bool) -> Option<String> {
 /// The contestants whose requests were sent so late that their tails are the client's.
 fn late_arrivals(records: &[Record]) -> Option<String> {
     let late = |record: &Record| {
-        let merged = |which: fn(&Turn) -> &hdrhistogram::Histogram<u64>| record.merged(which);
+        let merged = |which: fn(&Turn) -> &Histogram<u64>| record.merged(which);
         let (lateness, latency) = (merged(|turn| &turn.lateness), merged(|turn| &turn.latency));
         let ms = |which| Percentiles::of(which).map(|of| short(of.p99 / 1000.0));
-        let own = ms(&lateness).filter(|_| turn::is_late(&lateness, &latency))?;
+        let own = ms(&lateness).filter(|_| is_late(&lateness, &latency))?;
         let latency = ms(&latency).map_or(String::new(), |ms| format!(" of {ms} ms"));
         Some(format!("{} ({own}{latency})", record.label()))
     };
@@ -76,6 +83,17 @@ fn late_arrivals(records: &[Record]) -> Option<String> {
             names.join(", ")
         )
     })
+}
+
+/// Whether a schedule was so late that latencies say something about it: of many arrivals one in a
+/// hundred by more than a millisecond, or half of them by more than a tenth of the latency of half
+/// the replies.
+fn is_late(lateness: &Histogram<u64>, latency: &Histogram<u64>) -> bool {
+    let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
+    let often =
+        lateness.len() >= MANY_ARRIVALS && lateness.value_at_quantile(0.99) > MATERIAL_LATENESS;
+    let mostly = !latency.is_empty() && median(lateness) > median(latency) / 10;
+    !lateness.is_empty() && (often || mostly)
 }
 
 fn count_of_rounds(record: &Record) -> String {

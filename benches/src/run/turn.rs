@@ -28,11 +28,6 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least time between two looks, for a window that is over and empty.
 const SHORTEST_STEP: Duration = Duration::from_millis(1);
-/// Arrivals later than this are late, however long requests take.
-const MATERIAL_LATENESS: u64 = 1_000_000;
-/// Of fewer arrivals one in a hundred is an accident.
-const MANY_ARRIVALS: u64 = 1000;
-
 /// What one turn measured.
 #[derive(Debug)]
 pub struct Turn {
@@ -121,17 +116,6 @@ impl Turn {
     pub fn failures(&self) -> u64 {
         self.errors.iter().sum::<u64>() - self.timeouts() - self.refusals()
     }
-}
-
-/// Whether a schedule was so late that latencies say something about it: of many arrivals one in a
-/// hundred by more than a millisecond, or half of them by more than a tenth of the latency of half
-/// the replies.
-pub fn is_late(lateness: &Histogram<u64>, latency: &Histogram<u64>) -> bool {
-    let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
-    let often =
-        lateness.len() >= MANY_ARRIVALS && lateness.value_at_quantile(0.99) > MATERIAL_LATENESS;
-    let mostly = !latency.is_empty() && median(lateness) > median(latency) / 10;
-    !lateness.is_empty() && (often || mostly)
 }
 
 #[cfg(test)]

@@ -158,3 +158,20 @@ fn a_group_has_the_warnings_of_all_its_rows() {
         assert!(warning.starts_with(start), "{warning}");
     }
 }
+
+#[test]
+fn a_schedule_that_is_materially_late_is_found() {
+    const MS: Duration = Duration::from_millis(1);
+    let found = |arrivals: u32, late: Duration, latency: Duration| {
+        let (mut lateness, mut latencies) = (measure::histogram(), measure::histogram());
+        (0..arrivals).for_each(|_| measure::record(&mut lateness, late));
+        measure::record(&mut latencies, latency);
+        is_late(&lateness, &latencies)
+    };
+    assert!(!found(1000, MS * 9 / 10, MS * 100));
+    assert!(found(1000, MS * 2, MS * 1000));
+    assert!(!found(50, MS * 2, MS * 1000), "one of few may be an accident");
+    assert!(found(1, MS / 2, MS));
+    assert!(!found(1, MS / 20, MS));
+    assert!(!found(0, MS, MS), "a closed loop has no schedule");
+}
