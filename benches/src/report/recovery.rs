@@ -102,7 +102,9 @@ impl Recovery {
         (left > 0.0).then(|| {
             let answer = answers.iter().map(|ns| *ns as f64 / 1e6).find(|ms| *ms >= end);
             let answer = answer.map(|ms| round(ms - end)).ok_or(Missing::NotWithin(left.round()));
-            Self::new(answer, normal_after(slots, first, end, left))
+            // Latencies cannot be normal before there is any; a step is only exact to its length.
+            let no_earlier = |normal: f64| normal.max(answer.unwrap_or(0.0));
+            Self::new(answer, normal_after(slots, first, end, left).map(no_earlier))
         })
     }
 
@@ -269,6 +271,14 @@ mod tests {
         assert_eq!(recovery.first_success_ms, Some(37.5), "not the start of the step");
         assert_eq!(recovery.normal_p99_ms, Some(250.0));
         assert_eq!(recovery.first_success_missing.or(recovery.normal_p99_missing), None);
+    }
+
+    #[test]
+    fn latencies_are_not_normal_before_the_first_reply() {
+        let slots = [0, 100, 200, 300].map(|t_ms| slot(t_ms, 10, 0, 100.0));
+        let recovery = of(&slots, &[172.8], refused(100.0, 150.0)).unwrap();
+        assert_eq!(recovery.first_success_ms, Some(22.8));
+        assert_eq!(recovery.normal_p99_ms, Some(22.8));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Control {
     /// Connects to the control port of a server.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no server listens there.
     pub async fn connect(address: SocketAddr) -> Result<Self, BenchError> {
         let failed = || BenchError::io("connecting to the server's control port");
         let stream = TcpStream::connect(address).await.map_err(failed())?;

@@ -1,4 +1,4 @@
-//! The thread that plays the faults of a turn, with a runtime and a control connection of its own.
+//! The thread that plays the faults of a turn. It has its own runtime and its own control connection.
 //!
 //! On the runtime of the turn each step would wait until the contestant yields. A contestant that
 //! dials for each request, or is overloaded by the fault, keeps that runtime busy for seconds.
@@ -14,7 +14,7 @@ use super::turn::Began;
 use crate::error::BenchError;
 use crate::place;
 
-/// What the thread needs.
+/// Where and when the thread plays.
 #[derive(Debug)]
 pub(super) struct Player {
     /// Where the server takes commands.
@@ -44,7 +44,7 @@ impl Player {
                 place::allow(&self.cpus);
             }
             let played = self.play(&mut script);
-            // Nobody waits for the faults of a run that ended.
+            // The receiver is gone when the run has ended.
             drop(send.send((script, played)));
         };
         std::thread::Builder::new()
@@ -84,7 +84,7 @@ mod tests {
     use crate::names::Protocol;
     use crate::serve::control::Answer;
 
-    /// Answers one command on a thread of its own, as a server in another process does.
+    /// Answers commands on its own thread, as a server in another process does.
     fn server() -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -105,7 +105,7 @@ async fn a_stall_shows_in_the_latency_and_not_in_the_service_time() {
     assert!(service.max > 900e3, "{service:?}");
     assert_eq!((turn.unstarted, turn.replies), (0, 9999));
     assert!((900..=1000).contains(&turn.delayed), "{}", turn.delayed);
-    assert_eq!(turn.lateness.max(), 0, "the schedule does not wait for replies");
+    assert!(turn.lateness.max() < SECOND.as_nanos() as u64 / 2, "it does not wait for replies");
 }
 
 #[tokio::test(start_paused = true)]
