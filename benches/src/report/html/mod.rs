@@ -15,6 +15,7 @@ pub mod markdown;
 mod policies;
 mod ranking;
 mod sentences;
+mod standing;
 mod stats;
 mod strips;
 pub mod summary;

@@ -176,10 +176,11 @@ fn verdict_row(
         None => failed_words,
     };
     let (effect, verdict, class) = match group.effect(entry) {
-        _ if group.baseline(entry).is_none() => ("base".to_owned(), String::new(), "base"),
+        _ if group.is_base(entry) => ("base".to_owned(), String::new(), "base"),
         Some((effect, verdict)) => {
+            let aside = group.why_aside(entry);
             let class = match verdict {
-                _ if withdrawn => "v-same",
+                _ if withdrawn || aside.is_some() => "v-same",
                 Verdict::Better => "v-better",
                 Verdict::Worse => "v-worse",
                 Verdict::Same | Verdict::Unknown => "v-same",
@@ -192,6 +193,8 @@ fn verdict_row(
             };
             let word = if withdrawn {
                 "withdrawn".to_owned()
+            } else if let Some(why) = aside {
+                format!("not placed: {}", why.words())
             } else {
                 format!("{sign}{}", verdict.words(&group.baseline_name()))
             };
