@@ -57,6 +57,7 @@ pub struct SlotRow {
     idle: Option<u32>,
     leased: Option<u32>,
     dialing: Option<u32>,
+    draining: Option<u32>,
     waiting: Option<u32>,
     backends: Option<[u32; 2]>,
 }
@@ -109,6 +110,7 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
             idle: slot.status.map(|status| status.idle),
             leased: slot.status.map(|status| status.leased),
             dialing: slot.status.map(|status| status.dialing),
+            draining: slot.status.map(|status| status.draining),
             waiting: slot.status.map(|status| status.waiting),
             // Without a single entry they are not known.
             backends: series
