@@ -153,8 +153,7 @@ fn in_words(name: &str) -> Option<String> {
              so there is no parsing, no check, no limit to wait for and no deadline. It has no policy, so --set \
              does not change it. A connection that the server ends is opened again outside the measured time: what that \
              takes is not in its figures, and the table says how often. Where one request in a hundred fails all the \
-             same with an error of its connection, it has broken: it is named, there are no ratios to it, and the exit \
-             code is 1. Requests that were too late do not count, for a server may be slow on purpose."
+             same, it has broken: it is named, there are no ratios to it, and the exit code is 1."
         }
         "no-pool" => {
             "The other end of the scale: each request dials a connection, uses it once and closes it. It has no \

@@ -415,7 +415,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         add(
             Level::Note,
             format!(
-                "Callers, latency and requests per second do not fit each other (Little's law) within 2 % and what the edges of short rounds explain: {}.",
+                "Requests per second times mean latency is not the number of callers (Little's law), by more than 2 % and the requests cut off at both ends of each round, so some time of these callers is in no latency: {}.",
                 list(&little)
             ),
         );
