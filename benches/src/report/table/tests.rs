@@ -342,3 +342,17 @@ fn a_warning_counts_every_request_without_a_reply() {
         "redigo: 738 requests had no reply in 3 rounds (dial 12, refused 720, not started 6), first: refused"
     );
 }
+
+#[test]
+fn the_share_of_a_slow_backend_is_the_one_of_the_page() {
+    let scenario = Scenario::parse("imbalance").unwrap();
+    let mut group = group(scenario, Protocol::Framed, &["default"]);
+    // All replies of the three rounds together would be 11.1 %.
+    for record in &mut group.records {
+        for ((_, played), backends) in record.rounds.iter_mut().zip([[1, 9], [6, 4], [900, 100]]) {
+            played.series.as_mut().unwrap().backends = vec![backends; 40];
+        }
+    }
+    let text = render(&group, Look::default());
+    assert!(text.contains("40     40     40"), "{text}");
+}
