@@ -71,7 +71,7 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
             power::wanted(Figure::P99) * 100.0,
         ));
     }
-    // What all rows show together may be beyond what any of them shows alone.
+    // All rows together can differ where no single row does.
     let together = match comparison.together.is_empty() {
         true => String::new(),
         false => {

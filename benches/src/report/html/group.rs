@@ -123,7 +123,7 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// What a group is about, and what it is ranked by. Both are the same on all protocols, so that the
+    /// The figure of a group's scenario, and the figure that ranks the group. Both are the same on all protocols, so that the
     /// rankings of a scenario can be read side by side.
     fn metrics_of(&self, group: &Group<'_>) -> (Metric, Metric) {
         let alike = || {

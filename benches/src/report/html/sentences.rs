@@ -481,6 +481,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
             text::figure(Metric::Recovery.single_floor().unwrap_or_default())
         ));
     }
+    lines.push("Failed is every request without a reply: its connection broke or could not be dialed, it was too late, it was refused, its reply was wrong, or it never began.".to_owned());
     lines.push("Percentiles of all rounds come from merged histograms, never from averages. Beyond 1 - 1/N of N requests a percentile is one request's fate.".to_owned());
     if any(&|entry| lateness(entry).is_some()) {
         let worst = rows(model).filter_map(|(_, entry)| lateness(entry)).fold(0.0, f64::max);

@@ -121,7 +121,7 @@ impl Metric {
         }
     }
 
-    /// What a scenario about this is ranked by where it tells nothing apart, one after the other. In a
+    /// The figures that rank a scenario about this one where it tells nothing apart, in this order. In a
     /// closed loop the number of requests is the contestant's own, and connections say little.
     pub fn instead(self, closed: bool) -> &'static [Self] {
         match self {
@@ -142,7 +142,7 @@ impl Metric {
     /// common value: 0 and 10 failures are twice apart, 0 and 490 fifty times.
     pub fn times_apart(self, one: f64, other: f64) -> f64 {
         let least = self.single_floor().unwrap_or(0.0);
-        // What never happened is no further away than what happened last.
+        // A recovery that never came counts as one after the longest window.
         let longest = if self == Self::Recovery { LONGEST_RECOVERY } else { f64::MAX };
         let [one, other] = [one, other].map(|value| value.min(longest) + least);
         let times = (one / other).max(other / one);

@@ -22,7 +22,7 @@ pub(super) struct Axes {
     step_ms: f64,
     latency: Option<(f64, f64)>,
     connections: f64,
-    /// Callers that wait have a scale of their own: hundreds of them would press a few connections flat.
+    /// Waiting callers have their own scale: on one scale, hundreds of them would flatten a few connections.
     waiting: f64,
 }
 
