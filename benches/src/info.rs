@@ -9,7 +9,10 @@ use crate::error::BenchError;
 use crate::names::{self, Protocol};
 use crate::scenario::{SCENARIOS, Scenario};
 
+mod diff;
 mod knob;
+
+pub use diff::diff;
 
 /// Protocols, contestants, scenarios and knobs.
 pub fn list(as_json: bool) -> String {
@@ -105,13 +108,6 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     Ok(if as_json { format!("{:#}\n", explain_json(&profile)) } else { explain_text(&profile) })
 }
 
-fn find(name: &str) -> Result<Profile, BenchError> {
-    Profile::find(name).ok_or_else(|| {
-        let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name).collect();
-        names::unknown("profile", name, &known)
-    })
-}
-
 /// The error for a name that nothing has. A rival that is not part of this build says how to build it.
 fn unknown(name: &str) -> BenchError {
     let contestants = CONTESTANTS.iter().chain(&PEERS).map(|contestant| contestant.name);
@@ -187,50 +183,6 @@ fn rival_in_words(contestant: &Contestant) -> Option<String> {
         facts.category.words(),
         facts.does_not.join("; it does not ")
     ))
-}
-
-/// A question, and the knobs that differ in it with the value of each side.
-type Differing = (&'static str, Vec<(&'static Knob, [String; 2])>);
-
-/// The questions that two profiles answer differently, side by side.
-///
-/// # Errors
-/// [`BenchError::Usage`] for a name that is no profile.
-pub fn diff(left: &str, right: &str, as_json: bool) -> Result<String, BenchError> {
-    let (left, right) = (find(left)?, find(right)?);
-    let mut differing: Vec<Differing> = Vec::new();
-    for knob in KNOBS {
-        let values = [knob.value(&left.policy), knob.value(&right.policy)];
-        if values[0] == values[1] {
-            continue;
-        }
-        match differing.last_mut().filter(|(question, _)| *question == knob.question.words()) {
-            Some((_, knobs)) => knobs.push((knob, values)),
-            None => differing.push((knob.question.words(), vec![(knob, values)])),
-        }
-    }
-    if as_json {
-        let questions: Vec<Value> = differing
-            .iter()
-            .map(|(question, knobs)| {
-                let knobs: serde_json::Map<String, Value> = knobs
-                    .iter()
-                    .map(|(knob, values)| (knob.name.to_owned(), json!(values)))
-                    .collect();
-                json!({"question": question, "knobs": knobs})
-            })
-            .collect();
-        let names = [left.name, right.name];
-        return Ok(format!("{:#}\n", json!({"profiles": names, "questions": questions})));
-    }
-    let mut text = format!("{:<26} {:<24} {}\n", "", left.name, right.name);
-    for (question, knobs) in differing {
-        text.push_str(&format!("\n{question}?\n"));
-        for (knob, [left, right]) in knobs {
-            text.push_str(&format!("  {:<24} {left:<24} {right}\n", knob.name));
-        }
-    }
-    Ok(text)
 }
 
 /// The knobs that answer the question of a choice.
@@ -354,20 +306,6 @@ mod tests {
         let limit = explain("limit", false).unwrap();
         let words: Vec<&str> = limit.split_whitespace().collect();
         assert!(words.join(" ").contains("--set does not change it"), "{limit}");
-    }
-
-    #[test]
-    fn a_diff_has_the_questions_that_differ_and_no_other() {
-        let text = diff("net-http", "redigo", false).unwrap();
-        let (net_http, redigo) = (find("net-http").unwrap(), find("redigo").unwrap());
-        for knob in KNOBS {
-            let differs = knob.value(&net_http.policy) != knob.value(&redigo.policy);
-            let stands = text.lines().any(|line| line.split_whitespace().next() == Some(knob.name));
-            assert_eq!(stands, differs, "{}: {text}", knob.name);
-        }
-        let same: Value = serde_json::from_str(&diff("grpc", "grpc", true).unwrap()).unwrap();
-        assert_eq!(same["questions"], json!([]));
-        assert_eq!(diff("grpc", "no-such-one", false).unwrap_err().exit_code(), 2);
     }
 
     #[test]

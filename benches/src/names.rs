@@ -65,6 +65,8 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> BenchError {
         .map(|candidate| (distance(name, candidate), candidate))
         .min()
         .filter(|(distance, _)| *distance <= 3.max(name.len() / 3))
+        // Of a short name a third must be right.
+        .filter(|(distance, _)| distance * 3 <= name.len() * 2)
         .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
         .unwrap_or_default();
     BenchError::usage(format!(
@@ -118,6 +120,11 @@ mod tests {
         let text = unknown("contestant", "zzzzzzzz", &known).to_string();
         assert!(!text.contains("did you mean"), "{text}");
         assert!(text.contains("net-http, fasthttp, redigo"), "{text}");
+        for (name, known) in [("FOO", "GET"), ("fast", "tasks")] {
+            let text = unknown("word", name, &[known]).to_string();
+            assert!(!text.contains("did you mean"), "{text}");
+        }
+        assert!(unknown("word", "GTE", &["GET"]).to_string().contains("'GET'"));
     }
 
     #[test]

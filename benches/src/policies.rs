@@ -173,7 +173,7 @@ fn cause(sets: &[(String, String)], error: &str) -> String {
 }
 
 /// The default policy of the client of this protocol.
-fn own_default(protocol: Protocol) -> Policy {
+pub fn own_default(protocol: Protocol) -> Policy {
     match protocol {
         Protocol::Http1 => http1_pool::Client::default_policy(),
         Protocol::Http2 => h2_shared::Client::default_policy(),

@@ -71,8 +71,16 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
             power::wanted(Figure::P99) * 100.0,
         ));
     }
+    // All rows together can differ where no single row does.
+    let together = match comparison.together.is_empty() {
+        true => String::new(),
+        false => {
+            let verdicts = comparison.together.iter().map(|change| change.verdict);
+            format!("all rows together: {}; ", Verdict::of_all(verdicts).word())
+        }
+    };
     line(format!(
-        "verdict: {} ({} improved, {} regressed, {} mixed, {} without a difference)",
+        "verdict: {} ({together}each on its own: {} improved, {} regressed, {} mixed, {} without a difference)",
         comparison.verdict.word(),
         count(Verdict::Improved),
         count(Verdict::Regressed),

@@ -247,6 +247,7 @@ fn a_table_has_a_verdict_for_people_and_names_what_failed() {
     let figures: Vec<&str> = text.lines().filter(|line| line.starts_with("  ")).collect();
     assert!(figures.len() > 2, "{text}");
     assert!(figures.iter().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.contains("(all rows together: regressed; each on its own: "), "{text}");
     let name = super::json(&comparison, &[]);
     assert!(name.contains("\"verdict\": \"regressed\""), "{name}");
 }

@@ -233,6 +233,8 @@ pub struct PoolStatus {
     pub leased: u32,
     /// Connections being dialed.
     pub dialing: u32,
+    /// Connections that take no new requests and wait for the end of those they carry.
+    pub draining: u32,
     /// Callers that wait.
     pub waiting: u32,
 }

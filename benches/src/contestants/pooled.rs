@@ -62,6 +62,7 @@ pub(super) fn gauges(status: Status) -> PoolStatus {
         idle: status.idle,
         leased: status.leased,
         dialing: status.dialing,
+        draining: status.draining,
         waiting: status.waiting,
     }
 }

@@ -6,6 +6,7 @@ use pool_common::profile::Profile;
 use serde_json::{Value, json};
 
 use super::wrap;
+use crate::scenario::SCENARIOS;
 use crate::shows;
 
 /// The knob of this name.
@@ -69,6 +70,12 @@ pub(super) fn shows_in(knobs: &[&Knob]) -> String {
         false => seen.join(", "),
     }];
     for knob in knobs {
+        let own = shows::of(knob.name).iter().filter(|name| sets_itself(name, knob));
+        let own: Vec<&str> = own.copied().collect();
+        if !own.is_empty() {
+            let (name, own) = (knob.name, own.join(", "));
+            words.push(format!("{own} plays each value of {name}, without --set"));
+        }
         match shows::unseen(knob.name) {
             Some(why) if knobs.len() == 1 => words.push(why.to_owned()),
             Some(why) => words.push(format!("{} in none: {why}", knob.name)),
@@ -76,9 +83,16 @@ pub(super) fn shows_in(knobs: &[&Knob]) -> String {
         }
     }
     match knobs {
-        [_] => words.join(": "),
+        [knob] if shows::unseen(knob.name).is_some() => words.join(": "),
         _ => words.join("; "),
     }
+}
+
+/// Whether the ways of a scenario differ in a knob, so that `--set` is refused there.
+fn sets_itself(scenario: &str, knob: &Knob) -> bool {
+    let scenario = SCENARIOS.iter().find(|known| known.name == scenario);
+    let mut ways = scenario.iter().flat_map(|scenario| scenario.variants);
+    ways.any(|way| way.knobs().any(|own| own == knob.name))
 }
 
 /// The scenarios in which one of these knobs shows, each once.
@@ -132,6 +146,20 @@ mod tests {
         for profile in Profile::all() {
             assert!(text.contains(profile.name), "{text}");
         }
+    }
+
+    #[test]
+    fn a_scenario_that_sets_a_knob_itself_is_named() {
+        for (knob, scenario) in [
+            ("idle_order", "imbalance"),
+            ("max_leases_per_connection", "connections"),
+            ("lifetime_jitter", "lifetime"),
+        ] {
+            let text = words(knob);
+            let own = format!("; {scenario} plays each value of {knob}, without --set");
+            assert!(text.contains(&own), "{text}");
+        }
+        assert!(!words("max_idle").contains("without --set"));
     }
 
     #[test]

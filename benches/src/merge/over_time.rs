@@ -13,7 +13,7 @@ const OF_ROUND: [&str; 7] =
 const LOST_OF_ROUND: [&str; 7] =
     ["p50_us", "p90_us", "p99_us", "p999_us", "peak_dials_per_100ms", "recovery", "slow_percent"];
 /// Counts and gauges of a step.
-const OF_SLOT: [&str; 12] = [
+const OF_SLOT: [&str; 13] = [
     "started",
     "ok",
     "errors",
@@ -25,6 +25,7 @@ const OF_SLOT: [&str; 12] = [
     "idle",
     "leased",
     "dialing",
+    "draining",
     "waiting",
 ];
 const LOST_OF_SLOT: [&str; 3] = ["p50_us", "p99_us", "backends"];

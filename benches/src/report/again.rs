@@ -15,13 +15,14 @@ use crate::stdout;
 /// [`BenchError::Usage`] for a file that cannot be used, [`BenchError::Io`] when the page cannot be
 /// written.
 pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
-    let sources = input::read_files(&args.files)?;
+    let files = args.files.iter().map(|file| results_of(file)).collect::<Vec<_>>();
+    let sources = input::read_files(&files)?;
     let now = Some(SystemTime::now());
     if args.markdown {
         let text = markdown::document(&sources, now);
         return match &args.out {
             Some(path) if path != Path::new("-") => {
-                refuse_to_overwrite(path, &args.files)?;
+                refuse_to_overwrite(path, &files)?;
                 write_file(path, &text)
             }
             _ => {
@@ -31,15 +32,20 @@ pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
         };
     }
     let page = html::page(&sources, now);
-    let path = args.out.clone().unwrap_or_else(|| default_path(&args.files));
+    let path = args.out.clone().unwrap_or_else(|| default_path(&files));
     if path == Path::new("-") {
         stdout::print(&page);
         return Ok(());
     }
-    refuse_to_overwrite(&path, &args.files)?;
+    refuse_to_overwrite(&path, &files)?;
     write_file(&path, &page)?;
     stdout::print(&format!("report: {}\n", path.display()));
     Ok(())
+}
+
+/// The results in the directory of a run, as `compare` finds them; any other path is the file.
+fn results_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("results.json") } else { path.to_owned() }
 }
 
 /// A slip of the order of arguments must not cost the results.

@@ -57,6 +57,7 @@ pub struct SlotRow {
     idle: Option<u32>,
     leased: Option<u32>,
     dialing: Option<u32>,
+    draining: Option<u32>,
     waiting: Option<u32>,
     backends: Option<[u32; 2]>,
 }
@@ -109,6 +110,7 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
             idle: slot.status.map(|status| status.idle),
             leased: slot.status.map(|status| status.leased),
             dialing: slot.status.map(|status| status.dialing),
+            draining: slot.status.map(|status| status.draining),
             waiting: slot.status.map(|status| status.waiting),
             // Without a single entry they are not known.
             backends: series
@@ -132,21 +134,18 @@ fn peak_of_round(played: &Played) -> Option<u64> {
 }
 
 /// What the second backend answered of all replies before it was slow, while it was, and after that,
-/// in percent, in some rounds together.
-pub fn slow_shares<'a>(rounds: impl Iterator<Item = &'a Played>) -> [Option<f64>; 3] {
+/// in percent, in a round.
+pub fn slow_shares(played: &Played) -> [Option<f64>; 3] {
+    let is_slow = |event: &&Event| matches!(event.fault, Fault::SlowBackend { .. });
+    let (Ok(turn), Some(slow)) = (&played.turn, played.events.iter().find(is_slow)) else {
+        return [None; 3];
+    };
     let mut replies = [[0_u64; 2]; 3];
-    for played in rounds {
-        let is_slow = |event: &&Event| matches!(event.fault, Fault::SlowBackend { .. });
-        let (Ok(turn), Some(slow)) = (&played.turn, played.events.iter().find(is_slow)) else {
-            continue;
-        };
-        let end = slow.until_ms.unwrap_or(f64::INFINITY);
-        let rows = slots(turn, played.series.as_ref()).unwrap_or_default();
-        for row in rows {
-            let part = usize::from(row.at_ms() >= slow.at_ms) + usize::from(row.at_ms() >= end);
-            let step = row.backends().unwrap_or_default().map(u64::from);
-            replies[part] = [replies[part][0] + step[0], replies[part][1] + step[1]];
-        }
+    let end = slow.until_ms.unwrap_or(f64::INFINITY);
+    for row in slots(turn, played.series.as_ref()).unwrap_or_default() {
+        let part = usize::from(row.at_ms() >= slow.at_ms) + usize::from(row.at_ms() >= end);
+        let step = row.backends().unwrap_or_default().map(u64::from);
+        replies[part] = [replies[part][0] + step[0], replies[part][1] + step[1]];
     }
     replies.map(|[fast, slow]| {
         let all = fast + slow;
@@ -200,7 +199,7 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
             peak_dials_per_100ms: peak_of_round(played),
             unstarted: turn.slots.is_some().then_some(turn.unstarted),
             recovery: Recovery::of_round(played),
-            slow_percent: slow_shares(std::iter::once(played))[1].map(round),
+            slow_percent: slow_shares(played)[1].map(round),
         })
     };
     record.rounds.iter().filter_map(row).collect()

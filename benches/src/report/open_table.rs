@@ -5,7 +5,7 @@ use super::detail;
 use super::model::{GroupResult, Record};
 use super::recovery::{Missing, Recovery};
 use super::table;
-use crate::measure::Percentiles;
+use crate::measure::{Percentiles, Spread};
 use crate::scenario::Figure;
 use crate::scenario::demand::{Demand, Rate};
 
@@ -84,8 +84,9 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     for (at, title) in ["% slow\nbefore", "% slow\nwhile", "% slow\nafter"].into_iter().enumerate()
     {
         table.add(title, wide_unless(backends, Keep::Always), move |record| {
-            // All rounds together: which connections lead where is chance.
-            figure(detail::slow_shares(record.rounds.iter().map(|(_, played)| played))[at])
+            // The middle round, as on the page.
+            let shares = record.rounds.iter().map(|(_, played)| detail::slow_shares(played)[at]);
+            figure(Spread::of(shares.flatten()).map(|spread| spread.median))
         });
     }
     let writes = group.scenario.writes_percent > 0;

@@ -59,6 +59,12 @@ fn a_file_that_is_no_results_is_bad_usage() {
         assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     }
     assert!(!good.with_file_name("side-by-side.html").exists());
+    // The directory of a run stands for its results, as it does for compare.
+    let directory = good.parent().unwrap();
+    std::fs::copy(&good, directory.join("results.json")).unwrap();
+    let ran = report(&[directory]);
+    assert_eq!(ran.code, Some(0), "{}", ran.all());
+    assert!(directory.join("report.html").exists());
     let ran = report(&[&good, Path::new("--out"), &good]);
     assert_eq!(ran.code, Some(2), "{}", ran.all());
     assert!(std::fs::read_to_string(&good).unwrap().starts_with('{'), "it was overwritten");

@@ -37,8 +37,8 @@ pub struct Group<'a> {
     pub scenario: String,
     pub budget: Option<String>,
     pub entries: Vec<Entry<'a>>,
-    /// The metric that ranks its contestants: the one its kind of load asks for, or where that tells
-    /// nothing apart the first other one that does.
+    /// The metric that ranks its contestants: the one its scenario is about, or where that tells nothing
+    /// apart on any protocol the first of [`Metric::instead`] that does.
     pub metric: Metric,
     /// Its contestants by that metric; empty where files are compared.
     pub ranking: Ranking,
@@ -97,19 +97,19 @@ impl<'a> Model<'a> {
             group.request = request(sources, group);
             group.mark_unlike(sources);
             group.wanted = group.figure().unwrap_or_else(|| metric(&group.entries));
-            group.metric = group.wanted;
             let noises = group.entries.iter().filter_map(|entry| {
                 let of_run = || sources[entry.file].results.noise();
                 entry.row.noise.or_else(of_run)
             });
             group.noise = noises.reduce(Noise::widest).unwrap_or_default();
-            if group.compares_files() {
-                continue;
+        }
+        let metrics: Vec<(Metric, Metric)> =
+            model.groups.iter().map(|group| model.metrics_of(group)).collect();
+        for (group, (wanted, metric)) in model.groups.iter_mut().zip(metrics) {
+            (group.wanted, group.metric) = (wanted, metric);
+            if !group.compares_files() {
+                group.ranking = group.rank(metric);
             }
-            let apart = |metric: &Metric| group.rank(*metric).tiers.len() > 1;
-            let metrics = std::iter::once(group.wanted).chain(group.others().iter().copied());
-            group.metric = metrics.clone().find(apart).unwrap_or(group.wanted);
-            group.ranking = group.rank(group.metric);
         }
         // Faults come first, then the groups whose contestants differ most.
         let mut groups: Vec<(f64, Group<'_>)> = std::mem::take(&mut model.groups)
@@ -121,6 +121,25 @@ impl<'a> Model<'a> {
         });
         model.groups = groups.into_iter().map(|(_, group)| group).collect();
         model
+    }
+
+    /// The figure of a group's scenario, and the figure that ranks the group. Both are the same on all protocols, so that the
+    /// rankings of a scenario can be read side by side.
+    fn metrics_of(&self, group: &Group<'_>) -> (Metric, Metric) {
+        let alike = || {
+            let same = |other: &&Group<'_>| {
+                other.scenario == group.scenario && other.budget == group.budget
+            };
+            self.groups.iter().filter(same)
+        };
+        let wanted = alike().find_map(Group::figure).unwrap_or(group.wanted);
+        if group.compares_files() {
+            return (wanted, wanted);
+        }
+        let apart = |metric: &Metric| alike().any(|one| one.rank(*metric).tiers.len() > 1);
+        let instead = wanted.instead(group.load_kind() == LoadKind::Closed);
+        let metrics = std::iter::once(wanted).chain(instead.iter().copied());
+        (wanted, metrics.clone().find(apart).unwrap_or(wanted))
     }
 
     fn add(&mut self, file: usize, row: &'a Row) {

@@ -55,12 +55,14 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
             .filter(|(_, asked)| *asked > 0.0)
             .map(|(failed, asked)| failed * 100.0 / asked);
         let (effect, verdict) = match group.effect(entry) {
-            _ if group.baseline(entry).is_none() => ("base".to_owned(), String::new()),
+            _ if group.is_base(entry) => ("base".to_owned(), String::new()),
             Some((effect, _)) if withdrawn => {
                 (effect_words(group.metric, &effect), "withdrawn".to_owned())
             }
             Some((effect, verdict)) => {
-                let words = verdict.words(&group.baseline_name());
+                let aside =
+                    group.why_aside(entry).map(|why| format!("not placed: {}", why.words()));
+                let words = aside.unwrap_or_else(|| verdict.words(&group.baseline_name()));
                 (effect_words(group.metric, &effect), plain(&words))
             }
             None if !entry.unlike.is_empty() => (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned()),

@@ -15,6 +15,7 @@ pub mod markdown;
 mod policies;
 mod ranking;
 mod sentences;
+mod standing;
 mod stats;
 mod strips;
 pub mod summary;
@@ -313,7 +314,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     html.push_str("</section>\n");
 }
 
-const TIMELINE_LEGEND: &str = "<p class=\"legend\"><span class=\"key\"><i class=\"st-idle\"></i>idle</span><span class=\"key\"><i class=\"st-leased\"></i>leased</span><span class=\"key\"><i class=\"st-dialing\"></i>dialing</span><span class=\"key\"><i class=\"line\"></i>callers waiting</span><span class=\"key\"><i class=\"band\"></i>fault</span></p>\n";
+const TIMELINE_LEGEND: &str = "<p class=\"legend\"><span class=\"key\"><i class=\"st-idle\"></i>idle</span><span class=\"key\"><i class=\"st-leased\"></i>leased</span><span class=\"key\"><i class=\"st-draining\"></i>draining</span><span class=\"key\"><i class=\"st-dialing\"></i>dialing</span><span class=\"key\"><i class=\"line\"></i>callers waiting</span><span class=\"key\"><i class=\"band\"></i>fault</span></p>\n";
 
 fn figure(svg: String) -> String {
     format!("<figure>{svg}</figure>\n")

@@ -1,7 +1,8 @@
 //! Which contestants of a group lead and which stand behind, and what each row is compared with. Sentences
 //! and marks are made of the same differences, so that they agree.
 
-use super::group::{Entry, Group, is_limit, is_scale};
+use super::group::{Entry, Group, LoadKind, is_limit, is_scale};
+use super::standing::Aside;
 use super::stats::{Effect, Metric, Verdict};
 
 /// Contestants in the order of a metric.
@@ -13,15 +14,9 @@ pub struct Ranking {
     /// Rows that are not told apart from the first one of an earlier tier, although their own figure
     /// is worse: their rounds scatter too much for a place.
     pub unplaced: Vec<usize>,
-    /// Rows with many more failures than others: their good figure comes from requests that were not served.
-    pub failing: Vec<usize>,
-    /// Rows whose faults came late: they did not meet what the others met.
-    pub late: Vec<usize>,
+    /// Rows that have no place in it, and why.
+    pub aside: Vec<(usize, Aside)>,
 }
-
-/// A contestant is not ranked by another figure if this many more of a thousand requests failed than of
-/// the contestant with the fewest failures: a refused request is quick and costs no connection.
-const TOO_MANY: f64 = 100.0;
 
 /// Contestants that do not differ beyond the noise.
 #[derive(Debug)]
@@ -44,54 +39,76 @@ impl Group<'_> {
             },
         );
         let mut ranking = Ranking::default();
+        let aside = self.aside(metric);
         for (index, _) in ranked {
-            if self.entries[index].row.has_late_faults() {
-                ranking.late.push(index);
+            if let Some(why) = aside[index] {
+                ranking.aside.push((index, why));
                 continue;
             }
-            if metric != Metric::Failed && self.more_failed(index) >= TOO_MANY {
-                ranking.failing.push(index);
-                continue;
-            }
-            let worse_than_first = |tier: &Tier| {
-                let (own, first) = (&self.entries[index], &self.entries[tier.members[0]]);
-                let difference = self.difference(metric, own, first);
-                difference.is_some_and(|(_, verdict)| verdict == Verdict::Worse)
-            };
+            let worse_than_first = |tier: &Tier| self.is_worse(metric, index, tier.members[0]);
             match ranking.tiers.split_last_mut() {
                 Some((_, before)) if !before.iter().all(worse_than_first) => {
                     ranking.unplaced.push(index);
                 }
-                Some((last, _)) if !worse_than_first(last) => last.members.push(index),
+                Some((last, _)) if !self.is_cut_off(metric, index, last) => {
+                    last.members.push(index);
+                }
                 _ => ranking.tiers.push(Tier { members: vec![index] }),
             }
         }
         ranking
     }
 
-    /// How many more of a thousand requests of a row failed than of the pool with the least.
-    pub fn more_failed(&self, index: usize) -> f64 {
-        let failed = |entry: &Entry<'_>| Metric::Failed.of(entry.row);
-        let pools = self.entries.iter().filter(|entry| !is_scale(entry.row));
-        let least = pools.filter_map(failed).reduce(f64::min).unwrap_or(0.0);
-        failed(&self.entries[index]).unwrap_or(least) - least
+    fn is_worse(&self, metric: Metric, own: usize, base: usize) -> bool {
+        let difference = self.difference(metric, &self.entries[own], &self.entries[base]);
+        difference.is_some_and(|(_, verdict)| verdict == Verdict::Worse)
+    }
+
+    /// Whether a row begins a new tier: it is worse than the first of the tier. One round has no interval
+    /// that says how sure a difference is, so there must be a gap, too: it is worse than the last one.
+    /// A chain of close values is one tier, however long.
+    fn is_cut_off(&self, metric: Metric, own: usize, tier: &Tier) -> bool {
+        let (first, last) = (tier.members[0], tier.members[tier.members.len() - 1]);
+        let sure = || {
+            let (own, first) = (&self.entries[own], &self.entries[first]);
+            self.difference(metric, own, first).is_some_and(|(effect, _)| effect.interval.is_some())
+        };
+        self.is_worse(metric, own, first) && (sure() || self.is_worse(metric, own, last))
     }
 
     /// The entry that another is compared with: its like in the first file, or else the limit, or else the
-    /// leader of the ranking. `None` when it is that itself.
+    /// leader of the ranking. `None` when it is that itself, or nothing is to be compared with it.
     pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
         let base = if self.compares_files() {
             self.entries.iter().find(|other| other.is_like(entry))
         } else {
-            // With fewer callers it does not do the same work.
-            let same_callers = |limit: &&Entry<'_>| limit.row.callers == entry.row.callers;
-            let limits = || self.limits().filter(same_callers);
+            let limits = || self.limits().filter(|limit| self.is_measure_of(limit, entry));
             let is_other = |limit: &&Entry<'_>| !std::ptr::eq(*limit, entry);
             let same_way =
                 limits().filter(is_other).find(|limit| limit.row.variant == entry.row.variant);
-            same_way.or(limits().next()).or(self.leader())
+            let limit = same_way.or(limits().next());
+            // A limit that measures nothing else is not compared with the contestants either.
+            let leader = || self.leader().filter(|_| !is_limit(entry.row));
+            limit.or_else(leader)
         }?;
         (!std::ptr::eq(base, entry)).then_some(base)
+    }
+
+    /// Whether others are compared with this entry, so that it is no row of figures to judge.
+    pub fn is_base(&self, entry: &Entry<'_>) -> bool {
+        if self.compares_files() {
+            return entry.file == 0;
+        }
+        let is_it = |base: &Entry<'_>| std::ptr::eq(base, entry);
+        let is_own_base = |other: &Entry<'_>| self.baseline(other).is_some_and(is_it);
+        self.baseline(entry).is_none()
+            && (self.leader().is_some_and(is_it) || self.entries.iter().any(is_own_base))
+    }
+
+    /// Whether a limit does the same work as an entry: as many callers, or as many requests in a second of
+    /// which nothing is lost on purpose. In a fault a limit of fewer sockets only shows how few they are.
+    fn is_measure_of(&self, limit: &Entry<'_>, entry: &Entry<'_>) -> bool {
+        limit.row.callers == entry.row.callers || self.load_kind() == LoadKind::Quiet
     }
 
     /// The name of the baseline in headings.
@@ -99,12 +116,11 @@ impl Group<'_> {
         if self.compares_files() {
             return "the first file".to_owned();
         }
-        let same_callers = |limit: &&Entry<'_>| {
-            self.entries
-                .iter()
-                .any(|entry| !is_limit(entry.row) && entry.row.callers == limit.row.callers)
+        let measures = |limit: &&Entry<'_>| {
+            let mut others = self.entries.iter().filter(|entry| !is_limit(entry.row));
+            others.any(|entry| self.is_measure_of(limit, entry))
         };
-        let limit = self.limits().find(same_callers);
+        let limit = self.limits().find(measures);
         let Some(base) = limit.or(self.leader()) else { return String::new() };
         // A limit of several ways is named with its way, unless there is a limit for each way.
         let has_ways = |entry: &Entry<'_>| !is_limit(entry.row) && entry.row.variant.is_some();
@@ -121,14 +137,30 @@ impl Group<'_> {
     /// The best contestant; the first one where nothing ranks them.
     fn leader(&self) -> Option<&Entry<'_>> {
         let best = self.ranking.tiers.first().map(|tier| &self.entries[tier.members[0]]);
-        best.or(self.entries.first())
+        let pool = || self.entries.iter().find(|entry| !is_limit(entry.row));
+        best.or_else(pool).or(self.entries.first())
     }
 
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
         let is_alike = entry.unlike.is_empty() && !entry.row.has_late_faults();
         let base = self.baseline(entry).filter(|_| is_alike)?;
-        self.difference(self.metric, entry, base)
+        let (effect, verdict) = self.difference(self.metric, entry, base)?;
+        // A chain of close values holds them together, and no mark says more than the ranking.
+        let is_at =
+            |index: &usize, entry: &Entry<'_>| std::ptr::eq(&raw const self.entries[*index], entry);
+        let together = |tier: &Tier| {
+            let holds = |entry: &Entry<'_>| tier.members.iter().any(|index| is_at(index, entry));
+            effect.interval.is_none() && holds(entry) && holds(base)
+        };
+        let chained = self.ranking.tiers.iter().any(together);
+        Some((effect, if chained { Verdict::Unknown } else { verdict }))
+    }
+
+    /// Why an entry has no place in the ranking.
+    pub fn why_aside(&self, entry: &Entry<'_>) -> Option<Aside> {
+        let is_it = |index: usize| std::ptr::eq(&raw const self.entries[index], entry);
+        self.ranking.aside.iter().find(|(index, _)| is_it(*index)).map(|(_, why)| *why)
     }
 
     /// The difference of two entries in a metric. A ranking and a table compare all entries of a group but
@@ -231,10 +263,10 @@ mod tests {
         rows[2].faults_late_ms = Some(2636.0);
         let model = Model::new(&sources);
         let group = &model.groups[0];
-        assert_eq!(names(group, &group.ranking.late), ["late"]);
+        assert_eq!(group.ranking.aside, [(2, Aside::LateFaults)]);
         assert_eq!(group.ranking.tiers.len(), 2);
         let (sentence, _) = sentences::verdict(group);
-        assert!(sentence.contains("not placed, faults came late: late"), "{sentence}");
+        assert!(sentence.contains("not placed: late (faults came late)"), "{sentence}");
         let table = tables::verdicts(group, false);
         assert!(table.contains("not placed: faults came late"), "{table}");
         assert_eq!(verdict(group, 2), None, "{table}");
@@ -259,5 +291,147 @@ mod tests {
             "{sentence}"
         );
         assert!(tables::verdicts(group, false).contains("not placed: its rounds scatter too much"));
+    }
+
+    /// One round of an open loop, with what else a row says.
+    fn open(name: &str, opened: u32, more: &serde_json::Value) -> serde_json::Value {
+        let mut row = json!({"protocol": "http1", "scenario": "burst", "contestant": name,
+            "kind": "ours", "loop": "open", "figure": "opened", "requests": 1000, "errors": 0,
+            "opened": opened, "latency_us": {"p50": 7000.0}, "policy": {"max_open_per_key": 50},
+            "rounds_detail": [{"requests": 1000, "errors": 0, "opened": opened}]});
+        for (key, value) in more.as_object().unwrap() {
+            row[key] = value.clone();
+        }
+        row
+    }
+
+    fn of_rows(rows: &[serde_json::Value]) -> Vec<Source> {
+        let text = json!({"schema": 1, "results": rows}).to_string();
+        vec![Source::parse("results.json".to_owned(), text).unwrap()]
+    }
+
+    #[test]
+    fn one_connection_and_overload_lead_nothing_and_mark_no_other_row() {
+        let one = json!({"policy": {"max_open_per_key": 1}, "high_water_open": 1});
+        let rival = json!({"kind": "peer", "policy": null, "high_water_open": 1});
+        let queue = json!({"latency_us": {"p50": 177_000.0}});
+        let unstarted = json!({"unstarted": 9000, "requests": 1000});
+        let sources = of_rows(&[
+            open("thrift", 4, &one),
+            open("redis-rs", 3, &rival),
+            open("queue", 2, &queue),
+            open("unstarted", 1, &unstarted),
+            open("go-redis", 84, &json!({})),
+            open("net-http", 416, &json!({})),
+        ]);
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        assert_eq!(names(group, &group.ranking.tiers[0].members), ["go-redis"]);
+        assert_eq!(group.baseline_name(), "go-redis");
+        let (sentence, _) = sentences::verdict(group);
+        for words in [
+            "go-redis leads (84); behind: net-http (416); not placed: ",
+            "thrift (one connection)",
+            "redis-rs (one connection)",
+            "queue (overloaded)",
+            "unstarted (overloaded)",
+        ] {
+            assert!(sentence.contains(words), "{words}: {sentence}");
+        }
+        let table = tables::verdicts(group, false);
+        assert!(table.contains("not placed: one connection"), "{table}");
+        assert!(!table.contains("better than"), "{table}");
+        // By its failures a rival with one connection for many requests at once has a place.
+        let aside = group.aside(Metric::Failed);
+        assert_eq!((aside[0], aside[1]), (Some(Aside::OneConnection), None));
+
+        // Alone among its like it is ranked all the same.
+        let alike = of_rows(&[open("thrift", 4, &one), open("grpc", 90, &one)]);
+        let model = Model::new(&alike);
+        assert_eq!(model.groups[0].ranking.tiers.len(), 2);
+        assert!(model.groups[0].ranking.aside.is_empty());
+    }
+
+    #[test]
+    fn what_a_fault_does_is_no_overload() {
+        let fault = json!([{"fault": "slow-replies", "at_ms": 200, "until_ms": 900}]);
+        let slots = |first: f64| {
+            json!([{"t_ms": 0, "ok": 9, "p50_us": first}, {"t_ms": 100, "ok": 9, "p50_us": first},
+                {"t_ms": 200, "ok": 9, "p50_us": 400_000.0}])
+        };
+        let row = |name: &str, first: f64, median: f64| {
+            let more =
+                json!({"events": fault, "slots": slots(first), "latency_us": {"p50": median}});
+            open(name, 10, &more)
+        };
+        let sources = of_rows(&[
+            row("refuses", 2000.0, 3000.0),
+            row("waits", 2100.0, 300_000.0),
+            row("slow", 90_000.0, 300_000.0),
+        ]);
+        let model = Model::new(&sources);
+        let aside = model.groups[0].aside(Metric::Opened);
+        assert_eq!(aside, [None, None, Some(Aside::Overloaded)]);
+    }
+
+    #[test]
+    fn one_round_is_cut_at_gaps_and_not_within_a_chain() {
+        let chain = sources(&[
+            ("default", &[286]),
+            ("database-sql", &[355]),
+            ("net-http", &[365]),
+            ("thrift", &[921]),
+        ]);
+        let model = Model::new(&chain);
+        let group = &model.groups[0];
+        let first = names(group, &group.ranking.tiers[0].members);
+        assert_eq!(first, ["default", "database-sql", "net-http"]);
+        assert_eq!(names(group, &group.ranking.tiers[1].members), ["thrift"]);
+        assert_agrees(group);
+        assert_eq!(verdict(group, 2), Some(Verdict::Unknown), "no mark beyond the ranking");
+        assert_eq!(verdict(group, 3), Some(Verdict::Worse));
+    }
+
+    #[test]
+    fn a_limit_with_other_callers_is_no_base_under_another_heading() {
+        let row = |name: &str, callers: u32, at: f64, p99: f64| {
+            let kind = if name == "limit" { "limit" } else { "ours" };
+            json!({"protocol": "resp", "scenario": "restart", "contestant": name, "kind": kind,
+                "loop": "closed", "callers": callers, "throughput_per_s": at,
+                "latency_us": {"p99": p99}, "rounds_detail": [{"throughput_per_s": at}]})
+        };
+        let sources = of_rows(&[
+            row("limit", 8, 90.0, 1.0),
+            row("redigo", 50, 80.0, 2.0),
+            row("two", 50, 70.0, 2.0),
+        ]);
+        let model = Model::new(&sources);
+        let table = tables::verdicts(&model.groups[0], false);
+        assert!(table.contains("against redigo"), "{table}");
+        assert_eq!(table.matches(">base<").count(), 1, "{table}");
+    }
+
+    #[test]
+    fn a_sweep_has_one_base_and_names_its_knees() {
+        let row = |name: &str, callers: u32, rate: u32, p99: f64| {
+            let kind = if name == "limit" { "limit" } else { "ours" };
+            json!({"protocol": "resp", "scenario": "paced", "contestant": name, "kind": kind,
+                "figure": "p99", "loop": "open", "callers": callers, "rate_per_s": rate,
+                "step": {"index": rate / 1000}, "wanted": 100, "requests": 100, "errors": 0,
+                "latency_us": {"p50": 500.0, "p99": p99}, "rounds_detail": [{"p99_us": p99}]})
+        };
+        let mut rows = Vec::new();
+        for rate in [1000, 2000, 3000] {
+            rows.push(row("limit", 50, rate, 900.0));
+            rows.push(row("redigo", 1000, rate, if rate > 2000 { 90_000.0 } else { 1000.0 }));
+        }
+        let sources = of_rows(&rows);
+        let model = Model::new(&sources);
+        let table = tables::verdicts(&model.groups[0], false);
+        assert!(table.contains("against limit"), "{table}");
+        assert_eq!(table.matches(">base<").count(), 1, "{table}");
+        let headline = sentences::headline(&model, false);
+        let knees = "knees: limit (beyond 3,000/s) and redigo (2,000/s)";
+        assert!(headline.contains(knees), "{headline}");
     }
 }

@@ -8,6 +8,8 @@ use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
 use super::validity::{at_the_edges, lateness, little, saturated};
 use crate::compare::comparable;
+use crate::report::saved::Step;
+use crate::report::sweep::{self, Knee};
 
 /// Results older than this say little about the program of today.
 const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -47,27 +49,31 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     };
     let value = |index: usize| metric.of(group.entries[index].row).unwrap_or(f64::NAN);
     let Some(best) = tiers.first() else {
-        return ("nothing to compare by.".to_owned(), 1.0);
+        return (format!("{} is not known for any contestant.", metric.name()), 1.0);
     };
-    let scale = scale(group).map_or(String::new(), |words| format!("; {words}"));
+    let mut rest = not_placed(group).map_or(String::new(), |words| format!("; {words}"));
+    if let Some(words) = scale(group) {
+        rest.push_str(&format!("; {words}"));
+    }
+    let knees = knees(group).map_or(String::new(), |words| format!("{words}. Beside it, "));
     if tiers.len() == 1 {
         let sentence = match best.members.as_slice() {
             [one] => format!(
-                "{}: {} alone, {}{scale}.",
+                "{knees}{}: {} alone, {}{rest}.",
                 metric.name(),
                 named(group, *one),
                 metric.text(value(*one))
             ),
             members if group.is_undecided() => {
                 format!(
-                    "{} does not tell {} apart in {}.",
+                    "{knees}{} does not tell {} apart in {}{rest}.",
                     group.too_little(),
                     names(members),
                     metric.name()
                 )
             }
             members => format!(
-                "no difference beyond the noise in {} between {}{scale}.",
+                "{knees}no difference beyond the noise in {} between {}{rest}.",
                 metric.name(),
                 names(members)
             ),
@@ -75,7 +81,7 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         return (sentence, 1.0);
     }
     let top = value(best.members[0]);
-    let mut sentence = format!("{}: {}", metric.name(), names(&best.members));
+    let mut sentence = format!("{knees}{}: {}", metric.name(), names(&best.members));
     sentence.push_str(match (best.members.len(), group.is_undecided()) {
         (1, _) => " leads",
         (_, true) => " lead",
@@ -97,32 +103,49 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         })
         .collect();
     sentence.push_str(&format!("; behind: {}", behind.join(", then ")));
-    let unplaced = &group.ranking.unplaced;
-    if !unplaced.is_empty() {
-        let why = text::too_much_scatter(unplaced.len());
-        sentence.push_str(&format!("; not placed, {why}: {}", names(unplaced)));
-    }
-    let failing = &group.ranking.failing;
-    if !failing.is_empty() {
-        sentence.push_str(&format!("; not placed: {}", names(failing)));
-    }
-    let late = &group.ranking.late;
-    if !late.is_empty() {
-        sentence.push_str(&format!("; not placed, {}: {}", text::LATE_FAULTS, names(late)));
-    }
-    sentence.push_str(&scale);
+    sentence.push_str(&rest);
     sentence.push_str(&match group.is_undecided() {
         true => format!(" ({}: only large differences count).", group.too_little()),
         false => ".".to_owned(),
     });
     let last = tiers.last().and_then(|tier| tier.members.last());
     let worst = last.map_or(top, |index| value(*index));
-    let spread = if metric.is_absolute() {
-        1.0 + (worst - top).abs() / 10.0
-    } else {
-        (worst / top).max(top / worst)
+    (sentence, metric.times_apart(worst, top))
+}
+
+/// The rows without a place in the ranking, each with the reason.
+fn not_placed(group: &Group<'_>) -> Option<String> {
+    let ranking = &group.ranking;
+    let mut parts = Vec::new();
+    if !ranking.unplaced.is_empty() {
+        let why = text::too_much_scatter(ranking.unplaced.len());
+        let names: Vec<String> =
+            ranking.unplaced.iter().map(|index| named(group, *index)).collect();
+        parts.push(format!("not placed, {why}: {}", list(&names)));
+    }
+    if !ranking.aside.is_empty() {
+        let aside = ranking.aside.iter();
+        let names: Vec<String> =
+            aside.map(|(index, why)| group.aside_words(*index, *why)).collect();
+        parts.push(format!("not placed: {}", list(&names)));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Where each contestant of a sweep stops to serve; `None` without a sweep.
+fn knees(group: &Group<'_>) -> Option<String> {
+    let rate = |step: &Step| text::or_unknown(step.rate_per_s, text::count);
+    let knee = |entry: &Entry<'_>| {
+        let words = match sweep::knee(&entry.row.sweep) {
+            Knee::At(step) => format!("{}/s", rate(step)),
+            Knee::Beyond(step) => format!("beyond {}/s", rate(step)),
+            Knee::Nowhere => "below the lowest rate".to_owned(),
+        };
+        format!("{} ({words})", clip(&entry.label, 40))
     };
-    (sentence, if spread.is_finite() { spread } else { f64::MAX })
+    let swept = group.entries.iter().filter(|entry| !entry.row.sweep.is_empty());
+    let knees: Vec<String> = swept.map(knee).collect();
+    (!knees.is_empty()).then(|| format!("knees: {}", list(&knees)))
 }
 
 /// A row's name, and how many of its requests failed, where the ranking does not say it and others failed
@@ -392,7 +415,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         add(
             Level::Note,
             format!(
-                "Callers, latency and requests per second do not fit each other (Little's law) within 2 % and what the edges of short rounds explain: {}.",
+                "Requests per second times mean latency is not the number of callers (Little's law), by more than 2 % and the requests cut off at both ends of each round, so some time of these callers is in no latency: {}.",
                 list(&little)
             ),
         );
@@ -458,6 +481,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
             text::figure(Metric::Recovery.single_floor().unwrap_or_default())
         ));
     }
+    lines.push("Failed is every request without a reply: its connection broke or could not be dialed, it was too late, it was refused, its reply was wrong, or it never began.".to_owned());
     lines.push("Percentiles of all rounds come from merged histograms, never from averages. Beyond 1 - 1/N of N requests a percentile is one request's fate.".to_owned());
     if any(&|entry| lateness(entry).is_some()) {
         let worst = rows(model).filter_map(|(_, entry)| lateness(entry)).fold(0.0, f64::max);

@@ -29,6 +29,9 @@ pub enum Metric {
 /// Stands for the time of what did not come to pass, so that it can be compared with times.
 pub const NEVER: f64 = 1e9;
 
+/// Milliseconds of which a window after a fault is never more.
+const LONGEST_RECOVERY: f64 = 10_000.0;
+
 /// Without a second round, figures are told apart only from this factor on: one round has no interval.
 const SINGLE_FACTOR: f64 = 1.25;
 
@@ -116,6 +119,34 @@ impl Metric {
             }
             Self::Failed | Self::Opened | Self::Dials => super::text::figure(value),
         }
+    }
+
+    /// The figures that rank a scenario about this one where it tells nothing apart, in this order. In a
+    /// closed loop the number of requests is the contestant's own, and connections say little.
+    pub fn instead(self, closed: bool) -> &'static [Self] {
+        match self {
+            Self::Recovery => &[Self::Failed, Self::AllDials],
+            Self::Failed if closed => &[Self::Throughput, Self::Cpu],
+            Self::Failed => &[Self::AllDials],
+            Self::Opened | Self::AllDials | Self::Dials => &[Self::Failed],
+            Self::PeakDials => &[Self::AllDials],
+            Self::P99 => &[Self::Failed, Self::Opened],
+            Self::Cpu => &[Self::Throughput],
+            Self::Throughput => &[Self::Cpu],
+            Self::SlowShare => &[],
+        }
+    }
+
+    /// How many times apart two values are, in no unit, so that differences in one figure can be held
+    /// against those in another. The least difference that counts is added to both, since zero is a
+    /// common value: 0 and 10 failures are twice apart, 0 and 490 fifty times.
+    pub fn times_apart(self, one: f64, other: f64) -> f64 {
+        let least = self.single_floor().unwrap_or(0.0);
+        // A recovery that never came counts as one after the longest window.
+        let longest = if self == Self::Recovery { LONGEST_RECOVERY } else { f64::MAX };
+        let [one, other] = [one, other].map(|value| value.min(longest) + least);
+        let times = (one / other).max(other / one);
+        if times.is_finite() { times } else { f64::MAX }
     }
 
     /// Whether more is better.

@@ -22,6 +22,8 @@ pub(super) struct Axes {
     step_ms: f64,
     latency: Option<(f64, f64)>,
     connections: f64,
+    /// Waiting callers have their own scale: on one scale, hundreds of them would flatten a few connections.
+    waiting: f64,
 }
 
 impl Axes {
@@ -34,12 +36,8 @@ impl Axes {
         let low = latencies().reduce(f64::min);
         let dialed = |slot: &Slot| slot.dials.or(slot.accepted).unwrap_or(0.0);
         let held = |slot: &Slot| {
-            stacked(slot)
-                .last()
-                .copied()
-                .unwrap_or(0.0)
-                .max(slot.waiting.unwrap_or(0.0))
-                .max(if slot.idle.is_none() { dialed(slot) } else { 0.0 })
+            let held = stacked(slot).last().copied().unwrap_or(0.0);
+            held.max(if slot.idle.is_none() { dialed(slot) } else { 0.0 })
         };
         let distances = group.entries.iter().flat_map(|entry| {
             let times = || entry.row.slots.iter().filter_map(|slot| slot.t_ms);
@@ -52,6 +50,7 @@ impl Axes {
             step_ms,
             latency: low.map(|low| (low, latencies().fold(low, f64::max))),
             connections: slots().map(held).fold(1.0, f64::max),
+            waiting: slots().filter_map(|slot| slot.waiting).fold(1.0, f64::max),
         }
     }
 
@@ -69,11 +68,13 @@ impl Axes {
     }
 }
 
-/// Idle, leased and dialing connections, added up.
-fn stacked(slot: &Slot) -> [f64; 3] {
-    let idle = slot.idle.unwrap_or(0.0);
-    let leased = idle + slot.leased.unwrap_or(0.0);
-    [idle, leased, leased + slot.dialing.unwrap_or(0.0)]
+/// Idle, leased, draining and dialing connections, added up.
+fn stacked(slot: &Slot) -> [f64; 4] {
+    let mut sum = 0.0;
+    [slot.idle, slot.leased, slot.draining, slot.dialing].map(|part| {
+        sum += part.unwrap_or(0.0);
+        sum
+    })
 }
 
 /// Shaded bands where faults were, named above.
@@ -137,6 +138,7 @@ fn slot_words(slot: &Slot) -> String {
     line(&[(slot.p50_us, "p50", text::micros), (slot.p99_us, "p99", text::micros)]);
     line(&[(slot.idle, "idle", count), (slot.leased, "leased", count)]);
     line(&[(slot.dialing, "dialing", count), (slot.waiting, "waiting", count)]);
+    line(&[(slot.draining.filter(|draining| *draining > 0.0), "draining", count)]);
     line(&[(slot.dials, "dials", count)]);
     words
 }
@@ -207,23 +209,29 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     let known =
         |field: fn(&Slot) -> Option<f64>| row.slots.iter().any(|slot| field(slot).is_some());
     let has_pool = known(|slot| slot.idle) || known(|slot| slot.leased);
-    let words = if has_pool { "connections; line: waiting callers" } else { "dials in each step" };
-    svg.text("panel", (LEFT + 3.0, pool_panel.0 - 4.0), Anchor::Start, words);
+    let words = if has_pool {
+        format!("connections; line: waiting callers, 0 to {}", text::count(axes.waiting))
+    } else {
+        "dials in each step".to_owned()
+    };
+    svg.text("panel", (LEFT + 3.0, pool_panel.0 - 4.0), Anchor::Start, &words);
     if has_pool {
-        let places: Vec<(f64, [f64; 3])> = row
+        let places: Vec<(f64, [f64; 4])> = row
             .slots
             .iter()
             .filter_map(|slot| Some((slot.t_ms?, stacked(slot))))
             .flat_map(|(t, levels)| [(time.at(t), levels), (time.at(t + axes.step_ms), levels)])
             .collect();
-        for (level, class) in ["st-idle", "st-leased", "st-dialing"].into_iter().enumerate() {
+        let classes = ["st-idle", "st-leased", "st-draining", "st-dialing"];
+        for (level, class) in classes.into_iter().enumerate() {
             let upper = places.iter().map(|(x, levels)| (*x, held.at(levels[level])));
             let lower = places.iter().rev().map(|(x, levels)| {
                 (*x, held.at(level.checked_sub(1).map_or(0.0, |below| levels[below])))
             });
             svg.area(class, &upper.chain(lower).collect::<Vec<_>>());
         }
-        svg.path("curve waiting", steps(held, |slot| slot.waiting));
+        let waiting = Scale::linear(0.0, axes.waiting, pool_panel.1, pool_panel.0);
+        svg.path("curve waiting", steps(waiting, |slot| slot.waiting));
     } else {
         svg.path(
             &format!("curve {}", entry.classes),
@@ -314,6 +322,8 @@ pub fn shares(group: &Group<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::group::Model;
+    use super::super::input::Source;
     use super::*;
     use serde_json::json;
 
@@ -327,6 +337,26 @@ mod tests {
         assert!(!slow.is_moment() && !slow.is_condition());
         slow.at_ms = Some(-200.0);
         assert!(slow.is_condition());
+    }
+
+    #[test]
+    fn waiting_callers_do_not_press_connections_flat() {
+        let row = |name: &str, waiting: u32| {
+            json!({"protocol": "resp", "scenario": "restart", "contestant": name, "slots": [
+                {"t_ms": 0, "ok": 1, "idle": 20, "leased": 20, "draining": 6, "dialing": 4, "waiting": waiting},
+            ]})
+        };
+        let results = json!({"schema": 1, "results": [row("thrift", 500), row("default", 0)]});
+        let source = Source::parse("results.json".to_owned(), results.to_string()).unwrap();
+        let sources = [source];
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        let axes = Axes::of(group);
+        assert_eq!((axes.connections, axes.waiting), (50.0, 500.0));
+        let html = timeline(group).unwrap();
+        for words in ["st-draining", "draining 6", "waiting callers, 0 to 500"] {
+            assert!(html.contains(words), "{words}: {html}");
+        }
     }
 
     #[test]

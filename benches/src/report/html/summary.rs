@@ -57,13 +57,11 @@ fn differences(text: &mut String, group: &Group<'_>) {
         let why = text::too_much_scatter(unplaced.len());
         wrap(text, &format!("  {:>16}  ", "not placed"), &format!("{}: {why}", names(unplaced)));
     }
-    if !group.ranking.failing.is_empty() {
-        wrap(text, &format!("  {:>16}  ", "not placed"), &names(&group.ranking.failing));
-    }
-    let late = &group.ranking.late;
-    if !late.is_empty() {
-        let words = format!("{}: {}", names(late), text::LATE_FAULTS);
-        wrap(text, &format!("  {:>16}  ", "not placed"), &words);
+    let aside = &group.ranking.aside;
+    if !aside.is_empty() {
+        let names: Vec<String> =
+            aside.iter().map(|(index, why)| group.aside_words(*index, *why)).collect();
+        wrap(text, &format!("  {:>16}  ", "not placed"), &names.join(", "));
     }
     if let Some(scale) = sentences::scale(group) {
         wrap(text, &format!("  {:>16}  ", ""), &scale);

@@ -1,6 +1,7 @@
 //! The tables of the page: verdicts, figures of faults, safety.
 
 use super::group::{Entry, Group, Model, asked, is_limit, unsound};
+use super::standing::Aside;
 use super::stats::{Effect, Metric, NEVER, Verdict};
 use super::text::{self, UNKNOWN, escape, or_unknown, signed};
 use crate::report::saved::Row;
@@ -124,9 +125,6 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     ranked.extend(unplaced);
     let title = format!("not placed: {}", text::too_much_scatter(unplaced.len()));
     body("tier many", &title, unplaced);
-    let late = &group.ranking.late;
-    ranked.extend(late);
-    body("tier many", &format!("not placed: {}", text::LATE_FAULTS), late);
     let mut rest: Vec<usize> = all.filter(|index| !ranked.contains(index)).collect();
     while let Some(first) = rest.first().copied() {
         let like = |index: &usize| {
@@ -179,10 +177,11 @@ fn verdict_row(
         None => failed_words,
     };
     let (effect, verdict, class) = match group.effect(entry) {
-        _ if group.baseline(entry).is_none() => ("base".to_owned(), String::new(), "base"),
+        _ if group.is_base(entry) => ("base".to_owned(), String::new(), "base"),
         Some((effect, verdict)) => {
+            let aside = group.why_aside(entry);
             let class = match verdict {
-                _ if withdrawn => "v-same",
+                _ if withdrawn || aside.is_some() => "v-same",
                 Verdict::Better => "v-better",
                 Verdict::Worse => "v-worse",
                 Verdict::Same | Verdict::Unknown => "v-same",
@@ -195,6 +194,8 @@ fn verdict_row(
             };
             let word = if withdrawn {
                 "withdrawn".to_owned()
+            } else if let Some(why) = aside {
+                format!("not placed: {}", why.words())
             } else {
                 format!("{sign}{}", verdict.words(&group.baseline_name()))
             };
@@ -204,7 +205,8 @@ fn verdict_row(
             (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned(), "v-same")
         }
         None if row.has_late_faults() => {
-            (UNKNOWN.to_owned(), text::LATE_FAULTS.to_owned(), "v-same")
+            let word = format!("not placed: {}", Aside::LateFaults.words());
+            (UNKNOWN.to_owned(), word, "v-same")
         }
         None => (UNKNOWN.to_owned(), String::new(), ""),
     };

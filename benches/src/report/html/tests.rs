@@ -500,3 +500,57 @@ fn a_page_says_why_a_time_is_missing_and_what_its_figures_include() {
     }
     assert!(!page_of(0).contains("those that failed included"));
 }
+
+#[test]
+fn the_headline_is_chosen_without_regard_to_units() {
+    let row = |figure: &str, name: &str, value: u32| {
+        let round = match figure {
+            "failed" => json!({"requests": 1000 - value, "errors": value}),
+            "recovery" => json!({"recovery": {"normal_p99_ms": value}}),
+            _ => json!({"requests": 1000, "errors": 0, "dials": value}),
+        };
+        let totals = if figure == "recovery" { json!({}) } else { round.clone() };
+        of_figure(figure, name, &round, &totals)
+    };
+    let sources = sources(json!([
+        // 400 ms are forty times the number of dials, and less than twice apart.
+        row("recovery", "one", 1500),
+        row("recovery", "two", 1900),
+        row("dials", "one", 9),
+        row("dials", "two", 50),
+        row("failed", "one", 100),
+        row("failed", "two", 130),
+    ]));
+    let model = Model::new(&sources);
+    let titles: Vec<&str> = model.groups.iter().map(|group| group.scenario.as_str()).collect();
+    assert_eq!(titles, ["dials", "failed", "recovery"]);
+    let headline = sentences::headline(&model, false);
+    assert!(
+        headline.contains("above all in http1 dials, dials begun: one leads (9)"),
+        "{headline}"
+    );
+}
+
+#[test]
+fn a_scenario_is_ranked_by_one_figure_on_all_protocols() {
+    let row = |protocol: &str, name: &str, recovery: u32, failed: u32, opened: u32| {
+        let round = json!({"requests": 1000 - failed, "errors": failed, "opened": opened,
+            "recovery": {"normal_p99_ms": recovery}});
+        let mut row = of_figure("recovery", name, &round, &json!({}));
+        row["protocol"] = json!(protocol);
+        row
+    };
+    // Over http1 recovery and failures tell nothing apart, and connections opened would.
+    let http1 = [row("http1", "one", 200, 30, 5), row("http1", "two", 200, 30, 900)];
+    let of = |recovery: [u32; 2], failed: u32| {
+        let mut rows = http1.to_vec();
+        rows.push(row("resp", "one", recovery[0], 30, 5));
+        rows.push(row("resp", "two", recovery[1], failed, 5));
+        let sources = sources(json!(rows));
+        let model = Model::new(&sources);
+        model.groups.iter().map(|group| group.metric).collect::<Vec<_>>()
+    };
+    assert_eq!(of([100, 900], 30), [Metric::Recovery, Metric::Recovery]);
+    assert_eq!(of([100, 100], 300), [Metric::Failed, Metric::Failed]);
+    assert_eq!(of([100, 100], 30), [Metric::Recovery, Metric::Recovery], "nothing is told apart");
+}

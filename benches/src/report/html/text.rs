@@ -149,9 +149,6 @@ pub fn too_much_scatter(rows: usize) -> String {
     format!("{} rounds scatter too much", if rows == 1 { "its" } else { "their" })
 }
 
-/// Why rows have no place whose faults came later than planned.
-pub const LATE_FAULTS: &str = "faults came late";
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,6 +104,8 @@ tolerant! {
         pub leased: Option<f64>,
         /// Dials in progress.
         pub dialing: Option<f64>,
+        /// Connections that end when the requests they carry have ended.
+        pub draining: Option<f64>,
         /// Callers that wait.
         pub waiting: Option<f64>,
         /// Replies of each backend.

@@ -322,3 +322,17 @@ fn an_open_loop_in_a_scenario_of_a_closed_one_is_not_called_closed() {
     assert!(text.contains("open loop") && !text.contains("closed loop"), "{text}");
     assert!(!of("paced").contains("60 %"), "{}", of("paced"));
 }
+
+#[test]
+fn the_share_of_a_slow_backend_is_the_one_of_the_page() {
+    let scenario = Scenario::parse("imbalance").unwrap();
+    let mut group = group(scenario, Protocol::Framed, &["default"]);
+    // All replies of the three rounds together would be 11.1 %.
+    for record in &mut group.records {
+        for ((_, played), backends) in record.rounds.iter_mut().zip([[1, 9], [6, 4], [900, 100]]) {
+            played.series.as_mut().unwrap().backends = vec![backends; 40];
+        }
+    }
+    let text = render(&group, Look::default());
+    assert!(text.contains("40     40     40"), "{text}");
+}
