@@ -102,7 +102,7 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// Another try. Who has to wait watches its deadline as well.
+    /// Another try. The state learns the deadline, although a caller that waits now watches its own.
     fn acquire_again<'a>(
         self: &'a Arc<Self>,
         key: &M::Key,

@@ -425,7 +425,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// fail, all waiters are expected to be served.
     fn soon_served(&self, entry: &KeyEntry<K, E>) -> u32 {
         let Some(_) = self.policy.max_waiters.filter(|_| L::SHARED) else { return 0 };
-        // One that takes longer than usual may serve nobody.
+        // A dial that takes longer than usual is not expected to serve any caller.
         let overdue = entry.hanging.len() + entry.held_up + entry.overdue_callers;
         let dials = (entry.dialing - entry.stopping).saturating_sub(overdue);
         if dials == 0 || (entry.failures > 0 && entry.capacity.is_none()) {

@@ -75,7 +75,7 @@ pub(super) struct Connection<L> {
     extras: Option<Box<Extras>>,
 }
 
-/// What a connection has while it is dialing, or because a rarer rule concerns it.
+/// Fields of connections that are being dialed, or that a rarer rule of the policy looks at.
 #[derive(Debug)]
 struct Extras {
     /// While it is dialing.

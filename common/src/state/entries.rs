@@ -27,8 +27,8 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) open: u32,
     pub(super) dialing: u32,
     /// How many leases its last shared connection served at a time. The niche of this field is the
-    /// largest, so the map sees there whether a place has an entry. It stands in the line of the key,
-    /// which who looks for an entry compares, and is as wide as it is for that.
+    /// largest, so the map sees there whether a place has an entry. It stands in the line of
+    /// the key, which each look by hash reads anyway, and it is that wide to have the largest niche.
     pub(super) capacity: Option<u64>,
     /// The earliest of its timers that is pending.
     pub(super) timer_at: Timestamp,
