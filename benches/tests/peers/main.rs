@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Ran, Serving, plain, run};
+use common::{Ran, Serving, plain, run, run_for};
 use pool_common::testing::servers::{NginxServer, RedisServer};
 use poolbench::catalog::PEERS;
 use poolbench::contestants::{Setup, probe, take_turn};
@@ -88,8 +88,8 @@ fn rivals_name_the_server_and_not_the_relay() {
         let server = NginxServer::start_sites(http2, &sites);
         let target = format!("{scheme}://localhost:{}", server.addr().port());
         let options = ["--scenario", "restart", "--contestant", rivals, "--target", &target];
-        // The faults come later: every request goes well.
-        let ran = run(&format!("peers-{scheme}-sites"), &options);
+        // Requests fail while the server seems to be gone; none gets the reply of the other site.
+        let ran = run_for("1800ms", &format!("peers-{scheme}-sites"), &options);
         assert_eq!(ran.code, Some(0), "{}", ran.all());
         for row in ran.rows().iter().filter(|row| row["scenario"] == "restart") {
             assert_eq!(row["relayed"], true, "{row:#}");
