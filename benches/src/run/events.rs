@@ -1,7 +1,7 @@
 //! The faults of a turn: what is told to the server when, and its stamps.
 //!
 //! Every contestant must meet the same faults at the same moments. So a separate
-//! thread plays them ([`player`](super::player)): a contestant that keeps the runtime of its turn busy would
+//! thread plays them (`player.rs`): a contestant that keeps the runtime of its turn busy would
 //! delay its own faults. The stamps are compared with the plan, and a turn whose faults were late is
 //! named and not ranked.
 

@@ -1,7 +1,7 @@
 //! The lives of a pool's connections in one turn: when each was dialed, how much of the time it was
 //! lent, and when and why it was closed. The events of the pool tell all of it.
 //!
-//! Memory has a bound that no rate of requests can exceed: the window is divided into [`STEPS`], and of
+//! Memory has a bound that no rate of requests can exceed: the window is divided into 160 steps, and of
 //! a lease only the time that it adds to its steps is kept. Dials and closes keep their moments.
 
 use std::collections::{BTreeMap, HashMap};
