@@ -37,7 +37,8 @@ pub enum CloseCause {
     ResetFailed,
     /// Its borrower discarded it.
     Discarded,
-    /// Its lease ended without giving it back: a panic, or a future dropped in its check.
+    /// Its lease ended without giving it back: a panic, a future dropped in its check, or a caller whose
+    /// deadline cut the check short.
     Lost,
     /// It retired itself or was retired: GOAWAY, `retire_all`, `retire_all_now`.
     Retired,

@@ -87,7 +87,7 @@ pub struct Turn {
     pub lanes: Option<Lanes>,
     /// The first failure, for people.
     pub first_error: Option<String>,
-    /// What was left of its pool after it was closed, in words; `None` if nothing was left, or without a pool.
+    /// In words, which connections its pool still had after it was closed; `None` for none, or without a pool.
     pub unclosed: Option<String>,
 }
 

@@ -149,7 +149,8 @@ choices! {
         Next = "next",
         /// Connections that were idle when the check began are suspect, too, and are closed all at
         /// once. The acquire goes on to a fresh connection, where the limits allow one. Connections
-        /// that came back while the check ran have just worked, and stay.
+        /// that came back while the check ran have just worked, and stay. A check that its caller's own
+        /// deadline cut short counts as failed only when it took longer than dials usually do.
         Distrust = "distrust",
     }
 }

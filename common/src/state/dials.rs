@@ -395,7 +395,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         while self.serve_room_once(key, now) {}
         if self.keys[key].held_up > 0 {
             self.hedge(key, now);
-            // One may have lost its dial meanwhile, and has to be in line for the place of that.
+            // A waiter whose dial was stopped to make room has to be in line for that room.
             while self.serve_room_once(key, now) {}
         }
     }

@@ -59,9 +59,9 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) hanging: List<ConnectionId>,
     /// How many overdue dials have a waiter.
     pub(super) held_up: u32,
-    /// With a dial for all waiters: how many overdue dials callers run themselves.
+    /// With `dial=shared`: how many overdue dials run in the tasks of callers.
     pub(super) overdue_callers: u32,
-    /// No second dial for who is held up starts before this: one has just failed.
+    /// No second dial for a waiter of an overdue one starts before this, since the last one failed.
     pub(super) hedge_after: Timestamp,
     /// Dials that became overdue since one succeeded.
     pub(super) overdue_in_a_row: u32,
@@ -98,7 +98,7 @@ pub(super) struct KeyEntry<K, E> {
     /// Refills in a row that came to nothing: the dial failed, or its connection ended at once and
     /// unused. Unlike `failures`, it is not forgotten while the floor waits for room.
     pub(super) floor_failures: u32,
-    /// The first success of a dial since the last of those failures; `NEVER` when there is none.
+    /// When a dial first succeeded after the last of those failures; `NEVER` if none has.
     pub(super) floor_hope: Timestamp,
     /// When a failed refill is tried again; zero when none failed.
     pub(super) refill_at: Timestamp,
@@ -314,8 +314,8 @@ impl<L, E, W> Waiter<L, E, W> {
         }
     }
 
-    /// Its place in the order of arrival. Dials are for whoever came first, so those that never had one
-    /// came last.
+    /// Its place in the order of arrival. Dials start for waiters in that order, so waiters that never
+    /// had a dial came last.
     pub(super) fn ticket(&self) -> u64 {
         let ticket = self.special.as_ref().map_or(0, |special| special.ticket);
         if ticket == 0 { u64::MAX } else { ticket }

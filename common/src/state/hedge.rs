@@ -44,9 +44,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.is_slower_than_a_dial(id, now.since(connection.opened_at))
     }
 
-    /// Whether a dial or a check of the connection that has taken `took` takes longer than a dial of its
-    /// key does, twice the usual time at least, and longer than `dial_hedge` or the default of that. `false`
-    /// when the connection has ended.
+    /// Whether `took`, the time that a dial or a check of this connection has taken so far, is long for its
+    /// key: at least twice what a dial usually takes, and at least `dial_hedge` (without that, its default).
+    /// `false` when the connection has ended.
     pub fn is_slower_than_a_dial(&self, id: ConnectionId, took: Duration) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
         let usual = Duration::from_nanos(self.keys[connection.key].usual_dial.saturating_mul(2));

@@ -258,7 +258,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
-        // Looked at here, as the other lies elsewhere.
+        // A limit of its own lowers `idle_limit`, too. So most connections need no look at their extras.
         if connection.idle_limit == 0 && connection.own_limit() == 0 {
             return self.begin_close(id, CloseCause::IdleTimeout, now);
         }
