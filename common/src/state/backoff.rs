@@ -49,9 +49,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.keys[key].paused_until = until;
             self.set_timer(until, key);
         }
-        let for_who_is_held_up = dial_for == DialFor::Waiter(None) && self.keys[key].held_up > 0;
-        if for_who_is_held_up && !pauses && !beside {
-            self.put_off_hedge(key, now);
+        if !pauses && !beside {
+            self.put_off_hedge(key, dial_for, now);
         }
         // For one longest pause beyond the end of this one, so that the next goes on growing.
         let remember = self.keys[key].paused_until.max(now).after(self.policy.back_off_max);

@@ -54,6 +54,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         took >= hedge.max(usual)
     }
 
+    /// Whether a check of this connection, cut off after `took` by the deadline of a caller that had waited
+    /// for `waited` in all, tells anything of the peer: it was slower than a dial, or had at least half of
+    /// the caller's time and as long as a dial usually takes. `false` when the connection has ended.
+    pub fn has_had_its_chance(&self, id: ConnectionId, took: Duration, waited: Duration) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let usual = Duration::from_nanos(self.keys[connection.key].usual_dial);
+        self.is_slower_than_a_dial(id, took) || (took >= waited / 2 && took >= usual)
+    }
+
     /// A dial for waiters has started.
     pub(super) fn watch_dial(&mut self, id: ConnectionId, dial_for: DialFor) {
         let key = self.connections[id].key;
@@ -167,14 +176,21 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.set_timer(overdue_at, key);
     }
 
-    /// A second dial for who is held up has failed, and the policy has no pause for that. The next one
-    /// comes when that dial would have been overdue, and each then twice as late.
-    pub(super) fn put_off_hedge(&mut self, key: KeyId, now: Timestamp) {
+    /// A dial of this key has failed or was lost. If it may have been a hedge, and no pause of the policy
+    /// follows, the next hedge starts when this one would have been overdue, and each after that twice as
+    /// late. Without this, hedges that a peer refuses at once would follow each other without a pause.
+    pub(super) fn put_off_hedge(&mut self, key: KeyId, dial_for: DialFor, now: Timestamp) {
+        let may_be_hedge = matches!(dial_for, DialFor::Waiter(None) | DialFor::Key);
+        let entry = &self.keys[key];
+        // Several that failed together were one try.
+        if !may_be_hedge || entry.held_up == 0 || entry.hedge_after > now {
+            return;
+        }
         let Some(patience) = self.patience(key) else { return };
+        let hedge_after = now.after(patience);
         let entry = &mut self.keys[key];
         entry.overdue_in_a_row = entry.overdue_in_a_row.saturating_add(1);
-        entry.hedge_after = now.after(patience);
-        let hedge_after = entry.hedge_after;
+        entry.hedge_after = hedge_after;
         self.set_timer(hedge_after, key);
     }
 

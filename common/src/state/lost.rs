@@ -30,7 +30,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         match dial_for {
             DialFor::Waiter(Some(owner)) => self.untie(owner, now),
             DialFor::Floor => self.retry_floor(key, now),
-            _ => {}
+            _ => self.put_off_hedge(key, dial_for, now),
         }
         let entry = &self.keys[key];
         if entry.failures > 0 {

@@ -16,6 +16,7 @@ const MILLI: Duration = Duration::from_millis(1);
 /// The default of `dial_hedge`.
 const HEDGE: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
+const FRESH: Want = Want { fresh: true, again: false };
 
 /// Dial 1 hangs and its caller leaves after 200 ms. Returns how many milliseconds the next caller
 /// waits, while every later dial takes 2 ms.
@@ -476,21 +477,72 @@ fn a_second_dial_that_is_refused_is_not_repeated_without_a_pause() {
     use AfterFailedDial::{BackOff, FailFast, Tell};
     for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
         for after_failed_dial in [Tell, BackOff, FailFast] {
-            let mut pool = Plain::new(Policy { dial, after_failed_dial, ..Policy::default() });
-            let _waiter = pool.acquire(1);
-            let hanging = pool.only_dial();
-            for _ in 0..2_000 {
-                pool.pass(MILLI);
-                for dial in pool.background.clone() {
-                    if dial != hanging {
-                        pool.dial_failed(dial, Some("refused"));
+            for fresh in [false, true] {
+                let policy = Policy { dial, after_failed_dial, ..Policy::default() };
+                let mut pool = Streams::new(policy);
+                let _waiter = pool.acquire_as(1, Want { fresh, again: false });
+                let hanging = pool.only_dial();
+                for _ in 0..2_000 {
+                    pool.pass(MILLI);
+                    for dial in pool.background.clone() {
+                        if dial != hanging {
+                            pool.dial_failed(dial, Some("refused"));
+                        }
                     }
                 }
+                let dials = pool.state.stats().dials;
+                let case = format!("{dial:?}, {after_failed_dial:?}, fresh {fresh}");
+                assert!(dials <= 16, "{case}: {dials} dials in 2 s");
             }
-            let dials = pool.state.stats().dials;
-            assert!(dials <= 16, "{dial:?}, {after_failed_dial:?}: {dials} dials in 2 s");
         }
     }
+}
+
+/// The runtime that hedges run on has ended.
+#[test]
+fn a_second_dial_that_is_lost_is_not_repeated_without_a_pause() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Plain::new(Policy { dial, ..Policy::default() });
+        pool.acquire_as(1, FRESH).waiter();
+        let hanging = pool.only_dial();
+        pool.pass(HEDGE + MILLI);
+        let hedge = |pool: &Plain| pool.background.iter().copied().find(|id| *id != hanging);
+        pool.dial_lost(hedge(&pool).expect("it is held up"));
+        assert_eq!(hedge(&pool), None, "{dial:?}: without a pause");
+        pool.pass(10 * HEDGE);
+        let hedge = hedge(&pool).expect("after a pause");
+        pool.dialed(hedge);
+        pool.state.check_invariants().expect("nothing is counted twice");
+    }
+}
+
+/// Ten callers wait for dials that hang; their hedges are refused together, and then the peer is well.
+#[test]
+fn hedges_that_are_refused_together_are_one_try() {
+    let policy = Policy {
+        after_failed_dial: AfterFailedDial::Tell,
+        dial_ramp: None,
+        dial: Dial::Detached,
+        ..Policy::default()
+    };
+    let mut pool = Plain::new(policy);
+    let _leases = pool.lend(1, 10);
+    let waiters: Vec<_> = (0..10).map(|_| pool.acquire(1).waiter()).collect();
+    let hanging = pool.background.clone();
+    pool.pass(HEDGE);
+    let others = |pool: &Plain| {
+        pool.background.iter().copied().filter(|id| !hanging.contains(id)).collect::<Vec<_>>()
+    };
+    let hedges = others(&pool);
+    assert_eq!(hedges.len(), 10);
+    for hedge in hedges {
+        pool.dial_failed(hedge, Some("refused"));
+    }
+    pool.pass(2 * HEDGE);
+    for hedge in others(&pool) {
+        pool.dialed(hedge);
+    }
+    assert!(waiters.iter().all(|waiter| pool.woken.contains(waiter)));
 }
 
 /// The dial for all waiters was lost with its runtime, and the caller that dials in its place hangs.
