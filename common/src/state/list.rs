@@ -252,8 +252,9 @@ impl<I: Id> List<I> {
         self.len += 1;
     }
 
-    /// Puts `id` before the first that is `later`: behind all when none is. Costs a step for each of those
-    /// it goes behind.
+    /// Puts `id` before the first that is `later`, behind all others; the list is in that order. Looks
+    /// for its place from both ends at a time: costs a step for each of those before that place, or for each
+    /// of those behind it, whichever are fewer.
     pub(super) fn insert_before<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
@@ -261,14 +262,25 @@ impl<I: Id> List<I> {
         later: impl Fn(&T) -> bool,
         link: impl Fn(&mut T) -> &mut Link<I>,
     ) {
-        let (mut prev, mut next) = (NONE, self.chain.first);
-        while next != NONE {
-            let entry = neighbour(map, next);
-            if later(entry) {
+        // All before `next` are earlier, all behind `prev` are later.
+        let (mut prev, mut next) = (self.chain.last, self.chain.first);
+        loop {
+            if prev == NONE {
+                next = self.chain.first;
                 break;
             }
-            let behind = if next == self.chain.last { NONE } else { link(entry).next };
-            (prev, next) = (next, behind);
+            let entry = neighbour(map, prev);
+            if !later(entry) {
+                next = if prev == self.chain.last { NONE } else { link(entry).next };
+                break;
+            }
+            prev = self.chain.before(prev, link(entry));
+            let entry = neighbour(map, next);
+            if later(entry) {
+                prev = self.chain.before(next, link(entry));
+                break;
+            }
+            next = link(entry).next;
         }
         self.insert(map, id, (prev, next), link);
     }

@@ -103,3 +103,29 @@ fn every_order_of_joining_and_leaving() {
         }
     }
 }
+
+#[test]
+fn an_entry_joins_before_the_first_that_is_later() {
+    for length in 0..6_u32 {
+        for number in 0..=2 * length {
+            let mut map: SlotMap<Number, (u32, Entry)> = SlotMap::new();
+            let mut list = List::default();
+            for other in 0..length {
+                let id = map.insert((2 * other + 1, Entry::default()));
+                list.push_back(&mut map, id, |(_, link)| link);
+            }
+            let id = map.insert((number, Entry::default()));
+            list.insert_before(&mut map, id, |(other, _)| *other > number, |(_, link)| link);
+            let numbers = |ids: Vec<Number>| ids.iter().map(|id| map[*id].0).collect::<Vec<_>>();
+            let mut sorted: Vec<_> =
+                (0..length).map(|other| 2 * other + 1).chain([number]).collect();
+            sorted.sort_unstable();
+            assert_eq!(numbers(list.chain().ids(&map, |(_, link)| link).collect()), sorted);
+            sorted.reverse();
+            assert_eq!(
+                numbers(list.chain().ids_from_back(&map, |(_, link)| link).collect()),
+                sorted
+            );
+        }
+    }
+}
