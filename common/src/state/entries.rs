@@ -307,15 +307,20 @@ impl<L, E, W> Waiter<L, E, W> {
 
     /// Gets a dial, and with its first one its `ticket`.
     pub(super) fn tie_to(&mut self, dial: ConnectionId, ticket: u64) {
+        self.special().dial = Some(dial);
+        self.number(ticket);
+    }
+
+    /// Gets its `ticket`, unless it has one.
+    pub(super) fn number(&mut self, ticket: u64) {
         let special = self.special();
-        special.dial = Some(dial);
         if special.ticket == 0 {
             special.ticket = ticket;
         }
     }
 
-    /// Its place in the order of arrival. Dials start for waiters in that order, so waiters that never
-    /// had a dial came last.
+    /// Its place in the order of arrival. Dials start for waiters in that order, except that waiters which
+    /// looks are about to serve get a ticket without a dial. So waiters without a ticket came last.
     pub(super) fn ticket(&self) -> u64 {
         let ticket = self.special.as_ref().map_or(0, |special| special.ticket);
         if ticket == 0 { u64::MAX } else { ticket }

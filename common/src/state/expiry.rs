@@ -153,7 +153,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 // is no other timer that would find it.
                 if connection.retired.is_none() {
                     connection.retired = Some(CloseCause::Lifetime);
-                    self.emit(id, EventKind::Retired, now);
+                    // A look at an idle connection is no lease for observers.
+                    if !self.is_looked_at(id) {
+                        self.emit(id, EventKind::Retired, now);
+                    }
                 }
             }
         }

@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // In random order each look at the queue is another draw, so there is one: what follows is about
         // this waiter.
         let next = self.keys[key].returns.next(&self.waiters, &mut self.rng);
-        if !surplus && let Some(next) = next.filter(|next| !self.has_its_place(*next, key)) {
+        if !surplus && let Some(next) = next.and_then(|next| self.next_for_old_one(next, key)) {
             let in_the_way = self.insists_on_its_place(next, key, now);
             // It has expired, and a caller asks for it.
             return match self.past_all_limits(id, now) {
@@ -230,10 +230,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
     }
 
-    /// Whether `waiter` insists on a new connection, and places for all who lack one are coming.
-    fn has_its_place(&self, waiter: WaiterId, key: KeyId) -> bool {
+    /// The waiter that a connection out of a look goes to, where `next` is the next waiter. One that insists
+    /// on a new connection leaves it to the first waiter that does not, as long as places are coming for
+    /// all the others that lack one; where there is no such waiter, it goes to none.
+    fn next_for_old_one(&self, next: WaiterId, key: KeyId) -> Option<WaiterId> {
         let entry = &self.keys[key];
-        self.waiters[waiter].is_fresh() && entry.closing >= entry.undialed.len()
+        if !self.waiters[next].is_fresh() {
+            return Some(next);
+        }
+        let content = entry.returns.ids(&self.waiters).find(|id| !self.waiters[*id].is_fresh());
+        let lacking = entry.undialed.len() - u32::from(content.is_some());
+        if entry.closing >= lacking { content } else { Some(next) }
     }
 
     fn give_up_look_lease(&mut self, id: ConnectionId) {

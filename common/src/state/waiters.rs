@@ -97,6 +97,15 @@ impl ReturnQueue {
         }
     }
 
+    /// All of them.
+    pub(super) fn ids<L, E, W>(
+        &self,
+        waiters: &SlotMap<WaiterId, Waiter<L, E, W>>,
+    ) -> impl Iterator<Item = WaiterId> {
+        let random = self.random.iter().flat_map(|random| random.0.iter().copied());
+        self.arrival.chain().ids(waiters, |waiter| &waiter.in_returns).chain(random)
+    }
+
     /// Whose turn it is.
     pub(super) fn next<L, E, W>(
         &self,
@@ -248,8 +257,23 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Notes with a waiter which dial is its own.
     pub(super) fn bind(&mut self, waiter: WaiterId, dial: ConnectionId) {
+        if !self.looks.is_empty() {
+            self.number_waiters_of_looks(self.waiters[waiter].key);
+        }
         self.tickets += 1;
         self.waiters[waiter].tie_to(dial, self.tickets);
+    }
+
+    /// The waiters that looks are about to serve came before the waiter that gets a dial now, and get their
+    /// tickets before it: if its dial fails, it is behind them in the queue.
+    fn number_waiters_of_looks(&mut self, key: KeyId) {
+        let looks = self.looks_of(key) as usize;
+        let undialed = &self.keys[key].undialed;
+        let ids = undialed.chain().ids(&self.waiters, |waiter| &waiter.in_dials).take(looks);
+        for id in ids.collect::<Vec<_>>() {
+            self.tickets += 1;
+            self.waiters[id].number(self.tickets);
+        }
     }
 
     /// A waiter that had a dial waits for another one, before those that came later.

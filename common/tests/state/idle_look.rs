@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pool_common::event::CloseCause::{IdleTimeout, PeekFailed};
+use pool_common::event::CloseCause::{self, IdleTimeout, PeekFailed};
+use pool_common::event::EventKind;
 use pool_common::policy::Expiry;
 use pool_common::state::{ConnectionId, Lent};
 use pool_common::{Exclusive, Policy};
@@ -195,4 +196,25 @@ fn the_floor_is_refilled_when_a_look_ends_in_a_lease() {
     pool.settle();
     pool.collect(waiter).expect("served").lent();
     assert_eq!(pool.background.len(), 1);
+}
+
+#[test]
+fn a_lifetime_that_ends_during_a_look_is_told_as_if_there_had_been_no_look() {
+    let mut pool = Plain::new(Policy {
+        max_lifetime: Some(2 * SECOND),
+        lifetime_jitter: Duration::ZERO,
+        ..Policy::default()
+    });
+    let id = pool.lend_one(1);
+    pool.release(id);
+    pool.pass(SECOND);
+    pool.state.listen(true);
+    pool.begin_look(0);
+    pool.pass(2 * SECOND);
+    let kinds = |pool: &mut Plain| -> Vec<_> {
+        pool.state.take_events().iter().map(|event| event.kind).collect()
+    };
+    assert_eq!(kinds(&mut pool), []);
+    pool.end_look(0, false);
+    assert_eq!(kinds(&mut pool), [EventKind::Closing(CloseCause::Lifetime)]);
 }

@@ -349,3 +349,69 @@ fn a_key_that_was_served_after_a_look_goes_behind_the_keys_that_wait() {
     pool.release(first);
     assert_eq!(pool.collect(behind), Some(Outcome::Lent(first)));
 }
+
+/// The caller that insists on a new connection has its place from a connection that is closing.
+#[test]
+fn a_look_serves_the_first_caller_that_takes_an_old_connection() {
+    let fresh = Want { fresh: true, again: false };
+    let policy = Policy { max_open_per_key: Some(3), dial: Dial::Racing, ..Policy::default() };
+    let mut pool = Plain::new(policy);
+    let ids = pool.lend(1, 3);
+    ids.iter().for_each(|id| pool.release(*id));
+    pool.pass(SECOND);
+    pool.begin_look(1);
+    pool.begin_look(2);
+    let insists = pool.acquire_as(1, fresh).waiter();
+    assert_eq!(pool.closing.len(), 1, "one makes way");
+    let takes_any = pool.acquire(1).waiter();
+    pool.end_look(0, false);
+    assert_eq!(pool.collect(insists), None);
+    assert!(matches!(pool.collect(takes_any), Some(Outcome::Lent(_))));
+    pool.finish_looks();
+    pool.finish_closing();
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(insists), Some(Outcome::Lent(dial)));
+}
+
+/// Two connections take long to close, and two callers wait: a connection out of a look serves one of them.
+#[test]
+fn no_caller_waits_beside_a_connection_that_a_look_has_left_idle() {
+    let fresh = Want { fresh: true, again: false };
+    let policy = Policy { max_open_per_key: Some(4), dial: Dial::Racing, ..Policy::default() };
+    let mut pool = Plain::new(policy);
+    let ids = pool.lend(1, 4);
+    pool.release(ids[2]);
+    pool.pass(SECOND);
+    pool.begin_look(2);
+    assert_eq!(pool.looks.len(), 1);
+    pool.release_as(ids[0], Fitness::Unfit(Lost));
+    pool.release_as(ids[1], Fitness::Unfit(Lost));
+    let insists = pool.acquire_as(1, fresh).waiter();
+    let takes_any = pool.acquire(1).waiter();
+    pool.end_look(0, false);
+    assert_eq!(pool.collect(takes_any), Some(Outcome::Lent(ids[2])));
+    assert_eq!(pool.collect(insists), None, "its place is coming");
+    pool.state.check_invariants().expect("no caller waits beside an idle connection");
+}
+
+/// The caller that waits for the look came first; the dial of the one behind it is refused.
+#[test]
+fn a_caller_whose_dial_failed_stays_behind_one_that_waits_for_a_look() {
+    for dial in [Dial::Detached, Dial::Racing] {
+        let orphan_dial = OrphanDial::Kept;
+        let mut pool =
+            Plain::new(Policy { dial, dial_ramp: None, orphan_dial, ..Policy::default() });
+        let id = pool.lend_one(1);
+        pool.release(id);
+        pool.pass(SECOND);
+        pool.begin_look(0);
+        let first = pool.acquire(1).waiter();
+        let second = pool.acquire(1).waiter();
+        let refused = pool.only_dial();
+        pool.dial_failed(refused, Some("refused"));
+        pool.end_look(0, false);
+        assert_eq!(pool.collect(first), Some(Outcome::Lent(id)), "{dial:?}");
+        assert_eq!(pool.collect(second), None, "{dial:?}");
+    }
+}
