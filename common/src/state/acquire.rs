@@ -428,7 +428,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // A dial that takes longer than usual is not expected to serve any caller.
         let overdue = entry.hanging.len() + entry.held_up + entry.overdue_callers;
         let dials = (entry.dialing - entry.stopping).saturating_sub(overdue);
-        if dials == 0 || (entry.failures > 0 && entry.capacity.is_none()) {
+        // Nor does one follow another that took too long: not until a dial has succeeded.
+        let fails = entry.failures > 0 && entry.capacity.is_none();
+        if dials == 0 || fails || entry.overdue_in_a_row > 0 {
             return 0;
         }
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);

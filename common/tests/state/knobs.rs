@@ -386,6 +386,24 @@ fn a_dial_that_takes_longer_than_usual_is_not_expected_to_serve_anybody() {
     assert_eq!(pool.acquire(1), Outcome::Refused(Refusal::TooManyWaiters { limit: 3 }));
 }
 
+/// A silent peer: each dial hangs, and so does the hedge that follows it.
+#[test]
+fn max_waiters_bounds_the_callers_of_a_peer_that_is_silent() {
+    let mut pool = Driver::<Shared<u32>>::new(Policy {
+        dial: Dial::Shared,
+        max_waiters: Some(10),
+        ..Policy::default()
+    });
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        pool.pass(Duration::from_millis(3));
+        pool.finish_stopping();
+        refused += u32::from(matches!(pool.acquire(1), Outcome::Refused(_)));
+    }
+    // Those of the first 100 ms, when the first dial was not slow yet, and ten.
+    assert!(refused >= 1_000 - 34 - 10, "{refused}");
+}
+
 #[test]
 fn callers_beyond_what_a_dial_will_serve_count_as_waiters() {
     let mut pool = Driver::<Shared<u32>>::new(Policy {
