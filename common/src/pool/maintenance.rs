@@ -16,6 +16,10 @@ use super::seat::Seat;
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
+/// How often the state is asked in a row to do what is due, at most: even if something stayed due, this
+/// task would sleep.
+const MOST_ROUNDS: u32 = 1_000;
+
 /// A clock moved by hand may still read a moment before the deadline that a timer has reached.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
@@ -251,8 +255,18 @@ impl<M: Manager> Presence<M> {
             }
             now = now.max(core.armed);
         }
-        if !core.state.is_closed() {
+        // The state does a bounded number of things at a time: what else is due does not wait for another
+        // sleep, but other threads get the lock in between.
+        for _ in 0..MOST_ROUNDS {
+            if core.state.is_closed() {
+                break;
+            }
             core.state.handle_timeout(now);
+            if core.state.next_deadline() > now {
+                break;
+            }
+            inner.unlock(core);
+            core = inner.lock();
         }
         let overdue = core.bounded.take_overdue(Instant::now());
         let looks = inner.look_every.filter(|_| core.idle_look.due <= now);
