@@ -111,8 +111,13 @@ impl<M: Manager> Inner<M> {
     ) -> Step<'a, M> {
         let now = self.clock.now();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let deadline = left.map_or(Timestamp::NEVER, |left| now.after(left));
+        // The clock may be coarse: a deadline that follows from one look at it may be a tick early.
+        let end = |left| now.after(left).after(self.clock.resolution());
         let mut core = self.lock();
+        let deadline = match left {
+            Some(left) if !core.clocks_differ => end(left),
+            _ => Timestamp::NEVER,
+        };
         match core.state.acquire_until(key, want, deadline, now) {
             Acquire::Wait(id) => {
                 let waiting = Waiting::new(self, id, &mut core);
@@ -288,8 +293,8 @@ impl<M: Manager> Inner<M> {
             Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                 // A peer that lets callers run into their deadlines has failed, too; but a caller that
                 // had waited for most of its time has not given the peer a chance.
-                let id = lease.connection_id();
-                if self.with(|state, _| state.is_slower_than_a_dial(id, now.elapsed())) {
+                let (id, had) = (lease.connection_id(), progress.started.elapsed());
+                if self.with(|state, _| state.has_had_its_chance(id, now.elapsed(), had)) {
                     self.check_failed(lease, began);
                 } else {
                     lease.discard_for(CloseCause::Lost);

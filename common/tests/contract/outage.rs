@@ -283,24 +283,52 @@ async fn a_check_that_takes_all_the_time_there_is_accuses_the_others() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// Checks take 20 ms, and the caller has 15.
+/// As above where a dial takes long, or callers have little time: one of them pays for the others.
 #[tokio::test(start_paused = true)]
-async fn a_check_that_its_caller_had_no_time_for_accuses_nobody() {
-    let policy = Policy {
-        check: Check::Always,
-        acquire_timeout: Some(Duration::from_millis(15)),
-        after_failed_check: AfterFailedCheck::Distrust,
-        ..Policy::default()
-    };
+async fn one_caller_pays_for_idle_connections_that_died_silently() {
+    for (dial, limit) in [(2, 80), (2, 200), (300, 500), (300, 700)] {
+        let policy = Policy {
+            check: Check::Always,
+            acquire_timeout: Some(Duration::from_millis(limit)),
+            after_failed_check: AfterFailedCheck::Distrust,
+            ..Policy::default()
+        };
+        let (pool, peer) = pool::<Plain>(policy);
+        peer.set(&peer.connect, Way::Slow(Duration::from_millis(dial)));
+        let mut leases = Vec::new();
+        for _ in 0..10 {
+            leases.push(pool.acquire(&1).await.expect("dialed"));
+        }
+        drop(leases);
+        sleep(SECOND).await;
+        peer.die();
+        assert!(pool.acquire(&1).await.expect_err("no time left").is_timeout());
+        drop(pool.acquire(&1).await.expect("dialed"));
+        ends_at_zero(pool, &peer).await;
+    }
+}
+
+/// Many callers wait with one deadline. A sleep between two parts of them would take 1 ms.
+#[tokio::test(start_paused = true)]
+async fn callers_are_told_of_their_deadline_in_time_however_many_they_are() {
+    let policy =
+        Policy { max_open_per_key: Some(1), acquire_timeout: Some(SECOND), ..Policy::default() };
     let (pool, peer) = pool::<Plain>(policy);
-    let leases = [pool.acquire(&1).await, pool.acquire(&1).await, pool.acquire(&1).await];
-    drop(leases);
-    peer.set(&peer.check, Way::Slow(Duration::from_millis(20)));
-    assert!(pool.acquire(&1).await.expect_err("no time left").is_timeout());
-    let stats = pool.stats();
-    assert_eq!((stats.closed(CloseCause::Suspect), stats.closed(CloseCause::Lost)), (0, 1));
-    assert_eq!(pool.status().idle, 2);
-    peer.set(&peer.check, Way::Ok);
+    let lease = pool.acquire(&1).await.expect("dialed");
+    let began = Instant::now();
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            assert!(pool.acquire(&1).await.is_err());
+            began.elapsed()
+        });
+    }
+    while let Some(waited) = callers.join_next().await {
+        let waited = waited.expect("no panic");
+        assert!(waited < SECOND + Duration::from_millis(3), "{waited:?}");
+    }
+    drop(lease);
     ends_at_zero(pool, &peer).await;
 }
 

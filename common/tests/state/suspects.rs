@@ -101,3 +101,20 @@ fn word_of_a_connection_that_has_ended_changes_nothing() {
     pool.settle();
     assert_eq!((pool.closing.len(), pool.state.status().idle), (0, 1));
 }
+
+/// The usual dial takes 20 ms.
+#[test]
+fn a_check_that_is_cut_off_tells_something_when_it_had_most_of_its_callers_time() {
+    let milli = Duration::from_millis(1);
+    let mut pool = Driver::<Exclusive<u32>>::new(Policy::default());
+    let waiter = pool.acquire(1).waiter();
+    let dial = pool.only_dial();
+    pool.pass(20 * milli);
+    pool.dialed(dial);
+    assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)));
+    let tells = |took, waited| pool.state.has_had_its_chance(dial, took * milli, waited * milli);
+    assert!(!tells(5, 80), "it had waited for a place before");
+    assert!(!tells(15, 15), "no dial is that quick");
+    assert!(tells(80, 80));
+    assert!(tells(100, 5_000), "slower than a dial");
+}
