@@ -1,18 +1,18 @@
 //! Which failed requests are sent again, and that no other one is executed twice.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::{
+    Peer, answers_are_own, client, fetch, finished, get, look_at_sockets, until, within,
+};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::StreamBody;
 use http1_pool::{Body, Client, Error, Stage};
 use pool_common::policy::{Policy, Retry};
 use pool_common::profile::Profile;
-use support::{Peer, answers_are_own, client, fetch, finished, get, look_at_sockets, within};
 use tokio::sync::Notify;
 
 /// Answers the first request of its first `stale` connections and ends them at the second, after
@@ -272,7 +272,7 @@ async fn a_connection_closed_while_idle_is_not_lent_so_a_post_succeeds() {
     assert_eq!(fetch(&client, get(&peer, "/")).await.unwrap().1, "first");
     assert_eq!(client.pool().status().idle, 1);
     leave.notify_one();
-    support::until(|| peer.open() == 0).await;
+    until(|| peer.open() == 0).await;
     look_at_sockets().await;
     let post = Request::post(peer.uri("/post")).body(Body::empty()).unwrap();
     assert_eq!(fetch(&client, post).await.unwrap().1, "/post");
@@ -311,7 +311,7 @@ async fn an_unsent_post_is_sent_again_where_the_rule_allows() {
         assert_eq!(fetch(&client, get(&peer, "/")).await.unwrap().1, "first");
         assert_eq!(client.pool().status().idle, 1);
         leave.notify_one();
-        support::until(|| peer.open() == 0).await;
+        until(|| peer.open() == 0).await;
         look_at_sockets().await;
         let post = Request::post(peer.uri("/post")).body(Body::empty()).unwrap();
         match fetch(&client, post).await {

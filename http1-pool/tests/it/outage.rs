@@ -1,12 +1,10 @@
 //! A server that is away for a moment.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Peer, answers_are_own, fetch, finished, get};
 use http::Request;
 use http1_pool::{Body, Client};
-use support::{Peer, answers_are_own, fetch, finished, get};
 
 #[tokio::test]
 async fn a_server_that_is_back_serves_a_caller_with_time() {

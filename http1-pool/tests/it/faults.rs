@@ -1,15 +1,15 @@
 //! A faulty or hostile peer can cause an error, and nothing else.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use crate::support::{
+    Peer, answers_are_own, fed, fetch, finished, get, look_at_sockets, settled, within,
+};
 use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
 use http1_pool::{Body, Client, Config, Error, Key, Limits, ProtocolError, Stage, default_policy};
-use support::{Peer, answers_are_own, fed, fetch, finished, get, look_at_sockets, within};
 use tokio::io::AsyncWriteExt;
 
 /// A peer whose first connection answers one request with `bytes`, and then closes or stays open;
@@ -385,7 +385,7 @@ async fn a_peer_that_reads_nothing_is_given_up() {
     let request = Request::post(peer.uri("/")).body(Body::from(vec![0; 64 << 20])).unwrap();
     let error = fetch(&client, request).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { stage: Stage::Request, .. }), "{error}");
-    support::settled(&client).await;
+    settled(&client).await;
     assert_eq!(client.pool().status().open, 0);
 }
 

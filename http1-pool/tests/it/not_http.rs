@@ -1,16 +1,14 @@
 //! Answers that are no answers: another protocol on the port, and an upgrade that was not asked
 //! for. Each is an error at once, though the peer waits and no time limit is near.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::{Peer, answers_are_own, fetch, finished, get};
 use http::Request;
 use http1_pool::{Body, Client, Config, Error, OtherProtocol, ProtocolError};
 use pool_common::profile::Profile;
-use support::{Peer, answers_are_own, fetch, finished, get};
 
 /// A peer whose first connection answers with `bytes` and then waits; its others are good.
 async fn peer_saying(bytes: Vec<u8>, speaks_first: bool) -> Peer {

@@ -1,14 +1,12 @@
 //! A server that ends each connection after one answer.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::support::within;
 use http::Request;
 use http1_pool::{Body, Client};
-use support::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -1,17 +1,18 @@
 //! Futures and bodies that are dropped early leave nothing behind.
 
-mod support;
-
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::{
+    Peer, Wire, answers_are_own, client, fetch, finished, get, look_at_sockets, settled, until,
+    within,
+};
 use http::Request;
 use http_body_util::BodyExt;
 use http1_pool::{Body, Client, Config, Limits};
-use support::{Peer, Wire, answers_are_own, client, fetch, finished, get, settled, until, within};
 use tokio::sync::Notify;
 
 /// Polls `future` at most `times` times; `None` if that was not enough.
@@ -143,7 +144,7 @@ async fn large(length: usize, now: usize) -> Peer {
         wire.head().await.unwrap();
         wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")).await;
         wire.send(vec![b'x'; now]).await;
-        support::look_at_sockets().await;
+        look_at_sockets().await;
         wire.send(vec![b'x'; length - now]).await;
         wire.echo().await;
     })

@@ -1,10 +1,8 @@
 //! Unusual answers and requests that are legal, and work.
 
-mod support;
-
+use crate::support::{Peer, answers_are_own, fetch, finished, get};
 use http::Request;
 use http1_pool::{Body, Client, Error, ProtocolError};
-use support::{Peer, answers_are_own, fetch, finished, get};
 
 /// A peer that answers its first request with `answer` and then each with its path.
 async fn peer_answering(answer: Vec<u8>) -> Peer {

@@ -1,11 +1,12 @@
 //! Request bodies: in memory, streamed, answered early.
 
-mod support;
-
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::support::{
+    Peer, answers_are_own, fed, fetch, finished, look_at_sockets, settled, within,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::Frame;
@@ -13,7 +14,6 @@ use http_body_util::{BodyExt, Empty, Full};
 use http1_pool::{Body, Client, Error};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use support::{Peer, answers_are_own, fed, fetch, finished, settled, within};
 use tokio::net::TcpListener;
 
 fn data(text: &'static str) -> Frame<Bytes> {
@@ -83,7 +83,7 @@ async fn a_stream_is_sent_in_chunks_with_trailers() {
     let feeding = async {
         for text in ["ab", "", "cde"] {
             sender.send(data(text)).unwrap();
-            support::look_at_sockets().await;
+            look_at_sockets().await;
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", "5".parse().unwrap());

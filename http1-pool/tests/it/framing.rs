@@ -1,11 +1,10 @@
 //! The framing headers of a caller never decide where its request ends. Hyper's server, as the
 //! judge, sees exactly one request with exactly its body, or nothing was sent.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use crate::support::{Peer, fed, fetch, finished, look_at_sockets, within};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
 use http_body::Frame;
@@ -14,7 +13,6 @@ use http1_pool::{Body, Client, Error};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use support::{Peer, fed, fetch, finished, within};
 
 /// What a server makes of it that takes it for chunks: an end, and another request.
 const EVIL: &str = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -97,7 +95,7 @@ impl Kind {
                     // Dropped already if the request was refused.
                     for piece in [&EVIL[..1], &EVIL[1..]] {
                         if late {
-                            support::look_at_sockets().await;
+                            look_at_sockets().await;
                         }
                         let _ = sender.send(Frame::data(Bytes::from_static(piece.as_bytes())));
                     }

@@ -1,12 +1,10 @@
 //! Every surveyed strategy, over HTTP/1.
 
-mod support;
-
+use crate::support::{Peer, answers_are_own, fetch, finished, look_at_sockets, within};
 use http::Request;
 use http1_pool::{Body, Client, Error};
 use pool_common::policy::AtLimit;
 use pool_common::profile::Profile;
-use support::{Peer, answers_are_own, fetch, finished, within};
 
 #[tokio::test]
 async fn every_profile_serves_concurrent_callers_with_their_own_answers() {
@@ -58,7 +56,7 @@ async fn every_profile_lives_with_a_server_that_closes() {
         .await;
         let client = Client::builder().profile(&profile).build().unwrap();
         for step in 0..30 {
-            support::look_at_sockets().await;
+            look_at_sockets().await;
             let path = format!("/{step}");
             let request = Request::get(peer.uri(&path)).body(Body::empty()).unwrap();
             match fetch(&client, request).await {

@@ -1,8 +1,6 @@
 //! What comes between the look at the socket and the first byte of a request is not its answer,
 //! however late that byte is written.
 
-mod support;
-
 use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::pin::{Pin, pin};
@@ -10,11 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::support::{Peer, client, fetch, finished, get, within};
 use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
 use http1_pool::{Body, Error, ProtocolError};
-use support::{Peer, client, fetch, finished, get, within};
 use tokio::sync::Notify;
 use tokio::task::coop;
 

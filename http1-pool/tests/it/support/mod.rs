@@ -1,8 +1,5 @@
 //! A peer that follows a script, and the checks every test ends with.
 
-// Each test binary uses a part of this.
-#![allow(dead_code)]
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -111,7 +108,6 @@ pub(crate) struct Wire {
 /// A request as it arrived.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) method: String,
     pub(crate) target: String,
     /// Everything before the empty line.
     pub(crate) head: String,
@@ -131,8 +127,8 @@ impl Wire {
         let head = String::from_utf8(self.input.split_to(end).to_vec()).unwrap();
         self.input.advance(4);
         let mut words = head.split(' ').map(str::to_owned);
-        let (method, target) = (words.next().unwrap(), words.next().unwrap());
-        Some(Received { method, target, head })
+        let target = words.nth(1).unwrap();
+        Some(Received { target, head })
     }
 
     /// Exactly the next `length` bytes.

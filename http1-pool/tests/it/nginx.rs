@@ -1,13 +1,11 @@
 //! Against a real nginx.
 
-mod support;
-
+use crate::support::{fetch, settled};
 use http::Request;
 use http_body::Body as _;
 use http1_pool::{Body, Client, Error, default_policy};
 use pool_common::Policy;
 use pool_common::testing::servers::NginxServer;
-use support::{fetch, settled};
 
 const ECHO: &str = "location /nonce { return 200 $arg_n; }";
 

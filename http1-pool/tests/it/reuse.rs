@@ -1,11 +1,10 @@
 //! When a connection is used again, and when it is not.
 
-mod support;
-
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::support::{Peer, answers_are_own, client, fetch, finished, get, settled, within};
 use http::{Method, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -14,7 +13,6 @@ use pool_common::Pool;
 use pool_common::clock::Clock;
 use pool_common::connect::TcpConnector;
 use pool_common::profile::Profile;
-use support::{Peer, answers_are_own, client, fetch, finished, get, settled, within};
 
 #[tokio::test]
 async fn sequential_requests_use_one_connection() {

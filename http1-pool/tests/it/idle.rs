@@ -1,9 +1,7 @@
 //! Idle connections whose peer closes its end do not stay until the next request.
 
-mod support;
-
+use crate::support::{Peer, Wire, client, get, until};
 use http1_pool::Client;
-use support::{Peer, Wire, client, get, until};
 
 /// Answers one request on each connection and closes it a moment later, unannounced.
 async fn serve_once(mut wire: Wire, _: usize) {
