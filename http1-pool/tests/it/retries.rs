@@ -70,51 +70,68 @@ async fn a_chain_of_stale_connections_ends_with_a_fresh_one() {
     finished(&client, &peer).await;
 }
 
-/// Every connection dies at its second request, and many callers meet that at the same time.
-#[tokio::test]
-async fn one_request_is_sent_at_most_three_times_under_every_profile() {
-    for profile in Profile::all() {
-        let sent = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
-        let log = Arc::clone(&sent);
-        let peer = Peer::start(move |mut wire, _| {
-            let log = Arc::clone(&log);
-            async move {
-                for answer in [true, false] {
-                    let Some(request) = wire.head().await else { return };
-                    *log.lock().unwrap().entry(request.target.clone()).or_default() += 1;
-                    if answer {
-                        wire.reply(&request.target).await;
-                    }
+/// Every connection dies at its second request, and many callers meet that at the same time. Returns
+/// how often the peer got one request at most.
+async fn most_often_sent(policy: Policy, hides_the_deaths: bool) -> u32 {
+    let sent = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
+    let log = Arc::clone(&sent);
+    let peer = Peer::start(move |mut wire, _| {
+        let log = Arc::clone(&log);
+        async move {
+            for answer in [true, false] {
+                let Some(request) = wire.head().await else { return };
+                *log.lock().unwrap().entry(request.target.clone()).or_default() += 1;
+                if answer {
+                    wire.reply(&request.target).await;
                 }
             }
+        }
+    })
+    .await;
+    let client = Client::builder().policy(policy).build().unwrap();
+    let callers: Vec<_> = (0..32)
+        .map(|caller| {
+            let (client, uri) = (client.clone(), peer.uri(""));
+            tokio::spawn(async move {
+                for step in 0..4 {
+                    let uri = format!("{uri}/{caller}/{step}");
+                    let request = Request::get(uri).body(Body::empty()).unwrap();
+                    match fetch(&client, request).await {
+                        Ok(_) | Err(Error::Acquire(_)) => {}
+                        Err(error) => assert!(!hides_the_deaths, "{error}"),
+                    }
+                }
+            })
         })
-        .await;
-        let client = Client::builder().profile(&profile).build().unwrap();
+        .collect();
+    for caller in callers {
+        within(caller).await.unwrap();
+    }
+    let sent = sent.lock().unwrap();
+    sent.values().max().copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn one_request_is_sent_at_most_three_times_under_every_profile() {
+    for Profile { name, policy, .. } in Profile::all() {
         let hides = matches!(
-            profile.policy.retry,
+            policy.retry,
             Retry::ReusedAndReplayable | Retry::Idempotent | Retry::Attempts
         );
-        let callers: Vec<_> = (0..32)
-            .map(|caller| {
-                let (client, uri) = (client.clone(), peer.uri(""));
-                tokio::spawn(async move {
-                    for step in 0..4 {
-                        let uri = format!("{uri}/{caller}/{step}");
-                        let request = Request::get(uri).body(Body::empty()).unwrap();
-                        match fetch(&client, request).await {
-                            Ok(_) | Err(Error::Acquire(_)) => {}
-                            Err(error) => assert!(!hides, "{error}"),
-                        }
-                    }
-                })
-            })
-            .collect();
-        for caller in callers {
-            within(caller).await.unwrap();
-        }
-        let sent = sent.lock().unwrap();
-        let most = sent.values().max().copied().unwrap_or(0);
-        assert!((1..=3).contains(&most), "{}: one was sent {most} times", profile.name);
+        let unlimited = Policy { max_open_per_key: None, ..policy };
+        let most = most_often_sent(unlimited, hides).await;
+        assert!((1..=3).contains(&most), "{name}: one was sent {most} times");
+    }
+}
+
+/// At its limit the pool may have to lend a returned connection where a fresh one is wanted, and
+/// that can die too.
+#[tokio::test]
+async fn at_a_limit_one_request_is_sent_as_often_as_the_profile_allows() {
+    for Profile { name, policy, .. } in Profile::all() {
+        let allowed = policy.retry_attempts.max(1);
+        let most = most_often_sent(policy, false).await;
+        assert!((1..=allowed).contains(&most), "{name}: one was sent {most} times");
     }
 }
 
