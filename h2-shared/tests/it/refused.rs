@@ -1,17 +1,15 @@
 //! A peer that refuses streams: callers wait, they do not dial.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::raw::{HEADERS, RawPeer, RawServer};
+use crate::support::{assert_clean, client, get, post, read, send};
 use h2_shared::{Client, Config, Error, Reason};
 use pool_common::Policy;
 use pool_common::policy::Retry;
 use pool_common::profile::{grpc, net_http_h2};
-use support::raw::{HEADERS, RawPeer, RawServer};
-use support::{assert_clean, client, get, post, read, send};
 use tokio::time::Instant;
 
 /// Refuses every stream until `until`, then answers. Counts connections and streams.

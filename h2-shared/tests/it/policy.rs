@@ -1,19 +1,14 @@
 //! The policy that a client is given: what does not suit HTTP/2 is said.
 
-mod support;
-
 use h2_shared::{Client, Config};
 use pool_common::Policy;
 use pool_common::policy::Retry;
-use support::log::Log;
-use tracing::Level;
+use pool_common::testing::logs;
 
 fn warnings_of(policy: Policy) -> Vec<String> {
-    let warnings = Log::new(Level::WARN);
-    tracing::subscriber::with_default(warnings.clone(), || {
+    logs::warnings("h2_shared", || {
         Client::with_config(policy, Config::default()).unwrap();
-    });
-    warnings.events()
+    })
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Many callers on two threads while connections age, callers give up, and limits are low.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::echo::EchoServer;
+use crate::support::{
+    assert_clean, assert_echoes, client, eventually, plain_client, post, read, send,
+};
 use h2::server;
 use h2_shared::Client;
-use support::echo::EchoServer;
-use support::{assert_clean, assert_echoes, client, eventually, plain_client, post, read, send};
 
 fn limited(streams: u32) -> server::Builder {
     let mut builder = server::Builder::new();

@@ -1,10 +1,8 @@
 //! Against a real server: nghttpd.
 
-mod support;
-
+use crate::support::{assert_clean, client, eventually, get, plain_client, post, read, send};
 use h2_shared::Client;
 use pool_common::testing::servers::NghttpdServer;
-use support::{assert_clean, client, eventually, get, plain_client, post, read, send};
 
 async fn assert_serves(client: &Client, server: &NghttpdServer, requests: usize) {
     for number in 0..requests {

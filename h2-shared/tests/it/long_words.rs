@@ -1,19 +1,15 @@
-//! Debug data of a peer in what people read. The only test in its binary: whether an event is logged
-//! is remembered for all threads, those without a subscriber included.
+//! Debug data of a peer in what people read.
 
-mod support;
-
+use crate::support::raw::RawServer;
+use crate::support::{client, eventually, get, send};
 use h2_shared::Reason;
 use pool_common::policy::Retry;
-use support::log::Log;
-use support::raw::RawServer;
-use support::{client, eventually, get, send};
+use pool_common::testing::logs::Lines;
 
 /// A peer may send 16 KiB of debug data; texts and log lines show the beginning.
 #[tokio::test]
 async fn long_words_of_a_go_away_are_cut_in_errors_and_log_lines() {
-    let log = Log::new(tracing::Level::DEBUG);
-    let _subscriber = tracing::subscriber::set_default(log.clone());
+    let (log, _listening) = Lines::listen("h2_shared", tracing::Level::DEBUG);
     for reason in [Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
         for undone in [false, true] {
             let server = RawServer::start().await;
@@ -35,7 +31,7 @@ async fn long_words_of_a_go_away_are_cut_in_errors_and_log_lines() {
             eventually("its task has ended", || client.pool().status().open == 0).await;
         }
     }
-    let events = log.events();
+    let events = log.all();
     assert!(events.iter().any(|event| event.contains("no new streams")), "{}", events.len());
     for event in events {
         assert!(event.len() < 1_000, "{} bytes: {}", event.len(), &event[..200]);

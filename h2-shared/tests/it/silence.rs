@@ -1,19 +1,17 @@
 //! A peer that falls silent without closing.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::raw::{ACK, HEADERS, PING, RawPeer, RawServer};
+use crate::support::{
+    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
+};
 use bytes::Bytes;
 use h2_shared::{Body, Client, Error, Key, Reason};
 use http::Request;
 use http_body_util::Full;
 use pool_common::Policy;
 use pool_common::profile::grpc;
-use support::raw::{HEADERS, PING, RawPeer, RawServer};
-use support::{
-    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
-};
 use tokio::time::{Instant, pause, resume, sleep};
 
 type Answer = tokio::task::JoinHandle<Result<Bytes, Error>>;
@@ -217,7 +215,7 @@ async fn a_peer_that_answers_the_ping_keeps_its_connection() {
     let mut peer = serve_once_then_freeze(&client, &server).await;
     let answer = call(&client, &server);
     let ping = peer.wait_for(PING).await;
-    peer.write(PING, support::raw::ACK, 0, &ping.payload).await;
+    peer.write(PING, ACK, 0, &ping.payload).await;
     let error = answer.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
     tokio::spawn(peer.echo());

@@ -1,20 +1,18 @@
 //! Bodies both ways: flow control, ends, drops and cancels.
 
-mod support;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::echo::EchoServer;
+use crate::support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawServer};
+use crate::support::{
+    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
+};
 use bytes::Bytes;
 use h2_shared::{Client, Error, Reason};
 use http::{HeaderMap, Request};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
-use support::echo::EchoServer;
-use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawServer};
-use support::{
-    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
-};
 
 const MIB: usize = 1 << 20;
 

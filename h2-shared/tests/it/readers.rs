@@ -1,9 +1,9 @@
 //! Unread responses, and the streams beside them.
 
-mod support;
-
-use support::echo::EchoServer;
-use support::{assert_clean, assert_echoes, client, get, plain_client, read, send};
+use crate::support::echo::EchoServer;
+use crate::support::{
+    assert_clean, assert_echoes, client, eventually, get, plain_client, read, send,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -52,7 +52,7 @@ async fn a_connection_full_of_unread_responses_gets_no_new_requests_until_they_a
     for response in unread {
         assert_eq!(read(response.into_body()).await.unwrap().len(), 100_000);
     }
-    support::eventually("both are usable", || client.pool().status().leases == 0).await;
+    eventually("both are usable", || client.pool().status().leases == 0).await;
     let response = send(&client, get(server.addr, "/bytes/10")).await.unwrap();
     assert_eq!(connection(&response), "1", "the first one is trusted again");
     read(response.into_body()).await.unwrap();

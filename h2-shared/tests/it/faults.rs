@@ -1,15 +1,15 @@
 //! GOAWAY, refused streams, lost connections, peers that are no peers.
 
-mod support;
-
 use std::time::Duration;
 
-use h2_shared::{Error, Reason};
-use pool_common::policy::Retry;
-use support::raw::{
+use crate::support::raw::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawServer, SETTINGS,
 };
-use support::{assert_clean, assert_echoes, client, eventually, plain_client, post, read, send};
+use crate::support::{
+    assert_clean, assert_echoes, client, eventually, plain_client, post, read, send,
+};
+use h2_shared::{Error, Reason};
+use pool_common::policy::Retry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 

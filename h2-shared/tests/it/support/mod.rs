@@ -1,10 +1,6 @@
 //! Peers for the tests: an honest server that echoes, and a scripted one that speaks raw frames.
 
-// Each test binary includes this module and uses its own part of it.
-#![allow(dead_code, unreachable_pub)]
-
 pub mod echo;
-pub mod log;
 pub mod raw;
 
 use std::net::SocketAddr;

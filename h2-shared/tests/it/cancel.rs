@@ -1,17 +1,17 @@
 //! A request dropped at its k-th poll, for every k until it completes, loses nothing.
 
-mod support;
-
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 
+use crate::support::echo::EchoServer;
+use crate::support::raw::{DATA, HEADERS, RST_STREAM, RawServer};
+use crate::support::{
+    assert_clean, assert_echoes, client, eventually, get, plain_client, read, send,
+};
 use bytes::Bytes;
 use h2_shared::Client;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use support::echo::EchoServer;
-use support::raw::{DATA, HEADERS, RST_STREAM, RawServer};
-use support::{assert_clean, assert_echoes, client, eventually, get, plain_client, send};
 
 /// Polls at most `polls` times, then drops. `Some` when it completed before.
 async fn limited<F: Future>(future: F, polls: usize) -> Option<F::Output> {
@@ -159,7 +159,7 @@ async fn ten_thousand_cancelled_requests_do_not_end_the_connection() {
     let mut peer = server.accept(None).await;
     let (stream, _) = peer.request().await.unwrap();
     peer.respond(stream, b"1").await;
-    support::read(first.await.unwrap().unwrap().into_body()).await.unwrap();
+    read(first.await.unwrap().unwrap().into_body()).await.unwrap();
 
     for _ in 0..10_000 / BATCH {
         let batch: Vec<_> = (0..BATCH).map(|_| ask()).collect();
@@ -182,7 +182,7 @@ async fn ten_thousand_cancelled_requests_do_not_end_the_connection() {
             let stream = peer.wait_for(HEADERS).await.stream;
             peer.respond(stream, b"mine").await;
             let response = other.await.unwrap().unwrap();
-            assert_eq!(support::read(response.into_body()).await.unwrap(), "mine");
+            assert_eq!(read(response.into_body()).await.unwrap(), "mine");
         }
     }
     assert_eq!(client.pool().stats().opened, 1);

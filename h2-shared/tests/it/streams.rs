@@ -1,17 +1,15 @@
 //! Stream slots: how many requests share a connection, and when another one is opened.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::echo::EchoServer;
+use crate::support::raw::RawServer;
+use crate::support::{
+    assert_clean, assert_echoes, client, eventually, get, plain_client, post, read, send,
+};
 use h2_shared::{Client, Config, H2Manager};
 use pool_common::Pool;
 use pool_common::connect::TcpConnector;
-use support::echo::EchoServer;
-use support::raw::RawServer;
-use support::{
-    assert_clean, assert_echoes, client, eventually, get, plain_client, post, read, send,
-};
 
 #[tokio::test]
 async fn requests_one_after_the_other_use_one_connection() {

@@ -1,14 +1,12 @@
 //! How responses end: what is complete, what is an error, and what the error says.
 
-mod support;
-
+use crate::support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer};
+use crate::support::{
+    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
+};
 use h2_shared::{Client, Error, Reason};
 use http_body_util::BodyExt;
 use pool_common::policy::Retry;
-use support::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RawServer};
-use support::{
-    HANG, assert_clean, assert_echoes, client, eventually, fed, get, plain_client, post, read, send,
-};
 use tokio::io::AsyncWriteExt;
 
 /// `:status 200`, and content-length 5 by its index in the static table of HPACK.

@@ -1,19 +1,17 @@
 //! Dials that fail or are of no use: beside a connection that works, for a floor, in a short outage.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::support::raw::{HEADERS, RawServer};
+use crate::support::{assert_clean, get, read, send};
 use h2_shared::{Client, Config, H2Manager, Key};
 use pool_common::clock::Clock;
 use pool_common::connect::TcpConnector;
 use pool_common::policy::AfterFailedDial;
 use pool_common::profile::{go_redis, grpc, net_http_h2};
 use pool_common::{Policy, Pool};
-use support::raw::{HEADERS, RawServer};
-use support::{assert_clean, get, read, send};
 
 /// The first connection serves four streams at a time; all others are reset before their SETTINGS.
 #[tokio::test]
