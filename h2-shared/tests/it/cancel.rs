@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::task::Poll;
 
 use crate::support::echo::EchoServer;
-use crate::support::raw::{DATA, HEADERS, RST_STREAM, RawServer};
+use crate::support::raw::{DATA, HEADERS, PING, RST_STREAM, RawServer};
 use crate::support::{
     assert_clean, assert_echoes, client, eventually, get, plain_client, read, send,
 };
@@ -167,6 +167,9 @@ async fn ten_thousand_cancelled_requests_do_not_end_the_connection() {
         for _ in 0..BATCH {
             streams.push(peer.wait_for(HEADERS).await.stream);
         }
+        // The client hears from the peer: cancelling after a long silence would cast doubt on it.
+        peer.write(PING, 0, 0, &[7; 8]).await;
+        peer.wait_for(PING).await;
         batch.iter().for_each(tokio::task::JoinHandle::abort);
         for _ in 0..BATCH {
             peer.wait_for(RST_STREAM).await;
