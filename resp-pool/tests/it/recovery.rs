@@ -1,7 +1,5 @@
 //! After an outage the default policy serves waiting callers within a second. On a paused clock.
 
-mod support;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -10,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{honest, peer};
 use pool_common::{Policy, clock::Clock};
 use resp_pool::{Client, Config, Protocol};
-use support::{honest, peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

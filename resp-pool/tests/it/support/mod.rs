@@ -1,25 +1,14 @@
-//! Scripted peers, and a listener for log lines.
+//! Scripted peers.
 
-// Each test file uses its own part of it.
-#![allow(dead_code)]
-
-use std::{
-    fmt::{Debug, Write as _},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use resp_pool::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
 };
 
 /// A request that came: the number of its connection, from 0 on, and its words.
@@ -82,48 +71,4 @@ pub fn honest(asked: &Asked) -> String {
         }
         _ => "+OK\r\n".to_owned(),
     }
-}
-
-/// Keeps the log lines of this crate at one level, each as its fields in text.
-#[derive(Clone)]
-pub struct Lines(Level, Arc<Mutex<Vec<String>>>);
-
-impl Lines {
-    /// Listens until the guard is dropped, on this thread only.
-    pub fn listen(level: Level) -> (Self, tracing::subscriber::DefaultGuard) {
-        let lines = Self(level, Arc::default());
-        let guard = tracing::subscriber::set_default(lines.clone());
-        (lines, guard)
-    }
-
-    pub fn all(&self) -> Vec<String> {
-        self.1.lock().expect("no panic").clone()
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() == self.0 && metadata.target() == "resp_pool"
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        struct Text(String);
-        impl Visit for Text {
-            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                let _ = write!(self.0, "{field}={value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.1.lock().expect("no panic").push(text.0);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

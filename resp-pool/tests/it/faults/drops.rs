@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use resp_pool::{Client, cmd};
 
-use crate::peer::{Act, one, peer};
+use super::peer::{Act, one, peer};
 
 /// Polls `future` so many times, then drops it. Between polls the reactor and the peer go on.
 async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {

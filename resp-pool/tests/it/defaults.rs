@@ -1,12 +1,15 @@
 //! The behaviour of a client with default settings.
 
-mod support;
-
 use std::time::Duration;
 
-use pool_common::{Policy, policy::Retry, profile, testing::servers::RedisServer};
+use crate::support::{honest, peer};
+use pool_common::{
+    Policy,
+    policy::Retry,
+    profile,
+    testing::{logs::Lines, servers::RedisServer},
+};
 use resp_pool::{Client, Config, Value, cmd};
-use support::{Lines, honest, peer};
 use tracing::Level;
 
 #[tokio::test]
@@ -19,7 +22,7 @@ async fn a_retry_rule_that_does_not_suit_is_said_once() {
         (Some(Policy::default()), 1),
         (Some(Policy { retry: Retry::Unprocessed, ..Client::default_policy() }), 1),
     ] {
-        let (lines, _guard) = Lines::listen(Level::WARN);
+        let (lines, _guard) = Lines::listen("resp_pool", Level::WARN);
         let builder = Client::builder(config.clone());
         let builder = match policy {
             Some(policy) => builder.policy(policy),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use resp_pool::{Config, Connection, Error, ProtocolError, cmd};
 
-use crate::peer::{Act, one, peer};
+use super::peer::{Act, one, peer};
 
 #[tokio::test]
 async fn a_reset_that_the_peer_does_not_answer_in_step_discards() {

@@ -1,12 +1,10 @@
 //! Replies that say "wrong server" or "not able" retire the connection that brought them.
 
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{honest, peer};
 use pool_common::{Policy, policy::Retry, testing::servers::RedisServer};
 use resp_pool::{Client, Config, Connection, Error, Pipeline, ServerErrorKind, Value};
-use support::{honest, peer};
 
 const READONLY: &str = "-READONLY You can't write against a read only replica.\r\n";
 const MASTERDOWN: &str = "-MASTERDOWN Link with MASTER is down\r\n";

@@ -1,8 +1,6 @@
 //! A refused login is not a refused connection: the pool learns which of them it was, and does not
 //! repeat a login unasked.
 
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -11,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{honest, peer};
 use pool_common::{
     DialFailure, Manager as _, Policy, clock::Clock, policy::AfterFailedDial, profile::Profile,
     testing::servers::RedisServer,
 };
 use resp_pool::{Client, Config, Error};
-use support::{honest, peer};
 
 fn with_password(mut config: Config, password: &str) -> Config {
     config.password = Some(password.into());

@@ -1,7 +1,5 @@
 //! One time limit covers all attempts of a call and the pauses between them. On a paused clock.
 
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -10,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{honest, peer};
 use pool_common::{Policy, clock::Clock, policy::Retry, profile};
 use resp_pool::{Client, Config, Error, Pipeline, Stage, cmd};
-use support::{honest, peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

@@ -1,11 +1,12 @@
 //! Users of an access control list that may not run what checks and resets need, against a real
 //! redis-server.
 
-mod support;
-
-use pool_common::{Policy, policy::Check, testing::servers::RedisServer};
+use pool_common::{
+    Policy,
+    policy::Check,
+    testing::{logs::Lines, servers::RedisServer},
+};
 use resp_pool::{Client, Config, Protocol, ServerErrorKind};
-use support::Lines;
 use tracing::Level;
 
 /// A server whose user `bob` may run everything but `forbidden`, and a client that is him.
@@ -33,7 +34,7 @@ async fn a_user_without_ping_keeps_its_connection_and_is_named_once() {
             (&["-ping", "-echo"], &["PING", "ECHO"]),
             (&["-@all", "+get", "+set", "+select"], &["PING", "ECHO"]),
         ] {
-            let (lines, _guard) = Lines::listen(Level::WARN);
+            let (lines, _guard) = Lines::listen("resp_pool", Level::WARN);
             let (_server, client) = as_bob(forbidden, protocol).await;
             for number in 0..5 {
                 client.set("k", number.to_string()).await.expect("SET");
@@ -67,7 +68,7 @@ async fn a_reset_that_only_learns_of_it_keeps_the_connection() {
 
 #[tokio::test]
 async fn a_user_that_may_not_undo_what_it_did_is_named_once() {
-    let (lines, _guard) = Lines::listen(Level::WARN);
+    let (lines, _guard) = Lines::listen("resp_pool", Level::WARN);
     let (_server, client) = as_bob(&["-unwatch"], Protocol::Resp2).await;
     for opened in 1..4 {
         let mut lease = client.acquire().await.expect("a connection");

@@ -1,13 +1,11 @@
 //! Replies that are legal and large, and what a server says at the end.
 
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{honest, peer};
 use resp_pool::{
     Client, Config, Connection, Error, Pipeline, ProtocolError, ScanError, ServerError, Value,
 };
-use support::{honest, peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

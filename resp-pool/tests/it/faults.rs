@@ -9,7 +9,7 @@ use resp_pool::{Client, Config, Connection, Error, ProtocolError, ScanError, Sta
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use peer::{Act, one, peer};
+use self::peer::{Act, one, peer};
 
 mod drops;
 mod peer;
