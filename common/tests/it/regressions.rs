@@ -1,0 +1,11 @@
+//! What a review found: each test is named after what went wrong.
+
+mod granted;
+mod locks;
+mod pauses;
+mod shell;
+mod shutdown;
+mod states;
+mod uncollected;
+mod wakers;
+mod watch;
