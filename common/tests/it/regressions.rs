@@ -3,6 +3,7 @@
 mod granted;
 mod locks;
 mod pauses;
+mod profiles;
 mod shell;
 mod shutdown;
 mod states;

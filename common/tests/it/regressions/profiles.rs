@@ -10,8 +10,8 @@ use pool_common::state::Fitness;
 use pool_common::{Exclusive, Policy, Shared, Status, profile};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::line;
-use super::support::{FRESH, Plain, SECOND, Streams, TICK};
+use crate::behaviours::line;
+use crate::behaviours::support::{FRESH, Plain, SECOND, Streams, TICK};
 use crate::support::driver::Outcome;
 use crate::support::fake::{self, Connection, Way};
 
