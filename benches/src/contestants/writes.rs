@@ -10,7 +10,8 @@ use super::{Request, RequestKind, http2_raw, resp};
 use crate::error::BenchError;
 use crate::names::Protocol;
 use crate::nonce::Nonce;
-use crate::run::turn::{Load, Turn};
+use crate::run::load::Load;
+use crate::run::turn::Turn;
 use crate::target::Target;
 
 /// Removing the counters of a turn takes no longer.

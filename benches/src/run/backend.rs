@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::child::Server;
+use super::load::Load;
 use super::plan::{Entry, Group, Plan};
-use super::turn::{Load, Turn};
+use super::turn::Turn;
 use super::worker::{Clock, Worker};
 use crate::catalog::{CONTESTANTS, Kind};
 use crate::contestants::{self, Setup, Template, take_turn};

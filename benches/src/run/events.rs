@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
-use super::turn::Began;
+use super::load::Began;
 use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::Protocol;

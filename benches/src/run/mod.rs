@@ -21,11 +21,12 @@ pub mod child;
 mod choices;
 mod closed_loop;
 pub mod control;
+pub mod drive;
 pub mod events;
 pub mod lanes;
 mod line;
 pub mod lives;
-mod load;
+pub mod load;
 mod open_loop;
 mod outcome;
 mod pacer;
@@ -39,10 +40,11 @@ pub mod worker;
 use backend::Backend;
 use events::Script;
 use lives::Lives;
+use load::Load;
 use plan::{Entry, Group, Plan};
 use player::Player;
 use progress::Progress;
-use turn::{Load, Turn};
+use turn::Turn;
 use worker::{Clock, Worker};
 
 /// How a run ended.

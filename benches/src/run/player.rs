@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::events::Script;
-use super::turn::Began;
+use super::load::Began;
 use crate::error::BenchError;
 use crate::place;
 

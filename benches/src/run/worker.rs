@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::turn::pass;
+use super::drive::pass;
 use crate::error::BenchError;
 use crate::scenario::demand::{Demand, Rate};
 
