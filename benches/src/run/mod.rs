@@ -319,7 +319,8 @@ async fn take(
         let forgotten = backend.forget_writes(&load, turn).await;
         cut = cut.or(forgotten.err().map(|error| error.to_string()));
     }
-    let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
+    let events =
+        turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns, turn.seconds));
     let faults_late_ms =
         turn.as_ref().ok().and_then(|turn| script.lateness_ms(turn.began_ns, turn.seconds));
     Ok(Played {

@@ -72,6 +72,7 @@ fn played(scenario: &Scenario, scale: u64) -> Played {
     let event = |event: &Event| PlayedEvent {
         at_ms: event.at.as_secs_f64() * 1000.0,
         until_ms: event.lasts.map(|lasts| (event.at + lasts).as_secs_f64() * 1000.0),
+        ends: event.lasts.is_some(),
         label: String::new(),
         fault: event.fault,
     };
