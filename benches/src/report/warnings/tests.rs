@@ -99,39 +99,11 @@ fn a_warning_counts_every_request_without_a_reply() {
     );
 }
 
-#[test]
-fn faults_that_came_late_are_warned_of() {
-    let mut record = record("redigo", vec![turn(10, [0; 5], 0), turn(10, [0; 5], 0)]);
-    record.rounds[0].1.faults_late_ms = Some(12.0);
-    assert_eq!(late_faults(&record), None);
-    record.rounds[1].1.faults_late_ms = Some(2636.2);
-    let words = late_faults(&record).unwrap();
-    assert!(words.starts_with("its faults came up to 2636 ms late in 1 of 2 rounds"), "{words}");
-}
-
-#[test]
-fn requests_that_were_sent_late_are_warned_of() {
-    let late = |name, by| {
-        let mut turn = turn(50, [0; 5], 0);
-        (0..50).for_each(|_| measure::record(&mut turn.lateness, by));
-        record(name, vec![turn])
-    };
-    let records =
-        [late("redigo", Duration::from_micros(100)), late("go-redis", Duration::from_millis(4))];
-    let words = late_arrivals(&records).unwrap();
-    assert!(words.contains("these tails: go-redis (4.00 of 10.0 ms)"), "{words}");
-    assert_eq!(late_arrivals(&records[..1]), None);
-}
-
-#[test]
-fn a_group_has_the_warnings_of_all_its_rows() {
-    let mut unlucky = turn(50, [0; 5], 5);
-    (0..50).for_each(|_| measure::record(&mut unlucky.lateness, Duration::from_millis(4)));
-    let mut unlucky = record("redigo", vec![unlucky]);
-    unlucky.rounds[0].1.faults_late_ms = Some(LATE_MS + 1.0);
-    let scenario = crate::scenario::Scenario::parse("restart").unwrap();
+/// A group with these rows.
+fn group(scenario: &str, records: Vec<Record>) -> GroupResult {
+    let scenario = crate::scenario::Scenario::parse(scenario).unwrap();
     let address = "127.0.0.1:1".parse().unwrap();
-    let group = GroupResult {
+    GroupResult {
         protocol: crate::names::Protocol::Resp,
         scenario,
         callers: 1,
@@ -141,17 +113,78 @@ fn a_group_has_the_warnings_of_all_its_rows() {
         arrivals: crate::scenario::demand::Arrivals::Uniform,
         budget: scenario.budget,
         target: crate::target::Target::embedded(crate::names::Protocol::Resp, address).into(),
-        records: vec![unlucky, record("limit", vec![turn(50, [0; 5], 0)])],
+        records,
         rounds: 1,
         ended: None,
         twin: None,
         noise: None,
-    };
-    let warnings = of_group(&group);
+    }
+}
+
+/// A row whose faults were so late in its rounds.
+fn faulty(name: &str, late_ms: &[f64]) -> Record {
+    let mut record = record(name, late_ms.iter().map(|_| turn(10, [0; 5], 0)).collect());
+    for ((_, played), late) in record.rounds.iter_mut().zip(late_ms) {
+        played.faults_late_ms = Some(*late);
+    }
+    record
+}
+
+/// A row of this latency whose requests were sent so late.
+fn tardy(name: &str, late: Duration) -> Record {
+    let mut turn = turn(50, [0; 5], 0);
+    (0..50).for_each(|_| measure::record(&mut turn.lateness, late));
+    record(name, vec![turn])
+}
+
+#[test]
+fn faults_that_came_late_are_one_warning_with_the_worst_row() {
+    let redigo = || faulty("redigo", &[12.0, 2636.2]);
+    let groups = [group("restart", vec![faulty("limit", &[12.0, 30.0]), redigo()])];
+    let words = late_faults(&groups).unwrap();
+    assert!(words.starts_with("faults came more than 50 ms late"), "{words}");
+    let worst = "resp restart redigo (up to 2636 ms in 1 of 2 rounds)";
+    assert!(words.ends_with(&format!("in 1 of 2 rows: {worst}")), "{words}");
+    let others = vec![faulty("grpc", &[51.0]), tardy("limit", Duration::ZERO)];
+    let groups = [group("restart", vec![redigo()]), group("goaway", others)];
+    let words = late_faults(&groups).unwrap();
+    assert!(
+        words.contains(&format!("in 2 of 2 rows, most of all in {worst}; faults_late")),
+        "{words}"
+    );
+    assert_eq!(late_faults(&[group("restart", vec![faulty("redigo", &[LATE_MS])])]), None);
+}
+
+#[test]
+fn requests_that_were_sent_late_are_one_warning_with_the_worst_row() {
+    let ms = Duration::from_millis;
+    let rows = vec![
+        tardy("redigo", ms(0)),
+        tardy("go-redis", ms(4)),
+        record("limit", vec![turn(9, [0; 5], 0)]),
+    ];
+    let groups = [group("paced", rows)];
+    let words = late_arrivals(&groups).unwrap();
+    assert!(words.ends_with("in 1 of 2 rows: resp paced go-redis (4.00 of 10.0 ms)"), "{words}");
+    let rows = ["redigo", "grpc"].map(|name| tardy(name, ms(3)));
+    let [first] = groups;
+    let groups = [first, group("burst", rows.into())];
+    let words = late_arrivals(&groups).unwrap();
+    assert!(words.contains("in 3 of 4 rows, most of all in resp paced go-redis (4.00 "), "{words}");
+    assert_eq!(late_arrivals(&[group("paced", vec![tardy("redigo", ms(0))])]), None);
+}
+
+#[test]
+fn a_run_has_the_warnings_of_all_its_rows() {
+    let mut unlucky = faulty("redigo", &[LATE_MS + 1.0]);
+    let turn = unlucky.rounds[0].1.turn.as_mut().unwrap();
+    turn.unstarted = 5;
+    (0..50).for_each(|_| measure::record(&mut turn.lateness, Duration::from_millis(4)));
+    let warnings = of_all(&[group("restart", vec![unlucky, faulty("limit", &[0.0])])]);
     let starts = [
-        "resp restart redigo: its faults came up to 51 ms late",
         "resp restart redigo: 5 requests had no reply",
-        "resp restart: requests were sent late",
+        "faults came more than 50 ms late",
+        "requests were sent late",
     ];
     assert_eq!(warnings.len(), starts.len(), "{warnings:?}");
     for (warning, start) in warnings.iter().zip(starts) {
