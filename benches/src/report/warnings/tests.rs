@@ -2,10 +2,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::catalog::Contestant;
+use crate::fault::Fault;
 use crate::measure;
 use crate::report::model::Played;
+use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
-use crate::serve::oracle::Counters;
+use crate::run::slots::Slot;
+use crate::serve::oracle::{Counters, Series};
 
 /// A contestant whose rounds were these.
 fn record(name: &str, turns: Vec<Turn>) -> Record {
@@ -66,6 +69,57 @@ fn a_contestant_that_hangs_or_cannot_dial_broke_however_many_run_out_of_time() {
     alone.rounds[0].1.server = Some(Counters::default());
     assert!(alone.broke().is_some());
     assert_eq!(alone.overloaded(), None);
+}
+
+/// A round without a reply, in which the server answered this many requests in each step.
+fn silent_round(answers: &[u32]) -> Record {
+    let mut dead = turn(0, [0, 900, 0, 0, 0], 0);
+    let slot = |t_ms| Slot { t_ms, started: 90, ..Slot::default() };
+    dead.slots = Some((0..10).map(|number| slot(number * 100)).collect());
+    dead.began_ns = 0;
+    let mut record = record("redigo", vec![dead]);
+    let played = &mut record.rounds[0].1;
+    played.nonces = true;
+    played.series = Some(Series {
+        step_ms: 100,
+        backends: answers.iter().map(|answers| [*answers, 0]).collect(),
+        ..Series::default()
+    });
+    let server = played.server.as_mut().unwrap();
+    server.executed = answers.iter().map(|answers| u64::from(*answers)).sum();
+    record
+}
+
+#[test]
+fn a_contestant_that_leaves_the_server_idle_hangs_and_is_not_overloaded() {
+    // It sends nothing; it sends once for each connection, dialed again after each timeout.
+    for answers in [&[][..], &[50, 0, 0, 0, 0, 50]] {
+        let hangs = silent_round(answers);
+        let why = hangs.broke().unwrap();
+        assert!(why.starts_with("it hangs") && why.contains("of 10 steps of 100 ms"), "{why}");
+        assert_eq!(hangs.overloaded(), None);
+    }
+    let busy = silent_round(&[90, 80, 60, 60, 60, 60, 60, 60, 60, 60]);
+    assert!(busy.overloaded().is_some() && busy.broke().is_none());
+    let slow = silent_round(&[1, 0, 0, 1, 0, 0, 1, 0, 0, 1]);
+    assert!(slow.overloaded().is_some(), "it takes 300 ms for a reply: {:?}", slow.broke());
+    // Nobody counts what a server of the user's does.
+    let mut unknown = silent_round(&[]);
+    unknown.rounds[0].1.nonces = false;
+    assert!(unknown.overloaded().is_some() && unknown.broke().is_none());
+}
+
+#[test]
+fn a_server_that_is_idle_while_a_fault_lasts_shows_no_hang() {
+    let mut silent = silent_round(&[90, 80, 60, 60]);
+    silent.rounds[0].1.events = vec![Event {
+        fault: Fault::Refuse,
+        label: String::new(),
+        at_ms: 400.0,
+        until_ms: None,
+        ends: false,
+    }];
+    assert!(silent.overloaded().is_some(), "{:?}", silent.broke());
 }
 
 #[test]
