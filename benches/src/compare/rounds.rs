@@ -1,10 +1,10 @@
 //! The rounds of two builds, and the test of their difference: of one run of each, or of several that were
 //! played in turn.
 //!
-//! Rounds of one run are compared with rounds of another one by Welch's test. What the machine does to one
-//! run and not to the other, for minutes, is part of that difference, and no round of either shows it. Runs
-//! that were played in turn show it: each run is compared with the one played beside it, and the test is
-//! about these differences.
+//! Two single runs are compared round by round, by Welch's test. A machine that is slower for some minutes
+//! changes one run and not the other. That is part of their difference, and the scatter of their rounds does
+//! not show it. Runs that were played in turn do: each run is compared with the run played beside it, and
+//! the test is about these differences.
 
 use std::collections::BTreeMap;
 

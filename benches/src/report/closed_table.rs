@@ -119,7 +119,7 @@ fn failures<'a>(table: &mut Columns<'a>, of: impl Fn(&'a Record) -> Vec<&'a Reco
     };
     let refused = table.rows().any(|record| mean(&of(record), Turn::refusals) > 0.0);
     let keep = if refused { Keep::Fits(7) } else { Keep::Wide };
-    // As everywhere: whatever the reason was. Those that were refused at once stand beside it, too.
+    // Every request without a reply, as in the other tables. A second column repeats the refusals.
     table.add("failed\n/round", Keep::Fits(8), |record| {
         figure(Some(mean(&of(record), |turn| turn.errors.iter().sum())))
     });

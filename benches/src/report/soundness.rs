@@ -132,7 +132,7 @@ fn ran_out_of_time(played: &Played) -> bool {
 /// server, and the server had nothing to do for most of the time. An overloaded contestant keeps the
 /// server busy. `None` where the server was busy, or nothing tells.
 fn hangs(played: &Played) -> Option<String> {
-    // Behind a relay, or in front of a server of the user's, nobody counts what the server did.
+    // A relay counts no requests, and neither does a server of the user's.
     let server = played.told_apart()?;
     let turn = played.turn.as_ref().ok()?;
     let steps = detail::slots(turn, played.series.as_ref())?;
@@ -150,8 +150,8 @@ fn hangs(played: &Played) -> Option<String> {
     })
 }
 
-/// Whether a fault was in force in the step that began then. What is in force all the time is how the server
-/// is, and no fault.
+/// Whether a fault was in force in the step that began at `at_ms`. A fault that lasts for the whole window is a
+/// condition of the server and does not count.
 fn in_a_fault(played: &Played, at_ms: f64) -> bool {
     let step = STEP.as_secs_f64() * 1000.0;
     played.events.iter().any(|event| {

@@ -35,8 +35,8 @@ fn name(group: &GroupResult, record: &Record) -> String {
     format!("{} {}", super::place(group), record.label())
 }
 
-/// What all rows of a run say that can be late: how many there are, how many were late, and the words
-/// about the worst. On a busy machine nearly every row is late, and a line for each would hide the rest.
+/// The late rows of a run: how many rows could be late, how many were, and a description of the worst.
+/// On a busy machine nearly every row is late, and a line for each would hide the other warnings.
 struct Late {
     of: usize,
     late: usize,
@@ -135,7 +135,7 @@ fn late_arrivals(groups: &[GroupResult]) -> Option<String> {
             let (lateness, latency) = merged(record);
             let p99 = |which| Percentiles::of(which).map(|of| of.p99 / 1000.0);
             let own = p99(&lateness).filter(|_| is_late(&lateness, &latency))?;
-            // What share of the tail is the client's.
+            // The client's share of the tail.
             Some(match p99(&latency) {
                 Some(latency) => {
                     (own / latency, format!("{} of {} ms", short(own), short(latency)))

@@ -47,7 +47,8 @@ pub struct Plan {
     pub markdown: bool,
     /// No progress.
     pub quiet: bool,
-    /// The run ends with a summary of who differs in what. A ladder of rates has its knees instead.
+    /// The run ends with a summary of the differences between contestants. A ladder of rates has its
+    /// knees instead.
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,

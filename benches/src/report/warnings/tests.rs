@@ -103,7 +103,7 @@ fn a_contestant_that_leaves_the_server_idle_hangs_and_is_not_overloaded() {
     assert!(busy.overloaded().is_some() && busy.broke().is_none());
     let slow = silent_round(&[1, 0, 0, 1, 0, 0, 1, 0, 0, 1]);
     assert!(slow.overloaded().is_some(), "it takes 300 ms for a reply: {:?}", slow.broke());
-    // Nobody counts what a server of the user's does.
+    // A server of the user's counts no requests.
     let mut unknown = silent_round(&[]);
     unknown.rounds[0].1.nonces = false;
     assert!(unknown.overloaded().is_some() && unknown.broke().is_none());
