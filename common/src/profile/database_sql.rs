@@ -9,8 +9,8 @@ pub fn database_sql() -> Profile {
     Profile {
         name: "database-sql",
         system: "Go database/sql DB (Go 1.27)",
-        summary: "Newest idle first; below the limit the caller dials; at it, callers wait in no \
-                  order and a single background opener dials on their behalf, one after another.",
+        summary: "Newest idle first. Below the limit the caller dials; at the limit callers wait in \
+                  no order, and a single background opener dials for them, one dial after another.",
         policy: Policy {
             idle_order: IdleOrder::NewestFirst,
             max_open_per_key: None,
@@ -61,10 +61,10 @@ const CHOICES: &[Choice] = &[
     ),
     differs(
         Question::Dial,
-        "the caller below the limit; connectionOpener for those who wait, without a time limit",
-        "30 s bound every dial, so one that hangs does not block the opener for ever",
+        "the caller below the limit; connectionOpener for waiters, without a time limit",
+        "30 s bound every dial, so one that hangs does not block the opener forever",
     ),
-    same(Question::OrphanDial, "an opener's connection nobody waits for becomes idle"),
+    same(Question::OrphanDial, "the opener's connection becomes idle if no caller waits any more"),
     differs(
         Question::Check,
         "Validator.IsValid at the return; nothing before lending but SessionResetter",

@@ -60,7 +60,7 @@ const CHOICES: &[Choice] = &[
         "that waiter can still be served by a connection that comes back before its dial ends",
     ),
     same(Question::OrphanDial, "a background dial whose waiter left becomes idle"),
-    same(Question::Check, "never; newest knowledge comes from failing requests"),
+    same(Question::Check, "never; a dead connection is found by the request that fails on it"),
     differs(
         Question::Age,
         "MaxIdleConnDuration = 10 s by a cleaner that sleeps until the oldest expires; \

@@ -60,7 +60,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Floor,
         "MinIdleConns = 0; refilled at construction, at every Get and removal",
-        "a failed refill is tried again without waiting for the next of these",
+        "a failed refill is tried again without waiting for the next Get or removal",
     ),
     differs(
         Question::AtLimit,
@@ -70,12 +70,12 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::WaiterOrder,
         "turns are roughly first come first served",
-        "strictly so, and a closed pool wakes them",
+        "strictly first come first served, and a closed pool wakes its waiters",
     ),
     differs(
         Question::Dial,
         "a background task since v9.17, up to 5 attempts 100 ms apart, 5 s each",
-        "one attempt; before v9.17 it was the caller's (dial=caller)",
+        "one attempt; before v9.17 the caller dialed (dial=caller)",
     ),
     same(Question::OrphanDial, "serves the next caller that waits for a dial, or becomes idle"),
     same(
@@ -99,7 +99,8 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Retry,
         "MaxRetries = 3 after the first try, 10 ms to 1 s, jittered; writes too",
-        "in resp-pool only what reads, or was certainly not carried out: a lost reply must not run a \
-         write twice; all attempts share the time of one, so nothing is sent again after a time limit",
+        "resp-pool repeats only commands that read or were certainly not carried out: a lost reply \
+         must not run a write twice; all attempts share the time of one, so nothing is sent again \
+         after a time limit",
     ),
 ];

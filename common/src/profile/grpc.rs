@@ -54,13 +54,13 @@ const CHOICES: &[Choice] = &[
     ),
     differs(
         Question::WaiterOrder,
-        "a new picker wakes all calls; a stream that ends wakes one of those who wait, any",
-        "the one that came first",
+        "a new picker wakes all calls; a stream that ends wakes any one of the waiting calls",
+        "it wakes the call that came first",
     ),
     differs(
         Question::Dial,
         "the channel, one attempt at a time, at least 20 s for each",
-        "an attempt that is overdue, and that no call waits for any more, makes room for the next \
+        "an overdue attempt that no call waits for any more makes room for the next \
          (dial_hedge=none: it does not)",
     ),
     same(Question::OrphanDial, "kept"),
@@ -78,7 +78,7 @@ const CHOICES: &[Choice] = &[
         Question::AfterFailedDial,
         "1 s, x 1.6, at most 120 s, +/- 20 %; calls fail fast unless they wait for ready \
          (wait_for_ready=true)",
-        "no pause is longer than 120 s, jitter included; calls that are patient are not told the \
+        "no pause is longer than 120 s, jitter included; calls that wait for ready are not told the \
          first failure either",
     ),
     same(Question::Return, "nothing to reset: a dropped stream is cancelled"),

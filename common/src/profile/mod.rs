@@ -84,7 +84,7 @@ impl Profile {
         Self::all().into_iter().find(|profile| profile.name == name)
     }
 
-    /// Whether the strategy is one connection for each key, so that a comparison on an equal
+    /// Whether the strategy has one connection for each key, so that a comparison on an equal
     /// number of connections has to leave it out.
     pub fn is_single_connection(&self) -> bool {
         self.policy.max_open_per_key == Some(1)

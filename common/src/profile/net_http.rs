@@ -51,25 +51,25 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::AtLimit,
         "waits as long as the request's context allows",
-        "30 s, because a body that is never closed would hang all others for ever (#16953); \
+        "30 s, because a body that is never closed would hang all other callers forever (#16953); \
          acquire_timeout=none is the original",
     ),
     same(Question::WaiterOrder, "wantConnQueue, first come first served"),
-    same(Question::Dial, "Transport.dialConnFor in a goroutine of its own; dialer timeout 30 s"),
+    same(Question::Dial, "Transport.dialConnFor in a separate goroutine; dialer timeout 30 s"),
     same(
         Question::OrphanDial,
-        "kept since 1.23; a newcomer starts a dial of its own (#60111), adopt_dials=true avoids that",
+        "kept since 1.23; a new caller starts another dial (#60111), adopt_dials=true avoids that",
     ),
     differs(
         Question::Check,
         "persistConn.readLoop watches every idle connection",
-        "we look when it is lent, at the cost of no task, and of a system call only after idling; a \
-         connection the peer closed stays in the list until then, or until its idle timeout",
+        "the pool looks when it lends a connection, and at least twice a second while it is idle: \
+         no task per connection, and a system call only after idling",
     ),
     same(Question::Age, "DefaultTransport.IdleConnTimeout = 90 s, a timer for each; no lifetime"),
     differs(
         Question::AfterFailedDial,
-        "the waiter that dialed is told, nobody else",
+        "only the waiter that dialed is told",
         "over HTTP/2, beside a connection that works, callers wait for its streams instead",
     ),
     same(Question::Return, "no reset; an early closed body is drained for 50 ms and 256 KiB"),

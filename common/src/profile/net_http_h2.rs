@@ -10,7 +10,7 @@ pub fn net_http_h2() -> Profile {
         name: "net-http-h2",
         system: "Go net/http and x/net/http2, HTTP/2 (Go 1.27)",
         summary: "Takes a stream of the oldest connection that has room; when all are full, dials \
-                  one more for everybody who waits.",
+                  one more for all waiters.",
         policy: Policy {
             idle_order: IdleOrder::FirstWithRoom,
             max_open_per_key: None,
@@ -62,7 +62,7 @@ const CHOICES: &[Choice] = &[
         Question::Dial,
         "x/net: joined dials, one at a time; net/http: every cold request dials, surplus is closed",
         "one dial for all, which spares N - 1 handshakes (#13397); dial=racing is net/http's way; \
-         an overdue one is hedged (dial_hedge=none: it holds everybody up)",
+         an overdue dial is hedged (dial_hedge=none: it holds up all callers)",
     ),
     same(Question::OrphanDial, "kept"),
     differs(
@@ -73,7 +73,7 @@ const CHOICES: &[Choice] = &[
     same(Question::Age, "IdleConnTimeout = 90 s since the last stream ended; no lifetime"),
     differs(
         Question::AfterFailedDial,
-        "everybody who joined the dial is told",
+        "all callers that joined the dial are told",
         "a caller that joined later gets one more dial first; beside a connection that works \
          callers wait for its streams, and further dials pause",
     ),
@@ -81,6 +81,6 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Retry,
         "unusable connection, GOAWAY above the last id, REFUSED_STREAM; 8 attempts at 0, 1, 2, 4 s",
-        "at most 8 attempts; the delays are h2-shared's",
+        "at most 8 attempts; h2-shared chooses the delays",
     ),
 ];

@@ -10,7 +10,7 @@ pub fn redigo() -> Profile {
         name: "redigo",
         system: "redigo Pool (v1.9.3)",
         summary: "A stack of idle connections without any background work: pruning, testing and \
-                  dialing happen in the caller's time. What comes back is brought to a neutral state.",
+                  dialing happen in the caller's time. A returned session is brought back to neutral.",
         policy: Policy {
             idle_order: IdleOrder::NewestFirst,
             max_open_per_key: None,
@@ -60,7 +60,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::Check,
         "TestOnBorrow, given the time of the return; the example pings after a minute of idling",
-        "the test has a time limit, and is spared for a connection that is over age",
+        "the test has a time limit, and is skipped for a connection past its lifetime",
     ),
     same(
         Question::Age,

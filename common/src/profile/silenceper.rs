@@ -46,7 +46,7 @@ const CHOICES: &[Choice] = &[
     differs(
         Question::OpenLimit,
         "MaxCap = 30 in the example; 0 is accepted and hangs",
-        "a limit of 0 is refused, and nothing given back twice can break the count",
+        "a limit of 0 is refused, and a double return cannot break the count",
     ),
     same(Question::IdleLimit, "MaxIdle = 20 in the example; a return beyond it is closed"),
     differs(
@@ -56,7 +56,7 @@ const CHOICES: &[Choice] = &[
     ),
     differs(
         Question::AtLimit,
-        "waits without any limit of time",
+        "waits without a time limit",
         "30 s; a closed pool wakes its waiters; looking and queueing are one step",
     ),
     same(Question::WaiterOrder, "connReqs, first come first served"),
