@@ -1,14 +1,14 @@
-//! A deadline that costs almost nothing while it does not pass.
+//! A deadline that costs almost nothing until it passes.
 //!
 //! A tokio timer takes the runtime's timer lock when it is set and again when it is dropped, and may
-//! wake the driver. A connection sets one for every request, and almost none of them fires. So a
-//! [`Deadline`] leaves its timer where it was set, and moves it only when it fires too early: the lock
-//! is taken about once per timeout and connection instead of twice per request.
+//! wake the driver. A connection needs a time limit for every request, and almost none of them passes.
+//! So a [`Deadline`] leaves its timer where it was set, and moves it only when it fires too early: the
+//! lock is taken about once per timeout and connection instead of twice per request.
 //!
-//! A timer belongs to the runtime it was made on. On a runtime that stands still it never fires, and
-//! polling it panics when that runtime has ended. A connection can be used on another runtime than
-//! the one it was dialed on (a runtime for each thread, a runtime for each test, a blocking facade), so each poll makes sure that the timer is one of the caller's runtime, and makes a new
-//! one where it is not.
+//! A timer belongs to the runtime on which it was made. On a runtime that stands still it never fires,
+//! and polling it panics when that runtime has ended. A connection can be used on a different runtime
+//! than the one it was dialed on (a runtime for each thread, a runtime for each test, a blocking facade).
+//! So each poll checks that the timer belongs to the runtime of the caller, and if not makes a new one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
 /// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
-/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait.
+/// of its wait uses only [`poll_at`](Deadline::poll_at): a different end is a different wait.
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.
@@ -33,22 +33,23 @@ pub struct Deadline {
 
 #[derive(Debug)]
 struct Timer {
-    /// Set to the end of the current wait, or earlier from an earlier wait.
+    /// Set to the end of the current wait, or to an earlier time left from an earlier wait.
     sleep: Pin<Box<Sleep>>,
-    /// The runtime it was made on.
+    /// The runtime on which it was made.
     runtime: runtime::Id,
-    /// The task that polled it last on that runtime, in the current wait: between two waits a task may
-    /// have dropped its own runtime and made another, which looks the same.
+    /// The task that polled it last on that runtime, in the current wait. Forgotten between two waits: a
+    /// task may drop a runtime that it has made and make another one, which looks the same.
     seen: Option<Poller>,
 }
 
-/// The task that polls. Asking for it is cheaper than asking for the runtime, whose handle counts
-/// references that all threads of the runtime count. A task stays on its runtime, but for what it runs itself on another one
-/// (`block_in_place` and `block_on` in there): that has the id of the task, and another waker.
+/// The task that polls. Asking for the task is cheaper than asking for the runtime, whose handle updates
+/// a reference count that all threads of the runtime share. A task stays on its runtime, except for code
+/// that it runs on another runtime itself (`block_on` within `block_in_place`). That code has the id of
+/// the task, but another waker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Poller {
     task: task::Id,
-    /// Where the waker's data and functions are: compared, and nothing else.
+    /// The addresses of the waker's data and functions, only for comparison.
     waker: (usize, usize),
 }
 
@@ -67,7 +68,7 @@ impl Timer {
         Self { sleep: Box::pin(sleep_until(at)), runtime, seen }
     }
 
-    /// Whether it fires where `poller`, which asks, runs.
+    /// Whether the timer belongs to the runtime on which `poller` runs.
     #[inline]
     fn is_of(&mut self, poller: Option<Poller>) -> bool {
         if poller.is_some() && poller == self.seen {
@@ -80,7 +81,7 @@ impl Timer {
         is_here
     }
 
-    /// Whether it is of the runtime that is current, asked of that itself.
+    /// Whether the timer belongs to the current runtime, by the id of that runtime.
     fn is_here(&self) -> bool {
         Handle::try_current().is_ok_and(|here| here.id() == self.runtime)
     }
@@ -93,7 +94,7 @@ impl Deadline {
         self.set(None);
     }
 
-    /// Another wait, or none: which runtime polls it is asked anew.
+    /// Sets another wait, or none. The next poll checks the runtime again.
     #[inline]
     fn set(&mut self, at: Option<Instant>) {
         self.at = at;
@@ -102,15 +103,15 @@ impl Deadline {
         }
     }
 
-    /// Begins a wait of `limit` at `now`, so that a caller which knows the time saves a look at the
-    /// clock. Without a limit, or with one beyond all time, nothing is begun.
+    /// Begins a wait of `limit` at `now`, so that a caller which knows the time saves a reading of the
+    /// clock. Without a limit, or with one that overflows, no wait begins.
     #[inline]
     pub fn begin(&mut self, now: Instant, limit: Option<Duration>) {
         self.set(limit.and_then(|limit| now.checked_add(limit)));
     }
 
     /// Ready once `limit` has passed since the current wait began; the first poll begins it. Never
-    /// ready without a limit, or with one that is beyond all time.
+    /// ready without a limit, or with one that overflows.
     ///
     /// # Panics
     /// When the wait is not over and there is no tokio runtime with time enabled.
@@ -133,7 +134,7 @@ impl Deadline {
             self.set(Some(at));
         }
         let poller = Poller::of(cx);
-        // Before a timer is moved, its runtime is compared in any case.
+        // Before a timer is moved, its runtime is always compared, not only the task.
         self.timer.take_if(|timer| {
             !timer.is_of(poller) || (timer.sleep.deadline() > at && !timer.is_here())
         });
@@ -146,7 +147,7 @@ impl Deadline {
             if timer.sleep.deadline() >= at || Instant::now() >= at {
                 return Poll::Ready(());
             }
-            // It was still set for an earlier wait.
+            // The timer was still set for an earlier wait.
             if timer.is_here() {
                 timer.sleep.as_mut().reset(at);
             } else {
@@ -161,7 +162,7 @@ impl Deadline {
     /// [`Elapsed`] when the limit passed first.
     ///
     /// # Cancel safety
-    /// As that of `future`.
+    /// That of `future`.
     ///
     /// # Panics
     /// When `future` has to wait and there is no tokio runtime with time enabled.
@@ -179,8 +180,8 @@ impl Deadline {
         .await
     }
 
-    /// Ends the current wait, and lets go of the task that waited: a timer that is still set would
-    /// keep the memory of a finished task until it fires. May be called anywhere.
+    /// Ends the current wait and drops the waker of its task: a timer that is still set would
+    /// keep the memory of a finished task until it fires. May be called on any runtime, or on none.
     pub fn park(&mut self) {
         self.set(None);
         // Polling a timer of another runtime might panic.
@@ -190,8 +191,8 @@ impl Deadline {
         }
     }
 
-    /// As [`park`](Deadline::park), for a drop: the runtime of the timer may be ending just now, and
-    /// polling a timer panics then.
+    /// Like [`park`](Deadline::park), for use in a drop: the runtime of the timer may be shutting down at
+    /// that moment, and then polling a timer panics.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -258,7 +259,7 @@ mod tests {
         builder.enable_all().start_paused(true).build().expect("a runtime starts")
     }
 
-    /// Waits to the end on a runtime where the timer was not made; `in_task` says where there.
+    /// Waits to the end on another runtime than that of the timer, in a spawned task if `in_task`.
     fn pass_on(second: &runtime::Runtime, mut deadline: Deadline, in_task: bool) {
         let wait = async move {
             let start = Instant::now();
@@ -297,10 +298,10 @@ mod tests {
         }
     }
 
-    /// A task that runs something on another runtime, by itself: its deadline is used in there and
-    /// then outside, after that runtime has ended or while it stands still.
+    /// A task runs code on an inner runtime. Its deadline is used inside that runtime and then outside,
+    /// after the inner runtime has ended or while it stands still.
     #[test]
-    fn a_deadline_that_a_task_used_on_a_runtime_within_passes_outside() {
+    fn a_deadline_used_on_an_inner_runtime_passes_outside() {
         let mut builder = runtime::Builder::new_multi_thread();
         let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
         for (ends, is_parked) in [(false, false), (true, false), (true, true)] {
@@ -324,14 +325,14 @@ mod tests {
             };
             let passed =
                 async { tokio::spawn(async { tokio::time::timeout(LIMIT, within).await }).await };
-            // Of another task than the one that waits, so that a lost deadline ends the test.
+            // The outer timeout is in another task, so that a lost deadline ends the test.
             outer.block_on(passed).expect("no panic").expect("it passes");
         }
     }
 
-    /// As in a blocking facade: one task brings another runtime for each call.
+    /// As in a blocking facade: one task makes a new runtime for each call.
     #[test]
-    fn each_wait_of_a_task_may_be_on_another_runtime_within() {
+    fn each_wait_of_a_task_may_be_on_another_inner_runtime() {
         let mut builder = runtime::Builder::new_multi_thread();
         let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
         let calls = outer.spawn_blocking(|| {
@@ -349,12 +350,12 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_of_a_runtime_within_is_not_polled_outside() {
+    fn a_timer_of_an_inner_runtime_is_not_polled_outside() {
         let mut builder = runtime::Builder::new_multi_thread();
         let outer = builder.worker_threads(1).enable_all().build().expect("a runtime starts");
         let wait = async {
             let inner = runtime();
-            // Set to the end of a wait that is shorter than the next, so that it is not moved.
+            // The timer is set to the end of a wait that is shorter than the next, so it is not moved.
             let mut deadline = task::block_in_place(|| {
                 inner.block_on(async {
                     let mut deadline = Deadline::default();
@@ -371,9 +372,9 @@ mod tests {
         outer.block_on(async { tokio::spawn(wait).await }).expect("no panic");
     }
 
-    /// Two runtimes with workers, one after the other within a task, lend it the same waker.
+    /// Two runtimes with workers, one after the other inside a task, give the task the same waker.
     #[test]
-    fn a_timer_of_a_runtime_within_is_not_taken_for_one_of_the_next() {
+    fn a_timer_of_an_inner_runtime_is_not_taken_for_one_of_the_next() {
         let workers = || {
             let mut builder = runtime::Builder::new_multi_thread();
             builder.worker_threads(1).enable_all().build().expect("a runtime starts")

@@ -1,4 +1,4 @@
-//! What can go wrong, grouped by whose fault it is, saying the stage and what the pool was doing.
+//! Errors of a pool. Each names the stage in which an acquire failed, and the load of the pool then.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::stats::Status;
 
-/// A policy that makes no sense. Says which field, or which two contradict each other.
+/// A policy that cannot work: one field has an impossible value, or two fields contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", self.fields())]
 pub struct InvalidPolicy {
@@ -39,7 +39,7 @@ impl InvalidPolicy {
 
 /// Why a dial gave no connection.
 ///
-/// Its `source` is the manager's own error, so that one can be downcast to it.
+/// Its `source` is the manager's own error, so that a caller can downcast to it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DialError<E: std::error::Error> {
@@ -47,12 +47,12 @@ pub enum DialError<E: std::error::Error> {
     Failed(Arc<E>),
     /// [`dial_timeout`](crate::Policy::dial_timeout) passed.
     TimedOut(Duration),
-    /// The deadline of the caller that dialed in its own task came first, this long after the dial
-    /// began, which is longer than dials of the key usually take.
+    /// The caller dialed in its own task, and its deadline passed this long after the dial began. That
+    /// is longer than dials of the key usually take.
     GivenUp(Duration),
     /// The task that dialed ended early: `connect` panicked, or its runtime shut down.
     Abandoned,
-    /// The connection said that it is [broken](crate::Notifier::broken) before its `connect` had
+    /// The connection reported that it is [broken](crate::Notifier::broken) before its `connect` had
     /// returned, so it was not lent.
     Broken,
 }
@@ -64,7 +64,7 @@ impl<E: std::error::Error> fmt::Display for DialError<E> {
             Self::TimedOut(limit) => write!(f, "the dial took too long (limit {limit:?})"),
             Self::GivenUp(dialing) => write!(
                 f,
-                "the caller's deadline came first, later than dials usually take (after {dialing:?})"
+                "the caller's deadline passed during a dial that took longer than usual (after {dialing:?})"
             ),
             Self::Abandoned => {
                 f.write_str("the dial was abandoned (connect panicked, or the runtime shut down)")
@@ -95,11 +95,11 @@ impl<E: std::error::Error> Clone for DialError<E> {
     }
 }
 
-/// Where in an acquire the time went.
+/// The stage of an acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// Waiting for a connection to come back, for room, or for a dial of the pool's own.
+    /// Waiting for a connection to come back, for room, or for a background dial.
     Queue,
     /// Dialing in the caller's task.
     Dial,
@@ -119,30 +119,30 @@ impl fmt::Display for Stage {
 
 /// Why an acquire gave no lease.
 ///
-/// Nothing of the caller's was sent, so whatever it is, the request can be tried again elsewhere or
-/// later. The text says all of it, the dial's failure included; `source` is the manager's own error
-/// where a failed dial is the reason. Texts of one kind begin alike, up to the first number or key, so
-/// that logs can be grouped.
+/// No request was sent yet, so after any of these errors the caller can try the request again, elsewhere
+/// or later. The text is complete and includes the failure of a dial; `source` is the manager's own
+/// error if a failed dial is the reason. Texts of one kind begin with the same words, up to the first
+/// number or key, so that logs can be grouped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error<E: std::error::Error> {
     /// The pool is closed.
     Closed {
-        /// What was asked for, as the key's `Debug` says it.
+        /// The requested key, as its `Debug` writes it.
         key: Arc<str>,
     },
     /// [`acquire_timeout`](crate::Policy::acquire_timeout) passed, which counts from the first poll. In
-    /// [`Stage::Queue`] with all
-    /// connections leased: too few for the load, borrowers that keep them for long, or a leak
+    /// [`Stage::Queue`] with all connections leased there are three possible causes: too few connections
+    /// for the load, leases held for long, or a leak
     /// ([`leak_detection`](crate::Builder::leak_detection) finds it).
     Timeout {
-        /// What was asked for, as the key's `Debug` says it.
+        /// The requested key, as its `Debug` writes it.
         key: Arc<str>,
-        /// The stage it was in.
+        /// The stage in which the acquire was.
         stage: Stage,
         /// The limit: `acquire_timeout`.
         limit: Duration,
-        /// How long the acquire had taken, all stages together: as fine as the timers are, and never less
+        /// How long the acquire had taken, all stages together, to the precision of timers; never less
         /// than the limit.
         waited: Duration,
         /// The state of the pool over all keys, without this caller.
@@ -150,13 +150,13 @@ pub enum Error<E: std::error::Error> {
         /// The last dial of this key that failed since one succeeded, if any.
         last_dial_error: Option<DialError<E>>,
     },
-    /// The dial this acquire depended on failed.
+    /// The dial that this acquire depended on failed.
     Dial {
-        /// Why.
+        /// Why the dial failed.
         source: DialError<E>,
     },
-    /// Every connection is in use, and the policy says to fail
-    /// ([`AtLimit::Fail`](crate::policy::AtLimit::Fail)).
+    /// Every connection is in use, and the policy has
+    /// [`AtLimit::Fail`](crate::policy::AtLimit::Fail).
     Exhausted {
         /// The state of the pool at that moment.
         status: Status,
@@ -168,17 +168,17 @@ pub enum Error<E: std::error::Error> {
         /// The state of the pool at that moment.
         status: Status,
     },
-    /// Dials have failed, and none is tried until the pause is over. Acquires wait through it with
-    /// [`wait_for_ready`](crate::Policy::wait_for_ready).
+    /// Dials have failed, and none is tried until a pause is over. With
+    /// [`wait_for_ready`](crate::Policy::wait_for_ready) acquires wait until then.
     BackingOff {
-        /// How long the pause still lasts.
+        /// The rest of the pause.
         retry_in: Duration,
-        /// The last failure.
+        /// The last failed dial.
         last: DialError<E>,
     },
 }
 
-/// A duration as people read it: whole milliseconds, where there are any.
+/// A duration for a reader: in whole milliseconds, unless it is shorter than one.
 pub(crate) fn legible(duration: Duration) -> Duration {
     let rounded = duration.saturating_add(Duration::from_micros(500));
     let millis = Duration::new(rounded.as_secs(), rounded.subsec_millis() * 1_000_000);
@@ -209,13 +209,16 @@ impl<E: std::error::Error> fmt::Display for Error<E> {
             }
             Self::BackingOff { retry_in, last } => {
                 let retry_in = legible(*retry_in);
-                write!(f, "dials are paused after failures, the last: {last}; next in {retry_in:?}")
+                write!(
+                    f,
+                    "dials are paused after failures, the last: {last}; next dial in {retry_in:?}"
+                )
             }
         }
     }
 }
 
-/// Gauges as errors say them: what a reader needs first, and nothing that is zero beyond that.
+/// The load of the pool in the text of an error: always open, idle and waiting; other counts unless zero.
 struct Load<'a>(&'a Status);
 
 impl fmt::Display for Load<'_> {
@@ -239,7 +242,8 @@ impl fmt::Display for Load<'_> {
 impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // The text says the dial error's own; a chain that repeated it would say it thrice.
+            // Our text contains the text of the dial error, and that contains the text of the manager's
+            // error. With the dial error as the source, a printed chain would repeat it three times.
             Self::Dial { source: error } | Self::BackingOff { last: error, .. } => error.source(),
             Self::Timeout { last_dial_error, .. } => last_dial_error.as_ref()?.source(),
             Self::Closed { .. } | Self::Exhausted { .. } | Self::TooManyWaiters { .. } => None,
@@ -248,8 +252,8 @@ impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
 }
 
 impl<E: std::error::Error> Error<E> {
-    /// The failed dial behind it: of [`Dial`](Error::Dial), [`BackingOff`](Error::BackingOff) and,
-    /// where one failed meanwhile, [`Timeout`](Error::Timeout).
+    /// The failed dial that led to this error: of [`Dial`](Error::Dial), [`BackingOff`](Error::BackingOff)
+    /// and, if a dial failed meanwhile, [`Timeout`](Error::Timeout).
     pub fn dial_error(&self) -> Option<&DialError<E>> {
         match self {
             Self::Dial { source: error } | Self::BackingOff { last: error, .. } => Some(error),
@@ -258,7 +262,7 @@ impl<E: std::error::Error> Error<E> {
         }
     }
 
-    /// Whether a time limit passed: the acquire's, or the dial's.
+    /// Whether a time limit passed, that of the acquire or of the dial.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Dial { source: DialError::TimedOut(_) })
     }
@@ -268,7 +272,7 @@ impl<E: std::error::Error> Error<E> {
         matches!(self, Self::Closed { .. })
     }
 
-    /// The stage in which the acquire ended, where that is known.
+    /// The stage in which the acquire ended, if it is known.
     pub fn stage(&self) -> Option<Stage> {
         match self {
             Self::Timeout { stage, .. } => Some(*stage),

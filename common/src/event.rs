@@ -20,18 +20,18 @@ pub enum CloseCause {
     IdleLimit,
     /// The idle list of the pool was full and it was idle longest.
     Evicted,
-    /// It made way for a connection of another key, or for a fresh one.
+    /// It was closed to make room for a connection of another key, or for a fresh one.
     MakeRoom,
-    /// More were open than a limit allows that was lowered while the pool ran.
+    /// A limit was lowered while the pool ran, and more connections were open than it allows.
     OverLimit,
-    /// `is_broken` said so when it came back.
+    /// `is_broken` returned true when it came back.
     Broken,
-    /// `is_broken` said so before it was lent.
+    /// `is_stale` or `is_broken` returned true while it was idle.
     PeekFailed,
     /// Its check failed or timed out.
     CheckFailed,
-    /// It was idle when the check of another of its key began that then failed, and the policy
-    /// distrusts such ([`AfterFailedCheck`](crate::policy::AfterFailedCheck)).
+    /// It was idle when the check of another connection of its key began; that check failed, and the
+    /// policy then closes such connections ([`AfterFailedCheck`](crate::policy::AfterFailedCheck)).
     Suspect,
     /// Its reset failed or timed out.
     ResetFailed,
@@ -42,9 +42,9 @@ pub enum CloseCause {
     Lost,
     /// It retired itself or was retired: GOAWAY, `retire_all`, `retire_all_now`.
     Retired,
-    /// It said by itself that it is gone.
+    /// It reported that it is broken ([`Notifier::broken`](crate::Notifier::broken)).
     Gone,
-    /// Its dial had lost its waiter, and the policy drops such.
+    /// Its dial had lost its waiter, and the policy drops such connections.
     Orphan,
     /// The pool was closed.
     PoolClosed,
@@ -76,7 +76,7 @@ impl CloseCause {
         Self::PoolClosed,
     ];
 
-    /// The word reports use.
+    /// The word that reports use.
     pub fn word(self) -> &'static str {
         match self {
             Self::IdleTimeout => "idle-timeout",
@@ -107,17 +107,17 @@ impl fmt::Display for CloseCause {
     }
 }
 
-/// One thing that happened to one connection. All events with the same `connection` are the life
+/// An event in the life of one connection. All events with the same `connection` are the life
 /// of that connection, in order: a dial, leases and returns, a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<K> {
-    /// When, on the pool's clock.
+    /// The time of the event, on the pool's clock.
     pub at: Timestamp,
-    /// The key it belongs to.
+    /// The key of the connection.
     pub key: K,
-    /// Which one. Never used for another connection of the same pool.
+    /// The connection. The pool never uses this id for another connection.
     pub connection: ConnectionId,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
@@ -135,13 +135,13 @@ pub enum EventKind {
     Leased {
         /// Whether it had been lent before.
         reused: bool,
-        /// How long it had been idle; zero when it came straight from a dial or another borrower.
+        /// How long it had been idle; zero when it came directly from a dial or another lease.
         idle_for: Duration,
     },
     /// The check of a connection that was just lent begins. [`Checked`](Self::Checked) follows when
     /// it passes; otherwise the lease comes back, and the connection closes.
     Checking,
-    /// The check was passed; the caller has the lease now.
+    /// The check passed; the caller now has the lease.
     Checked,
     /// A lease of it came back.
     Returned,
@@ -149,17 +149,17 @@ pub enum EventKind {
     Idle,
     /// It takes no new leases.
     Retired,
-    /// It is leaving, for this cause.
+    /// Its close begins, for this cause.
     Closing(CloseCause),
-    /// It is closed, and its place in the limits is free: the end of its life.
+    /// It is closed, and its slot in the limits is free: the end of its life.
     Closed,
 }
 
-/// Hears of every event of a pool.
+/// Is told of every event of a pool.
 pub trait Observer<K>: Send + Sync + 'static {
-    /// Called in the task that caused the event, outside the pool's lock; be quick: it
+    /// Called in the task that caused the event, outside the pool's lock. It must not block: the task
     /// may be the pool's maintenance task, which watches the deadlines of waiters. Events of one
-    /// connection may arrive out of order when two tasks race; `at` and the kind tell.
+    /// connection may arrive out of order when two tasks race; `at` and the kind give the order.
     fn event(&self, event: &Event<K>);
 }
 

@@ -8,7 +8,7 @@ use crate::policy::{
     IdleOrder, IdleOverflow, OrphanDial, Policy, Retry, WaiterOrder,
 };
 
-/// A field of a policy: its name, which question it answers, what it accepts.
+/// A field of a policy: its name, the question it answers, the values it accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct Knob {
     /// The field's name in [`Policy`].
@@ -37,9 +37,9 @@ pub enum Question {
     Floor,
     /// What happens at the limit?
     AtLimit,
-    /// Who waits, in what order?
+    /// Which waiter is served first?
     WaiterOrder,
-    /// Who dials?
+    /// Which task dials, and when?
     Dial,
     /// What becomes of a dial that lost its caller?
     OrphanDial,
@@ -109,7 +109,7 @@ impl std::fmt::Display for Accepts {
     }
 }
 
-/// Why a knob was not set. The message says what would have been accepted.
+/// Why a knob was not set. The message names the accepted values, or the knob that was probably meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KnobError {
@@ -238,27 +238,27 @@ knobs! {
     IdleLimit: max_idle, Accepts::Limit, "connections idle over all keys";
     IdleLimit: idle_overflow, Accepts::Words(IdleOverflow::WORDS), "which one is closed at the idle limit";
     Floor: min_idle, Accepts::Count, "idle connections kept ready";
-    Floor: floor, Accepts::Words(Floor::WORDS), "how long the floor holds";
+    Floor: floor, Accepts::Words(Floor::WORDS), "whether the floor is refilled";
     AtLimit: at_limit, Accepts::Words(AtLimit::WORDS), "wait or fail";
     AtLimit: acquire_timeout, Accepts::SpanLimit, "longest an acquire may take";
     AtLimit: max_waiters, Accepts::Limit, "callers that may wait for one key";
     WaiterOrder: waiter_order, Accepts::Words(WaiterOrder::WORDS), "which waiter is served first";
-    Dial: dial, Accepts::Words(Dial::WORDS), "who dials for an acquire that found nothing";
-    Dial: dial_for_waiters, Accepts::Words(DialForWaiters::WORDS), "who dials when room appears";
+    Dial: dial, Accepts::Words(Dial::WORDS), "who dials for an acquire that found no connection";
+    Dial: dial_for_waiters, Accepts::Words(DialForWaiters::WORDS), "who dials for waiters when room appears";
     Dial: max_dials_per_key, Accepts::Limit, "dials in progress for one key";
     Dial: max_dials, Accepts::Limit, "dials in progress over all keys";
     Dial: max_dials_per_second, Accepts::Limit, "dials of one key that start within a second";
-    Dial: dial_ramp, Accepts::SpanLimit, "damped cold start: dials start as connections do, or after this";
+    Dial: dial_ramp, Accepts::SpanLimit, "damped cold start: one more dial for each connection, or after this time";
     Dial: dial_hedge, Accepts::SpanLimit, "a second dial for a waiter whose dial takes longer than this and than usual";
     Dial: dial_timeout, Accepts::Span, "longest a dial may take";
-    OrphanDial: orphan_dial, Accepts::Words(OrphanDial::WORDS), "what becomes of its connection";
-    OrphanDial: adopt_dials, Accepts::Flag, "whether a new waiter takes such a dial over";
+    OrphanDial: orphan_dial, Accepts::Words(OrphanDial::WORDS), "what becomes of a dial without a waiter";
+    OrphanDial: adopt_dials, Accepts::Flag, "whether a new waiter takes over a dial without one";
     Check: peek, Accepts::Flag, "a look at an idle connection, without waiting";
     Check: check, Accepts::Words(Check::WORDS), "a round trip before lending";
-    Check: check_after, Accepts::Span, "idle time after which that is done";
+    Check: check_after, Accepts::Span, "idle time after which a connection is checked";
     Check: check_timeout, Accepts::Span, "longest a check may take";
-    Check: after_failed_check, Accepts::Words(AfterFailedCheck::WORDS), "what a failed check says of the others";
-    Check: max_failed_checks, Accepts::Limit, "failures in a row after which an acquire dials";
+    Check: after_failed_check, Accepts::Words(AfterFailedCheck::WORDS), "whether it closes other idle connections too";
+    Check: max_failed_checks, Accepts::Limit, "failed peeks or checks in a row after which an acquire dials";
     Age: idle_timeout, Accepts::SpanLimit, "longest a connection may be idle";
     Age: idle_timeout_spares_floor, Accepts::Flag, "whether min_idle connections may be idle for longer";
     Age: max_lifetime, Accepts::SpanLimit, "oldest a connection may become";
@@ -266,16 +266,16 @@ knobs! {
     Age: lifetime_jitter, Accepts::Span, "how far each lifetime is moved, either way";
     Age: expiry, Accepts::Words(Expiry::WORDS), "when expired connections are closed";
     Age: sweep_interval, Accepts::Span, "pause between sweeps";
-    AfterFailedDial: after_failed_dial, Accepts::Words(AfterFailedDial::WORDS), "who is told, when the next may start";
+    AfterFailedDial: after_failed_dial, Accepts::Words(AfterFailedDial::WORDS), "which callers fail, when the next dial may start";
     AfterFailedDial: back_off_after, Accepts::Count, "failures in a row before dials pause";
     AfterFailedDial: back_off_base, Accepts::Span, "first pause";
-    AfterFailedDial: back_off_factor, Accepts::Number, "what each further pause is multiplied by";
+    AfterFailedDial: back_off_factor, Accepts::Number, "factor of each further pause";
     AfterFailedDial: back_off_max, Accepts::Span, "longest pause";
     AfterFailedDial: back_off_jitter, Accepts::Number, "share by which a pause is moved, either way";
     AfterFailedDial: wait_out_pauses, Accepts::SpanLimit, "longest pause that an acquire waits for instead of failing";
     AfterFailedDial: wait_for_ready, Accepts::Flag, "wait through every pause and failed dial";
     Return: reset_timeout, Accepts::Span, "longest a reset may take";
-    Return: close_timeout, Accepts::Span, "longest a goodbye may take";
+    Return: close_timeout, Accepts::Span, "longest a close may take";
     Retry: retry, Accepts::Words(Retry::WORDS), "which failed requests are sent again";
     Retry: retry_attempts, Accepts::Count, "attempts of one request, the first included";
     Retry: retry_back_off_min, Accepts::Span, "shortest delay before a further attempt";
@@ -297,7 +297,7 @@ impl Knob {
 impl Policy {
     /// Sets a field by name: `policy.set("idle_timeout", "90s")`.
     ///
-    /// Only this field is looked at; [`Policy::validate`] checks it against the others.
+    /// This checks the value alone; [`Policy::validate`] checks it against the other fields.
     ///
     /// # Errors
     /// [`KnobError`] when there is no such field, or it does not accept the value; the policy is
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_knob_reads_what_it_writes() {
+    fn every_knob_reads_the_value_that_it_writes() {
         for knob in KNOBS {
             let mut policy = Policy::default();
             let written = knob.value(&policy);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_knob_changes_its_field_only() {
+    fn setting_a_knob_changes_only_its_field() {
         let mut policy = Policy::default();
         policy.set("idle_timeout", "none").expect("a limit");
         policy.set("max_open_per_key", "7").expect("a limit");
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_and_a_wrong_value_say_the_way_out() {
+    fn errors_for_a_wrong_name_or_value_tell_what_is_accepted() {
         let mut policy = Policy::default();
         let error = policy.set("max_opn", "1").expect_err("no such knob");
         assert_eq!(error.to_string(), "unknown knob 'max_opn'; did you mean max_open?");

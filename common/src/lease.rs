@@ -1,4 +1,4 @@
-//! What a caller holds: a connection that goes back by itself.
+//! The lease: a connection that a caller holds, and that goes back to the pool when it is dropped.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,10 +17,10 @@ use crate::state::{ConnectionId, Fitness, Lent};
 /// A leased connection.
 ///
 /// Dereferences to the connection: mutably when lending is exclusive, shared otherwise. Dropping
-/// the lease gives the connection back: it is discarded when the manager finds it broken or the
-/// thread is unwinding; reset in a separate task when its session needs that (discarded
-/// without a runtime for that task); else it goes to the next waiter or becomes idle. To wait for
-/// the reset, call [`release`](Lease::release).
+/// the lease gives the connection back. If the manager finds it broken, or the thread is unwinding,
+/// the connection is discarded. If its session needs a reset, a separate task resets it (without a
+/// runtime for that task it is discarded). Otherwise the connection goes to the next waiter or becomes
+/// idle. To wait for the reset, call [`release`](Lease::release).
 #[must_use = "a lease that is not kept gives its connection back at once"]
 pub struct Lease<M: Manager> {
     pub(crate) slot: Slot<M>,
@@ -49,13 +49,13 @@ impl<M: Manager> Lease<M> {
         self.slot.node().reused
     }
 
-    /// How long the connection had been idle; zero when it came straight from a dial or from
-    /// another borrower. As fine as the pool's clock.
+    /// How long the connection had been idle, to the precision of the pool's clock; zero when it came
+    /// directly from a dial or from another lease.
     pub fn idle_for(&self) -> Duration {
         Duration::from_nanos(self.slot.node().idle_nanos)
     }
 
-    /// Which connection this is; the same number in events.
+    /// The id of the connection; events have the same id.
     pub fn connection_id(&self) -> ConnectionId {
         self.slot.node().id
     }
@@ -72,15 +72,15 @@ impl<M: Manager> Lease<M> {
         self.doubt(Some(CloseCause::Discarded));
     }
 
-    /// From now on the connection may be idle for `limit` at most, or for
-    /// [`idle_timeout`](crate::Policy::idle_timeout) where that is shorter; for a protocol whose
-    /// peer says when it closes idle connections (HTTP/1's `Keep-Alive: timeout`). The time counts
-    /// from the moment the connection becomes idle. It is never lent beyond it, whatever the policy says
-    /// of [`expiry`](crate::Policy::expiry), and closed by then where the policy has a timer or
-    /// sweeps; so leave a margin for the way to the peer.
+    /// From now on the connection may be idle for at most `limit`, or for
+    /// [`idle_timeout`](crate::Policy::idle_timeout) if that is shorter. For a protocol whose
+    /// peer announces when it closes idle connections (HTTP/1's `Keep-Alive: timeout`). The time counts
+    /// from the moment the connection becomes idle. After that time the connection is never lent,
+    /// whatever [`expiry`](crate::Policy::expiry) is, and with a timer or sweeps it is also closed. Leave
+    /// a margin for the time to reach the peer.
     ///
-    /// The last call counts. [`Duration::MAX`] takes back an earlier limit; zero closes the
-    /// connection as soon as it would become idle, while a waiting caller may still get it.
+    /// The last call counts. [`Duration::MAX`] removes an earlier limit. With zero the connection is
+    /// closed instead of becoming idle; a waiting caller may still get it.
     ///
     /// Takes the pool's lock, as the connection may have set another limit through its
     /// [`Notifier`](crate::Notifier) meanwhile.
@@ -110,10 +110,10 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// Goes on with the lease in a task, for at most `limit`: for what is left to do after a caller
+    /// Continues the lease in a task, for at most `limit`: for work that is left after a caller
     /// has lost interest, such as reading the rest of an answer. `work` gets the lease, and gives the
-    /// connection back by dropping it. It ends by itself within `limit`; the pool drops it, and the
-    /// lease in it, when a runtime that stands still keeps it from doing so. Outside a tokio runtime
+    /// connection back by dropping it. `work` has to end within `limit`. If a runtime that stands still
+    /// prevents that, the pool drops `work` and the lease in it. Outside a tokio runtime
     /// `work` is not run and the lease is dropped.
     pub fn finish_with<F>(self, limit: Duration, work: impl FnOnce(Self) -> F)
     where
@@ -125,7 +125,8 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// It was never anybody's: goes to the next, unasked. `was_idle`, it has yet to be looked at.
+    /// Gives back a lease that no caller has used, without asking the manager. With `was_idle` the
+    /// connection was idle and has not been peeked at yet.
     pub(crate) fn pass_on(mut self, was_idle: bool) {
         if was_idle {
             self.slot.take_back();
@@ -134,8 +135,8 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// What the pool lends: for shared lending a handle that can be cloned out of it. The lease
-    /// has to be kept for as long as that is used.
+    /// The lent value; for shared lending a handle that can be cloned. Keep the lease for as long as
+    /// the clone is used.
     pub fn handle(&self) -> &M::Lending {
         self.slot.handle()
     }
@@ -148,13 +149,13 @@ impl<M: Manager> Lease<M> {
         self.doubt(Some(cause));
     }
 
-    /// Remembers where it was taken, when leak detection is on.
+    /// With leak detection: remembers the line that took the lease.
     #[inline]
     pub(crate) fn track(&mut self, taken_at: &'static Location<'static>) {
         self.slot.track(taken_at);
     }
 
-    /// Sets or clears what happens to the connection when the lease ends.
+    /// Sets or clears the cause for which the connection is closed when the lease ends.
     pub(crate) fn doubt(&mut self, verdict: Option<CloseCause>) {
         self.slot.node_mut().verdict = verdict;
     }
@@ -164,8 +165,8 @@ impl<M: Manager> Lease<M> {
         self.slot.is_stale()
     }
 
-    /// Gives the connection back, unless it needs a reset first; says whether it does. A panic of
-    /// the manager in here leaves the slot to its own drop, which discards the connection.
+    /// Gives the connection back, unless it needs a reset first; returns whether it does. After a panic
+    /// of the manager in here, the drop of the slot discards the connection.
     #[inline]
     fn needs_reset_on_return(&mut self) -> bool {
         if self.slot.is_released() {
@@ -213,7 +214,7 @@ impl<M: Manager> Drop for Lease<M> {
         if !self.needs_reset_on_return() {
             return;
         }
-        // Its session has to be reset, which takes a task.
+        // The reset of the session needs a task.
         match (self.slot.inner().runtime(), self.slot.take()) {
             (Some(runtime), Some(slot)) => {
                 let inner = Arc::clone(slot.inner());

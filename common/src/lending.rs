@@ -9,19 +9,19 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// The value that the pool keeps for a connection while it is not lent, and the value of a lease. The
+/// The value that the pool keeps for a connection while it is not lent, and the value in a lease. The
 /// pool's [`State`](crate::state::State) knows nothing else of how connections are lent. A program
-/// that drives the state itself may implement it for its own values. They are moved in and out with
-/// each lease, so let them be small, like a pointer.
+/// that drives the state itself may implement this trait for its own values. Each lease moves a value
+/// out and in, so values should be small, like a pointer.
 pub trait Lend: Sized + Send + 'static {
     /// Whether several leases of one connection can be out at a time.
     const SHARED: bool;
 
-    /// Another handle of the same connection; `None` when there is one at a time. Where
+    /// Another handle of the same connection; `None` if a connection has one lease at a time. With
     /// [`SHARED`](Lend::SHARED) it has to be `Some`, or the state panics.
     fn another(&self) -> Option<Self>;
 
-    /// Takes what a lease holds out of what is kept: the connection itself when exclusive (the slot
+    /// Takes the value for a lease out of the slot: the connection itself when exclusive (the slot
     /// is empty afterwards), another handle when shared (the slot keeps its own).
     #[inline]
     fn lend(slot: &mut Option<Self>) -> Option<Self> {
@@ -42,15 +42,15 @@ pub trait Lending: Lend + sealed::Sealed {
     /// The connection inside.
     type Connection: Send + 'static;
 
-    /// What is handed out of a shared connection: `Self`. Nothing ([`Infallible`]) of an exclusive
-    /// one, which goes out itself.
+    /// The type of the handles of a shared connection: `Self`. An exclusive connection is moved out
+    /// itself and has no handles ([`Infallible`]).
     #[doc(hidden)]
     type Handle: Lend;
 
     /// Wraps a connection that was just dialed.
     fn new(connection: Self::Connection) -> Self;
 
-    /// The connection, to look at.
+    /// The connection, by reference.
     fn get(&self) -> &Self::Connection;
 
     /// A handle, if it is shared.
@@ -67,7 +67,7 @@ mod sealed {
     impl<C> Sealed for super::Shared<C> {}
 }
 
-/// Nothing is lent of what cannot be.
+/// An exclusive connection has no handles, so there is never a value of this type.
 impl Lend for Infallible {
     const SHARED: bool = false;
 
@@ -140,8 +140,8 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 /// Many leases at a time: each lease holds an [`Arc`] of the connection, and gives `&` access.
 ///
 /// Such a connection has its own task, which hands each answer to the lease that asked, and tells the
-/// [`Notifier`](crate::Notifier) about changes that the peer announces. Let that task write as well:
-/// a borrower can be cancelled at any await, and half a request spoils the connection for all.
+/// [`Notifier`](crate::Notifier) about changes that the peer announces. That task should also write:
+/// a borrower can be cancelled at any await, and half a request spoils the connection for all borrowers.
 ///
 /// ```
 /// use std::{collections::VecDeque, io};
@@ -178,11 +178,11 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 ///             line = answers.next_line() => {
 ///                 let Some(line) = line? else { return Ok(()) };
 ///                 if line == "GOAWAY" {
-///                     notifier.retire(); // leases that are out go on
+///                     notifier.retire(); // its leases go on
 ///                 } else if let Some(number) = line.strip_prefix("CAPACITY ") {
 ///                     notifier.set_capacity(number.parse().unwrap_or(1));
 ///                 } else if let Some(tell) = asked.pop_front() {
-///                     let _ = tell.send(line); // who asked may be gone
+///                     let _ = tell.send(line); // the caller may be gone
 ///                 }
 ///             }
 ///         }
@@ -199,12 +199,12 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 ///         let (send, requests) = mpsc::channel(16);
 ///         tokio::spawn(async move {
 ///             let _ = serve(stream, requests, &notifier).await;
-///             notifier.broken(); // whatever ended it
+///             notifier.broken(); // for whatever reason
 ///         });
 ///         Ok(Lines(send))
 ///     }
 ///     fn capacity(&self, _: &Lines) -> u32 {
-///         16 // or what the peer said in the handshake
+///         16 // or the number that the peer gave in the handshake
 ///     }
 ///     fn is_broken(&self, lines: &mut Shared<Lines>) -> bool {
 ///         lines.0.is_closed()
@@ -231,7 +231,7 @@ impl<C: fmt::Debug> fmt::Debug for Exclusive<C> {
 /// # for n in ["1", "2"] { assert_eq!(leases[7].ask(n).await?, n) }
 /// # leases.push(pool.acquire(&key).await?);
 /// # assert_eq!(pool.status().open, 2);
-/// # // The server of this test says what it is told to say.
+/// # // The server of this test echoes each line.
 /// # tokio::select! { _ = leases[0].ask("GOAWAY") => {}, () = async { while pool.status().draining == 0 { tokio::task::yield_now().await } } => {} }
 /// # drop(leases);
 /// # pool.close().await;
@@ -279,7 +279,7 @@ impl<C: Send + Sync + 'static> Lending for Shared<C> {
 }
 
 /// Another handle of the same connection, which the pool does not count: keep the lease for as
-/// long as it is used.
+/// long as the clone is used.
 impl<C> Clone for Shared<C> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

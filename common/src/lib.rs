@@ -1,10 +1,10 @@
 //! One connection pool for any protocol: a pure state machine, driven by a policy.
 //!
-//! The pools of well-known systems look different and ask the same dozen questions: which idle
-//! connection goes out first, who waits and in what order, who dials, when a connection is too
+//! The pools of well-known systems look different and answer the same dozen questions: which idle
+//! connection is lent first, in what order callers wait, which task dials, when a connection is too
 //! old. Here each question is a field of a [`Policy`], each surveyed pool is a named policy
 //! ([`profile`]), and one state machine ([`state`]) carries out all of them, for connections that
-//! are lent to one borrower at a time and for connections that many share.
+//! are lent to one borrower at a time and for connections that many borrowers share.
 //!
 //! It is not on crates.io yet: depend on `pool-common` by path or git, and on `tokio` with the
 //! features `rt`, `macros`, `net`, `io-util`.
@@ -36,37 +36,37 @@
 //!
 //! # Pooling your own protocol
 //!
-//! Write a [`Manager`]. Only [`connect`](Manager::connect) is required; the others have defaults:
+//! Write a [`Manager`]. Only [`connect`](Manager::connect) is required; the other methods have defaults:
 //!
 //! | method | when the pool calls it | default |
 //! | --- | --- | --- |
 //! | [`connect`](Manager::connect) | to dial, handshake included | |
-//! | [`is_broken`](Manager::is_broken) | when a lease comes back, first of all | `false` |
-//! | [`is_stale`](Manager::is_stale) | before lending an idle one, with [`Policy::peek`] | what `is_broken` says |
-//! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when a lease comes back unbroken | no, nothing |
-//! | [`check`](Manager::check) | before lending an idle one, as [`Policy::check`] says | passes |
+//! | [`is_broken`](Manager::is_broken) | first, when a lease comes back | `false` |
+//! | [`is_stale`](Manager::is_stale) | before lending an idle connection, with [`Policy::peek`] | calls `is_broken` |
+//! | [`needs_reset`](Manager::needs_reset), [`reset`](Manager::reset) | when an unbroken connection comes back | `false`, does nothing |
+//! | [`check`](Manager::check) | before lending an idle connection, if [`Policy::check`] asks for it | passes |
 //! | [`capacity`](Manager::capacity) | after a dial; [`Shared`] lending only | 1 |
-//! | [`close`](Manager::close) | to close in order, a broken one as well | drop |
+//! | [`close`](Manager::close) | to close a connection, even a broken one | drops it |
 //!
-//! **Write `is_broken`** for anything but a toy: a borrower that is cancelled between request and
+//! **Write `is_broken`** for every real protocol: a borrower that is cancelled between request and
 //! answer leaves an answer behind, and the next borrower would read it. Keep a mark in the
 //! connection that is set before the first byte of a request is written and cleared when its
 //! answer has been read completely; a connection with the mark set, or with unread bytes, is broken.
 //!
 //! Choose [`Exclusive<C>`] when a connection serves one request at a time: the lease gives
 //! `&mut C`. Choose [`Shared<C>`] when it serves many: each lease gives `&C` and counts as one of
-//! `capacity`, and `connect` gets a [`Notifier`] through which the connection says later that its
-//! capacity changed, that it takes no new leases, or that it is gone.
+//! `capacity`, and `connect` gets a [`Notifier`] through which the connection can report later that its
+//! capacity changed, that it takes no new leases, or that it is broken.
 //!
-//! To read and to copy from: [`example`] is a whole client that lends exclusively, with key, mark,
-//! check, close and policy (`cargo run -p pool-common --example memcached` runs it); [`Shared`]
-//! has a manager of the other kind.
+//! Two examples to read and to copy from: [`example`] is a whole client with exclusive lending, with key,
+//! mark, check, close and policy (`cargo run -p pool-common --example memcached` runs it); the page of
+//! [`Shared`] has a manager with shared lending.
 //!
 //! # Choosing a policy
 //!
-//! [`Policy::default`] is what we would choose ourselves. A [`profile`] is the strategy of a known
-//! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Change a field and you have
-//! changed one decision; `policy.set("idle_timeout", "90s")` does it by name ([`knob`]).
+//! [`Policy::default`] is our own choice. A [`profile`] is the strategy of a known
+//! system: `Pool::builder(manager).policy(profile::redigo().policy)`. Each field changes one decision;
+//! `policy.set("idle_timeout", "90s")` sets a field by name ([`knob`]).
 //!
 //! ```
 //! # use {pool_common::{Policy, policy::Check}, std::time::Duration};
@@ -74,8 +74,8 @@
 //!     max_open_per_key: Some(20), // default 100; there is also max_open, over all keys
 //!     min_idle: 2,                // default 0: nothing is dialed ahead
 //!     acquire_timeout: Some(Duration::from_secs(3)), // default 30 s
-//!     check: Check::IfIdleLonger, // default never; each is peeked at
-//!     wait_for_ready: true,       // default no, see below
+//!     check: Check::IfIdleLonger, // default never: a peek is enough
+//!     wait_for_ready: true,       // default false, see below
 //!     ..Policy::default()
 //! };
 //! # policy.validate().unwrap();
@@ -83,10 +83,11 @@
 //!
 //! # When an acquire fails
 //!
-//! An [`Error`] says why, and its text says what the pool was doing. **While the server is down**
-//! acquires do not use up their time: after a few failed dials ([`Policy::back_off_after`]) all that
-//! need one fail at once with [`Error::BackingOff`], until the pause is over. With
-//! [`Policy::wait_for_ready`] they wait through it instead, up to `acquire_timeout`.
+//! An [`Error`] tells why, and its text describes the load of the pool. **While the server is down**
+//! acquires do not wait until their deadline: after a few failed dials ([`Policy::back_off_after`]) dials
+//! pause, and acquires that need one fail with [`Error::BackingOff`] unless the pause ends soon
+//! ([`Policy::wait_out_pauses`]). With [`Policy::wait_for_ready`] they wait through every pause, up to
+//! `acquire_timeout`.
 //!
 //! # While it runs
 //!
@@ -94,54 +95,54 @@
 //! - [`Pool::set_limits`] changes the [`Limits`] of the policy.
 //! - [`Pool::retire_all`] replaces all connections; after [`Pool::retire_all_now`] no old one is
 //!   lent again.
-//! - [`Pool::close_within`] ends the pool, and says whether everything came back.
+//! - [`Pool::close_within`] closes the pool, and returns whether all leases came back in time.
 //! - [`Builder::leak_detection`] warns of leases that are held for too long, with the file and line
-//!   of the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists those that are out. A
-//!   lease that is never returned holds its place forever, and one day all callers wait.
+//!   of the [`acquire`](Pool::acquire) that took each; [`Pool::leases`] lists the leases in use. A
+//!   lease that is never returned holds its slot forever, and in the end all callers wait.
 //!
 //! # Watching a pool
 //!
-//! [`Pool::status`] says what it is doing now, [`Pool::stats`] what it has done so far, both also as
-//! text; an [`Observer`](event::Observer) hears of every step in the life of a connection. With the
-//! feature `metrics` a pool reports through the `metrics` crate, under the names of OpenTelemetry:
-//! `Pool::builder(manager).metrics(Metrics::db("orders"))`. The most important are below;
-//! [`metrics`](https://docs.rs/metrics) is that crate; the module `metrics` of this one has all of them, and their names for HTTP clients.
+//! [`Pool::status`] shows what the pool is doing now, [`Pool::stats`] what it has done so far; both can be
+//! printed. An [`Observer`](event::Observer) is told of every step in the life of a connection. With the
+//! feature `metrics` a pool reports through the [`metrics`](https://docs.rs/metrics) crate, under the
+//! names of OpenTelemetry: `Pool::builder(manager).metrics(Metrics::db("orders"))`. The table has the most
+//! important metrics; the module `metrics` of this crate has all of them, and their names for HTTP clients.
 //!
 //! | name | kind | unit | meaning |
 //! | --- | --- | --- | --- |
-//! | `db.client.connection.count` | gauge | connections | idle and used ones, by `db.client.connection.state` |
+//! | `db.client.connection.count` | gauge | connections | idle and used connections, by `db.client.connection.state` |
 //! | `db.client.connection.max` | gauge | connections | the limit |
-//! | `db.client.connection.pending_requests` | gauge | requests | callers that wait |
-//! | `db.client.connection.timeouts` | counter | timeouts | acquires whose time was up |
+//! | `db.client.connection.pending_requests` | gauge | requests | waiting callers |
+//! | `db.client.connection.timeouts` | counter | timeouts | acquires that timed out |
 //! | `db.client.connection.create_time` | histogram | seconds | dials |
 //! | `db.client.connection.wait_time` | histogram | seconds | acquires |
 //! | `db.client.connection.use_time` | histogram | seconds | leases |
-//! | `pool.dials.failed` | counter | dials | those that failed or were given up |
+//! | `pool.dials.failed` | counter | dials | dials that failed or were given up |
 //! | `pool.connection.closed` | counter | connections | closes, by `pool.close.cause` |
 //!
 //! # What it promises
 //!
 //! - Dropping any future at any await loses nothing: no slot, no waiter, no connection, no count.
-//! - No more connections are open than the limits allow, those being dialed or closed included.
+//! - No more connections are open than the limits allow, including connections being dialed or closed.
 //! - No caller waits while a connection of its key could be lent; waiters are served in the policy's
 //!   order.
 //! - One deadline covers an acquire; every await on a peer is bounded; a manager that panics or
-//!   hangs costs its own connection only.
+//!   hangs costs only the connection it works on.
 //! - No lock is held over the manager's code, I/O, a waker or a close.
 //! - After [`close`](Pool::close) nothing is left.
 //!
 //! # Features
 //!
-//! - `runtime` (on): the async pool on tokio. Without it there is the state machine alone, with
+//! - `runtime` (default): the async pool on tokio. Without it there is only the state machine, with
 //!   its policies and profiles.
 //! - `metrics`: pools can report through the `metrics` crate.
-//! - `serde` (on): policies can be written and read, statistics written.
+//! - `serde` (default): policies can be serialized and deserialized, statistics serialized.
 //! - `testing`: launchers of real servers, for the tests of this workspace.
 //!
 //! # When not to use it
 //!
 //! When one connection is enough, or the protocol's own client multiplexes: then a pool only adds
-//! a queue. When calls are blocking: this pool is for async code on tokio.
+//! a queue. When calls block: this pool is for async code on tokio.
 //!
 //! # How it is built
 //!
@@ -156,8 +157,8 @@
 //!              Manager (the protocol: connect, check, reset, close)
 //! ```
 //!
-//! [`state::State`] can be used without the pool, for a simulation or another runtime. Every call
-//! takes the time.
+//! [`state::State`] can be used without the pool, for a simulation or another runtime. It reads no clock:
+//! its methods take the time as an argument.
 
 #![forbid(unsafe_code)]
 
@@ -168,8 +169,8 @@ pub mod connect;
 pub mod deadline;
 pub mod error;
 pub mod event;
-/// A complete pool for another protocol, memcached. This is
-/// `common/examples/memcached/main.rs`; the little server it brings along is beside it.
+/// A complete pool for another protocol, memcached: the file `common/examples/memcached/main.rs`. Its
+/// small server is in the same folder.
 #[cfg(all(doc, not(doctest), feature = "runtime"))]
 #[doc = concat!("```ignore\n", include_str!("../examples/memcached/main.rs"), "\n```")]
 pub mod example {}

@@ -11,14 +11,14 @@ use crate::notifier::Notifier;
 /// The connection inside a manager's [`Lending`].
 pub type Connection<M> = <<M as Manager>::Lending as Lending>::Connection;
 
-/// The kind of a failed dial: what it tells about the peer.
+/// What a failed dial shows about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DialFailure {
-    /// The peer could not be reached, or broke off: it may be back at any moment, and the pool looks
-    /// again by itself.
+    /// The peer could not be reached, or ended the handshake: it may be back at any moment, and the pool
+    /// dials again by itself.
     Unreachable,
-    /// The peer answered and turned this client away, because of a wrong password for instance. The
+    /// The peer answered and refused this client, for example because of a wrong password. The
     /// next dial would end the same way, and peers lock accounts that fail to log in too often. So
     /// the pool dials only when a caller asks, until a dial succeeds.
     Denied,
@@ -49,10 +49,10 @@ pub trait Manager: Send + Sync + 'static {
     ///
     /// Bounded by `dial_timeout`, and for a caller that dials itself by the deadline of its
     /// acquire. With `notifier` the connection can report later, from any task, that it has to be
-    /// retired, is broken, or has another capacity. A report before this has returned counts, too.
+    /// retired, is broken, or has another capacity. A report before this has returned counts too.
     ///
     /// # Cancel safety
-    /// May be dropped at any await; whatever was opened has to be closed by that.
+    /// May be dropped at any await; the drop has to close whatever was opened.
     fn connect(
         &self,
         key: &Self::Key,
@@ -61,16 +61,16 @@ pub trait Manager: Send + Sync + 'static {
     where
         Self: Sized;
 
-    /// What a failure of [`connect`](Manager::connect) says of the peer. Cheap, and never waits.
+    /// What a failure of [`connect`](Manager::connect) shows about the peer. Must be cheap and not wait.
     /// Default [`DialFailure::Unreachable`].
     fn dial_failure(&self, error: &Self::Error) -> DialFailure {
         let _ = error;
         DialFailure::Unreachable
     }
 
-    /// How many leases one connection serves at a time; asked once, after `connect`. Changes are
-    /// told through the notifier, and win over this if they come first. Default 1. An exclusive
-    /// connection always serves one.
+    /// How many leases one connection serves at a time; asked once, after `connect`. The connection
+    /// reports changes through its notifier; a change reported before this call wins over its result.
+    /// Default 1. An exclusive connection always serves one.
     fn capacity(&self, connection: &Connection<Self>) -> u32
     where
         Self: Sized,
@@ -79,7 +79,7 @@ pub trait Manager: Send + Sync + 'static {
         1
     }
 
-    /// Whether the connection must not be lent again. Cheap, and never waits: asked when a lease
+    /// Whether the connection must not be lent again. Must be cheap and not wait. Asked when a lease
     /// comes back, before and after its reset, and by [`is_stale`](Manager::is_stale). Unread bytes,
     /// an end of stream, or a request still in flight all mean `true`. Default `false`.
     fn is_broken(&self, connection: &mut Self::Lending) -> bool {
@@ -88,10 +88,10 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Whether an idle connection must not be lent; asked before lending, with
-    /// [`Policy::peek`](crate::Policy::peek). Cheap, and never waits. `idle_for` is how long it has
-    /// been idle by the pool's clock, which the default [`Clock::coarse`](crate::clock::Clock::coarse)
-    /// reads to within a tick (4 ms on most systems): it can read zero for a connection that was idle
-    /// for milliseconds, so do not decide by it whether the socket has to be asked. A
+    /// [`Policy::peek`](crate::Policy::peek). Must be cheap and not wait. `idle_for` is how long it has
+    /// been idle by the pool's clock. The default clock, [`Clock::coarse`](crate::clock::Clock::coarse),
+    /// is exact only to a tick (4 ms on most systems), so `idle_for` can be zero for a connection that was
+    /// idle for milliseconds. Do not use it to decide whether the socket has to be asked; a
     /// [`Socket`](crate::connect::Socket) decides that by a precise clock. Default:
     /// [`is_broken`](Manager::is_broken).
     fn is_stale(&self, connection: &mut Self::Lending, idle_for: Duration) -> bool {
@@ -105,15 +105,15 @@ pub trait Manager: Send + Sync + 'static {
     /// task does this while any connection is open, for at most 64 connections in a turn. For
     /// exclusive lending only; a shared connection has its [`Notifier`].
     ///
-    /// Default `None`, not before they are lent. The protocols of this workspace say
-    /// [`IDLE_LOOK`](crate::connect::IDLE_LOOK). Source: pingora and hyper-util, which keep a task
-    /// for each idle connection, and net/http, which keeps a goroutine.
+    /// Default `None`: the pool looks at a connection only when it lends it. The protocols of this
+    /// workspace use [`IDLE_LOOK`](crate::connect::IDLE_LOOK). Source: pingora and hyper-util, which keep
+    /// a task for each idle connection, and net/http, which keeps a goroutine.
     fn idle_look_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Cheap. Asked
-    /// when a lease comes back that is not broken. Default `false`.
+    /// Whether the session has to be [`reset`](Manager::reset) before the next lease. Must be cheap. Asked
+    /// when an unbroken connection comes back. Default `false`.
     fn needs_reset(&self, connection: &Self::Lending) -> bool {
         let _ = connection;
         false
@@ -121,8 +121,8 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Asks the peer whether the connection still works; `idle_for` is how long it has been idle.
     /// Called before lending when [`Policy::check`](crate::Policy::check) asks for it, never for a
-    /// connection that was just dialed. A shared connection can be lent to others while it is being
-    /// checked. Bounded by `check_timeout`. Default: it does.
+    /// connection that was just dialed. A shared connection can be lent to other callers while it is being
+    /// checked. Bounded by `check_timeout`. By default every check passes.
     ///
     /// # Cancel safety
     /// May be dropped at any await; the pool then discards the connection.
@@ -135,8 +135,8 @@ pub trait Manager: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Brings the session back to neutral. An error discards the connection. Bounded by
-    /// `reset_timeout`. Default: nothing to do.
+    /// Brings the session back to a neutral state. An error discards the connection. Bounded by
+    /// `reset_timeout`. By default this does nothing.
     ///
     /// # Cancel safety
     /// May be dropped at any await; the pool then discards the connection.
@@ -149,17 +149,17 @@ pub trait Manager: Send + Sync + 'static {
     }
 
     /// Closes an open connection, whatever the reason for its end; a shared one when its last lease has
-    /// ended. Its place in the pool's limits is given up when this returns or
+    /// ended. The connection keeps its slot in the pool's limits until this returns or
     /// `close_timeout` has passed.
     ///
-    /// **A broken connection comes here too.** Do not wait for its answer, drop it: with a request
-    /// in flight, or a peer that is gone, the answer never comes, and the place would be kept for
-    /// all of `close_timeout` while others wait for it.
+    /// **A broken connection comes here too.** Drop it, and do not wait for an answer: with a request
+    /// in flight, or a peer that is gone, the answer never comes, and the connection would keep its slot
+    /// for all of `close_timeout` while callers wait for room.
     ///
-    /// Outside a runtime the connection is dropped instead. Default: drop it.
+    /// Outside a runtime the connection is dropped instead. By default this drops it.
     ///
     /// # Cancel safety
-    /// Dropped when `close_timeout` has passed; whatever is still open has to be closed by that.
+    /// The future is dropped when `close_timeout` has passed; the drop has to close whatever is still open.
     fn close(&self, connection: Self::Lending) -> impl Future<Output = ()> + Send {
         drop(connection);
         ready(())

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::event::CloseCause;
 use crate::state::ConnectionId;
 
-/// What a pool hears from its connections.
+/// The reports that a pool gets from its connections.
 pub(crate) trait Listener: Send + Sync {
     fn retire(&self, id: ConnectionId, cause: CloseCause);
     fn set_capacity(&self, id: ConnectionId, capacity: u32);
     fn set_idle_limit(&self, id: ConnectionId, limit: Duration);
 }
 
-/// The line from one connection to its pool, given to [`Manager::connect`](crate::Manager::connect).
+/// Reports changes of one connection to its pool. [`Manager::connect`](crate::Manager::connect) gets one.
 ///
-/// Cheap to clone. It does not keep the pool alive; word of a connection that has ended, or to a
+/// Cheap to clone. It does not keep the pool alive. A report about a connection that has ended, or to a
 /// pool that is gone, changes nothing.
 #[derive(Clone)]
 pub struct Notifier {
@@ -29,30 +29,32 @@ impl Notifier {
         Self { pool, id }
     }
 
-    /// Lend me no more, I end with the leases that are out (a GOAWAY).
+    /// The connection must not be lent again; its leases go on, and it closes when the last one has
+    /// ended (a GOAWAY).
     pub fn retire(&self) {
         self.tell(CloseCause::Retired);
     }
 
-    /// I am gone (the socket closed, a protocol error): lend me no more. Leases that are out find
-    /// out by themselves.
+    /// The connection is broken (the socket closed, a protocol error) and must not be lent again. The
+    /// holders of its leases are not told; their next use of the connection fails.
     pub fn broken(&self) {
         self.tell(CloseCause::Gone);
     }
 
-    /// From now on I serve `capacity` leases at a time. Leases beyond a lowered capacity stay, new
-    /// ones wait; 0 lends nothing until it is raised. Means nothing to an exclusive connection.
+    /// From now on the connection serves `capacity` leases at a time. Leases beyond a lowered capacity
+    /// go on, and new ones wait; with 0 the connection is not lent until the capacity is raised. Has no
+    /// effect on an exclusive connection.
     pub fn set_capacity(&self, capacity: u32) {
         if let Some(pool) = self.pool.upgrade() {
             pool.set_capacity(self.id, capacity);
         }
     }
 
-    /// From now on I may be idle, without a lease, for `limit` at most: my peer closes idle
-    /// connections. The policy's [`idle_timeout`](crate::Policy::idle_timeout) holds where it is
-    /// shorter. The last call counts; [`Duration::MAX`] takes back an earlier limit, zero closes
-    /// the connection as soon as it would become idle. Leave a margin for what is under way: a
-    /// connection can be lent until its limit ends.
+    /// From now on the connection may be idle, without a lease, for at most `limit`, because its peer
+    /// closes idle connections. The policy's [`idle_timeout`](crate::Policy::idle_timeout) applies if it
+    /// is shorter. The last call counts; [`Duration::MAX`] removes an earlier limit, zero closes
+    /// the connection instead of letting it become idle. Leave a margin for the time to reach the peer:
+    /// the connection can be lent until the limit ends.
     ///
     /// Takes the pool's lock. From a lease, [`Lease::set_idle_limit`](crate::Lease::set_idle_limit)
     /// is cheaper.
@@ -62,7 +64,7 @@ impl Notifier {
         }
     }
 
-    /// Which connection this is.
+    /// The id of the connection.
     pub fn connection_id(&self) -> ConnectionId {
         self.id
     }

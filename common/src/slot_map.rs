@@ -1,15 +1,15 @@
-//! Entries named by ids: each is found in O(1), and an id is that of one entry only.
+//! A slot map: entries are found by id in O(1), and an id is never used for a second entry.
 //!
-//! An entry, with all that is needed to find it, starts a line of memory: what one thread does with
-//! it does not hold up another that works with its neighbour, and an entry of 56 bytes travels from
-//! core to core as a single line. (The `slotmap` crate keeps the version behind the entry: there an
-//! entry that starts a line costs at least two.)
+//! Each slot starts a cache line. So a thread that works with an entry does not hold up a thread
+//! that works with the neighbour of the entry, and an entry of 56 bytes moves from core to core as a
+//! single line. (The `slotmap` crate keeps the version after the entry: there an entry that starts a
+//! cache line takes at least two.)
 
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 
-/// Names an entry: its place, and how many entries had that place before it.
+/// Names an entry: the index of its slot, and a version that tells it from earlier entries in that slot.
 pub(crate) trait Id: Copy {
     fn new(index: u32, version: NonZeroU32) -> Self;
     fn index(self) -> u32;
@@ -52,7 +52,7 @@ macro_rules! ids {
 
         impl ::std::fmt::Debug for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                // As one number, the one that log lines say.
+                // As one number, as in log lines.
                 let number = u64::from(self.version.get()) << 32 | u64::from(self.index);
                 write!(f, "{}({number})", stringify!($name))
             }
@@ -65,39 +65,40 @@ pub(crate) use ids;
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Slot<T> {
-    /// Of the entry that is here, or of the next; of the last, where they have run out.
+    /// The version of the current entry or, in a free slot, of the next entry. Once versions have run
+    /// out, that of the last entry.
     version: NonZeroU32,
-    /// The next free slot, while this is one.
+    /// In a free slot: the next free slot.
     next_free: u32,
     entry: Option<T>,
 }
 
 impl<T> Slot<T> {
-    /// Whether the place is empty and can be used again. Where the versions have run out it cannot; the
-    /// last version may be free, and is given up with those.
+    /// Whether the slot is empty and can be used again. A slot whose versions have run out cannot. Nor
+    /// can an empty slot whose last version is still unused, since it looks the same.
     fn is_free(&self) -> bool {
         self.entry.is_none() && self.version < NonZeroU32::MAX
     }
 }
 
-/// How many slots a map may have that are not worth giving back.
+/// A map with this many slots or fewer does not give memory back.
 const KEPT: usize = 1024;
 
-/// How many slots an insertion in a sparse map looks at, at most.
+/// Most slots that an insertion in a sparse map looks at.
 const LOOKED_AT: usize = 32;
 
-/// How many slots a removal from a sparse map gives back, at most.
+/// Most slots that a removal from a sparse map gives back.
 const GIVEN_BACK: usize = 256;
 
-/// First what changes when entries come and go.
+/// The fields that each insertion and removal changes come first.
 ///
 /// A map that once was much larger is *sparse*: most of its slots are free. It gives back the free slots
-/// at its end, a few with each entry that goes, and puts new entries into the first free slots it
-/// finds from its beginning on. Until then it has no list of them.
+/// at its end, a few with each removal, and puts new entries into the first free slots that it
+/// finds, searching from its beginning. While it is sparse it has no free list.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct SlotMap<I, T> {
-    /// The slot that was left last; beyond the end when none is free.
+    /// The head of the free list: the slot that became free last; beyond the end when none is free.
     free: u32,
     len: u32,
     slots: Vec<Slot<T>>,
@@ -156,12 +157,12 @@ impl<I: Id, T> SlotMap<I, T> {
         self.is_sparse() && self.slots.last().is_some_and(Slot::is_free)
     }
 
-    /// Gives back free slots at the end, at most `most`; says whether there may be more.
+    /// Gives back at most `most` free slots at the end; returns whether there may be more.
     pub(crate) fn give_back(&mut self, most: usize) -> bool {
         if !self.is_sparse() {
             return false;
         }
-        // Any of them may be the next to go.
+        // Any slot of the free list may be removed now, so the list is dropped.
         self.free = u32::MAX;
         for _ in 0..most {
             match self.slots.last() {
@@ -181,7 +182,7 @@ impl<I: Id, T> SlotMap<I, T> {
         self.has_spare()
     }
 
-    /// A free slot of a sparse map, one of the first.
+    /// A free slot of a sparse map, near its beginning.
     fn find_free(&mut self) -> Option<u32> {
         for _ in 0..LOOKED_AT {
             let index = self.cursor;
@@ -202,7 +203,7 @@ impl<I: Id, T> SlotMap<I, T> {
             slot.entry = Some(entry);
             return I::new(index, slot.version);
         }
-        // The last two numbers are those of no slot.
+        // The two largest numbers are never the index of a slot.
         let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < u32::MAX - 1);
         let index = index.expect("fewer entries than a u32 has numbers");
         let version = self.next_version;
@@ -218,8 +219,8 @@ impl<I: Id, T> SlotMap<I, T> {
         }
         let entry = slot.entry.take()?;
         self.len -= 1;
-        // Where the versions have run out, the next entry would have an id that was another's: the
-        // place stays empty.
+        // When the versions of a slot have run out, the next entry would get an id that was used before,
+        // so the slot stays empty.
         if let Some(next) = slot.version.checked_add(1) {
             slot.version = next;
             slot.next_free = self.free;
@@ -231,17 +232,17 @@ impl<I: Id, T> SlotMap<I, T> {
         Some(entry)
     }
 
-    /// A sparse map has lost one more entry, whose slot was `index`.
+    /// An entry of a sparse map was removed from slot `index`.
     #[cold]
     fn shrink(&mut self, index: u32) {
         if (index as usize) < self.cursor {
-            // Not lost to those that come next; those before it may be.
+            // So the next insertions find this slot; free slots before it may be missed.
             self.cursor = index as usize;
         }
         self.give_back(GIVEN_BACK);
     }
 
-    /// How many slots there are memory for.
+    /// The number of slots that fit in the allocated memory.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.slots.capacity()
@@ -264,26 +265,26 @@ impl<I: Id, T> SlotMap<I, T> {
         self.get(id).is_some()
     }
 
-    /// How many places there are, empty ones included.
+    /// The number of slots, including empty ones.
     pub(crate) fn places(&self) -> u32 {
-        // As many as have a number of 32 bits.
+        // Fits, since an index has 32 bits.
         self.slots.len() as u32
     }
 
-    /// The id of the entry at a place.
+    /// The id of the entry in a slot.
     #[inline]
     pub(crate) fn id_at(&self, index: u32) -> Option<I> {
         let slot = self.slots.get(index as usize)?;
         slot.entry.is_some().then(|| I::new(index, slot.version))
     }
 
-    /// The entry at a place.
+    /// The entry in a slot.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
         self.slots.get_mut(index as usize)?.entry.as_mut()
     }
 
-    /// All of them, in no order.
+    /// All entries, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
         (0..).zip(&self.slots).filter_map(|(index, slot)| {
             let entry = slot.entry.as_ref()?;
@@ -311,7 +312,7 @@ impl<I: Id, T> SlotMap<I, T> {
     }
 }
 
-/// Panics where there is no such entry.
+/// Panics if there is no such entry.
 impl<I: Id, T> Index<I> for SlotMap<I, T> {
     type Output = T;
 
@@ -321,7 +322,7 @@ impl<I: Id, T> Index<I> for SlotMap<I, T> {
     }
 }
 
-/// Panics where there is no such entry.
+/// Panics if there is no such entry.
 impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
     #[inline]
     fn index_mut(&mut self, id: I) -> &mut T {
@@ -329,11 +330,11 @@ impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
     }
 }
 
-/// What lies before an entry in its slot.
+/// The bytes before the entry in its slot.
 #[cfg(test)]
 pub(crate) const HEAD: usize = 2 * size_of::<u32>();
 
-/// How much memory an entry takes.
+/// The memory that an entry takes.
 #[cfg(test)]
 pub(crate) const fn slot_size<T>() -> usize {
     size_of::<Slot<T>>()
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_used_again_the_last_that_was_left_first() {
+    fn the_slot_that_became_free_last_is_used_first() {
         let mut map = SlotMap::new();
         let ids: Vec<Number> = (0..5).map(|n| map.insert(n)).collect();
         for id in [ids[1], ids[3], ids[2]] {
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_versions_have_run_out_stays_empty() {
+    fn a_slot_whose_versions_have_run_out_stays_empty() {
         let mut map = SlotMap::new();
         let [first, other]: [Number; 2] = ["first", "other"].map(|name| map.insert(name));
         map.remove(first);
@@ -442,7 +443,7 @@ mod tests {
         assert_eq!(map.values().copied().collect::<Vec<_>>(), ["other", "next"]);
     }
 
-    /// All that are in it, as every walk over them says.
+    /// All entries; asserts that every iterator yields the same ones.
     fn contents(map: &mut SlotMap<Number, u32>) -> HashMap<Number, u32> {
         let found: HashMap<Number, u32> = map.iter().map(|(id, entry)| (id, *entry)).collect();
         assert_eq!(found.len(), map.iter().count(), "each once");
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_what_a_hash_map_does_that_never_gives_an_id_twice() {
+    fn it_behaves_like_a_hash_map_with_unique_ids() {
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut map: SlotMap<Number, u32> = SlotMap::new();

@@ -1,4 +1,4 @@
-//! The present state of a pool, and its counts so far.
+//! The current state of a pool, and its counts so far.
 
 use std::fmt;
 
@@ -8,14 +8,15 @@ use crate::event::CloseCause;
 ///
 /// `open = idle + leased + dialing + closing`; a shared connection with at least one lease counts
 /// as leased.
-/// As text: `5 open (1 idle, 3 leased, 1 dialing), 2 waiting`, with what is closing or draining, and
-/// the leases of shared connections, where there are any.
+///
+/// As text: `5 open (1 idle, 3 leased, 1 dialing), 2 waiting`; the counts of closing and draining
+/// connections, and of leases of shared connections, only if there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Status {
-    /// Connections that hold a place in the limits.
+    /// Connections that hold a slot in the limits.
     pub open: u32,
-    /// Connections without a lease, ready to be lent; also a shared one whose capacity is 0 for now.
+    /// Connections without a lease, ready to be lent; includes shared ones whose capacity is 0 for now.
     pub idle: u32,
     /// Connections with at least one lease.
     pub leased: u32,
@@ -23,12 +24,12 @@ pub struct Status {
     pub dialing: u32,
     /// Connections that are being closed.
     pub closing: u32,
-    /// Shared connections that take no new leases and wait for theirs to end; their place in the
-    /// limits has been given up, so they are not part of `open`.
+    /// Shared connections that take no new leases and wait for theirs to end. They have given up their
+    /// slot in the limits, so they are not part of `open`.
     pub draining: u32,
-    /// Leases that are out.
+    /// Leases that callers hold.
     pub leases: u32,
-    /// Callers that wait.
+    /// Callers in the wait queue.
     pub waiting: u32,
 }
 
@@ -58,9 +59,9 @@ impl fmt::Display for Status {
 pub struct Stats {
     /// Leases granted.
     pub leased: u64,
-    /// Of those, how many were of a connection that had been lent before.
+    /// Leases of a connection that had been lent before.
     pub reused: u64,
-    /// Acquires that had to wait for a connection, for room, or for a dial of the pool's own.
+    /// Acquires that had to wait for a connection, for room, or for a background dial.
     pub waited: u64,
     /// Waits that ended without a connection because the caller left (timeouts included).
     pub gave_up: u64,

@@ -1,7 +1,8 @@
-//! The locks and atomics of the shell: those of the standard library, or, built with `--cfg shuttle`,
-//! the same names on shuttle's scheduler, which tries out one order of events after another.
+//! The locks and thread-local cells of the pool: those of the standard library or, with `--cfg shuttle`,
+//! types with the same names on shuttle's scheduler, which tries one order of events after another.
 //!
-//! Only what a thread can be made to wait by, or can be interrupted between, has to come from here.
+//! Shuttle has to control every operation at which a thread can wait or be interrupted, so the pool takes
+//! these types from here.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::{
@@ -21,9 +22,10 @@ mod model {
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::thread::LocalKey;
 
-    /// A lock after which others may go on, too. Shuttle lets them before it is taken and before it
-    /// is given back, and what follows, a waker or a [`Notify`](tokio::sync::Notify) that it does
-    /// not know, would be one step with that.
+    /// A lock with one more point at which shuttle may switch threads: after the unlock. Shuttle's own
+    /// lock has such points before the lock and before the unlock. Without the third one, the unlock and
+    /// the code after it, a waker or a [`Notify`](tokio::sync::Notify) that shuttle does not control,
+    /// would be one step.
     pub(crate) struct Mutex<T> {
         inner: shuttle::sync::Mutex<T>,
         unlocked: AtomicBool,
@@ -34,7 +36,7 @@ mod model {
             Self { inner: shuttle::sync::Mutex::new(value), unlocked: AtomicBool::new(true) }
         }
 
-        /// Shuttle ends a run that panics.
+        /// Does nothing: shuttle ends a run that panics.
         pub(crate) fn clear_poison(&self) {}
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
@@ -71,14 +73,14 @@ mod model {
     impl<T> Drop for MutexGuard<'_, T> {
         fn drop(&mut self) {
             self.inner = None;
-            // Reading an atomic is a separate step.
+            // Shuttle may switch threads at a read of an atomic.
             if !std::thread::panicking() {
                 self.unlocked.load(Ordering::SeqCst);
             }
         }
     }
 
-    /// A thread-local cell with the methods that the standard library's has.
+    /// A thread-local cell with the methods of the standard library's.
     pub(crate) struct LocalCell<T: 'static>(pub(crate) &'static LocalKey<Cell<T>>);
 
     impl<T: Copy> LocalCell<T> {

@@ -15,7 +15,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// The clock's start.
     pub const ZERO: Self = Self(0);
-    /// Later than every other: "no deadline".
+    /// Later than every other point in time: "no deadline".
     pub const NEVER: Self = Self(u64::MAX);
 
     /// The point `nanos` nanoseconds after the clock's start.
@@ -38,7 +38,7 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This point moved by `duration`; [`Timestamp::NEVER`] when that is beyond all time.
+    /// This point moved by `duration`; [`Timestamp::NEVER`] if that overflows.
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }

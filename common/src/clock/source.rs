@@ -30,9 +30,9 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The system's monotonic clock, as fine as its timer tick (1 to 10 ms); costs about 7 ns.
-    /// Where the system has no coarse clock this is the precise one. It trails timers by a tick: decision
-    /// record 19 lists each place where that could matter.
+    /// The system's monotonic clock, exact to its timer tick (1 to 10 ms); a reading costs about 7 ns.
+    /// On a system without a coarse clock this is the precise one. It trails timers by up to a tick:
+    /// decision record 19 lists each place where that could matter.
     pub fn coarse() -> Self {
         Self(None)
     }
@@ -43,13 +43,13 @@ impl Clock {
     }
 
     /// A clock that only its handle moves, and that handle. Nothing expires, and no waiter times out,
-    /// before the clock has been moved; a pool notices that within its next real timer.
+    /// before the clock is moved; a pool notices the move when its next real timer fires.
     pub fn manual() -> (Self, ManualClock) {
         let nanos = Arc::new(AtomicU64::new(0));
         (Self(Some(Arc::new(Source::Manual(Arc::clone(&nanos))))), ManualClock(nanos))
     }
 
-    /// How far the clock may be behind the time.
+    /// How far the clock may trail the real time.
     pub(crate) fn resolution(&self) -> Duration {
         match self.0.as_deref() {
             None => coarse_resolution(),
@@ -59,8 +59,8 @@ impl Clock {
         }
     }
 
-    /// Whether a timer that has fired says what time it is, even if the clock does not say so yet:
-    /// a coarse clock may be a tick behind, and stands still while tokio's is advanced by hand.
+    /// Whether the deadline of a timer that has fired counts as the time if the clock reads an earlier
+    /// time: a coarse clock may be a tick behind, and stands still while a test advances tokio's clock.
     pub(crate) fn trails_timers(&self) -> bool {
         match self.0.as_deref() {
             None => true,
@@ -106,7 +106,7 @@ impl Source {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the clock forward; at most to the end of all time, 584 years after its start.
+    /// Moves the clock forward; at most to 584 years after its start.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let add = |nanos: u64| Some(nanos.saturating_add(by));

@@ -1,4 +1,4 @@
-//! Dialing, for managers to build on, and what an idle connection has to be asked.
+//! Dialing, and the peek at idle connections, for managers to build on.
 
 mod granted;
 mod socket;
@@ -11,7 +11,7 @@ pub(crate) use granted::granted_until;
 pub use socket::Socket;
 pub use tcp::{TcpConnector, has_unread};
 
-/// How often idle connections are worth a look
-/// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)): 250 ms. A look asks what the
-/// runtime's driver has seen, which costs no system call.
+/// How often the protocols of this workspace have idle connections looked at
+/// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)): every 250 ms. A look reads
+/// only the readiness that the runtime's driver has set, which costs no system call.
 pub const IDLE_LOOK: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! The peek rule: how to find out what came on an idle connection without being asked for.
+//! The peek rule: how to find stray bytes, or the end of the stream, on an idle connection.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
@@ -15,11 +15,11 @@ use tokio::time::Instant;
 /// For how long a socket that was seen empty counts as empty.
 ///
 /// A caller that reads an answer and sends its next request at once takes 1 to 3 us for that, and
-/// asking the socket takes 0.5 to 0.7 us, a tenth of such a request. The kernel may as well deliver
+/// asking the socket takes 0.5 to 0.7 us, a tenth of such a request. The kernel may also deliver
 /// a byte between the question and the write, so a shorter time would not close the gap.
 ///
-/// The time of a read is taken behind it: before it, each read that finds nothing would look at the
-/// clock as well. A thread that is put aside between the two counts that time as no time.
+/// The clock is read after the socket; if it were read first, each read that finds nothing would also
+/// cost a reading of the clock. If the thread is suspended between the two, that time is not counted.
 const STAYS_EMPTY: Duration = Duration::from_micros(10);
 
 /// A TCP stream that knows when it was last seen empty.
@@ -28,17 +28,17 @@ const STAYS_EMPTY: Duration = Duration::from_micros(10);
 /// to that request. Before a request is written, and before an idle connection is lent, a protocol
 /// that relies on the order of its answers therefore calls [`read_stray`](Socket::read_stray).
 ///
-/// tokio's readiness flag alone does not tell: it says what the runtime's driver has seen, and the
+/// tokio's readiness flag alone is not enough: it shows only what the runtime's driver has seen, and the
 /// driver runs only when the tasks of the runtime let it. A thread that computed for some
 /// milliseconds since the last answer finds the flag down although a second answer, or the end of
 /// the stream, is in the socket. A read that did not fill its buffer is better evidence: at that
 /// moment the socket was empty. A `Socket` notes the time of such reads, and asks the socket itself
-/// (one system call of about half a microsecond) unless the last of them was less than 10 us ago. In
+/// (one system call of about half a microsecond) unless the last such read was less than 10 us ago. In
 /// a closed loop, where a caller sends the next request as soon as it has its answer, that costs two
-/// looks at a clock and no system call.
+/// readings of a clock and no system call.
 ///
-/// It also tells that the runtime it was made on has ended. Such a socket can still be written to,
-/// but an answer would never be noticed.
+/// A `Socket` also reports that the runtime on which it was made has ended. Such a socket can still be
+/// written to, but no task would ever be told of an answer.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
@@ -62,24 +62,24 @@ impl Socket {
         self.stream
     }
 
-    /// Reads what came unasked, as far as the runtime's driver has seen it. Costs no system call
-    /// while that is nothing. For the moment a connection is given back: whatever arrives later
-    /// [`read_stray`](Socket::read_stray) finds.
+    /// Reads stray bytes, as far as the runtime's driver has seen them; without any it costs no system
+    /// call. For the moment a connection is given back. [`read_stray`](Socket::read_stray) finds bytes
+    /// that arrive later.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing was seen; else what the socket says. `Ok(0)` is the end of the
-    /// stream.
+    /// `WouldBlock` when the driver has seen nothing; otherwise the error of the socket. `Ok(0)` is the end
+    /// of the stream.
     pub fn read_seen(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.try_read(buffer)
     }
 
-    /// Reads what came unasked: for the moment before a connection is lent or a request is written.
+    /// Reads stray bytes: for the moment before a connection is lent or a request is written.
     /// `now` is the time by [`Instant::now`], read for this call; with a paused clock the socket is
     /// always asked.
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing and the socket works; `NotConnected` when the runtime of
-    /// the socket has ended; else what the socket says. `Ok(0)` is the end of the stream.
+    /// the socket has ended; otherwise the error of the socket. `Ok(0)` is the end of the stream.
     #[inline]
     pub fn read_stray(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<usize> {
         match self.stream.try_read(buffer) {
@@ -94,8 +94,8 @@ impl Socket {
         }
     }
 
-    /// Whether nothing came unasked and the socket works, as [`read_stray`](Socket::read_stray)
-    /// says. What came is lost, so a socket that was not quiet once is of no further use.
+    /// Whether there are no stray bytes and the socket works, by [`read_stray`](Socket::read_stray).
+    /// Stray bytes are lost, so do not use a socket any more that was not quiet once.
     #[inline]
     pub fn is_quiet(&mut self, now: Instant) -> bool {
         let stray = self.read_stray(&mut [0], now);
@@ -105,7 +105,7 @@ impl Socket {
     #[inline]
     fn was_just_empty(&self, now: Instant) -> bool {
         let ago = self.empty_at.map(|at| now.saturating_duration_since(at));
-        // A clock that stood still since then does not say how long ago that was.
+        // If the clock has not moved since then, the time that has passed is not known.
         ago.is_some_and(|ago| !ago.is_zero() && ago < STAYS_EMPTY)
     }
 
@@ -115,7 +115,7 @@ impl Socket {
             let lost = "the runtime of the connection has ended";
             return Err(io::Error::new(io::ErrorKind::NotConnected, lost));
         }
-        // Past tokio, which would say what its driver has seen. The socket does not block.
+        // This bypasses tokio, which would only repeat what its driver has seen. The socket does not block.
         let read = (&*SockRef::from(&self.stream)).read(buffer);
         if matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             self.empty_at = Some(now);
@@ -125,7 +125,7 @@ impl Socket {
 
     /// A poll of the readiness fails when the driver has been shut down, and in no other case.
     fn has_lost_its_runtime(&self) -> bool {
-        // A task whose turn is used up would be told nothing.
+        // Unconstrained, since a task that has used up its budget would always get `Pending`.
         let ready = pin!(unconstrained(poll_fn(|cx| self.stream.poll_read_ready(cx))));
         let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
         matches!(polled, Poll::Ready(Err(_)))
@@ -231,7 +231,7 @@ mod tests {
         assert!(socket.is_quiet(later(1)));
         assert!(socket.is_quiet(later(9_999)));
         assert!(!socket.is_quiet(later(10_000)));
-        // Read away by the last question.
+        // The last call has read the stray byte.
         assert!(socket.is_quiet(later(20_000)));
         peer.write_all(b"s").expect("sent");
         assert!(socket.is_quiet(later(29_999)), "the last question found it empty");

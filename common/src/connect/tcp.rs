@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::dial_deadline;
 
-/// Longest dial outside of a pool where `timeout` sets no limit.
+/// Longest dial outside of a pool if `timeout` sets no limit.
 const WITHOUT_A_POOL: Duration = Duration::from_secs(5);
 
 /// Longest that an address may stay silent while there is another to try: time for the first
@@ -22,9 +22,9 @@ const SILENCE: Duration = Duration::from_millis(2_500);
 /// The fields are its settings; [`TcpConnector::default`] suits a pooled connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpConnector {
-    /// Longest that name resolution and all attempts may take together, where that is less than
-    /// what the pool grants the dial ([`Policy::dial_timeout`](crate::Policy::dial_timeout)).
-    /// Default [`Duration::MAX`]: all that the pool grants, and 5 s outside of a pool.
+    /// Longest that name resolution and all attempts may take together, if that is less than the time
+    /// that the pool grants the dial ([`Policy::dial_timeout`](crate::Policy::dial_timeout)).
+    /// Default [`Duration::MAX`]: all the time that the pool grants, and 5 s outside of a pool.
     pub timeout: Duration,
     /// Whether small writes go out at once (TCP_NODELAY). Default yes; a request in two writes
     /// without it costs a delayed acknowledgement, 40 ms.
@@ -49,9 +49,9 @@ impl Default for TcpConnector {
 }
 
 impl TcpConnector {
-    /// Resolves `host` and dials its addresses in turn until one answers. The time is what the
-    /// pool's dial has left ([`dial_deadline`]), or [`timeout`](Self::timeout) if that is less. It
-    /// is divided: each attempt gets an equal share of what is left, and at most 2.5 s while there
+    /// Resolves `host` and dials its addresses in turn until one answers. It has the time that the
+    /// pool's dial has left ([`dial_deadline`]), or [`timeout`](Self::timeout) if that is less. This time
+    /// is divided: each attempt gets an equal share of the rest, and at most 2.5 s while there
     /// is another address to try, so a silent address leaves time for the next.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl TcpConnector {
             Duration::MAX if granted.is_none() => WITHOUT_A_POOL,
             timeout => timeout,
         };
-        // A time beyond all time is no deadline.
+        // An end that overflows `Instant` is no deadline.
         [now.checked_add(own), granted].into_iter().flatten().min()
     }
 
@@ -123,12 +123,12 @@ fn left(end: Option<Instant>) -> Duration {
     end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
 }
 
-/// Whether the peer has sent something that was not read, or has gone: one system call that does
-/// not wait and reads nothing. `true` as well if the socket reports an error.
+/// Whether there are unread bytes from the peer, or the peer has gone: one system call that does
+/// not wait and consumes nothing. Also `true` if the socket reports an error.
 ///
-/// tokio's own readiness costs no system call, but knows only what the runtime's driver has seen,
-/// and the driver runs when tasks let it. Asked before each request, a [`Socket`](super::Socket)
-/// costs less.
+/// tokio's own readiness costs no system call, but shows only what the runtime's driver has seen,
+/// and the driver runs only when tasks let it. Before each request, asking a
+/// [`Socket`](super::Socket) costs less.
 pub fn has_unread(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
     match SockRef::from(stream).peek(&mut byte) {
@@ -193,7 +193,8 @@ mod tests {
         assert!(has_unread(&stream));
     }
 
-    /// Accepts nothing, and has no room for another connection: the kernel drops what asks for one.
+    /// A listener that accepts nothing and has no room for another connection: the kernel drops requests
+    /// for one.
     fn silent(address: &str) -> (socket2::Socket, Vec<std::net::TcpStream>, u16) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.expect("a socket");

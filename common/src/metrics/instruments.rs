@@ -1,7 +1,7 @@
-//! The handles of one pool: registered once, when it is built.
+//! The handles of one pool's metrics: registered once, when the pool is built.
 //!
-//! Whatever a handle does is the recorder's code. So it is called without the pool's lock, and a
-//! panic in it ends there.
+//! A handle runs the recorder's code. So it is called without the pool's lock, and a panic in it is
+//! caught.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ use super::names::{self, LIMITS, Measure, Metrics};
 use crate::event::CloseCause;
 use crate::stats::{Stats, Status};
 
-/// What the policy allows; nothing once the pool is closed.
+/// The limits of the policy; `None` once the pool is closed.
 pub(super) type Limits = [Option<u32>; LIMITS.len()];
 
 pub(super) struct Instruments {
@@ -138,7 +138,7 @@ fn add(counter: &Counter, more: u64) {
     }
 }
 
-/// Calls the recorder. Each call is guarded by itself, so that one that panics spoils no other.
+/// Calls the recorder. Each call is guarded separately, so that a panic does not prevent other calls.
 fn guard<T: Default>(call: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
         tracing::error!(target: "pool_common", "the metrics recorder panicked");

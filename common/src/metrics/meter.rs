@@ -1,4 +1,4 @@
-//! What the pool calls: the differences it takes under its lock, and what it times.
+//! The interface for the pool: it takes differences of counts under its lock, and times dials and leases.
 
 use std::future::Future;
 use std::hash::Hash;
@@ -22,16 +22,16 @@ use crate::stats::{Stats, Status};
 pub(crate) type Plan = Option<Metrics>;
 
 impl<M: Manager> Builder<M> {
-    /// Reports what the pool does through the `metrics` crate, to the recorder that is installed
-    /// when the pool is built; see [`metrics`](crate::metrics) for the names. Default nothing,
-    /// which costs nothing.
+    /// Reports the pool's activity through the `metrics` crate, to the recorder that is installed
+    /// when the pool is built; see [`metrics`](crate::metrics) for the names. By default a pool reports
+    /// nothing, at no cost.
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.reporting = Some(metrics);
         self
     }
 }
 
-/// Reports, if anybody wants that.
+/// Reports to the recorder, if the pool was built with metrics.
 pub(crate) struct Meter(Option<Box<Instruments>>);
 
 impl Meter {
@@ -39,7 +39,7 @@ impl Meter {
         Self(plan.map(|metrics| Box::new(Instruments::new(metrics))))
     }
 
-    /// Remembers what of `state` was reported.
+    /// Makes the record of the numbers of `state` that were reported last.
     pub(crate) fn tally<K, L, E, W>(&self, state: &mut State<K, L, E, W>) -> Tally
     where
         K: Clone + Eq + Hash,
@@ -50,7 +50,7 @@ impl Meter {
         Tally { reporting: self.0.is_some(), reported: Box::default() }
     }
 
-    /// Without the lock.
+    /// Reports the changes. Called without the pool's lock.
     pub(crate) fn apply(&self, report: Report) {
         let (Some(instruments), Some(changes)) = (&self.0, report.0) else { return };
         let Changes { before, now, ages } = *changes;
@@ -60,7 +60,7 @@ impl Meter {
         ages.into_iter().for_each(|age| instruments.ended(age));
     }
 
-    /// An idle connection goes out: its caller did not wait.
+    /// An idle connection was lent, and its caller did not wait.
     #[inline]
     pub(crate) fn hit<M: Manager>(&self, lease: &mut Lease<M>) {
         if let Some(instruments) = &self.0 {
@@ -68,12 +68,12 @@ impl Meter {
         }
     }
 
-    /// For [`waited`](Self::waited).
+    /// The time for a later call of [`waited`](Self::waited).
     pub(crate) fn now(&self) -> Since {
         Since(self.0.as_ref().map(|instruments| instruments.nanos()))
     }
 
-    /// An acquire that was no hit has been polled.
+    /// An acquire that found no idle connection has been polled.
     #[inline]
     pub(crate) fn waited<M: Manager>(
         &self,
@@ -108,7 +108,7 @@ impl Meter {
     }
 }
 
-/// Out of line: the way of a pool that does not report stays short.
+/// Out of line, so that the code of a pool that does not report stays short.
 impl Instruments {
     #[cold]
     fn granted<M: Manager>(&self, lease: &mut Lease<M>, waited: Duration) {
@@ -138,26 +138,26 @@ impl Instruments {
         Duration::from_nanos(self.nanos().get().saturating_sub(earlier.get()))
     }
 
-    /// Since the handles were registered, and one more.
+    /// Nanoseconds since the handles were registered, plus one.
     fn nanos(&self) -> NonZeroU64 {
         let nanos = u64::try_from(self.registered_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
         NonZeroU64::MIN.saturating_add(nanos)
     }
 }
 
-/// Since when a caller waits or has its lease, in nanoseconds; nothing while the pool looks at the
-/// connection itself, or without metrics.
+/// The time at which a caller began to wait or got its lease, in nanoseconds. `None` while the pool
+/// itself looks at the connection, or without metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Since(Option<NonZeroU64>);
 
-/// Under the lock: what was reported last.
+/// The numbers that were reported last. Guarded by the pool's lock.
 #[derive(Default)]
 pub(crate) struct Tally {
     reporting: bool,
     reported: Box<Numbers>,
 }
 
-/// Everything that is compared.
+/// The numbers that are compared.
 #[derive(Clone, Default)]
 struct Numbers {
     status: Status,
@@ -201,7 +201,7 @@ impl Tally {
             || self.reported.limits != limits(state)
     }
 
-    /// What is new since the last time.
+    /// The changes since the last call.
     pub(crate) fn take<K, L, E, W>(&mut self, state: &mut State<K, L, E, W>) -> Report
     where
         K: Clone + Eq + Hash,

@@ -1,11 +1,11 @@
-//! What is reported, under which name: the table of the module's page, as the program reads it.
+//! The metrics and their names: the table of the module's page, in code.
 
 use ::metrics::Unit;
 
 use crate::policy::Policy;
 use crate::stats::{Stats, Status};
 
-/// Under which names a pool reports, and what it is called there.
+/// The naming convention under which a pool reports, and the pool's name.
 ///
 /// Given to [`Builder::metrics`](crate::Builder::metrics).
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Metrics {
         Self { convention: Convention::HttpClient, name: name.into(), labels: Vec::new() }
     }
 
-    /// One more label on every metric of this pool, `server.address` for example. Default none.
+    /// Adds a label to every metric of this pool, `server.address` for example. Default none.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((key.into(), value.into()));
@@ -54,7 +54,7 @@ impl Name {
         Self { db, http_client }
     }
 
-    /// No convention has a name for it.
+    /// Our own name, since no convention has one.
     const fn own(name: &'static str) -> Self {
         Self::new(name, name)
     }
@@ -75,7 +75,7 @@ pub(super) fn pool_label(metric: &str) -> &'static str {
 /// The label of a close's cause.
 pub(super) const CAUSE: &str = "pool.close.cause";
 
-/// What is measured, and in what.
+/// A metric: its name, unit and description.
 #[derive(Clone, Copy)]
 pub(super) struct Measure {
     pub(super) name: Name,
@@ -93,10 +93,10 @@ impl Measure {
     }
 }
 
-/// A number that can be read off a `T` at any time.
+/// A number that can be read from a `T` at any time.
 pub(super) struct Row<T> {
     pub(super) measure: Measure,
-    /// Tells apart rows of one measure.
+    /// Distinguishes rows of one measure.
     pub(super) label: Option<(Name, Name)>,
     pub(super) read: fn(&T) -> u64,
 }
@@ -111,25 +111,25 @@ const fn labelled<T>(measure: Measure, key: Name, value: Name, read: fn(&T) -> u
 
 const CONNECTIONS: Measure = Measure::count(
     Name::new("db.client.connection.count", "http.client.open_connections"),
-    "Connections in the state that the label says",
+    "Connections in the state that the label names",
 );
 const STATE: Name = Name::new("db.client.connection.state", "http.connection.state");
 
-/// Go up and down.
+/// Numbers that go up and down.
 pub(super) const GAUGES: &[Row<Status>] = &[
     labelled(CONNECTIONS, STATE, Name::own("idle"), |status| status.idle.into()),
     labelled(CONNECTIONS, STATE, Name::new("used", "active"), |status| status.leased.into()),
     row(
         Measure::count(
             Name::new("db.client.connection.pending_requests", "pool.connection.pending_requests"),
-            "Callers that wait for a connection",
+            "Callers waiting for a connection",
         ),
         |status| status.waiting.into(),
     ),
     row(Measure::count(Name::own("pool.connection.dialing"), "Dials in progress"), |status| {
         status.dialing.into()
     }),
-    row(Measure::count(Name::own("pool.connection.closing"), "Goodbyes in progress"), |status| {
+    row(Measure::count(Name::own("pool.connection.closing"), "Closes in progress"), |status| {
         status.closing.into()
     }),
     row(
@@ -139,15 +139,13 @@ pub(super) const GAUGES: &[Row<Status>] = &[
         ),
         |status| status.draining.into(),
     ),
-    row(Measure::count(Name::own("pool.leases"), "Leases that are out"), |status| {
-        status.leases.into()
-    }),
+    row(Measure::count(Name::own("pool.leases"), "Leases in use"), |status| status.leases.into()),
 ];
 
 const LEASES: Measure = Measure::count(Name::own("pool.leases.granted"), "Leases granted");
 const REUSED: Name = Name::own("pool.lease.reused");
 
-/// Only grow.
+/// Numbers that only grow.
 pub(super) const COUNTERS: &[Row<Stats>] = &[
     labelled(LEASES, REUSED, Name::own("true"), |stats| stats.reused),
     labelled(LEASES, REUSED, Name::own("false"), |stats| stats.leased - stats.reused),
@@ -171,14 +169,14 @@ pub(super) const COUNTERS: &[Row<Stats>] = &[
     }),
 ];
 
-/// Counted for each cause.
+/// One counter for each cause.
 pub(super) const CLOSED: Measure =
     Measure::count(Name::own("pool.connection.closed"), "Connections closed, by cause");
 
-/// Counted where it happens.
+/// Counted when an acquire times out; not part of [`Stats`].
 pub(super) const TIMEOUTS: Measure = Measure::count(
     Name::new("db.client.connection.timeouts", "pool.connection.timeouts"),
-    "Acquires that ended because their time was up",
+    "Acquires that timed out",
 );
 
 pub(super) const CREATE_TIME: Measure = Measure::seconds(

@@ -1,4 +1,4 @@
-//! Without the feature `metrics` nothing is reported: as `meter`, but everything is empty.
+//! Replaces `meter` without the feature `metrics`: the same functions, all empty.
 
 use std::future::Future;
 
@@ -6,7 +6,7 @@ use crate::lease::Lease;
 use crate::manager::Manager;
 use crate::state::State;
 
-// Braces, so that both are made as those of `meter` are.
+// With braces, so that `Plan` is constructed in the same way as that of `meter`.
 #[derive(Default)]
 pub(crate) struct Plan {}
 

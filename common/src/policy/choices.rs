@@ -1,4 +1,4 @@
-//! The answers that a question of the policy can have, where they are words and not numbers.
+//! The possible answers to those questions of the policy that are answered by a word, not a number.
 
 macro_rules! choices {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -30,16 +30,16 @@ macro_rules! choices {
 choices! {
     /// Which idle connection goes out first?
     IdleOrder {
-        /// The one returned last: few connections stay hot, the tail expires.
+        /// The connection returned last: few connections stay hot, the others expire.
         NewestFirst = "newest-first",
-        /// The one returned first: load is spread and every connection stays warm.
+        /// The connection returned first: load is spread and every connection stays warm.
         OldestFirst = "oldest-first",
-        /// The connection dialed first that has room; for shared lending, where it fills one
+        /// Of the connections that have room, the one dialed first. For shared lending: it fills one
         /// connection before the next. With exclusive lending the same as oldest first.
         FirstWithRoom = "first-with-room",
-        /// Any connection, uniformly at random from the pool's seed: load is spread, and when the
-        /// connections of a backend come back does not matter. Idle limits and timeouts close the
-        /// longest idle, as with the other orders.
+        /// Any connection, uniformly at random from the pool's seed: load is spread, whatever the order
+        /// in which a backend's connections come back. Idle limits and timeouts close the
+        /// longest idle one, as with the other orders.
         Random = "random",
     }
 }
@@ -55,7 +55,7 @@ choices! {
 }
 
 choices! {
-    /// How long does the floor `min_idle` hold?
+    /// Is the floor `min_idle` refilled?
     Floor {
         /// Refilled in the background whenever fewer are idle.
         Kept = "kept",
@@ -77,24 +77,25 @@ choices! {
 choices! {
     /// Which waiter is served first?
     WaiterOrder {
-        /// The one that came first.
+        /// The waiter that came first.
         Arrival = "arrival",
-        /// Any, uniformly at random from the pool's seed.
+        /// Any waiter, uniformly at random from the pool's seed.
         Random = "random",
-        /// A new connection wakes all: as many as it has room for get it, the others try again and
-        /// lose their place. A single place that becomes free goes to the one that came first.
+        /// A new connection is lent to as many waiters as it has room for, in order of arrival; all
+        /// others are woken, try again and lose their place in the queue. A single lease that becomes
+        /// free goes to the waiter that came first.
         AllAtOnce = "all-at-once",
     }
 }
 
 choices! {
-    /// Who dials for an acquire that found nothing, when there is room?
+    /// Which task dials for an acquire that found no connection, when there is room?
     Dial {
         /// The caller, in its own task and under its own deadline. Dropping it drops the dial.
         Caller = "caller",
-        /// A task of the pool. The caller waits for that dial (or one whose caller left) only.
+        /// A task of the pool. The caller waits only for that dial, or for one whose caller left.
         Detached = "detached",
-        /// A task of the pool, racing a connection that comes back meanwhile; the first wins.
+        /// A task of the pool. The dial races connections that come back; the first one serves the caller.
         Racing = "racing",
         /// A task of the pool, one dial at a time for each key, which serves every waiter it can.
         Shared = "shared",
@@ -102,29 +103,29 @@ choices! {
 }
 
 choices! {
-    /// With [`Dial::Caller`]: who dials when room appears while callers wait?
+    /// With [`Dial::Caller`]: which task dials when room appears while callers wait?
     DialForWaiters {
-        /// The waiter itself: it is granted leave to dial.
+        /// The waiter itself: it is granted permission to dial.
         Waiter = "waiter",
-        /// A task of the pool for each waiter; a connection that comes back may still win.
+        /// A task of the pool for each waiter; a connection that comes back may still be faster.
         Background = "background",
-        /// One task of the pool, one dial after another.
+        /// One task of the pool, for one waiter after another.
         Opener = "opener",
     }
 }
 
 choices! {
-    /// What becomes of a background dial whose waiter was served otherwise, or left?
+    /// What becomes of a background dial whose waiter left, or was served by another connection?
     OrphanDial {
         /// Its connection serves another waiter or becomes idle.
         Kept = "kept",
         /// Its connection serves a waiter if there is one, else it is closed.
         Dropped = "dropped",
         /// It is stopped when its waiter was served by another connection and no caller waits without a
-        /// dial. At most as many are stopped as connections were opened for waiters, so that a
-        /// pool at the edge of its demand grows. Kept when its waiter left: a waiter that leaves
-        /// unserved has not shown that the connection was not needed. A dial for all waiters
-        /// ([`Dial::Shared`]) and the opener's are kept.
+        /// dial. The pool stops at most as many dials as it has opened connections for waiters, so that
+        /// a pool with slightly too few connections grows. A dial whose waiter left is kept: a waiter
+        /// that leaves unserved has not shown that the connection was not needed. A dial for all
+        /// waiters ([`Dial::Shared`]) and a dial of the opener are kept too.
         Stopped = "stopped",
     }
 }
@@ -142,29 +143,29 @@ choices! {
 }
 
 choices! {
-    /// What does a failed check say of the other idle connections of its key?
+    /// Is a failed check evidence against the other idle connections of its key?
     AfterFailedCheck {
-        /// Nothing: the next one is taken, and checked in turn. After an outage in which every
+        /// No: the acquire takes the next connection and checks it. After an outage in which every
         /// idle connection died silently, one acquire can pay `check_timeout` for each of them.
         Next = "next",
-        /// Connections that were idle when the check began are suspect, too, and are closed all at
-        /// once. The acquire goes on to a fresh connection, where the limits allow one. Connections
-        /// that came back while the check ran have just worked, and stay. A check that its caller's own
-        /// deadline cut short counts as failed only when it took longer than dials usually do.
+        /// Yes: all connections that were idle when the check began are closed at once. The acquire
+        /// goes on to a fresh connection, if the limits allow one. Connections that came back while the
+        /// check ran have just worked, and stay. A check that its caller's own deadline cut short
+        /// counts as failed only when it took longer than dials usually do.
         Distrust = "distrust",
     }
 }
 
 choices! {
-    /// When is a connection closed that is past `idle_timeout` or its lifetime?
+    /// When is an expired connection closed, one that is past `idle_timeout` or its lifetime?
     ///
     /// An expired connection is never lent, whatever the choice.
     Expiry {
         /// When it would be lent; a connection that no caller asks for stays (go-redis).
         AtAcquire = "at-acquire",
-        /// At every acquire, from the longest idle on, until one is still good (redigo).
+        /// At every acquire, from the longest idle one on, up to the first that has not expired (redigo).
         PruneAtAcquire = "prune-at-acquire",
-        /// When its time has come, by a timer (net/http).
+        /// When it expires, by a timer (net/http).
         Timer = "timer",
         /// Every `sweep_interval` (database/sql; the reaper of go-redis v8).
         Sweep = "sweep",
@@ -172,9 +173,9 @@ choices! {
 }
 
 choices! {
-    /// Who hears of a failed dial, and when is the next allowed?
+    /// Which callers does a failed dial fail, and when may the next dial start?
     AfterFailedDial {
-        /// Its caller is told; the next dial may start at once.
+        /// Its own caller; the next dial may start at once.
         Tell = "tell",
         /// After `back_off_after` failures in a row every acquire that needs a dial fails at once,
         /// while the pool probes in the background (go-redis).
@@ -187,23 +188,24 @@ choices! {
 choices! {
     /// Which failed requests does a client of this workspace send again?
     Retry {
-        /// None.
+        /// No request.
         Never = "never",
-        /// Those whose *reused* connection died before the first byte of an answer, if they can be
-        /// replayed (net/http).
+        /// A request whose *reused* connection died before the first byte of an answer, if the request
+        /// can be replayed (net/http).
         ReusedAndReplayable = "reused-and-replayable",
-        /// Idempotent ones, at most `retry_attempts` attempts, no delay (fasthttp).
+        /// An idempotent request, at most `retry_attempts` attempts, without a delay (fasthttp).
         Idempotent = "idempotent",
-        /// Any, whether or not it is idempotent, at most `retry_attempts` attempts, with a jittered
-        /// delay (go-redis). In `http1-pool` only: `h2-shared` keeps to idempotent requests, and
-        /// `resp-pool` to commands that read or were certainly not carried out. A request that the peer carried out before the connection died is carried
-        /// out again: the risk is the user's. Only what cannot be replayed, such as a body that
-        /// was read from a stream, is not sent again.
+        /// Any request, idempotent or not, at most `retry_attempts` attempts, with a jittered
+        /// delay (go-redis). This holds in `http1-pool` only: `h2-shared` repeats only idempotent
+        /// requests, and `resp-pool` only commands that read or were certainly not carried out. A request
+        /// that the peer carried out before the connection died is carried out again; choose this only
+        /// if that is acceptable. A request that cannot be replayed, such as one whose body was
+        /// read from a stream, is not sent again.
         Attempts = "attempts",
-        /// Those whose connection was bad before they were sent: `retry_attempts` - 1 pooled
+        /// A request whose connection was bad before the request was sent: `retry_attempts` - 1 pooled
         /// connections, then a fresh one (database/sql).
         BadConnection = "bad-connection",
-        /// Those the peer says it did not process: GOAWAY, REFUSED_STREAM (HTTP/2).
+        /// A request that the peer says it did not process: GOAWAY, REFUSED_STREAM (HTTP/2).
         Unprocessed = "unprocessed",
     }
 }

@@ -5,9 +5,9 @@ use super::Policy;
 /// The limits of a pool, as [`Pool::set_limits`](crate::Pool::set_limits) and
 /// [`State::set_limits`](crate::state::State::set_limits) take them.
 ///
-/// Only these fields of a [`Policy`] can change while a pool runs. The others say how it decides
-/// and how long things may take; a pool with other answers is another pool. Start from the present
-/// limits, so that what is not named stays as it is:
+/// Only these fields of a [`Policy`] can change while a pool runs. The other fields decide how the pool
+/// works and how long its steps may take; to change those, build another pool. Start from the current
+/// limits, so that the limits you do not name stay as they are:
 ///
 /// ```
 /// # use pool_common::{Policy, policy::Limits};

@@ -9,7 +9,7 @@ impl Policy {
     /// Checks that the fields make sense alone and together.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] names the field, or both fields that contradict each other, and the way out.
+    /// [`InvalidPolicy`] names the field, or both fields that contradict each other, and a remedy.
     pub fn validate(&self) -> Result<(), InvalidPolicy> {
         self.validate_ranges()?;
         self.validate_floor()?;
@@ -20,7 +20,7 @@ impl Policy {
                     return Err(InvalidPolicy::pair(
                         "lifetime_jitter",
                         "max_lifetime",
-                        "there is no lifetime to move; set max_lifetime, or lifetime_jitter to 0s",
+                        "without a lifetime the jitter has no effect; set max_lifetime, or lifetime_jitter to 0s",
                     ));
                 }
                 Some(lifetime) if self.lifetime_jitter > lifetime => {
@@ -61,14 +61,14 @@ impl Policy {
             return Err(InvalidPolicy::pair(
                 "waiter_order",
                 "adopt_dials",
-                "waiters that are all woken would each dial anew; set adopt_dials=true",
+                "waiters that are woken together would each start another dial; set adopt_dials=true",
             ));
         }
         if self.check == Check::IfIdleLonger && self.check_after == none {
             return Err(InvalidPolicy::pair(
                 "check",
                 "check_after",
-                "longer than nothing is always; set check=always, or a check_after",
+                "with a check_after of 0s every connection is checked; set check=always, or a check_after",
             ));
         }
         if self.expiry == Expiry::Sweep && self.sweep_interval == none {
@@ -81,7 +81,7 @@ impl Policy {
         Ok(())
     }
 
-    /// As [`validate`](Policy::validate), of a pool that runs: an open limit of 0 pauses it.
+    /// Like [`validate`](Policy::validate), but for a running pool, which an open limit of 0 pauses.
     pub(crate) fn validate_running(&self) -> Result<(), InvalidPolicy> {
         let unless_paused = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
         let unpaused = Self {
@@ -106,7 +106,7 @@ impl Policy {
         if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
             return Err(InvalidPolicy::one(
                 field,
-                "nothing could ever be lent; use at least 1, or none for no limit (max_open and \
+                "with 0 no connection could be lent; use at least 1, or none for no limit (max_open and \
                  max_open_per_key of a running pool can be 0, which pauses it: set_limits)",
             ));
         }
@@ -114,7 +114,7 @@ impl Policy {
             return Err(InvalidPolicy::pair(
                 "max_waiters",
                 "at_limit",
-                "nobody could wait; set at_limit=fail, or max_waiters to at least 1",
+                "no caller could wait; set at_limit=fail, or max_waiters to at least 1",
             ));
         }
         let durations = [

@@ -1,4 +1,4 @@
-//! What is logged while something runs.
+//! Captures warnings that are logged while a closure runs.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! For the tests of this workspace (feature `testing`): real servers on free ports, and what
-//! is logged.
+//! For the tests of this workspace (feature `testing`): real servers on free ports, and captured log
+//! lines.
 
 #[cfg(feature = "runtime")]
 pub mod logs;

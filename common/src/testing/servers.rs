@@ -4,12 +4,12 @@
 //! for configuration, data and log. Dropping the value kills the process and removes the directory,
 //! even if a test panics.
 //!
-//! A server is stopped with SIGKILL: to its clients that looks like a crash, the kernel closes the
-//! sockets. [`restart`](RedisServer::restart) keeps the port, so a pool can be watched while its
+//! A server is stopped with SIGKILL. To its clients that looks like a crash: the kernel closes the
+//! sockets. [`restart`](RedisServer::restart) keeps the port, so a test can watch a pool while its
 //! server goes away and comes back.
 //!
-//! Every function here panics when it cannot do its work, with the log of the server in the message:
-//! a test has no better use for an error.
+//! Every function here panics when it cannot do its work, with the log of the server in the message,
+//! because a test could only panic on an error, too.
 
 mod directory;
 mod process;
@@ -27,7 +27,7 @@ pub struct RedisServer(ServerProcess);
 impl RedisServer {
     /// Starts redis-server and waits until it accepts connections.
     ///
-    /// `extra` follows our own arguments and so wins over them, for example
+    /// `extra` comes after our own arguments and so overrides them, for example
     /// `&["--requirepass", "secret"]` or `&["--maxclients", "10"]`.
     ///
     /// # Panics
@@ -75,8 +75,8 @@ impl NginxServer {
         Self::listening(" http2", &[("localhost", snippet)])
     }
 
-    /// Several sites on one address, each a `server_name` with its snippet. The first one answers
-    /// where no name fits.
+    /// Several sites on one address, each a `server_name` with its snippet. The first site answers
+    /// requests that match no name.
     ///
     /// # Panics
     /// As [`start`](Self::start).
@@ -102,8 +102,8 @@ impl NginxServer {
         Self(process)
     }
 
-    /// Where files to be served can be put, also while the server runs. Holds an `index.html` with
-    /// the text `hello` and a newline.
+    /// The directory of the files to serve; a test may add files while the server runs. Has an
+    /// `index.html` with the text `hello` and a newline.
     pub fn document_root(&self) -> &Path {
         self.0.document_root()
     }
@@ -137,14 +137,14 @@ impl NghttpdServer {
         Self(process)
     }
 
-    /// Where files to be served can be put, also while the server runs. Holds an `index.html` with
-    /// the text `hello` and a newline.
+    /// The directory of the files to serve; a test may add files while the server runs. Has an
+    /// `index.html` with the text `hello` and a newline.
     pub fn document_root(&self) -> &Path {
         self.0.document_root()
     }
 }
 
-/// The methods of every server, written for each type so that its page shows them.
+/// The methods of every server, defined for each type so that its documentation shows them.
 macro_rules! common_methods {
     ($($server:ident),*) => {$(
         impl $server {
@@ -153,7 +153,7 @@ macro_rules! common_methods {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, self.0.port()))
             }
 
-            /// Process id of the running server; it serves all requests itself.
+            /// Process id of the running server. This process serves all requests.
             ///
             /// # Panics
             /// When the server is stopped.
@@ -185,7 +185,8 @@ macro_rules! common_methods {
 
 common_methods!(RedisServer, NginxServer, NghttpdServer);
 
-/// One process (`master_process off`), so that its id is the one that works and a kill leaves nothing.
+/// One process (`master_process off`), so that its id is that of the serving process and a kill leaves
+/// no other process behind.
 fn nginx_config(prefix: &str, port: u16, parameter: &str, sites: &[(String, String)]) -> String {
     let site = |(name, snippet): &(String, String)| {
         format!(

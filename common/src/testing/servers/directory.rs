@@ -11,7 +11,7 @@ pub(super) struct TempDirectory {
 }
 
 impl TempDirectory {
-    /// Makes a directory that nobody else uses: its name holds the process id and a counter, and a
+    /// Makes a directory that no other process uses: its name has the process id and a counter, and a
     /// name that a dead process left behind is skipped.
     pub(super) fn new(label: &str) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -34,7 +34,7 @@ impl TempDirectory {
 
 impl Drop for TempDirectory {
     fn drop(&mut self) {
-        // A leftover in the temporary directory is no reason to fail a test that passed.
+        // A leftover in the temporary directory must not fail a test that passed.
         let _ = fs::remove_dir_all(&self.path);
     }
 }

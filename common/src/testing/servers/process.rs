@@ -14,19 +14,19 @@ use super::directory::TempDirectory;
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a starting server.
 const READY_POLL: Duration = Duration::from_millis(2);
-/// How often another port is tried when somebody took the chosen one first.
+/// How often another port is tried when another process took the chosen one first.
 const PORT_ATTEMPTS: u32 = 5;
 /// Ports below the range from which Linux picks the local ports of outgoing connections (32768 and
 /// up). A port of that range could be taken by any client while its server is stopped, and a client
 /// that dials a stopped server could even connect to itself.
 const PORTS: std::ops::Range<u32> = 12_000..32_000;
 
-/// What to run.
+/// The program to run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Program {
     /// Name of the executable, looked for in `PATH` and in the directories for system programs.
     pub(super) name: &'static str,
-    /// The package that brings it.
+    /// The package that contains it.
     pub(super) package: &'static str,
 }
 
@@ -41,8 +41,8 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `program` with what `args` makes of a fresh directory and a free port, and waits until
-    /// it listens there.
+    /// Starts `program` with the arguments that `args` makes from a fresh directory and a free port, and
+    /// waits until it listens there.
     pub(super) fn start(
         program: Program,
         args: impl Fn(&Path, u16) -> Vec<String>,
@@ -61,7 +61,7 @@ impl ServerProcess {
             server.args = args(server.directory.path(), server.port);
             match server.launch() {
                 Ok(()) => return server,
-                // Somebody else was faster; not our fault, so try again elsewhere.
+                // Another process took the port first: try another port.
                 Err(NotReady::PortTaken) => server.stop(),
                 Err(error) => server.fail(&error),
             }
@@ -130,7 +130,7 @@ impl ServerProcess {
         panic!("{name} is missing: run ./test.sh, it installs {package}");
     }
 
-    /// Waits until the port accepts a connection and it is our process that listens there.
+    /// Waits until the port accepts a connection and our process is the one that listens there.
     fn wait_until_ready(&mut self) -> Result<(), NotReady> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let deadline = Instant::now() + READY_TIMEOUT;
@@ -189,7 +189,7 @@ impl fmt::Debug for ServerProcess {
     }
 }
 
-/// Why a started program cannot be used.
+/// The reason why a started program cannot be used.
 #[derive(Debug)]
 enum NotReady {
     PortTaken,
@@ -212,8 +212,8 @@ pub(super) fn document_root(directory: &Path) -> PathBuf {
     directory.join("www")
 }
 
-/// A port nobody listens on right now. Each process starts its search elsewhere, so that tests which
-/// run at the same time rarely meet.
+/// A port on which no process listens right now. Each process starts its search at a different port, so
+/// that tests which run at the same time rarely try the same one.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in PORTS {
@@ -228,7 +228,7 @@ fn free_port() -> u16 {
     panic!("no free port on 127.0.0.1")
 }
 
-/// Does process `pid` itself hold the listening socket of `port`? Where the system does not tell
+/// Whether process `pid` itself holds the listening socket of `port`. On a system that does not tell
 /// (no `/proc`), the answer is yes.
 fn listens(pid: u32, port: u16) -> bool {
     let Ok(table) = fs::read_to_string("/proc/net/tcp") else {

@@ -382,7 +382,8 @@ async fn a_silent_peer_is_blamed_in_words_that_name_what_came_first() {
     let error = pool.acquire(&1).await.expect_err("dials pause");
     let Error::BackingOff { last, .. } = &error else { panic!("{error}") };
     assert!(matches!(last, DialError::GivenUp(after) if *after == limit), "{last:?}");
-    let words = "the caller's deadline came first, later than dials usually take (after 200ms)";
+    let words =
+        "the caller's deadline passed during a dial that took longer than usual (after 200ms)";
     assert_eq!(last.to_string(), words);
     let text = error.to_string();
     assert!(text.contains(words) && !text.contains("dial_timeout"), "{text}");

@@ -75,9 +75,9 @@ fn errors_begin_alike_and_say_numbers_at_their_end() {
     let (one, other) = (paused(413_499_999), paused(12_000));
     assert_eq!(
         one.to_string(),
-        "dials are paused after failures, the last: the fake peer refused; next in 413ms"
+        "dials are paused after failures, the last: the fake peer refused; next dial in 413ms"
     );
-    assert!(other.to_string().ends_with("; next in 12\u{b5}s"), "{other}");
+    assert!(other.to_string().ends_with("; next dial in 12\u{b5}s"), "{other}");
     let error: Error<Refused> = Error::Closed { key: "7".into() };
     assert_eq!(error.to_string(), "the pool is closed; key: 7");
     let error: Error<Refused> =
