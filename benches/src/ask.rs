@@ -1,4 +1,4 @@
-//! A request of the user's own in the place of the built-in one, and the pause between two of them.
+//! A custom request in place of the built-in one, and the pause between two requests.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ const METHODS: [(Method, bool); 7] = [
     (Method::DELETE, true),
     (Method::OPTIONS, false),
 ];
-/// The embedded server takes no longer bodies, and most others neither.
+/// The embedded server accepts no longer bodies, nor do most other servers.
 const MAX_BODY: usize = 1024 * 1024;
-/// Commands that are more than one request and one reply, or leave something behind in the session.
+/// Commands that are more than one request and one reply, or that change the session.
 const SESSION_COMMANDS: [&str; 19] = [
     "ASKING",
     "AUTH",
@@ -46,22 +46,22 @@ const SESSION_COMMANDS: [&str; 19] = [
     "WATCH",
 ];
 
-/// What is asked instead of GET / or ECHO. The default is the built-in request.
+/// The request that is sent instead of GET / or ECHO. The default is the built-in request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ask {
     method: Option<Method>,
     path: Option<String>,
     body: Option<Bytes>,
     command: Vec<Bytes>,
-    /// Between the reply and the next request of a caller.
+    /// The pause of a caller between a reply and its next request.
     pub think: Option<Duration>,
 }
 
 impl Ask {
-    /// Reads the options. A path of the target's URL is asked for as one of `--path` is.
+    /// Reads the options. A path in the target's URL has the same meaning as `--path`.
     ///
     /// # Errors
-    /// [`BenchError::Usage`] for what is no request, or when both have a path.
+    /// [`BenchError::Usage`] for an invalid request, or when both have a path.
     pub fn new(args: &RunArgs, target: Option<&Target>) -> Result<Self, BenchError> {
         let mut ask = Self { think: args.think_time, ..Self::default() };
         if let Some(path) = &args.path {
@@ -97,7 +97,7 @@ impl Ask {
         Ok(ask)
     }
 
-    /// The option that asks for something of HTTP.
+    /// The option that is only for HTTP, if one was given.
     pub fn http_option(&self) -> Option<&'static str> {
         match (&self.path, &self.body, &self.method) {
             (Some(_), _, _) => Some("--path"),
@@ -107,7 +107,7 @@ impl Ask {
         }
     }
 
-    /// Lets requests to this target be these.
+    /// Makes these the requests to this target.
     #[must_use]
     pub fn apply(&self, mut target: Target) -> Target {
         if let Some(path) = &self.path {
@@ -151,7 +151,7 @@ impl Ask {
         self.command.is_empty()
     }
 
-    /// What is lost with this request, for people; `None` when nothing is.
+    /// A warning that tells which checks this request makes impossible; `None` without such a loss.
     pub fn warning(&self) -> Option<String> {
         if !self.command.is_empty() {
             return Some(format!(
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_the_built_in_request() {
+    fn without_options_the_request_is_the_built_in_one() {
         let ask = ask(|_| {});
         assert_eq!(ask, Ask::default());
         assert_eq!(ask.http(RequestKind::Read), (Method::GET, Bytes::new()));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_a_body_is_a_post_unless_it_is_said_otherwise() {
+    fn a_request_with_a_body_is_a_post_unless_a_method_is_given() {
         let post = ask(|args| args.body_size = Some(3));
         assert_eq!(post.http(RequestKind::Read), (Method::POST, Bytes::from_static(b"xxx")));
         assert_eq!(words(&post), "POST / with 3 bytes");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused_in_one_line() {
+    fn an_invalid_request_is_refused_in_one_line() {
         for (args, words) in [
             (RunArgs::with(|args| args.method = Some("GTE".into())), "did you mean 'GET'"),
             (RunArgs::with(|args| args.path = Some("items".into())), "begins with /"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oracle_is_given_up_only_where_no_nonce_comes_back() {
+    fn the_oracle_is_given_up_only_if_no_nonce_comes_back() {
         let target = || Target::embedded(Protocol::Http1, "127.0.0.1:1".parse().unwrap());
         for (method, echoes) in [("POST", true), ("HEAD", false)] {
             let ask = ask(|args| args.method = Some(method.into()));

@@ -1,4 +1,4 @@
-//! The contestants by name, and on which protocols each makes sense.
+//! The contestants by name, and the protocols of each.
 
 use crate::contestants::Facts;
 use crate::error::BenchError;
@@ -24,11 +24,11 @@ pub enum Kind {
 pub struct Contestant {
     /// Its name on the command line and in results.
     pub name: &'static str,
-    /// What it is made of.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it takes part.
+    /// The protocols on which it takes part.
     pub protocols: &'static [Protocol],
-    /// One line for people.
+    /// A description in one line.
     pub about: &'static str,
 }
 
@@ -99,7 +99,7 @@ const HTTP: &[Protocol] = &[Protocol::Http1, Protocol::Http2];
 const RESP: &[Protocol] = &[Protocol::Resp];
 
 /// The rivals, in the order in which tables show them. Their names are known without the cargo feature
-/// `peers`, so that asking for one says how to build it.
+/// `peers`, so that the error for such a name can tell how to build the rival.
 pub const PEERS: [Contestant; 9] = [
     peer("hyper-util", HTTP, "hyper-util's legacy client: keeps idle connections, no limit"),
     peer("reqwest", HTTP, "reqwest's client, over hyper-util"),
@@ -165,7 +165,7 @@ impl Contestant {
         matches!(self.kind, Kind::Peer(_))
     }
 
-    /// What results say about a rival beside its figures; `None` for the others.
+    /// What results say about a rival besides its figures; `None` for other contestants.
     pub fn facts(&self) -> Option<&'static Facts> {
         match self.kind {
             Kind::Peer(name) => Facts::of(name),

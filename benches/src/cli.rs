@@ -63,7 +63,7 @@ pub struct RunArgs {
     /// Protocols: http1, http2, resp, framed [default: all]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub protocol: Vec<String>,
-    /// Contestants, see `poolbench list` [default: all that fit]
+    /// Contestants, see `poolbench list` [default: all that fit the protocol]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub contestant: Vec<String>,
     /// The rivals take part, too: other clients, see docs/rivals.md (needs the cargo feature peers)
@@ -81,17 +81,17 @@ pub struct RunArgs {
     /// Callers that send at the same time [default: 50; reuse: 1]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub callers: Option<usize>,
-    /// Open loop at this rate: requests in a second (5000), or a share of what the limit does (60%)
+    /// Open loop at this rate: requests per second (5000), or a share of the limit's throughput (60%)
     #[arg(long, value_name = "RATE", value_parser = parse_rate, allow_hyphen_values = true)]
     pub rate: Option<Rate>,
-    /// Open loop at ten rates, one after the other, and the knee of each contestant: shares of what the
-    /// limit does (20..110%), or requests in a second (1000..20000) [scenario: paced; turns: 2 of 500ms]
+    /// Open loop at ten rates, one after the other, and the knee of each contestant: shares of the limit's
+    /// throughput (20..110%), or requests per second (1000..20000) [scenario: paced; turns: 2 of 500ms]
     #[arg(long, value_name = "RATES", value_parser = Sweep::parse, conflicts_with = "rate")]
     pub sweep: Option<Sweep>,
     /// How arrivals of a rate are spread: uniform or poisson [default: uniform]
     #[arg(long, value_name = "HOW", value_parser = parse_arrivals)]
     pub arrivals: Option<Arrivals>,
-    /// Most requests in flight in an open loop; what cannot start is counted [default: 1000]
+    /// Most requests in flight in an open loop; requests that cannot start are counted [default: 1000]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     pub max_in_flight: Option<usize>,
     /// Limits of connections: same (--connections for all) or own (each strategy as it ships)
@@ -107,7 +107,7 @@ pub struct RunArgs {
     /// Changes one knob of every profile, see `poolbench list` (repeatable)
     #[arg(long, value_name = "KNOB=VALUE")]
     pub set: Vec<String>,
-    /// A server of yours instead of the embedded one: http://, h2c:// or redis://. Faults come from a relay in
+    /// Your own server instead of the embedded one: http://, h2c:// or redis://. Faults come from a relay in
     /// front of it
     #[arg(long, value_name = "URL")]
     pub target: Option<String>,
@@ -176,7 +176,7 @@ impl RunArgs {
         args
     }
 
-    /// Whether nothing was chosen that says what is measured: the short default comparison.
+    /// Whether no option selects what is measured, so that the short default comparison runs.
     pub fn is_bare(&self) -> bool {
         *self
             == Self {
@@ -366,7 +366,8 @@ where
     }
 }
 
-/// Clap explains over several paragraphs; the first says what is wrong, tips say what was meant.
+/// Shortens clap's explanation of several paragraphs: the first one names the mistake, tips name what was
+/// probably meant.
 fn one_line(text: &str) -> String {
     let first = text.split("\n\n").next().unwrap_or(text);
     let tips = text.lines().map(str::trim).filter(|line| line.starts_with("tip:"));

@@ -1,11 +1,11 @@
-//! What can go wrong in poolbench itself, sorted by the exit code it deserves.
+//! The errors of poolbench itself, each with its exit code.
 
-/// Why a command ended without doing what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BenchError {
     /// The command line asks for something that does not exist or contradicts itself, or names a
-    /// target or a file that cannot be used. Said before anything is measured; exit code 2.
+    /// target or a file that cannot be used. Reported before anything is measured; exit code 2.
     #[error("{0}")]
     Usage(String),
     /// The program could not do its own work (its server did not start, a file could not be
@@ -14,14 +14,14 @@ pub enum BenchError {
     Io {
         /// What was being done, as "starting the server".
         doing: String,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The reader of standard output has gone, as after `| head`; exit code 141, that of a process which
     /// SIGPIPE ended. The program prints nothing about it.
     #[error("the reader of standard output has gone")]
     ReaderGone,
-    /// The embedded server answered something else than was agreed; exit code 1.
+    /// The embedded server broke the protocol of the control connection; exit code 1.
     #[error("the embedded server: {0}")]
     Server(String),
     /// The user's server failed after the run had begun; exit code 1.

@@ -12,7 +12,7 @@ pub enum Fault {
     /// New connections are refused: the server closes its listening socket.
     Refuse,
     /// The server delays the first bytes that it writes on a connection by this time, counted from the
-    /// accept. Where the protocol begins with a greeting (`AUTH` of RESP, SETTINGS of HTTP/2), the dial
+    /// accept. If the protocol begins with a greeting (`AUTH` of RESP, SETTINGS of HTTP/2), the dial
     /// takes as long.
     SlowDial {
         /// How long, in milliseconds.
@@ -23,7 +23,7 @@ pub enum Fault {
         /// How much, in milliseconds.
         ms: u64,
     },
-    /// Every open connection is cut. A moment, not a state.
+    /// Every open connection is cut. Happens at one moment and does not last.
     Cut {
         /// How.
         how: Cut,
@@ -36,9 +36,9 @@ pub enum Fault {
         how: Cut,
     },
     /// Every open connection announces its end: `connection: close` with the next reply of HTTP/1,
-    /// GOAWAY of HTTP/2, a close after the next reply elsewhere. A moment, not a state.
+    /// GOAWAY of HTTP/2, a close after the next reply elsewhere. Happens at one moment and does not last.
     Announce,
-    /// Connections stay open, and nothing is read or answered any more.
+    /// Connections stay open, and the server reads and answers nothing any more.
     Silence {
         /// Which ones.
         who: Who,
@@ -68,7 +68,7 @@ pub enum Fault {
 pub enum Cut {
     /// In order: the client reads the end of the stream.
     Fin,
-    /// At once: the client's next look at the socket fails.
+    /// At once: the client's next read from the socket fails.
     Rst,
 }
 
@@ -90,7 +90,7 @@ impl Fault {
         matches!(self, Self::Cut { .. } | Self::Announce)
     }
 
-    /// Why a relay cannot play it, in words that follow "the server must"; `None` where a relay can.
+    /// Why a relay cannot play it, in words that follow "the server must"; `None` if a relay can.
     pub fn asks_server(self) -> Option<&'static str> {
         match self {
             Self::Announce => Some("announce the end of its connections"),
@@ -106,10 +106,10 @@ impl Fault {
         }
     }
 
-    /// A fault that lasts, as people write it: its name and its values, with colons between.
+    /// Reads a fault that lasts, written as its name and its values with colons between them.
     ///
     /// # Errors
-    /// What can be written, for anything else.
+    /// The possible faults, if the text is none of them.
     pub fn parse(text: &str) -> Result<Self, String> {
         let known = || {
             "expected refuse, slow-dial:TIME, slow-replies:TIME, stall-one:N:TIME, cut-idle:TIME:fin, \
@@ -168,7 +168,7 @@ impl Fault {
 pub struct Event {
     /// When it begins, from the start of the measured window.
     pub at: Duration,
-    /// How long it lasts; `None` for a moment, and for what lasts until the end.
+    /// How long it lasts; `None` for a fault of one moment, and for one that lasts until the end.
     pub lasts: Option<Duration>,
     /// What happens.
     pub fault: Fault,
@@ -186,7 +186,7 @@ impl Event {
         self.at.is_zero() && self.lasts.is_none() && !self.fault.is_moment()
     }
 
-    /// At `at_ms` milliseconds: a moment, or what lasts until the end.
+    /// At `at_ms` milliseconds: a fault of one moment, or one that lasts until the end.
     pub fn at(at_ms: u64, fault: Fault) -> Self {
         Self { at: Duration::from_millis(at_ms), lasts: None, fault }
     }

@@ -1,4 +1,4 @@
-//! `list` and `explain`: what there is, and why a profile is as it is.
+//! `list` and `explain`: the names that exist, and the reasons for the choices of a profile.
 
 use pool_common::knob::{KNOBS, Knob};
 use pool_common::profile::{Choice, Profile};
@@ -77,7 +77,7 @@ fn list_text() -> String {
 }
 
 /// A profile, question by question: each choice with its values and its source, and what differs
-/// from the original on purpose. Also a contestant without a profile, or a single knob.
+/// from the original on purpose. It also explains a contestant without a profile, or a single knob.
 ///
 /// # Errors
 /// [`BenchError::Usage`] for an unknown name.
@@ -108,7 +108,7 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     Ok(if as_json { format!("{:#}\n", explain_json(&profile)) } else { explain_text(&profile) })
 }
 
-/// The error for a name that nothing has. A rival that is not part of this build says how to build it.
+/// The error for an unknown name. For a rival that is not part of this build it tells how to build it.
 fn unknown(name: &str) -> BenchError {
     let contestants = CONTESTANTS.iter().chain(&PEERS).map(|contestant| contestant.name);
     if contestants.clone().any(|known| known == name)
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_and_a_scenario_are_explained_or_say_what_to_do() {
+    fn rivals_and_scenarios_are_explained_and_an_unbuilt_rival_tells_how_to_build_it() {
         match explain("hyper-util", false) {
             Ok(text) => assert!(text.starts_with("hyper-util: "), "{text}"),
             Err(error) => assert!(error.to_string().contains("--features peers"), "{error}"),

@@ -4,9 +4,9 @@
 //! reach its parts; it promises no stable interface.
 //!
 //! - [`serve`]: the embedded servers and their oracle, in a separate process;
-//! - [`contestants`]: ways to get a request there and its reply back;
-//! - [`scenario`], [`ask`], [`fault`], [`catalog`], [`policies`]: what is played and asked, what goes wrong
-//!   meanwhile, by whom, with which policy;
+//! - [`contestants`]: ways to send a request to the server and get its reply;
+//! - [`scenario`], [`ask`], [`fault`], [`catalog`], [`policies`]: the load, the requests, the faults, the
+//!   contestants and their policies;
 //! - [`run`]: the plan, the rounds, the turns;
 //! - [`report`]: tables and files.
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
 //! The program: reads the command line, calls the library, turns the result into an exit code.
-// Not `forbid`, which would refuse what the `ctor` attribute allows itself. Nothing else may.
+// Not `forbid`, which would reject the `allow` in the expansion of the `ctor` attribute.
 #![deny(unsafe_code)]
 
 use std::io::Write;
@@ -24,7 +24,7 @@ fn look_for_standard_output() {
 fn main() -> ExitCode {
     let result = dispatch();
     let result = match (result, stdout::check()) {
-        // An unsound run is worse than a reader that left.
+        // The exit code of a run with wrong results matters more than a reader that left.
         (Ok(code), Err(BenchError::ReaderGone)) if code != ExitCode::SUCCESS => Ok(code),
         (Ok(_), Err(error)) => Err(error),
         (result, _) => result,
@@ -73,11 +73,11 @@ fn dispatch() -> Result<ExitCode, BenchError> {
 
 fn run_plan(args: &cli::RunArgs) -> Result<ExitCode, BenchError> {
     let plan = Plan::new(args)?;
-    // Before anything is measured: the baseline must be there.
+    // Before anything is measured, check that the baseline exists.
     let finish = compare::Finish::new(args, &plan)?;
     let outcome = run::run(&plan)?;
     let (text, passed) = finish.apply(outcome)?;
-    // Standard output may belong to the JSON.
+    // Standard output may be used for the JSON.
     drop(std::io::stderr().lock().write_all(text.as_bytes()));
     Ok(match outcome {
         Outcome::Done if !passed => ExitCode::from(1),
@@ -87,7 +87,7 @@ fn run_plan(args: &cli::RunArgs) -> Result<ExitCode, BenchError> {
     })
 }
 
-/// Prints to standard output; whether that went well is asked at the end.
+/// Prints to standard output; failures are checked at the end.
 fn print(text: &str) -> Result<ExitCode, BenchError> {
     stdout::print(text);
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! What is measured in one turn: latencies in histograms, counts, and the processor time of this
+//! The measurements of one turn: latencies in histograms, counts, and the processor time of this
 //! process.
 
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn micros(nanos: u64) -> f64 {
     round(nanos as f64 / 1000.0)
 }
 
-/// Rounded to three decimals, which is all that was measured.
+/// Rounds to three decimals, the precision of the measurement.
 pub fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -93,7 +93,7 @@ pub struct Spread {
     pub low: f64,
     /// The largest.
     pub high: f64,
-    /// How many there were: of one value there are no extremes to tell.
+    /// The number of values: a single value has no extremes.
     pub count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Names that people type: the protocols, and help for a name that does not exist.
+//! Names on the command line: the protocols, and help for a name that does not exist.
 
 use std::fmt;
 
@@ -57,15 +57,15 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The error for a `what` called `name` that is not among `known`: says what is, and what was
-/// probably meant.
+/// The error for a `what` called `name` that is not among `known`: names the known ones, and the one that
+/// was probably meant.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> BenchError {
     let meant = known
         .iter()
         .map(|candidate| (distance(name, candidate), candidate))
         .min()
         .filter(|(distance, _)| *distance <= 3.max(name.len() / 3))
-        // Of a short name a third must be right.
+        // At least a third of the name has to be right.
         .filter(|(distance, _)| distance * 3 <= name.len() * 2)
         .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
         .unwrap_or_default();
@@ -76,7 +76,7 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> BenchError {
     ))
 }
 
-/// Words of others, safe on a terminal: what is no plain character is escaped, quotes stay as they are.
+/// Text from outside, safe on a terminal: special characters are escaped, quotes stay as they are.
 pub fn printable(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_others_keep_their_quotes_and_nothing_else_that_is_odd() {
+    fn printable_text_keeps_quotes_and_escapes_special_characters() {
         assert_eq!(printable("unknown command 'A\\B'"), "unknown command 'A\\B'");
         assert_eq!(printable("a\x1b[1mb\r\n"), "a\\u{1b}[1mb\\r\\n");
     }

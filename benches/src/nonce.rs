@@ -1,4 +1,4 @@
-//! The nonce: what a request carries and its reply must return.
+//! The nonce: a request carries it, and the reply must return it.
 //!
 //! Sixteen hexadecimal digits: eight for the run, eight for the sequence number in it. Fixed width,
 //! so that every request and every reply of a turn has the same length and the contestant `limit`

@@ -1,4 +1,4 @@
-//! Where things run: which processor the client and the server are pinned to, and on what machine.
+//! The processors to which the client and the server are pinned, and a description of the machine.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -38,12 +38,12 @@ pub fn allowed() -> Vec<usize> {
 /// allows fewer than `--callers` asks for. Returns how many that is, `None` for no limit.
 pub fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    // Refused only where it could not help either.
+    // If the system refuses, nothing else would help either.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     getrlimit(Resource::Nofile).current
 }
 
-/// Which processor is whose.
+/// The processors of the client and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placement {
     /// For the client; `None` when it is not pinned.
@@ -53,7 +53,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The first two of the processors that may be used, nothing pinned when there is only one.
+    /// The first two of the allowed processors; with only one, nothing is pinned.
     pub fn choose(allowed: &[usize]) -> Self {
         match allowed {
             [client, server, ..] => Self { client: Some(*client), server: Some(*server) },
@@ -61,8 +61,8 @@ impl Placement {
         }
     }
 
-    /// One sentence for people: about the embedded servers, or a server of the user's with the relay
-    /// in front of it or without.
+    /// Describes the placement in one sentence: with the embedded servers, or with a server of the user,
+    /// with or without the relay in front of it.
     pub fn describe(self, embedded: bool, relay: bool) -> String {
         match (self.client, self.server) {
             (Some(client), Some(server)) if !embedded && relay => format!(
@@ -83,7 +83,7 @@ impl Placement {
     }
 }
 
-/// The machine and the build, as results.json has it.
+/// The machine and the build, as in results.json.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
     /// The processor's name.
@@ -98,14 +98,14 @@ pub struct Environment {
     pub placement: String,
     /// The clocks that were read.
     pub clock: &'static str,
-    /// What equal contestants differed by; `None` where that was not measured.
+    /// The difference between equal contestants; `None` if it was not measured.
     pub noise: Option<MeasuredNoise>,
-    /// What `poolbench calibrate` found out about this machine.
+    /// The result of `poolbench calibrate` on this machine.
     pub calibration: Option<Calibration>,
 }
 
 impl Environment {
-    /// Looks at the machine. Call it before pinning, which narrows what a process may use.
+    /// Reads the properties of the machine. Call it before pinning, which reduces the allowed processors.
     pub fn observe(allowed: &[usize], placement: String) -> Self {
         Self {
             cpu: cpu_model(),
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn client_and_server_are_apart_where_there_is_room() {
+    fn client_and_server_get_different_processors_if_there_are_two() {
         assert_eq!(Placement::choose(&[3, 5, 7]), Placement { client: Some(3), server: Some(5) });
         assert_eq!(Placement::choose(&[0]), Placement { client: None, server: None });
     }

@@ -10,12 +10,12 @@ use crate::catalog::{Contestant, Kind};
 use crate::error::BenchError;
 use crate::names::{self, Protocol};
 
-/// What a contestant takes care of; `None` where the question does not arise.
+/// The safety measures of a contestant; `None` if a measure does not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Safety {
-    /// A connection is looked at before it is lent.
+    /// A connection is checked before it is lent.
     pub check: Option<bool>,
-    /// Getting a connection takes at most so long.
+    /// Getting a connection has a deadline.
     pub deadline: Option<bool>,
     /// A session is brought back to neutral before it is lent again.
     pub reset: Option<bool>,
@@ -24,7 +24,7 @@ pub struct Safety {
 }
 
 impl Safety {
-    /// What `contestant` takes care of with this policy.
+    /// The safety measures of `contestant` with this policy.
     pub fn of(contestant: &Contestant, policy: Option<&Policy>, protocol: Protocol) -> Self {
         // Of these protocols only RESP has a session that outlives a request.
         let session = |answer| (protocol == Protocol::Resp).then_some(answer);
@@ -83,7 +83,7 @@ pub fn parse_sets(sets: &[String]) -> Result<Vec<(String, String)>, BenchError> 
             )));
         }
         if let Err(error) = scratch.set(&knob, &value) {
-            // Only what the user wrote may hold what does not belong on a terminal.
+            // Only the user's text may contain characters that must not reach a terminal.
             let plain = error.to_string().replace(&value, &value.escape_debug().to_string());
             return Err(BenchError::usage(format!("--set: {plain}")));
         }
@@ -98,7 +98,7 @@ pub fn profile(contestant: &Contestant) -> Option<Profile> {
     Some(Profile::find(name).expect("the catalog names existing profiles"))
 }
 
-/// What shapes the policy of a contestant beside its profile.
+/// Everything besides the profile that shapes the policy of a contestant.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms<'a> {
     /// The same number of connections for every contestant; `None` leaves each its own limits.
@@ -117,7 +117,7 @@ pub struct Terms<'a> {
 /// the scenario, then those of the user. `None` when it has no policy.
 ///
 /// The budget makes contestants comparable: each may open and keep as many connections as the
-/// others. A profile that is one connection by nature stays so.
+/// others. A profile with a single connection keeps it.
 ///
 /// # Errors
 /// [`BenchError::Usage`] when the policy contradicts itself.
@@ -158,7 +158,7 @@ pub fn resolve(
     Ok(Some(policy))
 }
 
-/// The `--set` that a policy error comes from: those whose knobs it names, otherwise all of them.
+/// The `--set` values that cause a policy error: those whose knobs the error names, otherwise all.
 fn cause(sets: &[(String, String)], error: &str) -> String {
     let words: Vec<&str> =
         error.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
@@ -182,7 +182,7 @@ pub fn own_default(protocol: Protocol) -> Policy {
     }
 }
 
-/// Whether the contestant is one connection by nature, so that the budget does not apply to it.
+/// Whether the contestant has a single connection, so that the budget does not apply to it.
 pub fn is_single(contestant: &Contestant) -> bool {
     profile(contestant).is_some_and(|profile| profile.is_single_connection())
         || contestant.facts().is_some_and(|facts| facts.single)

@@ -1,5 +1,5 @@
-//! Which scenario shows what a knob does. A knob that changes nothing in `steady` is not useless: it
-//! answers a question that `steady` does not ask.
+//! The scenarios that show the effect of each knob. Many knobs change nothing in `steady`, because nothing
+//! goes wrong there.
 
 /// The scenarios in which each knob shows, in the order of the knobs. Measured: docs/knobs.md has the
 /// commands and the figures.
@@ -56,7 +56,7 @@ pub const SHOWS: &[(&str, &[&str])] = &[
     ("retry_back_off_max", &["idle-cut"]),
 ];
 
-/// Knobs that move no figure of any scenario, and why.
+/// Knobs that change no figure of any scenario, each with the reason.
 pub const UNSEEN: &[(&str, &str)] = &[
     ("dial_hedge", "no scenario loses a single SYN: dials are slow for all or for none"),
     (

@@ -1,5 +1,5 @@
-//! What can be said about figures that scatter: intervals, Welch's test, the samples that rounds are
-//! worth, and whether two rows differ at all.
+//! Statistics of figures that scatter: intervals, Welch's test, the number of independent samples in a
+//! series of rounds, and whether two rows differ at all.
 //!
 //! Rounds of a run are not independent: a slow minute of the machine covers several of them. The test
 //! therefore counts fewer rounds than there are when neighbours resemble each other. Rounds also have
@@ -12,10 +12,10 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 pub const FALSE_ALARMS: f64 = 0.05;
 /// With fewer rounds nothing is trimmed.
 const TRIM_FROM: usize = 10;
-/// The share that is cut off at each end: the one that Yuen recommends. Rounds on a busy machine have
-/// tails so heavy that means without their tenths still scatter a tenth more.
+/// The share that is cut off at each end, as Yuen recommends. Rounds on a busy machine have such heavy
+/// tails that with only a tenth cut off at each end the means scatter a tenth more.
 const TRIM: f64 = 0.2;
-/// The correlation of neighbours that is assumed beforehand, and the number of rounds it weighs.
+/// The correlation of neighbours that is assumed beforehand, and its weight in rounds.
 const ASSUMED: f64 = 0.4;
 const ASSUMED_ROUNDS: f64 = 20.0;
 /// Draws of a bootstrap.
@@ -84,13 +84,13 @@ pub fn effective_size(values: &[f64]) -> f64 {
     }
     let neighbours: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
     let seen = neighbours / total + 1.0 / length;
-    // A short series cannot show its correlation; until it does, a usual one is assumed.
+    // A short series does not show its correlation, so a typical one is assumed and weighed in.
     let correlation = (seen * length + ASSUMED * ASSUMED_ROUNDS) / (length + ASSUMED_ROUNDS);
     let correlation = correlation.clamp(0.0, 0.9);
     (length * (1.0 - correlation) / (1.0 + correlation)).max(2.0)
 }
 
-/// What Welch's test says about two samples.
+/// The result of Welch's test of two samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Test {
     /// The second mean minus the first.
@@ -99,7 +99,7 @@ pub struct Test {
     pub error: f64,
     /// Degrees of freedom.
     pub freedom: f64,
-    /// The chance of a measured difference as large as this one where there is no difference.
+    /// The probability of a measured difference this large if there is no difference.
     pub p: f64,
 }
 
@@ -160,8 +160,8 @@ pub fn welch(base: &[f64], new: &[f64]) -> Option<Test> {
     Some(between(&Part::of(base)?, &Part::of(new)?))
 }
 
-/// The test of differences that were taken round by round, which cancels what a round did to both
-/// sides; `None` with fewer than two. Rounds of one run are compared so.
+/// The test of differences that were taken round by round, for rounds of one run: an effect of a round on
+/// both sides cancels. `None` with fewer than two.
 pub fn paired(differences: &[f64]) -> Option<Test> {
     if differences.iter().any(|difference| !difference.is_finite()) {
         return None;
@@ -178,10 +178,10 @@ fn between(base: &Part, new: &Part) -> Test {
     Test::new(new.mean - base.mean, variance, freedom)
 }
 
-/// Whether two rows of a table differ beyond the noise in a figure: the whole interval of their
-/// difference lies beyond it. Both sides are the figure's rounds, the same rounds in the same order;
+/// Whether two rows of a table differ beyond the noise in a figure, so that the whole interval of their
+/// difference lies beyond it. Both sides are the figure's values in the same rounds, in the same order;
 /// `floor` is the relative difference that two equal contestants showed, and `tests` is the number of
-/// such questions that the table asks.
+/// such comparisons in the table.
 pub fn distinguishable(left: &[f64], right: &[f64], floor: f64, tests: usize) -> bool {
     let ratios: Vec<f64> =
         left.iter().zip(right).map(|(left, right)| left.ln() - right.ln()).collect();
@@ -193,7 +193,7 @@ pub fn distinguishable(left: &[f64], right: &[f64], floor: f64, tests: usize) ->
 }
 
 /// Letters for rows, as statisticians print them: rows that share a letter do not differ beyond the
-/// noise. `differs` is asked for each pair once.
+/// noise. `differs` is called once for each pair.
 pub fn letters(rows: usize, differs: impl Fn(usize, usize) -> bool) -> Vec<String> {
     // The greatest sets of rows that do not differ from each other, grown from each row in turn.
     let mut sets: Vec<Vec<usize>> = Vec::new();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_to_test_is_no_test() {
+    fn fewer_than_two_values_give_no_test() {
         assert_eq!(welch(&[1.0], &[1.0, 2.0]), None);
         assert_eq!(welch(&[1.0, f64::NAN], &[1.0, 2.0]), None);
         assert_eq!(welch(&[1.0, 1.0], &[1.0, 1.0]).unwrap().p, 1.0);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_that_resemble_each_other_count_less() {
+    fn correlated_neighbours_count_as_fewer_values() {
         let alternating: Vec<f64> = (0..40).map(|n| f64::from(n % 2)).collect();
         close(effective_size(&alternating), 40.0, 1e-9);
         assert!(effective_size(&[1.0, 5.0, 2.0, 4.0, 3.0]) < 5.0, "five rounds show nothing");
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn rows_inside_the_noise_are_not_told_apart() {
-        // The machine drifts between rounds, for both alike.
+        // The machine drifts between rounds, in the same way for both.
         let slow = [100.0, 131.0, 79.0, 100.5, 119.5];
         let fast = slow.map(|rate: f64| rate * 1.1 + (rate % 7.0) / 10.0);
         assert!(distinguishable(&slow, &fast, 0.02, 10));

@@ -1,7 +1,7 @@
-//! Standard output, and what becomes of a command that cannot write there.
+//! Standard output, and the end of a command that cannot write there.
 //!
-//! A disk that is full and a standard output that is closed are failures: the command goes on with what it
-//! can still do, as writing its files, and ends with exit code 1. A reader that went away, as `head` does,
+//! A full disk and a closed standard output are failures: the command does its other work, such as
+//! writing its files, and ends with exit code 1. A reader that went away, as `head` does,
 //! ends the command quietly, with the exit code of a process that SIGPIPE ended.
 
 use std::io::{self, Write};
@@ -15,13 +15,13 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 static KEPT: OnceLock<PathBuf> = OnceLock::new();
 
-/// The program was started with standard output closed. The runtime of Rust puts `/dev/null` in its
-/// place, where writing always succeeds.
+/// Notes that the program was started with standard output closed. The runtime of Rust opens `/dev/null`
+/// in its place, where writing always succeeds.
 pub fn was_closed() {
     CLOSED.store(true, Ordering::Relaxed);
 }
 
-/// Prints. After the first failure nothing more is tried; [`check`] tells it.
+/// Prints. After the first failure it does nothing more; [`check`] returns that failure.
 pub fn print(text: &str) {
     if FAILED.get().is_some() {
         return;
@@ -32,7 +32,7 @@ pub fn print(text: &str) {
         false => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
     };
     if let Err(error) = written {
-        // Printing from two threads at once, the first failure is the one that is told.
+        // If two threads print at once, the first failure is kept.
         drop(FAILED.set(error));
     }
 }
@@ -42,7 +42,7 @@ pub fn reader_is_gone() -> bool {
     FAILED.get().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Results that standard output should have had are here, too.
+/// Notes a file that also has the results meant for standard output.
 pub fn also_kept_in(path: &Path) {
     drop(KEPT.set(path.to_owned()));
 }

@@ -1,4 +1,4 @@
-//! Where requests go: the embedded server, or one of the user's.
+//! Where requests go: the embedded server, or a server of the user.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -30,14 +30,14 @@ pub struct Target {
     pub database: u32,
     /// Replies return the nonce of their request.
     pub echoes: bool,
-    /// A dial waits for the server's first word: framed exchanges an empty frame. What has a greeting of
-    /// its own, or a password, needs no such thing.
+    /// A dial waits for the server's first bytes: framed exchanges an empty frame. Protocols with a greeting,
+    /// or with a password, need no extra exchange.
     pub greets: bool,
     /// It is the embedded server, whose oracle can be asked.
     pub embedded: bool,
     /// The relay stands in front of it, and `address` and `host` are the relay's.
     pub relayed: bool,
-    /// What is asked there.
+    /// The requests that are sent there.
     pub ask: Ask,
 }
 
@@ -77,7 +77,7 @@ impl Target {
         Self { address: relay, host: relay.ip().to_string(), relayed: true, ..self.clone() }
     }
 
-    /// The same, where every dial waits for the first word of the server.
+    /// The same, but every dial waits for the first bytes of the server.
     #[must_use]
     pub fn greeting(mut self) -> Self {
         match self.protocol {
@@ -103,7 +103,7 @@ impl Target {
         if !text.contains("://") {
             return Err(BenchError::usage(no_scheme(text)));
         }
-        // The text may hold a password: it is not repeated in errors.
+        // The text may contain a password, so errors do not repeat it.
         let url = Url::parse(text)
             .map_err(|error| BenchError::usage(format!("--target is no URL: {error}")))?;
         let (protocol, default_port) = match url.scheme() {
@@ -169,13 +169,13 @@ impl Target {
         })
     }
 
-    /// What an HTTP client asks for.
+    /// The URI that an HTTP client requests.
     pub fn uri(&self) -> Uri {
         self.uri_at(&self.authority)
     }
 
-    /// The same for a client that dials the host of its URI: through a relay it needs the
-    /// [`name`](Self::name) besides.
+    /// The same for a client that dials the host of its URI: through a relay it also needs the
+    /// [`name`](Self::name).
     pub fn dialed_uri(&self) -> Uri {
         if self.relayed { self.uri_at(&self.address.to_string()) } else { self.uri() }
     }
@@ -189,7 +189,7 @@ impl Target {
         format!("http://{authority}{}", self.path).parse().expect("the parts come from a valid URL")
     }
 
-    /// How to name it in print, without secrets.
+    /// Its name for output, without secrets.
     pub fn describe(&self) -> String {
         if self.embedded {
             format!("embedded {} server at {}", self.protocol, self.address)
@@ -200,7 +200,7 @@ impl Target {
     }
 }
 
-/// What to write instead of a target without a scheme. What stands before an `@` may be a password.
+/// Suggests a URL for a target without a scheme. The text before an `@` may be a password.
 fn no_scheme(text: &str) -> String {
     let place = text.rsplit('@').next().unwrap_or_default();
     let port = place.split('/').next().and_then(|host| host.rsplit_once(':')).map(|(_, port)| port);
@@ -212,7 +212,7 @@ fn no_scheme(text: &str) -> String {
     }
 }
 
-/// A part of a URL as it was meant; malformed escapes stay as they are.
+/// Decodes a part of a URL; malformed escapes stay as they are.
 fn percent_decoded(part: &str) -> String {
     let bytes = part.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

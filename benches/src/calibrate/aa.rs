@@ -14,13 +14,13 @@ use crate::statistics::{self, Test};
 /// The contestants: the reference, and a pool.
 const CONTESTANTS: &str = "limit,redigo";
 
-/// What equal things differed by.
+/// The differences between equal contestants.
 pub(super) struct Found {
     pub(super) within: Noise,
     pub(super) between: Noise,
 }
 
-/// How it is measured, in words.
+/// Describes how it is measured.
 pub(super) fn words(args: &CalibrateArgs) -> String {
     format!(
         "{} runs of resp steady, {CONTESTANTS}, {} rounds of {:?}",
@@ -57,8 +57,8 @@ pub(super) fn measure(args: &CalibrateArgs, say: &dyn Fn(&str)) -> Result<Found,
     })
 }
 
-/// What runs differ by beyond what the scatter of their rounds explains, which a comparison counts
-/// anyway: 19 of 20 pairs differ by less.
+/// The difference between runs that the scatter of their rounds does not explain; 19 of 20 pairs of runs
+/// differ by less. A comparison counts the scatter of rounds separately.
 fn beyond_the_rounds(tests: &[(Figure, Test)], figure: Figure) -> Option<f64> {
     let own = tests.iter().filter(|(of, _)| *of == figure);
     let excess: Vec<f64> =
@@ -66,7 +66,7 @@ fn beyond_the_rounds(tests: &[(Figure, Test)], figure: Figure) -> Option<f64> {
     Some(measure::round((1.96 * statistics::mean(&excess)?.max(0.0).sqrt()).exp_m1()))
 }
 
-/// Starts the program as people do, and reads its results.
+/// Starts the program as a user does, and reads its results.
 fn one(args: &CalibrateArgs, out: &Path) -> Result<Saved, BenchError> {
     let doing = || BenchError::io("running poolbench for the calibration");
     let program = std::env::current_exe().map_err(doing())?;
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_rounds_do_not_explain_is_noise_between_runs() {
+    fn noise_between_runs_excludes_the_scatter_of_rounds() {
         let test = |difference: f64, error: f64| {
             (Figure::Cpu, Test { difference, error, freedom: 10.0, p: 0.5 })
         };

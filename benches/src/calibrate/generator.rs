@@ -1,5 +1,5 @@
-//! The ceiling of the generator: the highest rate of an open loop that it hands over in time, to a
-//! contestant that answers at once.
+//! The ceiling of the generator: the highest rate of an open loop at which it starts requests in time,
+//! with a contestant that answers at once.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::run::drive::drive;
 use crate::run::load::Load;
 use crate::scenario::demand::{Demand, Rate};
 
-/// Turns at a rate before it counts as too high: something else may have had the processor in one.
+/// Turns at a rate before the rate counts as too high: another program may have used the processor in one
+/// of them.
 const TRIES: usize = 3;
 /// Rates to try, in requests per second.
 const LADDER: [f64; 10] = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];

@@ -37,7 +37,7 @@ pub struct CalibrateArgs {
     pub quiet: bool,
 }
 
-/// Measures everything and writes the file; the words for standard output.
+/// Measures everything and writes the file; returns the text for standard output.
 ///
 /// # Errors
 /// [`BenchError::Usage`] before anything is measured when the directory cannot be written, other errors
@@ -47,7 +47,7 @@ pub fn run(args: &CalibrateArgs) -> Result<String, BenchError> {
     prepare(&args.out)?;
     let say = |words: &str| {
         if !args.quiet {
-            // Progress that cannot be written is no reason to stop.
+            // If progress cannot be written, the measurement goes on.
             drop(writeln!(std::io::stderr().lock(), "{words}"));
         }
     };
@@ -83,7 +83,7 @@ pub fn run(args: &CalibrateArgs) -> Result<String, BenchError> {
     Ok(words(&calibration, &environment, &path))
 }
 
-/// The directory has to be there, and writable, before a minute is spent.
+/// Checks that the directory exists and is writable, before a minute is spent on measuring.
 fn prepare(out: &Path) -> Result<(), BenchError> {
     let probe = out.join(".calibration");
     std::fs::create_dir_all(out)
@@ -133,7 +133,7 @@ fn words(calibration: &Calibration, environment: &Environment, path: &Path) -> S
     )
 }
 
-/// The words for a generator that was late at every rate.
+/// The text for a generator that was late at every rate.
 fn late_everywhere(debug_build: bool) -> String {
     let why = match debug_build {
         true => "this is a debug build: calibrate with cargo run --release".to_owned(),
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_late_generator_of_a_debug_build_says_nothing_about_the_machine() {
+    fn a_debug_build_that_is_late_is_not_blamed_on_the_machine() {
         assert!(late_everywhere(true).contains("debug build"));
         let release = late_everywhere(false);
         assert!(release.contains("300ms") && !release.contains("debug"), "{release}");
@@ -158,7 +158,7 @@ mod tests {
     use crate::report::calibration::tests::example;
 
     #[test]
-    fn the_words_name_every_measurement_and_the_file() {
+    fn the_text_names_every_measurement_and_the_file() {
         let environment = Environment::observe(&[0, 1], "somewhere".to_owned());
         let text = words(&example(), &environment, Path::new("x/calibration.json"));
         for part in [

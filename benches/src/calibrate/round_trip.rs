@@ -1,4 +1,4 @@
-//! A byte over loopback to the server's processor and back: what no request can be faster than.
+//! The time of a byte over loopback to the server's processor and back. No request can be faster.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

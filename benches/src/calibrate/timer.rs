@@ -14,7 +14,7 @@ const SLEEP: Duration = Duration::from_micros(100);
 /// Measures in a new thread, which asks for the same precision of sleeps as the schedule thread.
 pub(super) fn measure() -> Timer {
     let thread = std::thread::spawn(|| {
-        // Refused only where the system forbids it; then sleeps are late, which is what is measured.
+        // Fails only if the system forbids it; then sleeps are late, and that is measured.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         look()
     });

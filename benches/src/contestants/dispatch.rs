@@ -30,22 +30,22 @@ pub struct Setup {
     pub policy: Option<Policy>,
     /// Where requests go.
     pub target: Arc<Target>,
-    /// What the probe learned there.
+    /// What an exchange looks like there, from the probe.
     pub template: Arc<Template>,
-    /// What is played.
+    /// The scenario.
     pub scenario: Scenario,
     /// Which way of the scenario `reuse`.
     pub variant: Option<Variant>,
     /// Connections it may open.
     pub connections: usize,
-    /// Whether that number holds, or each has its own limits.
+    /// Whether that number applies, or each contestant has its own limits.
     pub budget: Budget,
 }
 
 /// Sets the contestant up and lets it take its turn.
 ///
 /// # Errors
-/// What went wrong when it could not even start.
+/// The failure, if the turn could not start.
 pub async fn take_turn(setup: &Setup, load: &Load) -> Result<Turn, String> {
     let target = Arc::clone(&setup.target);
     let template = &setup.template;

@@ -1,8 +1,8 @@
-//! What results say about another client beside its figures.
+//! What results say about another client besides its figures.
 
 use crate::policies::Safety;
 
-/// What results say about a rival beside its figures.
+/// What results say about a rival besides its figures.
 #[derive(Debug)]
 pub struct Facts {
     /// The name on the command line and in results.
@@ -11,9 +11,9 @@ pub struct Facts {
     pub category: Category,
     /// Omissions, each in words that follow "does not".
     pub does_not: &'static [&'static str],
-    /// It is one connection by nature: the budget is not for it.
+    /// It has a single connection: the budget does not apply to it.
     pub single: bool,
-    /// What it takes care of.
+    /// Its safety measures.
     pub safety: Safety,
 }
 

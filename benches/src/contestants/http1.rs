@@ -27,7 +27,7 @@ pub(super) struct Errand {
     uri: Uri,
     status: StatusCode,
     echoes: bool,
-    /// The name of the server, where the URI has the address of a relay.
+    /// The name of the server, if the URI has the address of a relay.
     host: Option<HeaderValue>,
     ask: Ask,
     /// Whether each request asks for its connection to be closed.
@@ -153,8 +153,8 @@ impl Contestant for Http1Pool {
     }
 }
 
-/// A client for each request, and keep-alive refused: what a program does that makes one wherever
-/// it needs one. The study this is compared with sets `DisableKeepAlives`, which is the same header.
+/// A client for each request, without keep-alive, as in a program that makes a new client wherever it
+/// needs one. The study that this is compared with sets `DisableKeepAlives`, which sends the same header.
 pub(super) struct Http1Fresh {
     policy: Policy,
     errand: Errand,

@@ -39,7 +39,7 @@ pub(super) struct Caller {
 struct Errand {
     client: Client,
     uri: Uri,
-    /// The name of the server, where the URI has the address of a relay.
+    /// The name of the server, if the URI has the address of a relay.
     host: Option<HeaderValue>,
     status: StatusCode,
     echoes: bool,
@@ -110,7 +110,7 @@ impl Errand {
     }
 }
 
-/// What has come of an echo. One frame is the rule, and is not copied.
+/// The part of an echo that has arrived. Usually it is one frame, which is not copied.
 pub(super) fn joined(before: Bytes, data: Bytes) -> Bytes {
     if before.is_empty() { data } else { [before, data].concat().into() }
 }

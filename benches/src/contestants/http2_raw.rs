@@ -26,7 +26,7 @@ struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // The socket goes with the driver, also while it has something left to say.
+        // The socket is closed with the driver, even if the driver still has bytes to send.
         self.driver.abort();
     }
 }
@@ -36,7 +36,7 @@ async fn connect(target: &Target) -> Result<Connection, String> {
     let (send, connection) =
         h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
     let driver = tokio::spawn(async move {
-        // Its end is seen by every request that is still open.
+        // Every request that is still open sees the end of the connection.
         drop(connection.await);
     });
     Ok(Connection { send, driver })
@@ -67,7 +67,7 @@ async fn exchange(
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.len())?;
-        // An echo may come in pieces; of a long answer the beginning is enough.
+        // An echo may come in pieces; the beginning of a long answer is enough.
         if reply.len() <= NONCE_LEN {
             reply = joined(reply, data);
         }
@@ -155,8 +155,8 @@ impl Shared {
     }
 }
 
-/// How often a request is sent again because its connection had ended. Other callers may use up a
-/// new connection first, where a server ends each after a few requests.
+/// How often a request is sent again because its connection had ended. If a server ends each connection
+/// after a few requests, other callers may use up a new connection first.
 const ATTEMPTS: usize = 10;
 
 /// The limit for a number of connections: the callers take them in turn, so that each has an equal part.
@@ -176,15 +176,15 @@ struct Line {
 #[derive(Default)]
 struct Current {
     connection: Option<Connection>,
-    /// How many there were before it.
+    /// The number of connections before it.
     generation: u64,
     /// Connections that ended, while other callers may still wait for replies on them.
     ended: Vec<Connection>,
 }
 
 impl Line {
-    /// A handle on the connection and its generation. If that is the one that has `ended`, another
-    /// is opened first.
+    /// A handle on the connection and its generation. If the connection of generation `ended` is still
+    /// the current one, another is opened first.
     async fn get(&self, ended: Option<u64>) -> Result<(SendRequest<Bytes>, u64), String> {
         let mut current = self.current.lock().await;
         if current.connection.is_none() {

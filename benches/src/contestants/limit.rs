@@ -1,6 +1,6 @@
-//! `limit`: what the machine allows. Sockets opened before the turn, one for each caller, no pool,
-//! no parsing beyond the known length. A socket that the server ends is opened again outside the
-//! measured time.
+//! `limit`: the best that the machine allows. Sockets are opened before the turn, one for each caller;
+//! there is no pool, and no parsing beyond the known length. A socket that the server ends is replaced
+//! outside the measured time.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) struct Limit {
     shared: Arc<Shared>,
 }
 
-/// What every caller opens its socket with.
+/// The data with which every caller opens its socket.
 pub(super) struct Shared {
     target: Arc<Target>,
     template: Arc<Template>,
@@ -38,12 +38,12 @@ pub(super) struct Caller {
     socket: Option<RawSocket>,
     /// The socket has brought a reply.
     served: bool,
-    /// A request is under way. Where the next one finds it so, the caller left before its reply.
+    /// A request is in progress. If the next request finds this set, the caller left before its reply.
     asked: bool,
 }
 
 impl Caller {
-    /// Outside the measured time.
+    /// Dials, outside the measured time.
     async fn dial(&self) -> Result<RawSocket, CallError> {
         self.shared.meter.dial(self.shared.open()).await.map_err(CallError::dial)
     }
@@ -71,8 +71,8 @@ impl Contestant for Limit {
     }
 
     async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
-        // The future of a caller that gives up is dropped, and the socket with it, which is out of step.
-        // So it is after an error.
+        // When a caller gives up, its future is dropped, and with it the socket, which is out of step. After
+        // an error the socket is dropped too.
         let (mut began, served) = (None, caller.socket.is_some() && caller.served);
         let left = std::mem::replace(&mut caller.asked, true);
         let mut socket = match caller.socket.take() {
@@ -90,7 +90,7 @@ impl Contestant for Limit {
         };
         let mut result = socket.exchange(request).await;
         caller.asked = false;
-        // The server may end a connection between two requests without a word.
+        // The server may end a connection between two requests without notice.
         let stale = served && result.is_err() && socket.is_unanswered();
         if stale && request.kind == RequestKind::Read {
             socket = caller.dial().await?;

@@ -1,9 +1,9 @@
 //! The contestants: ways to get a request to the server and its reply back.
 //!
-//! `limit` and `no-pool` bracket the others: the same bytes over sockets that are open before the
-//! turn starts, and over a socket that is dialed for each request. Between them stands every
+//! `limit` and `no-pool` are the ends of the scale: they send the same bytes over sockets that are open
+//! before the turn starts, and over a socket that is dialed for each request. Between them is every
 //! profile that fits the protocol, over the project's own pool. With the cargo feature `peers` other
-//! clients stand beside them.
+//! clients take part too.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ pub trait Contestant: Send + Sync + 'static {
     }
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     /// What the reply must return.
@@ -100,31 +100,31 @@ pub enum RequestKind {
 pub struct Reply {
     /// Whether it carried the nonce of its request.
     pub echo: Echo,
-    /// How long it took to get a connection (or a stream of one), where that was looked at.
+    /// How long it took to get a connection (or a stream of one), if it was measured.
     pub acquire: Option<Duration>,
-    /// When the request really began, if something else came before it.
+    /// When the request really began, if other work came before it.
     pub began: Option<Instant>,
 }
 
 impl Reply {
-    /// A reply of which nothing more is known.
+    /// A reply without times.
     pub fn new(echo: Echo) -> Self {
         Self { echo, acquire: None, began: None }
     }
 
-    /// And getting the connection took this long.
+    /// Adds the time that it took to get the connection.
     #[must_use]
     pub fn acquired(self, acquire: Duration) -> Self {
         Self { acquire: Some(acquire), ..self }
     }
 }
 
-/// What became of the nonce.
+/// The comparison of the nonce in a reply with that of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Echo {
     /// It came back.
     Returned,
-    /// Something else came back: the reply is not this request's.
+    /// Other bytes came back: the reply belongs to another request.
     Wrong,
     /// The server does not echo.
     NotAsked,
@@ -148,7 +148,7 @@ impl Echo {
 pub struct CallError {
     /// The kind of failure.
     pub kind: ErrorKind,
-    /// What happened, for people.
+    /// Describes what happened.
     pub text: String,
 }
 
@@ -159,11 +159,11 @@ pub enum ErrorKind {
     Dial,
     /// A deadline passed.
     Timeout,
-    /// The pool had no room, or pauses after failures, and said so at once.
+    /// The pool had no room, or pauses after failures, and refused at once.
     Refused,
     /// The connection broke, or the exchange on it failed.
     Broken,
-    /// An answer came that is not one to this request, such as another status.
+    /// An answer came that does not belong to this request, or has another status.
     Wrong,
 }
 
@@ -190,7 +190,7 @@ impl ErrorKind {
 }
 
 impl CallError {
-    /// A failure of this kind, in words of its source.
+    /// A failure of this kind, with the text of its source.
     pub fn new(kind: ErrorKind, error: impl std::fmt::Display) -> Self {
         Self { kind, text: error.to_string() }
     }

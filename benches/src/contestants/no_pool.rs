@@ -1,4 +1,4 @@
-//! `no-pool`: a connection is dialed for each request and closed after its reply. The zero line of
+//! `no-pool`: a connection is dialed for each request and closed after its reply. The baseline of
 //! the comparison.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(super) struct NoPool {
     shared: Arc<Dialer>,
 }
 
-/// What every caller dials with.
+/// The data with which every caller dials.
 pub(super) struct Dialer {
     target: Arc<Target>,
     template: Arc<Template>,

@@ -1,4 +1,4 @@
-//! What all contestants over the project's pool have in common.
+//! Shared code of all contestants over the project's pool.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use pool_common::{Builder, Error, Manager, Policy, Pool, Status};
 use super::{CallError, Counts, Echo, ErrorKind, PoolStatus, Reply};
 use crate::run::lives::Lives;
 
-/// Why an acquire failed, sorted as the tables have it.
+/// Classifies a failed acquire for the tables.
 pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallError {
     let text = error.to_string();
     match error {
@@ -25,7 +25,7 @@ pub(super) fn acquire_failed<E: StdError + 'static>(error: Error<E>) -> CallErro
     }
 }
 
-/// What listens to the pool of a contestant, if the lives of its connections are wanted.
+/// The observer of a contestant's pool, if the lives of its connections are recorded.
 pub(super) type Listener = Option<Arc<Lives>>;
 
 /// A pool with this policy. Without a listener it is built as a user would build it.
@@ -70,8 +70,8 @@ pub(super) fn gauges(status: Status) -> PoolStatus {
 /// One request in this many is preceded by an acquire that is timed.
 const SAMPLED: u32 = 64;
 
-/// Times some acquires of a client that acquires by itself, where the time cannot be seen from
-/// outside: now and then the pool is asked once more, and what it lends goes back at once.
+/// Times some acquires of a client that acquires by itself, so that its acquires cannot be timed from
+/// outside: before some requests it acquires one more connection, and gives it back at once.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
     requests: u32,

@@ -1,5 +1,5 @@
-//! Exchanges of known length over a bare socket: what `limit` and `no-pool` are made of, for the
-//! protocols where one exchange runs at a time on a connection.
+//! Exchanges of known length over a bare socket, for `limit` and `no-pool` over protocols
+//! with one exchange at a time on a connection.
 
 use std::io;
 use std::time::Duration;
@@ -25,26 +25,26 @@ const MAX_REPLY: usize = 1024 * 1024;
 /// Room beyond the reply. After a read that fills the buffer, tokio makes a second system call, which
 /// finds nothing; after a read that leaves room it does not.
 const SPARE: usize = 64;
-/// How the head of a message of HTTP/1 ends.
+/// The end of the head of an HTTP/1 message.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// The body of a request that must not run twice.
 pub const WRITE_BODY: &[u8] = b"once";
 
-/// The key that a request which must not run twice counts in.
+/// The key of the counter for a request that must not run twice.
 pub(super) fn counter(nonce: Nonce) -> Vec<u8> {
     [COUNTER, nonce.as_bytes()].concat()
 }
 
-/// How the key that counts one nonce begins.
+/// The prefix of the keys that count nonces.
 pub const COUNTER: &[u8] = b"poolbench:";
 
-/// What an exchange with a target looks like.
+/// The bytes of the exchanges with a target.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// What is sent once after the dial.
+    /// The bytes that are sent once after the dial.
     pub handshake: Vec<u8>,
-    /// What it must bring back.
+    /// The expected reply to them.
     pub handshake_reply: Vec<u8>,
     /// A request that may run twice, and its reply.
     pub read: Exchange,
@@ -57,24 +57,24 @@ pub struct Template {
 pub struct Exchange {
     /// The request; the nonce is overwritten at `nonce_at`.
     pub request: Vec<u8>,
-    /// Where the nonce stands in the request; `None` where the server does not echo.
+    /// The offset of the nonce in the request; `None` if the server does not echo.
     pub nonce_at: Option<usize>,
     /// Length of the whole reply.
     pub reply_len: usize,
-    /// How every reply begins.
+    /// The first bytes of every reply.
     pub reply_start: Vec<u8>,
-    /// Where the head of a reply of HTTP/1 ends: its last bytes say that the head is the one of the probe.
+    /// The length of the head of an HTTP/1 reply: its last bytes show that the head equals that of the probe.
     pub head_len: Option<usize>,
-    /// Where the nonce stands in the reply; `None` where the server does not echo.
+    /// The offset of the nonce in the reply; `None` if the server does not echo.
     pub reply_nonce_at: Option<usize>,
     /// Replies have no body, whatever their head says.
     pub head_only: bool,
-    /// Replies differ in length, so that their end has to be looked for. RESP only.
+    /// Replies differ in length, so they are parsed to find their end. RESP only.
     pub parsed: bool,
 }
 
 impl Template {
-    /// The status of the probe's reply, where the protocol has one.
+    /// The status of the probe's reply, if the protocol has one.
     pub fn status(&self) -> Option<StatusCode> {
         let digits = self.read.reply_start.rsplit(|byte| *byte == b' ').next()?;
         StatusCode::from_bytes(digits).ok()
@@ -179,7 +179,7 @@ async fn probe_resp(target: &Target) -> Result<Template, String> {
     Ok(template)
 }
 
-/// One exchange, which a server may refuse in its own words: they are shorter or longer than a reply.
+/// One exchange, which a server may refuse with an error that is shorter or longer than a reply.
 async fn ask(stream: &mut TcpStream, exchange: &Exchange) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
     stream.write_all(&exchange.request).await.map_err(failed)?;
@@ -218,7 +218,7 @@ pub(super) async fn dial(target: &Target) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connection that exchanges by lengths alone.
+/// A connection that finds the end of replies by their length.
 pub(super) struct RawSocket {
     stream: TcpStream,
     read: Exchange,
@@ -231,7 +231,7 @@ pub(super) struct RawSocket {
 }
 
 impl RawSocket {
-    /// Dials, and shakes hands where the protocol wants it.
+    /// Dials, and shakes hands if the protocol needs it.
     pub(super) async fn open(target: &Target, template: &Template) -> io::Result<Self> {
         let mut stream = dial(target).await?;
         if !template.handshake.is_empty() {
@@ -291,7 +291,7 @@ impl RawSocket {
         let nonce_at = if is_known {
             exchange.reply_nonce_at
         } else {
-            // The head is another one where the server announces that it ends the connection.
+            // The head differs if the server announces the end of the connection.
             let len = http1::last_reply(stream, exchange, reply, filled).await?;
             *over = true;
             exchange.reply_nonce_at.and(len.checked_sub(NONCE_LEN))
@@ -348,8 +348,8 @@ async fn shake_hands(stream: &mut TcpStream, template: &Template) -> io::Result<
 /// The longest refusal that is shown.
 const MAX_REFUSAL: usize = 512;
 
-/// The whole text of the RESP error of which `got` is the beginning, and what to do about it where that is
-/// known. `None` when `got` is the beginning of anything else.
+/// The whole text of the RESP error that begins with `got`, with a remedy if one is known. `None` if `got`
+/// is not the beginning of an error.
 async fn refusal(stream: &mut TcpStream, got: &mut Vec<u8>) -> Option<String> {
     let begins = got
         .iter()
@@ -365,7 +365,7 @@ async fn refusal(stream: &mut TcpStream, got: &mut Vec<u8>) -> Option<String> {
     Some(with_way_out(printable(&String::from_utf8_lossy(line))))
 }
 
-/// The words of a server, and what to do about them where that is known.
+/// The error text of a server, with a remedy if one is known.
 fn with_way_out(text: String) -> String {
     match text.split(' ').next() {
         Some("NOAUTH") => format!(

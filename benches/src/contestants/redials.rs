@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use super::Request;
 use crate::measure;
 
-/// What was opened again, and what that took.
+/// The number of connections that were opened again, and the time for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Redials {
     /// Connections opened again.
     pub count: u64,
-    /// Those of them that a caller had ended that left before its reply.
+    /// Of these, the connections that a caller had ended by leaving before its reply.
     pub left: u64,
     /// How long callers waited for them, all waits together.
     pub waited: Duration,
@@ -46,7 +46,7 @@ impl Sub for Redials {
     }
 }
 
-/// Counts what callers open again.
+/// Counts the connections that callers open again.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     count: AtomicU64,
@@ -79,7 +79,7 @@ impl Meter {
         self.left.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request really began later than it was handed over; what was before was a redial.
+    /// A request really began later than it was handed over, because of a redial before it.
     pub(super) fn waited(&self, request: &Request, began: Instant) {
         let waited = began.saturating_duration_since(request.started);
         self.waited_ns.fetch_add(nanos(waited), Ordering::Relaxed);

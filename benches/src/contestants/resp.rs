@@ -48,7 +48,7 @@ fn failed(error: Error) -> CallError {
     }
 }
 
-/// `ECHO <nonce>`, or a command of the user's, on a leased connection.
+/// `ECHO <nonce>`, or a command of the user, on a leased connection.
 pub(super) struct RespPool {
     client: Client,
     command: Arc<[Bytes]>,
@@ -108,7 +108,7 @@ impl Contestant for RespPool {
     }
 }
 
-/// The scenario `session`: each caller looks at the session it was given, then leaves a mess.
+/// The scenario `session`: each caller checks the session it was given, then changes it.
 pub(super) struct RespSession {
     client: Client,
     database: u32,
@@ -121,14 +121,14 @@ impl RespSession {
     }
 }
 
-/// One caller, and which mess it leaves next.
+/// One caller, and the change that it makes next.
 pub(super) struct Messy {
     client: Client,
     database: u32,
     turn: usize,
 }
 
-/// What a caller leaves behind.
+/// A change of the session that a caller leaves behind.
 #[derive(Debug, Clone, Copy)]
 enum Mess {
     Nothing,
@@ -191,8 +191,8 @@ fn bytes_of(value: Option<&Value>) -> Option<&Bytes> {
     value.and_then(Value::as_bytes)
 }
 
-/// Reads `CLIENT INFO`. Fields that the server does not have (older ones have no `watch`) are taken
-/// as neutral; the database must be there.
+/// Reads `CLIENT INFO`. Missing fields (older servers have no `watch`) count as neutral, except for the
+/// database.
 fn is_neutral(info: &str, database: u32) -> bool {
     let field = |name: &str| {
         info.split_whitespace()

@@ -1,4 +1,4 @@
-//! What a server speaks that gave no reply of the protocol it was asked in.
+//! Finds the protocol of a server that gave no reply in the expected protocol.
 
 use std::io;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::raw::dial;
 use crate::names::Protocol;
 use crate::target::Target;
 
-/// A server says what it speaks within this, or it is not known.
+/// How long a server may take to reply in a protocol.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The preface of HTTP/2 and an empty frame of settings.
 const HTTP2_HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 /// The type of the first frame of a server, which stands after its length.
 const SETTINGS: u8 = 4;
 
-/// The error of a probe, and what to do where the server speaks another protocol.
+/// The error of a probe, with a remedy if the server speaks another protocol.
 pub(super) async fn with_protocol(target: &Target, error: String) -> String {
     let others = [Protocol::Http1, Protocol::Resp, Protocol::Http2];
     for protocol in others.into_iter().filter(|other| *other != target.protocol) {
@@ -44,7 +44,7 @@ fn words(protocol: Protocol) -> &'static str {
     }
 }
 
-/// Whether the server answers a short request of this protocol in it.
+/// Whether the server answers a short request of this protocol in this protocol.
 async fn speaks(target: &Target, protocol: Protocol) -> io::Result<bool> {
     let hello = match protocol {
         Protocol::Http1 => {

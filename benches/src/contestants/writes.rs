@@ -1,5 +1,5 @@
-//! Requests that must not run twice, in front of a server of the user's: whether it takes them, and
-//! nothing of them is left there.
+//! Requests that must not run twice, with a server of the user: checks that the server accepts them, and
+//! removes their counters afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ const KEYS: usize = 500;
 /// request to the same server now.
 ///
 /// # Errors
-/// Why the server takes none: it refuses them, or answers them otherwise than those that may.
+/// The reason why the server accepts none: it refuses them, or answers them differently from requests that
+/// may run twice.
 pub async fn probe_writes(target: &Target, template: &Template) -> Result<(), String> {
     let nonce = Nonce::new(nonce::first_run(), 0);
     let work = async {
@@ -48,7 +49,7 @@ pub async fn probe_writes(target: &Target, template: &Template) -> Result<(), St
     Ok(())
 }
 
-/// Removes the counters that a turn has left in a Redis of the user's.
+/// Removes the counters that a turn has left in a Redis server of the user.
 ///
 /// # Errors
 /// [`BenchError::Target`] when they cannot be removed.

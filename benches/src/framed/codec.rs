@@ -69,7 +69,7 @@ impl Encoder<Frame> for FrameCodec {
                 "the body is longer than a frame may be",
             ));
         }
-        // Written here and not by the delimiter, which would want head and body in one buffer.
+        // Written here and not by the delimiter, which needs head and body in one buffer.
         output.reserve(4 + ID_LEN + frame.body.len());
         output.put_u32(frame.body.len() as u32);
         output.put_u64(frame.id);

@@ -26,7 +26,7 @@ pub enum FramedError {
     /// The peer closed the connection instead of answering.
     #[error("the server closed the connection")]
     Closed,
-    /// The answer is another request's.
+    /// The answer belongs to another request.
     #[error("sequence id {got} came back where {wanted} was sent")]
     OutOfSequence {
         /// The id of the request.
@@ -37,8 +37,8 @@ pub enum FramedError {
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// An earlier exchange on this connection did not end, so the next answer may be its; or the peer
-    /// sent bytes without a request, or closed it. Nothing was sent.
+    /// An earlier exchange on this connection did not end, so the next answer may belong to that one; or
+    /// the peer sent bytes without a request, or closed the connection. Nothing was sent.
     #[error("the connection is out of step")]
     OutOfStep,
 }
@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// Sends `body` and returns the body of the answer. Sequence ids count 1, 2, 3, wrapping
-    /// (Thrift, A5), and the answer's must be the request's.
+    /// (Thrift, A5), and the id of the answer must equal that of the request.
     ///
     /// # Errors
     /// Any [`FramedError`]; afterwards the connection is broken.
@@ -129,8 +129,8 @@ impl Connection {
         self.note(!matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
     }
 
-    /// As [`is_broken`](Connection::is_broken), before it is lent and before each request: asks the
-    /// socket itself.
+    /// Like [`is_broken`](Connection::is_broken), but asks the socket itself. For the moments before the
+    /// connection is lent and before each request.
     pub fn is_stale(&mut self) -> bool {
         if self.in_flight || !self.framed.read_buffer().is_empty() {
             return true;
@@ -139,7 +139,7 @@ impl Connection {
         self.note(!quiet)
     }
 
-    /// A connection that was broken once stays so, although looking takes the bytes away.
+    /// A connection that was broken once stays broken, although looking consumes the stray bytes.
     fn note(&mut self, broken: bool) -> bool {
         self.in_flight |= broken;
         broken

@@ -12,7 +12,7 @@ use super::connection::{Connection, FramedError};
 /// How long an exchange may take by default.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Dials and checks framed connections. The key is the address: nothing else shapes them.
+/// Dials and checks framed connections. The key is the address, since nothing else shapes a connection.
 #[derive(Debug, Clone)]
 pub struct FramedManager {
     /// How long an exchange may take, default [`CALL_TIMEOUT`].
@@ -57,7 +57,7 @@ impl Manager for FramedManager {
         Some(IDLE_LOOK)
     }
 
-    /// An exchange with an empty body. The frame carries an id, so its answer cannot be mistaken.
+    /// An exchange with an empty body. The frame carries an id, so another answer is not mistaken for its own.
     async fn check(
         &self,
         connection: &mut Exclusive<Connection>,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_while_the_thread_was_busy_is_no_answer() {
+    async fn bytes_that_came_while_the_thread_was_busy_are_no_answer() {
         use std::io::Write;
         let stray: fn(&mut std::net::TcpStream) = |stream| {
             // The answer to the next request, had there been one.

@@ -1,4 +1,4 @@
-//! `explain NAME --diff OTHER`: what two policies answer differently.
+//! `explain NAME --diff OTHER`: the questions that two policies answer differently.
 
 use pool_common::knob::{KNOBS, Knob};
 use pool_common::policy::Policy;
@@ -58,7 +58,7 @@ type Differing = (&'static str, Vec<(&'static Knob, [String; 2])>);
 /// The questions that two profiles answer differently, side by side. `default` is one of them.
 ///
 /// # Errors
-/// [`BenchError::Usage`] for a name that is no profile.
+/// [`BenchError::Usage`] for a name that is not a profile.
 pub fn diff(left: &str, right: &str, as_json: bool) -> Result<String, BenchError> {
     let (left, right) = (Side::find(left)?, Side::find(right)?);
     let mut differing: Vec<Differing> = Vec::new();

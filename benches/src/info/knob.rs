@@ -62,7 +62,7 @@ fn values(knob: &Knob) -> Vec<(String, Vec<&'static str>)> {
     values
 }
 
-/// The scenarios in which knobs show, in words. Where a knob shows in none, the reason.
+/// Text that names the scenarios in which knobs show or, for a knob that shows in none, the reason.
 pub(super) fn shows_in(knobs: &[&Knob]) -> String {
     let seen = scenarios(knobs);
     let mut words = vec![match seen.is_empty() {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_knob_is_explained_with_its_scenarios_or_why_there_are_none() {
+    fn every_knob_is_explained_with_its_scenarios_or_the_reason_for_none() {
         for knob in KNOBS {
             let text = words(knob.name);
             let json: Value =

@@ -28,7 +28,7 @@ pub struct MergeArgs {
 
 /// Fields that must be equal in rows that are merged. `comparable` checks the load.
 const SAME: [&str; 5] = ["kind", "variant", "policy", "connections", "step"];
-/// Counts, and figures of a second: those of all workers together.
+/// Counts, and figures per second, which are added over all workers.
 const ADDED: [&str; 21] = [
     "callers",
     "rate_per_s",
@@ -55,7 +55,7 @@ const ADDED: [&str; 21] = [
 /// Histograms, and the percentiles that are made of them.
 const HISTOGRAMS: [(&str, &str); 3] =
     [("latency", "latency_us"), ("service", "service_us"), ("acquire", "acquire_us")];
-/// Belongs to one worker and cannot be added.
+/// Fields that belong to one worker and cannot be added.
 const DROPPED: [&str; 9] = [
     "vs_limit",
     "spread",
@@ -91,7 +91,7 @@ pub fn run(args: &MergeArgs) -> Result<String, BenchError> {
 /// Merges documents, each with a name for messages.
 ///
 /// # Errors
-/// What does not belong together.
+/// A description of the difference when the documents do not belong together.
 fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
     let mut documents = documents.into_iter();
     let (first_name, mut merged) = documents.next().ok_or("there is nothing to merge")?;
@@ -157,11 +157,11 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
     warnings.extend(missing(&workers));
     merged["warnings"] = warnings.into();
     if let Some(environment) = merged["environment"].as_object_mut() {
-        // One worker's noise is not that of all together.
+        // The noise of one worker is not the noise of all workers together.
         environment.remove("noise");
     }
     for group in merged["options"]["groups"].as_array_mut().into_iter().flatten() {
-        // Those of one worker; rows have those of all.
+        // The group has the rate of one worker; rows have the rate of all.
         group["rate"] = Value::Null;
         group["callers"] = Value::Null;
     }
@@ -173,7 +173,7 @@ fn merge(documents: Vec<(String, Value)>) -> Result<Value, String> {
 /// Checks that two files are shares of one load, and returns a warning for the reader.
 ///
 /// # Errors
-/// What was asked of one and not of the other.
+/// The option in which the loads differ.
 fn check_load(first: (&str, &Value), other: (&str, &Value)) -> Result<Option<String>, String> {
     let read = |(name, document): (&str, &Value)| {
         Saved::deserialize(document).map_err(|error| format!("{name}: {error}"))
@@ -265,7 +265,7 @@ fn add(row: &mut Value, other: &Value) -> Result<(), String> {
                     "it has no histogram of its latencies: percentiles cannot be merged".to_owned()
                 );
             }
-            // One worker's percentiles are not those of all.
+            // The percentiles of one worker are not those of all workers.
             row[percentiles] = Value::Null;
             continue;
         };
@@ -282,7 +282,7 @@ fn add(row: &mut Value, other: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Processor time is a figure of a request: each worker's counts as much as its requests.
+/// Processor time is a figure per request, so the mean weighs each worker by its number of requests.
 fn weighted_cpu(left: &Value, right: &Value) -> Value {
     let cpu = |row: &Value| Some((row["cpu_us_per_request"].as_f64()?, row["requests"].as_f64()?));
     let cpu = cpu(left).zip(cpu(right)).and_then(|((left, many), (right, more))| {
@@ -291,7 +291,7 @@ fn weighted_cpu(left: &Value, right: &Value) -> Value {
     json!(cpu.map(crate::measure::round))
 }
 
-/// The sum of two counts; unknown when one of them is.
+/// The sum of two counts; unknown when one of them is unknown.
 fn sum(left: &Value, right: &Value) -> Value {
     match (left.as_u64(), right.as_u64()) {
         (Some(left), Some(right)) => json!(left + right),

@@ -1,10 +1,10 @@
-//! Rounds and steps of time of several workers: those that were played at the same time are added.
+//! Rounds and time steps of several workers: rounds and steps that were played at the same time are added.
 
 use serde_json::Value;
 
 use super::{sum, weighted_cpu};
 
-/// Windows that began this close to each other have steps that are the same.
+/// Windows that began this close to each other have the same steps.
 const TOGETHER_MS: f64 = 50.0;
 /// Counts of a round.
 const OF_ROUND: [&str; 7] =
@@ -30,8 +30,8 @@ const OF_SLOT: [&str; 13] = [
 ];
 const LOST_OF_SLOT: [&str; 3] = ["p50_us", "p99_us", "backends"];
 
-/// Adds the rounds of a row to those of another, round by round. Why not, when they are not the same
-/// rounds; then the row keeps none.
+/// Adds the rounds of a row to those of another, round by round. If they are not the same rounds, the row
+/// keeps none, and the reason is returned.
 pub(super) fn add_rounds(row: &mut Value, other: &Value) -> Option<String> {
     let numbers = |row: &Value| -> Vec<Value> {
         let rounds = row["rounds_detail"].as_array().into_iter().flatten();
@@ -48,8 +48,8 @@ pub(super) fn add_rounds(row: &mut Value, other: &Value) -> Option<String> {
     None
 }
 
-/// Adds the steps of a row to those of another, when both windows began at the same time. Why not, when
-/// they did not; then the row keeps none.
+/// Adds the steps of a row to those of another, if both windows began at the same time. If they did not,
+/// the row keeps none, and the reason is returned.
 pub(super) fn add_slots(row: &mut Value, other: &Value) -> Option<String> {
     if row["slots"].is_null() && other["slots"].is_null() {
         return None;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_played_together_is_left_out_and_said() {
+    fn rounds_and_steps_of_different_times_are_left_out_with_a_warning() {
         let (mut left, mut right) = (row(1000.0), row(1300.0));
         right["rounds_detail"][0]["round"] = json!(2);
         assert!(add_rounds(&mut left, &right).unwrap().contains("same rounds"));

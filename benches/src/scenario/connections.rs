@@ -1,14 +1,14 @@
-//! Over how many connections the callers of HTTP/2 send.
+//! The number of connections that the callers of HTTP/2 share.
 //!
-//! The limit of the other protocols needs no number: a connection for each caller is the best that there is. Over
-//! HTTP/2 callers share connections, and throughput depends on how many there are. So there is a limit
-//! for each number, and what it is compared with is named.
+//! Over the other protocols the limit has a connection for each caller, which is the best possible number.
+//! Over HTTP/2 callers share connections, and throughput depends on their number. So there is a limit for
+//! each number, and each row names the limit that it is compared with.
 
 use super::{Play, Scenario, Variant};
 use crate::catalog::{Contestant, Kind};
 use crate::names::Protocol;
 
-/// The limits that stand beside contestants in a closed loop.
+/// The limits beside the contestants in a closed loop.
 const LIMITS: [u16; 3] = [1, 2, 4];
 
 /// What tables say beside limits over several connections.
@@ -37,7 +37,7 @@ impl Scenario {
         connections: usize,
         callers: Option<usize>,
     ) -> Vec<Option<Variant>> {
-        // A connection without a caller, or above the budget, would only pretend to be there.
+        // A connection without a caller, or above the budget, would not be used.
         let most = connections.min(callers.unwrap_or(1)).max(1);
         let fits = |way: &Variant| way.connections().is_none_or(|number| number <= most);
         if !self.variants.is_empty() {
@@ -47,7 +47,7 @@ impl Scenario {
             return vec![None];
         }
         match self.play {
-            // Here the connections are what there is too little of.
+            // Here connections are scarce.
             Play::Limits => {
                 vec![Some(Variant::Connections(u16::try_from(most).unwrap_or(u16::MAX)))]
             }

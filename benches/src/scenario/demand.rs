@@ -1,4 +1,4 @@
-//! When requests are wanted, and what they are.
+//! The times at which requests are due, and their kind.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ pub enum Demand {
     /// Closed loop: each caller sends, waits for the reply, and sends the next request. For capacity
     /// only: a slow contestant gets fewer requests.
     Closed,
-    /// Open loop: requests are wanted at a rate, whatever became of the ones before.
+    /// Open loop: requests are due at a rate, whatever became of the ones before.
     Paced {
         /// How many.
         rate: Rate,
     },
     /// Open loop: `callers` requests at once every `every`, over a quiet base.
     Bursts {
-        /// Requests of one burst, all wanted at the same time.
+        /// Requests of one burst, all due at the same time.
         size: usize,
         /// From the start of one burst to the start of the next.
         every: Duration,
@@ -37,7 +37,7 @@ impl Demand {
         self != Self::Closed
     }
 
-    /// The rate, where there is one for the whole time.
+    /// The rate, if there is one for the whole time.
     pub fn rate(self) -> Option<Rate> {
         match self {
             Self::Paced { rate } => Some(rate),
@@ -51,12 +51,12 @@ impl Demand {
 pub enum Rate {
     /// Requests in a second.
     PerSecond(f64),
-    /// This share of what `limit` does in a closed loop, measured at the start of the run.
+    /// This share of the throughput of `limit` in a closed loop, measured at the start of the run.
     OfLimit(f64),
 }
 
 impl Rate {
-    /// As options and results have it.
+    /// As written in options and results.
     pub fn words(self) -> String {
         match self {
             Self::PerSecond(rate) => format!("{rate}/s"),
@@ -76,7 +76,7 @@ pub enum Arrivals {
     Poisson,
 }
 
-/// Whose limits of connections hold.
+/// Which limits on connections apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Budget {
     /// Every contestant may open and keep the same number.

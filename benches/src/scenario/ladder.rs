@@ -21,7 +21,7 @@ pub struct Step {
     pub index: u32,
     /// Steps of the ladder.
     pub of: u32,
-    /// The rate as a share of the limit, where it was given so: 0.2 is 20 %.
+    /// The rate as a share of the limit, if it was given as a share: 0.2 is 20 %.
     pub share: Option<f64>,
 }
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_say_what_is_expected() {
+    fn errors_tell_what_is_expected() {
         for text in ["", "20", "20%", "110..20%", "20..20", "0..10", "a..b", "20..2000%", "1..NaN"]
         {
             let error = Sweep::parse(text).unwrap_err();

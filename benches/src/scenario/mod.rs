@@ -1,4 +1,4 @@
-//! The scenarios: what callers do, and what is asked of the contestants.
+//! The scenarios: what callers do, and what goes wrong meanwhile.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,19 +20,19 @@ pub use connections::WHAT_IT_DEPENDS_ON;
 use demand::{Budget, Demand, GiveUp};
 pub use table::{CONNECTIONS, REUSE, SCENARIOS, STEADY};
 
-/// What is played: a demand, what goes wrong meanwhile, and who takes part. One more scenario is one
-/// more value in [`SCENARIOS`].
+/// A scenario: a demand, the faults, and the contestants that take part. To add a scenario, add a value to
+/// [`SCENARIOS`].
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
     /// The name on the command line and in results.
     pub name: &'static str,
-    /// One line for people: what happens. A knob of `set` in braces stands for its value.
+    /// Describes in one line what happens. A knob of `set` in braces stands for its value.
     pub about: &'static str,
     /// One sentence: what it should show.
     pub teaches: &'static str,
     /// The figure in which contestants differ most: the summary shows it.
     pub figure: Figure,
-    /// Where it makes sense.
+    /// The protocols on which it makes sense.
     pub protocols: &'static [Protocol],
     /// The contestants that take part; empty for all that fit.
     pub only: &'static [&'static str],
@@ -40,7 +40,7 @@ pub struct Scenario {
     pub play: Play,
     /// The ways in which each contestant plays it; empty for one.
     pub variants: &'static [Variant],
-    /// When requests are wanted.
+    /// When requests are due.
     pub demand: Demand,
     /// How many requests of a hundred are not idempotent.
     pub writes_percent: u8,
@@ -52,21 +52,21 @@ pub struct Scenario {
     pub cold: bool,
     /// What goes wrong, and when; random times come from the seed of the run.
     pub events: fn(&mut fastrand::Rng) -> Vec<Event>,
-    /// Whose limits hold.
+    /// Which limits on connections apply.
     pub budget: Budget,
     /// Knobs that the scenario sets for every profile.
     pub set: &'static [(&'static str, &'static str)],
-    /// Callers, or the most requests in flight of an open loop, when none are asked for.
+    /// Callers, or the most requests in flight of an open loop, unless the user chooses.
     pub callers: usize,
-    /// Connections, when none are asked for.
+    /// Connections, unless the user chooses.
     pub connections: usize,
-    /// Length of a turn, when none is asked for.
+    /// Length of a turn, unless the user chooses.
     pub duration: Duration,
-    /// Turns of each contestant, when nothing is asked for.
+    /// Turns of each contestant, unless the user chooses.
     pub rounds: u32,
-    /// Its part in the default comparison; `None` where it has none.
+    /// Its part in the default comparison; `None` if it has none.
     pub short: Option<Short>,
-    /// Whether a server of the user's could play it, as far as its callers go.
+    /// Whether its callers can use a server of the user.
     pub target: bool,
 }
 
@@ -134,7 +134,7 @@ pub struct Short {
     pub duration: Duration,
     /// Turns of each contestant.
     pub rounds: u32,
-    /// Where it is played.
+    /// The protocols on which it is played.
     pub protocols: &'static [Protocol],
 }
 
@@ -176,7 +176,7 @@ pub enum Variant {
     NewestFirst,
     /// The connection that is idle for longest is lent first.
     OldestFirst,
-    /// Through the relay in front of a server of the user's, without a fault.
+    /// Through the relay in front of a server of the user, without a fault.
     Relay,
     /// Any idle connection is lent, at random.
     Random,
@@ -184,7 +184,7 @@ pub enum Variant {
     Connections(u16),
 }
 
-/// The least time of a turn after its last fault: the steps that show that latencies are normal again.
+/// The least time of a turn after its last fault, enough steps to show that latencies are normal again.
 const AFTER_FAULTS: Duration = STEP.saturating_mul(GOOD_STEPS);
 
 /// Streams of a connection in the scenario `limits` over HTTP/2: 8 connections of 4 are fewer than 50
@@ -237,7 +237,7 @@ impl Variant {
         })
     }
 
-    /// The names of the knobs that it decides, where contestants have a policy.
+    /// The names of the knobs that it sets for contestants with a policy.
     pub fn knobs(self) -> impl Iterator<Item = &'static str> {
         let shared: &[&str] = match self {
             Self::Connections(_) => {
@@ -302,14 +302,14 @@ impl Scenario {
         (self.events)(&mut fastrand::Rng::with_seed(0)).into_iter().map(|event| event.fault)
     }
 
-    /// Whether anything goes wrong in it: in front of a server of the user's the relay is needed.
+    /// Whether it has faults, so that a server of the user needs the relay in front of it.
     pub fn has_faults(&self) -> bool {
         self.faults().next().is_some()
     }
 
-    /// The shortest turn in which all of its faults happen and end, and after which something can be
-    /// said about the time that follows; zero without timed faults. Where the faults last to the end of
-    /// the usual turn, that is the shortest.
+    /// The shortest turn in which all of its faults happen and end, with enough time after them to see
+    /// whether latencies are normal again; zero without timed faults. If the faults last to the end of the
+    /// usual turn, the usual turn is the shortest.
     pub fn shortest(&self) -> Duration {
         let events = (self.events)(&mut fastrand::Rng::with_seed(0));
         let timed = events.iter().filter(|event| !event.is_condition());
@@ -317,14 +317,14 @@ impl Scenario {
         end.map_or(Duration::ZERO, |end| (end + AFTER_FAULTS).min(self.duration))
     }
 
-    /// Why it cannot be played with a server of the user's, in words that follow "the server must";
-    /// `None` where it can.
+    /// Why it cannot be played with a server of the user, in words that follow "the server must";
+    /// `None` if it can.
     pub fn asks_server(&self) -> Option<&'static str> {
         let closes = (!self.target).then_some("close connections after a reply");
         closes.or_else(|| self.faults().find_map(Fault::asks_server))
     }
 
-    /// Whether connections have to be opened in the window, by what happens or by what is asked.
+    /// Whether connections have to be opened in the window, because of faults or of the requests.
     pub fn loses_connections(&self) -> bool {
         let loses = |fault| {
             matches!(
@@ -340,8 +340,7 @@ impl Scenario {
         self.cold || self.budget == Budget::Own || self.faults().any(loses)
     }
 
-    /// Whether the first byte of the server makes a part of every dial, so that the greeting has to
-    /// be asked for.
+    /// Whether every dial has to wait for the first byte of the server, so that dials exchange a greeting.
     pub fn greets(&self) -> bool {
         self.faults().any(|fault| matches!(fault, Fault::SlowDial { .. }))
     }

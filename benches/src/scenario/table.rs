@@ -8,14 +8,14 @@ use crate::fault::{Cut, Event, Fault, Who};
 use crate::names::Protocol;
 
 const EVERYWHERE: &[Protocol] = &Protocol::ALL;
-/// Where a connection is lent to one caller at a time.
+/// Protocols whose connections are lent to one caller at a time.
 const EXCLUSIVE: &[Protocol] = &[Protocol::Http1, Protocol::Resp, Protocol::Framed];
-/// Where a connection begins with a greeting of the server, so that a dial can be slow. Plain HTTP/1
-/// has none: a server cannot make the dial of a TCP connection slow, only its first reply.
+/// Protocols whose connections begin with a greeting of the server, so that a dial can be slow. Plain
+/// HTTP/1 has none: a server cannot make the dial of a TCP connection slow, only its first reply.
 const GREETED: &[Protocol] = &[Protocol::Http2, Protocol::Resp, Protocol::Framed];
 const HTTP2: &[Protocol] = &[Protocol::Http2];
 
-/// The most requests in flight in an open loop, when nothing else is asked for.
+/// The most requests in flight in an open loop, unless the user chooses.
 const IN_FLIGHT: usize = 1000;
 /// Callers of the fault scenarios wait no longer than this, as those of a real service do.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -170,12 +170,12 @@ const SLOW_DIAL: Scenario = Scenario {
         ]
     },
     duration: ms(3000),
-    // One round tells no latencies apart.
+    // Latencies of a single round cannot be told apart.
     rounds: 3,
     ..OPEN
 };
 
-/// The server closes what is idle, by one way and then the other.
+/// The server closes idle connections, with FIN and later with RST.
 const IDLE_CUT: Scenario = Scenario {
     name: "idle-cut",
     about: "bursts of 20 with pauses of 300 ms, the server cuts connections that are idle for 150 ms: first FIN, then RST",
@@ -332,9 +332,9 @@ const IMBALANCE: Scenario = Scenario {
     only: &["default"],
     variants: &[Variant::NewestFirst, Variant::OldestFirst, Variant::Random],
     // A burst ends with the connections of the slow backend, which come back last; four single requests
-    // before the next burst show which connections are lent first. They do not overlap: of requests
-    // that do, each takes the connection of the one before. A reply takes 10 ms so that 2 ms more are
-    // above the noise of a busy machine.
+    // before the next burst show which connections are lent first. The single requests do not overlap: of
+    // overlapping requests, each takes the connection of the request before it. A reply takes 10 ms so
+    // that a delay of 2 ms is above the noise of a busy machine.
     demand: Demand::Bursts { size: 8, every: ms(100), base: 50.0 },
     events: |_| vec![replies_take(10), Event::during(1000, 1000, Fault::SlowBackend { ms: 2 })],
     duration: ms(3000),
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stalled_connection_is_named_where_it_is_all_there_is() {
+    fn the_text_names_the_stalled_connection_if_it_is_the_only_one() {
         assert!(STALL_ONE.about.contains("the first one among them"), "{STALL_ONE:?}");
         assert!(STALL_ONE.about.contains("a pool with a single connection"));
     }

@@ -23,8 +23,8 @@ impl Scenario {
         about
     }
 
-    /// What stands below the title of an open loop. `None` where the title says all: nothing goes
-    /// wrong, and the words about its demand are about another one than is played.
+    /// The text below the title of an open loop. `None` if the title is enough: nothing goes wrong, and the
+    /// description is of a different demand than the one that is played.
     pub fn note(&self, set: &[String]) -> Option<String> {
         let known = SCENARIOS.into_iter().find(|known| known == self);
         let own_demand = known.is_none_or(|known| known.demand == self.demand);
@@ -32,7 +32,7 @@ impl Scenario {
         (own_demand || !is_about_demand).then(|| self.about_with(set))
     }
 
-    /// The contestants that take part, where others that fit do not.
+    /// The contestants that take part, if others that fit do not.
     pub fn takers(&self) -> Option<String> {
         (!self.only.is_empty()).then(|| format!("only {}", self.only.join(", ")))
     }
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn words_about_a_demand_are_not_said_of_another_one() {
+    fn the_description_of_a_demand_is_not_used_for_another_demand() {
         let half = Demand::Paced { rate: Rate::OfLimit(0.5) };
         assert_eq!(STEADY.under(half).note(&[]), None);
         let paced = find("paced");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_knob_of_the_command_line_stands_in_the_words() {
+    fn the_description_has_the_knob_values_of_the_command_line() {
         let lifetime = find("lifetime");
         assert!(lifetime.about_with(&[]).contains("a lifetime of 1s,"));
         let set = ["max_lifetime=500ms".to_owned()];

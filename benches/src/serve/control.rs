@@ -16,7 +16,7 @@ use crate::names::Protocol;
 /// A longer line ends the control connection.
 pub const MAX_LINE: usize = 1024 * 1024;
 
-/// The commands of a client.
+/// The commands that a client sends.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Command {
@@ -44,7 +44,7 @@ pub enum Command {
         /// As [`Answer::Injected`] named it.
         id: u32,
     },
-    /// Asks what happened when.
+    /// Asks for the time series of a run.
     Series {
         /// Which protocol.
         protocol: Protocol,
@@ -56,7 +56,7 @@ pub enum Command {
     },
 }
 
-/// What the server answers.
+/// The answers of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
@@ -69,7 +69,7 @@ pub enum Answer {
         /// When, in nanoseconds of the machine's monotonic clock.
         at_ns: u64,
     },
-    /// What happened when.
+    /// The time series.
     Series(Series),
     /// The line was no command.
     Error(String),
@@ -154,7 +154,7 @@ async fn answer(stream: TcpStream, desks: &Desks) -> io::Result<()> {
     Ok(())
 }
 
-/// The answer once the fault is really in force, or has really ended.
+/// Answers only once the fault is really in force, or has really ended.
 async fn injected(faults: &Faults, id: u32) -> Answer {
     match faults.settled().await {
         Ok(()) => Answer::Injected { id, at_ns: monotonic_ns() },

@@ -1,7 +1,7 @@
-//! The faults of one protocol's server: which are in force, and which connections they are for.
+//! The faults of one protocol's server: which are in force, and for which connections.
 //!
-//! A connection reads one number whenever it is polled, and only when that number has changed what is
-//! in force. Each change of the number wakes every connection.
+//! A connection reads a version number whenever it is polled, and reads the faults in force only when that
+//! number has changed. Each change of the number wakes every connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::fault::{Cut, Fault, Who};
 
-/// How long the server may take to close its listening socket, or to have it again.
+/// How long the server may take to close its listening socket, or to open it again.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The faults of one server.
@@ -34,21 +34,21 @@ pub struct Faults {
 /// The state of a listening socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Listening {
-    /// There never was one: the protocol is not served.
+    /// There was never a listening socket: the protocol is not served.
     #[default]
     Never,
     /// It accepts connections.
     Open,
     /// Connections are refused.
     Closed,
-    /// It cannot be had again, and why.
+    /// It cannot be opened again, for this reason.
     Failed(String),
 }
 
 #[derive(Debug, Default)]
 struct State {
     next_fault: u32,
-    /// What is in force, with the number of the first connection that came after its begin.
+    /// The faults in force, each with the number of the first connection after its start.
     active: BTreeMap<u32, (Fault, u64)>,
     next_connection: u64,
     /// The number of the first connection of this run.
@@ -56,11 +56,12 @@ struct State {
     connections: BTreeMap<u64, Arc<Connection>>,
 }
 
-/// What a server keeps of one connection to make it feel the faults.
+/// The state of one connection that the faults need.
 #[derive(Debug, Default)]
 pub struct Connection {
     number: u64,
-    /// Its place among the connections of its run: which stall, and which backend is whose.
+    /// Its number among the connections of its run. The number decides whether the connection stalls, and
+    /// to which backend it belongs.
     place: u64,
     /// The tasks that read and write, woken when the faults change.
     wakers: Mutex<[Option<Waker>; 2]>,
@@ -79,7 +80,7 @@ pub(super) enum Side {
     Write,
 }
 
-/// Bytes that the server writes, and bytes of the same length that leave in their place.
+/// Bytes that the server writes, and bytes of the same length that are sent instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Replacement {
     pub(super) from: Vec<u8>,
@@ -89,12 +90,12 @@ pub(super) struct Replacement {
 const CUT_BY_FIN: u8 = 1;
 const CUT_BY_RST: u8 = 2;
 
-/// What the faults in force mean for one connection.
+/// The effects of the faults in force on one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Nothing is written before this time after the accept.
     pub(super) greeting_after: Duration,
-    /// Every write comes this much later.
+    /// Every write is delayed by this time.
     pub(super) delay: Duration,
     /// Nothing is read or written.
     pub(super) silent: bool,
@@ -122,7 +123,7 @@ impl Faults {
         Arc::default()
     }
 
-    /// Puts a fault in force, or lets it happen at once; the number to lift it with.
+    /// Puts a fault in force, or lets it happen at once; returns the number with which to lift it.
     pub fn inject(&self, fault: Fault) -> u32 {
         let mut state = self.lock();
         state.next_fault += 1;
@@ -151,7 +152,7 @@ impl Faults {
         id
     }
 
-    /// Ends a fault. It is no error if the fault is not in force any more, as after a momentary one.
+    /// Ends a fault. It is no error if the fault is not in force any more, such as a fault of one moment.
     pub fn lift(&self, id: u32) {
         let mut state = self.lock();
         state.active.remove(&id);
@@ -187,7 +188,7 @@ impl Faults {
     /// Whether this server can play a fault.
     ///
     /// # Errors
-    /// Why it cannot, for people.
+    /// The reason why it cannot, in words.
     pub(super) fn can_play(&self, fault: Fault) -> Result<(), String> {
         if *self.listening.borrow() == Listening::Never {
             return Err("this protocol is not served here".to_owned());
@@ -209,7 +210,7 @@ impl Faults {
     /// Returns once the server listens as it should: a fault is in force, or ended, only then.
     ///
     /// # Errors
-    /// Why it does not, for people.
+    /// The reason why it does not, in words.
     pub(super) async fn settled(&self) -> Result<(), String> {
         let wanted = if *self.listens.borrow() { Listening::Open } else { Listening::Closed };
         let mut now = self.listening.subscribe();
@@ -223,12 +224,12 @@ impl Faults {
         })
     }
 
-    /// Whether new connections are let in, now and from now on.
+    /// A receiver of changes: whether new connections are accepted.
     pub(super) fn listens(&self) -> watch::Receiver<bool> {
         self.listens.subscribe()
     }
 
-    /// A number that has changed when anything here has.
+    /// A number that changes with every change of the faults.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -249,7 +250,7 @@ impl Faults {
         self.lock().connections.remove(&connection.number);
     }
 
-    /// What is in force for a connection.
+    /// The effects of the faults in force on a connection.
     pub(super) fn plan(&self, connection: &Connection) -> Plan {
         let mut plan = Plan::default();
         let number = connection.number;
@@ -295,7 +296,7 @@ impl Faults {
 }
 
 impl Plan {
-    /// When what was written at `written` may leave a connection that was accepted at `accepted`.
+    /// The time at which bytes written at `written` may be sent on a connection accepted at `accepted`.
     pub(super) fn due(&self, accepted: Instant, written: Instant) -> Instant {
         (written + self.delay).max(accepted + self.greeting_after)
     }
@@ -333,14 +334,14 @@ impl Connection {
         self.announced.load(Ordering::Relaxed) && self.announced.swap(false, Ordering::Relaxed)
     }
 
-    /// Lets other bytes leave, once, than those that the server will write.
+    /// Sends other bytes, once, instead of those that the server will write.
     pub(super) fn replace(&self, replacement: Replacement) {
         debug_assert_eq!(replacement.from.len(), replacement.to.len());
         *self.replacement.lock().expect(CALM) = Some(replacement);
         self.replaces.store(true, Ordering::Release);
     }
 
-    /// The bytes that leave in place of these, if some are to be replaced in them.
+    /// The bytes to send instead of these, if they contain bytes to replace.
     pub(super) fn replaced(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         if !self.replaces.load(Ordering::Acquire) {
             return None;
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_for_those_that_are_open() {
+    fn a_cut_ends_the_open_connections() {
         let faults = Faults::new();
         let (open, closed) = (faults.accepted(), faults.accepted());
         faults.closed(&closed);
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_plays_what_needs_no_protocol() {
+    fn a_relay_plays_faults_that_need_no_protocol() {
         let faults = Faults::new();
         faults.set_listening(Listening::Open);
         assert_eq!(faults.can_play(Fault::Announce), Ok(()));

@@ -1,8 +1,8 @@
-//! A connection of a server that feels the faults in force.
+//! A connection of a server, subject to the faults in force.
 //!
-//! Without faults every call goes straight to the socket, after one load of a number and one
-//! comparison of two pointers. Under faults, what is written late waits in a queue, and leaves while
-//! the server reads or closes; what is read in a silence is kept until the silence ends.
+//! Without faults every call goes directly to the socket, after one load of a number and one
+//! comparison of two pointers. Under faults, delayed bytes wait in a queue, and are sent while
+//! the server reads or closes; bytes that are read in a silence are kept until the silence ends.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,23 +21,23 @@ use tokio::time::{Instant, Sleep};
 use super::faults::{Connection, Faults, Plan, Side};
 use crate::fault::Cut;
 
-/// Bytes that are kept in each direction. More that is read in a silence is thrown away, and the
-/// connection is reset when the silence ends; more that is written late has to wait.
+/// The most bytes that are kept in each direction. Further bytes read in a silence are thrown away, and the
+/// connection is reset when the silence ends; further delayed writes have to wait.
 const MOST_KEPT: usize = 1024 * 1024;
 
-/// A TCP stream that feels faults.
+/// A TCP stream that is subject to faults.
 #[derive(Debug)]
 pub struct Faulty {
     stream: TcpStream,
     faults: Arc<Faults>,
     connection: Arc<Connection>,
     accepted: Instant,
-    /// Of the plan.
+    /// The version of the plan.
     version: u64,
     plan: Plan,
-    /// No fault is for this connection, and nothing is left of one.
+    /// No fault applies to this connection, and nothing is left of an earlier one.
     calm: bool,
-    /// Written by the server, and when.
+    /// Delayed bytes, and when the server wrote them.
     late: VecDeque<(Instant, Bytes)>,
     late_bytes: usize,
     /// Read in a silence.
@@ -82,13 +82,13 @@ impl Faulty {
         }
     }
 
-    /// What the faults know of it.
+    /// The state that the faults keep of it.
     pub fn connection(&self) -> Arc<Connection> {
         Arc::clone(&self.connection)
     }
 
-    /// Lets a change of the faults wake this task. Called before the look at the version, so that no
-    /// change is missed.
+    /// Registers this task to be woken by a change of the faults. Called before the version is read, so
+    /// that no change is missed.
     fn register(&mut self, side: Side, cx: &Context<'_>) {
         let registered = &mut self.registered[side as usize];
         if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -97,7 +97,7 @@ impl Faulty {
         }
     }
 
-    /// Reads what is in force if it has changed, and ends the connection if it was cut.
+    /// Reads the faults in force if they have changed, and ends the connection if it was cut.
     fn refresh(&mut self) -> io::Result<()> {
         let version = self.faults.version();
         if version == self.version {
@@ -106,7 +106,7 @@ impl Faulty {
         self.version = version;
         let before = std::mem::replace(&mut self.plan, self.faults.plan(&self.connection));
         if before.cut_idle.is_none() {
-            // When the last byte came is not known: idling is counted from here.
+            // The time of the last byte is not known, so idling counts from here.
             self.last_active = Instant::now();
         }
         self.calm = false;
@@ -149,7 +149,7 @@ impl Faulty {
         io::Error::new(io::ErrorKind::ConnectionAborted, "cut by a fault")
     }
 
-    /// Forgets what is left for a client that is gone, and tells both tasks.
+    /// Drops the bytes for a client that is gone, and wakes both tasks.
     fn leave(&mut self) {
         self.gone = true;
         self.calm = false;
@@ -160,7 +160,7 @@ impl Faulty {
         self.connection.wake(Side::Write);
     }
 
-    /// Writes what is due. Ready when nothing is left.
+    /// Writes the bytes that are due. Ready when nothing is left.
     fn poll_late(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some((written, bytes)) = self.late.front_mut() {
             if self.plan.silent {
@@ -184,7 +184,7 @@ impl Faulty {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes in what comes in a silence; ready when the client has left.
+    /// Reads and keeps bytes that come in a silence; ready when the client has left.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; 4096];
         loop {
@@ -267,13 +267,13 @@ impl Faulty {
         Poll::Ready(Ok(bytes.len()))
     }
 
-    /// Lets bytes leave when it is time, and not before what was written earlier.
+    /// Queues bytes to be sent when they are due, after all bytes written earlier.
     fn put_late(&mut self, cx: &mut Context<'_>, bytes: Bytes) -> io::Result<()> {
         self.calm = false;
         self.late_bytes += bytes.len();
         self.late.push_back((Instant::now(), bytes));
-        // The task that reads writes it when it is due. If that is this task, the timer has to be set
-        // now: it may have read already.
+        // The task that reads also sends the bytes when they are due. If that is this task, the timer has
+        // to be set now, since the task may already have read.
         let reader = self.registered[Side::Read as usize].as_ref();
         if reader.is_some_and(|reader| !reader.will_wake(cx.waker())) {
             self.connection.wake(Side::Read);
@@ -309,7 +309,7 @@ impl AsyncWrite for Faulty {
         let this = self.get_mut();
         this.refresh()?;
         if let Some(other) = this.connection.replaced(bytes) {
-            // Whole, or a part of it would be asked for again by its old bytes.
+            // As a whole: after a partial write, the caller would write the rest of the original bytes.
             this.put_late(cx, Bytes::from(other))?;
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -319,14 +319,14 @@ impl AsyncWrite for Faulty {
         this.poll_write_late(cx, bytes)
     }
 
-    /// Does not wait for what is late: it leaves while the server goes on.
+    /// Does not wait for delayed bytes: they are sent while the server goes on.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.refresh()?;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
-    /// Waits until what is late has left, and until a silence ends or the client leaves.
+    /// Waits until delayed bytes are sent, and until a silence ends or the client leaves.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.register(Side::Write, cx);

@@ -41,7 +41,7 @@ pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>, model: Fr
     }
 }
 
-/// Counts a request, and says whether the connection is to be closed after its reply. An empty frame
+/// Counts a request, and returns whether the connection is to be closed after its reply. An empty frame
 /// is the exchange that a dial waits for: a greeting, not a request.
 fn answered(open: &OpenSocket, frame: &Frame) -> bool {
     if frame.body.is_empty() { open.announced() } else { open.executed(&frame.body, false) }
@@ -66,7 +66,7 @@ type Writer = FramedWrite<WriteHalf<Faulty>, FrameCodec>;
 async fn reader_handoff(stream: Faulty, open: OpenSocket) -> io::Result<()> {
     let (read, write) = tokio::io::split(stream);
     let mut read = FramedRead::new(read, FrameCodec::new());
-    // The last processor to end closes the socket, and only then it stops to count as open.
+    // The last processor to end closes the socket, and only then the socket stops counting as open.
     let shared = Arc::new((Mutex::new(Writer::new(write, FrameCodec::new())), open));
     let processors = Arc::new(Semaphore::new(PROCESSORS));
     while let Some(frame) = read.next().await {

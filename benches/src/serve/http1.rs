@@ -56,7 +56,7 @@ async fn refuse(mut stream: Faulty, open: OpenSocket) {
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whether the client heard it or left before, the connection is over.
+    // The connection is over, whether the client got the answer or left before.
     drop(tokio::time::timeout(super::LINGER, answer).await);
     drop(stream);
     drop(open);
@@ -106,7 +106,7 @@ async fn exchange(stream: &mut Faulty, open: &OpenSocket) -> io::Result<()> {
     }
 }
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 enum Parsed<'a> {
     Partial,
     Request(Request<'a>),

@@ -48,7 +48,7 @@ async fn exchange(
     let mut connection = builder.handshake::<_, Bytes>(stream).await?;
     let mut batch = Vec::new();
     loop {
-        // Everything that has arrived, so that the answers leave in one write.
+        // Handle everything that has arrived, so that the answers are sent in one write.
         let over = poll_fn(|cx| {
             // Faults that change wake this task.
             let version = faults.version();
@@ -61,11 +61,11 @@ async fn exchange(
                 }
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok(next))) => batch.push(next),
-                    // Said again each time, when the client has left in a silence.
+                    // When the client has left in a silence, this error comes again at each poll.
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(true)),
                     Poll::Pending if !batch.is_empty() => return Poll::Ready(Ok(false)),
-                    // The client may just have acknowledged the settings before.
+                    // The client may just have acknowledged the previous settings.
                     Poll::Pending
                         if version != seen
                             && limit.tell(faults, open.connection(), &mut connection) =>
@@ -90,16 +90,16 @@ async fn exchange(
 
 /// The number of streams that the client may have open at once.
 ///
-/// The h2 crate cannot change it on an open connection, but the initial window, which has a settings
-/// frame of the same length. So the server sends its unchanged window, and the connection lets a frame
-/// with the number of streams leave in its place. The h2 crate itself keeps to the configured number:
-/// it is the client that has to obey the new one.
+/// The h2 crate cannot change this number on an open connection. It can change the initial window, whose
+/// settings frame has the same length. So the server sends its unchanged window, and the connection replaces
+/// that frame by one with the number of streams. The h2 crate itself keeps the configured number; the client
+/// has to obey the new one.
 struct StreamLimit {
     configured: u32,
     told: u32,
 }
 
-/// The window that a stream has when it opens: what HTTP/2 has without settings.
+/// The window of a new stream: the default of HTTP/2.
 const WINDOW: u32 = 65_535;
 /// A settings frame with one entry, up to its entry: length 6, type 4, no flags, stream 0.
 const SETTINGS: [u8; 9] = [0, 0, 6, 4, 0, 0, 0, 0, 0];
@@ -123,7 +123,7 @@ impl StreamLimit {
         }
     }
 
-    /// Tells the client what is in force. False while it has not acknowledged the settings before.
+    /// Sends the number in force to the client. False while it has not acknowledged the previous settings.
     fn tell(
         &mut self,
         faults: &Faults,
@@ -150,7 +150,7 @@ fn entry(id: u16, value: u32) -> Vec<u8> {
     [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
-/// Answers one request, and says whether the connection is to be closed after it.
+/// Answers one request, and returns whether the connection is to be closed after it.
 fn answer(
     request: Request<h2::RecvStream>,
     mut reply: SendResponse<Bytes>,

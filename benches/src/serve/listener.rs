@@ -13,12 +13,12 @@ use super::faulty::Faulty;
 
 /// Pause after an accept failed, as it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
-/// Pause before another try to have the port again.
+/// Pause before another try to bind the port again.
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Accepts connections while the faults let it.
+/// Accepts connections while the faults allow it.
 #[derive(Debug)]
 pub struct Listener {
     /// `None` while connections are refused.
@@ -61,8 +61,8 @@ impl Listener {
         }
     }
 
-    /// Refuses connections until the faults let them in again. The port stays reserved meanwhile: a
-    /// socket is bound to it that does not listen, so that neither another program nor a client of
+    /// Refuses connections until the faults allow them again. The port stays reserved meanwhile: a
+    /// socket that does not listen is bound to it, so that neither another program nor a client on
     /// this machine gets the port.
     async fn refuse(&mut self) {
         self.listener = None;
@@ -78,7 +78,7 @@ impl Listener {
         self.faults.set_listening(Listening::Open);
     }
 
-    /// Tries until it works, and tells meanwhile why it does not.
+    /// Tries until the attempt succeeds, and records the error of each failed attempt.
     async fn retry<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> T {
         loop {
             match attempt() {

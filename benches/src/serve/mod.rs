@@ -1,7 +1,7 @@
 //! The embedded servers: the other side of every measurement, in a separate process.
 //!
-//! Each server answers with the nonce of the request, in one write, and tells its
-//! [`oracle`] what it saw. The [`control`] connection starts runs and reads the counts.
+//! Each server answers with the nonce of the request, in one write, and reports each request and
+//! connection to its [`oracle`]. The [`control`] connection starts runs and reads the counts.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -129,12 +129,12 @@ pub fn run(options: &ServeOptions) -> Result<(), BenchError> {
     })
 }
 
-/// Runs on this processor from now on. `None` where the system pins nothing.
+/// Runs on this processor from now on. `None` if the system does not support pinning.
 fn pin(cpu: usize) -> Result<Option<usize>, BenchError> {
     if place::pin(cpu) {
         return Ok(Some(cpu));
     }
-    // The parent may be pinned itself, and this process with it: ask for all there are.
+    // The parent may be pinned, and this process inherits that: ask for all processors.
     let all: Vec<usize> = (0..place::MOST).collect();
     let known = if place::allow(&all) { place::allowed() } else { return Ok(None) };
     if known.contains(&cpu) {
@@ -246,7 +246,7 @@ impl TryFrom<crate::cli::ServeArgs> for ServeOptions {
             .collect();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let relay = args.relay.as_deref().map(Target::parse).transpose();
-        // The same words, about this option.
+        // The same error text, but with the name of this option.
         let relay = relay
             .map_err(|error| BenchError::usage(error.to_string().replace("--target", "--relay")))?;
         match &relay {

@@ -38,7 +38,7 @@ pub struct Models {
 pub const NAMES: [&str; 5] = ["tasks", "workers", "one-task", "reader-handoff", "separate-writer"];
 
 impl Models {
-    /// The models that `chosen` names; a name decides by itself which server it is for.
+    /// The models that `chosen` names; each name belongs to one server.
     ///
     /// # Errors
     /// [`BenchError::Usage`] for a name that is not in [`NAMES`].

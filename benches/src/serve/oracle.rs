@@ -1,7 +1,8 @@
-//! What the server knows for certain, and a client could only claim.
+//! Counts on the side of the server, which do not depend on what a client reports.
 //!
-//! Executions for each nonce, connections accepted, open now, and the most that were open at once.
-//! One oracle for each protocol; a turn starts by naming its run, which sets the counts to zero.
+//! It counts executions for each nonce, accepted connections, open connections, and the most that were open
+//! at once. There is one oracle for each protocol; a turn starts by naming its run, which sets the counts to
+//! zero.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub struct Counters {
     pub duplicates: u64,
     /// Requests with a nonce of another run.
     pub strangers: u64,
-    /// Requests of this turn beyond those it remembers.
+    /// Requests of this turn with sequence numbers beyond those that are remembered.
     pub unchecked: u64,
     /// Connections accepted.
     pub accepted: u64,
@@ -33,13 +34,13 @@ pub struct Counters {
     pub open: u64,
     /// The most sockets that were open at one time.
     pub high_water: u64,
-    /// Of the executions, those of requests that must not run twice.
+    /// Executions of requests that must not run twice.
     pub writes: u64,
-    /// Of the duplicates, those of requests that must not run twice.
+    /// Duplicates of requests that must not run twice.
     pub write_duplicates: u64,
 }
 
-/// What happened when, in steps of [`STEP`] since the run was started.
+/// Counts in steps of [`STEP`] since the run was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Series {
     /// When the run was started, in nanoseconds of the machine's monotonic clock.
@@ -80,8 +81,8 @@ impl Oracle {
         Arc::default()
     }
 
-    /// Starts a run: every count is zero but the sockets that are still open. With `close_after`
-    /// the server closes each connection after its first reply.
+    /// Starts a run: every count is set to zero, except the sockets that are still open. With
+    /// `close_after` the server closes each connection after its first reply.
     pub fn start(&self, run: u32, close_after: bool) -> Counters {
         let mut state = self.lock();
         let open = state.counters.open;
@@ -101,15 +102,15 @@ impl Oracle {
         self.lock().counters
     }
 
-    /// Counts one execution, and says whether the connection is to be closed after the reply.
+    /// Counts one execution, and returns whether the connection is to be closed after the reply.
     ///
-    /// `nonce` is what the request carried; anything that is no nonce is answered and not counted.
+    /// `nonce` comes from the request; a request without a valid nonce is answered and not counted.
     pub fn executed(&self, nonce: &[u8]) -> bool {
         self.ran(nonce, false, 0).0
     }
 
-    /// As [`executed`](Self::executed), for a request that must not run twice if `writes`, on a
-    /// connection of `backend`; and how often this nonce has run.
+    /// Like [`executed`](Self::executed), for a request that must not run twice if `writes`, on a
+    /// connection of `backend`; also returns how often this nonce has run.
     pub fn ran(&self, nonce: &[u8], writes: bool, backend: usize) -> (bool, u64) {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -120,7 +121,7 @@ impl Oracle {
         (state.close_after, times)
     }
 
-    /// What happened when. Every step up to now is there.
+    /// The time series, with every step up to now.
     pub fn series(&self) -> Series {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -155,15 +156,15 @@ impl Oracle {
 }
 
 impl State {
-    /// The step of the run that it is now; `None` before the first run and beyond what is kept.
+    /// The current step of the run; `None` before the first run and after the last step that is kept.
     fn step(&self) -> Option<usize> {
         let step = monotonic_ns().checked_sub(self.series.origin_ns)? / STEP.as_nanos() as u64;
         let step = usize::try_from(step).ok()?;
         (self.series.step_ms > 0 && step < MOST_STEPS).then_some(step)
     }
 
-    /// Notes what is open now in every step that has no such note yet, up to the present one, which is
-    /// returned. Called before the number changes.
+    /// Records the number of open connections in every step that has no record yet, up to the current step,
+    /// which is returned. Called before the number changes.
     fn fill(&mut self) -> Option<usize> {
         let step = self.step()?;
         let open = self.open();
@@ -177,7 +178,7 @@ impl State {
         u32::try_from(self.counters.open).unwrap_or(u32::MAX)
     }
 
-    /// Counts an execution; how often this nonce has run, 0 for what is no nonce of this run.
+    /// Counts an execution; returns how often this nonce has run, 0 if it is no nonce of this run.
     fn execute(&mut self, nonce: &[u8], writes: bool) -> u64 {
         let Some((run, sequence)) = Nonce::parse(nonce) else {
             return 0;
@@ -228,33 +229,33 @@ pub struct OpenSocket {
 }
 
 impl OpenSocket {
-    /// The same, with what the faults know of the connection.
+    /// Adds the state that the faults keep of the connection.
     #[must_use]
     pub fn with(mut self, connection: Arc<Connection>) -> Self {
         self.connection = connection;
         self
     }
 
-    /// What the faults know of the connection.
+    /// The state that the faults keep of the connection.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Counts one execution, and says whether the connection is to be closed after the reply.
+    /// Counts one execution, and returns whether the connection is to be closed after the reply.
     ///
-    /// `nonce` is what the request carried; `writes` if it must not run twice.
+    /// `nonce` comes from the request; `writes` if it must not run twice.
     pub fn executed(&self, nonce: &[u8], writes: bool) -> bool {
         self.counted(nonce, writes).0
     }
 
-    /// As [`executed`](Self::executed), and how often this nonce has run.
+    /// Like [`executed`](Self::executed); also returns how often this nonce has run.
     pub fn counted(&self, nonce: &[u8], writes: bool) -> (bool, u64) {
         let (close, times) = self.oracle.ran(nonce, writes, self.connection.backend());
         (close || self.announced(), times)
     }
 
-    /// Whether the connection is to be closed after the next reply, because a fault asks for it. Says
-    /// so once.
+    /// Whether the connection is to be closed after the next reply, because a fault asks for it. True only
+    /// once.
     pub fn announced(&self) -> bool {
         self.connection.take_announcement()
     }
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_says_what_was_open_in_every_step() {
+    fn a_series_has_the_open_connections_of_every_step() {
         let oracle = Oracle::new();
         let first = oracle.accepted();
         oracle.start(1, false);

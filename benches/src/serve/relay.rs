@@ -1,4 +1,4 @@
-//! The relay: stands in front of a server of the user's, and lets its connections feel the faults of
+//! The relay: stands in front of a server of the user, and plays on its connections those faults of
 //! the embedded servers that need no knowledge of a protocol.
 
 use std::io;
@@ -24,15 +24,15 @@ pub(super) async fn serve(mut listener: Listener, oracle: Arc<Oracle>, upstream:
         let stream = listener.accept().await;
         let open = oracle.accepted().with(stream.connection());
         tokio::spawn(async move {
-            // An error means that one side is gone; the other learns it by the close.
+            // An error means that one side is gone; the close tells the other side.
             drop(carry(stream, upstream).await);
             drop(open);
         });
     }
 }
 
-/// Ends soon after either side has closed: a client that has left must not count as open because its
-/// server waits for more.
+/// Ends soon after either side has closed, so that a client that has left does not count as open while
+/// its server waits for more.
 async fn carry(client: Faulty, upstream: SocketAddr) -> io::Result<()> {
     let server = timeout(DIAL_TIMEOUT, TcpStream::connect(upstream)).await??;
     server.set_nodelay(true)?;

@@ -2,7 +2,7 @@
 //!
 //! Settings, and why:
 //! - `max_size` is the number of connections of the budget; with its own budget the default, 10.
-//! - Everything else as it comes: a PING before every lease, 30 seconds to get a connection, dials
+//! - All other settings have their defaults: a PING before every lease, 30 seconds to get a connection, dials
 //!   that fail are tried again until then, idle connections end after 10 minutes. The connections are
 //!   those of redis-rs, so a reply has to come within 500 ms.
 //!
@@ -78,7 +78,7 @@ impl Contestant for Rival {
         Counts { opened: Some(counted.connections_created), waits: Some(waits), dials: None }
     }
 
-    // It tells neither how many dials nor how many callers there are, so no gauges are made up.
+    // The pool counts neither dials nor waiting callers, so there are no gauges.
     fn status(&self) -> Option<PoolStatus> {
         None
     }

@@ -3,9 +3,9 @@
 //! Settings, and why:
 //! - `max_size` is the number of connections of the budget; with its own budget the default, which
 //!   depends on the number of processors.
-//! - Everything else as it comes: UNWATCH and PING before a connection is lent again, no deadline for
-//!   getting one, newest first or oldest first as it ships. The connections are those of redis-rs, so
-//!   a reply has to come within 500 ms.
+//! - All other settings have their defaults: UNWATCH and PING before a connection is lent again, no deadline
+//!   for getting one, its default order. The connections are those of redis-rs, so a reply has to come
+//!   within 500 ms.
 //!
 //! What would make this rival faster: `Manager` always sends UNWATCH and PING, which is a round trip
 //! for every command. Another manager could leave the check out, at the risk of lending a broken

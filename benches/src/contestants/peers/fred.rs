@@ -3,10 +3,11 @@
 //! Settings, and why:
 //! - The size of the pool is the number of connections of the budget. fred has no default for it; with
 //!   its own budget it gets 5, as the example of its documentation.
-//! - The default policy of the builder is never to dial again. A pool in use has to: this one gets
+//! - By default the builder's pool never dials again. A pool in use has to, so this one gets
 //!   `ReconnectPolicy::default()`, a constant pause of one second without a limit of tries.
-//! - Everything else as it comes: a command is sent again up to three times after a broken connection,
-//!   no deadline, no delay of small writes is asked for, as for every contestant.
+//! - TCP_NODELAY is on, as for every contestant.
+//! - All other settings have their defaults: a command is sent again up to three times after a broken
+//!   connection, and there is no deadline.
 //!
 //! Its clients all dial when the pool starts, which is before the turn: in a cold start its dials are
 //! not part of the figures.
@@ -47,7 +48,7 @@ pub(super) const FACTS: Facts = Facts {
     },
 };
 
-/// What its documentation uses.
+/// The size in its documentation.
 const OWN_SIZE: usize = 5;
 
 /// One pool for all callers.
@@ -123,7 +124,7 @@ impl Contestant for Rival {
     }
 
     async fn close(&self) {
-        // It fails only when there is no connection to say it on.
+        // It fails only when there is no connection on which to send it.
         drop(self.pool.quit().await);
     }
 }

@@ -1,4 +1,4 @@
-//! What the HTTP rivals have in common: how a request looks, and how its reply is read.
+//! Shared code of the HTTP rivals: it builds requests and reads replies.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -18,7 +18,7 @@ pub(super) const X_NONCE: HeaderName = HeaderName::from_static("x-nonce");
 pub(super) struct Errand {
     /// What is asked for.
     pub(super) uri: Uri,
-    /// The same with the address to dial, which is that of a relay where there is one.
+    /// The same with the address to dial: that of the relay, if there is one.
     pub(super) dialed: Uri,
     status: StatusCode,
     echoes: bool,

@@ -41,14 +41,14 @@ pub(super) const FACTS: Facts = Facts {
         "open a second HTTP/2 connection to a host",
     ],
     single: false,
-    // It sees a close that has arrived before it lends a connection, as our peek does.
+    // Before it lends a connection it notices a close that has arrived, as our peek does.
     safety: Safety { check: Some(true), deadline: Some(false), reset: None, bounded: Some(false) },
 };
 
 type HyperClient = Client<Connector, Full<Bytes>>;
 
-/// Dials the address of the errand, whatever a request calls the server: a relay may stand in front
-/// of it.
+/// Dials the address of the errand, whatever name of the server a request has, since a relay may stand in
+/// front of it.
 #[derive(Clone)]
 struct Connector {
     tcp: HttpConnector,

@@ -1,8 +1,8 @@
-//! The rivals: clients that a program would otherwise take, one file each.
+//! The rivals: clients of other projects, one file each.
 //!
-//! They face the same oracle, the same faults and the same report as the project's own pools. Each
-//! file says which settings it uses and why, what the client does not do ([`Facts`]), and what would
-//! make it faster. A rival has no deadline beyond the one it ships; the driver drops a call when its
+//! They have the same oracle, the same faults and the same report as the project's own pools. Each
+//! file tells which settings it uses and why, what the client does not do ([`Facts`]), and what would
+//! make it faster. A rival has only its own default deadline; the driver drops a call when its
 //! caller leaves or the turn ends.
 
 use super::dispatch::Setup;
@@ -49,7 +49,7 @@ pub(super) async fn take_turn(
     load: &Load,
 ) -> Result<Turn, String> {
     let (target, template) = (&*setup.target, &*setup.template);
-    // Its own limits, or as many connections as all the others.
+    // Its own limits, or the same number of connections as every contestant.
     let connections = (setup.budget == Budget::Same).then_some(setup.connections);
     match (name, target.protocol) {
         ("hyper-util", Protocol::Http1 | Protocol::Http2) => {

@@ -1,4 +1,4 @@
-//! What the rivals over redis-rs have in common: the address, the commands, the sorting of errors.
+//! Shared code of the rivals over redis-rs: the address, the commands, the classification of errors.
 
 use redis::aio::ConnectionLike;
 use redis::{
@@ -10,7 +10,7 @@ use super::super::raw::counter;
 use super::super::{CallError, Echo, ErrorKind, Request, RequestKind};
 use crate::target::Target;
 
-/// Where to dial, and who dials.
+/// The address and the login.
 pub(super) fn info(target: &Target) -> Result<redis::ConnectionInfo, String> {
     let mut session = RedisConnectionInfo::default().set_db(i64::from(target.database));
     if let Some(username) = &target.username {
@@ -21,7 +21,7 @@ pub(super) fn info(target: &Target) -> Result<redis::ConnectionInfo, String> {
     }
     let address = ConnectionAddr::Tcp(target.host.clone(), target.address.port());
     let info = address.into_connection_info().map_err(|error| error.to_string())?;
-    // Not delayed for small writes, as for every contestant.
+    // TCP_NODELAY, as for every contestant.
     let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
     Ok(info.set_redis_settings(session).set_tcp_settings(tcp))
 }
@@ -62,7 +62,7 @@ pub(super) fn dial_failed(error: RedisError) -> CallError {
     CallError::dial(error)
 }
 
-/// A command that failed. Managers that dial by themselves tell a refused dial by its cause only.
+/// A command that failed. A manager that dials by itself reports a refused dial through the failed command.
 pub(super) fn failed(error: RedisError) -> CallError {
     let kind = match error.kind() {
         _ if error.is_timeout() => ErrorKind::Timeout,

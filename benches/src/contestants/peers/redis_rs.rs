@@ -45,7 +45,7 @@ pub(super) struct Rival {
     shared: Arc<Shared>,
 }
 
-/// What every caller dials with, until one has.
+/// The data with which a caller dials, until one has connected.
 pub(super) struct Shared {
     client: Client,
     connection: OnceCell<MultiplexedConnection>,

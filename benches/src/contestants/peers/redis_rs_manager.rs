@@ -7,8 +7,8 @@
 //! - Lazy: the manager dials with the first request, so that its dial is inside the turn as for the
 //!   others.
 //!
-//! What would make this rival faster: after a restart its pauses decide, so `set_max_delay` with a
-//! short time; in calm weather a second manager, with callers spread over both.
+//! What would make this rival faster: after a restart, shorter pauses (`set_max_delay`); without faults, a
+//! second manager, with callers spread over both.
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 

@@ -66,8 +66,8 @@ impl Rival {
         let errand = Errand::new(target, template);
         let mut url = Url::parse(&errand.uri.to_string()).map_err(|error| error.to_string())?;
         if target.relayed {
-            // The client dials the port of its URL, so through a relay the name that requests have is
-            // that of the server with the relay's port. An address has no name to keep.
+            // The client dials the port of its URL. So through a relay, requests have the name of the server
+            // with the relay's port. A server given by address has no name.
             match url.domain().map(str::to_owned) {
                 Some(domain) => {
                     builder = builder.resolve(&domain, target.address);

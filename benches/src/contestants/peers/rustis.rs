@@ -46,7 +46,7 @@ pub(super) struct Rival {
     shared: Arc<Shared>,
 }
 
-/// What every caller dials with, until one has.
+/// The data with which a caller dials, until one has connected.
 pub(super) struct Shared {
     config: Config,
     client: OnceCell<Client>,
@@ -113,7 +113,7 @@ impl Contestant for Rival {
     }
 
     fn counts(&self) -> Counts {
-        // It counts the connections that it opened again; dials that failed are not known.
+        // The client counts its reconnections, but not its failed dials.
         let again = self.shared.client.get().map(|client| 1 + client.stats().reconnections);
         Counts { opened: Some(again.unwrap_or(0)), waits: None, dials: None }
     }

@@ -1,15 +1,15 @@
 //! tonic's `Channel`, over HTTP/2. As shipped.
 //!
-//! The channel is used as the service of HTTP requests that a generated gRPC client would call, so
-//! that the same server answers it as answers the others. What that leaves out: the gRPC framing of
+//! The channel is used as a service of HTTP requests, as a generated gRPC client uses it, so that it can
+//! use the same server as the other contestants. This leaves out the gRPC framing of
 //! messages, their encoding with protobuf, the status in the trailers, and the metadata. A real gRPC
-//! call costs more than these figures show; connections are handled as for a real one.
+//! call costs more than these figures show; connections are handled as for a real call.
 //!
 //! Settings, and why:
 //! - `connect_lazy`: the channel dials with the first request, so that its dial is inside the turn as
 //!   for the others. It is also the only way in which a channel dials again by itself from the start.
-//! - Everything else as it comes: one connection, no keep-alive pings, no deadline, a buffer of 1024
-//!   requests in front of the connection.
+//! - All other settings have their defaults: one connection, no keep-alive pings, no deadline, a buffer of
+//!   1024 requests in front of the connection.
 //!
 //! What would make this rival faster: several channels behind `Channel::balance_list`; a larger
 //! `buffer_size` does not help while requests are short.
@@ -57,13 +57,13 @@ impl Rival {
     pub(super) fn new(target: &Target, template: &Template) -> Result<Self, String> {
         let errand = Errand::new(target, template);
         let endpoint = Endpoint::new(errand.dialed.clone()).map_err(|error| chain(&error))?;
-        // What requests name, where a relay is dialed.
+        // The name of the server in requests, although a relay may be dialed.
         let endpoint = endpoint.origin(errand.uri.clone());
         Ok(Self { caller: Caller { channel: endpoint.connect_lazy(), errand } })
     }
 }
 
-/// The channel does not say of what kind an error is, but a dial that failed is among its causes.
+/// The channel does not tell the kind of an error, but a failed dial is among the causes of the error.
 fn failed(error: Error) -> CallError {
     let text = chain(&error);
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());

@@ -1,4 +1,4 @@
-//! HTTP/1 over a bare socket: what the probe learns, and the last reply of a connection.
+//! HTTP/1 over a bare socket: the probe, and the last reply of a connection.
 
 use std::io;
 
@@ -31,7 +31,7 @@ pub(super) async fn probe(target: &Target) -> Result<Template, String> {
     if reply.len() > shape.length {
         return Err("it sent more than its reply".to_owned());
     }
-    // The embedded server counts by it, even where it does not return it.
+    // The embedded server counts requests by their nonce, even if it does not return it.
     let counts = target.echoes || target.embedded;
     let read = Exchange {
         nonce_at: counts.then_some(nonce_at),
@@ -108,11 +108,11 @@ fn shape_of(reply: &[u8], head_only: bool) -> Result<Option<Shape>, String> {
     Ok(length.map(|length| Shape { head, length, status_line: "HTTP/1.1 200".len(), closes }))
 }
 
-/// The length of a whole reply of which `filled` bytes are there, and which announces the end of the
-/// connection: its head differs from the probe's in that, and so does its length.
+/// The length of a reply that announces the end of the connection, of which `filled` bytes have arrived.
+/// The announcement makes its head, and its length, differ from the probe's.
 ///
 /// # Errors
-/// When it is another reply, or does not come.
+/// When the rest does not come, or it is another kind of reply.
 pub(super) async fn last_reply(
     stream: &mut TcpStream,
     exchange: &Exchange,

@@ -53,7 +53,7 @@ async fn ask(later: &'static str, first_piece: usize) -> (Result<Echo, CallError
 
 #[tokio::test]
 async fn a_reply_that_announces_the_end_of_its_connection_is_a_reply() {
-    // In one piece, within its head, and where the reply of the probe would end.
+    // In one piece, cut within its head, and cut where the reply of the probe would end.
     for first_piece in [usize::MAX, 20, PROBED.len() + NONCE_LEN - "NONCE".len()] {
         assert_eq!(ask(PROBED, first_piece).await, (Ok(Echo::Returned), false), "{first_piece}");
         assert_eq!(ask(LAST, first_piece).await, (Ok(Echo::Returned), true), "{first_piece}");

@@ -49,7 +49,7 @@ async fn replies_are_late_together_and_on_time_once_it_ends() {
     let fault = faults.inject(Fault::SlowReplies { ms: 5000 });
     let late = exchange(&mut client).await;
     assert!(late >= ms(5000) && late < ms(6000), "{late:?}");
-    // A reply that waits leaves when the fault ends, not when it would have.
+    // A delayed reply is sent when the fault ends, not at its due time.
     client.write_all(b"y").await.unwrap();
     assert!(timeout(ms(1000), client.read_u8()).await.is_err());
     let began = Instant::now();
@@ -86,7 +86,7 @@ async fn a_task_that_only_writes_is_late_too_and_a_close_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_dial_delays_the_first_word_alone() {
+async fn a_slow_dial_delays_only_the_first_bytes() {
     let faults = Faults::new();
     let (mut old, server) = pair(&faults).await;
     tokio::spawn(echo(server));
@@ -99,7 +99,7 @@ async fn a_slow_dial_delays_the_first_word_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_keeps_what_comes_and_notices_a_client_that_leaves() {
+async fn a_silence_keeps_bytes_and_notices_a_client_that_leaves() {
     let faults = Faults::new();
     let (mut client, server) = pair(&faults).await;
     let server = tokio::spawn(echo(server));

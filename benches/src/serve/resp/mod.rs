@@ -1,8 +1,8 @@
-//! The RESP server: the commands that a pool and its users need to tell sessions apart.
+//! The RESP server, with the commands that a pool and its users need to tell sessions apart.
 //!
-//! `ECHO <nonce>` is the request that is measured. Beside it the server keeps a real session for
+//! `ECHO <nonce>` is the measured request. The server also keeps a real session for
 //! each connection (database, transaction, watched keys, subscriptions, name, protocol version), so
-//! that a neutral session can be told from one that a caller left dirty, by behaviour and by
+//! that a client can tell a neutral session from a changed one, by its behaviour and by
 //! `CLIENT INFO`.
 
 use std::io;

@@ -1,9 +1,9 @@
 //! Writes replies, in either version of the protocol.
 
-/// The version a session speaks.
+/// The protocol version of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Version {
-    /// RESP2, the one every connection starts with.
+    /// RESP2, with which every connection starts.
     #[default]
     Two,
     /// RESP3, after `HELLO 3`.
@@ -14,7 +14,7 @@ pub(super) fn simple(output: &mut Vec<u8>, text: &str) {
     line(output, b'+', text.as_bytes());
 }
 
-/// An error; `text` starts with its code, as "ERR ".
+/// An error; `text` starts with its code, such as "ERR ".
 pub(super) fn error(output: &mut Vec<u8>, text: &str) {
     let clean = text.replace(['\r', '\n'], " ");
     line(output, b'-', clean.as_bytes());
@@ -30,7 +30,7 @@ pub(super) fn bulk(output: &mut Vec<u8>, bytes: &[u8]) {
     output.extend_from_slice(b"\r\n");
 }
 
-/// No value where a string was asked for.
+/// No value, in place of a string.
 pub(super) fn null(output: &mut Vec<u8>, version: Version) {
     output.extend_from_slice(match version {
         Version::Two => b"$-1\r\n",
@@ -38,7 +38,7 @@ pub(super) fn null(output: &mut Vec<u8>, version: Version) {
     });
 }
 
-/// No value where an array was asked for, as `EXEC` answers when a watched key changed.
+/// No value, in place of an array, as `EXEC` answers when a watched key changed.
 pub(super) fn null_array(output: &mut Vec<u8>, version: Version) {
     output.extend_from_slice(match version {
         Version::Two => b"*-1\r\n",

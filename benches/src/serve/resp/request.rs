@@ -1,4 +1,4 @@
-//! Finds whole commands in what was received.
+//! Finds whole commands in the received bytes.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -13,10 +13,10 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// Takes the first command off `input`, `None` when it is not complete yet.
 ///
-/// Looks at the command from its start each time: a benchmark's commands come whole.
+/// Parses the command from its start each time, since a benchmark's commands arrive whole.
 ///
 /// # Errors
-/// What is wrong with the bytes; the connection cannot go on.
+/// The fault in the bytes; the connection cannot go on.
 pub(super) fn parse(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, &'static str> {
     if input.first() != Some(&b'*') {
         return parse_inline(input);
@@ -68,7 +68,7 @@ fn parse_inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, &'static str
     ))
 }
 
-/// Reads the number at `start` and says where its line ends; `None` when the line is not complete.
+/// Reads the number at `start` and returns it with the end of its line; `None` if the line is not complete.
 fn number(input: &[u8], start: usize, max: usize) -> Result<Option<(usize, usize)>, &'static str> {
     let mut value = 0_usize;
     for (offset, byte) in input[start..].iter().enumerate() {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_the_same_whole_and_byte_by_byte() {
+    fn a_command_is_parsed_the_same_whole_and_byte_by_byte() {
         let wire = b"*2\r\n$4\r\nECHO\r\n$3\r\na\r\n\r\n";
         let mut input = BytesMut::new();
         for (index, byte) in wire.iter().enumerate() {

@@ -13,7 +13,7 @@ use crate::serve::oracle::OpenSocket;
 /// Commands that a transaction may queue, and keys that may be watched.
 const MAX_LIST: usize = 1024;
 
-/// What the server remembers of a connection.
+/// The session of a connection.
 pub(super) struct Session {
     id: u64,
     store: Arc<Store>,
@@ -44,7 +44,7 @@ impl Session {
         }
     }
 
-    /// Carries out one command, appends its reply, and says whether the connection ends with it.
+    /// Carries out one command, appends its reply, and returns whether the connection ends with it.
     pub(super) fn execute(
         &mut self,
         arguments: &[Bytes],
@@ -121,7 +121,7 @@ impl Session {
                 reply::integer(output, times as i64);
                 return close;
             }
-            // Any password is right: what counts is that a dial has a greeting.
+            // Any password is right: the command is only the greeting of a dial.
             ("AUTH", [_] | [_, _]) => reply::simple(output, "OK"),
             ("SELECT", [index]) => self.select(index, output),
             ("MULTI", []) => {
@@ -315,7 +315,7 @@ impl Session {
         }
     }
 
-    /// The session in the words of redis: how a client can tell whether it is neutral.
+    /// The session in the format of redis, by which a client can tell whether it is neutral.
     fn info(&self) -> String {
         let [sub, psub, ssub] = self.subscriptions.counts();
         format!(
@@ -329,7 +329,7 @@ impl Session {
         )
     }
 
-    /// A RESP2 connection with a subscription takes hardly any commands.
+    /// A RESP2 connection with a subscription accepts only a few commands.
     fn only_listens(&self) -> bool {
         self.version == Version::Two && self.subscriptions.counts() != [0; 3]
     }

@@ -1,5 +1,5 @@
-//! The channels that a connection listens to. Nothing is ever published: what matters is that the
-//! session is not neutral.
+//! The channels that a connection listens to. Nothing is ever published; a subscription only makes the
+//! session not neutral.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::reply::{self, Version};
 /// Channels of each kind that one connection may listen to.
 const MAX_CHANNELS: usize = 1024;
 
-/// What is listened to.
+/// The kind of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Channels,
