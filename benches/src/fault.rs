@@ -109,7 +109,7 @@ impl Fault {
     /// Reads a fault that lasts, written as its name and its values with colons between them.
     ///
     /// # Errors
-    /// The possible faults, if the text is none of them.
+    /// The possible faults, if the text does not name one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let known = || {
             "expected refuse, slow-dial:TIME, slow-replies:TIME, stall-one:N:TIME, cut-idle:TIME:fin, \

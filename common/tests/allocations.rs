@@ -1,7 +1,7 @@
 //! An acquire and release that finds an idle connection allocates nothing and starts no task.
 //!
-//! That is promised of a connection which needs no round trip before it is lent: no check is due,
-//! and no reset when it comes back. Those need a future, a timer or a task.
+//! This holds for a connection that needs no check before it is lent, and no reset when it comes back.
+//! A check or a reset needs a future, a timer or a task.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -41,14 +41,14 @@ where
     }
 }
 
-/// What a thousand turns cost, once connections are idle.
+/// The cost of a thousand turns, once connections are idle.
 struct Cost {
     allocations: u64,
     tasks: usize,
 }
 
-/// Takes turns in a pool of `policy` that has been asked `key` for `at_once` leases at a time, of
-/// which `kept` are still out.
+/// Takes turns in a pool of `policy` after `at_once` leases of `key` at a time, of which `kept` are still
+/// held.
 async fn cost<K, L>(key: K, policy: Policy, at_once: usize, kept: usize) -> Cost
 where
     K: Clone + Eq + Hash + Debug + Send + Sync + 'static,
@@ -70,7 +70,7 @@ where
     let mut most = tasks;
     let allocated = measure(|| {
         for _ in 0..TURNS {
-            // Polled by hand, because what is counted must not wait.
+            // Polled by hand, because a counted acquire must not wait.
             let mut acquire = pin!(pool.acquire(&key));
             let Poll::Ready(lease) = acquire.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             else {
@@ -143,7 +143,7 @@ async fn a_wait_in_line_allocates_nothing() {
     let pool = Pool::builder(manager).policy(policy).build().expect("the policy is valid");
     let mut context = Context::from_waker(Waker::noop());
     let mut lease = Some(pool.acquire(&1).await.expect("dialed"));
-    // The first who waits starts the maintenance, and has a timer of its own until that runs.
+    // The first waiter starts the maintenance task, and has its own timer until that task runs.
     let mut first = Box::pin(pool.acquire(&1));
     assert!(first.as_mut().poll(&mut context).is_pending());
     drop(first);
@@ -153,21 +153,21 @@ async fn a_wait_in_line_allocates_nothing() {
     let mut turn = || {
         let mut next = pool.acquire(&1);
         assert!(pin!(&mut next).poll(&mut context).is_pending());
-        // Handed over to the one who waits.
+        // Handed over to the waiter.
         lease.take();
         match pin!(&mut next).poll(&mut context) {
             Poll::Ready(Ok(handed)) => lease = Some(handed),
             _ => panic!("it was handed over"),
         }
     };
-    // Whoever waits for the first time needs a seat, and the first entry.
+    // The first wait allocates a seat and an entry.
     turn();
     let allocations = measure(|| (0..TURNS).for_each(|_| turn())).count_total;
     assert_eq!(allocations, 0, "by {TURNS} waits");
 }
 
-/// Memory follows the limits, not the largest crowd there ever was: what leases are made of is used
-/// again, but not all of it is kept for ever.
+/// Memory follows the limits, not the largest number of leases so far: the nodes of leases are used
+/// again, but not all of them are kept forever.
 #[test]
 fn a_burst_of_leases_leaves_little_behind() {
     const LEASES: u32 = 20_000;

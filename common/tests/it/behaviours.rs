@@ -1,6 +1,6 @@
 //! The surveyed systems, one file each: a test for every observable behaviour of their pages that is
-//! about pooling, carrying the page's number. `docs/strategies/coverage.md` lists all of them, also
-//! those that belong elsewhere and those where we differ.
+//! about pooling, with the page's number. `docs/strategies/coverage.md` lists all of them, including
+//! those that belong elsewhere and those in which we differ.
 
 mod database_sql;
 mod fasthttp;

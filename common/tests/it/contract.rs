@@ -43,17 +43,17 @@ macro_rules! contract {
                 a_session_is_reset_before_the_next_lease
                 a_connection_that_cannot_be_reset_is_discarded
                 a_connection_that_is_broken_after_its_reset_is_discarded
-                a_goodbye_that_hangs_is_cut
+                a_close_that_hangs_is_cut_off
                 closing_wakes_waiters_and_lets_leases_end
                 a_dropped_pool_leaves_nothing_behind
                 callers_that_give_up_at_random_leave_nothing
-                those_who_wait_are_served_when_the_limit_is_raised
+                waiters_are_served_when_the_limit_is_raised
                 a_lowered_limit_closes_what_is_too_much_and_then_holds
             );
             contract!(@floors $lending, $policy;
-                nobody_waits_while_the_floor_is_remade
-                old_ones_serve_while_their_successors_are_refused
-                retired_now_means_that_no_old_one_is_lent_again
+                no_caller_waits_while_the_floor_is_replaced
+                old_connections_serve_while_their_successors_are_refused
+                after_retire_all_now_no_old_connection_is_lent
             );
             contract!(@outages $lending, $policy;
                 an_outage_is_survived_without_help

@@ -1,4 +1,4 @@
-//! The worked example runs, and does what it says.
+//! The worked example runs, with the expected counts.
 
 #[path = "../../examples/memcached/main.rs"]
 #[allow(dead_code)] // Its `main` is not called.

@@ -1,4 +1,4 @@
-//! What a pool reports through the `metrics` crate, as a recorder hears it.
+//! The reports of a pool through the `metrics` crate, as a recorder gets them.
 
 mod heard;
 mod names;

@@ -1,5 +1,5 @@
-//! One pool, several runtimes: a wait ends at its deadline whichever runtime does the pool's
-//! timekeeping, and whatever becomes of that one.
+//! One pool, several runtimes: a wait ends at its deadline whichever runtime keeps the pool's
+//! time, and whatever happens to that runtime.
 
 mod background;
 mod busy;
@@ -46,7 +46,7 @@ fn workers(count: usize) -> Runtime {
         .expect("a runtime starts")
 }
 
-/// Takes the only connection, and has somebody wait in vain, so that `runtime` keeps the time.
+/// Takes the only connection, and lets a caller time out, so that `runtime` keeps the time.
 fn occupy(pool: &Pool<Free>, runtime: &Runtime) -> Lease<Free> {
     runtime.block_on(async {
         let lease = pool.acquire(&1).await.expect("dialed");
@@ -67,7 +67,7 @@ async fn assert_times_out(pool: &Pool<Free>) {
 }
 
 #[test]
-fn a_runtime_that_nobody_drives_holds_up_no_other() {
+fn a_runtime_that_is_not_driven_holds_up_no_other() {
     let pool = one_connection();
     let (first, second) = (one_thread(), one_thread());
     let lease = occupy(&pool, &first);
@@ -107,11 +107,11 @@ fn a_runtime_that_ends_under_a_waiter_of_another_does_not_hold_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_ends_in_virtual_time_also_with_the_coarse_clock() {
+async fn a_wait_ends_in_virtual_time_even_with_the_coarse_clock() {
     let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
     let pool = Pool::builder(Free).policy(policy).build().expect("a valid policy");
     let lease = pool.acquire(&1).await.expect("dialed");
-    // That the clocks differ shows when the first timer fires.
+    // The pool notices that the clocks differ when the first timer fires.
     drop(pool.acquire(&1).await);
     let start = tokio::time::Instant::now();
     for _ in 0..3 {

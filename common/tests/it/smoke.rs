@@ -1,4 +1,4 @@
-//! The shortest way through the pool, with a manager that needs no socket.
+//! The simplest uses of the pool, with a manager that needs no socket.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! The pool is closed, or dropped, while everything is going on.
+//! The pool is closed, or dropped, while other threads use it.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,4 +1,4 @@
-//! Dials that end as their callers leave, run out of time, or are served otherwise.
+//! Dials that end while their callers leave, time out, or are served by another connection.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn background_dials_race_with_returns_and_leavers() {
         let leaver = world.caller_that_leaves();
         let others = [world.caller(), world.caller()];
         world.while_runtime_runs(leaver.into_iter().chain(others));
-        // A dial that lost everybody may still be under way; a new caller adopts it.
+        // A dial that lost all its callers may still be in progress; a new caller adopts it.
         world.while_runtime_runs([world.caller()]);
     });
 }

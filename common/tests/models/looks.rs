@@ -19,7 +19,7 @@ fn callers_come_during_a_look(limit: u32, callers: usize) -> impl FnOnce(&Alone)
 fn one_caller_and_a_look() {
     Alone::with_looks(policy(2), |world| {
         callers_come_during_a_look(2, 1)(world);
-        // It was given the connection, before the look, or after it: there was no reason to dial.
+        // The caller got the connection before the look or after it, so there was no reason to dial.
         assert_eq!((world.sockets(), world.pool.stats().dials), (1, 1));
     });
 }

@@ -1,4 +1,4 @@
-//! Those who wait for a connection that comes back.
+//! Callers that wait for a connection to come back.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Connections that speak up while they are lent to many.
+//! Shared connections that report changes while they have leases.
 
 use pool_common::Shared;
 use shuttle::thread;

@@ -1,4 +1,4 @@
-//! A pool whose every step shuttle decides about, and the ways to play a model.
+//! A pool whose every step shuttle schedules, and the ways to play a model.
 //!
 //! Callers dial in their own task (`dial=caller`) unless a model says otherwise: a task that the
 //! pool spawns runs on tokio, so a model with such tasks has a thread that plays the runtime
@@ -22,7 +22,7 @@ use shuttle::{Config, MaxSteps, Runner};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// Orders of events that a random scheduler tries when nothing else is asked for.
+/// The number of orders of events that a random scheduler tries by default.
 const RUNS: u64 = 4_000;
 /// How many times the order departs from a fixed priority of threads.
 const DEPTH: usize = 3;
@@ -60,7 +60,7 @@ pub fn explore(model: fn()) {
     }
 }
 
-/// Plays `model` in every order there is; for two threads that meet a few times.
+/// Plays `model` in every possible order; for two threads that meet a few times.
 pub fn exhaust(model: fn()) {
     run(DfsScheduler::new(None, false), model);
 }
@@ -72,7 +72,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A request and its answer; others may go on meanwhile.
+    /// A request and its answer; other threads may run meanwhile.
     pub fn converse_alone(&self) {
         assert!(!self.in_use.swap(true, Relaxed), "two borrowers of one connection");
         thread::yield_now();
@@ -92,12 +92,12 @@ pub struct Refused;
 
 pub struct Fake<L> {
     sockets: Arc<AtomicUsize>,
-    /// So many dials fail, the first ones.
+    /// How many of the first dials fail.
     failures: AtomicUsize,
     /// Of the connection dialed last.
     notifier: std::sync::Mutex<Option<Notifier>>,
     capacity: u32,
-    /// How often idle connections are looked at, if they are; and whether the looks find that the peer
+    /// The interval of looks at idle connections, if there are any; and whether a look finds that the peer
     /// has gone.
     looks: Option<Duration>,
     gone: AtomicBool,
@@ -110,7 +110,7 @@ impl<L: Lending<Connection = Socket>> Manager for Fake<L> {
     type Error = Refused;
 
     async fn connect(&self, _: &u8, notifier: Notifier) -> Result<Socket, Refused> {
-        // Long enough for its caller's time to be up, or for word to leave, in the middle of it.
+        // Long enough for the caller's deadline to pass, or for the caller to leave, in the middle of the dial.
         shuttle::future::yield_now().await;
         shuttle::future::yield_now().await;
         let fails = self.failures.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
@@ -139,7 +139,7 @@ impl<L: Lending<Connection = Socket>> Manager for Fake<L> {
     }
 }
 
-/// What a model is about: how many connections there may be, the caller dials, nothing expires.
+/// The policy of a model: at most `limit` connections, callers dial, nothing expires.
 pub fn policy(limit: u32) -> Policy {
     Policy {
         max_open_per_key: Some(limit),
@@ -161,7 +161,7 @@ pub struct World<L: Lending<Connection = Socket>> {
 }
 
 impl<L: Lending<Connection = Socket>> World<L> {
-    /// Plays `model` in a world of its own; afterwards the pool is closed and must be empty.
+    /// Plays `model` in a new world; afterwards the pool is closed and must be empty.
     pub fn with(policy: Policy, model: impl FnOnce(&Self)) {
         Self::with_failures(policy, 0, model);
     }
@@ -186,7 +186,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         });
     }
 
-    /// The model may do with the pool what it likes.
+    /// Gives the world to the model, which may also drop the pool.
     pub fn give(policy: Policy, failures: usize, model: impl FnOnce(Self)) {
         Self::build(policy, failures, None, model);
     }
@@ -216,7 +216,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         drop(entered);
     }
 
-    /// Runs on a thread of its own.
+    /// Runs `work` on a new thread.
     pub fn go(&self, work: impl FnOnce(&Pool<Fake<L>>) + Send + 'static) -> JoinHandle<()> {
         let pool = self.pool.clone();
         thread::spawn(move || work(&pool))
@@ -230,7 +230,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         })
     }
 
-    /// A caller that takes what comes.
+    /// A caller that accepts an error.
     pub fn easy_caller(&self) -> JoinHandle<()> {
         self.go(|pool| {
             if let Ok(lease) = block_on(pool.acquire(&0)) {
@@ -239,7 +239,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         })
     }
 
-    /// A caller that leaves when it is told, wherever it has come by then.
+    /// A caller that leaves when it is told, in whatever stage it is.
     pub fn caller_until(&self, leave: &Arc<Notify>) -> JoinHandle<()> {
         let told = Arc::clone(leave);
         self.go(move |pool| {
@@ -249,7 +249,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         })
     }
 
-    /// A caller that leaves when it is told, and comes again: its thread uses its seat again.
+    /// A caller that leaves when it is told, and comes again, so that its thread uses its seat again.
     pub fn caller_that_comes_again(&self, leave: &Arc<Notify>) -> JoinHandle<()> {
         let told = Arc::clone(leave);
         self.go(move |pool| {
@@ -309,7 +309,7 @@ impl<L: Lending<Connection = Socket>> World<L> {
         player.join().expect("the runtime's tasks do not panic");
     }
 
-    /// Nobody is left who wants something, and what the pool says is what there is.
+    /// Checks that no caller is left, and that the counts of the pool are right.
     pub fn check_quiet(&self) -> Status {
         let status = self.pool.status();
         assert_eq!((status.waiting, status.leases, status.dialing), (0, 0, 0), "{status:?}");
@@ -331,7 +331,7 @@ fn converse<L: Lending<Connection = Socket>>(lease: &Lease<Fake<L>>) {
     }
 }
 
-/// `future`, unless it is told to leave before: then it is dropped where it is.
+/// Runs `future`, unless it is told to leave before its end; then `future` is dropped.
 async fn until<F: Future>(leave: &Notify, future: F) -> Option<F::Output> {
     tokio::select! {
         biased;

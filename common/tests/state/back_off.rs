@@ -80,7 +80,7 @@ fn callers_that_waited_through_a_pause_are_told_when_the_next_dial_fails_as_well
 }
 
 /// Callers come one after another during an outage of this length, and one of them always waits if it
-/// may. How long after the end a dial starts, and how many dials came to nothing.
+/// may. Returns how long after the end of the outage a dial starts, and how many dials failed.
 fn outage(length: Duration, seed: u64) -> (Duration, usize) {
     let mut pool = Plain::new(Policy::default());
     pool.state = pool_common::state::State::new(Policy::default(), seed).expect("a valid policy");
@@ -121,8 +121,8 @@ fn a_pause_is_about_a_quarter_of_the_outage_and_dials_stay_few() {
     for length in (1..=40).map(|tenths| tenths * 100 * MILLI) {
         for seed in 1..=20 {
             let (took, failed) = outage(length, seed);
-            // The first pause and a quarter of the outage; a jitter of a fifth up, after pauses that were
-            // shorter by a fifth; and two steps of this test.
+            // The first pause and a quarter of the outage; a jitter of a fifth upwards, after pauses that
+            // were shorter by a fifth; and two steps of this test.
             let longest = (100 * MILLI + length / 4 * 5 / 4) * 6 / 5 + 20 * MILLI;
             assert!(took <= longest, "{took:?} after an outage of {length:?}, seed {seed}");
             assert!(failed <= 15, "{failed} dials in an outage of {length:?}, seed {seed}");
@@ -195,7 +195,8 @@ fn a_further_dial_that_fails_fails_no_caller_beside_a_good_connection() {
     }
 }
 
-/// The timer of a pause fires by a precise clock; what follows is told by one that trails it.
+/// The timer of a pause fires by a precise clock; the events after it have the time of a clock that
+/// trails it.
 #[test]
 fn a_probe_that_fails_within_a_tick_of_the_clock_counts() {
     let mut pool = Plain::new(profile::go_redis().policy);

@@ -1,4 +1,4 @@
-//! Single decisions, each named after what it promises.
+//! Single decisions, each test named after the promised behaviour.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn plain() -> Policy {
 }
 
 #[test]
-fn newest_first_lends_what_came_back_last_and_oldest_first_the_other_end() {
+fn newest_first_lends_the_last_returned_and_oldest_first_the_first_returned() {
     for (order, expected) in [
         (IdleOrder::NewestFirst, [2, 1, 0]),
         (IdleOrder::OldestFirst, [0, 1, 2]),
@@ -78,7 +78,7 @@ fn the_total_open_limit_makes_room_from_idle_connections_of_other_keys() {
     assert_eq!(pool.finish_closing(), [MakeRoom]);
     let dial = pool.collect(waiter).expect("granted").dial();
     pool.dialed(dial);
-    // All are leased: the next one that comes back makes way.
+    // All connections are leased: the next one that comes back makes way.
     let waiter = pool.acquire(6).waiter();
     pool.release(ids[1]);
     assert_eq!(pool.finish_closing(), [MakeRoom]);
@@ -86,7 +86,7 @@ fn the_total_open_limit_makes_room_from_idle_connections_of_other_keys() {
 }
 
 #[test]
-fn at_the_limit_it_fails_or_waits_and_at_most_so_many_wait() {
+fn at_the_limit_an_acquire_fails_or_waits_and_waiters_are_bounded() {
     let mut pool =
         Plain::new(Policy { max_open_per_key: Some(1), at_limit: AtLimit::Fail, ..plain() });
     pool.lend(1, 1);
@@ -101,7 +101,7 @@ fn at_the_limit_it_fails_or_waits_and_at_most_so_many_wait() {
 }
 
 #[test]
-fn a_place_about_to_be_free_is_worth_waiting_for_even_when_the_policy_is_to_fail() {
+fn a_slot_about_to_be_free_is_waited_for_even_if_the_policy_is_to_fail() {
     let mut pool =
         Plain::new(Policy { max_open_per_key: Some(1), at_limit: AtLimit::Fail, ..plain() });
     let id = pool.lend_one(1);
@@ -125,7 +125,7 @@ fn a_returned_connection_goes_to_the_oldest_waiter_and_never_through_the_idle_li
 }
 
 #[test]
-fn a_waiter_that_leaves_passes_on_what_it_was_granted() {
+fn a_waiter_that_leaves_passes_on_its_grant() {
     let mut pool = Plain::new(Policy { max_open_per_key: Some(1), ..plain() });
     let id = pool.lend_one(1);
     let first = pool.acquire(1).waiter();
@@ -133,7 +133,7 @@ fn a_waiter_that_leaves_passes_on_what_it_was_granted() {
     pool.release(id);
     pool.cancel(first);
     assert_eq!(pool.collect(second).expect("passed on").lent(), id);
-    // Leave to dial is passed on as well.
+    // Permission to dial is passed on as well.
     let third = pool.acquire(1).waiter();
     let fourth = pool.acquire(1).waiter();
     pool.release_as(id, Fitness::Unfit(Broken));
@@ -241,7 +241,7 @@ fn a_failed_dial_for_all_is_told_to_the_waiters_it_started_for() {
 }
 
 #[test]
-fn the_opener_dials_one_after_another_for_those_who_wait() {
+fn the_opener_dials_for_waiters_one_after_another() {
     let policy = Policy {
         max_open_per_key: Some(3),
         dial_for_waiters: DialForWaiters::Opener,
@@ -305,7 +305,7 @@ fn idle_connections_end_by_timer_sweep_or_only_when_asked_for() {
         pool.pass(SECOND);
         assert_eq!(pool.closing.len(), closed_after_11_s, "{expiry:?}");
         pool.release(ids[1]);
-        // Asked for, the newer is lent; only pruning looks at the other end too.
+        // An acquire lends the newer connection; only pruning also looks at the other end of the list.
         assert_eq!(pool.lend_one(1), ids[1]);
         let pruned = usize::from(expiry == Expiry::PruneAtAcquire);
         assert_eq!(pool.closing.len(), closed_after_11_s + pruned, "{expiry:?}");
@@ -428,7 +428,7 @@ fn dials_that_fail_together_are_one_failure() {
 }
 
 #[test]
-fn those_who_wait_for_ready_wait_through_the_pause() {
+fn callers_that_wait_for_ready_wait_through_the_pause() {
     let policy = Policy { wait_for_ready: true, ..profile::grpc().policy };
     let mut pool = Streams::new(policy);
     let waiter = pool.acquire(1).waiter();
@@ -479,7 +479,7 @@ fn a_shared_connection_fills_up_before_the_next_is_opened() {
 }
 
 #[test]
-fn capacity_follows_the_peer_also_below_what_is_out() {
+fn capacity_follows_the_peer_even_below_the_leases_in_use() {
     let mut pool = Streams::new(Policy { max_open_per_key: Some(1), ..plain() });
     pool.capacity = 3;
     let id = pool.lend(1, 3)[0];

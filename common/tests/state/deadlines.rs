@@ -1,4 +1,4 @@
-//! How long a waiter waits, as the state sees it.
+//! The deadlines of waiters in the state machine.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ type Pool = State<u8, Exclusive<u32>, &'static str>;
 
 const AGAIN: Want = Want { fresh: false, again: true };
 
-/// One connection, which somebody has.
+/// A pool whose only connection is leased.
 fn busy(policy: Policy) -> Pool {
     let mut pool = Pool::new(policy, 1).expect("a valid policy");
     let Acquire::Dial(id) = pool.acquire(&1, Want::default(), at(0)) else { panic!("no dial") };
@@ -66,7 +66,7 @@ fn a_waiter_is_told_at_its_deadline_and_not_before() {
 }
 
 #[test]
-fn one_that_tries_again_keeps_its_deadline_among_later_ones() {
+fn a_waiter_that_tries_again_keeps_its_deadline_among_later_ones() {
     let mut pool = busy(limited(WaiterOrder::Arrival));
     let later: Vec<_> =
         (10..13).map(|end| wait(&mut pool, Want::default(), at(end), at(0))).collect();
@@ -105,7 +105,7 @@ fn deadlines_are_met_in_whatever_order_they_come() {
 }
 
 #[test]
-fn deadlines_of_those_who_left_are_not_kept() {
+fn deadlines_of_waiters_that_left_are_not_kept() {
     let mut pool = busy(limited(WaiterOrder::Arrival));
     let stays = wait(&mut pool, Want::default(), at(100), at(0));
     for _ in 0..10_000 {
@@ -119,7 +119,7 @@ fn deadlines_of_those_who_left_are_not_kept() {
 }
 
 #[test]
-fn those_who_leave_in_the_order_of_their_deadlines_are_forgotten_at_once() {
+fn waiters_that_leave_in_the_order_of_their_deadlines_are_forgotten_at_once() {
     let mut pool = busy(limited(WaiterOrder::Arrival));
     let mut rising = (1..).map(at);
     let mut wait = |pool: &mut Pool| {

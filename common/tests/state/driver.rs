@@ -1,4 +1,4 @@
-//! Plays the shell: keeps what the state handed out, and gives it back when told.
+//! Plays the shell: keeps the leases and dials that the state handed out, and returns them when told.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use pool_common::state::{
 
 pub type Error = &'static str;
 
-/// What an acquire or a grant came to.
+/// The outcome of an acquire or a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Lent(ConnectionId),
@@ -59,15 +59,15 @@ pub struct Driver<L: Lending<Connection = u32>> {
     pub by_callers: Vec<ConnectionId>,
     /// Waiting acquires, with their keys.
     pub waiters: Vec<(WaiterId, u8)>,
-    /// Until when each that came waits, those that have left included.
+    /// The deadline of each caller that came, including those that have left.
     deadlines: HashMap<WaiterId, Timestamp>,
-    /// Of those in the background, the ones that are to stop.
+    /// The background dials that are to stop.
     pub stopping: Vec<ConnectionId>,
     pub woken: Vec<WaiterId>,
     pub closing: Vec<(ConnectionId, CloseCause)>,
-    /// When the connections that are not gone were opened.
+    /// When the existing connections were opened.
     opened: Vec<(ConnectionId, Timestamp)>,
-    /// How long connections said that they may be idle; those that are gone included.
+    /// The idle limits that connections have reported, including those of connections that are gone.
     idle_limits: HashMap<ConnectionId, Duration>,
     /// The last connection and the last waiter that ended.
     pub ended: Option<ConnectionId>,
@@ -158,7 +158,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         id
     }
 
-    /// What an acquire finds is not past its time, whether or not a timer has looked.
+    /// An acquire never gets an expired connection, whether or not a timer has fired.
     fn check_age(&self, lent: &Lent<L>) {
         let policy = self.state.policy();
         let opened = self.opened.iter().find(|(id, _)| *id == lent.id);
@@ -170,7 +170,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         assert!(limit.is_none_or(|max| idle <= *max), "lent after {idle:?}, it said {limit:?}");
     }
 
-    /// A connection says how long it may be idle.
+    /// A connection reports how long it may be idle.
     pub fn set_idle_limit(&mut self, id: ConnectionId, limit: Duration) {
         self.idle_limits.insert(id, limit);
         self.state.set_idle_limit(id, limit, self.now);
@@ -188,7 +188,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         Outcome::Lent(lent.id)
     }
 
-    /// Looks whether a waiter was granted something.
+    /// Collects the grant of a waiter, if there is one.
     pub fn collect(&mut self, waiter: WaiterId) -> Option<Outcome> {
         let grant = self.state.take_grant(waiter)?;
         self.waiters.retain(|(id, _)| *id != waiter);
@@ -225,7 +225,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.settle();
     }
 
-    /// As `release`, by one who brings the connection to the next who waits at once.
+    /// Like `release`, but as the shell does it, with a direct hand-over to the next waiter.
     pub fn release_or_hand_over(&mut self, id: ConnectionId) {
         let handle = self.end_lease(id);
         let fit = Fitness::Fit;
@@ -325,7 +325,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.settle();
     }
 
-    /// Everything that said goodbye is gone. Returns why each was closed.
+    /// All closes in progress end. Returns the cause of each.
     pub fn finish_closing(&mut self) -> Vec<CloseCause> {
         let mut causes = Vec::new();
         while let Some((id, cause)) = self.closing.first().copied() {
@@ -349,11 +349,11 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             self.check_deadlines();
         }
         self.now = end;
-        // Nothing more was due, so nobody's time can be up.
+        // Nothing more was due, so no deadline can have passed.
         self.check_deadlines();
     }
 
-    /// Whoever's time is up was granted something, and woken for that.
+    /// Every waiter whose deadline has passed has a grant, and was woken for it.
     fn check_deadlines(&self) {
         for (waiter, _) in &self.waiters {
             let late = self.deadlines[waiter] <= self.now;

@@ -44,7 +44,7 @@ fn assert_is_given_up(pool: &mut Plain, kind: Floor) {
 }
 
 #[test]
-fn a_floor_nobody_asks_for_is_dialed_for_an_hour_and_then_given_up() {
+fn a_floor_that_no_caller_asks_for_is_dialed_for_an_hour_and_then_given_up() {
     for kind in [Floor::Kept, Floor::Once] {
         let mut pool = Plain::new(floor(kind));
         pool.state.warm_up(&1, pool.now);
@@ -54,7 +54,7 @@ fn a_floor_nobody_asks_for_is_dialed_for_an_hour_and_then_given_up() {
 }
 
 #[test]
-fn whoever_asks_for_the_key_wakes_its_floor() {
+fn a_caller_of_the_key_revives_its_floor() {
     let policy = Policy { after_failed_dial: AfterFailedDial::Tell, ..floor(Floor::Kept) };
     let mut pool = Plain::new(policy);
     pool.state.warm_up(&1, pool.now);
@@ -79,7 +79,7 @@ fn an_outage_of_a_few_minutes_after_a_quiet_day_does_not_cost_the_floor() {
     while let Some(id) = pool.background.first().copied() {
         pool.dialed(id);
     }
-    // All that is asked for is there, so nothing is dialed for hours.
+    // All requests find a connection, so nothing is dialed for hours.
     for _ in 0..100 {
         let id = pool.acquire(1).lent();
         pool.release(id);
@@ -132,9 +132,9 @@ fn a_floor_whose_key_failed_fast_was_never_given_up() {
     }
 }
 
-/// Without a floor nobody notes that a key is asked for, if it is on the short way.
+/// Without a floor, the fast path does not note that a caller asked for the key.
 #[test]
-fn a_floor_that_came_back_was_given_up_as_if_nobody_had_asked_without_it() {
+fn a_floor_that_came_back_was_given_up_although_callers_had_used_its_key() {
     let mut pool = Plain::new(Policy {
         min_idle: 1,
         max_open_per_key: Some(2),
@@ -174,7 +174,7 @@ fn a_floor_that_came_back_was_given_up_as_if_nobody_had_asked_without_it() {
     assert_eq!(pool.background.len(), 1, "somebody asked a moment ago: it is dialed again");
 }
 
-/// A reserve whose floor was given up counted for ever as one that is being remade.
+/// A reserve whose floor was given up counted forever as one that is being replaced.
 #[test]
 fn a_floor_that_was_given_up_while_it_was_remade_left_its_reserve_behind() {
     let mut pool = Plain::new(Policy { min_idle: 1, ..floor(Floor::Kept) });
@@ -193,7 +193,7 @@ fn a_floor_that_was_given_up_while_it_was_remade_left_its_reserve_behind() {
     assert_eq!(pool.state.known_keys(), 0);
 }
 
-/// Between two of its dials the failures of a key were forgotten, and the hour began anew.
+/// Between two of its dials the failures of a key were forgotten, and the hour began again.
 #[test]
 fn floors_that_take_turns_at_the_limit_were_never_given_up() {
     let mut pool = Plain::new(Policy { max_open: Some(2), ..floor(Floor::Kept) });
@@ -240,9 +240,9 @@ fn floors_that_were_denied_and_forgotten_piled_up() {
     assert_eq!(pool.background.len(), 1, "the second floor is completed");
 }
 
-/// Three floors of one where two may be idle. The place that a lease leaves among the idle ones is
-/// the one it comes back to; given to another floor meanwhile, each lease would cost a dial and a
-/// goodbye.
+/// Three floors of one connection each, while only two connections may be idle. A leased connection
+/// comes back to the room that it left in the idle limit. If the pool gave this room to another floor
+/// meanwhile, each lease would cost a dial and a close.
 #[test]
 fn leases_of_one_key_do_not_move_the_floors_of_others() {
     let mut pool = Plain::new(Policy { min_idle: 1, max_idle: Some(2), ..floor(Floor::Kept) });
@@ -261,15 +261,15 @@ fn leases_of_one_key_do_not_move_the_floors_of_others() {
         }
         pool.release(id);
         pool.finish_closing();
-        // The first one lends all that its key had, and the key's own floor is refilled.
+        // The first lease takes the only idle connection of its key, and the key's own floor is refilled.
         let dials = pool.state.stats().dials - before;
         assert_eq!(dials, u64::from(turn == 0), "turn {turn}");
     }
 }
 
-/// A refill is started by a timer, which is precise, and its end is told by a clock that trails it.
+/// A refill is started by a timer, which is precise; its end has the time of a clock that trails the timer.
 #[test]
-fn refills_that_come_to_nothing_within_a_tick_of_the_clock_pause_longer_each_time() {
+fn refills_that_fail_within_a_tick_of_the_clock_pause_longer_each_time() {
     for how in ["ends at once", "is lost", "fails"] {
         let mut pool = Plain::new(Policy { min_idle: 1, ..floor(Floor::Kept) });
         pool.state.warm_up(&1, pool.now);

@@ -24,9 +24,9 @@ use crate::shrink::minimal;
 
 /// Operations of a run.
 const STEPS: usize = 10_000;
-/// The seeds that are played when nothing else is asked for.
+/// The seeds that are played by default.
 const SEEDS: std::ops::Range<u64> = 0..100;
-/// More than this are not let in, so that checking everything after each step stays affordable.
+/// The most callers at a time, so that checking everything after each step stays affordable.
 const CROWD: usize = 24;
 const KEYS: u8 = 3;
 
@@ -35,7 +35,7 @@ type Rng = fastrand::Rng;
 /// An operation: how frequent it is, whether a run may do without it, and how it is made.
 struct Kind(u32, bool, fn(&mut Rng) -> Operation);
 
-/// What a pool cannot come to a standstill without.
+/// Marks operations without which a pool cannot finish its work.
 const ALWAYS: bool = true;
 const SOMETIMES: bool = false;
 
@@ -112,7 +112,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_waiters: limit(1),
         max_dials_per_key: limit(1),
         max_dials: limit(1),
-        // Often below the limits, or nothing would change.
+        // Often below the limits, since otherwise nothing would change.
         min_idle: limit(0).unwrap_or(0),
     }
 }
@@ -121,7 +121,7 @@ fn which(rng: &mut Rng) -> usize {
     rng.usize(..CROWD)
 }
 
-/// A timer is late: mostly as little as others, now and then by hours, as after a night of sleep.
+/// The delay of a late timer: mostly short, sometimes hours, as after a night of sleep.
 fn jump(rng: &mut Rng) -> u32 {
     if rng.u8(..50) == 0 { rng.u32(..10_000_000) } else { span(rng) }
 }
@@ -135,14 +135,14 @@ fn span(rng: &mut Rng) -> u32 {
     }
 }
 
-/// What happens in the end, before the pool is closed if it was not.
+/// The end of a run, before the pool is closed if it is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Everything goes well, and everybody who waits must be served.
+    /// All dials succeed, and every waiter must be served.
     Served,
-    /// Nobody asks any more, and the peers are gone: nothing may go on for ever.
+    /// No caller comes any more, and the peers are gone: nothing may go on forever.
     Deserted,
-    /// Nothing: everything that is out comes back.
+    /// Nothing more: all leases come back.
     Closed,
 }
 
@@ -158,8 +158,8 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let policy = policy(seed, &mut rng);
-        // Some operations are left out and some are frequent, differently in every run: what takes
-        // many of one kind in a row is found that way.
+        // Some operations are left out and some are frequent, differently in every run. This finds faults
+        // that need many operations of one kind in a row.
         let weights: Vec<u32> = KINDS
             .iter()
             .map(|Kind(weight, always, _)| weight * rng.u32(u32::from(*always)..4))
@@ -188,8 +188,8 @@ impl Run {
         Self { seed, policy, operations, ending }
     }
 
-    /// Plays `operations` from the start, and then the end of a run; what went wrong, and after
-    /// how many of them.
+    /// Plays `operations` from the start, and then the end of a run; returns the failure, and the number
+    /// of operations before it.
     fn play<L: Lending<Connection = u32>>(
         &self,
         operations: &[Operation],
@@ -235,7 +235,7 @@ fn policy(seed: u64, rng: &mut Rng) -> Policy {
         let floor = limit().map(|floor| floor / 2);
         if let Some(mut policy) = turned(profile, knobs, [limit(), limit(), limit(), floor]) {
             if policy.expiry == Expiry::Sweep {
-                // Every sweep in a stretch of time is a step of its own.
+                // Each sweep is a separate step, so long intervals keep runs short.
                 policy.sweep_interval = policy.sweep_interval.max(Duration::from_secs(1));
             }
             return policy;
@@ -243,7 +243,7 @@ fn policy(seed: u64, rng: &mut Rng) -> Policy {
     }
 }
 
-/// What follows the operations of a replay.
+/// The steps after the operations of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     /// The run's [`Ending`], the pool is closed, and everything has to be zero.
@@ -271,10 +271,10 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.check_books();
     }
 
-    /// What the state says, against what was handed out.
+    /// Compares the counts of the state with the leases and dials that were handed out.
     fn check_books(&mut self) {
         let status = self.state.status();
-        // Everybody who was granted something was woken, once, and nobody else was.
+        // Every waiter with a grant was woken once, and no other waiter was.
         let waiters = &self.waiters;
         self.woken.retain(|woken| waiters.iter().any(|(id, _)| id == woken));
         let granted = self.waiters.len() - status.waiting as usize;
@@ -316,7 +316,7 @@ fn silence_panics() {
     });
 }
 
-/// What is printed of a run that failed.
+/// The report of a failed run.
 struct Report<'a> {
     run: &'a Run,
     lending: &'static str,
@@ -359,7 +359,7 @@ impl fmt::Display for Report<'_> {
 fn check<L: Lending<Connection = u32>>(seed: u64) {
     let run = Run::new(seed);
     let Err(first) = run.play::<L>(&run.operations, Then::End) else { return };
-    // At once: to make it shorter can take minutes.
+    // Printed at once, since making the sequence shorter can take minutes.
     eprintln!("FUZZ_SEED={seed} failed after {} operations: {}", first.after, first.what);
     let (upto, then) = if first.after < run.operations.len() {
         (first.after + 1, Then::Stop)
@@ -398,7 +398,7 @@ fn fuzzed_shared_lending_keeps_every_promise() {
 }
 
 #[test]
-fn what_is_printed_of_a_failure_cannot_be_made_shorter() {
+fn the_printed_sequence_of_a_failure_cannot_be_made_shorter() {
     let operations = Run::new(1).operations;
     let (early, late) = (operations[2_345], Operation::Close);
     let mut operations = operations;

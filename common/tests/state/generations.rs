@@ -1,4 +1,4 @@
-//! One generation of connections makes way for the next: counts at every step.
+//! One generation of connections is replaced by the next: counts at every step.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         pool.settle();
         pool.dials_end();
         let leased = pool.lend(1, more + pool.state.status().idle as usize);
-        // What the lending made the floor dial is surplus.
+        // The dials that the leases caused for the floor are surplus.
         while let Some(dial) = pool.background.first().copied() {
             pool.dial_failed(dial, None);
         }
@@ -75,7 +75,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 }
 
 #[test]
-fn each_successor_closes_one_and_what_the_floor_does_not_need_goes_at_once() {
+fn each_successor_closes_one_and_surplus_connections_are_closed_at_once() {
     let mut pool = Plain::with_idle(floor(3), 2);
     assert_eq!(pool.counts(), (5, 0, 0));
     pool.retire_all();
@@ -100,7 +100,7 @@ fn newer_ones_are_lent_first<L: Lending<Connection = u32>>() {
         assert!(!pool.is_old(first), "{order:?}");
         let second = pool.acquire(1).lent();
         assert!(pool.is_old(second), "{order:?}: nobody waits while one is idle");
-        // Back again, the old one is still behind the new one.
+        // The old connection is back, and still comes after the new one.
         pool.release(second);
         pool.release(first);
         assert_eq!(pool.acquire(1), Outcome::Lent(first), "{order:?}");
@@ -112,17 +112,17 @@ fn newer_ones_are_lent_first<L: Lending<Connection = u32>>() {
 }
 
 #[test]
-fn newer_ones_are_lent_first_exclusive() {
+fn newer_connections_are_lent_first_exclusive() {
     newer_ones_are_lent_first::<Exclusive<u32>>();
 }
 
 #[test]
-fn newer_ones_are_lent_first_shared() {
+fn newer_connections_are_lent_first_shared() {
     newer_ones_are_lent_first::<Shared<u32>>();
 }
 
 #[test]
-fn while_dials_fail_the_old_ones_serve_on_and_the_dial_is_tried_again() {
+fn while_dials_fail_old_connections_go_on_serving_and_the_dial_is_tried_again() {
     for after_failed_dial in AfterFailedDial::ALL {
         let policy = Policy { after_failed_dial: *after_failed_dial, ..floor(2) };
         // Longer than any pause of a floor.
@@ -135,7 +135,7 @@ fn while_dials_fail_the_old_ones_serve_on_and_the_dial_is_tried_again() {
                 pool.dial_failed(dial, Some("refused"));
             }
             assert_eq!(pool.counts(), (2, 0, 0));
-            // Lent and returned, they are no fewer.
+            // After a lease and a return there are still as many.
             let ids = pool.lend(1, 2);
             assert!(ids.iter().all(|id| pool.is_old(*id)));
             ids.into_iter().for_each(|id| pool.release(id));
@@ -151,7 +151,7 @@ fn while_dials_fail_the_old_ones_serve_on_and_the_dial_is_tried_again() {
 }
 
 #[test]
-fn at_a_limit_one_is_closed_before_its_successor_is_dialed() {
+fn at_a_limit_an_old_connection_is_closed_before_its_successor_is_dialed() {
     let limits = [
         Policy { max_open_per_key: Some(3), ..floor(3) },
         Policy { max_open_per_key: None, max_open: Some(3), ..floor(3) },
@@ -171,7 +171,7 @@ fn at_a_limit_one_is_closed_before_its_successor_is_dialed() {
 }
 
 #[test]
-fn at_a_limit_a_dial_that_fails_costs_no_second_one() {
+fn at_a_limit_a_failed_dial_costs_no_second_connection() {
     let mut pool = Plain::with_idle(Policy { max_open_per_key: Some(3), ..floor(3) }, 0);
     pool.retire_all();
     pool.finish_closing();
@@ -184,7 +184,7 @@ fn at_a_limit_a_dial_that_fails_costs_no_second_one() {
 }
 
 #[test]
-fn at_a_limit_one_that_comes_back_makes_way() {
+fn at_a_limit_a_returned_connection_makes_way() {
     let mut pool = Plain::with_idle(Policy { max_open_per_key: Some(2), ..floor(2) }, 0);
     pool.retire_all();
     let old = pool.acquire(1).lent();
@@ -200,7 +200,7 @@ fn at_a_limit_one_that_comes_back_makes_way() {
 }
 
 #[test]
-fn the_limits_on_idle_ones_hold() {
+fn the_limits_on_idle_connections_hold() {
     let limits = [
         Policy { max_idle: Some(3), ..floor(3) },
         Policy { max_idle_per_key: Some(3), ..floor(3) },
@@ -220,7 +220,7 @@ fn the_limits_on_idle_ones_hold() {
 }
 
 #[test]
-fn two_keys_share_the_limit_on_idle_ones() {
+fn two_keys_share_the_limit_on_idle_connections() {
     let mut pool = Plain::with_idle(Policy { max_idle: Some(4), ..floor(2) }, 0);
     pool.state.warm_up(&2, pool.now);
     pool.settle();
@@ -237,7 +237,7 @@ fn two_keys_share_the_limit_on_idle_ones() {
 }
 
 #[test]
-fn what_was_leased_or_dialed_serves_once_more_and_is_closed() {
+fn old_connections_leased_or_being_dialed_serve_once_more_and_are_closed() {
     let mut pool = Plain::with_idle(floor(1), 0);
     let leased = pool.acquire(1).lent();
     pool.dials_end();
@@ -296,13 +296,13 @@ fn a_second_time_the_oldest_generation_goes_first() {
     let first = pool.acquire(1).lent();
     assert_eq!(pool.state.generation_of(first), Some(1), "the newest there is");
     pool.release(first);
-    // Those that were being dialed are of the old generation: they are closed unused.
+    // Connections that were being dialed belong to the old generation: they are closed unused.
     pool.dials_end();
     assert_eq!(generations(&pool), [Some(2); 3]);
 }
 
 #[test]
-fn at_once_means_without_a_reserve() {
+fn retire_all_now_keeps_no_reserve() {
     let mut pool = Plain::with_idle(floor(3), 0);
     pool.retire_all();
     pool.next_dial_ends();
@@ -353,7 +353,7 @@ fn a_shared_reserve_in_use_at_the_limit_gives_up_its_place() {
     assert_eq!(pool.counts(), (0, 0, 1));
     pool.finish_closing();
     pool.next_dial_ends();
-    // The limit is reached again, and nothing old is idle: the one in use ends with its leases.
+    // The limit is reached again, and no old connection is idle: the old one in use ends with its leases.
     let status = pool.state.status();
     assert_eq!((status.idle, status.dialing, status.draining), (1, 1, 1), "{status:?}");
     pool.next_dial_ends();
@@ -379,7 +379,7 @@ fn while_the_dial_pauses_nothing_makes_way_for_it() {
     assert_eq!(pool.counts(), (2, 1, 0), "the old ones serve on");
 }
 
-/// Whoever waits comes first, of whatever key; the floor is not forgotten over it.
+/// Waiters of any key come first; after them the floor is dialed.
 #[test]
 fn a_floor_that_stood_back_for_waiters_of_another_key_is_dialed_after_them() {
     let policy =

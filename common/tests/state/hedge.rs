@@ -127,7 +127,7 @@ fn a_silent_peer_costs_two_dials_for_each_waiter_at_a_time() {
 }
 
 #[test]
-fn the_first_dial_has_the_last_word_when_its_time_is_over() {
+fn the_first_dial_keeps_all_of_its_time_and_its_failure_is_told() {
     for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
         let mut pool = Plain::new(Policy { dial, ..Policy::default() });
         let waiter = pool.acquire(1).waiter();
@@ -160,7 +160,7 @@ fn an_overdue_dial_that_is_refused_leaves_its_waiter_to_the_second_one() {
 #[test]
 fn slow_dials_are_overdue_only_when_they_are_slower_than_usual() {
     let mut pool = Plain::new(Policy::default());
-    // The first takes a second and is hedged, since nothing is known yet.
+    // The first dial takes a second and is hedged, since the usual time is not known yet.
     let first = pool.acquire(1).waiter();
     let dial = pool.only_dial();
     pool.pass(SECOND);
@@ -225,8 +225,8 @@ fn a_late_caller_is_not_told_the_failure_of_an_old_dial() {
     }
 }
 
-/// Passes time in steps until a waiter was served, at most ten seconds. What was dialed after `back`
-/// succeeds in a millisecond, and earlier dials hang.
+/// Passes time in steps until a waiter was served, at most ten seconds. Dials that started after `back`
+/// succeed in a millisecond, and earlier dials hang.
 fn served_after<L: pool_common::Lending<Connection = u32>>(
     pool: &mut Driver<L>,
     waiter: pool_common::state::WaiterId,
@@ -390,7 +390,7 @@ fn a_limit_over_all_keys_does_not_stop_a_dial_that_its_callers_wait_for() {
             assert!(pool.stopping.is_empty(), "another key: {with_another_key}");
         }
         match other {
-            // Nobody waits for the dial any more: it makes way.
+            // No caller waits for the dial any more: it makes way.
             Some(other) => {
                 pool.cancel(first);
                 assert_eq!(pool.finish_stopping(), 1);
@@ -547,7 +547,7 @@ fn hedges_that_are_refused_together_are_one_try() {
 
 /// The dial for all waiters was lost with its runtime, and the caller that dials in its place hangs.
 #[test]
-fn who_dials_in_place_of_a_lost_dial_does_not_hold_up_the_next_caller() {
+fn a_caller_that_dials_in_place_of_a_lost_dial_does_not_hold_up_the_next_caller() {
     let mut pool = Streams::new(Policy { dial: Dial::Shared, ..Policy::default() });
     let first = pool.acquire(1).waiter();
     let lost = pool.only_dial();
@@ -565,8 +565,8 @@ fn who_dials_in_place_of_a_lost_dial_does_not_hold_up_the_next_caller() {
     pool.state.check_invariants().expect("nothing is counted twice");
 }
 
-/// Dials of all keys are limited. A hanging one is stopped for another try of its waiter, and a dial of
-/// another key ends first: the waiter is in line for that place.
+/// Dials of all keys are limited. A hanging dial is stopped for another try of its waiter, and a dial of
+/// another key ends first: the waiter may take the slot of that dial.
 #[test]
 fn a_waiter_whose_dial_makes_room_is_in_line_for_any_place() {
     let policy =

@@ -1,4 +1,4 @@
-//! A connection says how long it may be idle: shorter than the policy does.
+//! A connection reports an idle limit that is shorter than the policy's.
 
 use std::time::Duration;
 
@@ -68,12 +68,12 @@ fn a_connection_beyond_its_own_limit_is_never_lent() {
 }
 
 #[test]
-fn the_limit_said_last_counts_and_the_policy_bounds_it() {
+fn the_last_limit_counts_and_the_policy_bounds_it() {
     let mut pool = pool::<Exclusive<u32>>(Policy::default());
     let id = pool.lend_one(1);
     pool.set_idle_limit(id, SECOND);
     pool.release(id);
-    // It is said while the connection is idle.
+    // The limit is set while the connection is idle.
     pool.set_idle_limit(id, 100_000 * SECOND);
     pool.pass(90 * SECOND);
     assert_eq!(pool.closing, []);
@@ -91,7 +91,7 @@ fn the_limit_said_last_counts_and_the_policy_bounds_it() {
 }
 
 #[test]
-fn a_connection_that_may_not_be_idle_serves_a_waiter_and_is_closed_else() {
+fn a_connection_that_may_not_be_idle_serves_a_waiter_or_is_closed() {
     let mut pool =
         pool::<Exclusive<u32>>(Policy { max_open_per_key: Some(1), ..Policy::default() });
     let id = pool.lend_one(1);
@@ -108,7 +108,7 @@ fn a_connection_that_may_not_be_idle_serves_a_waiter_and_is_closed_else() {
 }
 
 #[test]
-fn a_limit_that_is_said_before_the_dial_is_over_counts() {
+fn a_limit_reported_before_the_dial_is_over_counts() {
     let mut pool = pool::<Shared<u32>>(Policy::default());
     let waiter = pool.acquire(1).waiter();
     let id = pool.background[0];
@@ -121,13 +121,13 @@ fn a_limit_that_is_said_before_the_dial_is_over_counts() {
 }
 
 #[test]
-fn what_was_granted_and_not_collected_has_been_idle_all_the_time() {
+fn an_uncollected_grant_counts_as_idle_all_the_time() {
     let mut pool =
         pool::<Exclusive<u32>>(Policy { max_open_per_key: Some(1), ..Policy::default() });
     let id = pool.lend_one(1);
     pool.set_idle_limit(id, SECOND);
     pool.release(id);
-    // Each takes it out of the idle list and gives it back unused.
+    // Each caller takes the connection out of the idle list and gives it back unused.
     for _ in 0..3 {
         pool.now = pool.now.after(SECOND / 4);
         let lent = pool.state.acquire_idle(&1, pool.now).expect("it is idle");

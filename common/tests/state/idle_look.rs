@@ -117,7 +117,7 @@ fn a_connection_that_is_looked_at_counts_as_idle() {
 }
 
 #[test]
-fn what_is_past_its_time_is_left_to_the_policy() {
+fn an_expired_connection_is_left_to_the_policy() {
     let (limit, expiry) = (Some(SECOND), Expiry::AtAcquire);
     let idle = Policy { idle_timeout: limit, expiry, ..Policy::default() };
     let lifetime_jitter = Duration::ZERO;
@@ -148,7 +148,7 @@ fn a_limit_that_is_set_during_a_look_is_watched_after_it() {
 }
 
 #[test]
-fn the_floor_counts_what_is_looked_at() {
+fn the_floor_counts_connections_in_a_look() {
     let mut pool = Plain::new(Policy { min_idle: 2, max_open_per_key: None, ..Policy::default() });
     let first = pool.lend_one(1);
     while let [dial, ..] = pool.background[..] {

@@ -135,7 +135,7 @@ fn dials_of_a_key_are_bounded_within_each_second() {
 }
 
 #[test]
-fn failed_and_given_up_dials_count_within_a_second_also_for_an_unused_key() {
+fn failed_and_given_up_dials_count_within_a_second_even_for_an_unused_key() {
     let policy = Policy {
         max_dials_per_second: Some(2),
         dial: Dial::Caller,
@@ -251,7 +251,7 @@ fn the_spared_floor_is_not_closed_and_dialed_again_in_quiet_hours() {
             idle_timeout_spares_floor: true,
             ..undamped()
         };
-        // Ten for those that were lent, and the floor beside them.
+        // Ten for the leased connections, and the floor beside them.
         assert_eq!(quiet_pool(policy.clone(), 10), (14, 4), "{expiry:?}");
         let today = Policy { idle_timeout_spares_floor: false, ..policy };
         assert!(quiet_pool(today, 10).0 > 30, "{expiry:?}");
@@ -278,7 +278,7 @@ fn a_spared_connection_is_lent_however_long_it_was_idle() {
 }
 
 #[test]
-fn what_a_connection_says_of_itself_holds_for_the_floor_as_well() {
+fn a_limit_set_by_a_connection_applies_to_the_floor_too() {
     for limit in [10, 200] {
         let policy = Policy { min_idle: 1, idle_timeout_spares_floor: true, ..undamped() };
         let mut pool = pool::<Exclusive<u32>>(policy);
@@ -297,7 +297,7 @@ fn what_a_connection_says_of_itself_holds_for_the_floor_as_well() {
 // A pause
 
 #[test]
-fn a_pool_with_a_limit_of_nothing_is_paused() {
+fn a_pool_with_a_limit_of_zero_is_paused() {
     for over_all_keys in [false, true] {
         let mut pool = pool::<Exclusive<u32>>(Policy { min_idle: 1, ..undamped() });
         let leased = pool.lend_one(1);
@@ -363,7 +363,7 @@ fn callers_that_a_dial_in_progress_will_serve_do_not_count_as_waiters() {
         pool.dialed(dial);
         let served = waiters.iter().filter(|waiter| pool.collect(**waiter).is_some()).count();
         assert_eq!(served, 1_000);
-        // Now it is known how many one serves; the connection is full.
+        // Now the capacity of a connection is known; the connection is full.
         let waiters: Vec<_> = (0..100).map(|_| pool.acquire(1).waiter()).collect();
         let refused = Outcome::Refused(Refusal::TooManyWaiters { limit: 100 });
         assert_eq!(pool.acquire(1), refused);
@@ -372,7 +372,7 @@ fn callers_that_a_dial_in_progress_will_serve_do_not_count_as_waiters() {
 }
 
 #[test]
-fn a_dial_that_takes_longer_than_usual_is_not_expected_to_serve_anybody() {
+fn a_dial_that_takes_longer_than_usual_is_not_expected_to_serve_a_caller() {
     let mut pool = Driver::<Shared<u32>>::new(Policy {
         dial: Dial::Shared,
         max_waiters: Some(3),
@@ -442,7 +442,7 @@ fn a_connection_that_broke_while_it_was_dialed_is_not_lent() {
         };
         pool.state.retire(id, Gone, pool.now);
         assert!(pool.state.is_gone(id));
-        // A shell that does not look is not lent it either.
+        // A shell that does not check for this does not get the connection either.
         pool.background.clear();
         pool.by_callers.clear();
         let lent = pool.state.dialed(id, pool_common::lending::Lending::new(0), 1, pool.now);

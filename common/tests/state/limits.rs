@@ -47,7 +47,7 @@ impl<L: pool_common::Lending<Connection = u32>> Driver<L> {
 }
 
 #[test]
-fn those_who_wait_are_dialed_for_when_the_limit_of_a_key_is_raised() {
+fn the_pool_dials_for_waiters_when_the_limit_of_a_key_is_raised() {
     for dial in [Dial::Racing, Dial::Detached] {
         let mut pool = Plain::new(Policy { dial, ..open_per_key(1) });
         pool.lend_one(1);
@@ -64,7 +64,7 @@ fn those_who_wait_are_dialed_for_when_the_limit_of_a_key_is_raised() {
 }
 
 #[test]
-fn those_who_wait_get_leave_to_dial_when_callers_dial_themselves() {
+fn waiters_get_permission_to_dial_when_callers_dial_themselves() {
     let policy = Policy { dial: Dial::Caller, ..open_per_key(1) };
     let mut pool = Plain::new(policy);
     pool.lend_one(1);
@@ -143,7 +143,7 @@ fn above_a_lowered_limit_the_longest_idle_are_closed_at_once() {
 }
 
 #[test]
-fn dials_in_progress_above_a_lowered_limit_serve_who_waits_for_them_and_close_on_return() {
+fn dials_in_progress_above_a_lowered_limit_serve_their_waiters_and_close_on_return() {
     let mut pool = Plain::new(Policy { orphan_dial: OrphanDial::Kept, ..open_per_key(3) });
     let waiters = pool.wait(1, 3);
     let dials = pool.background.clone();
@@ -164,7 +164,7 @@ fn dials_in_progress_above_a_lowered_limit_serve_who_waits_for_them_and_close_on
 }
 
 #[test]
-fn a_pool_above_its_limit_dials_for_nobody_until_it_is_below() {
+fn a_pool_above_its_limit_does_not_dial_until_it_is_below() {
     let mut pool = Plain::new(open(3));
     let ids = pool.lend(1, 3);
     pool.change(|limits| limits.max_open = Some(2));
@@ -180,7 +180,7 @@ fn a_pool_above_its_limit_dials_for_nobody_until_it_is_below() {
 }
 
 #[test]
-fn a_lowered_idle_limit_closes_what_it_would_not_have_kept() {
+fn a_lowered_idle_limit_closes_surplus_idle_connections() {
     for (idle_overflow, closed) in
         [(IdleOverflow::CloseReturned, [4, 3, 2]), (IdleOverflow::CloseOldest, [0, 1, 2])]
     {
@@ -206,7 +206,7 @@ fn a_lowered_idle_limit_over_all_keys_closes_the_longest_idle() {
 }
 
 #[test]
-fn a_limit_over_all_keys_that_comes_later_knows_who_was_idle_longest() {
+fn a_limit_over_all_keys_that_is_set_later_knows_the_longest_idle_connection() {
     let mut pool = Plain::new(Policy { idle_timeout: None, ..Policy::default() });
     let ids: Vec<_> = (0..3).map(|key| pool.lend_one(key)).collect();
     for n in [1, 2, 0] {
@@ -259,7 +259,7 @@ fn a_floor_that_holds_once_is_dialed_for_the_difference() {
 }
 
 #[test]
-fn with_fewer_waiters_allowed_those_who_wait_stay_and_the_next_is_told_the_new_number() {
+fn with_a_lowered_max_waiters_waiters_stay_and_the_next_caller_is_told_the_new_limit() {
     let mut pool = Plain::new(open_per_key(1));
     let id = pool.lend_one(1);
     let waiters = pool.wait(1, 3);

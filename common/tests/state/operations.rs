@@ -1,4 +1,4 @@
-//! What can happen to a pool, as values: the property tests and the fuzzer play the same ones.
+//! The operations on a pool, as values: the property tests and the fuzzer play the same ones.
 //!
 //! A new operation is a variant of [`Operation`], an arm of [`Driver::play`], a line in the
 //! fuzzer's table and one in the strategy of the property tests.
@@ -15,8 +15,8 @@ use pool_common::{Limits, Policy, Status};
 
 use crate::driver::{Driver, Outcome};
 
-/// One thing that happens. Whom it happens to is a number taken modulo those there are, so that an
-/// operation means something wherever in a sequence it stands; where there is nobody it does nothing.
+/// One operation. Its target is a number, taken modulo the number of possible targets, so that an
+/// operation is valid anywhere in a sequence; without a target it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Acquire {
@@ -53,7 +53,7 @@ pub enum Operation {
         which: usize,
         gone: bool,
     },
-    /// One that was to stop has stopped.
+    /// A dial that was to stop has stopped.
     DialStops(usize),
     GoodbyeEnds(usize),
     /// The state is told at each of its deadlines.
@@ -70,10 +70,10 @@ pub enum Operation {
         which: usize,
         millis: u32,
     },
-    /// A connection says that it is gone, perhaps while it is dialed.
+    /// A connection reports that it is broken, perhaps while it is dialed.
     Breaks(usize),
     DialsGetCapacity(u32),
-    /// Word of a connection and of a waiter that have ended.
+    /// Reports about a connection and a waiter that have ended.
     LateWord,
     RetireAll,
     RetireAllNow,
@@ -86,15 +86,15 @@ pub enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Return {
     Fit,
-    /// Fit, by one who brings it to the next who waits.
+    /// Fit, with a direct hand-over to the next waiter.
     ToTheNext,
     Unfit,
     /// Without its handle.
     Lost,
 }
 
-/// The policy of profile number `profile` (the default policy behind the last one) with some knobs
-/// turned, each to one of a few choices; `None` when they contradict each other.
+/// The policy of profile number `profile` (the number after the last profile is the default policy) with
+/// some knobs set, each to one of a few choices; `None` when they contradict each other.
 pub fn turned(
     profile: usize,
     knobs: impl IntoIterator<Item = (usize, usize)>,
@@ -150,7 +150,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
                     .filter(|(id, _)| self.woken.contains(id))
                     .copied()
                     .collect();
-                // One that was not woken may look, too.
+                // A waiter that was not woken may look, too.
                 if let Some((id, key)) = pick(&woken, which).or_else(|| pick(&self.waiters, which))
                     && self.collect(id) == Some(Outcome::Retry)
                 {
@@ -279,14 +279,14 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         }
     }
 
-    /// The connections that can speak up: leased, being dialed, idle.
+    /// The connections that can report changes: leased, being dialed, idle.
     fn speakers(&self) -> Vec<pool_common::state::ConnectionId> {
         let leases = self.leases.iter().map(|(id, _)| *id);
         let dials = self.background.iter().chain(&self.by_callers).copied();
         leases.chain(dials).chain(self.state.live_connections()).collect()
     }
 
-    /// Word of what has ended touches nothing.
+    /// A report about an ended connection or waiter changes nothing.
     fn late_word(&mut self) {
         let before = self.state.status();
         if let Some(id) = self.ended {
@@ -315,15 +315,15 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         }
     }
 
-    /// From now on everything goes well: everybody who waits must be served.
-    pub fn serve_everybody(&mut self) {
+    /// From now on all dials succeed: every waiter must be served.
+    pub fn serve_all_waiters(&mut self) {
         self.capacity = 3;
         self.resume();
         self.finish_looks();
         for round in 1..500 {
             let leases: Vec<_> = self.leases.iter().map(|(id, _)| *id).collect();
             for id in leases {
-                // A peer that allowed nothing would keep everybody waiting, rightly.
+                // With a peer that allows no lease, all callers would rightly go on waiting.
                 self.state.set_capacity(id, 3, self.now);
                 self.settle();
                 self.release(id);
@@ -360,13 +360,13 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         );
     }
 
-    /// Nobody asks any more and everything goes well: floors are full as far as the limits allow, no
-    /// connection is of an older generation, and what is not used any more is forgotten.
+    /// No caller comes any more and all dials succeed: floors are full as far as the limits allow, no
+    /// connection is of an older generation, and unused keys are forgotten.
     pub fn rest(&mut self) {
-        self.serve_everybody();
+        self.serve_all_waiters();
         let mut at_rest = false;
         for round in 0..500_u32 {
-            // Long at first, so that whatever has been set goes off; then no time at all.
+            // Long steps at first, so that every timer fires; then steps of no time.
             self.pass(Duration::from_secs(60).saturating_mul(u32::from(round < 50)));
             let dials: Vec<_> = self.background.iter().chain(&self.by_callers).copied().collect();
             at_rest = dials.is_empty() && self.closing.is_empty();
@@ -403,8 +403,8 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         }
     }
 
-    /// Everybody leaves, what was open breaks, and no peer answers any more: after some time nothing is
-    /// dialed and nothing remembered.
+    /// All callers leave, open connections break, and no peer answers any more: after some time nothing is
+    /// dialed and no key is remembered.
     pub fn desert(&mut self) {
         // A pool that is paused keeps the floors of its keys for later, for however long.
         self.resume();
@@ -436,7 +436,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         assert_eq!(self.state.next_deadline(), Timestamp::NEVER, "something is still due");
     }
 
-    /// Closes the pool and ends everything that is out; nothing may be left.
+    /// Closes the pool and ends all leases and dials; nothing may be left.
     pub fn end(&mut self) {
         self.state.close(self.now);
         self.settle();

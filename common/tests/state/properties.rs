@@ -1,5 +1,5 @@
-//! Random events against the promises: whatever happens, the invariants hold after every step,
-//! everybody who waits is served or told why not, and in the end everything is zero.
+//! Random events against the promises: the invariants hold after every step, every waiter is served or
+//! gets an error, and in the end all counts are zero.
 
 use pool_common::knob::KNOBS;
 use pool_common::lending::Lending;
@@ -72,7 +72,7 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-/// A profile with some knobs turned, small limits above all, so that limits are met.
+/// A profile with some knobs set, mostly small limits, so that limits are reached.
 fn policy() -> impl Strategy<Value = Policy> {
     let profiles = Profile::all().len();
     let knobs = prop::collection::vec((0..KNOBS.len(), 0..8usize), 0..10);
@@ -92,7 +92,7 @@ fn run<L: Lending<Connection = u32>>(policy: Policy, operations: &[Operation], s
         driver.play(*operation);
     }
     if serve {
-        driver.serve_everybody();
+        driver.serve_all_waiters();
     }
     driver.end();
 }

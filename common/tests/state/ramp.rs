@@ -1,4 +1,4 @@
-//! A cold start, damped: as many connections as the callers turn out to need, and soon enough.
+//! A damped cold start: as many connections as the callers turn out to need, and soon enough.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl<L: Lending<Connection = u32>> Run<L> {
         run
     }
 
-    /// Plays until everybody was served, and what is left over has stopped.
+    /// Plays until every caller was served, and surplus dials have stopped.
     fn finish(&mut self) {
         for _ in 0..10_000 {
             self.notice();
@@ -102,7 +102,7 @@ impl<L: Lending<Connection = u32>> Run<L> {
         self.pool.state.next_deadline()
     }
 
-    /// What the pool asks for is done: dials start and stop, grants are collected.
+    /// Carries out the pool's actions: dials start and stop, grants are collected.
     fn notice(&mut self) {
         loop {
             self.pool.finish_stopping();
@@ -146,7 +146,7 @@ impl<L: Lending<Connection = u32>> Run<L> {
 fn a_hundred_short_requests_open_as_many_connections_as_they_need() {
     // One connection serves ten callers while the next is dialed. 1 from 10 ms on, 2 from 20, 4 from
     // 30, 8 from 40: 10 + 20 + 40 are served before that. The eight that are then being dialed have
-    // waiters to lose; a caller who dials, or waits for its own dial only, stays with it.
+    // waiters to lose; a caller that dials, or waits only for its own dial, stays with the dial.
     for (policy, most) in [(racing(), 8), (detached(), 16), (callers_dial(), 16)] {
         let name = policy.dial;
         let hold = MILLI - MILLI / 100;
@@ -160,7 +160,7 @@ fn a_hundred_short_requests_open_as_many_connections_as_they_need() {
 
 #[test]
 fn when_the_first_connection_serves_all_there_is_no_second() {
-    // With detached dials the second has a caller of its own, who waits for nothing else.
+    // With detached dials the second dial has its own caller, which waits only for that dial.
     for (policy, expected) in [(racing(), (1, 2, 1)), (detached(), (2, 2, 0))] {
         let name = policy.dial;
         let mut run = Run::<Exclusive<u32>>::new(policy, 50, STEP / 2, Some(MILLI / 10));
@@ -172,7 +172,7 @@ fn when_the_first_connection_serves_all_there_is_no_second() {
 }
 
 #[test]
-fn who_needs_n_connections_has_them_after_log2_n_more_dial_times() {
+fn callers_that_need_n_connections_have_them_after_log2_n_more_dial_times() {
     for policy in [racing(), detached(), callers_dial()] {
         for (n, rounds) in [(1, 1), (2, 2), (3, 3), (4, 3), (8, 4), (100, 8), (128, 8)] {
             let name = policy.dial;
@@ -222,7 +222,7 @@ fn a_first_dial_that_hangs_holds_the_others_for_one_step() {
 }
 
 #[test]
-fn a_newcomer_does_not_overtake_those_the_ramp_held_back() {
+fn a_newcomer_does_not_overtake_callers_that_the_ramp_held_back() {
     for policy in [racing(), detached(), callers_dial()] {
         let mut pool = Plain::new(Policy { idle_timeout: None, ..policy });
         pool.acquire(1);
@@ -273,7 +273,7 @@ fn with_back_off_a_peer_that_is_down_sees_one_dial_at_a_time() {
 }
 
 #[test]
-fn an_outrun_dial_goes_to_who_has_none_and_the_youngest_is_stopped() {
+fn a_dial_whose_waiter_was_served_goes_to_a_waiter_without_one_and_the_youngest_is_stopped() {
     let mut pool = Plain::new(racing());
     let held = pool.lend(1, 2);
     let waiters: Vec<_> = (0..3).map(|_| pool.acquire(1).waiter()).collect();
@@ -334,7 +334,7 @@ fn a_dial_being_stopped_holds_its_place_and_its_end_makes_room() {
 }
 
 #[test]
-fn with_at_limit_fail_a_place_that_is_being_given_up_is_worth_waiting_for() {
+fn with_at_limit_fail_a_slot_that_is_being_given_up_is_waited_for() {
     let policy = Policy { max_open_per_key: Some(2), at_limit: AtLimit::Fail, ..racing() };
     let mut pool = Plain::new(policy);
     let id = pool.lend_one(1);
@@ -349,7 +349,7 @@ fn with_at_limit_fail_a_place_that_is_being_given_up_is_worth_waiting_for() {
 }
 
 #[test]
-fn a_pool_at_the_edge_of_its_demand_grows_instead_of_dialing_and_stopping_for_ever() {
+fn a_pool_with_slightly_too_few_connections_grows_instead_of_dialing_and_stopping_forever() {
     let mut pool = Plain::new(racing());
     pool.lend_one(1);
     for _ in 0..100 {
@@ -399,7 +399,7 @@ fn a_caller_that_leaves_its_dial_to_others_does_not_hold_them_up() {
 }
 
 #[test]
-fn those_the_ramp_holds_back_are_no_queue_at_the_limit() {
+fn callers_that_the_ramp_holds_back_are_no_queue_at_the_limit() {
     let policy = Policy { max_open_per_key: Some(4), max_waiters: Some(2), ..racing() };
     let mut pool = Plain::new(policy);
     let waiters: Vec<_> = (0..6).map(|_| pool.acquire(1).waiter()).collect();
@@ -431,7 +431,7 @@ fn the_floor_is_held_back_until_its_first_dial_has_succeeded() {
 
 #[test]
 fn shared_connections_are_opened_as_their_capacity_is_needed() {
-    // Ten leases each, kept for ever: a hundred callers need ten connections.
+    // Ten leases each, kept forever: a hundred callers need ten connections.
     let mut run = Run::<Shared<u32>>::new(racing(), 0, 10 * MILLI, None);
     run.pool.capacity = 10;
     for _ in 0..100 {
@@ -459,7 +459,7 @@ fn waiters_are_served_in_order_of_arrival_all_the_way_up() {
 }
 
 #[test]
-fn a_step_of_nothing_is_refused() {
+fn a_step_of_zero_is_refused() {
     let policy = Policy { dial_ramp: Some(Duration::ZERO), ..racing() };
     assert_eq!(policy.validate().expect_err("no step").names().0, "dial_ramp");
 }

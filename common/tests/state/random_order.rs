@@ -30,7 +30,7 @@ fn random() -> Policy {
 const CONNECTIONS: usize = 8;
 const PICKS: usize = 8_000;
 
-/// Lends and releases one connection after another; which they were.
+/// Lends and releases one connection after another; returns their ids.
 fn picks<L: Lending<Connection = u32>>(seed: u64, connections: usize) -> Vec<ConnectionId> {
     let mut pool = Driver::<L>::new(random());
     pool.state = State::new(random(), seed).expect("a valid policy");
@@ -61,7 +61,7 @@ fn assert_uniform<L: Lending<Connection = u32>>() {
     picks.iter().for_each(|id| *singles.entry(*id).or_default() += 1);
     // With 7 degrees of freedom 24.3 is passed once in a thousand seeds, and this seed is fixed.
     assert!(chi_squared(&singles, CONNECTIONS, PICKS) < 24.3, "{singles:?}");
-    // And what comes next does not depend on what came last: 63 degrees of freedom.
+    // And each pick is independent of the one before: 63 degrees of freedom.
     let mut pairs: HashMap<(ConnectionId, ConnectionId), usize> = HashMap::new();
     picks.windows(2).for_each(|pair| *pairs.entry((pair[0], pair[1])).or_default() += 1);
     assert!(chi_squared(&pairs, CONNECTIONS * CONNECTIONS, PICKS - 1) < 103.4, "{pairs:?}");

@@ -141,7 +141,7 @@ fn a_floor_whose_dials_fail_is_dialed_ever_more_rarely() {
         let dials = dials_of_a_floor::<Exclusive<u32>>(policy, |pool, dial| {
             pool.dial_failed(dial, Some("refused"));
         });
-        // Failing fast probes once for each pause besides.
+        // With fail-fast there is a probe for each pause, too.
         assert!((5..=70).contains(&dials), "{name}: {dials} dials");
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a sequence of operations that fails as short and as plain as can be.
+//! Makes a failing sequence of operations as short and as simple as possible.
 
 use crate::operations::{Operation, Return};
 
@@ -13,7 +13,7 @@ pub fn minimal(operations: &[Operation], fails: impl Fn(&[Operation]) -> bool) -
     let mut chunk = least.len().div_ceil(2);
     while chunk > 0 && patience > 0 {
         let mut found = false;
-        // From the end: what happened late depends on what happened early.
+        // From the end, since late operations depend on early ones.
         let mut end = least.len();
         while end > 0 && patience > 0 {
             let start = end.saturating_sub(chunk);
@@ -44,7 +44,7 @@ pub fn minimal(operations: &[Operation], fails: impl Fn(&[Operation]) -> bool) -
     least
 }
 
-/// Operations that say the same with less, the simplest first.
+/// Simpler forms of an operation, the simplest first.
 fn simpler(operation: Operation) -> Vec<Operation> {
     match operation {
         Operation::Acquire { key, fresh, again } => {

@@ -83,9 +83,9 @@ fn with_panics(work: impl FnOnce()) {
     assert!(outcome.is_err(), "a hash was asked for");
 }
 
-/// What ends runs after the caller's own code, or where nobody would hear of a panic.
+/// The ends of leases, waiters and timers run after the caller's code, or in tasks whose panic is not seen.
 #[test]
-fn nothing_that_ends_asks_for_the_hash_of_a_key() {
+fn no_end_of_an_entry_computes_the_hash_of_a_key() {
     let policy = Policy {
         dial: Dial::Caller,
         max_open: Some(1),

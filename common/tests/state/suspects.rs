@@ -1,4 +1,4 @@
-//! A failed check, and what it says of the others: at the level of single decisions.
+//! A failed check and the other idle connections: at the level of single decisions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ type Plain = Driver<Exclusive<u32>>;
 
 const SECOND: Duration = Duration::from_secs(1);
 const FAILED: Fitness = Fitness::Unfit(CheckFailed);
-/// What the acquire asks for after the failed check.
+/// The request of the acquire after the failed check.
 const FRESH: Want = Want { fresh: true, again: true };
 
 fn checking() -> Policy {
@@ -30,7 +30,7 @@ impl Plain {
 }
 
 #[test]
-fn all_that_were_idle_when_the_check_began_are_closed_and_the_rest_stays() {
+fn connections_idle_when_the_check_began_are_closed_and_the_others_stay() {
     let mut pool = Plain::new(checking());
     let ids = pool.lend(1, 5);
     let other_key = pool.lend_one(2);
@@ -47,13 +47,13 @@ fn all_that_were_idle_when_the_check_began_are_closed_and_the_rest_stays() {
     assert_eq!(pool.closing, [(ids[0], Suspect), (ids[1], Suspect), (checked, CheckFailed)]);
     let status = pool.state.status();
     assert_eq!((status.idle, status.leased, status.closing), (2, 1, 3), "{status:?}");
-    // The one who checked insists on a fresh one; others may have the trusted one.
+    // The caller that checked insists on a fresh connection; other callers may get the trusted one.
     pool.acquire_as(1, FRESH).dial();
     assert_eq!(pool.acquire(1), Outcome::Lent(ids[3]));
 }
 
 #[test]
-fn one_that_became_idle_in_the_tick_of_the_check_is_a_suspect() {
+fn a_connection_that_became_idle_in_the_tick_of_the_check_is_a_suspect() {
     let mut pool = Plain::new(checking());
     let ids = pool.lend(1, 2);
     ids.iter().for_each(|id| pool.release(*id));
@@ -80,7 +80,7 @@ fn at_the_limit_suspects_keep_their_places_until_they_are_gone() {
 }
 
 #[test]
-fn a_policy_that_takes_the_next_suspects_nobody() {
+fn a_policy_that_takes_the_next_connection_closes_no_other() {
     let mut pool = Plain::new(Policy { after_failed_check: AfterFailedCheck::Next, ..checking() });
     let ids = pool.lend(1, 3);
     ids.iter().for_each(|id| pool.release(*id));
@@ -91,7 +91,7 @@ fn a_policy_that_takes_the_next_suspects_nobody() {
 }
 
 #[test]
-fn word_of_a_connection_that_has_ended_changes_nothing() {
+fn a_report_about_an_ended_connection_changes_nothing() {
     let mut pool = Plain::new(checking());
     let ids = pool.lend(1, 2);
     pool.release_as(ids[0], FAILED);

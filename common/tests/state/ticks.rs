@@ -1,4 +1,4 @@
-//! What happens between a timer, which is precise, and the next tick of the clock.
+//! Events between a timer, which is precise, and the next tick of the clock.
 
 use std::time::Duration;
 

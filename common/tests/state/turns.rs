@@ -15,7 +15,7 @@ use crate::driver::{Driver, Outcome};
 
 const TICK: Duration = Duration::from_micros(250);
 
-/// How long things take.
+/// The times of callers, dials and closes.
 #[derive(Clone, Copy)]
 struct Times {
     use_of_a_lease: Duration,
@@ -125,7 +125,7 @@ impl<L: Lending<Connection = u32>> World<L> {
         }
     }
 
-    /// Takes what the state has started and granted.
+    /// Takes the dials that the state has started, and its grants.
     fn look(&mut self) {
         let now = self.pool.now;
         for id in self.pool.background.clone() {
@@ -188,7 +188,7 @@ fn another_key_gets_its_turn<L: Lending<Connection = u32>>(hands_over: bool) {
         let said = format!("{policy:?}");
         let mut world = World::<L>::new(policy, TIMES);
         world.hands_over = hands_over;
-        // Enough for all the leases there are, and one more.
+        // Enough callers for all possible leases, and one more.
         let crowd = if L::SHARED { 9 } else { 5 };
         for _ in 0..crowd {
             world.enter(1, true);
@@ -215,7 +215,7 @@ fn another_key_is_served_after_a_turn_of_each_waiter_before_it() {
 }
 
 #[test]
-fn another_key_is_served_in_turn_where_connections_are_shared() {
+fn another_key_is_served_in_turn_when_connections_are_shared() {
     another_key_gets_its_turn::<Shared<u32>>(false);
     another_key_gets_its_turn::<Shared<u32>>(true);
 }
@@ -253,7 +253,7 @@ fn two_keys_with_many_waiters_share_the_pool() {
 }
 
 #[test]
-fn more_keys_than_places_share_the_pool() {
+fn more_keys_than_slots_share_the_pool() {
     let policy = Policy { max_open: Some(4), ..Policy::default() };
     let mut world = World::<Exclusive<u32>>::new(policy, TIMES);
     for caller in 0..24 {
@@ -318,7 +318,7 @@ fn no_more_is_closed_than_the_waiters_of_other_keys_need() {
     let mut pool = Driver::<Exclusive<u32>>::new(policy);
     let ids = pool.lend(1, 4);
     let waiters: Vec<_> = (0..3).map(|_| pool.acquire(2).waiter()).collect();
-    // One leaves: two places are needed.
+    // One waiter leaves: two slots are needed.
     pool.cancel(waiters[1]);
     for id in ids {
         pool.release(id);

@@ -25,7 +25,7 @@ fn max_idle(limit: u32) -> Policy {
     Policy { max_idle_per_key: Some(limit), ..sql() }
 }
 
-/// Whoever of these was served, and what each got.
+/// The waiters among these that were served, and what each got.
 fn served(pool: &mut Plain, waiters: &[WaiterId]) -> Vec<(WaiterId, Outcome)> {
     waiters.iter().filter_map(|id| Some((*id, pool.collect(*id)?))).collect()
 }
@@ -92,7 +92,7 @@ async fn five_times_the_limit_in_batches_stay_within_it_and_all_succeed() {
 
 /// database-sql 5. What differs: how long callers waited is not counted, only how many.
 #[test]
-fn a_wait_is_counted_when_it_starts_also_when_it_is_cancelled() {
+fn a_wait_is_counted_when_it_starts_even_if_it_is_cancelled() {
     let mut pool = Plain::new(max_open(1));
     pool.lend_one(1);
     assert_eq!(pool.state.stats().waited, 0);
@@ -161,7 +161,7 @@ fn a_cancel_that_races_a_hand_over_neither_loses_nor_doubles_the_connection() {
         let waiters = pool.queue(2);
         pool.release(id);
         if round % 2 == 0 {
-            // Either may have been served; both leave without looking.
+            // Either waiter may have been served; both leave without looking.
             waiters.iter().for_each(|waiter| pool.cancel(*waiter));
             assert_eq!((pool.idle(), pool.acquire(1)), (1, Outcome::Lent(id)));
         } else {
@@ -247,7 +247,7 @@ fn direct_dials_run_beside_each_other_and_the_openers() {
 
 /// database-sql 15.
 #[test]
-fn what_the_opener_dialed_for_nobody_becomes_idle_if_there_is_room() {
+fn an_opener_dial_without_a_waiter_becomes_idle_if_there_is_room() {
     for (limit, idle) in [(1, 1), (0, 0)] {
         let mut pool = Plain::new(Policy { max_idle_per_key: Some(limit), ..max_open(1) });
         let id = pool.lend_one(1);
@@ -281,7 +281,7 @@ fn change(pool: &mut Plain, change: impl FnOnce(&mut Limits)) {
 
 /// database-sql 17. Not counted as closed for the idle limit.
 #[test]
-fn a_limit_lowered_below_those_in_use_closes_what_returns_until_it_holds() {
+fn a_limit_lowered_below_the_number_in_use_closes_returned_connections_until_it_holds() {
     let mut pool = Plain::new(Policy { max_idle_per_key: Some(5), ..max_open(5) });
     let ids = pool.lend(1, 5);
     change(&mut pool, |limits| limits.max_open_per_key = Some(2));
@@ -307,7 +307,7 @@ fn a_lowered_limit_cuts_the_idle_at_once_and_raising_it_changes_nothing() {
 
 /// database-sql 19. What differs: waiters notice at once, through the opener.
 #[test]
-fn when_the_limit_is_raised_the_opener_dials_for_those_who_wait() {
+fn when_the_limit_is_raised_the_opener_dials_for_the_waiters() {
     let mut pool = Plain::new(max_open(1));
     pool.lend_one(1);
     let waiters = pool.queue(3);
@@ -341,7 +341,7 @@ fn past_its_lifetime_a_connection_is_neither_lent_nor_parked_nor_handed_over() {
     let mut pool = Plain::new(policy);
     let id = pool.lend_one(1);
     pool.release(id);
-    // The clock jumps: the cleaner has not been there.
+    // The clock jumps, so the cleaner has not run.
     pool.now = pool.now.after(60 * SECOND + TICK);
     assert!(matches!(pool.acquire(1), Outcome::Wait(_)));
     assert_eq!((pool.finish_closing(), pool.closed_for(Lifetime)), (vec![Lifetime], 1));
@@ -376,7 +376,7 @@ fn the_cleaner_closes_those_that_lifo_leaves_idle_and_the_busy_ones_stay() {
     assert_eq!((pool.finish_closing(), pool.idle()), (vec![IdleTimeout; 3], 2));
 }
 
-/// database-sql 24. That it stops when nothing is left to expire is not shown, see coverage.md.
+/// database-sql 24. The test does not show that the cleaner stops when nothing is left to expire.
 #[test]
 fn the_cleaner_comes_at_most_once_a_second_and_starts_again_on_demand() {
     let policy = Policy { idle_timeout: Some(SECOND / 10), ..max_idle(20) };
@@ -399,7 +399,7 @@ fn the_cleaner_comes_at_most_once_a_second_and_starts_again_on_demand() {
     }
 }
 
-/// database-sql 25. The rule is the client's; what its three attempts meet is the pool's.
+/// database-sql 25. The client has the rule; the test shows which connections its three attempts get.
 #[test]
 fn two_bad_idle_connections_cost_two_attempts_and_the_third_insists_on_a_new_one() {
     let mut pool = Plain::new(max_idle(5));

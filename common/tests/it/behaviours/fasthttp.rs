@@ -82,12 +82,12 @@ fn a_released_connection_goes_to_the_longest_waiting_that_still_waits() {
 
 /// fasthttp 7.
 #[test]
-fn a_waiter_that_timed_out_gets_nothing_and_what_was_delivered_meanwhile_is_not_lost() {
+fn a_waiter_that_timed_out_gets_nothing_and_no_delivered_connection_is_lost() {
     let mut pool = Plain::new(waits(1));
     let id = pool.lend_one(1);
     let waiters = pool.queue(2);
     pool.release(id);
-    // Delivered to the first, which leaves in the same moment.
+    // Delivered to the first waiter, which leaves at the same moment.
     pool.cancel(waiters[0]);
     assert_eq!(pool.collect(waiters[0]), None);
     assert_eq!(pool.collect(waiters[1]), Some(Outcome::Lent(id)), "the next waiter");
@@ -99,7 +99,7 @@ fn a_waiter_that_timed_out_gets_nothing_and_what_was_delivered_meanwhile_is_not_
 
 /// fasthttp 8.
 #[test]
-fn closing_one_in_use_while_somebody_waits_dials_for_the_waiter_and_keeps_the_count() {
+fn closing_a_connection_in_use_dials_for_the_waiter_and_keeps_the_count() {
     let mut pool = Plain::new(waits(2));
     let ids = pool.lend(1, 2);
     let waiters = pool.queue(2);
@@ -207,8 +207,8 @@ fn a_request_that_asks_for_close_never_becomes_idle_and_starts_no_cleaner() {
     assert_eq!(pool.state.next_deadline(), Timestamp::NEVER);
 }
 
-/// fasthttp 17. The retry rule is http1-pool's; that each attempt meets another dead connection
-/// until one has to be dialed is the pool's.
+/// fasthttp 17. http1-pool has the retry rule; the test shows that each attempt gets another dead
+/// connection until one has to be dialed.
 #[test]
 fn k_dead_idle_connections_are_survived_when_attempts_are_more_than_k() {
     for dead in 0..7 {

@@ -30,7 +30,7 @@ fn with_floor(min_idle: u32) -> Plain {
 }
 
 fn finish_dials(pool: &mut Plain) {
-    // The first of a key is dialed alone, and its end starts the others.
+    // The first connection of a key is dialed alone, and the end of this dial starts the others.
     while let Some(dial) = pool.background.first().copied() {
         pool.dialed(dial);
     }
@@ -117,7 +117,7 @@ fn lifo_lends_the_last_returned_and_fifo_the_first() {
 
 /// go-redis 6.
 #[test]
-fn min_idle_connections_are_kept_beside_what_is_borrowed_within_pool_size() {
+fn min_idle_connections_are_kept_beside_borrowed_ones_within_pool_size() {
     let mut pool = with_floor(3);
     assert_eq!((pool.open(), pool.idle()), (3, 3));
     let id = pool.acquire(1).lent();
@@ -183,9 +183,9 @@ fn a_return_beyond_max_idle_is_closed_and_those_already_idle_stay() {
     assert_eq!(pool.lend(1, 2), [ids[1], ids[0]]);
 }
 
-/// go-redis 10. Idle for exactly the limit is kept here, and stale there.
+/// go-redis 10. A connection idle for exactly the limit is kept here, and stale in go-redis.
 #[test]
-fn what_is_stale_is_closed_at_the_next_get_and_not_before() {
+fn stale_connections_are_closed_at_the_next_get_and_not_before() {
     let idle = (pool_size(8), 30 * 60 * SECOND + TICK, IdleTimeout);
     let lifetime = Policy { max_lifetime: Some(60 * SECOND), ..pool_size(8) };
     for (policy, passes, cause) in [idle, (lifetime, 60 * SECOND + TICK, Lifetime)] {
@@ -302,7 +302,7 @@ fn after_any_mix_of_ends_as_many_turns_are_taken_as_are_borrowed() {
 
 /// go-redis 17.
 #[test]
-fn at_most_so_many_dials_run_and_a_caller_that_waits_for_one_can_leave() {
+fn dials_are_bounded_and_a_caller_that_waits_for_one_can_leave() {
     let mut pool = Plain::new(Policy { max_dials_per_key: Some(2), ..pool_size(8) });
     let waiters = pool.queue(5);
     assert_eq!(pool.background.len(), 2);
@@ -370,7 +370,7 @@ fn at_max_active_conns_with_none_idle_a_get_fails_at_once() {
     assert_eq!(pool.acquire(1), Outcome::Lent(ids[0]));
 }
 
-/// go-redis 22. What counts as unread is resp-pool's to say.
+/// go-redis 22. resp-pool decides which bytes count as unread.
 #[tokio::test(start_paused = true)]
 async fn a_return_with_unread_bytes_removes_the_connection() {
     let (pool, peer) = line::pool(pool_size(8));
@@ -417,7 +417,7 @@ fn retired_connections_are_closed_now_when_idle_and_at_their_return_when_borrowe
     assert_eq!((pool.idle(), pool.acquire(1)), (1, Outcome::Lent(ids[2])), "not retired");
 }
 
-/// go-redis 28. Which errors are which is resp-pool's to say.
+/// go-redis 28. resp-pool tells server errors from I/O errors.
 #[test]
 fn a_server_error_keeps_the_connection_and_an_io_error_removes_it() {
     let mut pool = Plain::new(pool_size(8));

@@ -49,7 +49,7 @@ fn nothing_is_dialed_before_the_first_call() {
     assert_eq!(pool.background.len(), 1);
 }
 
-/// grpc 2, 11. The end of the dial releases all who wait.
+/// grpc 2, 11. The end of the dial releases all waiting calls.
 #[test]
 fn a_thousand_calls_at_once_share_one_connection() {
     let mut pool = channel(grpc(), 1000);
@@ -191,7 +191,7 @@ async fn a_call_that_waits_for_ready_completes_when_the_server_has_started() {
 
 /// grpc 10.
 #[tokio::test(start_paused = true)]
-async fn a_call_during_the_dial_waits_in_both_modes_and_its_deadline_is_a_deadline() {
+async fn a_call_during_the_dial_waits_in_both_modes_and_its_deadline_ends_the_wait() {
     for policy in [grpc(), waits_for_ready()] {
         let (pool, peer) = fake::pool::<Shared<Connection>>(policy.clone());
         peer.set(&peer.connect, Way::Slow(5 * SECOND));
@@ -232,7 +232,7 @@ fn beyond_the_servers_limit_a_call_waits_for_another_to_end() {
 
 /// grpc 13.
 #[test]
-fn a_raised_limit_starts_so_many_waiters_and_a_lowered_one_ends_nobody() {
+fn a_raised_limit_starts_as_many_waiters_and_a_lowered_one_ends_no_call() {
     let mut pool = channel(grpc(), 2);
     let id = pool.lend(1, 2)[0];
     let calls = pool.queue(5);
@@ -249,7 +249,7 @@ fn a_raised_limit_starts_so_many_waiters_and_a_lowered_one_ends_nobody() {
     assert_eq!(calls.iter().filter(|call| pool.collect(**call).is_some()).count(), 1);
 }
 
-/// grpc 15, 29. The pool's part: running calls end on the old one, new ones use its successor.
+/// grpc 15, 29. The pool's part: running calls end on the old connection, new ones use its successor.
 #[test]
 fn after_goaway_running_calls_finish_while_new_ones_use_a_new_connection() {
     let mut pool = channel(grpc(), 100);
@@ -307,7 +307,7 @@ async fn a_rolling_restart_under_load_fails_no_call() {
 
 /// grpc 25.
 #[test]
-fn the_idle_timeout_closes_what_no_call_uses_and_none_without_one() {
+fn the_idle_timeout_closes_unused_connections_and_without_one_none_is_closed() {
     let mut pool = channel(grpc(), 100);
     let id = pool.lend_one(1);
     pool.pass(3 * 3600 * SECOND);
@@ -328,7 +328,7 @@ fn the_idle_timeout_closes_what_no_call_uses_and_none_without_one() {
 
 /// grpc 28. What differs: running calls end by themselves.
 #[test]
-fn closing_the_channel_refuses_those_who_wait_and_a_second_time_changes_nothing() {
+fn closing_the_channel_refuses_waiters_and_a_second_close_changes_nothing() {
     let mut pool = channel(grpc(), 1);
     let id = pool.lend_one(1);
     let call = pool.acquire(1).waiter();
@@ -343,7 +343,7 @@ fn closing_the_channel_refuses_those_who_wait_and_a_second_time_changes_nothing(
     assert!(pool.state.is_empty());
 }
 
-/// grpc 32, its second half. What differs: it closes those above the limit as their calls end.
+/// grpc 32, its second half. What differs: connections above the limit are closed as their calls end.
 #[test]
 fn a105_m_lowered_dials_no_more_and_cuts_no_call_off() {
     let mut pool = channel(a105(3), 1);
@@ -375,7 +375,7 @@ fn a105_two_calls_use_two_connections_and_the_third_runs_when_either_ends() {
     }
 }
 
-/// grpc 30. What differs: a call that fails fast hears of the refused dial.
+/// grpc 30. What differs: a call that fails fast is told of the refused dial.
 #[test]
 fn a105_a_refused_extra_dial_leaves_the_first_usable_and_is_repeated_after_the_pause() {
     let mut pool = channel(a105(2), 1);

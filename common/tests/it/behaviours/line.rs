@@ -1,4 +1,4 @@
-//! A peer that can hang up on a connection that is idle, and remembers what it was asked.
+//! A peer that can close an idle connection, and remembers the checks it got.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ pub struct Dead;
 #[derive(Debug)]
 pub struct Line {
     pub number: usize,
-    /// The peer hung up, or sent something nobody asked for.
+    /// The peer closed the connection, or sent stray bytes.
     stale: Arc<AtomicBool>,
 }
 

@@ -58,8 +58,8 @@ fn the_last_idled_goes_out_first() {
     assert_eq!(pool.dials(), 2);
 }
 
-/// net-http 4, 33. An early closed body is the same: until it is drained its lease is out, so the
-/// next request dials and takes what is first.
+/// net-http 4, 33. An early closed body is the same case: until the body is drained, its connection is
+/// leased, so the next request dials and takes the connection that is free first.
 #[test]
 fn a_connection_that_ends_before_the_own_dial_serves_and_the_dial_is_parked() {
     let mut pool = Plain::new(net_http());
@@ -213,7 +213,7 @@ fn after_a_jump_of_the_clock_an_expired_connection_is_refused_before_the_timer_f
     assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)));
 }
 
-/// net-http 15, 16. What differs: it is noticed when it would be lent, not while it is idle.
+/// net-http 15, 16. What differs: this is noticed when the connection would be lent, not while it is idle.
 #[tokio::test(start_paused = true)]
 async fn a_connection_the_peer_closed_or_spoke_on_while_idle_is_replaced_before_the_request() {
     let (pool, peer) = line::pool(net_http());
@@ -334,7 +334,7 @@ fn a_waiter_that_timed_out_leaves_no_slot_taken_once_its_dial_has_ended() {
 
 /// net-http 23. What differs: a waiter does not get a connection that was retired.
 #[test]
-fn closing_what_is_idle_lets_the_active_finish_and_later_ones_are_parked_again() {
+fn closing_idle_connections_lets_active_ones_finish_and_later_ones_are_parked_again() {
     let mut pool = Plain::new(net_http());
     let ids = pool.lend(1, 2);
     pool.release(ids[0]);
@@ -348,8 +348,8 @@ fn closing_what_is_idle_lets_the_active_finish_and_later_ones_are_parked_again()
     assert_eq!((pool.idle(), pool.closing.len()), (1, 0), "parked again");
 }
 
-/// net-http 26. What a client's chain of retries needs: each attempt consumes one dead connection
-/// and learns that it was reused, the first fresh one ends the chain.
+/// net-http 26. The basis of a client's chain of retries: each attempt consumes one dead connection
+/// and learns that it was reused; the first fresh connection ends the chain.
 #[test]
 fn k_dead_pooled_connections_cost_k_attempts_and_then_one_dial() {
     let mut pool = Plain::new(Policy { max_idle_per_key: Some(3), ..net_http() });
@@ -375,9 +375,9 @@ fn a_connection_with_a_bad_response_is_closed_not_parked() {
     assert_ne!(pool.lend_one(1), id);
 }
 
-/// net-http 38. Its connection is out of step; nobody else gets it, not even one that waits.
+/// net-http 38. Its connection is out of step; no other request gets it, not even a waiting one.
 #[tokio::test(start_paused = true)]
-async fn a_request_cancelled_while_reading_closes_its_connection_and_disturbs_nobody() {
+async fn a_request_cancelled_while_reading_closes_its_connection_and_disturbs_no_other() {
     let (pool, peer) = fake::pool::<Exclusive<Connection>>(limit_1());
     let lease = pool.acquire(&1).await.expect("dialed");
     let waiter = tokio::spawn({
@@ -391,7 +391,7 @@ async fn a_request_cancelled_while_reading_closes_its_connection_and_disturbs_no
     assert_eq!((peer.high_water.load(SeqCst), pool.stats().closed(Broken)), (1, 1));
 }
 
-/// net-http 39. The pool's part: what differs in the key never shares.
+/// net-http 39. The pool's part: requests with different keys never share a connection.
 #[test]
 fn different_keys_never_share() {
     let mut pool = Plain::new(net_http());

@@ -102,7 +102,7 @@ fn strict_many_times_the_limit_completes() {
     assert_eq!(pool.dials(), 1);
 }
 
-/// net-http-h2 5. That the first SETTINGS count as 100 is h2-shared's; the counting is the pool's.
+/// net-http-h2 5. h2-shared assumes 100 before the first SETTINGS; the pool counts.
 #[test]
 fn a_hundred_are_granted_not_a_hundred_and_one_and_a_finished_request_frees_one() {
     let mut pool = h2(100);
@@ -114,7 +114,7 @@ fn a_hundred_are_granted_not_a_hundred_and_one_and_a_finished_request_frees_one(
     assert_eq!(pool.collect(waiters[1]), None, "exactly one");
 }
 
-/// net-http-h2 6. Lowered below what is active.
+/// net-http-h2 6. Lowered below the number of active streams.
 #[test]
 fn a_lowered_limit_hurts_no_running_stream() {
     let mut pool = h2(10);
@@ -200,7 +200,7 @@ fn a_stream_that_gives_its_connection_up_lets_the_others_finish_on_it() {
 
 /// net-http-h2 20. What differs: a used connection takes no new streams afterwards.
 #[test]
-fn closing_what_is_idle_spares_connections_with_streams() {
+fn closing_idle_connections_spares_those_with_streams() {
     let mut pool = h2(1);
     let ids = pool.lend(1, 2);
     pool.release(ids[0]);
@@ -318,9 +318,9 @@ fn standalone_cold_requests_dial_one_at_a_time_as_many_connections_as_they_fill(
     assert_eq!((pool.dials(), pool.state.status().leases), (4, 10));
 }
 
-/// net-http-h2 34. What differs: the dial is the pool's, so nothing has to be dialed again.
+/// net-http-h2 34. What differs: the dial belongs to the pool, so nothing has to be dialed again.
 #[test]
-fn standalone_when_the_starter_of_a_dial_leaves_those_who_joined_succeed() {
+fn standalone_when_the_starter_of_a_dial_leaves_callers_that_joined_succeed() {
     let mut pool = h2(100);
     let waiters = pool.queue(2);
     pool.cancel(waiters[0]);
@@ -330,7 +330,7 @@ fn standalone_when_the_starter_of_a_dial_leaves_those_who_joined_succeed() {
     assert_eq!(pool.dials(), 1);
 }
 
-/// net-http-h2 35. What differs: callers that joined a dial which fails are dialed for once more
+/// net-http-h2 35. What differs: for callers that joined a dial which fails, the pool dials once more
 /// before they are told.
 #[test]
 fn standalone_a_shared_dial_that_fails_is_tried_once_more_for_later_callers() {

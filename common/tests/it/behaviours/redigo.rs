@@ -72,7 +72,7 @@ fn max_idle_1_closes_the_longest_idle_and_lends_the_one_returned_last() {
 
 /// redigo 5.
 #[test]
-fn what_was_returned_last_is_lent_first() {
+fn the_connection_returned_last_is_lent_first() {
     let mut pool = Plain::new(redigo());
     let ids = pool.lend(1, 3);
     pool.return_all(&ids);
@@ -132,7 +132,7 @@ async fn a_test_that_fails_on_each_of_k_idle_costs_k_closes_and_one_dial_in_one_
     assert_eq!(tested, [4, 3, 2, 1, 0], "each once");
 }
 
-/// redigo 9. Passing: the test is told since when the connection is idle.
+/// redigo 9. Passing: the test is told for how long the connection was idle.
 #[tokio::test(start_paused = true)]
 async fn the_test_hears_how_long_its_own_connection_was_idle() {
     let (pool, peer) = line::pool(redigo());
@@ -208,7 +208,7 @@ fn a_waiter_after_a_fatal_error_dials_afresh_ten_times_and_none_is_left() {
 
 /// redigo 16.
 #[test]
-fn a_failed_dial_gives_its_permit_to_the_next_who_dials_in_turn() {
+fn a_failed_dial_gives_its_permit_to_the_next_waiter_which_dials() {
     let mut pool = Plain::new(waits(1));
     let mut dial = pool.acquire(1).dial();
     for waiter in pool.queue(9) {
@@ -257,7 +257,7 @@ fn a_get_that_ends_as_its_turn_arrives_leaves_it_available() {
     pool.release(id);
     pool.cancel(waiter);
     assert_eq!(pool.acquire(1), Outcome::Lent(id));
-    // The same with leave to dial.
+    // The same with permission to dial.
     let waiter = pool.acquire(1).waiter();
     pool.release_as(id, BROKEN);
     pool.finish_closing();
@@ -321,7 +321,7 @@ async fn a_changed_session_is_reset_and_its_connection_used_again() {
     assert_eq!((peer.resets.load(SeqCst), peer.attempts.load(SeqCst)), (1, 1));
 }
 
-/// redigo 27. What differs: a sentinel that never comes is waited for a second.
+/// redigo 27. What differs: the pool waits for a sentinel for one second at most.
 #[tokio::test(start_paused = true)]
 async fn a_reset_that_fails_or_never_ends_closes_the_connection() {
     for (way, takes) in [(Way::Fails, Duration::ZERO), (Way::Never, SECOND)] {

@@ -1,4 +1,4 @@
-//! silenceper/pool's channel pool. Only the corrected one: its defects are not reproduced.
+//! silenceper/pool's channel pool, corrected: its defects are not reproduced.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::support::{BROKEN, Plain, SECOND, TICK, storm};
 use crate::support::driver::Outcome;
 use crate::support::fake::{self, Connection, Way, until};
 
-/// InitialCap = 0, so that every make is one that the test caused.
+/// InitialCap = 0, so that the test itself causes every make.
 fn silenceper() -> Policy {
     Policy { min_idle: 0, ..profile::silenceper().policy }
 }
@@ -23,10 +23,10 @@ fn max_cap(limit: u32) -> Policy {
     Policy { max_open_per_key: Some(limit), ..silenceper() }
 }
 
-/// silenceper 1. What differs: made in the background when the key is first used, the first alone,
-/// and a failure leaves one less instead of ending the constructor.
+/// silenceper 1. What differs: the items are made in the background when the key is first used, the first
+/// one alone, and a failure means one item less instead of an error of the constructor.
 #[test]
-fn initial_cap_makes_so_many_once() {
+fn initial_cap_items_are_made_once() {
     let policy = profile::silenceper().policy;
     let initial = policy.min_idle;
     let mut pool = Plain::new(policy);
@@ -138,7 +138,7 @@ fn a_hundred_put_with_max_idle_10_leave_ten_and_close_ninety() {
 
 /// silenceper 10.
 #[test]
-fn max_idle_0_closes_at_every_put_nobody_waits_for() {
+fn max_idle_0_closes_at_every_put_without_a_waiter() {
     let mut pool = Plain::new(Policy { max_idle_per_key: Some(0), ..max_cap(1) });
     let id = pool.lend_one(1);
     let waiter = pool.acquire(1).waiter();
@@ -294,7 +294,7 @@ fn corrected_a_storm_ends_with_as_many_closed_and_idle_as_were_made() {
 
 /// silenceper 25.
 #[tokio::test(start_paused = true)]
-async fn corrected_what_was_delivered_to_a_waiter_that_leaves_reaches_the_next_or_the_idle_list() {
+async fn corrected_an_item_delivered_to_a_waiter_that_leaves_reaches_the_next_or_the_idle_list() {
     for another in [true, false] {
         let (pool, _peer) = fake::pool::<Exclusive<Connection>>(max_cap(1));
         let lease = pool.acquire(&1).await.expect("made");

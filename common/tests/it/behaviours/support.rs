@@ -1,4 +1,4 @@
-//! What the systems' tests share: short words for frequent steps, and a storm of random events.
+//! Shared code of the systems' tests: functions for frequent steps, and a storm of random events.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.now.since(started)
     }
 
-    /// Everything under way ends well, everybody who waits is served, every lease comes back.
+    /// All dials succeed, every waiter is served, every lease comes back.
     pub fn wind_down(&mut self) {
         for _ in 0..10_000 {
             self.finish_closing();
@@ -100,7 +100,7 @@ pub fn storm(policy: Policy, seed: u64) -> Plain {
                 pool.acquire(1);
             }
             3 | 4 => {
-                // Those who were woken look, or leave in the same moment.
+                // Woken waiters look, or leave at the same moment.
                 for waiter in std::mem::take(&mut pool.woken) {
                     if rng.u8(..4) > 0 {
                         pool.look(waiter);
@@ -132,7 +132,7 @@ pub fn storm(policy: Policy, seed: u64) -> Plain {
                 pool.pass(Duration::from_millis(rng.u64(..50)));
             }
         }
-        // Leases that were granted and not collected yet are between the two.
+        // Leases that were granted and not collected yet make the difference.
         let handed_out = pool.leases.len();
         let status = pool.state.status();
         let granted = pool.waiters.len() - usize::try_from(status.waiting).expect("few");

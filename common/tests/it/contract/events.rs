@@ -147,7 +147,7 @@ async fn a_check_is_told_within_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_panics_disturbs_nobody() {
+async fn a_panic_of_an_observer_disturbs_no_caller() {
     let (manager, peer) = manager::<Exclusive<Connection>>();
     let pool = Pool::builder(manager)
         .observer(|_: &Event<u8>| panic!("an observer's bug"))

@@ -17,7 +17,7 @@ const DIAL: Duration = Duration::from_millis(500);
 fn with_floor(policy: Policy, min_idle: u32, more: u32) -> Policy {
     let policy = Policy {
         floor: Floor::Kept,
-        // Nothing but what is tested here ends a connection or fails a caller.
+        // Only the tested calls end a connection or fail a caller.
         idle_timeout: None,
         max_lifetime: None,
         lifetime_jitter: Duration::ZERO,
@@ -27,10 +27,10 @@ fn with_floor(policy: Policy, min_idle: u32, more: u32) -> Policy {
     Policy { min_idle: min_idle.min(most), ..policy }
 }
 
-/// The floor is remade while one caller after another takes a connection for a moment: none of
-/// them waits for a dial, the peer never sees more than the limit, and in the end every old
+/// The floor is replaced while one caller after another takes a connection for a moment. No caller
+/// waits for a dial, the peer never sees more connections than the limit, and in the end every old
 /// connection is gone and as many new ones are idle.
-pub async fn nobody_waits_while_the_floor_is_remade<L: Lend>(policy: Policy) {
+pub async fn no_caller_waits_while_the_floor_is_replaced<L: Lend>(policy: Policy) {
     for more in [2, 0] {
         let policy = with_floor(policy.clone(), 3, more);
         let (floor, limit) = (policy.min_idle, policy.max_open_per_key.expect("limited"));
@@ -46,7 +46,7 @@ pub async fn nobody_waits_while_the_floor_is_remade<L: Lend>(policy: Policy) {
         for _ in 0..100 {
             let started = Instant::now();
             let lease = pool.acquire(&1).await.expect("one is idle");
-            // A single connection at a limit of one has to go before the next can come.
+            // At a limit of one, the old connection has to close before the next can be dialed.
             if limit > 1 {
                 assert_eq!(started.elapsed(), Duration::ZERO, "{:?}", pool.status());
             }
@@ -67,12 +67,12 @@ pub async fn nobody_waits_while_the_floor_is_remade<L: Lend>(policy: Policy) {
     }
 }
 
-/// The peer refuses new connections for a while: the old ones serve until it does not.
-pub async fn old_ones_serve_while_their_successors_are_refused<L: Lend>(policy: Policy) {
+/// The peer refuses new connections for a while; until that ends, the old ones serve.
+pub async fn old_connections_serve_while_their_successors_are_refused<L: Lend>(policy: Policy) {
     let policy = with_floor(policy, 2, 2);
     let (floor, limit) = (policy.min_idle, policy.max_open_per_key.expect("limited"));
     if limit == 1 {
-        // Its only connection has to go first.
+        // Its only connection has to close first.
         return;
     }
     let (pool, peer) = pool::<L>(policy);
@@ -99,13 +99,13 @@ pub async fn old_ones_serve_while_their_successors_are_refused<L: Lend>(policy: 
     ends_at_zero(pool, &peer).await;
 }
 
-/// Revoked credentials: from this moment on nobody gets an old one.
-pub async fn retired_now_means_that_no_old_one_is_lent_again<L: Lend>(policy: Policy) {
+/// Revoked credentials: from this moment on no caller gets an old connection.
+pub async fn after_retire_all_now_no_old_connection_is_lent<L: Lend>(policy: Policy) {
     let (pool, peer) = pool::<L>(with_floor(policy, 2, 2));
     drop(pool.acquire(&1).await.expect("dialed"));
     sleep(10 * SECOND).await;
     let leased = pool.acquire(&1).await.expect("idle");
-    // Also when some are still in service after the gentler kind.
+    // Even when old connections are still in service after `retire_all`.
     peer.set(&peer.connect, Way::Slow(DIAL));
     pool.retire_all();
     let old = peer.accepted.load(SeqCst);
@@ -124,10 +124,10 @@ pub async fn retired_now_means_that_no_old_one_is_lent_again<L: Lend>(policy: Po
 type Plain = Exclusive<Connection>;
 type Streams = Shared<Connection>;
 
-/// Goodbyes that hang keep their places: at the limit successors come one goodbye later, and the
-/// rest of the floor serves meanwhile.
+/// A connection whose close hangs keeps its slot: at the limit each successor is dialed one close
+/// timeout later, and the rest of the floor serves meanwhile.
 #[tokio::test(start_paused = true)]
-async fn at_the_limit_goodbyes_that_hang_delay_successors_and_nobody_else() {
+async fn at_the_limit_closes_that_hang_delay_only_successors() {
     let (pool, peer) = pool::<Plain>(with_floor(Policy::default(), 3, 0));
     drop(pool.acquire(&1).await.expect("dialed"));
     sleep(10 * SECOND).await;

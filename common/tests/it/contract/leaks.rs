@@ -1,4 +1,4 @@
-//! Leak detection: every lease that is out is listed with the line that took it, and reported once
+//! Leak detection: every lease in use is listed with the line that took it, and reported once
 //! when it is held for too long.
 
 use std::fmt;
@@ -195,9 +195,9 @@ async fn every_lease_of_a_shared_connection_has_its_own_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_line_is_that_of_the_call_however_the_connection_was_come_by() {
+async fn the_line_is_that_of_the_call_for_every_way_to_a_connection() {
     let (pool, _peer) = watched::<Plain>();
-    // Dialed, then idle, then insisting on a fresh one, then without waiting.
+    // By a dial, from the idle list, with `acquire_fresh`, with `try_acquire`.
     let (lease, line) = (pool.acquire(&1).await.expect("dialed"), line!());
     assert_eq!(lines(&pool), [line]);
     drop(lease);
@@ -216,7 +216,7 @@ async fn the_line_is_that_of_the_call_however_the_connection_was_come_by() {
     let lease = future.await.expect("idle");
     assert_eq!(lines(&pool), [line]);
     drop(lease);
-    // On behalf of another.
+    // On behalf of another caller.
     let elsewhere = Location::caller();
     let lease = pool.acquire_from(&1, elsewhere).await.expect("idle");
     assert_eq!(pool.leases()[0].taken_at, elsewhere);
@@ -228,7 +228,7 @@ async fn the_line_is_that_of_the_call_however_the_connection_was_come_by() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_ends_a_lease_ends_its_entry() {
+async fn every_end_of_a_lease_ends_its_entry() {
     let (pool, peer) = watched::<Plain>();
     pool.acquire(&1).await.expect("dialed").discard();
     assert_eq!(pool.leases(), [], "discarded");
@@ -247,7 +247,7 @@ async fn whatever_ends_a_lease_ends_its_entry() {
     assert!(task.await.is_err());
     assert_eq!(pool.leases(), [], "a panic");
 
-    // A reset in a task of its own: out until that is over.
+    // A reset in a separate task: the lease is listed until the reset is over.
     peer.set(&peer.reset, Way::Slow(AFTER / 100));
     let lease = pool.acquire(&1).await.expect("dialed");
     lease.dirty.store(true, SeqCst);
@@ -256,13 +256,13 @@ async fn whatever_ends_a_lease_ends_its_entry() {
     until("the reset has begun", || peer.resets.load(SeqCst) == 1).await;
     sleep(AFTER / 10).await;
     assert_eq!(pool.leases(), [], "reset");
-    // In the caller's own, given up half way.
+    // A reset in the caller's task, dropped before its end.
     let lease = pool.acquire(&1).await.expect("idle");
     lease.dirty.store(true, SeqCst);
     let given_up = tokio::time::timeout(AFTER / 1000, lease.release()).await;
     assert!(given_up.is_err());
     assert_eq!(pool.leases(), [], "the reset was dropped");
-    // One that panics, and one that hangs.
+    // A reset that panics, and one that hangs.
     for way in [Way::Panics, Way::Never] {
         peer.set(&peer.reset, way);
         let lease = pool.acquire(&1).await.expect("there is room");
@@ -274,7 +274,7 @@ async fn whatever_ends_a_lease_ends_its_entry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_pool_still_tells_who_keeps_it() {
+async fn a_closed_pool_still_lists_its_leases() {
     let (warnings, _listening) = Warnings::listen();
     let (pool, peer) = watched::<Plain>();
     let (lease, line) = (pool.acquire(&1).await.expect("dialed"), line!());
@@ -288,7 +288,7 @@ async fn a_closed_pool_still_tells_who_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_runs_on_after_a_closed_pools_last_lease() {
+async fn nothing_runs_after_the_last_lease_of_a_closed_pool() {
     let (pool, _peer) = watched::<Plain>();
     let lease = pool.acquire(&1).await.expect("dialed");
     pool.start_close();
@@ -310,7 +310,7 @@ async fn without_leak_detection_nothing_is_known_and_nothing_is_reported() {
 }
 
 #[tokio::test]
-async fn how_long_a_lease_is_out_is_read_off_the_pools_clock() {
+async fn the_age_of_a_lease_follows_the_pools_clock() {
     let (manager, _peer) = manager::<Plain>();
     let (clock, hand) = Clock::manual();
     let pool = Pool::builder(manager).clock(clock).leak_detection(Duration::MAX).build();

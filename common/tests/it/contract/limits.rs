@@ -1,4 +1,4 @@
-//! Limits that change while callers wait and connections are out.
+//! Limits that change while callers wait and connections are leased.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::scenarios::{Lend, SECOND, ends_at_zero, limited};
 use crate::support::fake::{pool, until};
 
-pub async fn those_who_wait_are_served_when_the_limit_is_raised<L: Lend>(policy: Policy) {
+pub async fn waiters_are_served_when_the_limit_is_raised<L: Lend>(policy: Policy) {
     let (pool, peer) = pool::<L>(limited(policy, 1));
     peer.capacity.store(1, SeqCst);
     let lease = pool.acquire(&1).await.expect("dialed");
@@ -25,7 +25,7 @@ pub async fn those_who_wait_are_served_when_the_limit_is_raised<L: Lend>(policy:
     let before = pool.stats().leased;
     pool.set_limits(Limits { max_open_per_key: Some(4), ..pool.limits() }).expect("valid");
     assert_eq!(pool.policy().max_open_per_key, Some(4));
-    // Nothing comes back: it is the new room that serves them.
+    // No connection comes back: the raised limit serves the callers.
     let leases = callers.join_all().await;
     assert_eq!((pool.stats().leased - before, peer.open()), (3, 4));
     drop((lease, leases));
@@ -33,7 +33,7 @@ pub async fn those_who_wait_are_served_when_the_limit_is_raised<L: Lend>(policy:
 }
 
 pub async fn a_lowered_limit_closes_what_is_too_much_and_then_holds<L: Lend>(policy: Policy) {
-    // Thrift is one connection by nature: it gets more for once.
+    // Thrift has a single connection; here it gets more.
     let policy = Policy { max_open_per_key: Some(6), ..limited(policy, 6) };
     let (pool, peer) = pool::<L>(policy);
     peer.capacity.store(1, SeqCst);
@@ -66,7 +66,7 @@ pub async fn a_lowered_limit_closes_what_is_too_much_and_then_holds<L: Lend>(pol
     }
     callers.join_all().await;
     assert!(peer.accepted.load(SeqCst) > accepted, "some were replaced");
-    // The goodbye of a shared connection that drains is over before its successor is dialed, as
+    // The close of a draining shared connection is over before its successor is dialed, since
     // its only lease has ended.
     assert_eq!(peer.high_water.load(SeqCst), 2, "the new limit holds, as the peer counts");
     ends_at_zero(pool, &peer).await;

@@ -1,4 +1,4 @@
-//! The peer goes away and comes back: nobody helps the pool.
+//! The peer goes away and comes back, and the pool recovers by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -35,7 +35,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// A caller: it finds out that its connection is dead by getting no answer.
+/// A caller, which notices that its connection is dead because it gets no answer.
 async fn call<L: Lend>(pool: Pool<Fake<L>>, demand: Arc<Demand>) {
     demand.came.fetch_add(1, SeqCst);
     demand.pending.fetch_add(1, SeqCst);
@@ -93,7 +93,7 @@ pub async fn an_outage_is_survived_without_help<L: Lend>(policy: Policy) {
         if started.elapsed() >= OUTAGE / 2 {
             peer.set(&peer.connect, Way::Never);
         }
-        // Out of step with those who come, who leave, and whose dials end.
+        // Out of step with the arrival of callers, their timeouts, and the ends of dials.
         sleep(Duration::from_millis(97)).await;
         let status = pool.status();
         let dialing = peer.dialing.load(SeqCst);
@@ -108,7 +108,7 @@ pub async fn an_outage_is_survived_without_help<L: Lend>(policy: Policy) {
     let came = demand.came.load(SeqCst) - came;
     assert!(attempts <= came + 16, "{attempts} dials for {came} callers");
     if let Some(rounds) = most_rounds(&policy) {
-        // In a round those dial who come before its first failure is known.
+        // In a round, all callers dial that come before the first failure is known.
         let each = f64::from(policy.max_open_per_key.expect("limited"));
         let most = rounds * each.min(3.0) + 16.0;
         assert!(f64::from(attempts) <= most, "{attempts} dials, {most} allowed by the pauses");
@@ -116,7 +116,7 @@ pub async fn an_outage_is_survived_without_help<L: Lend>(policy: Policy) {
 
     peer.set(&peer.connect, Way::Ok);
     let dead_checks = peer.dead_checks.load(SeqCst);
-    // It may be told that dials are paused, but does not pay for one dead connection after another.
+    // This caller may be told that dials are paused, but does not pay for one dead connection after another.
     let _first = pool.acquire(&1).await.map(drop);
     assert!(peer.dead_checks.load(SeqCst) <= dead_checks + 1);
     // The longest pause of any profile is two minutes and a fifth.
@@ -134,7 +134,7 @@ pub async fn an_outage_is_survived_without_help<L: Lend>(policy: Policy) {
 async fn full_of_dead<L: Lend>(policy: Policy, size: u32) -> (Pool<Fake<L>>, Arc<Peer>, u32) {
     let policy = Policy {
         check: Check::Always,
-        // Else the last of them would expire while the first are checked.
+        // Otherwise the last of them would expire while the first are checked.
         idle_timeout: None,
         acquire_timeout: None,
         ..limited(policy, size)
@@ -177,7 +177,7 @@ pub async fn the_first_caller_after_a_silent_outage_pays_what_the_policy_says<L:
         assert_eq!(stats.closed(CloseCause::Suspect), u64::from(suspects));
         drop(lease);
         if *after_failed_check == AfterFailedCheck::Distrust {
-            // Nobody pays again.
+            // No caller pays again.
             for _ in 0..10 {
                 let lease = pool.acquire(&1).await.expect("idle");
                 assert!(!lease.is_dead());
@@ -190,7 +190,7 @@ pub async fn the_first_caller_after_a_silent_outage_pays_what_the_policy_says<L:
 
 type Plain = Exclusive<Connection>;
 
-/// Many callers at once find a connection each: as many pay, once each, and as many dial.
+/// Many callers at once find a connection each: each pays once, and as many dial.
 #[tokio::test(start_paused = true)]
 async fn callers_that_come_together_pay_once_each() {
     let (pool, peer, idle) = full_of_dead::<Plain>(Policy::default(), 20).await;
@@ -213,9 +213,9 @@ async fn callers_that_come_together_pay_once_each() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// At the limit the fresh one has to wait until a suspect has said goodbye.
+/// At the limit the fresh connection is dialed only when the close of a distrusted one is over.
 #[tokio::test(start_paused = true)]
-async fn a_suspect_keeps_its_place_until_its_goodbye_is_over() {
+async fn a_distrusted_connection_keeps_its_slot_until_its_close_is_over() {
     let (pool, peer, idle) = full_of_dead::<Plain>(Policy::default(), 4).await;
     peer.set(&peer.close, Way::Never);
     let started = Instant::now();
@@ -227,9 +227,9 @@ async fn a_suspect_keeps_its_place_until_its_goodbye_is_over() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// What came back while the check ran has just worked.
+/// A connection that came back while the check ran has just worked.
 #[tokio::test(start_paused = true)]
-async fn one_that_came_back_during_the_check_is_trusted() {
+async fn a_connection_that_came_back_during_the_check_is_trusted() {
     let policy = Policy { check: Check::Always, ..Policy::default() };
     let (pool, peer) = pool::<Plain>(policy);
     let busy = pool.acquire(&1).await.expect("dialed");
@@ -250,9 +250,9 @@ async fn one_that_came_back_during_the_check_is_trusted() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// A caller that leaves in the middle of a check says nothing about the peer.
+/// A caller that leaves in the middle of a check is no evidence against the peer.
 #[tokio::test(start_paused = true)]
-async fn a_check_that_is_given_up_accuses_nobody() {
+async fn a_check_that_its_caller_gives_up_closes_no_other_connection() {
     let (pool, peer, idle) = full_of_dead::<Plain>(Policy::default(), 4).await;
     let given_up = tokio::time::timeout(SECOND, pool.acquire(&1)).await;
     assert!(given_up.is_err());
@@ -262,9 +262,9 @@ async fn a_check_that_is_given_up_accuses_nobody() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// One that the acquire's own deadline cuts does: else every caller would pay its whole patience.
+/// A check cut short by `acquire_timeout` is evidence; otherwise every caller would pay all of its time.
 #[tokio::test(start_paused = true)]
-async fn a_check_that_takes_all_the_time_there_is_accuses_the_others() {
+async fn a_check_that_takes_all_of_acquire_timeout_closes_other_idle_connections() {
     let policy = Policy {
         check: Check::Always,
         check_timeout: 5 * SECOND,
@@ -283,7 +283,7 @@ async fn a_check_that_takes_all_the_time_there_is_accuses_the_others() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// As above where a dial takes long, or callers have little time: one of them pays for the others.
+/// As above, if a dial takes long or callers have little time: one caller pays for the others.
 #[tokio::test(start_paused = true)]
 async fn one_caller_pays_for_idle_connections_that_died_silently() {
     for (dial, limit) in [(2, 80), (2, 200), (300, 500), (300, 700)] {
@@ -332,7 +332,7 @@ async fn callers_are_told_of_their_deadline_in_time_however_many_they_are() {
     ends_at_zero(pool, &peer).await;
 }
 
-/// Callers run into their own deadline a few milliseconds into a dial, and later ones well within it.
+/// The deadline of the first callers passes a few milliseconds into a dial; later callers have enough time.
 #[tokio::test(start_paused = true)]
 async fn a_healthy_peer_is_not_blamed_for_the_deadlines_of_callers() {
     let limit = Duration::from_millis(110);
@@ -370,7 +370,7 @@ async fn a_healthy_peer_is_not_blamed_for_the_deadlines_of_callers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_is_blamed_in_words_that_name_what_came_first() {
+async fn the_error_about_a_silent_peer_names_the_limit_that_passed_first() {
     let limit = Duration::from_millis(200);
     let acquire_timeout = Some(limit);
     let slow = Policy { dial: Dial::Caller, acquire_timeout, ..Policy::default() };

@@ -1,5 +1,5 @@
-//! Promise 2: a manager that panics costs one connection, never a place in the limits, wherever it
-//! panics. The limit is one, so a place that is lost leaves nothing for the next caller.
+//! Promise 2: a panic of the manager costs one connection, never a slot in the limits, wherever the
+//! manager panics. The limit is one, so a lost slot leaves no room for the next caller.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -113,7 +113,7 @@ async fn costs_one_connection<L: Lending<Connection = ()>>(place: Place, policy:
             match (place, lease) {
                 (Place::Close, Ok(lease)) => lease.discard(),
                 (_, Ok(lease)) => lease.release().await,
-                // A dial of the pool's own panicked in its own task.
+                // A background dial panicked in its own task.
                 (_, Err(_)) => {}
             }
         })
@@ -148,14 +148,14 @@ async fn everywhere<L: Lending<Connection = ()>>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_manager_costs_one_connection_and_no_place() {
+async fn a_panic_of_the_manager_costs_one_connection_and_no_slot() {
     everywhere::<Exclusive<()>>().await;
     everywhere::<Shared<()>>().await;
 }
 
 /// As above, in the look of an acquire that does not wait.
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_peek_of_try_acquire_costs_no_place() {
+async fn a_panic_in_the_peek_of_try_acquire_costs_no_slot() {
     let manager = Panicky::<Exclusive<()>> {
         next: Mutex::new(None),
         panicked: AtomicU32::new(0),
@@ -172,7 +172,7 @@ async fn a_panic_in_the_peek_of_try_acquire_costs_no_place() {
     assert!(pool.close_within(SECOND).await);
 }
 
-/// As above, in a look at an idle connection. The pool would stand still forever, and the thread
+/// As above, in a look at an idle connection. Otherwise the pool would hang forever, and the thread
 /// with it.
 #[test]
 fn a_panic_in_a_look_at_an_idle_connection_costs_that_and_no_more() {

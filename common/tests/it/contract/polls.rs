@@ -1,4 +1,5 @@
-//! A future dropped at its k-th poll, for every k: nothing is lost, whoever waits behind it.
+//! A future dropped at its k-th poll, for every k: nothing is lost, and callers after it in the queue are
+//! served.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +44,7 @@ impl<F: Future> Future for DropAt<F> {
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// Who dials, and for whom: every way an acquire can wait.
+/// All values of `dial` and `dial_for_waiters`: every way in which an acquire can wait.
 fn policies() -> Vec<Policy> {
     let mut policies: Vec<Policy> =
         profile::Profile::all().into_iter().map(|profile| profile.policy).collect();
@@ -62,8 +63,8 @@ fn policies() -> Vec<Policy> {
 }
 
 /// Runs `act` on a pool again and again, dropping it one poll later each time, until it ends by
-/// itself; `behind` callers wait meanwhile. Afterwards everybody has been served or told, and
-/// everything is zero.
+/// itself; `behind` callers wait meanwhile. Afterwards every caller has been served or has an error, and
+/// all counts are zero.
 async fn at_every_poll<F: Future<Output: Send> + Send + 'static>(
     policy: &Policy,
     behind: u32,
@@ -89,7 +90,7 @@ async fn at_every_poll<F: Future<Output: Send> + Send + 'static>(
             peer.set(way, Way::Ok);
         }
         for caller in callers {
-            // Served, or told why not by its own deadline: it does not hang.
+            // Served, or failed at its own deadline: it does not hang.
             let _ = caller.await.expect("no panic");
         }
         pool.close().await;
@@ -138,7 +139,7 @@ async fn acquire_can_be_dropped_in_the_queue() {
                     drop(lease);
                 });
                 drop(pool.acquire(&1).await);
-                // Only now: the acquire is what is dropped.
+                // Only now, since the acquire is the future to be dropped.
                 let _ = holder.await;
             };
             at_every_poll(&policy, behind, |_| {}, act).await;

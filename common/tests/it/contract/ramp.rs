@@ -85,7 +85,7 @@ async fn a_hundred_callers_open_what_they_need() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_all_need_their_own_have_it_after_seven_more_dial_times() {
+async fn callers_that_all_need_a_connection_get_it_after_seven_more_dial_times() {
     let (pool, peer) = slow::<Exclusive<Connection>>(Policy::default());
     let last = rush(&pool, 100, Duration::from_secs(1)).await;
     // A timer is exact to a millisecond.
@@ -104,7 +104,7 @@ async fn streams_are_opened_as_their_capacity_is_needed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_dial_that_hangs_holds_nobody_for_longer_than_a_step() {
+async fn a_first_dial_that_hangs_holds_no_caller_longer_than_a_step() {
     let (pool, peer) = pool::<Exclusive<Connection>>(Policy::default());
     peer.set(&peer.connect, Way::Never);
     let first = tokio::spawn({

@@ -1,5 +1,6 @@
-//! Promise 11: no lock is held over user code, I/O, a waker or a close. Whatever the pool calls asks
-//! the pool for its status here, which takes the lock: held over the call, it is never released.
+//! Promise 11: no lock is held over user code, I/O, a waker or a close. Here all code that the pool calls
+//! asks the pool for its status, which takes the lock. If the pool held its lock over the call, the call
+//! would hang.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -13,7 +14,7 @@ use pool_common::event::{Event, Observer};
 use pool_common::policy::{Check, Dial};
 use pool_common::{Exclusive, Lending, Manager, Notifier, Policy, Pool, Shared};
 
-/// Far more than it takes; who waits for so long has found a lock that is held.
+/// Far more than the test takes: a call that waits this long has found a lock that is held.
 const HANG: Duration = Duration::from_secs(20);
 
 /// Asks for the status, and counts that.
@@ -127,7 +128,7 @@ async fn life<L: Lending<Connection = Connection>>(policy: Policy, observed: boo
     }));
     assert!(set.is_ok());
 
-    // Each waker is the last of its task, so that dropping it drops the task.
+    // Each waker is the last reference to its task, so that dropping it drops the task.
     let waker = || Waker::from(Arc::new(Task(Arc::clone(&question))));
     drop(pool.acquire(&1).await.expect("dialed"));
     drop(pool.try_acquire(&1));
@@ -144,7 +145,7 @@ async fn life<L: Lending<Connection = Connection>>(policy: Policy, observed: boo
         };
         let lease = lease.expect("handed over");
         {
-            // One leaves before its grant, and one with it.
+            // One waiter leaves before its grant, and one with it.
             let mut leaves = Box::pin(pool.acquire(&1));
             assert!(leaves.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
             drop(leaves);
@@ -175,7 +176,7 @@ fn whatever_the_pool_calls_may_call_the_pool() {
         for dial in [Dial::Caller, Dial::Detached, Dial::Racing, Dial::Shared] {
             for check in [Check::Never, Check::Always] {
                 for observed in [false, true] {
-                    // Without a deadline nobody keeps time, and a wait takes the short way.
+                    // Without a deadline no task keeps time, and a wait takes the fast path.
                     let policy = Policy {
                         dial,
                         check,

@@ -1,4 +1,4 @@
-//! Room for other keys, the word of a connection about itself, and what is said of a limit, through the
+//! Room for other keys, reports of connections about themselves, and log lines about a limit, through the
 //! async pool.
 
 use std::fmt;
@@ -90,9 +90,9 @@ async fn callers_of_one_key_do_not_keep_another_key_out() {
     another_key_has_its_turn::<Shared<Connection>>().await;
 }
 
-/// A manager whose connections say something of themselves while they are dialed.
+/// A manager whose connections report changes while they are dialed.
 struct Speaker<L> {
-    /// How many of the first say that they are broken.
+    /// How many of the first connections report that they are broken.
     broken: u32,
     attempts: AtomicU32,
     lending: std::marker::PhantomData<fn() -> L>,
@@ -153,13 +153,13 @@ async fn a_connection_that_breaks_while_it_is_dialed_is_a_failed_dial() {
 async fn says_how_long_it_may_be_idle<L: Lending<Connection = u32>>() {
     let pool = speakers::<L>(0, Policy::default());
     let second = Duration::from_secs(1);
-    // By its own word, from the dial on.
+    // A limit that the connection reports during the dial.
     drop(pool.acquire(&1).await.expect("dialed"));
     sleep(4 * second).await;
     assert_eq!(pool.status().idle, 1);
     sleep(2 * second).await;
     assert_eq!(pool.status().open, 0);
-    // By the word of a lease, the last one.
+    // A limit set by a lease; the last one counts.
     for limit in [second, 2 * second, 2 * second] {
         let mut lease = pool.acquire(&1).await.expect("dialed");
         lease.set_idle_limit(60 * second);
@@ -170,7 +170,7 @@ async fn says_how_long_it_may_be_idle<L: Lending<Connection = u32>>() {
         sleep(limit).await;
         assert_eq!(pool.status().open, 0);
     }
-    // A lease that has said nothing takes back what the connection has said.
+    // A lease removes the limit that the connection has reported.
     let mut lease = pool.acquire(&1).await.expect("dialed");
     lease.set_idle_limit(Duration::MAX);
     drop(lease);
@@ -180,7 +180,7 @@ async fn says_how_long_it_may_be_idle<L: Lending<Connection = u32>>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_idle_for_no_longer_than_it_says() {
+async fn a_connection_is_idle_for_no_longer_than_its_own_limit() {
     says_how_long_it_may_be_idle::<Exclusive<u32>>().await;
     says_how_long_it_may_be_idle::<Shared<u32>>().await;
 }
@@ -218,7 +218,7 @@ impl Subscriber for Lines {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_wait_at_a_limit_is_said_once_for_each_pool() {
+async fn the_first_wait_at_a_limit_is_logged_once_for_each_pool() {
     let lines = Lines::default();
     let _listening = listen(lines.clone());
     for (per_key, over_all, said) in [

@@ -1,4 +1,4 @@
-//! What every strategy promises.
+//! The promises of every strategy.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -28,14 +28,14 @@ pub fn limited(policy: Policy, limit: u32) -> Policy {
     }
 }
 
-/// Leases one connection can have out.
+/// The number of leases that one connection can have.
 fn leases_at_limit<L: Lend>(policy: &Policy, peer: &Peer) -> usize {
     let each = if L::SHARED { peer.capacity.load(SeqCst) } else { 1 };
     let open = policy.max_open_per_key.expect("limited");
     usize::try_from(open * each).expect("small")
 }
 
-/// Leases all there are.
+/// Takes all possible leases.
 async fn exhaust<L: Lend>(pool: &Pool<Fake<L>>, peer: &Peer) -> Vec<Lease<Fake<L>>> {
     let mut leases = Vec::new();
     for _ in 0..leases_at_limit::<L>(&pool.policy(), peer) {
@@ -85,7 +85,7 @@ pub async fn no_more_are_open_than_the_limit<L: Lend>(policy: Policy) {
     for caller in callers {
         caller.await.expect("no panic");
     }
-    // A draining shared connection has given its place up.
+    // A draining shared connection has given up its slot.
     let allowed = if L::SHARED { u32::MAX } else { limit };
     assert!(peer.high_water.load(SeqCst) <= allowed, "{}", peer.high_water.load(SeqCst));
     assert!(pool.stats().peak_open <= limit);
@@ -206,7 +206,7 @@ pub async fn one_deadline_covers_the_queue_and_the_dial_after_it<L: Lend>(policy
     });
     let mut leases = exhaust(&pool, &peer).await;
     peer.set(&peer.connect, Way::Never);
-    // From now on somebody keeps the pool's time, and the next wait relies on it.
+    // From now on the maintenance task keeps the pool's time, and the next wait relies on it.
     pool.acquire(&1).await.map(drop).expect_err("nothing comes back");
     let waiting = {
         let pool = pool.clone();
@@ -331,7 +331,7 @@ pub async fn a_panicking_connect_gives_its_slot_back<L: Lend>(policy: Policy) {
         let pool = pool.clone();
         async move { pool.acquire(&1).await.map(drop) }
     });
-    // In the caller's task it is the caller's panic; in the pool's own it becomes an error.
+    // In the caller's task the panic reaches the caller; in a task of the pool it becomes an error.
     if let Ok(result) = task.await {
         assert!(matches!(result, Err(Error::Dial { .. })), "{result:?}");
     }
@@ -414,7 +414,7 @@ pub async fn a_connection_that_is_broken_after_its_reset_is_discarded<L: Lend>(p
     ends_at_zero(pool, &peer).await;
 }
 
-pub async fn a_goodbye_that_hangs_is_cut<L: Lend>(policy: Policy) {
+pub async fn a_close_that_hangs_is_cut_off<L: Lend>(policy: Policy) {
     for way in [Way::Never, Way::Panics] {
         let (pool, peer) = pool::<L>(limited(policy.clone(), 1));
         peer.set(&peer.close, way);

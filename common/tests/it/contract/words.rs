@@ -1,4 +1,4 @@
-//! What people read: errors with their causes, gauges, counters and leases as text.
+//! Texts for people: errors with their causes, gauges, counters and leases.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use pool_common::{
 use crate::support::fake::{Connection, Refused, Way, manager, pool};
 
 #[tokio::test(start_paused = true)]
-async fn the_cause_of_an_error_is_the_managers_own_and_is_said_once() {
+async fn the_source_of_an_error_is_the_managers_own_and_is_printed_once() {
     let (pool, peer) = pool::<Exclusive<Connection>>(Policy {
         after_failed_dial: AfterFailedDial::BackOff,
         back_off_after: 1,
@@ -36,7 +36,7 @@ async fn the_cause_of_an_error_is_the_managers_own_and_is_said_once() {
 }
 
 #[test]
-fn errors_begin_alike_and_say_numbers_at_their_end() {
+fn error_texts_begin_alike_and_have_numbers_at_their_end() {
     let status = Status { open: 8, leased: 8, leases: 8, waiting: 12, ..Status::default() };
     let timeout = |stage, status| -> Error<Refused> {
         Error::Timeout {
@@ -113,7 +113,7 @@ impl Manager for Silent {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_and_a_closed_pool_name_the_key_as_its_debug_does() {
     for dial in [Dial::Racing, Dial::Caller] {
-        // Shorter than any timer: the limit is said as it was set.
+        // Shorter than any timer: the text has the limit as it was set.
         let limit = Duration::from_micros(100);
         let policy = Policy { acquire_timeout: Some(limit), dial, ..Policy::default() };
         let pool = Pool::builder(Silent).policy(policy).clock(Clock::tokio()).build();
@@ -158,7 +158,7 @@ async fn counters_are_one_line() {
 }
 
 #[tokio::test]
-async fn a_lease_says_where_it_was_taken() {
+async fn a_lease_names_the_line_that_took_it() {
     let (manager, _peer) = manager::<Shared<Connection>>();
     let (clock, hand) = Clock::manual();
     let pool = Pool::builder(manager).clock(clock).leak_detection(Duration::MAX).build();
@@ -171,7 +171,7 @@ async fn a_lease_says_where_it_was_taken() {
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with(&start), "{}", said[0]);
     assert!(said[0].contains(&format!("words.rs:{line}:")), "{}", said[0]);
-    // The number that log lines say, wherever a connection is named.
+    // The number of a connection in log lines.
     assert_eq!(format!("{:?}", lease.connection_id()), format!("ConnectionId({id})"));
     assert!(format!("{:?}", pool.leases()[0]).contains(&id.to_string()));
 }

@@ -1,4 +1,4 @@
-//! A recorder, and what it has heard so far.
+//! A recorder, and the sums of the reports it got so far.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Heard {
         }
     }
 
-    /// Takes in what was reported since the last time: the recorder forgets it when it is asked.
+    /// Adds the reports since the last call; the recorder forgets reports once they are read.
     pub fn update(&mut self) {
         self.described.clear();
         for (key, unit, about, value) in self.snapshotter.snapshot().into_vec() {
@@ -99,7 +99,7 @@ impl Heard {
     }
 }
 
-/// A pool that follows tokio's clock and reports as `metrics` says; its peer; what is heard.
+/// A pool that follows tokio's clock and reports as `metrics` says; its peer; the sums of its reports.
 pub fn reporting<L: Lending<Connection = Connection>>(
     policy: Policy,
     metrics: Metrics,

@@ -23,7 +23,7 @@ fn with_all_limits() -> Policy {
     }
 }
 
-/// What is our own in both conventions.
+/// Our own names, the same in both conventions.
 const OWN: [(MetricKind, &str); 11] = [
     (Gauge, "pool.connection.dialing{pool.name=p}"),
     (Gauge, "pool.connection.closing{pool.name=p}"),
@@ -163,7 +163,7 @@ fn a_limit_that_is_not_set_is_not_reported() {
 }
 
 #[tokio::test]
-async fn who_does_not_ask_reports_nothing() {
+async fn a_pool_without_metrics_reports_nothing() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let (pool, _peer) = under::<Ex>(&recorder, Policy::default(), None);

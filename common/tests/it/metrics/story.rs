@@ -1,4 +1,4 @@
-//! What is heard of one thing after another, in virtual time.
+//! The reports of one event after another, in virtual time.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -107,7 +107,7 @@ async fn closes_are_counted_by_cause() {
     peer.set(&peer.check, Way::Fails);
     let lease = pool.acquire(&1).await.expect("a fresh one");
     assert_eq!(closed(&mut heard, "check-failed"), 1);
-    // The one that failed its check was in nobody's hands.
+    // The connection that failed its check was not leased by a caller.
     assert_eq!(heard.histogram("db.client.connection.use_time").len(), 2);
     assert_eq!(heard.histogram("db.client.connection.wait_time").len(), 3);
 
@@ -207,7 +207,7 @@ async fn a_check_is_waited_for_and_a_try_is_not() {
     sleep(secs(1)).await;
     drop(lease);
     assert_eq!(heard.histogram("db.client.connection.wait_time"), [0.0, 0.0, 3.0]);
-    // The time of the check is the pool's, not the borrower's.
+    // The time of the check belongs to the pool, not to the borrower.
     assert_eq!(heard.histogram("db.client.connection.use_time"), [0.0, 0.0, 1.0]);
     pool.close().await;
 }

@@ -1,4 +1,4 @@
-//! Threads report in any order; the sums are what the pool's own counters say.
+//! Threads report in any order; the sums equal the pool's own counters.
 
 use std::future::ready;
 use std::sync::atomic::Ordering::SeqCst;
@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 use super::heard::{Heard, reporting};
 use crate::support::fake::{Connection, Fake};
 
-/// Eight tasks on four threads do whatever they like; then everything is over.
+/// Eight tasks on four threads use the pool at random; then the pool is closed.
 fn storm<L: Lending<Connection = Connection>>() -> (Heard, Stats) {
     let policy = Policy {
         max_open_per_key: Some(3),

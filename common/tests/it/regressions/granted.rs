@@ -1,4 +1,4 @@
-//! A connector is told how long its dial may take.
+//! A connector can ask how long its dial may take.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the lock of a pool outlives, and what must not happen under it.
+//! The lock of a pool outlives the pool, and no user code may run under it.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ impl Hash for Fragile {
     }
 }
 
-/// Connections that cost nothing. Holds what tells whether it was dropped.
+/// Connections that cost nothing. Holds a value that shows whether the manager was dropped.
 struct Free<K, L = Exclusive<u32>> {
     _alive: Arc<K>,
     close_panics: bool,
@@ -78,7 +78,7 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn a_panic_under_the_lock_stops_the_pool_for_ever() {
+fn a_panic_under_the_lock_stops_the_pool_forever() {
     within(|| {
         let fragile = Arc::new(AtomicBool::new(false));
         let key = Fragile(Arc::clone(&fragile));
@@ -91,14 +91,14 @@ fn a_panic_under_the_lock_stops_the_pool_for_ever() {
         assert_eq!(pool.status().idle, 1);
         drop(runtime.block_on(pool.acquire(&key)).expect("it costs one call"));
         drop(pool);
-        // Whoever gets its lock next.
+        // The next pool that gets its lock.
         let pool = Pool::builder(Free::new(key.clone())).build().expect("a valid policy");
         drop(runtime.block_on(pool.acquire(&key)).expect("dialed"));
     });
 }
 
-/// One that held an idle connection and what a lease of it was made of, and whose last lease ends
-/// after it.
+/// A pool that held an idle connection and the node of a lease, and whose last lease ends after the pool
+/// is dropped.
 fn kept_by_what_it_kept<L: Lending<Connection = u32>>(close_panics: bool) {
     let alive = Arc::new(1_u8);
     let runtime = runtime();
@@ -133,13 +133,13 @@ fn a_lease_that_ends_with_its_thread_aborts_the_process() {
     let pool = Pool::builder(Free::new(1_u8)).build().expect("a valid policy");
     std::thread::scope(|threads| {
         let thread = threads.spawn(|| {
-            // Used first, it goes last: tokio's part of the thread is gone then.
+            // It was used first, so it is dropped last, when tokio's thread-locals are gone.
             CACHED.with_borrow(|cached| assert!(cached.is_none()));
             let mut lease = runtime.block_on(pool.acquire(&1)).expect("dialed");
             lease.mark_broken();
             CACHED.set(Some(lease));
         });
-        // The end of the scope would not wait for what the thread does at its end.
+        // The end of the scope would not wait for the drops at the end of the thread.
         thread.join().expect("the thread has ended");
     });
     assert_eq!(pool.status(), Default::default(), "closed, if without a word");
@@ -167,7 +167,7 @@ fn the_next_pool_with_a_lock_finds_nothing_of_the_one_before() {
             let Poll::Ready(Ok(lease)) = Pin::new(&mut waiter).poll(&mut context) else {
                 panic!("it was handed over");
             };
-            // Some end with a lease out, which comes back when the next has begun.
+            // Some pools end with a lease, which comes back when the next pool exists.
             drop(waiter);
             drop(pool);
             drop(lease);
@@ -192,7 +192,7 @@ fn a_closed_pool_starts_its_maintenance_again() {
     });
 }
 
-/// Says that it is gone when it is dropped, as a connection with a task of its own does.
+/// Reports that it is broken when it is dropped, as a connection with its own task does.
 struct Speaks(Notifier);
 
 impl Drop for Speaks {
@@ -222,7 +222,7 @@ fn a_closed_pool_is_kept_by_work_that_was_none() {
     let pool = Pool::builder(Speaking { _alive: Arc::clone(&alive) }).build();
     let pool = pool.expect("a valid policy");
     drop(runtime.block_on(pool.acquire(&1)).expect("dialed"));
-    // Its idle connection is closed, and speaks of it while the pool is at that.
+    // Its idle connection is closed, and reports that while the pool is closing it.
     drop(pool);
     drop(runtime);
     assert_eq!(Arc::strong_count(&alive), 1, "its manager is gone with it");

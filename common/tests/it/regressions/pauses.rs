@@ -34,10 +34,10 @@ fn a_closed_pool_probed_its_peer() {
     assert!(pool.state.is_empty());
 }
 
-/// Promise 4, when the timer that ends a pause is late: one who waited through the pause comes
-/// before one who comes after it.
+/// Promise 4, when the timer that ends a pause is late: a caller that waited through the pause is served
+/// before a caller that comes after it.
 #[test]
-fn a_newcomer_after_the_pause_overtook_who_waited_through_it() {
+fn a_newcomer_overtook_a_caller_that_waited_through_the_pause() {
     let fresh = Want { fresh: true, again: false };
     for (dial, want) in [
         (Dial::Caller, Want::default()),
@@ -54,7 +54,7 @@ fn a_newcomer_after_the_pause_overtook_who_waited_through_it() {
                 dial_ramp: None,
                 ..pausing()
             });
-            // What may come back is a reason to wait, also without wait_for_ready.
+            // A leased connection that may come back is a reason to wait, even without wait_for_ready.
             let held = pool.lend_one(1);
             pool.acquire_as(1, fresh);
             let dials = [pool.background.clone(), pool.by_callers.clone()].concat();
@@ -79,8 +79,8 @@ fn a_newcomer_after_the_pause_overtook_who_waited_through_it() {
     }
 }
 
-/// Callers wait in line until little of their time is left, and then cut their own dials short. That
-/// says nothing about a peer whose dials all take 20 ms.
+/// Callers wait in the queue until little of their time is left, and then cut their own dials short. That
+/// is no evidence against a peer whose dials all take 20 ms.
 #[tokio::test(start_paused = true)]
 async fn callers_out_of_time_do_not_make_a_healthy_peer_look_bad() {
     let (pool, peer) = fake::pool::<Exclusive<fake::Connection>>(Policy {

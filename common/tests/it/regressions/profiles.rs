@@ -1,4 +1,5 @@
-//! What went wrong once: each test is named after it, and says which sentence of the docs it broke.
+//! Past failures: each test has the name of one, and its comment quotes the sentence of the docs that was
+//! broken.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -26,9 +27,9 @@ async fn try_acquire_never_dials() {
     assert_eq!((peer.attempts.load(SeqCst), pool.stats().dials), (0, 0));
 }
 
-/// `Pool::try_acquire`: "a connection that needs a check stays". It does, but its idle time starts
-/// anew, so that the next acquire lends it unchecked: promise of `Check::IfIdleLonger`. The idle
-/// timeout starts anew as well.
+/// `Pool::try_acquire`: "a connection that needs a check stays". It stayed, but its idle time started
+/// again, so that the next acquire lent it unchecked, against `Check::IfIdleLonger`. The idle
+/// timeout started again as well.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_try_acquire_left_is_still_checked_by_the_next_acquire() {
     let (pool, peer) = line::pool(profile::redigo().policy);
@@ -39,9 +40,9 @@ async fn a_connection_that_try_acquire_left_is_still_checked_by_the_next_acquire
     assert_eq!(peer.checks().len(), 1);
 }
 
-/// `Pool::close`: "waits until nothing is left". When the last thing left is a waiter that has been
-/// told and has not looked yet, its looking empties the pool, and nobody tells the one who closes:
-/// it waits until the maintenance task happens to wake, here for ever. (`Waiting::poll` takes the
+/// `Pool::close`: "waits until nothing is left". If only a waiter is left that has been woken and not
+/// polled yet, its poll empties the pool, but did not wake the task that closes the pool: that task
+/// waited until the maintenance task happened to wake, here forever. (`Waiting::poll` took the
 /// grant without `follow_up`.)
 #[tokio::test(start_paused = true)]
 async fn close_ends_when_the_last_thing_left_is_a_waiter() {
@@ -79,9 +80,9 @@ async fn close_during_a_pause_ends_at_once() {
     assert!(waiter.await.expect("no panic").is_err());
 }
 
-/// `Pool::acquire_fresh`: "insists on a connection that was just dialed"; one that comes back is
+/// `Pool::acquire_fresh`: "insists on a connection that was just dialed"; a returned connection is
 /// accepted only "while all are leased" at the limit. Below the limit a racing (or shared) fresh
-/// waiter is in the queue for returns like any other.
+/// waiter was in the queue for returned connections like any other waiter.
 #[test]
 fn below_the_limit_a_fresh_acquire_is_not_served_by_a_return() {
     let mut pool = Plain::new(Policy::default());
@@ -109,16 +110,16 @@ async fn a_fresh_acquire_that_tries_again_still_insists() {
     fake::until("it waits", || pool.status().waiting == 1).await;
     let mut fresh = Box::pin(pool.acquire_fresh(&1));
     assert!(timeout(SECOND / 2, &mut fresh).await.is_err());
-    // The dial ends, serves the first, and tells the other to try again, which has not yet looked.
+    // The dial ends, serves the first caller, and tells the other to try again; the other has not looked yet.
     let _ordinary = ordinary.await.expect("no panic").expect("dialed");
     drop(old);
     assert!(!fresh.await.expect("dialed").is_reused());
 }
 
-/// `Pool::acquire_fresh`: "At the limit the longest idle one makes way". With `at_limit=fail` it is
-/// refused, for as long as that connection stays idle.
+/// `Pool::acquire_fresh`: "At the limit the longest idle one makes way". With `at_limit=fail` the acquire
+/// was refused for as long as that connection stayed idle.
 #[test]
-fn at_the_limit_the_longest_idle_makes_way_for_a_fresh_one_also_when_the_policy_is_to_fail() {
+fn at_the_limit_the_longest_idle_makes_way_for_a_fresh_one_even_if_the_policy_is_to_fail() {
     let policy = Policy { max_open_per_key: Some(1), ..profile::redigo().policy };
     let mut pool = Plain::new(policy);
     let old = pool.lend_one(1);
@@ -127,10 +128,10 @@ fn at_the_limit_the_longest_idle_makes_way_for_a_fresh_one_also_when_the_policy_
     assert!(matches!(outcome, Outcome::Wait(_)), "{outcome:?}");
 }
 
-/// The same for `max_open`: an idle connection of one key makes way for another key only for those
-/// who may wait; with `at_limit=fail` one idle connection locks every other key out.
+/// The same for `max_open`: an idle connection of one key made way for another key only for callers
+/// that may wait; with `at_limit=fail` one idle connection kept every other key out.
 #[test]
-fn an_idle_connection_of_another_key_makes_way_also_when_the_policy_is_to_fail() {
+fn an_idle_connection_of_another_key_makes_way_even_if_the_policy_is_to_fail() {
     let policy = Policy { max_open: Some(1), at_limit: AtLimit::Fail, ..profile::redigo().policy };
     let mut pool = Plain::new(policy);
     let old = pool.lend_one(1);
@@ -140,7 +141,7 @@ fn an_idle_connection_of_another_key_makes_way_also_when_the_policy_is_to_fail()
 }
 
 /// `AfterFailedDial::FailFast`: "every acquire that needs a dial fails at once, while the pool
-/// probes in the background". While the probe itself is under way, acquires dial.
+/// probes in the background". While the probe itself was in progress, acquires dialed.
 #[test]
 fn while_the_probe_is_under_way_acquires_fail_fast() {
     let policy = Policy { back_off_after: 1, ..profile::go_redis().policy };
@@ -158,8 +159,8 @@ fn while_the_probe_is_under_way_acquires_fail_fast() {
     assert_eq!(pool.background.len(), 1);
 }
 
-/// A peer that allowed no stream allows one. One waiter is served; nobody dials for the others,
-/// although nothing stands in the way any more, until that one lease ends.
+/// A peer that allowed no stream now allows one. One waiter was served; the pool did not dial for the
+/// others until that lease ended, although nothing prevented a dial any more.
 #[test]
 fn when_a_useless_connection_becomes_useful_the_rest_of_the_waiters_get_a_dial() {
     let policy = Policy {
@@ -203,8 +204,8 @@ fn an_empty_pool_is_not_swept() {
 }
 
 /// `Expiry::PruneAtAcquire`: "at every acquire, all that are past their time". Those past their
-/// lifetime are not pruned when there is no idle timeout, and behind a younger one in the idle list
-/// not even then.
+/// lifetime were not pruned without an idle timeout, nor when they were after a younger connection in the
+/// idle list.
 #[test]
 fn pruning_closes_all_that_are_past_their_lifetime() {
     let policy = Policy {
@@ -226,7 +227,7 @@ fn pruning_closes_all_that_are_past_their_lifetime() {
 /// `OrphanDial::Dropped`: a background dial whose waiter left "serves a waiter if there is one, else it
 /// is closed". With shared dials (and the opener's) the knob does nothing: it becomes idle.
 #[test]
-fn a_shared_dial_that_everybody_left_is_dropped_when_the_policy_says_so() {
+fn a_shared_dial_without_callers_is_dropped_if_the_policy_drops_orphans() {
     let policy = Policy { orphan_dial: OrphanDial::Dropped, ..profile::net_http_h2().policy };
     let mut pool = Streams::new(policy);
     let waiter = pool.acquire(1).waiter();

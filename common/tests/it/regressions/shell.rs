@@ -106,13 +106,13 @@ impl Manager for Reading {
     }
 }
 #[tokio::test(start_paused = true)]
-async fn what_a_peek_found_broken_is_lent() {
+async fn a_connection_that_a_peek_found_broken_is_lent() {
     let pool = Pool::builder(Reading).clock(Clock::tokio()).build().unwrap();
     let lease = pool.acquire(&1).await.unwrap();
     let id = lease.connection_id();
     drop(lease);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // A stray byte arrives while idle: put there through the pool's own hands.
+    // A stray byte arrives while the connection is idle; the test sets it through a lease.
     let lease = pool.acquire(&1).await.unwrap();
     assert_eq!(lease.connection_id(), id);
     drop(lease);
@@ -219,17 +219,17 @@ impl Manager for Goodbye {
     }
 }
 #[tokio::test(start_paused = true)]
-async fn the_goodbye_of_a_shared_one_is_not_alone() {
+async fn a_shared_connection_was_closed_while_its_last_lease_held_a_handle() {
     let pool = Pool::builder(Goodbye { alone: Arc::default() }).build().unwrap();
     pool.acquire(&1).await.unwrap().discard();
     assert_eq!(
         pool.manager().alone.load(SeqCst),
         1,
-        "the lease's handle is alive while the pool says goodbye and frees the place"
+        "the lease's handle is alive while the pool closes the connection and frees the slot"
     );
 }
 
-/// Whose connections look stale whenever they are looked at.
+/// A manager whose connections always look stale.
 struct Unread;
 impl Manager for Unread {
     type Key = u8;
@@ -246,7 +246,7 @@ impl Manager for Unread {
     }
 }
 #[tokio::test(start_paused = true)]
-async fn who_only_tries_looks_at_a_shared_one_in_use_as_at_an_idle_one() {
+async fn try_acquire_peeked_at_a_shared_connection_in_use() {
     let pool = Pool::builder(Unread).build().unwrap();
     let first = pool.acquire(&1).await.unwrap();
     let second = pool.try_acquire(&1).expect("it is in use, and has room");
@@ -293,14 +293,14 @@ impl Manager for Slowly {
     }
 }
 #[test]
-fn goodbye_from_another_thread() {
+fn a_lease_discarded_on_another_thread_was_not_closed_in_order() {
     let pool = Pool::builder(Slowly { said: Arc::default() }).build().unwrap();
     let rt =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let lease = rt.block_on(pool.acquire(&1)).unwrap();
     std::thread::spawn(move || lease.discard()).join().unwrap();
-    rt.block_on(pool.close()); // waits until the goodbye is over
-    assert_eq!(pool.manager().said.load(SeqCst), 1, "a runtime is known, and no goodbye was said");
+    rt.block_on(pool.close()); // waits until the close is over
+    assert_eq!(pool.manager().said.load(SeqCst), 1, "a runtime is known, but close was not called");
 }
 
 #[tokio::test(start_paused = true)]
@@ -479,7 +479,7 @@ async fn a_caller_that_leaves_the_queue_takes_its_waker_along() {
     assert_eq!(Arc::strong_count(&task), 1, "the task of a caller that left is kept");
 }
 
-/// A caller that leaves says nothing of the peer.
+/// A caller that leaves is no evidence against the peer.
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_its_own_dial_starts_no_back_off() {
     let (pool, peer) = pool::<Ex>(Policy {
@@ -496,7 +496,7 @@ async fn a_caller_that_leaves_its_own_dial_starts_no_back_off() {
     drop(pool.acquire(&1).await.expect("nothing was wrong with the peer"));
 }
 
-/// Promise 4: a future may move from one task to another; the grant wakes who polled it last.
+/// Promise 4: a future may move from one task to another; the grant wakes the task that polled it last.
 #[tokio::test(start_paused = true)]
 async fn the_grant_wakes_the_task_that_polled_last() {
     struct Task(AtomicU32);
@@ -505,7 +505,7 @@ async fn the_grant_wakes_the_task_that_polled_last() {
             self.0.fetch_add(1, SeqCst);
         }
     }
-    // With and without a deadline: the long way of an acquire, and the short one.
+    // Without and with a deadline: the fast path of an acquire, and the slow path.
     for acquire_timeout in [None, Some(Duration::from_secs(60))] {
         let policy = Policy { max_open_per_key: Some(1), acquire_timeout, ..Policy::default() };
         let (pool, _peer) = pool::<Ex>(policy);

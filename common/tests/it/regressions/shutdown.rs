@@ -10,7 +10,7 @@ use pool_common::policy::Dial;
 use pool_common::{Error, Exclusive, Manager, Notifier, Policy, Pool};
 use tokio::sync::Notify;
 
-/// Dials for ever; a dial that is dropped closes the pool, once more.
+/// Dials forever; a dropped dial closes the pool, once more.
 #[derive(Default)]
 struct Closes {
     pool: OnceLock<Pool<Closes>>,
@@ -62,13 +62,13 @@ fn a_stopped_dial_that_closes_the_pool_hangs() {
             });
             done.send(outcome).expect("somebody waits for it");
         });
-        // Time stands still in there: only a thread that hangs lets this pass.
+        // Time stands still in that thread, so this limit passes only if the thread hangs.
         let outcome = ended.recv_timeout(Duration::from_secs(60)).expect("it hangs");
         assert!(matches!(outcome, Err(Error::Closed { .. })), "{dial:?}: {outcome:?}");
     }
 }
 
-/// A program that stops keeps the future of an acquire, but polls it no more.
+/// A program that shuts down keeps the future of an acquire, but no longer polls it.
 #[tokio::test(start_paused = true)]
 async fn close_hangs_with_an_acquire_that_is_kept_and_not_polled() {
     let (pool, _peer) = pool::<Exclusive<Connection>>(Policy {

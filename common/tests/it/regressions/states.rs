@@ -86,7 +86,7 @@ fn raised_capacity_serves_some_and_forgets_the_rest() {
 }
 
 #[test]
-fn lowered_capacity_was_forgotten_by_who_handed_over() {
+fn hand_over_ignored_a_lowered_capacity() {
     let mut d = Sh::new(Policy { max_open_per_key: Some(1), ..Policy::default() });
     let c = d.lend_one(1); // capacity 2
     assert_eq!(d.acquire(1).lent(), c);
@@ -222,7 +222,7 @@ fn useless_sticks_for_caller() {
     assert!(!matches!(next, Outcome::Lent(_)), "the peer allows no lease: {next:?}");
 }
 
-/// Promise 4: whose dial failed, and who goes on waiting, is the next to be dialed for.
+/// Promise 4: a waiter whose dial failed, and which goes on waiting, is the first to get another dial.
 #[test]
 fn untie_loses_the_next_dial() {
     let mut d = Ex::new(Policy {
@@ -362,7 +362,7 @@ fn a_second_starving_key_is_left_behind() {
 }
 
 #[test]
-fn the_goodbye_of_a_cancelled_grant_is_not_alone() {
+fn the_connection_of_a_cancelled_grant_was_closed_while_the_waiter_held_a_handle() {
     let mut d = Sh::new(Policy { max_open_per_key: Some(1), ..Policy::default() });
     d.capacity = 1;
     let a = d.lend_one(1);
@@ -416,7 +416,7 @@ fn newcomer_took_the_dial_that_others_waited_for() {
 }
 
 #[test]
-fn keys_that_starved_in_vain_were_never_forgotten() {
+fn keys_that_starved_unserved_were_never_forgotten() {
     let mut d = Ex::new(Policy { max_open: Some(1), ..Policy::default() });
     let held = d.lend_one(0);
     for _ in 0..10 {
@@ -434,7 +434,7 @@ fn keys_that_starved_in_vain_were_never_forgotten() {
 }
 
 #[test]
-fn timers_grow_with_those_that_are_replaced() {
+fn timers_grow_with_each_replaced_timer() {
     let mut d = Ex::new(Policy {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_lifetime: None,
@@ -444,7 +444,7 @@ fn timers_grow_with_those_that_are_replaced() {
     for _ in 0..1000 {
         let first = d.lend_one(1);
         let (second, third) = (d.acquire(1).waiter(), d.acquire(1).waiter());
-        // The ramp holds the third one back: a timer well before the end of what is idle.
+        // The ramp holds back the third dial: its timer is well before the end of an idle connection.
         d.dialed(d.background[0]);
         let second = d.collect(second).expect("a dial").lent();
         d.release(first);
@@ -464,14 +464,14 @@ fn timers_grow_with_those_that_are_replaced() {
 }
 
 #[test]
-fn a_floor_that_was_denied_overtakes_those_who_wait() {
+fn a_floor_that_was_denied_room_overtook_waiters() {
     let policy = Policy { min_idle: 1, max_idle: Some(1), dial_hedge: None, ..Policy::default() };
     let mut d = Ex::new(policy);
     d.state.warm_up(&1, d.now);
     d.state.warm_up(&2, d.now);
     d.settle();
     let floor = d.background[0];
-    // No place for the floor of this one; the ramp holds the second caller back.
+    // There is no room for the floor of this key; the ramp holds back the second caller.
     d.acquire(2).waiter();
     d.acquire(2).waiter();
     assert_eq!(d.background.len(), 2, "a floor and a caller");
@@ -505,7 +505,7 @@ fn a_paused_key_was_made_room_for() {
 }
 
 #[test]
-fn those_who_hoped_for_the_last_connection_waited_through_the_pause() {
+fn callers_that_waited_for_the_last_connection_waited_through_the_pause() {
     let mut d = Ex::new(Policy {
         max_open_per_key: Some(2),
         dial_ramp: None,
@@ -529,7 +529,7 @@ fn those_who_hoped_for_the_last_connection_waited_through_the_pause() {
 }
 
 #[test]
-fn who_waited_for_the_opener_had_idle_connections_closed() {
+fn waiters_of_the_opener_had_idle_connections_closed() {
     let mut d = Ex::new(Policy {
         max_open: Some(5),
         max_open_per_key: Some(1),

@@ -1,4 +1,4 @@
-//! What a waiter was granted, and left uncollected.
+//! Grants that a waiter left without collecting.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn waiting() -> Policy {
     }
 }
 
-/// A waiter that depended on a dial of its own is granted an idle connection when that fails: the
+/// A waiter that depended on its own dial is granted an idle connection when that dial fails. The
 /// connection has been idle for ten seconds then.
 fn granted_an_idle_one<L: Lending<Connection = u32>>() -> (Driver<L>, WaiterId, ConnectionId) {
     let mut pool = Driver::<L>::new(waiting());
@@ -54,13 +54,13 @@ fn next_looks_at_what_was_left<L: Lending<Connection = u32>>() {
 }
 
 #[test]
-fn what_a_waiter_left_uncollected_went_to_the_next_unlooked_at() {
+fn an_uncollected_grant_went_to_the_next_waiter_without_a_peek() {
     next_looks_at_what_was_left::<Exclusive<u32>>();
     next_looks_at_what_was_left::<Shared<u32>>();
 }
 
 #[test]
-fn what_a_waiter_left_uncollected_went_to_the_next_though_its_peer_allows_no_lease() {
+fn an_uncollected_grant_went_to_the_next_waiter_though_its_peer_allows_no_lease() {
     let (mut pool, first, idle) = granted_an_idle_one::<Shared<u32>>();
     let second = pool.acquire(1).waiter();
     pool.state.set_capacity(idle, 0, pool.now);
@@ -75,7 +75,7 @@ fn what_a_waiter_left_uncollected_went_to_the_next_though_its_peer_allows_no_lea
 }
 
 #[test]
-fn what_a_waiter_left_uncollected_went_to_the_next_after_its_time() {
+fn an_uncollected_grant_went_to_the_next_waiter_after_it_had_expired() {
     let (mut pool, first, _) = granted_an_idle_one::<Exclusive<u32>>();
     let second = pool.acquire(1).waiter();
     pool.pass(81 * SECOND);
@@ -97,14 +97,14 @@ fn goes_on_being_idle<L: Lending<Connection = u32>>() {
 }
 
 #[test]
-fn what_a_waiter_left_uncollected_counted_as_idle_since_then_only() {
+fn an_uncollected_grant_counted_as_idle_only_since_its_waiter_left() {
     goes_on_being_idle::<Exclusive<u32>>();
     goes_on_being_idle::<Shared<u32>>();
 }
 
-/// The other two came back while it was granted; it is still the one that expires first.
+/// The other two connections came back while the first was granted; the first still expires first.
 #[test]
-fn what_a_waiter_left_uncollected_became_idle_behind_others() {
+fn an_uncollected_grant_became_idle_behind_other_connections() {
     let policy = Policy { max_open: Some(10), ..waiting() };
     let mut pool = Driver::<Exclusive<u32>>::new(policy);
     let held = pool.lend(1, 3);
@@ -117,7 +117,7 @@ fn what_a_waiter_left_uncollected_became_idle_behind_others() {
     }
     pool.pass(20 * SECOND);
     pool.cancel(waiter);
-    // It has been idle for 60 s now, the others for 40 and 20.
+    // It has been idle for 60 s now, the other connections for 40 and 20.
     pool.pass(20 * SECOND);
     assert_eq!(pool.closing, []);
     for id in held {

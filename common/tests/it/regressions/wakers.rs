@@ -1,4 +1,4 @@
-//! Wakers are the user's code: they may use the pool, panic, or run who they wake.
+//! Wakers are the user's code: they may use the pool, panic, or run the woken task at once.
 
 use crate::support::within;
 use pool_common::event::Event;
@@ -56,7 +56,7 @@ fn a_waker_that_was_not_used_is_dropped_under_the_lock_by_the_next_waiter() {
                 return;
             }
             let Some((lease, mut waiter)) = of_observer.lock().unwrap().take() else { return };
-            // Granted; the loop that runs this observer wakes it later. It looks before that.
+            // The waiter is granted a lease; the loop that runs this observer wakes it later. It looks before that.
             drop(lease);
             let lease = poll_with(&mut waiter, Waker::noop());
             assert!(lease.is_ready());
@@ -86,7 +86,7 @@ fn a_waker_of_one_that_leaves_is_dropped_under_the_lock_by_the_next_waiter() {
         let _lease = runtime.block_on(pool.acquire(&1)).unwrap();
         let cell = Arc::new(OnceLock::new());
         let _ = cell.set(pool.clone());
-        // Between the end of a waiter and that of its waker, another took over its number.
+        // Between the end of a waiter and the end of its waker, another waiter got its number.
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -161,11 +161,11 @@ fn a_waker_that_panics_costs_the_others_their_wake_up() {
     assert_eq!(pool.status().open, 0);
 }
 
-/// Runs whom it wakes, as some executors do.
+/// Runs the woken task at once, as some executors do.
 struct RunsInline {
     waiters: Arc<Mutex<Vec<Option<Acquiring<'static, Free>>>>>,
     at: usize,
-    /// How many run inside each other, and how many did at most.
+    /// How many tasks run nested in each other, and the most so far.
     depth: Arc<(AtomicUsize, AtomicUsize)>,
 }
 

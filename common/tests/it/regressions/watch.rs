@@ -1,4 +1,4 @@
-//! Who watches the time of those who wait.
+//! The task that watches the deadlines of waiters.
 
 use pool_common::{Error, Exclusive, Manager, Notifier, Policy, Pool};
 use std::future::{Future, poll_fn};
@@ -33,12 +33,12 @@ fn one_connection(acquire_timeout: Option<Duration>) -> Policy {
 }
 
 #[test]
-fn a_waiter_that_moves_to_another_runtime_waits_for_ever() {
+fn a_waiter_that_moves_to_another_runtime_waits_forever() {
     let timeout = Some(Duration::from_millis(100));
     let pool = Pool::builder(Peer::default()).policy(one_connection(timeout)).build().unwrap();
     let (first, second) = (one_thread(), one_thread());
     let _lease = first.block_on(pool.acquire(&1)).unwrap();
-    // Its task watches from here on, and sleeps until somebody's time is up who came before.
+    // Its task watches from here on, and sleeps until the deadline of a caller that came before.
     first.block_on(pool.acquire(&1)).unwrap_err();
     let mut before = pool.acquire(&1);
     let mut waiter = pool.acquire(&1);
@@ -99,7 +99,7 @@ async fn a_wait_in_virtual_time_took_no_time_with_the_coarse_clock() {
     }
 }
 
-/// It panics, and those who wait must not have it start again, and panic, for ever.
+/// The maintenance task panics, and waiters must not start it again, to panic again, forever.
 #[test]
 fn a_runtime_without_time_spins() {
     let pool = Pool::builder(Peer::default()).policy(one_connection(None)).build().unwrap();

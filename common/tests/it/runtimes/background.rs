@@ -1,5 +1,5 @@
 //! Dials, resets and closes that were spawned on a runtime which ends, or stands still, before they
-//! have ended: the waiter of another runtime that depends on them is served all the same.
+//! have ended: a waiter on another runtime that depends on them is served.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -71,7 +71,7 @@ fn pool(manager: Slow, (dial, dial_for_waiters): (Dial, DialForWaiters)) -> Pool
     Pool::builder(manager).policy(policy).build().expect("a valid policy")
 }
 
-/// A caller that waits on `lives` while the only connection is out.
+/// A caller that waits on `lives` while the only connection is leased.
 fn waits(pool: &Pool<Slow>, lives: &Runtime) -> JoinHandle<Result<(), Error<Infallible>>> {
     let waits = pool.clone();
     let waiter = lives.spawn(async move { waits.acquire(&1).await.map(drop) });
@@ -94,7 +94,7 @@ fn a_waiter_is_served_when_the_dial_for_it_is_lost_with_the_runtime_of_another_c
             drop(ends);
             let served = lives.block_on(waiter).expect("no panic");
             served.unwrap_or_else(|error| panic!("{dial:?}: {error}"));
-            // No failure of the peer: dials do not pause.
+            // This is no failure of the peer, so dials do not pause.
             lives.block_on(async { pool.acquire(&2).await.map(drop) }).expect("dialed");
             lives.block_on(pool.close());
         }
@@ -164,7 +164,7 @@ fn a_close_ends_although_its_tasks_and_their_keeper_are_on_a_runtime_that_stands
         for returned_late in [false, true] {
             let pool = pool(Slow { resets: false, closes: true }, DIALS[0]);
             let (still, lives) = (one_thread(), workers(1));
-            // Where the pool keeps its time.
+            // Here the maintenance task of the pool starts.
             let lease = still.block_on(pool.acquire(&1)).expect("dialed");
             if returned_late {
                 let closing = pool.clone();

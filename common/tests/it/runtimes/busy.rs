@@ -1,5 +1,5 @@
-//! Threads that are busy, or gone, at the wrong moment. Each is held until what must not depend on
-//! it has happened; a pool that depends on it stands still.
+//! Threads that are busy, or gone, at the wrong moment. Each test holds a thread until the pool has done
+//! its work; a pool that depends on the thread hangs.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use pool_common::{Pool, event::CloseCause};
 
 use super::{Free, assert_times_out, occupy, one_connection, one_thread, workers};
 
-/// Holds a thread until it is let go; one that is not let go shows that the pool stands still.
+/// Holds a thread until it is released; a thread that is never released shows that the pool hangs.
 fn hold(held: &mpsc::Receiver<()>) {
     held.recv_timeout(Duration::from_secs(60)).expect("what waited for this thread to go on");
 }
@@ -37,8 +37,8 @@ fn a_busy_worker_that_had_to_wake_the_maintenance_holds_up_no_other_worker() {
         let (tell, told) = tokio::sync::oneshot::channel();
         let busy = waits.clone();
         let worker = tokio::spawn(async move {
-            // The earliest deadline there is: the maintenance task is told of it by this worker,
-            // which then does something else for long.
+            // The earliest deadline: this worker tells the maintenance task of it, and then does other work
+            // for long.
             poll_once(&busy).await;
             tell.send(()).expect("somebody listens");
             hold(&held);
@@ -52,7 +52,7 @@ fn a_busy_worker_that_had_to_wake_the_maintenance_holds_up_no_other_worker() {
 }
 
 #[test]
-fn blocked_workers_of_another_runtime_hold_up_nobody() {
+fn blocked_workers_of_another_runtime_hold_up_no_caller() {
     let pool = one_connection();
     let (blocked, lives) = (workers(1), one_thread());
     let lease = occupy(&pool, &blocked);
@@ -70,7 +70,7 @@ fn blocked_workers_of_another_runtime_hold_up_nobody() {
 }
 
 #[test]
-fn what_is_given_back_outside_a_runtime_is_replaced_where_there_is_one() {
+fn a_connection_given_back_outside_a_runtime_is_replaced_on_a_runtime() {
     let pool = one_connection();
     let ended = one_thread();
     ended.block_on(pool.acquire(&1)).expect("dialed").discard();
@@ -79,7 +79,7 @@ fn what_is_given_back_outside_a_runtime_is_replaced_where_there_is_one() {
     let lease = lives.block_on(pool.acquire(&1)).expect("dialed");
     let waits = pool.clone();
     let waiter = lives.spawn(async move {
-        // However often its time is up before the connection is discarded.
+        // Repeat, since the acquire may time out before the connection is discarded.
         loop {
             match waits.acquire(&1).await {
                 Ok(lease) => return drop(lease),

@@ -1,4 +1,4 @@
-//! What ends a pause is the work of the maintenance task, too: it must go on where the pool is used.
+//! The maintenance task also ends pauses: this must happen on every runtime that uses the pool.
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::sync::Semaphore;
 
 use super::{one_thread, within, workers};
 
-/// Dials that go on at a time; as many as anybody needs.
+/// Dials in progress at a time; more than any test needs.
 const DIALS: u32 = 1_000;
 
 /// A peer that is there or not.
 #[derive(Clone)]
 struct Switched {
     on: Arc<AtomicBool>,
-    /// Who has all of it holds up all dials.
+    /// A holder of all its permits holds up all dials.
     gate: Arc<Semaphore>,
 }
 
@@ -77,13 +77,13 @@ fn a_key_that_fails_fast_recovers_on_a_second_runtime_while_the_first_stands_sti
 }
 
 #[test]
-fn one_who_waits_for_the_end_of_a_pause_on_a_second_runtime_is_served() {
+fn a_caller_that_waits_for_the_end_of_a_pause_on_a_second_runtime_is_served() {
     for acquire_timeout in [None, Some(Duration::from_secs(600))] {
         within(move || {
             let policy = Policy { wait_for_ready: true, acquire_timeout, ..Policy::default() };
             let (pool, peer) = pool(AfterFailedDial::BackOff, policy);
             let (first, second) = (one_thread(), workers(1));
-            // A pause that `first` is to end, and does not.
+            // A pause that `first` should end, and does not.
             let dials = pool.clone();
             let waits = first.spawn(async move { dials.acquire(&1).await.map(drop) });
             first.block_on(async {
@@ -100,7 +100,7 @@ fn one_who_waits_for_the_end_of_a_pause_on_a_second_runtime_is_served() {
 }
 
 #[test]
-fn one_without_a_deadline_is_served_though_the_pool_was_warmed_up_outside_a_runtime() {
+fn a_caller_without_a_deadline_is_served_though_the_pool_was_warmed_up_outside_a_runtime() {
     within(|| {
         let policy = Policy {
             wait_for_ready: true,
@@ -125,7 +125,7 @@ fn one_without_a_deadline_is_served_though_the_pool_was_warmed_up_outside_a_runt
 }
 
 #[test]
-fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheless() {
+fn a_waiter_whose_watch_moves_to_another_runtime_still_times_out() {
     within(|| {
         let policy = Policy {
             max_open_per_key: Some(1),
@@ -136,8 +136,8 @@ fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheles
         let (first, second) = (workers(1), one_thread());
         peer.turn(true);
         let lease = first.block_on(pool.acquire(&1)).expect("dialed");
-        // The first who waits has a timer of its own, and starts the maintenance; the second relies
-        // on that, once it is asleep.
+        // The first waiter has its own timer, and starts the maintenance task; the second relies
+        // on that task, once it is asleep.
         let waiters: Vec<_> = (1..=2)
             .map(|waiting| {
                 let waits = pool.clone();
@@ -150,7 +150,7 @@ fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheles
             })
             .collect();
         peer.turn(false);
-        // A pause, whose end is earlier than anybody's time is up. `second` stands still after that.
+        // A pause whose end is earlier than every deadline. `second` stands still after that.
         second.block_on(pool.acquire(&2)).expect_err("nobody is there");
         for waiter in waiters {
             let error = first.block_on(waiter).expect("no panic").expect_err("nothing came back");
@@ -161,7 +161,7 @@ fn one_who_relies_on_a_watch_that_moves_to_another_runtime_times_out_nevertheles
 }
 
 #[test]
-fn one_who_waited_before_a_pause_began_on_another_runtime_is_served_at_its_end() {
+fn a_caller_that_waited_before_a_pause_began_on_another_runtime_is_served_at_its_end() {
     within(|| {
         let policy = Policy {
             max_open_per_key: Some(1),
@@ -203,7 +203,7 @@ fn one_who_waited_before_a_pause_began_on_another_runtime_is_served_at_its_end()
 #[test]
 fn two_runtimes_do_not_take_the_watch_from_each_other() {
     within(|| {
-        // Nobody yields here: tasks are spawned, and do not run.
+        // This task does not yield: tasks are spawned, and do not run.
         let idle_timeout = Some(Duration::from_millis(1));
         let policy = Policy { dial: Dial::Caller, idle_timeout, ..Policy::default() };
         let peer = Switched { on: Arc::default(), gate: Arc::new(Semaphore::new(1)) };
@@ -217,7 +217,7 @@ fn two_runtimes_do_not_take_the_watch_from_each_other() {
         let watches = |runtime: &Runtime| runtime.metrics().num_alive_tasks();
         first.block_on(lend(1));
         assert_eq!((watches(&first), watches(&second)), (1, 0));
-        // What is idle is overdue, and nobody drives the first runtime.
+        // Idle connections have expired, and the first runtime is not driven.
         hand.advance(Duration::from_secs(1));
         second.block_on(lend(2));
         assert_eq!((watches(&first), watches(&second)), (1, 1), "the watch was taken over");

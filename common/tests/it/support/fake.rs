@@ -1,5 +1,5 @@
 //! A protocol without sockets: every stage can be made slow, failing, panicking or endless, and it
-//! counts what is open the way a server would.
+//! counts open connections as a server would.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -56,10 +56,10 @@ pub struct Peer {
     pub high_water: AtomicU32,
     pub checks: AtomicU32,
     pub resets: AtomicU32,
-    /// Dials under way, and the most of them at a time.
+    /// Dials in progress, and the most of them at a time.
     pub dialing: AtomicU32,
     pub attempts: AtomicU32,
-    /// How often everything that was open died silently.
+    /// How often all open connections died silently.
     pub deaths: AtomicU32,
     /// Checks of connections that had died; they never end.
     pub dead_checks: AtomicU32,
@@ -95,7 +95,7 @@ impl Peer {
         *stage.lock().expect("no panic under it")
     }
 
-    /// Everything that is open dies silently: nobody is told, and no answer comes any more.
+    /// All open connections die silently: the pool is not told, and no answer comes any more.
     pub fn die(&self) {
         self.deaths.fetch_add(1, SeqCst);
     }
@@ -149,7 +149,7 @@ pub struct Fake<L> {
     lending: PhantomData<fn() -> L>,
 }
 
-/// Counts a dial under way, also one that is dropped.
+/// Counts a dial in progress, even one that is dropped.
 struct Dialing<'a>(&'a Peer);
 
 impl Drop for Dialing<'_> {

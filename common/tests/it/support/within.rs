@@ -1,6 +1,6 @@
-//! What stands still must not hold up all tests.
+//! A test that hangs must not hold up all tests.
 
-/// Runs `test` on a thread of its own; what takes longer than a minute stands still.
+/// Runs `test` on a new thread; it fails if it takes longer than a minute.
 pub fn within(test: impl FnOnce() + Send + 'static) {
     let (done, wait) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {

@@ -29,7 +29,7 @@ fn a_waiter_that_comes_during_a_look_is_given_the_connection_if_it_is_good() {
 }
 
 #[test]
-fn nobody_is_refused_because_of_a_look() {
+fn no_caller_is_refused_because_of_a_look() {
     let at_limit = AtLimit::Fail;
     let policies = [
         (1, Policy { at_limit, max_open_per_key: Some(1), ..Policy::default() }),
@@ -80,7 +80,7 @@ fn a_caller_that_comes_during_a_look_does_not_dial() {
 }
 
 #[test]
-fn a_caller_that_waited_for_a_look_in_vain_is_dialed_for_at_once() {
+fn a_caller_whose_look_ends_badly_gets_a_dial_at_once() {
     for dial in DIALS {
         for panics in [false, true] {
             let policy = Policy { dial, max_open_per_key: None, ..Policy::default() };
@@ -139,7 +139,7 @@ fn one_look_is_a_reason_to_wait_for_one_caller() {
 }
 
 #[test]
-fn who_insists_on_a_new_connection_at_a_limit_has_the_place_after_a_look() {
+fn a_caller_that_insists_on_a_new_connection_gets_the_slot_after_a_look() {
     let fresh = Want { fresh: true, again: false };
     for at_limit in [AtLimit::Wait, AtLimit::Fail] {
         for limits in [(Some(1), None), (None, Some(1))] {
@@ -192,7 +192,7 @@ fn a_look_that_has_its_caller_is_no_reason_for_another_key_to_wait() {
 }
 
 #[test]
-fn who_waits_for_a_look_needs_no_place_of_another_key() {
+fn a_caller_that_waits_for_a_look_needs_no_slot_of_another_key() {
     let max_open = Some(3);
     let policy = Policy { max_open, dial_ramp: None, max_open_per_key: None, ..Policy::default() };
     let mut pool = Plain::new(policy);
@@ -210,7 +210,7 @@ fn who_waits_for_a_look_needs_no_place_of_another_key() {
 }
 
 #[test]
-fn who_insists_on_a_new_connection_needs_one_place() {
+fn a_caller_that_insists_on_a_new_connection_needs_one_slot() {
     let mut pool = Plain::new(Policy { max_open_per_key: Some(2), ..Policy::default() });
     for id in pool.lend(1, 2) {
         pool.release(id);
@@ -266,7 +266,7 @@ fn a_dial_beyond_a_look_is_for_the_caller_that_the_look_does_not_serve() {
     let lent = begin(&mut pool);
     let [first, second] = [pool.acquire(1).waiter(), pool.acquire(1).waiter()];
     let dial = pool.only_dial();
-    // Another connection comes back before the look ends badly: both callers still have something.
+    // Another connection comes back before the look ends badly: both callers are still served.
     pool.release(ids[1]);
     assert_eq!(pool.collect(first), Some(Outcome::Lent(ids[1])));
     pool.state.put_back(lent, true, pool.now);
@@ -276,7 +276,7 @@ fn a_dial_beyond_a_look_is_for_the_caller_that_the_look_does_not_serve() {
     assert_eq!(pool.collect(second), Some(Outcome::Lent(dial)));
 }
 
-/// As `one_idle`, of a pool with another seed.
+/// Like `one_idle`, but for a pool with another seed.
 fn with_seed(policy: Policy, seed: u64) -> (Plain, ConnectionId) {
     let mut pool = Plain::new(policy.clone());
     pool.state = pool_common::state::State::new(policy, seed).expect("a valid policy");
@@ -298,7 +298,7 @@ fn one_draw_decides_what_becomes_of_a_connection_after_a_look() {
         let fresh = pool.acquire_as(1, Want { fresh: true, again: false }).waiter();
         pool.state.put_back(lent, false, pool.now);
         pool.settle();
-        // It makes way for the caller that insists on a new connection, or serves the other one.
+        // The connection makes way for the caller that insists on a new one, or serves the other caller.
         assert_eq!(pool.collect(fresh), None, "seed {seed}: an old connection");
         match pool.collect(plain) {
             Some(served) => assert_eq!((served, pool.closing.len()), (Outcome::Lent(id), 0)),

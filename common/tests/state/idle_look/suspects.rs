@@ -1,4 +1,4 @@
-//! Connections that become suspect, or are retired, while they are looked at.
+//! Connections that are distrusted or retired during a look.
 
 use pool_common::event::CloseCause::{Retired, Suspect};
 use pool_common::policy::{AfterFailedCheck, Dial};
@@ -28,7 +28,7 @@ fn a_connection_in_a_look_is_a_suspect_like_those_beside_it() {
         pool.settle();
         let expected: &[_] = if suspect { &[(ids[0], Suspect)] } else { &[] };
         assert_eq!(pool.closing, expected);
-        // Nothing is heard of the look.
+        // The look causes no event.
         assert_eq!(pool.state.take_events().len(), expected.len());
     }
 }

@@ -1,0 +1,21 @@
+//! Defects that reviews found: each test has the name of one.
+
+#[path = "../state/driver.rs"]
+#[allow(dead_code)] // Shared with tests/state, which uses all of it.
+mod driver;
+#[path = "../contract/fake.rs"]
+#[allow(dead_code)] // Shared with tests/contract, which uses all of it.
+mod fake;
+mod granted;
+mod locks;
+mod pauses;
+mod shell;
+mod shutdown;
+mod states;
+mod uncollected;
+mod wakers;
+mod watch;
+#[path = "../support/within.rs"]
+mod within;
+
+use within::within;
