@@ -7,7 +7,7 @@ const HEAD: usize = 9;
 /// How much of a payload is kept, in bytes: the fixed part of GOAWAY, and as much of its debug data
 /// as an error shows.
 const KEPT: usize = 8 + 256;
-/// What a client sends before its first frame, in bytes (RFC 9113, 3.4).
+/// Length of the preface that a client sends before its first frame, in bytes (RFC 9113, 3.4).
 const PREFACE: usize = 24;
 
 pub(crate) const DATA: u8 = 0;
@@ -73,17 +73,17 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// For what a server sends.
+    /// For the bytes that a server sends.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// For what a client sends: frames follow its preface.
+    /// For the bytes that a client sends: frames follow its preface.
     pub(crate) fn after_preface() -> Self {
         Self { left: PREFACE, ..Self::default() }
     }
 
-    /// Takes the next bytes, and tells `tell` what they complete.
+    /// Takes the next bytes, and calls `tell` for each part that they complete.
     pub(crate) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Found<'_>)) {
         while !bytes.is_empty() {
             if self.left > 0 {

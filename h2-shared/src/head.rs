@@ -1,4 +1,4 @@
-//! The request head as HTTP/2 wants it.
+//! The request head in the form that HTTP/2 needs.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
@@ -8,7 +8,7 @@ use http_body::Body;
 
 use crate::error::Error;
 
-/// Brings a head into the form that HTTP/2 has for it. Gives the head, and the length that the body
+/// Brings a head into the form that HTTP/2 needs. Returns the head, and the length that the body
 /// declares.
 ///
 /// Fields that belong to one HTTP/1 connection go (RFC 9113, 8.2.2), `Host` becomes `:authority` as
@@ -51,7 +51,7 @@ pub(crate) fn prepare(
 
 fn remove_connection_fields(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        // It names further fields that go with it.
+        // `Connection` names further fields to drop.
         let values = headers.get_all(CONNECTION).into_iter().filter_map(|v| v.to_str().ok());
         let named: Vec<String> = values.flat_map(|v| v.split(',')).map(trimmed).collect();
         for name in named {
@@ -82,7 +82,7 @@ fn with_authority(uri: Uri, host: &HeaderValue) -> Result<Uri, Error> {
     Uri::from_parts(parts).map_err(|_| Error::InvalidRequest { reason: "the URI is not absolute" })
 }
 
-/// One number; h2 does not look at what we declare.
+/// One number; h2 does not check the declared length.
 pub(crate) fn parse_length(value: &HeaderValue) -> Result<u64, Error> {
     let digits = value.to_str().ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
     let length = digits.and_then(|digits| digits.parse().ok());

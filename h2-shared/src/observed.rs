@@ -1,4 +1,4 @@
-//! What is known about a connection, shared by its driver task and everyone who uses it.
+//! The known state of a connection, shared by its driver task and the requests on it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -38,7 +38,7 @@ pub(crate) struct Milestones {
     pub(crate) closed: bool,
 }
 
-/// Hears what a connection has to say to its pool.
+/// Receives the reports of a connection for its pool.
 pub(crate) trait Listener: Send + Sync + 'static {
     /// That many streams may be open at a time from now on.
     fn capacity(&self, slots: u32);
@@ -50,7 +50,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn may_doubt(&self) -> bool;
 }
 
-/// Written by the driver, read by all.
+/// Written by the driver, read by all users of the connection.
 pub(crate) struct Observed {
     listener: Box<dyn Listener>,
     phase: AtomicU8,
@@ -65,7 +65,7 @@ pub(crate) struct Observed {
     requests: Requests,
 }
 
-/// What users want from the driver.
+/// Requests of users to the driver.
 #[derive(Debug, Default)]
 struct Requests {
     close: AtomicBool,
@@ -115,7 +115,7 @@ impl Observed {
         known.then(|| self.peer_limit.load(Ordering::Relaxed))
     }
 
-    /// Notes the limit from SETTINGS. Returns whether it is news.
+    /// Records the limit from SETTINGS. Returns whether it has changed.
     pub(crate) fn set_peer_limit(&self, limit: u32) -> bool {
         let old = self.peer_limit.swap(limit, Ordering::Relaxed);
         let first = !self.settings.swap(true, Ordering::AcqRel);
@@ -126,7 +126,7 @@ impl Observed {
         news
     }
 
-    /// Notes whether the peer answers. Returns whether it is news.
+    /// Records whether the peer answers. Returns whether this has changed.
     pub(crate) fn set_suspect(&self, suspect: bool) -> bool {
         self.suspect.swap(suspect, Ordering::AcqRel) != suspect
     }
@@ -135,7 +135,8 @@ impl Observed {
         self.suspect.load(Ordering::Acquire)
     }
 
-    /// Notes whether unread responses hold the window of the connection. Returns whether it is news.
+    /// Records whether unread responses hold the window of the connection. Returns whether this has
+    /// changed.
     pub(crate) fn set_crowded(&self, crowded: bool) -> bool {
         self.crowded.swap(crowded, Ordering::AcqRel) != crowded
     }
@@ -156,7 +157,7 @@ impl Observed {
         loop {
             let capacity = self.capacity(config);
             self.listener.capacity(capacity);
-            // Two tasks may tell at a time: the one that tells last has to tell what holds then.
+            // Two tasks may report at the same time: the last report must have the current capacity.
             if self.capacity(config) == capacity {
                 return;
             }

@@ -1,9 +1,9 @@
-//! Looks at the first fields of a header block, for pseudo-header fields that do not belong there.
+//! Checks the first fields of a header block for pseudo-header fields that do not belong there.
 //!
-//! h2 refuses pseudo-header fields after others and a response without `:status`, and drops what
-//! else a response or its trailers have of them. RFC 9113, 8.1 and 8.3 call such a message malformed.
-//! Decoding all blocks a second time would cost more than it is worth, so a field that is only an
-//! index into the dynamic table counts as harmless: the block that entered it there was looked at.
+//! h2 refuses pseudo-header fields after others and a response without `:status`, and drops other
+//! pseudo-header fields of a response or its trailers. RFC 9113, 8.1 and 8.3 call such a message
+//! malformed. Decoding all blocks a second time would cost more than it is worth, so a field that is only
+//! an index into the dynamic table counts as harmless: the block that entered it there was checked.
 
 /// The block begins with padding of a length that is given first.
 const PADDED: u8 = 0x8;
@@ -60,7 +60,7 @@ impl Block<'_> {
         }
         let index = self.integer(if first & 0b0100_0000 != 0 { 6 } else { 4 })?;
         let name = if index == 0 { self.string().map(named)? } else { indexed(index) };
-        // Without its value the field is still one, the next is not.
+        // A field whose value is cut off still counts, but there is none after it.
         if self.string().is_none() {
             self.0 = &[];
         }
@@ -110,8 +110,8 @@ fn named((huffman, name): (bool, &[u8])) -> Name {
     match (huffman, name) {
         (false, b":status") => Name::Status,
         (false, [b':', ..]) => Name::OfRequests,
-        // Peers that spell it out take the static table's `:status`, so this is another one. If it
-        // is not, h2's own look at the response decides.
+        // Peers take `:status` from the static table, so a name that is spelled out is another one. If it
+        // is `:status` after all, h2's own check of the response decides.
         (true, [first, ..]) if first >> 1 == HUFFMAN_COLON => Name::Unknown,
         _ => Name::Regular,
     }

@@ -1,5 +1,5 @@
-//! The socket as the driver sees it: what passes through is watched, and a write that fails does
-//! not hide what is still to be read.
+//! The socket as the driver sees it: the bytes that pass through are watched, and a failed write does
+//! not hide bytes that are still to be read.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -20,7 +20,7 @@ use crate::pseudo::{self, Start};
 /// Receive window of a new connection, in bytes (RFC 9113, 6.9.2).
 const FIRST_WINDOW: u64 = 65_535;
 
-/// What passed through a [`Watched`] socket.
+/// A record of the bytes that passed through a [`Watched`] socket.
 ///
 /// Only the driver's task writes it, while it polls h2. A task that looks at it because its stream
 /// has failed learned of that under h2's lock, after the driver wrote; hence relaxed order.
@@ -79,18 +79,18 @@ impl PseudoFields {
 /// that it has when the connection fails before the request is complete.
 #[derive(Debug, Default)]
 struct Unfinished {
-    /// Spares the lock where requests have no bodies.
+    /// Saves taking the lock if requests have no bodies.
     number: AtomicUsize,
     streams: Mutex<HashMap<u32, bool>>,
 }
 
 impl Activity {
-    /// How many reads brought something, the end of the stream included.
+    /// The number of reads that returned bytes or the end of the stream.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// How many writes took something.
+    /// The number of writes that took bytes.
     pub(crate) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
@@ -127,7 +127,7 @@ impl Activity {
         self.go_away().or_else(closed)
     }
 
-    /// Notes from now on whether the peer ends its side of this stream.
+    /// From now on records whether the peer ends its side of this stream.
     pub(crate) fn watch_end(self: &Arc<Self>, stream: u32) -> EndWatch {
         self.unfinished.number.fetch_add(1, Ordering::Relaxed);
         lock(&self.unfinished.streams).insert(stream, false);

@@ -1,4 +1,4 @@
-//! The request body on its way out: under flow control, and again if it has to be.
+//! Sends the request body under flow control, and keeps it for another attempt.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,10 +10,10 @@ use http_body::Body;
 
 use crate::error::LengthMismatch;
 
-/// Error of a request body, whatever it is.
+/// Error of a request body, of any type.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request body that remembers what it gave, as long as little of it was sent, to give it again.
+/// A request body that remembers its pieces, as long as little of it was sent, to give them again.
 pub(crate) struct Source<B> {
     body: Pin<Box<B>>,
     declared: Option<u64>,
@@ -24,7 +24,7 @@ pub(crate) struct Source<B> {
     replayed: usize,
 }
 
-/// What a body gave so far.
+/// The pieces that a body gave so far.
 #[derive(Default)]
 struct Record {
     chunks: Vec<Bytes>,
@@ -65,8 +65,8 @@ where
         !self.record.spent
     }
 
-    /// So much has been handed over in this attempt. What was taken from the body and not sent, a
-    /// body that is one large chunk for instance, costs no memory that is not needed anyway.
+    /// Records how much has been handed over in this attempt. Data that was taken from the body and not
+    /// sent, for instance one large chunk, costs no extra memory.
     fn note_sent(&mut self, bytes: u64) {
         if bytes > self.record.limit && !self.record.spent {
             self.record.spent = true;
@@ -180,7 +180,7 @@ impl Drop for Out {
 pub(crate) enum Stopped {
     /// The body itself failed.
     Body(BodyError),
-    /// The stream takes no more. Whether that is an error, the response tells.
+    /// The stream takes no more. The response shows whether that is an error.
     Stream,
 }
 
@@ -206,7 +206,7 @@ where
         self.source
     }
 
-    /// After a pending poll: is it the peer that keeps us waiting, or the body?
+    /// After a pending poll: whether it waits for the peer, and not for the body.
     pub(crate) fn waits_for_peer(&self) -> bool {
         self.waits_for_peer
     }

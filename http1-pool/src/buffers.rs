@@ -26,8 +26,8 @@ thread_local! {
     static SPARE: RefCell<Spares> = RefCell::default();
 }
 
-/// An empty read buffer. Its memory may still be in use by a response that was read with it
-/// before; then it takes new memory when it is first filled.
+/// An empty read buffer. If an earlier response still uses its memory, the buffer takes new memory
+/// when it is first filled.
 pub(crate) fn take_read() -> BytesMut {
     with(|spares| spares.read.pop()).flatten().unwrap_or_default()
 }

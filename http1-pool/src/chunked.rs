@@ -20,11 +20,11 @@ use crate::head::{self, BlockScan};
 /// Hexadecimal digits of a size, leading zeros included; 16 digits fit 64 bits.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Bytes of extensions and padding that each chunk may have beside its data, so that a stream of
-/// tiny chunks can name something on each of them. A chunk costs five bytes without any.
+/// Bytes of extensions and padding that each chunk may have besides its data, so that each chunk of a
+/// stream of tiny chunks can have an extension. A chunk without extensions costs five bytes.
 const FREE_PER_CHUNK: usize = 16;
 
-/// What one step of decoding found.
+/// The result of one step of decoding.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Some bytes of the body; never empty.
@@ -37,7 +37,7 @@ pub(crate) enum Step {
     More,
 }
 
-/// Where in the coding the decoder stands.
+/// The position of the decoder in the coding.
 #[derive(Debug)]
 enum State {
     /// In the digits of a size.
@@ -71,9 +71,9 @@ impl ChunkedDecoder {
         Self { state: State::Size { size: 0, digits: 0 }, debt: 0 }
     }
 
-    /// Takes what it can from the front of `buf`.
+    /// Takes as many bytes as possible from the front of `buf`.
     ///
-    /// After [`Step::Trailers`] or [`Step::End`] the coding is over, and what is left in `buf` is
+    /// After [`Step::Trailers`] or [`Step::End`] the coding is over, and the bytes left in `buf` are
     /// not part of it. After an error the connection's position in the stream is unknown.
     pub(crate) fn decode(
         &mut self,
@@ -88,7 +88,7 @@ impl ChunkedDecoder {
                     }
                     let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buf.len());
                     *left -= take as u64;
-                    // Only data that has arrived counts: a size is a promise.
+                    // Only data that has arrived counts, not the announced size.
                     self.debt = self.debt.saturating_sub(take);
                     if *left == 0 {
                         self.state = State::DataReturn;
@@ -328,7 +328,7 @@ mod tests {
         let mut input = b"0\r\n".to_vec();
         input.extend(b"a: b\r\n".repeat(60));
         assert_eq!(whole(&input).unwrap_err(), ProtocolError::TrailersTooLarge(256));
-        // Their end may come with them, in one read.
+        // The end of the trailers may come in the same read.
         input.extend(b"\r\n");
         assert_eq!(whole(&input).unwrap_err(), ProtocolError::TrailersTooLarge(256));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Time limits and size limits of a [`Client`](crate::Client).
 ///
 /// Plain data: take the [`Default`], change what you need, hand it to
-/// [`ClientBuilder::config`](crate::ClientBuilder::config). How connections are pooled is not said
-/// here but in the [`Policy`](pool_common::Policy).
+/// [`ClientBuilder::config`](crate::ClientBuilder::config). The [`Policy`](pool_common::Policy)
+/// decides how connections are pooled.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,7 +70,7 @@ pub struct Limits {
     /// Bytes read to save the connection when a body is dropped before its end; a body with more
     /// left costs its connection. 0 means never read on. Default 256 KiB, as `net/http` 1.27.
     pub drain_bytes: u64,
-    /// Longest time spent on that. Default 50 ms, as `net/http` 1.27.
+    /// Longest time spent on reading the rest of a dropped body. Default 50 ms, as `net/http` 1.27.
     pub drain_time: Duration,
 }
 
@@ -87,13 +87,13 @@ impl Default for Limits {
     }
 }
 
-/// A limit that makes no sense; says which field and what its range is.
+/// A limit out of its range. Names the field and the range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("limits.{field} is {value}, it must be from {min} to {max}")]
 pub struct InvalidConfig {
     /// The field of [`Limits`].
     pub field: &'static str,
-    /// What it was set to.
+    /// The value that was set.
     pub value: usize,
     /// The least it may be.
     pub min: usize,

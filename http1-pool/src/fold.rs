@@ -1,8 +1,8 @@
-//! Header values that go on in the next line, as old servers send them.
+//! Folded header values, which continue on the next line, as old servers send them.
 //!
 //! RFC 9112 section 5.2: a user agent replaces each fold (a line end and the blanks around it) by a
-//! space. A server may not send folds since 2014, so this is off the common path: a block is looked
-//! at again only when the parser refused it.
+//! space. Since 2014 a server must not send folds, so this is not on the common path: a block is searched
+//! for folds only after the parser has refused it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,12 +11,12 @@ use crate::error::ProtocolError;
 /// `block` with each fold replaced by one space; `None` if there is no fold in it.
 ///
 /// The block consists of complete lines, each with CR LF at its end. `first` is the number of lines
-/// that are no fields: one in a head, for its status line, none in trailers. A fold after these has
-/// no field to go on, and stays for the parser to refuse.
+/// that are not fields: one in a head, for its status line, none in trailers. A fold directly after these
+/// lines continues no field, and is left for the parser to refuse.
 ///
 /// # Errors
-/// When the field that goes on is one that frames the message. Servers and proxies have understood
-/// such lines differently, which is how requests are smuggled.
+/// When the folded field is one that frames the message. Servers and proxies have understood
+/// such lines differently, which makes request smuggling possible.
 pub(crate) fn unfold(block: &[u8], first: usize) -> Result<Option<Bytes>, ProtocolError> {
     let mut out = BytesMut::new();
     let (mut found, mut field, mut folded) = (false, 0, false);
@@ -40,8 +40,8 @@ pub(crate) fn unfold(block: &[u8], first: usize) -> Result<Option<Bytes>, Protoc
     Ok(found.then(|| out.freeze()))
 }
 
-/// A line without its CR LF and the blanks before that. Any other control character, a further CR
-/// among them, stays for the parser to refuse.
+/// A line without its CR LF and the blanks before that. Any other control character, including a
+/// further CR, is left for the parser to refuse.
 fn content(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\r\n").unwrap_or(line);
     let end = line.iter().rposition(|&byte| !is_blank(byte)).map_or(0, |last| last + 1);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fold_needs_a_field_to_go_on() {
+    fn a_fold_without_a_field_is_left_to_the_parser() {
         assert_eq!(unfolded("s\r\na: b\r\n\r\n", 1), None);
         assert_eq!(unfolded("s\r\n a: b\r\n\r\n", 1), None);
         assert_eq!(unfolded(" a: b\r\n\r\n", 0), None);

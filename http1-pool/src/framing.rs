@@ -39,7 +39,7 @@ pub(crate) enum BodyDecoder {
 }
 
 impl BodyDecoder {
-    /// Takes what it can from the front of `buf`.
+    /// Takes as many bytes as possible from the front of `buf`.
     pub(crate) fn decode(
         &mut self,
         buf: &mut BytesMut,
@@ -63,7 +63,7 @@ impl BodyDecoder {
         matches!(self, Self::Length(0))
     }
 
-    /// How many bytes of the body are left, where that is known.
+    /// How many bytes of the body are left, if that is known.
     pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(*left),
@@ -72,7 +72,7 @@ impl BodyDecoder {
     }
 }
 
-/// What follows a response head.
+/// How to read the body after a response head.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     /// How the body is read.
@@ -81,8 +81,8 @@ pub(crate) struct Delivery {
     pub(crate) reusable: bool,
 }
 
-/// A connection is not kept up to the very end of the time that its peer announced, because a
-/// request that is on its way when the peer closes is lost. It ends earlier by this much, or by a
+/// A connection is not kept for all of the time that its peer announced, because a request that is on
+/// its way when the peer closes is lost. The connection is closed earlier by this time, or by a
 /// quarter of a short time.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -122,15 +122,15 @@ impl Signals {
         }
     }
 
-    /// For how long the connection may be idle before the next request, as far as the peer said so
+    /// For how long the connection may be idle before the next request, if the peer announced it
     /// (`Keep-Alive: timeout`), less a margin.
     pub(crate) fn idle_limit(&self) -> Option<Duration> {
         let announced = Duration::from_secs(self.keep_alive?.into());
         Some(announced - KEEP_ALIVE_MARGIN.min(announced / 4))
     }
 
-    /// Whether the body is chunked. Codings we did not ask for, and any at all from an HTTP/1.0
-    /// server, are an error (RFC 9112 section 6.1).
+    /// Whether the body is chunked. Codings that the client did not ask for, and every coding from an
+    /// HTTP/1.0 server, are an error (RFC 9112 section 6.1).
     fn is_chunked(&self, version: Version) -> Result<bool, ProtocolError> {
         match self.codings {
             0 => Ok(false),
@@ -147,7 +147,8 @@ impl Signals {
     }
 }
 
-/// Decides it, for the answer `head` to a request with `method`.
+/// Decides how to read the body of the answer `head` to a request with `method`, and whether the
+/// connection may be used again.
 pub(crate) fn decide(method: &Method, head: &ResponseHead) -> Result<Delivery, ProtocolError> {
     let signals = &head.signals;
     if signals.length_in_doubt {
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keep_alive_timeout_is_heeded_with_a_margin() {
+    fn a_keep_alive_timeout_is_respected_with_a_margin() {
         let seconds = |text| Some(Duration::from_secs_f64(text));
         for (value, limit) in [
             ("timeout=1", seconds(0.75)),

@@ -1,6 +1,6 @@
 //! The response's head, parsed from the connection's buffer.
 //!
-//! `httparse` does the parsing. This module decides the questions that `httparse` leaves open: a line
+//! `httparse` does the parsing. This module decides the questions that the parser leaves open: a line
 //! ends with CR LF and nothing else, a folded line is unfolded, and sizes and counts are bounded.
 //! Header values are slices of the one buffer the head arrived in, so a head costs no copy.
 
@@ -113,7 +113,7 @@ impl HeadReader {
 /// Parses a complete head.
 fn parse_head(block: &Bytes, limits: &Limits) -> Result<ResponseHead, ProtocolError> {
     match parse_unfolded(block, limits) {
-        // A folded line looks like this to the parser.
+        // The parser reports a folded line with this error.
         Err(INVALID_NAME) => match unfold(block, 1)? {
             Some(block) => parse_unfolded(&block, limits),
             None => Err(INVALID_NAME),
@@ -164,7 +164,7 @@ fn convert_head(
 
 /// Parses the fields after the last chunk; `block` ends with the empty line.
 pub(crate) fn parse_trailers(block: &Bytes, limits: &Limits) -> Result<HeaderMap, ProtocolError> {
-    // Trailers are rare, so a look for folds in all of them costs nothing that counts.
+    // Trailers are rare, so searching all of them for folds costs little.
     let unfolded = unfold(block, 0)?;
     let block = unfolded.as_ref().unwrap_or(block);
     let mut fields = vec![EMPTY_HEADER; limits.headers.min(block.len() / 4 + 1)];

@@ -1,4 +1,4 @@
-//! What separates connections: everything that shaped one.
+//! The key: everything that shaped a connection.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -68,7 +68,8 @@ impl Key {
         Ok(Self { scheme: Scheme::Http, authority: authority.clone(), host_length, port })
     }
 
-    /// An equal key that shares no memory with the URI this one was made of, which may be long.
+    /// An equal key that shares no memory with the URI from which this key was made, since that may be
+    /// long.
     pub(crate) fn detached(&self) -> Self {
         let written = self.authority.as_str();
         let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(written.as_bytes()));
@@ -117,7 +118,7 @@ impl Hash for Key {
         scheme.hash(state);
         port.hash(state);
         host_length.hash(state);
-        // In pieces on the stack, since a hasher is slow when fed byte by byte.
+        // In pieces on the stack, since hashing byte by byte is slow.
         for piece in self.written_host().as_bytes().chunks(32) {
             let mut lower = [0; 32];
             let lower = &mut lower[..piece.len()];

@@ -80,7 +80,7 @@ async fn ours(method: &Method, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, 
 async fn hypers(method: &Method, bytes: &[u8]) -> Result<Outcome, hyper::Error> {
     let (near, far) = tokio::io::duplex(1 << 20);
     tokio::spawn(peer(far, bytes.to_vec(), Vec::new()));
-    // Off by default in hyper. We always do what RFC 9112 section 5.2 asks of a user agent.
+    // Off by default in hyper. This crate always does what RFC 9112 section 5.2 asks of a user agent.
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(near))
@@ -100,7 +100,7 @@ async fn hypers(method: &Method, bytes: &[u8]) -> Result<Outcome, hyper::Error> 
     })
 }
 
-/// What we refuse although hyper takes it, and why.
+/// Errors for messages that hyper accepts, with the reasons.
 fn stricter_than_hyper(error: &Error) -> bool {
     let Error::Protocol { source: error, .. } = error else {
         return false;

@@ -1,4 +1,4 @@
-//! Bytes on their way out, written with as few system calls as possible.
+//! Outgoing bytes, written with as few system calls as possible.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -56,7 +56,7 @@ impl Outgoing {
         self.written == 0 && self.body.is_empty() && self.head.len() <= COPY_LIMIT
     }
 
-    /// Writes something. Ready with how much that was.
+    /// Writes some bytes. Ready with their number.
     pub(crate) fn poll_write<W>(
         &mut self,
         mut io: Pin<&mut W>,
@@ -86,7 +86,7 @@ impl Outgoing {
         Poll::Ready(Ok(written))
     }
 
-    /// Forgets what was not written.
+    /// Drops the bytes that were not written.
     pub(crate) fn clear(&mut self) {
         self.head.clear();
         self.body = Bytes::new();

@@ -1,4 +1,4 @@
-//! A request, checked and ready to be written: what is decided before anything is dialed.
+//! A request, checked and ready to be written, before anything is dialed.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use crate::upload::{LONGER, SHORTER, Upload};
 pub(crate) enum Payload {
     /// No body, and no header about it.
     None,
-    /// All of it, in memory: it can be sent again. May be empty, which is then said.
+    /// All of it, in memory: it can be sent again. May be empty; then a length of 0 is sent.
     Whole(Bytes),
     /// A stream: it can be sent once.
     Stream(Box<Upload>),
@@ -136,8 +136,8 @@ pub(crate) struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Checks a request with this body, and settles how the body is framed: by the length it has or
-    /// the caller gives, and in chunks where there is neither. Also tells where to send it.
+    /// Checks a request with this body, and decides how the body is framed: by the length that it has or
+    /// that the caller gives, otherwise in chunks. Also returns the key of the connection for it.
     pub(crate) fn new(parts: &'a Parts, payload: &mut Payload) -> Result<(Self, Key), Error> {
         let Parts { method, uri, version, headers, .. } = parts;
         if !matches!(*version, Version::HTTP_11 | Version::HTTP_10) {
@@ -174,7 +174,7 @@ impl<'a> RequestHead<'a> {
 
     /// One pass over the caller's headers.
     ///
-    /// A `Transfer-Encoding` is checked and then has no say: [`Payload::framing`] decides.
+    /// A `Transfer-Encoding` is checked and then ignored: [`Payload::framing`] decides.
     fn read_headers(&mut self, payload: &mut Payload) -> Result<(), InvalidRequest> {
         let (mut has_length, mut chunked, mut asks_upgrade) = (false, false, false);
         for (name, value) in self.headers {

@@ -137,7 +137,7 @@ impl Upload {
         source.as_mut().poll_source(cx)
     }
 
-    /// One look beyond the announced length, without waiting.
+    /// Polls once for bytes beyond the announced length, without waiting.
     fn check_excess(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
         match self.poll_next(cx) {
             Poll::Ready(Some(Err(error))) => Err(error),

@@ -6,8 +6,8 @@ use http::{Method, Version};
 use crate::framing::RequestFraming;
 use crate::request::RequestHead;
 
-/// Appends the request's head to `out`: request line, `Host`, the caller's headers, framing. What
-/// the caller says about framing is left out.
+/// Appends the request's head to `out`: request line, `Host`, the caller's headers, framing. The
+/// caller's own framing headers are left out.
 pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>, framing: RequestFraming) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');

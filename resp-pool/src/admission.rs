@@ -1,4 +1,4 @@
-//! What is refused before a single byte of a request is written.
+//! Checks that refuse a request before a single byte of it is written.
 //!
 //! One check for every way to send: single calls, pipelines and raw sends. It looks at the session
 //! and at the commands that are still on their way, whose effects the session does not know yet.
@@ -70,7 +70,7 @@ impl Connection {
         self.check_fresh()
     }
 
-    /// Whether a transaction will be open after everything on its way and `then` were carried out.
+    /// Whether a transaction will be open after all commands on their way and `then` were carried out.
     pub(crate) fn transaction_before(&self, then: &[Effect]) -> bool {
         let mut open = self.session.in_transaction();
         for effect in self.expected.iter().chain(then) {
@@ -83,9 +83,9 @@ impl Connection {
         open
     }
 
-    /// Between two calls nothing may arrive unless something was asked for that brings messages:
-    /// what is there now would be taken for the reply to the next request. Costs no system call
-    /// after a reply that was read a moment ago; see [`Socket`](pool_common::connect::Socket).
+    /// Between two calls no bytes may arrive, unless a command was sent that brings messages: such bytes
+    /// would be taken for the reply to the next request. Costs no system call after a reply that was
+    /// read a moment ago; see [`Socket`](pool_common::connect::Socket).
     fn check_fresh(&mut self) -> Result<(), Error> {
         if !self.expected.is_empty() || self.session.brings_messages() {
             self.wire.begin();

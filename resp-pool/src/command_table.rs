@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_other_peoples_code_is_not_built_in() {
+    fn commands_that_run_user_code_are_not_built_in() {
         for name in ["EVAL", "evalsha", "eval_ro", "EVALSHA_RO", "FCALL", "FCALL_RO", "JSON.SET"] {
             assert!(!is_built_in(name.as_bytes()), "{name}");
         }

@@ -1,4 +1,4 @@
-//! What is said before the first request.
+//! The handshake: the commands before the first request.
 
 use crate::{
     command::cmd,

@@ -1,4 +1,4 @@
-//! Frames in: which is a reply, and to what, and which the server sent on its own.
+//! Incoming frames: which is a reply, and to which command, and which the server sent on its own.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     wire::Deadline,
 };
 
-/// What a frame turned out to be.
+/// The meaning of a frame.
 pub(crate) enum Incoming {
     /// The reply to the oldest command that is owed one.
     Reply(Value),
-    /// Something the server sent on its own.
+    /// A message that the server sent on its own.
     Push(Value),
     /// A confirmation that completes nothing.
     Nothing,
@@ -113,8 +113,8 @@ impl Connection {
                     Incoming::Nothing
                 })
             }
-            // The server ended a subscription on its own. There are only so many it can end, which
-            // bounds how many of these a peer can send.
+            // The server ended a subscription on its own. It can only end existing subscriptions, which
+            // bounds how many of these confirmations a peer can send.
             _ if !subscribe && changed => Ok(Incoming::Nothing),
             _ => Err(Error::Protocol(ProtocolError::Unsolicited)),
         }

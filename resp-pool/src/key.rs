@@ -1,4 +1,4 @@
-//! What separates connections: everything that shaped one.
+//! The key: everything that shaped a connection.
 
 use std::{
     fmt,
@@ -56,7 +56,7 @@ struct Hashed {
     hash: u64,
 }
 
-/// The parts; what is added here takes part in comparison and hash by itself.
+/// The parts of a key. A new field automatically takes part in comparison and hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parts {
     pub(crate) host: String,

@@ -1,4 +1,4 @@
-//! The question that proves a connection to be in step, and which one the user may ask.
+//! The command that proves that a connection is in step, chosen by the user's permissions.
 //!
 //! A check and a reset end with a question whose answer cannot be the late reply to another command.
 //! `PING` with a random word is the best one, since every server knows it. A user of an access control list (Redis
@@ -21,8 +21,8 @@ pub(crate) enum Probe {
     Ping,
     /// `ECHO` with a word.
     Echo,
-    /// `HELLO`: what the server says of itself. There is no word in it, but no command of another
-    /// kind is answered like that.
+    /// `HELLO`, answered with properties of the server. The answer has no random word, but no other
+    /// command has an answer like it.
     Hello,
 }
 
@@ -69,9 +69,9 @@ impl Probe {
     }
 }
 
-/// What is known of the user's permissions; shared by the connections of a manager, so that each
-/// thing is learned and said once. With several users the strictest decides for all, which is right
-/// for each of them.
+/// The known permissions of the user, shared by the connections of a manager, so that each fact is
+/// learned and logged once. With several users the strictest permissions apply to all, which works for
+/// each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Permissions {
     /// How many probes are not allowed.
@@ -88,8 +88,8 @@ impl Permissions {
         }
     }
 
-    /// Whether `reply` says that the user may not ask `probe`, and there is another one. Says it in a
-    /// log line the first time.
+    /// Whether `reply` says that the user may not run `probe`, and there is another probe. Logs it the
+    /// first time.
     pub(crate) fn forbids(&self, probe: Probe, reply: &Value, key: &Key) -> bool {
         let Some(next) = probe.next() else { return false };
         if !matches!(reply, Value::Error(error) if error.kind() == ServerErrorKind::NoPermission) {

@@ -1,4 +1,4 @@
-//! Messages that came while their user was waiting for something else.
+//! Messages that came while their receiver was waiting for a reply.
 
 use std::{collections::VecDeque, fmt};
 
@@ -14,7 +14,7 @@ pub(crate) struct Pushes {
 }
 
 impl Pushes {
-    /// Keeps a copy of `push`: the buffer it was read into may be far larger than itself.
+    /// Keeps a copy of `push`, since the buffer with `push` in it may be far larger.
     pub(crate) fn keep(
         &mut self,
         push: Value,
@@ -47,7 +47,7 @@ impl Pushes {
     }
 }
 
-/// Shows how many there are, not what they say.
+/// Shows the number of messages, not their content.
 impl fmt::Debug for Pushes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pushes({}, {} bytes)", self.queue.len(), self.bytes)
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn number_and_memory_are_bounded_and_what_was_taken_counts_no_more() {
+    fn number_and_memory_are_bounded_and_received_messages_do_not_count() {
         let mut pushes = Pushes::default();
         for _ in 0..1000 {
             pushes.keep(push(600), 2, 1000).expect("room");
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn small_elements_are_counted_at_what_they_take() {
+    fn small_elements_count_with_the_memory_that_they_take() {
         let many = Value::Push(vec![Value::Null; 1000]);
         let refused = Pushes::default().keep(many, 1, 10_000);
         assert_eq!(refused, Err(ProtocolError::TooManyPushBytes(10_000)));
     }
 
     #[test]
-    fn what_is_kept_pins_no_read_buffer() {
+    fn kept_messages_pin_no_read_buffer() {
         let buffer = Bytes::from(vec![b'x'; 100_000]);
         let mut pushes = Pushes::default();
         pushes.keep(Value::Push(vec![Value::Bulk(buffer.slice(..1))]), 1, 1000).expect("room");

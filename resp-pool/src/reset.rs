@@ -1,4 +1,4 @@
-//! Is it still good, and how is it brought back to neutral?
+//! The check and the reset of a connection.
 
 use crate::{
     connection::Connection,
@@ -9,7 +9,7 @@ use crate::{
     wire::{Deadline, Look, Stray},
 };
 
-/// How much a reset has read away, within which bounds.
+/// How much a reset has read and dropped, and its bounds.
 struct Drain {
     frames: usize,
     most_frames: usize,
@@ -66,7 +66,7 @@ impl Connection {
         self.check_usable()?;
         let result = self.bring_back().await;
         if result.is_err() {
-            // Also after a refusal: a session that stays changed must not be lent again.
+            // Even after a refusal: a session that stays changed must not be lent again.
             self.session.set_unfit("a reset failed");
         }
         self.note(result)
@@ -143,7 +143,7 @@ impl Connection {
                         deadline = Deadline::after(self.settings.read_timeout);
                     }
                 }
-                // Also before a large reply is whole.
+                // Even before a large reply is complete.
                 None if self.wire.total_read() > drain.most_bytes => {
                     return Err(Error::Protocol(ProtocolError::TooMuchToDrain));
                 }

@@ -1,4 +1,4 @@
-//! Finds where a frame ends, before anyone decodes it.
+//! Finds the end of a frame, before it is decoded.
 //!
 //! A reply arrives in pieces. Asking a decoder "is it whole yet?" after each piece starts over at
 //! the first byte every time, and a decoder that recurses can be sent deeper than the stack. The
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_ends_where_it_ends() {
+    fn the_end_of_every_type_is_found() {
         let frames: &[&[u8]] = &[
             b"+OK\r\n",
             b"+\r\n",
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_strictly_right_is_refused() {
+    fn frames_that_are_not_strictly_valid_are_refused() {
         let cases: &[(&[u8], ScanError)] = &[
             (b"x", ScanError::UnknownType(b'x')),
             (b"HELLO 3\r\n", ScanError::UnknownType(b'H')),

@@ -1,10 +1,10 @@
-//! What a borrower did to the session of a connection, learned from the server's replies.
+//! The changes of a borrower to the session of a connection, learned from the server's replies.
 //!
 //! A command that was sent proves nothing: the server may have refused a `MULTI`, queued a
 //! `SELECT`, or aborted the `EXEC`. So each command waits in a queue together with its [`Effect`],
 //! and the effect happens here when the reply says that it happened. redigo sets its flags when a
-//! command is sent and knows four of them (`WATCH`, `MULTI`, subscriptions, `MONITOR`); the rest of
-//! this list leaks to its next borrower.
+//! command is sent and knows four of them (`WATCH`, `MULTI`, subscriptions, `MONITOR`); in redigo the
+//! other changes in the table below leak to the next borrower.
 
 use crate::{
     effect::{Effect, SubscriptionKind},
@@ -128,7 +128,7 @@ impl Session {
         self.will_monitor = true;
     }
 
-    /// Whether the stream of `MONITOR` runs, or will when everything on its way is carried out.
+    /// Whether the stream of `MONITOR` runs, or will run when all commands on their way are carried out.
     pub(crate) fn may_monitor(&self) -> bool {
         self.monitoring || self.will_monitor
     }
@@ -291,7 +291,7 @@ impl Session {
                 commands.add(words);
             }
         };
-        // First what keeps the others from being carried out.
+        // First end the transaction, which would keep the other commands from being carried out.
         add(self.multi, &["DISCARD"]);
         add(self.watching && !self.multi, &["UNWATCH"]);
         add(self.channels > 0, &["UNSUBSCRIBE"]);
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_undone_makes_the_session_unfit() {
+    fn a_change_that_cannot_be_undone_makes_the_session_unfit() {
         for effect in [Effect::Auth, Effect::Hello, Effect::Monitor, Effect::Reset, Effect::Quit] {
             let mut session = Session::new(0);
             session.apply(effect, &simple("OK"));

@@ -1,4 +1,4 @@
-//! Text of a peer or a caller, made fit for error messages and log lines.
+//! Makes text of a peer or a caller safe for error messages and log lines.
 
 use std::fmt::{self, Write};
 

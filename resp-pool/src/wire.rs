@@ -35,16 +35,15 @@ const LARGEST_READ: usize = 64 * 1024;
 const LARGEST_IDLE: usize = 4 * 1024;
 /// A buffer that grew beyond this for one large request or reply is given back afterwards.
 const LARGEST_KEPT: usize = 64 * 1024;
-/// What is read, in bytes and time, after writing failed.
+/// The most that is read after a failed write, in bytes and in time.
 const LAST_WORDS_BYTES: u64 = 1024 * 1024;
 const LAST_WORDS_TIME: Duration = Duration::from_millis(100);
-/// After so many reads and frames that were there at once, other tasks get a turn and the clock is
-/// looked at.
+/// After this many reads and frames without waiting, other tasks get a turn and the clock is read.
 const MOST_WORK: u32 = 128;
 /// Encoding more than this takes long enough for something to arrive meanwhile.
 const LARGE_REQUEST: usize = 16 * 1024;
 
-/// A socket that speaks in frames.
+/// A socket that sends and receives frames.
 pub(crate) struct Wire {
     stream: Socket,
     limits: Limits,
@@ -284,8 +283,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads what a server that has gone said before, after writing failed. The socket is dead by
-    /// then, so that a read ends at once; the time limit is for a peer that only stopped reading.
+    /// After a failed write, reads the bytes that the server sent before it closed. The socket is dead by
+    /// then, so a read ends at once; the time limit is for a peer that only stopped reading.
     pub(crate) async fn read_last_words(&mut self) {
         let mut deadline = Deadline::after(Some(LAST_WORDS_TIME));
         let most = self.total_read() + LAST_WORDS_BYTES;
@@ -309,7 +308,7 @@ impl Wire {
         if deadline.has_passed() { Err(deadline.error(Stage::Read, true)) } else { Ok(()) }
     }
 
-    /// The next whole frame that has been read, decoded. Attributes are dropped.
+    /// The next complete frame among the bytes read so far, decoded. Attributes are dropped.
     pub(crate) fn next_value(&mut self) -> Result<Option<Value>, ProtocolError> {
         loop {
             if self.input.is_empty() {
@@ -412,7 +411,7 @@ impl Wire {
     }
 }
 
-/// Shows how much there is, not what: requests and replies may be secret.
+/// Shows the number of bytes, not their content: requests and replies may be secret.
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
@@ -434,7 +433,7 @@ pub(crate) enum Look {
     Close(Instant),
 }
 
-/// What a server sent, or did, without being asked.
+/// Unexpected input from a server.
 #[derive(Debug)]
 pub(crate) enum Stray {
     /// Nothing, as it should be.
