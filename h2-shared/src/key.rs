@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_dialed_is_refused() {
+    fn a_uri_that_cannot_be_dialed_is_refused() {
         let uris = [
             "https://a/",
             "/path",

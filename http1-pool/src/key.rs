@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_dialed_is_an_error() {
+    fn a_uri_that_cannot_be_dialed_is_an_error() {
         assert_eq!(key("/path"), Err(InvalidRequest::NoScheme));
         assert_eq!(key("example.org"), Err(InvalidRequest::NoScheme));
         assert_eq!(key("https://a/"), Err(InvalidRequest::UnsupportedScheme("https".into())));

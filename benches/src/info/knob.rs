@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_says_which_of_its_knobs_show_nowhere() {
+    fn a_profile_lists_its_knobs_that_show_in_no_scenario() {
         let text = words("net-http");
         let why = shows::unseen("dial_hedge").unwrap();
         assert!(text.contains(&format!("dial_hedge in none: {why}")), "{text}");

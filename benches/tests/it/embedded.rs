@@ -94,7 +94,7 @@ fn http2_runs_every_contestant() {
 }
 
 #[test]
-fn connections_are_as_many_as_their_row_says_and_compared_with_as_many() {
+fn each_row_has_its_number_of_connections_and_the_limit_with_that_number() {
     let options = ["--scenario", "connections", "--callers", "10", "--connections", "10"];
     // Long enough for the pool to open all of them on a busy machine.
     let ran = run_for("400ms", "connections", &options);

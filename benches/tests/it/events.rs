@@ -279,7 +279,7 @@ fn an_announced_end_comes_with_the_next_reply() {
 }
 
 #[test]
-fn one_in_so_many_stalls_and_one_of_two_backends_is_slow() {
+fn one_of_several_connections_stalls_and_one_of_two_backends_is_slow() {
     let serving = Serving::start(&[]);
     let mut control = Control::of(&serving);
     control.start("resp");

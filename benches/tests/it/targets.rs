@@ -52,7 +52,7 @@ fn a_wrong_password_is_bad_usage_and_stays_secret() {
 }
 
 #[test]
-fn a_missing_password_says_where_to_give_one() {
+fn the_error_for_a_missing_password_tells_where_to_give_one() {
     let server = RedisServer::start(&["--requirepass", "right"]);
     let target = format!("redis://{}", server.addr());
     let ran = run("target-redis-noauth", &["--callers", "4", "--target", &target]);

@@ -126,7 +126,7 @@ fn an_unreachable_target_is_reported_before_anything_is_measured() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_said_before_anything_is_measured() {
+fn unwritable_output_is_reported_before_anything_is_measured() {
     let directory = crate::common::directory("unwritable");
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("a-file");
@@ -208,7 +208,7 @@ fn list_and_explain_speak_json() {
 /// The tests of `peers` have a build with the rivals.
 #[test]
 #[cfg(not(feature = "peers"))]
-fn rivals_that_are_not_built_are_bad_usage_that_says_how_to_build_them() {
+fn naming_a_rival_that_is_not_built_tells_how_to_build_it() {
     for options in [&["run", "--peers"][..], &["run", "--contestant", "reqwest"]] {
         let ran = plain(options);
         assert_eq!(ran.code, Some(2), "{}", ran.all());

@@ -83,7 +83,7 @@ async fn go_away_lets_running_streams_finish_and_sends_new_ones_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_a_go_away_leaves_unprocessed_is_sent_again_elsewhere() {
+async fn requests_that_a_go_away_leaves_unprocessed_are_sent_again_elsewhere() {
     let server = RawServer::start().await;
     let client = plain_client();
     let first = call(&client, &server, "first");
@@ -106,7 +106,7 @@ async fn what_a_go_away_leaves_unprocessed_is_sent_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn without_the_rule_an_unprocessed_request_is_an_error_that_says_so() {
+async fn without_the_rule_an_unprocessed_request_is_an_unprocessed_error() {
     let server = RawServer::start().await;
     let client = client(|p| p.retry = Retry::Never, |_| {});
     let first = call(&client, &server, "first");
@@ -141,7 +141,7 @@ async fn a_body_beyond_the_replay_limit_is_sent_once() {
 }
 
 #[tokio::test]
-async fn enhance_your_calm_is_heard() {
+async fn enhance_your_calm_is_obeyed() {
     let server = RawServer::start().await;
     let client = plain_client();
     let first = call(&client, &server, "first");
@@ -364,7 +364,7 @@ async fn a_peer_that_speaks_http1_is_a_failed_dial() {
 }
 
 #[tokio::test]
-async fn a_request_that_http2_cannot_say_costs_no_connection() {
+async fn a_request_that_http2_cannot_express_costs_no_connection() {
     let server = RawServer::start().await;
     let client = plain_client();
     let mut request = post(server.addr, "/", "x");
@@ -375,7 +375,7 @@ async fn a_request_that_http2_cannot_say_costs_no_connection() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_failed_dial() {
+async fn a_closed_port_is_a_failed_dial() {
     let server = RawServer::start().await;
     let addr = server.addr;
     drop(server);
@@ -384,7 +384,7 @@ async fn nobody_listening_is_a_failed_dial() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_connection_is_reset_is_still_heard() {
+async fn an_answer_before_the_connection_is_reset_is_still_read() {
     for _ in 0..20 {
         let server = RawServer::start().await;
         let client = plain_client();

@@ -12,7 +12,7 @@ fn warnings_of(policy: Policy) -> Vec<String> {
 }
 
 #[test]
-fn a_policy_that_repeats_no_request_is_said_once() {
+fn a_policy_that_repeats_no_request_is_logged_once() {
     let said = warnings_of(Policy { max_open_per_key: Some(4), ..Policy::default() });
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("Client::default_policy()"), "{said:?}");

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stray_bytes_say_nothing_about_a_server_that_was_used_before() {
+    async fn stray_bytes_do_not_name_the_protocol_of_a_server_used_before() {
         let (mut connection, _peer) = greeted(b"SSH-2.0-x\r\n").await;
         connection.used = true;
         assert_eq!(begin(&mut connection), ProtocolError::Unsolicited);

@@ -109,7 +109,7 @@ async fn each_fault_costs_one_error_and_no_other_answer() {
 }
 
 #[tokio::test]
-async fn errors_say_whose_fault_and_when() {
+async fn errors_name_the_side_at_fault_and_the_stage() {
     for (bytes, close, expected) in [
         (&b""[..], true, "the peer closed the connection while waiting for the response"),
         (b"", false, "timed out while waiting for the response: response_timeout = 50ms"),
@@ -140,7 +140,7 @@ async fn errors_say_whose_fault_and_when() {
 
 /// What a reporter prints that walks the chain: every cause is in it, and none twice.
 #[tokio::test]
-async fn each_cause_is_said_once() {
+async fn each_cause_is_printed_once() {
     // Nothing listens there any more.
     let addr = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
     let client =
@@ -327,7 +327,7 @@ async fn the_answer_to_a_complete_upload_is_timed_though_its_stream_is_open() {
 
 /// A stray reply is waiting in the socket, and the runtime has had no time to look.
 #[tokio::test]
-async fn a_stray_reply_the_runtime_has_not_seen_is_nobodys_answer() {
+async fn a_stray_reply_that_the_runtime_has_not_seen_is_no_answer() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (go, gone) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());

@@ -136,7 +136,7 @@ async fn at_a_limit_one_request_is_sent_as_often_as_the_profile_allows() {
 }
 
 #[tokio::test]
-async fn only_what_can_be_replayed_is_sent_again() {
+async fn only_replayable_requests_are_sent_again() {
     for (method, key, replayed) in [
         (Method::GET, false, true),
         (Method::HEAD, false, true),
@@ -249,7 +249,7 @@ async fn nothing_is_sent_again_after_the_first_byte_of_an_answer() {
 }
 
 #[tokio::test]
-async fn fasthttp_tries_idempotent_requests_five_times_also_on_fresh_connections() {
+async fn fasthttp_tries_idempotent_requests_five_times_even_on_fresh_connections() {
     for (method, attempts) in [
         (Method::GET, 5),
         (Method::HEAD, 5),

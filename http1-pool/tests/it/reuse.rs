@@ -205,7 +205,7 @@ async fn keys_keep_peers_apart() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_dials_nothing() {
+async fn a_request_that_cannot_be_sent_dials_nothing() {
     let peer = Peer::echo().await;
     let client = Client::new();
     let tls = Request::get(format!("https://{}/", peer.addr)).body(Body::empty()).unwrap();

@@ -52,7 +52,7 @@ for_both_protocols!(
     a_dropped_call_makes_the_connection_unusable,
     a_dropped_pipeline_makes_the_connection_unusable,
     reset_undoes_what_a_borrower_left,
-    what_cannot_be_undone_breaks_the_connection,
+    a_change_that_cannot_be_undone_breaks_the_connection,
     a_session_changed_inside_a_transaction_is_seen,
 );
 
@@ -384,7 +384,7 @@ async fn reset_undoes_what_a_borrower_left(protocol: Protocol) {
     assert!(connection.is_broken());
 }
 
-async fn what_cannot_be_undone_breaks_the_connection(protocol: Protocol) {
+async fn a_change_that_cannot_be_undone_breaks_the_connection(protocol: Protocol) {
     let server = RedisServer::start(&[]);
     let config = config(&server, protocol);
     let leave: &[&[&str]] =
@@ -456,7 +456,7 @@ async fn a_server_that_is_not_there_is_an_error() {
 /// Borrowers do anything in any order; what we think of the session is compared with what the
 /// server says.
 #[tokio::test]
-async fn the_session_is_what_the_server_says_it_is() {
+async fn the_session_agrees_with_the_server() {
     let moves: &[&[&str]] = &[
         &["MULTI"],
         &["EXEC"],
@@ -546,7 +546,7 @@ async fn the_session_is_what_the_server_says_it_is() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_full_says_so() {
+async fn a_full_server_refuses_with_a_reason() {
     let server = RedisServer::start(&["--maxclients", "1"]);
     for protocol in [Protocol::Resp2, Protocol::Resp3] {
         let config = config(&server, protocol);

@@ -13,7 +13,7 @@ use resp_pool::{Client, Config, Value, cmd};
 use tracing::Level;
 
 #[tokio::test]
-async fn a_retry_rule_that_does_not_suit_is_said_once() {
+async fn a_retry_rule_that_does_not_suit_is_logged_once() {
     let config = peer(|asked| Some(honest(asked))).await;
     for (policy, said) in [
         (None, 0),

@@ -54,7 +54,7 @@ async fn a_real_server_that_refuses_the_handshake_denies() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_decides() {
+async fn the_text_of_the_refusal_decides() {
     for (line, expected) in [
         ("-ERR invalid password\r\n", DialFailure::Denied),
         ("-ERR Client sent AUTH, but no password is set\r\n", DialFailure::Denied),

@@ -150,7 +150,7 @@ async fn a_connection_that_went_stale_in_a_lease_is_noticed_before_anything_is_s
 }
 
 #[tokio::test]
-async fn a_push_nobody_asked_for_is_no_answer() {
+async fn an_unrequested_push_is_no_answer() {
     let push = b">2\r\n+invalidate\r\n*1\r\n+k\r\n".to_vec();
     let value = first_meets(Act::With([push.clone(), b"+OK\r\n".to_vec()].concat()), |_| {}).await;
     assert!(value.expect("the reply after it").is_ok());

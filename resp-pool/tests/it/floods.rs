@@ -145,7 +145,7 @@ async fn replies_that_are_all_there_leave_other_tasks_their_turn() {
 }
 
 #[tokio::test]
-async fn large_pushes_that_nobody_takes_are_bounded_by_their_bytes() {
+async fn unreceived_large_pushes_are_bounded_by_their_bytes() {
     let mut push = b">2\r\n+invalidate\r\n$1048576\r\n".to_vec();
     push.resize(push.len() + 1024 * 1024, b'x');
     push.extend_from_slice(b"\r\n");

@@ -87,7 +87,7 @@ async fn a_reply_that_the_driver_has_not_seen_is_not_lent() {
 }
 
 #[tokio::test]
-async fn a_reply_nobody_asked_for_is_found_when_the_connection_comes_back() {
+async fn an_unrequested_reply_is_found_when_the_connection_comes_back() {
     // With the reply in one segment, so it is there at once.
     for (stray, idle) in [
         ("", 1),
@@ -117,7 +117,7 @@ async fn a_reply_nobody_asked_for_is_found_when_the_connection_comes_back() {
 }
 
 #[tokio::test]
-async fn a_reply_nobody_asked_for_is_found_before_an_idle_connection_is_lent() {
+async fn an_unrequested_reply_is_found_before_an_idle_connection_is_lent() {
     for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "$5\r\nstr", "+"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let mut config = Config::default();
@@ -151,7 +151,7 @@ async fn a_reply_nobody_asked_for_is_found_before_an_idle_connection_is_lent() {
 }
 
 #[tokio::test]
-async fn a_reply_among_messages_that_nobody_asked_for_ends_the_connection() {
+async fn an_unrequested_reply_among_messages_ends_the_connection() {
     for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "*2\r\n+stray\r\n:1\r\n"] {
         let config =
             peer(move |_| format!("*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n{stray}")).await;

@@ -56,7 +56,7 @@ async fn a_user_without_ping_keeps_its_connection_and_is_named_once() {
 }
 
 #[tokio::test]
-async fn a_reset_that_only_learns_of_it_keeps_the_connection() {
+async fn a_reset_that_learns_of_a_missing_permission_keeps_the_connection() {
     let (_server, client) = as_bob(&["-ping", "-echo"], Protocol::Resp2).await;
     for _ in 0..3 {
         let mut lease = client.acquire_fresh().await.expect("a connection");

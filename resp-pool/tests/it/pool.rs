@@ -111,7 +111,7 @@ async fn a_session_left_behind_is_neutral_for_the_next_borrower() {
 }
 
 #[tokio::test]
-async fn replies_nobody_read_are_read_away() {
+async fn unread_replies_are_read_and_dropped() {
     let server = RedisServer::start(&[]);
     let client = client(&server, Protocol::Resp3, policy());
     let mut lease = client.acquire().await.expect("a connection");
@@ -211,7 +211,7 @@ fn client_of(server: &RedisServer) -> Client {
 }
 
 #[tokio::test]
-async fn a_check_on_borrow_replaces_what_fails_it() {
+async fn a_check_on_borrow_replaces_connections_that_fail_it() {
     let server = RedisServer::start(&[]);
     let checked = Policy { check: Check::Always, peek: false, ..policy() };
     let client = client(&server, Protocol::Resp3, checked);
@@ -376,7 +376,7 @@ async fn the_longest_durations_are_no_trouble() {
 }
 
 #[tokio::test]
-async fn errors_say_what_happened() {
+async fn error_texts_tell_what_happened() {
     let mut server = RedisServer::start(&["--requirepass", "s3cret"]);
     let mut config = config(&server, Protocol::Resp3);
     config.password = Some("wr0ng".into());

@@ -68,7 +68,7 @@ async fn a_refused_handshake_repeats_no_part_of_a_long_password() {
 }
 
 #[tokio::test]
-async fn only_what_may_repeat_the_password_is_withheld() {
+async fn only_texts_that_may_repeat_the_password_are_withheld() {
     for (protocol, database, replies, command, words) in [
         // The refusals of other commands are shown.
         (

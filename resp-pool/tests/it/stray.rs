@@ -264,7 +264,7 @@ async fn unasked() -> (Connection, impl Fn() + Sync) {
 }
 
 #[tokio::test]
-async fn what_comes_between_a_send_and_its_first_byte_is_not_its_reply() {
+async fn bytes_between_a_send_and_its_first_byte_are_not_its_reply() {
     for way in 0..4 {
         let (mut connection, send_stray) = unasked().await;
         connection.send(&["GET", "a"]).expect("it is encoded");
@@ -302,7 +302,7 @@ impl Request for Slow<'_> {
 }
 
 #[tokio::test]
-async fn what_comes_while_a_large_request_is_encoded_is_not_its_reply() {
+async fn bytes_that_come_while_a_large_request_is_encoded_are_not_its_reply() {
     let (mut connection, send_stray) = unasked().await;
     let large = "x".repeat(100_000);
     let result = connection.call(&Slow(&send_stray, &large)).await;

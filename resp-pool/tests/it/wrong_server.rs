@@ -55,7 +55,7 @@ async fn a_wrong_server_is_left_under_every_retry_rule_and_by_leases() {
 }
 
 #[tokio::test]
-async fn it_is_noticed_by_every_way_to_ask() {
+async fn a_wrong_server_is_noticed_by_every_way_to_send() {
     let exec = "*2\r\n+OK\r\n-READONLY a script says so\r\n";
     let config = peer(move |asked| {
         Some(match &asked.words[0][..] {

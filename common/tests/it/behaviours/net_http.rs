@@ -76,7 +76,7 @@ fn a_connection_that_ends_before_the_own_dial_serves_and_the_dial_is_parked() {
 
 /// net-http 5.
 #[test]
-fn a_third_request_dials_anew_and_takes_the_first_of_two_dials_to_end() {
+fn a_third_request_dials_too_and_takes_the_first_of_two_dials_to_end() {
     for orphan_first in [true, false] {
         let mut pool = Plain::new(net_http());
         let first = pool.lend_one(1);

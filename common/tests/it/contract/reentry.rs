@@ -168,7 +168,7 @@ async fn life<L: Lending<Connection = Connection>>(policy: Policy, observed: boo
 }
 
 #[test]
-fn whatever_the_pool_calls_may_call_the_pool() {
+fn code_that_the_pool_calls_may_call_the_pool() {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

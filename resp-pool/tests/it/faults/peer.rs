@@ -8,7 +8,7 @@ use resp_pool::{Client, Config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a scripted peer does with a request.
+/// The reaction of a scripted peer to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Answers as a server would: `PING` and `ECHO` with their word, the rest with `OK`.

@@ -74,7 +74,7 @@ async fn a_reset_that_is_answered_with_too_much_discards() {
     };
     let settle: fn(&mut Config) = |config| {
         config.settings.drain_bytes = 1000;
-        // What does not end by its size does not end.
+        // Only its size ends such a reset, so a test without the limit would hang.
         config.settings.read_timeout = None;
     };
     let (result, opened) = reset_meets(bulk(900, 900), Act::Honestly, settle).await;
