@@ -1,9 +1,9 @@
 //! The cost of acquire and release for one task, without any I/O: our pool with its default policy and
-//! with every profile, other pools, and the cheapest thing that could be called a pool. And what the
-//! listener adds by which poolbench records the lives of connections: `-- recorded`.
+//! with every profile, other pools, and the cheapest possible pool. `-- recorded` measures the cost of the
+//! observer with which poolbench records the lives of connections.
 //!
-//! `cargo bench -p poolbench --bench acquire_release`; the same in interleaved rounds, which a busy
-//! machine disturbs less, prints `--bench performance -- alone`.
+//! `cargo bench -p poolbench --bench acquire_release`. `--bench performance -- alone` measures the same in
+//! interleaved rounds, which a busy machine disturbs less.
 
 mod peers;
 
@@ -34,7 +34,7 @@ fn acquire_release(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One pool as it is, and one that is listened to.
+/// One pool without an observer, and one with the observer.
 fn recorded(criterion: &mut Criterion) {
     let runtime = runtime_of_one();
     let lives = Arc::new(Lives::new(Duration::from_secs(3600)));

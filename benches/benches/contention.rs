@@ -1,8 +1,8 @@
-//! Acquire and release by 64 callers on two threads: over a connection for each, over 8, and
-//! without holding what they get.
+//! Acquire and release by 64 callers on two threads: with a connection for each, with 8 connections, and
+//! without holding a connection.
 //!
-//! `cargo bench -p poolbench --bench contention` prints tables: how often, how long an acquire
-//! took, and whether some callers got less than others.
+//! `cargo bench -p poolbench --bench contention` prints tables with the number of acquires, the time of an
+//! acquire, and whether some callers got fewer connections than others.
 
 mod peers;
 

@@ -1,7 +1,7 @@
-//! Whether acquire and release cost the same in a pool that holds one and in one that holds
-//! 100,000 idle connections, keys or waiters.
+//! Whether acquire and release cost the same in a pool with one idle connection, key or waiter and in a
+//! pool with 100,000 of them.
 //!
-//! `cargo bench -p poolbench --bench flat`; the ratios prints `--bench performance -- flat`.
+//! `cargo bench -p poolbench --bench flat`; `--bench performance -- flat` prints the ratios.
 
 mod peers;
 

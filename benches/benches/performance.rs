@@ -1,7 +1,7 @@
 //! The tables of `docs/performance.md`.
 //!
-//! `cargo bench -p poolbench --bench performance` prints all of them, in one run; after `--` may
-//! follow which: `alone`, `crowds`, `flat`.
+//! `cargo bench -p poolbench --bench performance` prints all of them in one run; after `--` the parts can
+//! be chosen: `alone`, `crowds`, `flat`.
 
 mod peers;
 

@@ -1,6 +1,6 @@
 //! bb8: one list of connections for one target.
 //!
-//! As its documentation starts it, with a limit: `is_valid` before each lending (here it passes at
+//! Set up as its documentation does, with a limit: `is_valid` before each lending (here it passes at
 //! once), idle timeout 10 min and lifetime 30 min enforced by a reaper every 30 s, 30 s to wait,
 //! oldest first. It has no key, no jitter and no lending of one connection to many. The second
 //! contestant has `test_on_check_out(false)`.

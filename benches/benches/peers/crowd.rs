@@ -25,11 +25,11 @@ const WORK: u64 = 300;
 /// How the callers use a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// They give it back at once.
+    /// They give the connection back at once.
     No,
     /// They let others run first.
     Yield,
-    /// They work with it for a third of a microsecond or so, and let others run.
+    /// They work with the connection for about a third of a microsecond, and let others run.
     Work,
 }
 

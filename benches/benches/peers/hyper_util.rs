@@ -1,14 +1,14 @@
 //! The two pools of hyper-util.
 //!
-//! *Legacy* is the one inside its `Client`, and so inside reqwest. It is public but not documented,
-//! so this drives it as the client does: a checkout, else a new connection. Idle timeout 90 s,
-//! looked at before lending and by a task; no limit on idle ones: the client's defaults. The key is
-//! a number here; the client's own is scheme and authority.
+//! *Legacy* is the pool inside its `Client`, and so inside reqwest. It is public but not documented,
+//! so this drives it as the client does: a checkout, otherwise a new connection. Idle timeout 90 s,
+//! checked before lending and by a task; no limit on idle connections: the client's defaults. The key is
+//! a number here; the client's own key is scheme and authority.
 //!
 //! *Cache* is its successor, `client::pool::cache`: a list of services for one target, which a user
 //! combines with a map of keys. It has no key, idle timeout, lifetime, check or statistics.
 //!
-//! Neither limits the connections that are open, so their callers do not wait where callers of the others do.
+//! Neither limits the open connections, so their callers do not wait when callers of other pools do.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -51,7 +51,7 @@ impl Peer for Legacy {
 
     async fn acquire(&mut self) -> Pooled<Free, u32> {
         let mut checkout = self.0.checkout(KEY);
-        // The client races the checkout against a dial; ours is done at once.
+        // The client races the checkout against a dial; here the dial is done at once.
         let idle = poll_fn(|context| match Pin::new(&mut checkout).poll(context) {
             Poll::Ready(result) => Poll::Ready(result.ok()),
             Poll::Pending => Poll::Ready(None),

@@ -1,10 +1,10 @@
-//! The yardstick: the cheapest thing that could be called a pool.
+//! The reference: the cheapest possible pool.
 //!
 //! A tokio semaphore and a deque behind a mutex: a permit, a lock, a pop; a lock and a push. It has
-//! no key, no time, no statistics, cannot tell a dead connection, and never closes one.
+//! no key, no time limits and no statistics, does not notice a dead connection, and never closes one.
 //!
-//! It tries for a permit before it waits for one, and is inlined by force: nested futures cost it
-//! 40 or 60 ns, as the compiler liked.
+//! It tries to get a permit before it waits for one. Inlining is forced, since nested futures cost it
+//! 40 or 60 ns, depending on the build.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -61,7 +61,7 @@ impl Peer for Limit {
 }
 
 impl Drop for LimitLease {
-    // The yardstick must not depend on what the compiler finds worth inlining.
+    // The reference must not depend on the compiler's choice of what to inline.
     #[inline(always)]
     fn drop(&mut self) {
         // The permit goes back after this, with the fields.

@@ -47,11 +47,11 @@ pub trait Peer: Clone + Send + 'static {
 /// The part that a contestant plays in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The others are measured against it.
+    /// The reference for all ratios.
     Limit,
     /// Our pool, with its default policy.
     Ours,
-    /// Our pool with a profile's policy, or another key: the same code, asked other things.
+    /// Our pool with a profile's policy, or with another key.
     OursVaried,
     /// Another pool, as its users have it.
     Peer,
@@ -95,8 +95,8 @@ impl Contestant {
 
     /// Processor time of one turn, in nanoseconds: the mean of `times` turns.
     ///
-    /// Nothing waits here, so on an idle machine this is the time that passes; on a busy one it
-    /// leaves out what others do.
+    /// No caller waits here, so on an idle machine this equals the elapsed time; on a busy one it
+    /// leaves out the time of other programs.
     pub fn nanos_per_turn(&self, times: u64) -> f64 {
         nanos_each(times, |times| self.turns(times))
     }

@@ -1,8 +1,8 @@
 //! The pool of `pool-common`, over connections that cost nothing.
 //!
-//! As `Pool::builder(manager).build()` makes it: a map of keys, a peek at each connection before it
-//! is lent, an idle timeout, a lifetime with jitter, statistics, one deadline over an acquire, first
-//! come first served; without an observer. Only the limit is set. The profiles are their own policies.
+//! The pool is that of `Pool::builder(manager).build()`: a map of keys, a peek at each connection before
+//! it is lent, an idle timeout, a lifetime with jitter, statistics, one deadline over an acquire, first
+//! come first served; without an observer. Only the limit is set. The profiles have their own policies.
 
 use std::convert::Infallible;
 use std::fmt::Debug;

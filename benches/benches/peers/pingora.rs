@@ -4,9 +4,9 @@
 //! *Bare* is `get` and `put` alone: nothing watches the idle connection and it never expires.
 //! *Watched* is what pingora does with it for each HTTP/1 connection: a task that reads from the
 //! idle connection until it is picked up, with an idle timeout, and the connection behind a lock
-//! that the task has to let go first; without the read that pingora itself adds before and after.
-//! Neither limits what is open, lets anyone wait, keeps a lifetime or statistics, or has a lease
-//! that comes back by itself: its drop is ours.
+//! that the task has to release first; without the reads that pingora itself adds before and after.
+//! Neither limits open connections, lets callers wait, has a lifetime or statistics, or has a lease
+//! that comes back by itself: the drop of the lease is our code.
 
 use std::io;
 use std::pin::Pin;
@@ -110,7 +110,7 @@ impl Peer for Watched {
     async fn acquire(&mut self) -> WatchedLease {
         let idle = match self.0.pool.get(&KEY) {
             Some((id, shared)) => {
-                // The task that watched it has to let go.
+                // The task that watched the connection has to release it.
                 drop(shared.lock().await);
                 // While the task is between the lock and its end, pingora gives the connection up.
                 Arc::into_inner(shared).map(|connection| (id, connection.into_inner()))

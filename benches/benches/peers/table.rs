@@ -1,8 +1,8 @@
 //! Interleaved rounds over all contestants, and the tables that come of them.
 //!
 //! A round measures every contestant once, each time starting with another one. A ratio compares
-//! two figures of the same round; what is printed is the median over the rounds. So a change in the
-//! speed of the machine meets all alike.
+//! two figures of the same round; the tables have the median over the rounds. So a change in the
+//! speed of the machine affects all contestants in the same way.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What `measure` says of each of `count` contestants in each round: `[contestant][round]`.
+/// The results of `measure` for each of `count` contestants in each round: `[contestant][round]`.
 fn rounds<T>(count: usize, mut measure: impl FnMut(usize) -> T) -> Vec<Vec<T>> {
     let mut measured: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
     for round in 0..ROUNDS {
@@ -124,14 +124,14 @@ fn crowded(connections: u32, hold: Hold) -> String {
     table
 }
 
-/// Variations of one pool are for the comparison alone, and so is a pool without a limit where the
-/// limit is the question.
+/// Variations of our pool take part only in the tables of one caller, and a pool without a limit does not
+/// take part in tables about waiting.
 fn takes_part(contestant: &Contestant, connections: u32) -> bool {
     matches!(contestant.kind, Kind::Limit | Kind::Ours | Kind::Peer)
         && (contestant.limits || connections as usize >= CALLERS)
 }
 
-/// What does not grow.
+/// The costs that must not grow with the size of the pool.
 pub fn flat() -> String {
     let mut table = format!(
         "| in the pool | lending | ns, 1 | ns, {MANY} | x |\n| --- | --- | ---: | ---: | ---: |\n"

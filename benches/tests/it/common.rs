@@ -1,4 +1,4 @@
-//! Runs the built program and reads what it says.
+//! Runs the built program and reads its output.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(crate) fn directory(test: &str) -> PathBuf {
     path
 }
 
-/// What a run left behind.
+/// The output and the files of a run.
 pub(crate) struct Ran {
     /// How it ended.
     pub(crate) code: Option<i32>,

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::common::Serving;
 
-/// A wait that no test needs, unless something hangs.
+/// Longer than any test waits, unless something hangs.
 pub(crate) const LONG: Duration = Duration::from_secs(5);
-/// A silence long enough to be one.
+/// Time enough to see that a connection is silent.
 pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 /// The control connection of a server.

@@ -1,4 +1,4 @@
-//! Servers that do wrong: the comparison fails, loudly, and says who saw what.
+//! Faulty servers: the comparison fails, and its message names the contestant and the fault.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use crate::common::run;
 
 /// `ECHO` with a nonce, as every contestant sends it.
 const REQUEST: usize = "*2\r\n$4\r\nECHO\r\n$16\r\n0000000000000000\r\n".len();
-/// Where the nonce stands in it.
+/// The position of the nonce in it.
 const NONCE: std::ops::Range<usize> = REQUEST - 18..REQUEST - 2;
 
 /// A server that answers each `ECHO` as `answer` makes it from the number of the request and its
@@ -41,7 +41,7 @@ fn serve(mut stream: TcpStream, count: &AtomicU32, answer: fn(u32, &[u8]) -> Opt
 
 #[test]
 fn a_reply_that_is_anothers_fails_the_comparison() {
-    // Right at first, so that the probe is content; then a stranger's reply.
+    // Right at first, so that the probe succeeds; then the reply to another request.
     let address = server(|number, nonce| {
         Some(if number > 0 { b"ffffffffffffffff".to_vec() } else { nonce.to_vec() })
     });

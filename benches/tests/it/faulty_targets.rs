@@ -1,5 +1,5 @@
-//! Scenarios of faults in front of real servers: the relay plays the faults, and what it cannot know is
-//! null.
+//! Scenarios of faults in front of real servers: the relay plays the faults, and figures that it cannot
+//! know are null.
 
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Ctrl-C, and a parent that dies: what was measured is kept, and no child is left.
+//! Ctrl-C, and a parent that dies: the results so far are kept, and no child process is left.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};

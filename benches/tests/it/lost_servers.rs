@@ -1,5 +1,5 @@
-//! A server that is gone in the middle of a run: what was measured is kept and marked, and no child is
-//! left.
+//! A server that ends in the middle of a run: the results so far are kept and marked, and no child
+//! process is left.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::common;
 use crate::faulty_targets::redis;
 use crate::interrupts::wait_until;
 
-/// A run that was started, and what it says meanwhile.
+/// A run that was started, and its output so far.
 struct Running {
     run: Child,
     progress: BufReader<std::process::ChildStderr>,

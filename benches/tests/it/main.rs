@@ -1,4 +1,4 @@
-//! Tests of the built program: what it says, what it runs, what it leaves behind.
+//! Tests of the built program: its output, its runs, the files that it leaves.
 
 mod calibrate;
 mod common;

@@ -1,5 +1,5 @@
-//! What a run leaves: tables that fit the screen, files of this run only, and what becomes of both when
-//! the disk is full or the reader goes away.
+//! The output of a run: tables that fit the screen, files of this run only, and the results of a full disk
+//! or a reader that goes away.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,4 +1,4 @@
-//! The relay in front of real servers: their connections feel faults they know nothing of.
+//! The relay in front of real servers: it plays faults on their connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

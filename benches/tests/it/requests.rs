@@ -1,5 +1,5 @@
-//! Requests of the user's own: they reach the server as they were asked for, the oracle is kept where the
-//! nonce comes back, and where it cannot be kept nothing is made up.
+//! Custom requests: they reach the server as the user wrote them. If the nonce comes back the oracle still
+//! works; otherwise its figures are unknown.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,10 +1,10 @@
-//! Real servers as targets: what they cannot tell is null, never made up.
+//! Real servers as targets: figures that they cannot tell are null, never made up.
 
 use crate::common::{Ran, run, run_for};
 use pool_common::testing::servers::{NghttpdServer, NginxServer, RedisServer};
 use serde_json::Value;
 
-/// Checks that figures are null that a server of the user's cannot tell.
+/// Checks that the figures are null that a server of the user cannot tell.
 fn assert_unknown(row: &Value) {
     for unknown in ["duplicates", "leaked", "high_water_open"] {
         assert!(row[unknown].is_null(), "{unknown} of {row:#}");

@@ -2,7 +2,7 @@
 
 use crate::common::plain;
 
-/// Runs the program and returns its one line of complaint.
+/// Runs the program and returns its one-line error.
 fn complaint(arguments: &[&str]) -> String {
     let ran = plain(arguments);
     assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.all());

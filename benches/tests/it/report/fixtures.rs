@@ -1,4 +1,4 @@
-//! Results as a run writes them, made up: what the page has to show does not need a run.
+//! Made-up results in the format of a run, so that tests of the page need no run.
 
 use base64::Engine;
 use hdrhistogram::Histogram;
