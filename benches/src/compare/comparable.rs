@@ -1,5 +1,5 @@
 //! Whether two runs are the same comparison, and what differs between them. `compare`, `merge` and the
-//! page of several files all ask here.
+//! page of several files all use this module.
 
 use crate::names::printable;
 use crate::report::saved::{Group, Request, Row, Saved};
@@ -7,11 +7,12 @@ use crate::report::saved::{Group, Request, Row, Saved};
 /// Something that differs, in words.
 pub type Difference = String;
 
-/// Rates that were measured, as a share of the limit is in each run, count as the same up to here.
+/// Two rates that were measured count as the same up to this relative difference. A rate is measured when
+/// it is given as a share of the limit, which each run measures again.
 const SAME_RATE: f64 = 0.1;
 
-/// What differs between the machines and settings of two runs. None of it forbids a comparison: it may
-/// be what the runs are compared for.
+/// What differs between the machines and settings of two runs. None of it forbids a comparison: the user may
+/// compare the runs because of this difference.
 pub fn of_runs(base: &Saved, new: &Saved) -> Vec<Difference> {
     let mut differences = Differences::default();
     differences.both("build", base.tool.build.as_ref(), new.tool.build.as_ref());
@@ -42,7 +43,7 @@ pub fn of_targets(base: &Saved, new: &Saved) -> Option<Difference> {
     differences.0.pop()
 }
 
-/// What forbids to compare two rows of the same name: they were asked for something else.
+/// Why two rows of the same name cannot be compared: their runs had different options.
 pub fn of_rows(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
     let mut differences = Differences::default();
     differences.both("callers", base.1.callers, new.1.callers);
@@ -50,15 +51,15 @@ pub fn of_rows(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
     differences.0
 }
 
-/// What forbids to merge two rows of the same name: they are no shares of one load.
+/// Why two rows of the same name cannot be merged: they are not shares of one load.
 pub fn of_workers(base: (&Saved, &Row), new: (&Saved, &Row)) -> Vec<Difference> {
     let mut differences = Differences::default();
-    // Callers that cannot be shared evenly leave some workers one more.
+    // When callers cannot be divided evenly, some workers have one more.
     let callers = base.1.callers.zip(new.1.callers);
     if let Some((left, right)) = callers.filter(|(left, right)| (left - right).abs() > 1.0) {
         differences.0.push(format!("callers: {left} and {right}"));
     }
-    // It decides whose turn it is, and when faults happen.
+    // The seed decides the order of turns, and when faults happen.
     differences.both("seed", base.0.settings().seed, new.0.settings().seed);
     differences.of_load(base, new);
     differences.0
@@ -90,7 +91,7 @@ impl Differences {
         self.both("duration in ms", left.duration_ms, right.duration_ms);
     }
 
-    /// Notes a difference where both sides say something.
+    /// Notes a difference if both sides have a value.
     fn both<T: PartialEq + std::fmt::Display>(
         &mut self,
         what: &str,
@@ -105,16 +106,16 @@ impl Differences {
         }
     }
 
-    /// Notes a difference where nothing said means something.
+    /// Notes a difference, where a missing value means `nothing`.
     fn or(&mut self, what: &str, left: Option<String>, right: Option<String>, nothing: &str) {
         let words = |side: Option<String>| Some(side.unwrap_or_else(|| nothing.to_owned()));
         self.both(what, words(left), words(right));
     }
 }
 
-/// What the options of its run asked of the table of a row.
+/// What the options of a run asked for the table that the row is in.
 fn asked(saved: &Saved, row: &Row) -> Group {
-    // The steps of a ladder differ in their rates alone, which rows have.
+    // The steps of a ladder differ only in their rates, and each row holds its rate.
     let is_step = row.step.is_some();
     let of_row = |group: &Group| group.protocol == row.protocol && group.scenario == row.scenario;
     let group = saved.settings().groups.into_iter().find(of_row).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The figures that runs are compared by.
+//! The figures by which runs are compared.
 
 use crate::report::saved::{Noise, Percentiles, Round, Row};
 
@@ -72,7 +72,7 @@ impl Figure {
         }
     }
 
-    /// A noise that says this of each figure.
+    /// A noise with this value for each figure.
     pub fn noises(value: impl Fn(Self) -> Option<f64>) -> Noise {
         Noise {
             throughput: value(Self::Throughput),
@@ -83,7 +83,7 @@ impl Figure {
         }
     }
 
-    /// What two runs of the same build differ by, if that was measured.
+    /// How much two runs of the same build differ, if that was measured.
     pub fn noise(self, noise: &Noise) -> Option<f64> {
         match self {
             Self::Throughput => noise.throughput,

@@ -1,4 +1,4 @@
-//! calibration.json: what `poolbench calibrate` found out about a machine, as later runs read it.
+//! calibration.json: what `poolbench calibrate` measured on a machine. Later runs read it.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::saved::Noise;
 use crate::error::BenchError;
 
-/// The file below `--out`.
+/// The name of the file in the directory of `--out`.
 pub const FILE: &str = "calibration.json";
 
 /// What was measured about a machine.
@@ -24,26 +24,26 @@ pub struct Calibration {
     pub cores: usize,
     /// How it was measured, in words.
     pub measured_with: String,
-    /// What one contestant differs from itself by, taking its turn twice in each round of one run: the root of
-    /// the mean square over the runs.
+    /// How much one contestant differs from itself when it takes two turns in each round of one run: the root
+    /// of the mean square over the runs.
     pub noise: Noise,
-    /// What one contestant, relative to the limit, differs from itself by between two runs, beyond what the
+    /// How much one contestant, relative to the limit, differs from itself between two runs, beyond what the
     /// scatter of their rounds explains.
     pub between_runs: Noise,
     /// The timers of this machine.
     pub timer: Timer,
     /// The ceiling of the generator of an open loop.
     pub generator: Generator,
-    /// A byte to the server's processor and back, in microseconds.
+    /// How long a byte takes to the server's processor and back, in microseconds.
     pub round_trip_us: Quartiles,
 }
 
 /// The timers of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Timer {
-    /// The smallest step that two looks at the clock differ by, in nanoseconds.
+    /// The smallest difference between two readings of the clock, in nanoseconds.
     pub step_ns: u64,
-    /// What a look at the clock takes, in nanoseconds.
+    /// How long it takes to read the clock, in nanoseconds.
     pub read_ns: f64,
     /// How late a sleep of 100 us ends: the median and 99 %, in microseconds.
     pub sleep_late_us: [f64; 2],
@@ -54,7 +54,7 @@ pub struct Timer {
 pub struct Generator {
     /// The highest rate of the ladder that it handed over in time.
     pub ceiling_per_s: Option<f64>,
-    /// How late its 99 % was there, in microseconds.
+    /// How late the generator was at that rate, 99 %, in microseconds.
     pub lateness_p99_us: Option<f64>,
 }
 
@@ -92,7 +92,7 @@ impl Calibration {
         Ok(same.then_some(calibration))
     }
 
-    /// Where a noise comes from that was read from it.
+    /// The source of a noise that was read from this calibration, in words.
     pub fn words(&self) -> String {
         let at = UNIX_EPOCH + Duration::from_secs(self.measured_at_unix_s);
         format!("{FILE} of {}", humantime::format_rfc3339_seconds(at))

@@ -1,5 +1,5 @@
-//! A table that fits the screen: one figure in a cell, its unit in the title, and columns that give way
-//! when they do not all fit.
+//! A table that fits the screen: one figure in a cell, and its unit in the title. Columns that do not fit
+//! are left out, the least important first.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
@@ -33,14 +33,14 @@ struct Column {
     cells: Vec<String>,
 }
 
-/// A table in the making: a row for each entry, and columns one after the other.
+/// A table that is being built: a row for each entry, and columns one after the other.
 pub(super) struct Columns<'a> {
     rows: Vec<&'a Record>,
     columns: Vec<Column>,
 }
 
 impl<'a> Columns<'a> {
-    /// A table that has the names of these entries.
+    /// A table with a row for each of these entries, and so far only the column of their names.
     pub(super) fn new(rows: Vec<&'a Record>, name: impl Fn(&'a Record) -> String) -> Self {
         let mut table = Self { rows, columns: Vec::new() };
         table.add("contestant", Keep::Always, name);
@@ -65,12 +65,12 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// What stands in the lines.
+    /// The entries, in the order of the rows.
     pub(super) fn rows(&self) -> impl Iterator<Item = &'a Record> {
         self.rows.iter().copied()
     }
 
-    /// The lines of the table, and the titles of columns that had something to say and did not fit.
+    /// The lines of the table, and the titles of columns that had values and did not fit.
     pub(super) fn render(mut self, wide: bool) -> (String, Vec<String>) {
         let mut left_out = Vec::new();
         if !wide {
@@ -93,7 +93,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// The place of the column that goes first when there is no room.
+    /// The place of the column that is left out first when there is no room.
     fn weakest(&self) -> Option<usize> {
         let rank = |column: &Column| match column.keep {
             Keep::Fits(rank) => Some(rank),
@@ -155,7 +155,7 @@ pub(super) fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
-/// A count, as far as it is known.
+/// A count, or [`UNKNOWN`].
 pub(super) fn number(value: Option<u64>) -> String {
     figure(value.map(|value| value as f64))
 }
@@ -181,7 +181,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The median with half the distance of the extremes; of a single round the value alone.
+/// The median with half the distance between the extremes. For a single round only the value.
 pub(super) fn ratio(spread: Option<Spread>) -> String {
     or_unknown(spread.map(|spread| {
         if spread.count < 2 {

@@ -97,8 +97,8 @@ pub fn read_log(text: &str) -> Result<Decoded, String> {
     Ok(decoded)
 }
 
-/// Points of a percentile curve, evenly spread over a logarithmic axis of 1/(1-p): that, and the
-/// value in microseconds. The curve ends where a single value decides.
+/// Points of a percentile curve: 1/(1-p), evenly spread over a logarithmic axis, and the value in
+/// microseconds. The curve ends at the percentile that is decided by a single value.
 pub fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     const PER_DECADE: i32 = 12;
     let micros = |nanos: u64| nanos as f64 / 1000.0;
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_histogram_survives_the_way() {
+    fn a_histogram_is_the_same_after_encoding_and_decoding() {
         let mut histogram = Histogram::<u64>::new(3).unwrap();
         (1..=1000).for_each(|value| histogram.record(value * 1000).unwrap());
         let encoded = Encoded { latency: Some(encode(&histogram)), ..Encoded::default() };
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_nothing() {
+    fn text_that_is_no_histogram_is_ignored() {
         for text in ["", "AAAA", "not base64!"] {
             let encoded = Encoded { latency: Some(text.into()), ..Encoded::default() };
             assert!(encoded.decode().latency.is_none());

@@ -41,7 +41,7 @@ pub struct Document {
 struct Tool {
     version: &'static str,
     git: Option<&'static str>,
-    /// A debug build is many times slower, and no two builds of the kinds can be compared.
+    /// `debug` or `release`. A debug build is many times slower, so the two cannot be compared.
     build: &'static str,
 }
 
@@ -78,14 +78,14 @@ pub struct Row {
     /// Arrivals that an open loop had scheduled.
     wanted: Option<u64>,
     arrivals: Option<&'static str>,
-    /// Whose limits of connections held.
+    /// Whose limits of connections were in force.
     budget: &'static str,
     /// Requests that failed; those that timed out or were refused stand apart.
     errors: u64,
     timeouts: u64,
     refusals: u64,
     errors_by_kind: ErrorsByKind,
-    /// Requests that their callers gave up; no errors.
+    /// Requests that their callers gave up. They are not errors.
     cancelled: u64,
     /// Arrivals of an open loop that no caller was free for until the end.
     unstarted: Option<u64>,
@@ -113,15 +113,15 @@ pub struct Row {
     cpu_us_per_request: Option<f64>,
     latency_us: Option<Percentiles>,
     acquire_us: Option<Percentiles>,
-    /// From the moment a request was handed to the contestant, where that is another one.
+    /// From the moment a request was handed to the contestant, if that is later than the moment it was wanted.
     service_us: Option<Percentiles>,
     lateness_us: Option<Percentiles>,
     vs_limit: Option<Ratios>,
-    /// Why there is no `vs_limit`, where the limit took part and broke.
+    /// Why there is no `vs_limit`, if the limit took part and broke.
     vs_limit_missing: Option<String>,
     /// Of the limit: connections opened again outside the measured time.
     redials: Option<u64>,
-    /// Those of them that a caller had ended that left before its reply.
+    /// Those of them that were closed because a caller left before its reply.
     redials_left: Option<u64>,
     /// The limit that `vs_limit` compares with, as tables name it.
     vs_limit_of: Option<String>,
@@ -143,7 +143,7 @@ pub struct Row {
     faults_late_ms: Option<f64>,
     /// After the last fault, the median over the rounds.
     recovery: Option<Recovery>,
-    /// What equal contestants of this table differed by.
+    /// How much equal contestants of this table differed.
     noise: Option<MeasuredNoise>,
     rounds_detail: Vec<RoundRow>,
     histograms: Histograms,

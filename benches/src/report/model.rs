@@ -32,7 +32,7 @@ pub struct Played {
     pub series: Option<Series>,
     /// The faults that were played.
     pub events: Vec<Event>,
-    /// By how many milliseconds a fault came later than planned, at most; `None` where none was to come.
+    /// By how many milliseconds a fault came later than planned, at most; `None` if no fault was planned.
     pub faults_late_ms: Option<f64>,
     /// Why it was cut short, or is the last of its run: the server was gone.
     pub cut: Option<String>,
@@ -87,7 +87,7 @@ pub struct GroupResult {
     pub step: Option<Step>,
     /// How arrivals of a rate were spread.
     pub arrivals: Arrivals,
-    /// Whose limits held.
+    /// Whose limits of connections were in force.
     pub budget: Budget,
     /// Where requests went.
     pub target: Arc<Target>,
@@ -97,9 +97,9 @@ pub struct GroupResult {
     pub rounds: u32,
     /// Why it ended before all were played.
     pub ended: Option<String>,
-    /// One of them once more, which shows what equal contestants differ by.
+    /// A second entry of one contestant, which shows how much equal contestants differ.
     pub twin: Option<Record>,
-    /// What equal contestants differ by; `None` where nothing says it.
+    /// How much equal contestants differ; `None` if that is not known.
     pub noise: Option<MeasuredNoise>,
 }
 
@@ -169,7 +169,7 @@ impl Record {
 
     /// Replies with the wrong nonce; `None` where the server does not echo.
     pub fn mismatches(&self) -> Option<u64> {
-        // A turn without a single reply had nothing to compare and spoils no sum.
+        // A turn without a single reply had nothing to compare, and does not make the sum unknown.
         let mut compared = self.turns().filter_map(|turn| turn.mismatches).peekable();
         compared.peek()?;
         Some(compared.sum())
@@ -232,7 +232,7 @@ impl Record {
         )
     }
 
-    /// All turns' histograms in one.
+    /// The histograms of all turns, merged into one.
     pub fn merged(&self, which: impl Fn(&Turn) -> &Histogram<u64>) -> Histogram<u64> {
         let mut merged = measure::histogram();
         for turn in self.turns() {
@@ -246,7 +246,7 @@ impl Record {
         self.rounds.iter().filter_map(|(_, played)| played.faults_late_ms).reduce(f64::max)
     }
 
-    /// The turns whose faults were so late that they are not those of the others.
+    /// The number of turns whose faults came too late to compare them with the other turns.
     pub fn turns_with_late_faults(&self) -> usize {
         let late = |played: &Played| played.faults_late_ms.is_some_and(|late| late > LATE_MS);
         self.rounds.iter().filter(|(_, played)| late(played)).count()
@@ -279,7 +279,7 @@ impl GroupResult {
         self.records.iter().find(|record| record.entry.contestant.kind == Kind::Limit)
     }
 
-    /// Why there are no ratios to a limit, where one took part.
+    /// Why there are no ratios to a limit, if one took part.
     pub fn no_limit(&self) -> Option<String> {
         let limits = self.records.iter().filter(|one| one.entry.contestant.kind == Kind::Limit);
         let why = |limit: &Record| {
@@ -291,8 +291,8 @@ impl GroupResult {
         limits.filter_map(why).next()
     }
 
-    /// The limit that `record` is compared with: the one that played the same way, in a scenario of
-    /// several ways, and otherwise the first. Over HTTP/2 that is the limit of one connection.
+    /// The limit with which `record` is compared: in a scenario of several ways the limit that played the same
+    /// way, and otherwise the first limit. Over HTTP/2 that is the limit of one connection.
     pub fn limit_of(&self, record: &Record) -> Option<&Record> {
         let limits =
             || self.records.iter().filter(|other| other.entry.contestant.kind == Kind::Limit);

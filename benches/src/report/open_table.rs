@@ -1,4 +1,4 @@
-//! The table of an open loop: what became of the requests that were wanted, and what it took.
+//! The table of an open loop: how the wanted requests ended, and at what cost.
 
 use super::columns::{Columns, Keep, Pick, UNKNOWN, figure, number, short};
 use super::detail;
@@ -29,7 +29,7 @@ pub(super) fn demand(group: &GroupResult) -> String {
 pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     let mut table = Columns::new(table::played(group), Record::label);
     let faults = table.rows().any(|record| recovery(record).is_some());
-    // The figure that the scenario is about stays longest.
+    // The column of the scenario's own figure is the last to be left out.
     let about = |figure: Figure, rank: u8| {
         if group.scenario.figure == figure { Keep::Always } else { Keep::Fits(rank) }
     };

@@ -1,4 +1,4 @@
-//! Files of an earlier run that would stand beside new results as if they belonged to them.
+//! Files of an earlier run, which a reader could take for files of the new run.
 
 use std::fs;
 use std::io;
@@ -8,8 +8,8 @@ use crate::catalog::{CONTESTANTS, PEERS};
 use crate::names::Protocol;
 use crate::scenario::{SCENARIOS, Variant};
 
-/// Removes the histogram logs of an earlier run. Files whose names this program would not give stay,
-/// and so does what is no plain file.
+/// Removes the histogram logs of an earlier run. It does not touch files with names that this program never
+/// gives, nor directories and links.
 pub(super) fn remove_histograms(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -11,7 +11,7 @@ pub const TIMES_BASE: f64 = 3.0;
 /// And at least this share of the requests that were wanted had its reply within the window.
 pub const SERVED: f64 = 0.99;
 
-/// Where a ladder stops to serve.
+/// The knee of a ladder.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Knee<'a> {
     /// The highest rate that was served, with a higher one that was not.
@@ -160,9 +160,9 @@ fn words(steps: &[Step]) -> String {
     }
 }
 
-/// Puts the rows of a ladder together, one for each contestant, with the ladder in its `sweep`. Its
-/// other figures are of the highest rate that every contestant served, so that all are of the same
-/// load. Where no rate was served by all, they are of the lowest rate.
+/// Merges the rows of a ladder into one row for each contestant, with the ladder in its `sweep`. The
+/// other figures of the row are of the highest rate that every contestant served, so that all are of the
+/// same load. If there is no such rate, they are of the lowest rate.
 pub fn fold(saved: &mut Saved) {
     if saved.results.iter().all(|row| row.step.is_none()) {
         return;

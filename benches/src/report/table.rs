@@ -88,7 +88,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Whether the contestant is one connection by nature, and no knob made it another.
+/// Whether the design of the contestant has one connection, and no knob changed that.
 fn is_one_connection(record: &Record) -> bool {
     let policy = record.entry.policy.as_ref();
     record.entry.single && policy.is_none_or(|policy| policy.max_open_per_key == Some(1))
@@ -104,7 +104,7 @@ fn above_limit(group: &GroupResult, record: &Record) -> Option<String> {
 }
 
 /// How many connections contestants may open, from their policies with every knob applied. Contestants
-/// with one connection by nature are named in a note below the table.
+/// whose design has one connection are named in a note below the table.
 fn connections(group: &GroupResult) -> String {
     let bounds: Vec<Option<u32>> = group
         .records
@@ -155,7 +155,7 @@ fn joined(ratios: [f64; 3]) -> String {
     format!("{} : {:.2} : {:.2}", ratios[0], ratios[1], ratios[2])
 }
 
-/// What stands beside the figures: what a contestant does not do, and what could not be measured.
+/// The notes below the figures: what a contestant does not do, and what could not be measured.
 fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String) {
     if group.scenario.play == Play::Reuse {
         let all = reuse_ratios(group);
@@ -173,7 +173,7 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
     for words in noise::notes(group) {
         note(text, &words);
     }
-    // Each once, whatever ways it has.
+    // Each contestant once, even if it plays in several ways.
     let mut strategies: Vec<&Record> = Vec::new();
     for record in &group.records {
         if strategies.iter().all(|known| known.entry.contestant != record.entry.contestant) {
@@ -269,7 +269,7 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
     }
 }
 
-/// How often a limit opened connections again, and whose end made it.
+/// How often a limit opened connections again, and why.
 fn redials(record: &Record) -> Option<String> {
     let (all, left) = (record.sum(|turn| turn.redials), record.sum(|turn| turn.redials_left));
     let why = match (left, all.saturating_sub(left)) {

@@ -39,15 +39,16 @@ impl Schedule {
         Ok(Self { crowds, stream, length })
     }
 
-    /// Moves uniform arrivals forward by this share of their distance, in which other workers have theirs.
+    /// Makes uniform arrivals earlier by this share of their distance. The arrivals of other workers fall
+    /// between them.
     #[must_use]
     pub(super) fn moved(mut self, phase: f64) -> Self {
         self.stream.shift(phase);
         self
     }
 
-    /// What comes before the window of such a demand: its quiet part alone, and of bursts over nothing the
-    /// bursts. `None` where the first moment has to find everything cold.
+    /// The arrivals of the warm-up for a demand: its quiet part alone, or the bursts themselves if nothing
+    /// arrives between bursts. `None` if nothing may be warm at the start of the window.
     pub(super) fn warm_up(
         demand: Demand,
         arrivals: Arrivals,
@@ -56,11 +57,12 @@ impl Schedule {
     ) -> Result<Option<Self>, String> {
         let quiet = match demand {
             Demand::AtOnce { .. } => return Ok(None),
-            // Connections that the first burst opened within the window would count as dials of what the
-            // scenario is about, such as the end of lifetimes.
             Demand::Bursts { base, .. } if base > 0.0 => {
                 Demand::Paced { rate: Rate::PerSecond(base) }
             }
+            // Bursts over nothing have bursts in the warm-up, too. Otherwise the first burst would open
+            // connections within the window, and results would count the dials for them as if the subject
+            // of the scenario, such as the end of lifetimes, had caused them.
             Demand::Bursts { .. } | Demand::Closed | Demand::Paced { .. } => demand,
         };
         // Another seed: the window must not repeat its warm-up.
@@ -82,7 +84,7 @@ impl Iterator for Schedule {
     }
 }
 
-/// Several arrivals at the same moment, now and then or once.
+/// Several arrivals at the same moment, at intervals or once.
 #[derive(Debug)]
 struct Crowds {
     size: usize,
@@ -154,7 +156,7 @@ impl Stream {
     fn step(&mut self) {
         self.number += 1;
         self.seconds = match &mut self.random {
-            // From the number, not from the last one: errors of rounding must not add up.
+            // Computed from its number and not from the arrival before it: rounding errors must not add up.
             None => (self.number as f64 - self.phase) / self.rate,
             // Distances of independent arrivals are exponential; 1 - [0, 1) is never 0.
             Some(random) => self.seconds - (1.0 - random.f64()).ln() / self.rate,
@@ -231,7 +233,7 @@ mod tests {
         let times = all(demand, Arrivals::Uniform, SECOND * 3, 1);
         for burst in 0..3 {
             let same = times.iter().filter(|at| **at == SECOND * burst).count();
-            // From the second on, one arrival of the base falls on the same moment.
+            // At every burst but the first, one arrival of the base comes at the same moment.
             assert_eq!(same, 50 + usize::from(burst > 0));
         }
         assert_eq!(times.len(), 3 * 50 + 29);

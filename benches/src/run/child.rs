@@ -20,9 +20,9 @@ use crate::target::Target;
 
 /// After a turn the server must count no open socket within this.
 const LEAK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The status of a process that is gone can be had within this.
+/// The exit status of a process is available at most this long after its end.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
-/// Distance of two looks at the count.
+/// The time between two reads of the count.
 const LEAK_STEP: Duration = Duration::from_millis(2);
 
 /// The embedded servers. Dropping it ends the process.
@@ -51,14 +51,14 @@ impl Server {
         Self::spawn(cpu, &arguments).await
     }
 
-    /// The same as a relay in front of a server of the user's, which lets connections feel the faults
-    /// that need no help of the protocol.
+    /// Starts the same program as a relay in front of the user's server. The relay plays the faults that need
+    /// no knowledge of the protocol.
     ///
     /// # Errors
     /// [`BenchError::Io`] or [`BenchError::Server`] when it does not come up.
     pub async fn start_relay(cpu: Option<usize>, target: &Target) -> Result<Self, BenchError> {
-        // The address alone: other users of the machine can read a command line, which is no place
-        // for a password, and a relay needs none.
+        // Only the address, without a password: other users of the machine can read a command line, and a
+        // relay needs no password.
         let scheme = match target.protocol {
             Protocol::Http1 => "http",
             Protocol::Http2 => "h2c",
@@ -114,7 +114,7 @@ impl Server {
             return None;
         }
         let what = if self.is_relay() { "the relay" } else { "the embedded servers" };
-        // The sockets of a process are closed a moment before its status can be had.
+        // The sockets of a process are closed a moment before its exit status is available.
         let deadline = tokio::time::Instant::now() + STATUS_TIMEOUT;
         loop {
             match self.child.try_wait() {
@@ -147,8 +147,7 @@ impl Server {
         self.control.counters(ControlCommand::Start { protocol, run, close_after }).await
     }
 
-    /// The counts of `protocol` once nothing is open any more, or as they stand when that does not
-    /// come to pass in time.
+    /// The counts of `protocol` as soon as no socket is open, or after [`LEAK_TIMEOUT`] as they are then.
     pub async fn counters_at_rest(&mut self, protocol: Protocol) -> Result<Counters, BenchError> {
         let deadline = tokio::time::Instant::now() + LEAK_TIMEOUT;
         loop {
@@ -182,8 +181,8 @@ impl Drop for Server {
     }
 }
 
-/// A token that is cancelled when the process behind the control port is gone: a connection on which
-/// nothing is ever said ends then.
+/// A token that is cancelled when the process behind the control port is gone. It watches a connection on
+/// which nothing is sent, and which ends with the process.
 async fn watch(control: SocketAddr) -> Result<CancellationToken, BenchError> {
     let mut stream = TcpStream::connect(control)
         .await
@@ -191,7 +190,7 @@ async fn watch(control: SocketAddr) -> Result<CancellationToken, BenchError> {
     let gone = CancellationToken::new();
     let told = gone.clone();
     tokio::spawn(async move {
-        // Ends with nothing or with an error, which say the same.
+        // The read ends with no bytes or with an error. Both mean that the process is gone.
         drop(stream.read(&mut [0; 1]).await);
         told.cancel();
     });
@@ -215,7 +214,7 @@ impl Drop for Guard {
     }
 }
 
-/// Kills the child and takes its exit status, so that nothing of it is left behind.
+/// Kills the child and takes its exit status, so that no zombie process is left.
 fn end(child: &mut Child) {
     // Both fail only when it is gone already.
     drop(child.kill());

@@ -21,7 +21,7 @@ pub(super) struct Choices {
     pub(super) seed: u64,
     pub(super) writes_percent: u8,
     pub(super) gives_up: Option<GiveUp>,
-    /// How long every caller waits, from the moment it wanted its request.
+    /// How long every caller waits, counted from the moment at which its request was wanted.
     pub(super) patience: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ impl Choices {
 }
 
 impl Deadline {
-    /// Waits for a request until then; `None` when its caller gave up, which is no error.
+    /// Waits for a request until its caller stops waiting; `None` when its caller gave up, which is no error.
     pub(super) async fn hold(
         self,
         call: impl Future<Output = Result<Reply, CallError>>,
@@ -98,8 +98,8 @@ impl Deadline {
 
 /// Waits for a future, but not beyond `deadline`; `None` when it was dropped before its end.
 ///
-/// The deadline is looked at before the future is polled. A timer is no finer than a millisecond,
-/// which is longer than most requests; this way a request can also be given up when its reply has
+/// It compares the clock with the deadline before it polls the future. A timer is no finer than a
+/// millisecond, which is longer than most requests. So a request can also be given up when its reply has
 /// arrived and was not read yet.
 async fn until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);

@@ -13,7 +13,7 @@ use crate::names::Protocol;
 use crate::serve::control::{Answer, Command, MAX_LINE};
 use crate::serve::oracle::{Counters, Series};
 
-/// The server answers within this, or is broken.
+/// A server that does not answer within this time is broken.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A control connection. It belongs to the runtime in which it was opened.
@@ -32,7 +32,7 @@ impl Control {
         Ok(Self(Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE))))
     }
 
-    /// Puts a fault in force; its number, and when, on the machine's monotonic clock.
+    /// Starts a fault. Returns its number, and when it started, on the machine's monotonic clock.
     ///
     /// # Errors
     /// When the server is gone, or cannot play the fault.
@@ -44,7 +44,7 @@ impl Control {
         self.injected(Command::Inject { protocol, fault }).await
     }
 
-    /// Ends a fault; when, on the machine's monotonic clock.
+    /// Ends a fault. Returns when it ended, on the machine's monotonic clock.
     ///
     /// # Errors
     /// When the server is gone.

@@ -23,14 +23,14 @@ pub struct Lanes {
     pub closed: BTreeMap<&'static str, u64>,
     /// Dials that failed in the window, or were stopped since they were no longer needed.
     pub failed_dials: u64,
-    /// The same in each step, from the beginning of the window: one character for a step, `.` for none
-    /// and `9` for nine or more. `None` without any.
+    /// Failed dials of each step of the window, one character for a step: `.` for none, and `9` for nine or
+    /// more. `None` if no dial failed.
     pub failed: Option<String>,
     /// Single connections, in the order of their dials.
     pub lanes: Vec<Lane>,
 }
 
-/// One connection. Times are milliseconds since the window began; what was before is negative.
+/// One connection. Times are milliseconds since the window began; times before the window are negative.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lane {
     /// Its number among the dials of the turn, from 1 on.
@@ -58,7 +58,7 @@ impl Lane {
         let length = step_length(end - began);
         let step = |at: u64| (at.saturating_sub(began) / length).min(STEPS as u64 - 1) as usize;
         let first = life.opened.map_or(STEPS, step);
-        // A moment at the border of a step belongs to the one before it.
+        // A moment at the border of two steps belongs to the earlier one.
         let last = step(life.closed.map_or(end, |(at, _)| at).saturating_sub(1)).max(first);
         let steps = match life.opened {
             None => String::new(),
@@ -84,14 +84,14 @@ impl Lane {
     }
 }
 
-/// What a step holds: `used` of the `open` nanoseconds in it.
+/// The character of a step in which a connection was lent for `used` of the `open` nanoseconds.
 fn character(checked: bool, used: u64, open: u64) -> char {
     if checked {
         return 'c';
     }
     match used {
         0 => '0',
-        // Any use at all is seen, and nine stands for all of it.
+        // The shortest use gives 1, and use of the whole step gives 9.
         used => char::from(b'0' + (used * 9).div_ceil(open.max(used)).clamp(1, 9) as u8),
     }
 }
@@ -102,8 +102,8 @@ pub(super) fn counts(steps: &[u32]) -> String {
     steps.iter().map(|count| if *count == 0 { '.' } else { digit(count) }).collect()
 }
 
-/// The lives that results keep, in the order of their dials: the longest, and of the others one in so
-/// many, so that every part of the window has some.
+/// The lives that results keep, in the order of their dials: the longest ones, and every n-th of the
+/// others, so that every part of the window has some.
 pub(super) fn choose(mut lives: Vec<Life>, end: u64) -> Vec<Life> {
     if lives.len() > SHOWN {
         let length = |life: &Life| {
@@ -114,7 +114,7 @@ pub(super) fn choose(mut lives: Vec<Life>, end: u64) -> Vec<Life> {
         others.sort_by_key(|life| life.number);
         let (all, wanted) = (others.len(), SHOWN - LONGEST);
         let spread = others.into_iter().enumerate().filter(|(index, _)| {
-            // The first of each of as many equal parts as lanes are wanted.
+            // Divides the lives into as many equal parts as lanes are wanted, and takes the first of each part.
             *index == 0 || index * wanted / all != (index - 1) * wanted / all
         });
         lives.extend(spread.map(|(_, life)| life));

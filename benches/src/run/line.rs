@@ -1,4 +1,4 @@
-//! Where arrivals of an open loop wait for a free caller.
+//! The line in which arrivals of an open loop wait for a free caller.
 //!
 //! The schedule thread puts them in and rings once for each batch; in the runtime, one task wakes a
 //! caller for each arrival. So a batch costs one wake-up of the runtime from outside, whatever its
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Polls that free callers are given to take an arrival when the window is over.
+/// The number of polls that free callers have to take an arrival when the window is over.
 const MAX_YIELDS: usize = 100;
 
 /// A request that is wanted.
@@ -34,9 +34,9 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub(super) struct Line {
     queue: Mutex<Queue>,
-    /// For the task that announces.
+    /// Wakes the task that announces arrivals.
     rings: Notify,
-    /// For callers that are free.
+    /// Wakes callers that are free.
     free: Notify,
     sequence: AtomicU32,
     callers: usize,
@@ -109,7 +109,7 @@ impl Line {
     /// The next arrival, for a caller that is free; `None` when the line is closed.
     pub(super) async fn next(&self) -> Option<Arrival> {
         loop {
-            // Before the look: a close after it wakes this future, even before its first poll.
+            // Created before `take`: a close after this line wakes this future, even before its first poll.
             let notified = self.free.notified();
             if let ControlFlow::Break(arrival) = self.take() {
                 return arrival;
@@ -138,7 +138,7 @@ impl Line {
         self.queue().busy -= 1;
     }
 
-    /// Whether an arrival and a free caller have still to meet.
+    /// Whether an arrival waits although a caller is free.
     fn can_start(&self) -> bool {
         let queue = self.queue();
         !queue.arrivals.is_empty() && queue.busy < self.callers
@@ -181,7 +181,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Callers that note what they took; each is busy for 10 ms.
+    /// A caller that notes what it takes, and is busy for 10 ms with each.
     async fn serve(line: Arc<Line>, name: usize, taken: Arc<Mutex<Vec<(usize, u32)>>>) {
         while let Some(arrival) = line.next().await {
             taken.lock().unwrap().push((name, arrival.sequence));

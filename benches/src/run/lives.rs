@@ -1,8 +1,8 @@
 //! The lives of a pool's connections in one turn: when each was dialed, how much of the time it was
-//! lent, and when and why it was closed. The events of the pool tell all of it.
+//! lent, and when and why it was closed. All of this comes from the events of the pool.
 //!
-//! Memory has a bound that no rate of requests can exceed: the window is divided into 160 steps, and of
-//! a lease only the time that it adds to its steps is kept. Dials and closes keep their moments.
+//! Memory is bounded at any rate of requests: the window is divided into 160 steps, and a lease is kept only
+//! as the time that it adds to its steps. Dials and closes are kept with their moments.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
@@ -14,9 +14,9 @@ use pool_common::state::ConnectionId;
 use super::lanes::{Lane, Lanes, choose};
 use crate::measure;
 
-/// The window in so many steps: two pixels each where the page draws a lane.
+/// The number of steps of a window. The page draws each of them two pixels wide.
 pub(super) const STEPS: usize = 160;
-/// Lives that are kept at a time. When there are more, every second one is left out.
+/// The most lives that are kept at a time. When there are more, every second one is left out.
 const MOST: usize = 512;
 
 /// Listens to the events of one pool in one turn.
@@ -76,7 +76,7 @@ impl Life {
         }
     }
 
-    /// The time with a lease until `now` is over, or looked at.
+    /// Adds the time with a lease that passed until `now`.
     fn used_until(&mut self, window: Option<(u64, u64)>, now: u64) {
         let used = &mut self.used;
         steps(window, self.lent_since, now, |step, nanos| used[step] += nanos);
@@ -102,7 +102,7 @@ impl Life {
 fn steps(window: Option<(u64, u64)>, from: u64, to: u64, mut each: impl FnMut(usize, u64)) {
     let Some((began, end)) = window else { return };
     let length = step_length(end - began);
-    // What takes no time that the clock sees still happened.
+    // A use that is too short for the clock still counts, as one nanosecond.
     let (mut at, to) = (from.max(began), to.max(from + 1).min(end));
     while at < to {
         let step = ((at - began) / length) as usize;
@@ -118,7 +118,7 @@ pub(super) fn step_length(window: u64) -> u64 {
 }
 
 impl Lives {
-    /// For a window of this length, which has not begun.
+    /// A recorder for a window of this length, which has not begun.
     pub fn new(length: Duration) -> Self {
         Self(Mutex::new(Heard {
             window: None,
@@ -233,7 +233,7 @@ impl Heard {
         }
     }
 
-    /// After the window only the end of what is counted in it matters.
+    /// After the window only the ends of lives that are counted in it matter.
     fn hear_late(&mut self, id: ConnectionId, kind: EventKind, now: u64) {
         let Some(life) = self.open.get_mut(&id) else { return };
         match kind {
@@ -259,8 +259,8 @@ impl Heard {
         }
     }
 
-    /// A dial began. Of very many only some are followed: every second one, every fourth, and so on, so
-    /// that those that are left stand for the whole window.
+    /// A dial began. If there are very many, only some are followed: every second one, later every fourth,
+    /// and so on. So the connections that are followed are spread over the whole window.
     fn follow(&mut self, id: ConnectionId, now: u64) {
         let number = self.dials;
         self.dials += 1;

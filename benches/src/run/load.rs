@@ -23,14 +23,15 @@ pub struct Load {
     pub callers: usize,
     /// How many requests of a hundred must not run twice.
     pub writes_percent: u8,
-    /// Callers that leave before the reply; a request that is given up is no error.
+    /// Which callers leave before the reply. A request that is given up is no error.
     pub gives_up: Option<GiveUp>,
-    /// How long callers wait from the moment they want their request; then it is a timeout. `None`
-    /// for as long as it takes.
+    /// How long callers wait, counted from the moment at which their request is wanted. Then the request
+    /// is a timeout. With `None` they wait without an end.
     pub patience: Option<Duration>,
     /// Decides arrivals, writes and which callers give up; the same for every contestant.
     pub seed: u64,
-    /// A share of their distance that uniform arrivals come earlier: other workers have theirs there.
+    /// Uniform arrivals come earlier by this share of their distance. Arrivals of other workers fall between
+    /// them.
     pub phase: f64,
     /// Time before anything is measured.
     pub warm_up: Duration,
@@ -38,9 +39,9 @@ pub struct Load {
     pub cold: bool,
     /// Time that is measured.
     pub duration: Duration,
-    /// Whether the turn is also wanted in steps of time.
+    /// Whether figures of each step of the turn are wanted, too.
     pub slots: bool,
-    /// Whether the moment of each reply is kept, too: faults have an end to measure from.
+    /// Whether the moment of each reply is kept, too. The times after the end of a fault need it.
     pub answers: bool,
     /// Listens to the pool of the contestant; `None` where the lives of connections are not wanted.
     pub lives: Option<Arc<Lives>>,
@@ -50,7 +51,8 @@ pub struct Load {
     pub think: Option<Duration>,
     /// Identifies the turn in its nonces.
     pub run: u32,
-    /// Told when the window begins. Subscribe before the turn; a turn that cannot start never tells.
+    /// Sends the moment at which the window begins. Subscribe before the turn; a turn that cannot start sends
+    /// nothing.
     pub began: watch::Sender<Option<Began>>,
     /// Ends the turn early; what was measured until then counts.
     pub interrupted: CancellationToken,
@@ -66,7 +68,7 @@ pub struct Began {
 }
 
 impl Began {
-    /// So much later than now.
+    /// A window that begins `lead` later than now.
     pub(super) fn after(lead: Duration) -> Self {
         Self {
             at: tokio::time::Instant::now() + lead,
@@ -76,7 +78,7 @@ impl Began {
 }
 
 impl Load {
-    /// A closed loop in which nothing special is asked for.
+    /// A closed loop with the defaults of everything else.
     pub fn closed(callers: usize, warm_up: Duration, duration: Duration) -> Self {
         Self {
             demand: Demand::Closed,

@@ -1,4 +1,4 @@
-//! What the requests of a turn came to: counts and histograms, written down as requests end.
+//! How the requests of a turn ended: counts and histograms. Callers add to them as requests end.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::slots::Slots;
 use crate::contestants::{CallError, Echo, ErrorKind, Reply};
 use crate::measure;
 
-/// What callers write down.
+/// The counts and histograms that callers add to.
 #[derive(Debug)]
 pub(super) struct Record {
     /// Replies in the window.
@@ -28,12 +28,12 @@ pub(super) struct Record {
     pub(super) slots: Option<Slots>,
 }
 
-/// Where a request that ended belongs.
+/// The part of the turn in which a request is counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     /// It counts: it is no part of the warm-up.
     pub(super) measured: bool,
-    /// And it ended before the window did.
+    /// It counts, and it ended before the window did.
     pub(super) in_window: bool,
     /// Where it stands on the axis of steps: when it was wanted.
     pub(super) slot: Option<Duration>,
@@ -46,7 +46,7 @@ pub(super) struct Place {
 pub(super) struct Took {
     /// From the moment it was wanted.
     pub(super) latency: Duration,
-    /// From the moment it was handed to the contestant, where that is another one.
+    /// From the moment it was handed to the contestant, if that is later than the moment it was wanted.
     pub(super) service: Option<Duration>,
 }
 
@@ -108,7 +108,7 @@ impl Record {
                 slots.failed(at, error.kind);
             }
         }
-        // A refusal is an answer; the first real failure is what people want to read.
+        // A refusal is an answer, so it is not named as the first error.
         if self.first_error.is_none() && error.kind != ErrorKind::Refused {
             self.first_error = Some(error.text);
         }

@@ -1,9 +1,9 @@
-//! The thread that hands arrivals over when their time comes, and records how late it was.
+//! The thread that hands arrivals over at their time, and records how late it was.
 //!
-//! It sleeps until shortly before an arrival and spins the rest. Where it shares a processor with the
-//! client or the server, each moment of spinning is taken from one of them. So it spins for a tenth
-//! of its time at most, and rests between two hand-overs: at rates at which arrivals are closer
-//! together than its rest, several are handed over at once. Their times travel with them.
+//! It sleeps until shortly before an arrival and spins for the rest of the time. If it shares a processor with
+//! the client or the server, its spinning takes time from them. So it spins for a tenth of its time at most,
+//! and rests between two hand-overs. If arrivals are closer together than its rest, it hands several over at
+//! once, each with its own time.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use super::arrivals::Schedule;
 use super::line::Line;
 use crate::{measure, place};
 
-/// It wakes at least this long before an arrival, and spins. A sleep is late by about as much ...
+/// It wakes at least this long before an arrival, and spins. A sleep usually ends late by about this much.
 const SHORTEST_SPIN: Duration = Duration::from_micros(15);
-/// ... but by this much on a processor that sleeps deeply meanwhile.
+/// The longest spin. On a processor in a deep sleep state, a sleep ends late by about this much.
 const LONGEST_SPIN: Duration = Duration::from_micros(100);
-/// Between the two it spins for one part in this many of the time that is left.
+/// Between these two limits it spins for one part in this many of the time that is left.
 const SPIN_SHARE: u32 = 10;
 /// The least time between two hand-overs.
 const REST: Duration = Duration::from_micros(50);
-/// The longest sleep: the thread has to notice that the turn was interrupted.
+/// The longest sleep. After it the thread checks whether the turn was interrupted.
 const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 
 /// The clock by which arrivals are handed over.
@@ -72,7 +72,7 @@ impl Pacing {
                 let work = move || {
                     prepare(&cpus);
                     let lateness = pace(schedule, began, measured, &line, &stop);
-                    // A turn that failed has dropped its side, and needs no answer.
+                    // A turn that failed has dropped the receiver, and needs no answer.
                     drop(send.send(Paced { lateness, cpu: measure::thread_cpu_time() }));
                 };
                 std::thread::Builder::new()
@@ -112,7 +112,7 @@ impl Drop for Pacing {
 }
 
 fn prepare(cpus: &[usize]) {
-    // Both fail only where the system forbids them. Then the thread is late, which it records.
+    // Both fail only if the system forbids them. Then the thread is late, and it records that.
     if !cpus.is_empty() {
         place::allow(cpus);
     }
@@ -147,7 +147,7 @@ fn pace(
     lateness
 }
 
-/// False when the turn is over before.
+/// Waits until `moment`. Returns false if the turn is over before.
 fn wait_until(moment: Instant, stop: &AtomicBool) -> bool {
     loop {
         if stop.load(Ordering::Relaxed) {

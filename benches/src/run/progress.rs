@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A round that takes longer than this has lines for its turns too.
+/// If nothing was printed for this long, the next turn has a line of its own.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where progress is shown.
@@ -20,7 +20,7 @@ pub enum Progress {
     Quiet,
 }
 
-/// How far a run is that is told in lines.
+/// The state of progress that is shown in lines.
 #[derive(Debug)]
 pub struct Lines {
     turns: u64,
@@ -29,7 +29,7 @@ pub struct Lines {
 }
 
 impl Progress {
-    /// Chooses the way for `turns` turns.
+    /// Chooses where progress of `turns` turns is shown.
     pub fn new(quiet: bool, turns: u64) -> Self {
         if quiet {
             Self::Quiet
@@ -95,7 +95,7 @@ impl Lines {
         format!("{what} ({} of {} turns done)", self.done.get(), self.turns)
     }
 
-    /// The same, when nothing was said for a while.
+    /// The same, but only if nothing was printed for [`SILENCE`].
     fn after_silence(&self, what: &str, now: Instant) -> Option<String> {
         (now.duration_since(self.last.get()) >= SILENCE).then(|| self.line(what, now))
     }

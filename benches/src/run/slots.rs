@@ -1,4 +1,4 @@
-//! A turn in steps of time: what became of the requests that were wanted in each.
+//! A turn in steps of time: how the requests that were wanted in each step ended.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(super) struct Slots {
 #[derive(Debug, Default)]
 struct Step {
     slot: Slot,
-    /// Nanoseconds. Not a histogram, which is 200 KiB large whatever is in it.
+    /// Nanoseconds. Not a histogram, which is always 200 KiB large.
     latencies: Vec<u64>,
 }
 
@@ -95,8 +95,7 @@ impl Slots {
         &mut self.steps[index]
     }
 
-    /// All steps of a window of this length. A request that was started and of which nothing was
-    /// heard is a timeout.
+    /// All steps of a window of this length. A request that was started and has not ended is a timeout.
     pub(super) fn finish(mut self, length: Duration, samples: &[Sample]) -> Vec<Slot> {
         let steps = length.as_nanos().div_ceil(STEP.as_nanos());
         if let Some(last) = usize::try_from(steps).ok().and_then(|steps| steps.checked_sub(1))
@@ -135,7 +134,7 @@ fn index(at: Duration) -> usize {
     usize::try_from(at.as_nanos() / STEP.as_nanos()).unwrap_or(usize::MAX)
 }
 
-/// What the contestant said about itself at one moment of the window.
+/// The gauges of the contestant at one moment of the window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     /// Since the start of the window.
@@ -144,7 +143,7 @@ pub(super) struct Sample {
     pub(super) counts: Counts,
 }
 
-/// The first sample of a step has its gauges; what was dialed until the next sample was dialed in it.
+/// The first sample of a step has the gauges of the step. Dials between this sample and the next count in it.
 fn write_gauges(slots: &mut [Slot], samples: &[Sample]) {
     for (number, sample) in samples.iter().enumerate() {
         let Some(slot) = slots.get_mut(index(sample.at)) else { continue };
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_which_nothing_was_heard_is_a_timeout() {
+    fn a_request_that_has_not_ended_is_a_timeout() {
         let mut slots = Slots::default();
         for _ in 0..5 {
             slots.started(ms(0));

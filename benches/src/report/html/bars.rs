@@ -30,7 +30,7 @@ pub fn dots(group: &Group<'_>, metric: Metric) -> Option<String> {
     for (class, width) in SIZES {
         let left = names_end(width, &entries);
         let right = width - 22.0;
-        // Orders of magnitude apart: only a logarithm shows both.
+        // The values are orders of magnitude apart: only a logarithmic axis shows both.
         let log = low > 0.0 && high / low > 8.0;
         let x = if log {
             Scale::log(low, high, left, right)

@@ -10,7 +10,7 @@ use crate::report::sweep::{Knee, knee};
 /// The sizes in which a chart is drawn: for a desk, and for a telephone.
 pub const SIZES: [(&str, f64); 2] = [("wide", 1130.0), ("narrow", 380.0)];
 
-/// From the end of the lines to the names beside them.
+/// The distance from the end of the lines to the names beside them.
 const NAME_FROM: f64 = 20.0;
 
 /// Where a chart of lines lies.
@@ -21,7 +21,7 @@ struct Frame {
     bottom: f64,
     width: f64,
     height: f64,
-    /// Between the names beside the lines.
+    /// The distance between the names beside the lines.
     gap: f64,
 }
 

@@ -42,10 +42,10 @@ pub struct Group<'a> {
     pub metric: Metric,
     /// Its contestants by that metric; empty where files are compared.
     pub ranking: Ranking,
-    /// The metric that its kind of load asks for.
+    /// The metric of the scenario's own figure, or else of its kind of load.
     pub wanted: Metric,
     pub noise: Noise,
-    /// The request of the user's own, in words; empty for the built-in one, and where files differ.
+    /// The request of the user, in words; empty for the built-in request, and if files differ.
     pub request: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct Entry<'a> {
     pub classes: String,
     pub shape: usize,
     pub histograms: Decoded,
-    /// Why it is not the same comparison as its like in the first file.
+    /// Why it is not the same comparison as the same row in the first file.
     pub unlike: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Model<'a> {
         }
         for group in &mut model.groups {
             if sources.len() > 1 {
-                // Equal contestants of several files stand together.
+                // The same contestant of several files stands together.
                 group
                     .entries
                     .sort_by_key(|entry| (entry.contestant, entry.row.variant.clone(), entry.file));
@@ -123,8 +123,8 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// The figure of a group's scenario, and the figure that ranks the group. Both are the same on all protocols, so that the
-    /// rankings of a scenario can be read side by side.
+    /// The figure of a group's scenario, and the figure that ranks the group. Both are the same on all protocols,
+    /// so that the rankings of a scenario can be read side by side.
     fn metrics_of(&self, group: &Group<'_>) -> (Metric, Metric) {
         let alike = || {
             let same = |other: &&Group<'_>| {
@@ -220,7 +220,7 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The request of the user's own, in words, where all files of a group agree on it.
+/// The request of the user, in words, if all files of a group agree on it.
 fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
     let of_file = |file: usize| sources[file].results.settings().request.unwrap_or_default();
     let mut files: Vec<usize> = group.entries.iter().map(|entry| entry.file).collect();
@@ -230,7 +230,7 @@ fn request(sources: &[Source], group: &Group<'_>) -> Vec<String> {
     if requests.all(|other| other == first) { first.words() } else { Vec::new() }
 }
 
-/// Chooses the metric to rank by, where the results do not name one: failures if faults caused any, the
+/// Chooses the metric to rank by if the results do not name one: failures if faults caused any, the
 /// tail of the latency if the rate is given, and the capacity otherwise.
 fn metric(entries: &[Entry<'_>]) -> Metric {
     let rows = || entries.iter().map(|entry| entry.row);
@@ -247,19 +247,19 @@ fn metric(entries: &[Entry<'_>]) -> Metric {
     }
 }
 
-/// What a group asks of its contestants.
+/// The kind of load that the contestants of a group have to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LoadKind {
     /// Faults, bursts and cold starts: where pools differ.
     Disturbed,
     /// A rate, and nothing goes wrong.
     Quiet,
-    /// As much as is served.
+    /// A closed loop: each caller sends as soon as it has its reply.
     Closed,
 }
 
 impl Group<'_> {
-    /// The figure that its scenario is about, where any row has it.
+    /// The figure that its scenario is about, if any row has it.
     fn figure(&self) -> Option<Metric> {
         let mut rows = self.entries.iter().map(|entry| entry.row);
         let metric = rows.clone().find_map(|row| Metric::of_figure(row.figure.as_deref()?))?;
@@ -280,7 +280,7 @@ impl Group<'_> {
         }
     }
 
-    /// What it asks of its contestants.
+    /// The kind of its load.
     pub fn load_kind(&self) -> LoadKind {
         let mut rows = self.entries.iter().map(|entry| entry.row);
         let faulty = rows.clone().any(|row| row.faults().next().is_some());
@@ -336,7 +336,7 @@ impl Group<'_> {
         }
     }
 
-    /// What held from the beginning of each turn to its end.
+    /// Faults that were in force from the beginning of each turn to its end.
     pub fn conditions(&self) -> Vec<String> {
         let events = self.entries.iter().flat_map(|entry| &entry.row.events);
         let mut names: Vec<String> = events
@@ -348,7 +348,7 @@ impl Group<'_> {
         names
     }
 
-    /// Finds the entries that were asked for something else than their like in the first file.
+    /// Finds the entries whose options differ from those of the same row in the first file.
     fn mark_unlike(&mut self, sources: &[Source]) {
         let file = |entry: &Entry<'_>| &sources[entry.file].results;
         for index in 0..self.entries.len() {
@@ -376,13 +376,14 @@ impl Group<'_> {
         }
     }
 
-    /// Whether rounds are too few to tell any two contestants apart.
+    /// Whether there are too few rounds to show a difference between any two contestants.
     pub fn is_undecided(&self) -> bool {
         self.entries.iter().all(|entry| self.metric.rounds(entry.row).len() < 2)
     }
 }
 
-/// Whether a row is the limit or no-pool: the ends of the scale, and no pools to choose from.
+/// Whether a row is the limit or no-pool. They are the ends of the scale, and not pools that a user could
+/// choose.
 pub fn is_scale(row: &Row) -> bool {
     row.is_limit() || row.contestant.as_deref() == Some("no-pool")
 }
@@ -392,13 +393,13 @@ pub fn is_limit(row: &Row) -> bool {
     row.kind.as_deref() == Some("limit") && row.contestant.as_deref() != Some("no-pool")
 }
 
-/// What withdraws the verdict on a row, in words.
+/// Why there is no verdict on a row, in words.
 pub fn unsound(row: &Row) -> Option<String> {
     let counted = |number: Option<f64>, what: &str| {
         let number = number.filter(|number| *number > 0.0)?;
         Some(format!("{} {what}", text::count(number)))
     };
-    // Under faults a request that may be repeated is carried out twice by right.
+    // Under faults a request that may run twice is allowed to run twice.
     let duplicates = row.duplicates.filter(|_| row.faults().next().is_none());
     let parts: Vec<String> = [
         counted(row.mismatches, "replies that were not their request's"),

@@ -1,4 +1,4 @@
-//! Reads what a run left behind: results.json, or a histogram log.
+//! Reads the files of a run: results.json, or a histogram log.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,11 @@ pub struct Source {
     pub name: String,
     /// The text of the file, for the page's own copy.
     pub raw: Raw,
-    /// What it says.
+    /// Its results.
     pub results: Saved,
 }
 
-/// The content of a file as it was.
+/// The unchanged content of a file.
 #[derive(Debug)]
 pub enum Raw {
     /// A JSON document.
@@ -74,7 +74,7 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Vec<Source>, BenchError> {
     Ok(sources)
 }
 
-/// Names that differ: the file's, with as many of its folders as it takes, or else a number.
+/// A different name for each file: its path with as many folders as needed, or else with a number.
 fn names(paths: &[PathBuf]) -> Vec<String> {
     let ending = |path: &Path, parts: usize| {
         let all: Vec<_> = path.components().collect();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_apart() {
+    fn files_have_different_names() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(names(&paths(&["x/results.json"])), ["results.json"]);
         assert_eq!(

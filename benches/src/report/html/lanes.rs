@@ -9,10 +9,10 @@ use crate::report::saved::{Lane, Lanes};
 
 /// The height of a lane.
 const LANE: f64 = 11.0;
-/// Lanes of one picture, and steps of a lane, whatever a file has.
+/// The most lanes of one picture, and below it the most steps of one lane. A file may have more.
 const MOST_LANES: usize = 60;
 const MOST_STEPS: usize = 400;
-/// The least width of what takes less time than a pixel.
+/// The least width of a bar, in pixels.
 const LEAST: f64 = 1.2;
 
 /// What the colours mean. Lanes that are lent for a part of the time have the colours between.
@@ -127,8 +127,8 @@ fn picture(entry: &Entry<'_>, lanes: &Lanes, axes: &Axes, said: &str) -> String 
     svg.finish()
 }
 
-/// The end of a lane, with its cause where there is room. Neighbours that were closed together for the
-/// same cause say it once.
+/// The end of a lane, with its cause if there is room. The cause of neighbours that were closed together is
+/// written once.
 fn close<'a>(
     svg: &mut Svg,
     bars: &mut Bars,
@@ -149,7 +149,7 @@ fn close<'a>(
     Some((cause, x))
 }
 
-/// All bars of one kind are one path: a page of many lanes stays small.
+/// The bars of all lanes. All bars of one kind are one path, so that a page with many lanes stays small.
 #[derive(Default)]
 struct Bars {
     paths: [String; KINDS.len()],
@@ -221,7 +221,7 @@ fn level(step: char) -> Option<usize> {
     }
 }
 
-/// A life in words.
+/// The life of a connection in words.
 fn words(lane: &Lane) -> String {
     let seconds = |ms: f64| format!("{:.3} s", ms / 1e3);
     let mut words = format!("connection {}", text::or_unknown(lane.id, |id| format!("{id:.0}")));

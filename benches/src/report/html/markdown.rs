@@ -1,4 +1,4 @@
-//! The verdict tables as Markdown with small curves of letters, for a pull request.
+//! The verdict tables as Markdown for a pull request, with small curves that are made of characters.
 
 use std::time::SystemTime;
 
@@ -96,7 +96,7 @@ fn values(group: &Group<'_>, entry: &Entry<'_>) -> Vec<Option<f64>> {
     entry.row.slots.iter().map(|slot| slot.p99_us).collect()
 }
 
-/// A curve of at most 24 letters. Where several values share a letter the largest counts; a space is
+/// A curve of at most 24 characters. If several values share a character, it shows the largest; a space is
 /// a gap.
 pub fn sparkline(values: &[Option<f64>]) -> String {
     const LETTERS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -118,7 +118,7 @@ pub fn sparkline(values: &[Option<f64>]) -> String {
         .collect()
 }
 
-/// Text that no Markdown reader takes for anything but text.
+/// Text in which no Markdown reader finds markup.
 fn plain(words: &str) -> String {
     let mut plain = String::new();
     for character in text::escape(words).chars() {

@@ -15,7 +15,7 @@ pub fn table(model: &Model<'_>) -> Option<String> {
             other.contestant == entry.contestant && *known == policy
         };
         let shown = columns.iter().filter(|(other, _)| other.contestant == entry.contestant);
-        // The same contestant with other budgets: two columns say that it depends.
+        // The same contestant with two budgets: two columns show that its policy depends on the budget.
         if !columns.iter().any(known) && shown.count() < 2 {
             columns.push((entry, policy));
         }

@@ -1,5 +1,5 @@
-//! Which contestants of a group lead and which stand behind, and what each row is compared with. Sentences
-//! and marks are made of the same differences, so that they agree.
+//! Which contestants of a group lead and which are behind, and with which row each row is compared. Sentences
+//! and marks are made from the same differences, so that they agree.
 
 use super::group::{Entry, Group, LoadKind, is_limit, is_scale};
 use super::standing::Aside;
@@ -8,11 +8,11 @@ use super::stats::{Effect, Metric, Verdict};
 /// Contestants in the order of a metric.
 #[derive(Debug, Default)]
 pub struct Ranking {
-    /// The best first. The members of a tier are not told apart from its first one, and are worse than
-    /// the first one of every tier before.
+    /// The best first. The members of a tier do not differ from its first one beyond the noise, and are worse
+    /// than the first one of every tier before.
     pub tiers: Vec<Tier>,
-    /// Rows that are not told apart from the first one of an earlier tier, although their own figure
-    /// is worse: their rounds scatter too much for a place.
+    /// Rows that do not differ beyond the noise from the first one of an earlier tier, although their own
+    /// figure is worse: their rounds scatter too much for a place.
     pub unplaced: Vec<usize>,
     /// Rows that have no place in it, and why.
     pub aside: Vec<(usize, Aside)>,
@@ -64,9 +64,9 @@ impl Group<'_> {
         difference.is_some_and(|(_, verdict)| verdict == Verdict::Worse)
     }
 
-    /// Whether a row begins a new tier: it is worse than the first of the tier. One round has no interval
-    /// that says how sure a difference is, so there must be a gap, too: it is worse than the last one.
-    /// A chain of close values is one tier, however long.
+    /// Whether a row begins a new tier: it is worse than the first row of the tier. One round has no interval
+    /// that shows how certain a difference is, so with one round the row must also be worse than the last row
+    /// of the tier. A chain of close values is then one tier, however long it is.
     fn is_cut_off(&self, metric: Metric, own: usize, tier: &Tier) -> bool {
         let (first, last) = (tier.members[0], tier.members[tier.members.len() - 1]);
         let sure = || {
@@ -76,8 +76,8 @@ impl Group<'_> {
         self.is_worse(metric, own, first) && (sure() || self.is_worse(metric, own, last))
     }
 
-    /// The entry that another is compared with: its like in the first file, or else the limit, or else the
-    /// leader of the ranking. `None` when it is that itself, or nothing is to be compared with it.
+    /// The entry with which `entry` is compared: the same row in the first file, or else the limit, or else the
+    /// leader of the ranking. `None` if that is `entry` itself, or if no entry is to be compared with it.
     pub fn baseline(&self, entry: &Entry<'_>) -> Option<&Entry<'_>> {
         let base = if self.compares_files() {
             self.entries.iter().find(|other| other.is_like(entry))
@@ -94,7 +94,7 @@ impl Group<'_> {
         (!std::ptr::eq(base, entry)).then_some(base)
     }
 
-    /// Whether others are compared with this entry, so that it is no row of figures to judge.
+    /// Whether others are compared with this entry, so that it has no verdict itself.
     pub fn is_base(&self, entry: &Entry<'_>) -> bool {
         if self.compares_files() {
             return entry.file == 0;
@@ -105,8 +105,8 @@ impl Group<'_> {
             && (self.leader().is_some_and(is_it) || self.entries.iter().any(is_own_base))
     }
 
-    /// Whether a limit does the same work as an entry: as many callers, or as many requests in a second of
-    /// which nothing is lost on purpose. In a fault a limit of fewer sockets only shows how few they are.
+    /// Whether a limit does the same work as an entry: the same number of callers, or the same rate without
+    /// faults. During a fault, a limit with fewer sockets would only show that it has fewer sockets.
     fn is_measure_of(&self, limit: &Entry<'_>, entry: &Entry<'_>) -> bool {
         limit.row.callers == entry.row.callers || self.load_kind() == LoadKind::Quiet
     }
@@ -134,7 +134,7 @@ impl Group<'_> {
         self.entries.iter().filter(|entry| is_limit(entry.row))
     }
 
-    /// The best contestant; the first one where nothing ranks them.
+    /// The best contestant; the first one if there is no ranking.
     fn leader(&self) -> Option<&Entry<'_>> {
         let best = self.ranking.tiers.first().map(|tier| &self.entries[tier.members[0]]);
         let pool = || self.entries.iter().find(|entry| !is_limit(entry.row));
@@ -146,7 +146,7 @@ impl Group<'_> {
         let is_alike = entry.unlike.is_empty() && !entry.row.has_late_faults();
         let base = self.baseline(entry).filter(|_| is_alike)?;
         let (effect, verdict) = self.difference(self.metric, entry, base)?;
-        // A chain of close values holds them together, and no mark says more than the ranking.
+        // A chain of close values is one tier. Within a tier no mark may show a difference.
         let is_at =
             |index: &usize, entry: &Entry<'_>| std::ptr::eq(&raw const self.entries[*index], entry);
         let together = |tier: &Tier| {
@@ -212,7 +212,7 @@ mod tests {
         group.effect(&group.entries[index]).map(|(_, verdict)| verdict)
     }
 
-    /// What the sentence and the headings of the table say is what the marks say.
+    /// The sentence, the headings of the table and the marks must agree.
     fn assert_agrees(group: &Group<'_>) {
         for (place, tier) in group.ranking.tiers.iter().enumerate() {
             for member in &tier.members {
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn marks_agree_with_the_ranking_in_one_round_and_in_five() {
-        // The first row is in the middle, and was once what the others were compared with.
+        // The first row is in the middle. An earlier version compared the others with it.
         let one = sources(&[("mid", &[20]), ("best", &[0]), ("near", &[8]), ("worst", &[31])]);
         let model = Model::new(&one);
         let group = &model.groups[0];
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_scatter_are_not_said_to_be_behind() {
+    fn rows_that_scatter_are_not_named_as_behind() {
         let sources = sources(&[
             ("best", &[0, 1, 0, 0, 1]),
             ("behind", &[20, 21, 19, 20, 20]),
@@ -293,7 +293,7 @@ mod tests {
         assert!(tables::verdicts(group, false).contains("not placed: its rounds scatter too much"));
     }
 
-    /// One round of an open loop, with what else a row says.
+    /// One round of an open loop, with `more` fields of the row.
     fn open(name: &str, opened: u32, more: &serde_json::Value) -> serde_json::Value {
         let mut row = json!({"protocol": "http1", "scenario": "burst", "contestant": name,
             "kind": "ours", "loop": "open", "figure": "opened", "requests": 1000, "errors": 0,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_and_overload_lead_nothing_and_mark_no_other_row() {
+    fn a_row_with_one_connection_or_overload_neither_leads_nor_is_a_base() {
         let one = json!({"policy": {"max_open_per_key": 1}, "high_water_open": 1});
         let rival = json!({"kind": "peer", "policy": null, "high_water_open": 1});
         let queue = json!({"latency_us": {"p50": 177_000.0}});
@@ -341,11 +341,11 @@ mod tests {
         let table = tables::verdicts(group, false);
         assert!(table.contains("not placed: one connection"), "{table}");
         assert!(!table.contains("better than"), "{table}");
-        // By its failures a rival with one connection for many requests at once has a place.
+        // In a ranking by failures, a rival that serves many requests on one connection has a place.
         let aside = group.aside(Metric::Failed);
         assert_eq!((aside[0], aside[1]), (Some(Aside::OneConnection), None));
 
-        // Alone among its like it is ranked all the same.
+        // If all rows have one connection, they are ranked.
         let alike = of_rows(&[open("thrift", 4, &one), open("grpc", 90, &one)]);
         let model = Model::new(&alike);
         assert_eq!(model.groups[0].ranking.tiers.len(), 2);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fault_does_is_no_overload() {
+    fn a_growing_queue_during_a_fault_is_no_overload() {
         let fault = json!([{"fault": "slow-replies", "at_ms": 200, "until_ms": 900}]);
         let slots = |first: f64| {
             json!([{"t_ms": 0, "ok": 9, "p50_us": first}, {"t_ms": 100, "ok": 9, "p50_us": first},

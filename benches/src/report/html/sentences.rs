@@ -18,14 +18,14 @@ const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// the pool with the fewest failures.
 const SOME_FAILED: f64 = 50.0;
 
-/// How bad a banner is.
+/// How serious a banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Withdraws the verdict.
     Red,
-    /// To be known before believing the figures.
+    /// The reader must know this before trusting the figures.
     Amber,
-    /// To be known.
+    /// The reader should know this.
     Note,
 }
 
@@ -132,7 +132,7 @@ fn not_placed(group: &Group<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Where each contestant of a sweep stops to serve; `None` without a sweep.
+/// The highest rate that each contestant of a sweep serves; `None` without a sweep.
 fn knees(group: &Group<'_>) -> Option<String> {
     let rate = |step: &Step| text::or_unknown(step.rate_per_s, text::count);
     let knee = |entry: &Entry<'_>| {
@@ -169,7 +169,7 @@ pub fn range(group: &Group<'_>, members: &[usize]) -> String {
     if low == high { low } else { format!("{low} to {high}") }
 }
 
-/// What no-pool does, which is no pool to choose and has no place in the ranking.
+/// The figure of no-pool. It is not a pool that a user could choose, so it has no place in the ranking.
 pub fn scale(group: &Group<'_>) -> Option<String> {
     let is_no_pool = |entry: &&Entry<'_>| is_scale(entry.row) && !is_limit(entry.row);
     let value = group.entries.iter().find(is_no_pool)?;
@@ -268,7 +268,7 @@ pub fn headline(model: &Model<'_>, withdrawn: bool) -> String {
                     (*group, sentence, spread)
                 })
                 .collect();
-            // The groups stand in this order: what teaches most comes first.
+            // The groups are in this order: the one that teaches most comes first.
             match judged.iter().find(|(.., spread)| *spread > 1.0) {
                 Some((group, sentence, _)) => format!(
                     "Contestants differ {}; above all in {}, {sentence}",
@@ -427,7 +427,7 @@ fn rows<'m>(model: &'m Model<'_>) -> impl Iterator<Item = (&'m Group<'m>, &'m En
     model.groups.iter().flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
 }
 
-/// What rows were asked for that their like in the first file was not, each with those rows.
+/// Options of rows that differ from those of the same rows in the first file, each with these rows.
 fn unlike(model: &Model<'_>) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     for (group, entry) in rows(model).filter(|(_, entry)| !entry.unlike.is_empty()) {

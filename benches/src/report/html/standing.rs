@@ -1,5 +1,5 @@
-//! Rows that have no place in a ranking, and why. They lead nothing, and no other row is compared with
-//! them.
+//! Rows that have no place in a ranking, and why. Such a row is never named as the best, and no other row is
+//! compared with it.
 
 use super::group::{Entry, Group, is_scale};
 use super::stats::{self, Metric};
@@ -11,7 +11,7 @@ use crate::report::saved::{Row, Slot};
 pub enum Aside {
     /// Its faults came later than planned, so it did not meet what the others met.
     LateFaults,
-    /// It has one connection by nature: it cannot open more of them, nor serve two requests at once.
+    /// Its design has one connection: it cannot open more, and cannot serve two requests at once.
     OneConnection,
     /// More is asked of it than it serves, before anything goes wrong.
     Overloaded,
@@ -84,8 +84,8 @@ impl Group<'_> {
         self.is_overloaded(entry).then_some(Aside::Overloaded)
     }
 
-    /// Whether it is a single connection by nature. Over HTTP/2 that serves many requests at once, and
-    /// so does the one of some rivals: those only have no place by their number of connections.
+    /// Whether its design has a single connection. Over HTTP/2, and in some rivals, that one connection serves
+    /// many requests at once: such a row has no place only in a ranking by the number of connections.
     fn has_one_connection(&self, entry: &Entry<'_>, metric: Metric) -> bool {
         if self.protocol == "http2" {
             return false;
@@ -115,7 +115,7 @@ impl Group<'_> {
         queues() == Some(true) || own > UNSERVED && least() < own * UNSERVED
     }
 
-    /// How many more of a thousand requests of a row failed than of the pool with the least.
+    /// How many more of a thousand requests failed for this row than for the pool with the fewest failures.
     pub fn more_failed(&self, index: usize) -> f64 {
         let failed = |entry: &Entry<'_>| Metric::Failed.of(entry.row);
         let pools = self.entries.iter().filter(|entry| !is_scale(entry.row));

@@ -4,7 +4,7 @@ use crate::report::saved::{Noise, Recovery, Round, Row};
 use crate::scenario::Figure;
 use crate::statistics::{self, Test};
 
-/// What contestants are compared by.
+/// The figure by which contestants are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     Throughput,
@@ -20,19 +20,19 @@ pub enum Metric {
     AllDials,
     /// The most attempts to dial in 100 ms.
     PeakDials,
-    /// Milliseconds from the end of the last fault to normal latencies; [`NEVER`] where they did not come.
+    /// Milliseconds from the end of the last fault to normal latencies; [`NEVER`] if they did not come.
     Recovery,
     /// The slow backend's percentage of the replies while it was slow.
     SlowShare,
 }
 
-/// Stands for the time of what did not come to pass, so that it can be compared with times.
+/// Stands for the time of an event that never happened, so that it can be compared with times.
 pub const NEVER: f64 = 1e9;
 
-/// Milliseconds of which a window after a fault is never more.
+/// The longest window after a fault, in milliseconds.
 const LONGEST_RECOVERY: f64 = 10_000.0;
 
-/// Without a second round, figures are told apart only from this factor on: one round has no interval.
+/// With one round, which has no interval, figures count as different only from this factor on.
 const SINGLE_FACTOR: f64 = 1.25;
 
 /// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
@@ -42,7 +42,7 @@ pub struct Effect {
     pub change: f64,
     /// The 95 % interval; `None` when there are too few rounds for one.
     pub interval: Option<(f64, f64)>,
-    /// Without an interval: whether events differ so much that one round shows it.
+    /// If there is no interval: whether events differ so much that one round shows it.
     pub is_far: bool,
 }
 
@@ -121,8 +121,8 @@ impl Metric {
         }
     }
 
-    /// The figures that rank a scenario about this one where it tells nothing apart, in this order. In a
-    /// closed loop the number of requests is the contestant's own, and connections say little.
+    /// The figures that rank the scenario, in this order, when contestants do not differ in its own figure.
+    /// In a closed loop each contestant makes its own number of requests, so connections say little.
     pub fn instead(self, closed: bool) -> &'static [Self] {
         match self {
             Self::Recovery => &[Self::Failed, Self::AllDials],
@@ -137,9 +137,9 @@ impl Metric {
         }
     }
 
-    /// How many times apart two values are, in no unit, so that differences in one figure can be held
-    /// against those in another. The least difference that counts is added to both, since zero is a
-    /// common value: 0 and 10 failures are twice apart, 0 and 490 fifty times.
+    /// The ratio of two values, without a unit, so that differences in one figure can be compared with
+    /// differences in another. The least difference that counts is added to both, since zero is a
+    /// common value: the ratio of 0 and 10 failures is 2, that of 0 and 490 failures is 50.
     pub fn times_apart(self, one: f64, other: f64) -> f64 {
         let least = self.single_floor().unwrap_or(0.0);
         // A recovery that never came counts as one after the longest window.
@@ -159,7 +159,7 @@ impl Metric {
         !matches!(self, Self::Throughput | Self::P99 | Self::Cpu)
     }
 
-    /// The least difference that is taken seriously: what an A/A run measured, or else this.
+    /// The least difference that counts: the noise that was measured, or else a fixed value.
     pub fn floor(self, noise: Noise) -> f64 {
         let measured = match self {
             Self::Throughput => noise.throughput,
@@ -242,7 +242,7 @@ impl Metric {
             self.unpaired(&own_rounds, &base_rounds, chance)
         };
         measured.or_else(|| {
-            // Of one round there is a difference, but nothing says how sure it is.
+            // One round shows a difference, but not how certain it is.
             let value = |rounds: Series, row| {
                 median(rounds.into_iter().map(|(_, value)| value).collect()).or(self.of(row))
             };
@@ -250,7 +250,7 @@ impl Metric {
         })
     }
 
-    /// A difference of two figures of which nothing says how sure it is.
+    /// A difference of two figures, of unknown certainty.
     fn plain(self, own: f64, base: f64) -> Option<Effect> {
         let change = if self.is_absolute() { own - base } else { own / base - 1.0 };
         let (small, large) = (own.abs().min(base.abs()), own.abs().max(base.abs()));
@@ -278,7 +278,7 @@ impl Metric {
             None => (effect.change > 0.0, effect.change < 0.0),
             Some((low, high)) => {
                 let floor = self.floor(noise);
-                // Less by a half is as far as more by a double.
+                // Half as much is as far as twice as much.
                 let least = if self.is_absolute() { -floor } else { 1.0 / (1.0 + floor) - 1.0 };
                 (low > floor, high < least)
             }
@@ -331,8 +331,8 @@ impl Metric {
     }
 }
 
-/// The time to normal latencies, [`NEVER`] where they did not come; `None` where nothing says what is
-/// normal, or the window ended too soon to tell.
+/// The time to normal latencies; [`NEVER`] if they did not come; `None` if it is unknown what is normal, or
+/// if the window ended too early to know.
 fn time_to_normal(recovery: &Recovery) -> Option<f64> {
     let is_told = |why: &String| why.starts_with("not within");
     match &recovery.normal_p99_missing {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn one_round_says_only_what_is_plain() {
+    fn one_round_shows_only_large_differences_of_events() {
         let verdict = |own: f64| {
             let effect = Metric::Failed.effect(&row(&[own]), &row(&[100.0]), true, 1).unwrap();
             assert_eq!(effect.interval, None);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_recovers_is_behind_what_does() {
+    fn a_row_that_never_recovers_is_behind_one_that_does() {
         let row = |times: &[Option<f64>]| {
             let round = |time: &Option<f64>| Round {
                 recovery: Some(Recovery { normal_p99_ms: *time, ..Recovery::default() }),
@@ -437,14 +437,14 @@ mod tests {
         };
         assert_eq!(verdict(&row(&[None]), &row(&[Some(300.0)])), Verdict::Worse);
         assert_eq!(verdict(&row(&[Some(0.0)]), &row(&[Some(300.0)])), Verdict::Better);
-        // A step of the time line is the grain of it.
+        // The time line has steps of 100 ms, so a difference of one step is no difference.
         assert_eq!(verdict(&row(&[Some(0.0)]), &row(&[Some(100.0)])), Verdict::Unknown);
         assert_eq!(verdict(&row(&[None, None]), &row(&[Some(300.0), Some(400.0)])), Verdict::Worse);
         let wild = row(&[None, Some(100.0)]);
         assert_eq!(verdict(&wild, &row(&[Some(300.0), Some(300.0)])), Verdict::Same);
         assert_eq!(Metric::Recovery.of(&row(&[None, Some(200.0), None])), Some(NEVER));
         assert_eq!(Metric::Recovery.text(NEVER), "never");
-        // Where nothing was to recover from, or no time to do it in, there is no figure.
+        // Without a fault, or without time to recover, there is no figure.
         assert_eq!(Metric::Recovery.of(&Row::default()), None);
         for (why, time) in
             [("no base: failing before the fault", None), ("not within 900 ms", Some(NEVER))]

@@ -55,7 +55,7 @@ impl Scale {
         Self { log: true, low: round(low, false), high: round(high, true), from, to }
     }
 
-    /// Where a value lies, never outside the scale.
+    /// The place of a value, never outside the scale.
     pub fn at(&self, value: f64) -> f64 {
         let share = if self.log {
             (value.max(self.low).ln() - self.low.ln()) / (self.high.ln() - self.low.ln())
@@ -121,7 +121,7 @@ pub struct Svg {
     label: String,
 }
 
-/// Where text stands against its place.
+/// Which part of a text is at its place.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     Start,

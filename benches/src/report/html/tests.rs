@@ -111,18 +111,18 @@ fn refusing_half_of_the_requests_is_no_lead() {
     let group = &model.groups[0];
     let (sentence, _) = sentences::verdict(group);
     assert!(sentence.contains("default leads (0); behind: redigo (470)"), "{sentence}");
-    // A limit with a sixth of the callers is nothing to compare with.
+    // A limit with a sixth of the callers is not a base for comparison.
     assert_eq!(group.baseline_name(), "default");
     assert_eq!(group.baseline(&group.entries[1]).unwrap().label, "default");
 }
 
 #[test]
 fn the_noise_decides_what_a_row_of_the_summary_is() {
-    // A quarter apart, and no difference: the rounds scatter as much.
+    // 25 % apart is no difference here: the rounds scatter as much.
     let noisy = json!([row("one", &[100.0, 140.0, 90.0]), row("two", &[128.0, 95.0, 150.0])]);
     let text = summary::render(&sources(noisy));
     assert!(text.contains("no difference beyond the noise: http1 steady"), "{text}");
-    // A twentieth apart in each round, and a difference.
+    // 5 % apart in each round is a difference.
     let rates = [100.0, 130.0, 90.0, 110.0, 95.0];
     let slower = rates.map(|rate| rate * 0.95 + rate % 3.0 / 20.0);
     let pair = |noise: Value| {
@@ -297,7 +297,7 @@ fn the_ways_of_a_contestant_are_compared_with_the_same_way() {
 }
 
 #[test]
-fn banners_say_what_spoils_the_figures() {
+fn banners_name_what_makes_figures_unreliable() {
     let sources = |change: Value| {
         let mut row = row("one", &[100.0, 100.0]);
         for (key, value) in change.as_object().unwrap() {
@@ -361,7 +361,7 @@ fn rows_with_other_requests_are_not_compared_side_by_side() {
 }
 
 #[test]
-fn a_request_of_the_users_own_stands_with_the_load() {
+fn a_request_of_the_user_is_named_beside_the_load() {
     let mut row = row("one", &[100.0, 101.0]);
     row["loop"] = json!("closed");
     row["callers"] = json!(3);

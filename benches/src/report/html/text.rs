@@ -29,8 +29,8 @@ fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// JSON text for a `script` element, without the space between its parts. `<` stands only in strings,
-/// where an escape says the same.
+/// JSON text for a `script` element, without the space between its parts. `<` occurs only in strings, and is
+/// written as an escape there.
 pub fn json_in_script(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -128,7 +128,7 @@ pub fn capital(sentence: &str) -> String {
     }
 }
 
-/// Names in a sentence, the last ones only counted where there are many.
+/// Names in a sentence. If there are many, the last ones are only counted.
 pub fn list(names: &[String]) -> String {
     const MOST: usize = 6;
     match names {

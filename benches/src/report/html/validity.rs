@@ -1,17 +1,18 @@
-//! Signs that figures of a row are not what they seem: a late schedule, a busy client, times that do not
-//! fit each other.
+//! Signs that figures of a row cannot be trusted: a late schedule, a busy client, times that do not agree with
+//! each other.
 
 use super::group::{Entry, Model};
 use crate::report::histogram;
 
-/// Requests of which one in a hundred is no accident: ten of them.
+/// With so many requests, one in a hundred is ten requests, which is no accident.
 const MANY: f64 = 1000.0;
 
 /// The lateness of the schedule, where it is large enough to matter.
 pub(super) fn lateness(entry: &Entry<'_>) -> Option<f64> {
     let late = entry.row.lateness_us?;
     let p99 = late.p99?;
-    // One arrival in a hundred says something where there are many, as it does in the run's own words.
+    // One late arrival in a hundred means something only if there are many. The warnings of the run have the
+    // same rule.
     let often = entry.row.requests.is_some_and(|requests| requests >= MANY);
     let median = entry.row.latency_us?.p50.zip(late.p50.or(late.p99));
     let share = median.is_some_and(|(latency, late)| late > 0.1 * latency);

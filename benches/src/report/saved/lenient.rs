@@ -1,5 +1,5 @@
 //! Reading is tolerant: every field may be missing, unknown fields are ignored, and a field of another
-//! shape counts as missing. So results of other versions are read, too.
+//! shape counts as missing. So this version can read the results of other versions.
 
 use std::collections::BTreeMap;
 

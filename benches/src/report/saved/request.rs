@@ -1,4 +1,4 @@
-//! A request of the user's own: as results.json holds it, and as titles, pages and comparisons name it.
+//! A request that the user chose: as results.json holds it, and as titles, pages and comparisons name it.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ tolerant! {
         pub kind: Option<String>,
         /// Of a rival: as shipped or tuned.
         pub category: Option<String>,
-        /// Whose limits of connections held: same or own.
+        /// Whose limits of connections were in force: same or own.
         pub budget: Option<String>,
         /// closed or open.
         #[serde(rename = "loop")]
@@ -93,7 +93,7 @@ tolerant! {
         pub lateness_us: Option<Percentiles>,
         /// The time after the last fault.
         pub recovery: Option<Recovery>,
-        /// What equal contestants of its table differed by.
+        /// How much equal contestants of its table differed.
         pub noise: Option<Noise>,
         /// The figures of each round.
         pub rounds_detail: Vec<Round>,
@@ -153,7 +153,7 @@ impl Row {
         }
     }
 
-    /// Whether it is the limit, or no-pool, the other end of the scale.
+    /// Whether it is the limit or no-pool, the two ends of the scale.
     pub fn is_limit(&self) -> bool {
         self.kind.as_deref() == Some("limit")
     }
@@ -180,7 +180,7 @@ impl Row {
         self.faults_late_ms.is_some_and(|late| late > LATE_MS)
     }
 
-    /// The events that are faults, and no conditions of the whole run.
+    /// The events that are faults, without conditions of the whole run.
     pub fn faults(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| !event.is_condition())
     }

@@ -1,5 +1,5 @@
-//! What a recorder makes of the events of a pool. Times are milliseconds; the window begins at 1,000
-//! and has a length of 160, so that a step is one millisecond.
+//! The lives that a recorder makes from the events of a pool. Times are milliseconds; the window begins at
+//! 1,000 and has a length of 160, so that a step is one millisecond.
 
 use pool_common::clock::Timestamp;
 use pool_common::event::{CloseCause, EventKind};
@@ -13,7 +13,7 @@ const MS: u64 = 1_000_000;
 const LEASED: EventKind = EventKind::Leased { reused: false, idle_for: Duration::ZERO };
 const OPENED: EventKind = EventKind::Opened(Duration::ZERO);
 
-/// Hears events of connections that are named by numbers.
+/// A recorder whose connections are named by numbers.
 struct Told {
     lives: Lives,
     ids: Vec<ConnectionId>,
@@ -139,7 +139,7 @@ fn a_check_is_seen_however_short_it_was() {
 }
 
 #[test]
-fn what_was_before_the_window_counts_as_far_as_it_reaches_into_it() {
+fn leases_before_the_window_count_for_the_part_inside_it() {
     let told = Told::new(3);
     told.opened(0, 900);
     told.opened(1, 900);
@@ -160,7 +160,7 @@ fn what_was_before_the_window_counts_as_far_as_it_reaches_into_it() {
 }
 
 #[test]
-fn what_is_after_the_window_does_not_count() {
+fn events_after_the_window_do_not_count() {
     let told = Told::begun(2);
     told.opened(0, 1000);
     told.hear(0, 1150, LEASED);
@@ -191,10 +191,10 @@ fn failed_dials_have_no_lane_of_their_own() {
 }
 
 #[test]
-fn of_very_many_connections_some_stand_for_all() {
+fn of_very_many_connections_some_are_followed_over_the_whole_window() {
     let many = 5000;
     let told = Told::begun(many);
-    // The first stays, the others are closed at once.
+    // The first stays open, the others are closed at once.
     told.opened(0, 1000);
     for connection in 1..many {
         let ms = 1000 + connection as u64 * 150 / many as u64;

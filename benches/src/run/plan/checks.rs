@@ -1,5 +1,5 @@
-//! Options that nothing in a run looks at, or that contradict what is run, are mistakes: they are refused
-//! before anything is measured, and never ignored.
+//! An option that no part of a run uses, or that contradicts what is run, is a mistake: it is refused before
+//! anything is measured, and never ignored.
 
 use super::Group;
 use crate::ask::Ask;
@@ -44,7 +44,7 @@ fn refuse(option: &str, why: &str) -> Result<(), BenchError> {
     Err(BenchError::usage(format!("{option} {why}")))
 }
 
-/// One model for each server that is run, and none beside a target.
+/// Each server that is run has at most one model, and a target has none.
 fn models(args: &RunArgs, groups: &[Group]) -> Result<(), BenchError> {
     if args.target.is_some() && !args.model.is_empty() {
         return refuse(
@@ -74,7 +74,7 @@ fn models(args: &RunArgs, groups: &[Group]) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Options of a closed loop or of an open one, and of the budget that they belong to.
+/// Options that need a closed loop, an open loop, or a certain budget.
 fn loads(args: &RunArgs, groups: &[Group]) -> Result<(), BenchError> {
     let open = |group: &Group| group.demand.is_open();
     if args.callers.is_some() && groups.iter().all(open) {
@@ -99,7 +99,7 @@ fn loads(args: &RunArgs, groups: &[Group]) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// A request of the user's own fits every group, and does not change what its scenario is about.
+/// A request that the user chose must fit every group, and must not change what its scenario is about.
 fn request(ask: &Ask, group: &Group) -> Result<(), BenchError> {
     let (protocol, scenario) = (group.protocol, &group.scenario);
     let name = scenario.name;

@@ -14,13 +14,14 @@ use crate::scenario::demand::{Arrivals, Budget, Demand};
 use crate::scenario::ladder::Step;
 use crate::scenario::{Play, Scenario, Variant};
 
-/// A turn at each rate of a ladder, and how many: there are ten rates.
+/// The length of a turn at each rate of a ladder, and below it the number of rounds. They are small because
+/// a ladder has ten rates.
 const SWEEP_DURATION: Duration = Duration::from_millis(500);
 const SWEEP_ROUNDS: u32 = 2;
 /// Time of an open loop before it is measured.
 const WARM_UP_OPEN: Duration = Duration::from_millis(200);
 
-/// One scenario on one protocol: what is compared with each other.
+/// One scenario on one protocol. Its contestants are compared with each other.
 #[derive(Debug)]
 pub struct Group {
     /// The protocol.
@@ -43,13 +44,13 @@ pub struct Group {
     pub step: Option<Step>,
     /// How arrivals of a rate are spread.
     pub arrivals: Arrivals,
-    /// Whose limits hold.
+    /// Whose limits of connections are in force.
     pub budget: Budget,
     /// The contestants that take part.
     pub entries: Vec<Entry>,
     /// The relay in front of the user's server plays its faults.
     pub relayed: bool,
-    /// One of them once more, which shows what equal contestants differ by.
+    /// A second entry of one contestant, which shows how much equal contestants differ.
     pub twin: Option<Entry>,
 }
 
@@ -79,9 +80,9 @@ pub struct Entry {
     pub variant: Option<Variant>,
     /// The policy of a profile, budget and knobs applied.
     pub policy: Option<Policy>,
-    /// It is one connection by nature: the budget is not for it.
+    /// Its design has one connection: the budget does not apply to it.
     pub single: bool,
-    /// What it takes care of.
+    /// The safety measures that it has.
     pub safety: Safety,
 }
 
@@ -154,7 +155,7 @@ pub(super) fn group(
         connections,
         warm_up: match scenario.cold {
             true => Duration::ZERO,
-            // An open loop begins with what it needs, or opens it soon.
+            // An open loop begins with the connections that it needs, or opens them soon.
             false if demand.is_open() => WARM_UP_OPEN.min(duration / 5),
             false => (duration / 5).min(Duration::from_millis(500)),
         },
@@ -170,7 +171,7 @@ pub(super) fn group(
     })
 }
 
-/// When requests are wanted: as the scenario says, or at the rate that was asked for.
+/// When requests are wanted: as the scenario defines it, or at the rate of the options.
 fn demand(args: &RunArgs, scenario: Scenario) -> Result<Demand, BenchError> {
     let Some(rate) = args.rate else {
         return Ok(scenario.demand);

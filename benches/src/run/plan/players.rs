@@ -7,7 +7,7 @@ use crate::scenario::Play;
 use crate::scenario::demand::Demand;
 use crate::target::Target;
 
-/// Leaves a worker its share of a group.
+/// Reduces a group to the share of one worker.
 pub(super) fn share(
     group: &mut Group,
     worker: Worker,
@@ -36,7 +36,7 @@ pub(super) fn twin(group: &Group) -> Option<Entry> {
     if group.rounds < 2 || group.entries.len() < 2 || scenario.play == Play::Reuse {
         return None;
     }
-    // A pool, where there is one: it is what is compared.
+    // A pool if there is one, since pools are what is compared.
     let pool = group.entries.iter().find(|entry| entry.policy.is_some());
     pool.or(group.entries.first()).filter(|_| quiet && steady).cloned()
 }

@@ -1,5 +1,4 @@
-//! What a run with the relay shows about the relay itself: one contestant at full load without and
-//! with it.
+//! The cost of the relay, which a run with the relay shows: one contestant at full load without and with it.
 
 use std::time::Duration;
 
@@ -9,12 +8,12 @@ use crate::cli::RunArgs;
 use crate::error::BenchError;
 use crate::scenario::{STEADY, Variant};
 
-/// Length and number of the turns, where nothing is asked for.
+/// Length and number of the turns if no option sets them.
 const DURATION: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 3;
 
-/// Adds the relay to the table of `steady`, and the table where it was not asked for. `limit` shows
-/// the relay best, since it costs least itself; without it the first contestant does.
+/// Adds a row with the relay to the table of `steady`, and adds the table if the options did not ask for it.
+/// The row is one of `limit`, which costs least itself; without `limit` it is one of the first contestant.
 ///
 /// # Errors
 /// [`BenchError::Usage`] as for any other group.
@@ -54,7 +53,7 @@ mod tests {
     use super::super::Plan;
     use super::*;
 
-    /// Scenario and contestant of each row, and whether its way leads through the relay.
+    /// Scenario and contestant of each row, and whether its requests go through the relay.
     fn rows_of(
         scenarios: &[&str],
         contestants: &[&str],

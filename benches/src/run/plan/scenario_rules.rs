@@ -1,12 +1,12 @@
-//! What options a scenario cannot be played with: a turn that is over before its faults are, and knobs
-//! in which its ways differ.
+//! Options with which a scenario cannot be played: a turn that ends before its faults, and knobs in which its
+//! ways differ.
 
 use std::time::Duration;
 
 use crate::error::BenchError;
 use crate::scenario::{Scenario, Variant};
 
-/// A turn that is over before the faults are would show something else than it says.
+/// A turn that ends before its faults would not show what the scenario promises.
 pub(super) fn check_duration(scenario: Scenario, duration: Duration) -> Result<(), BenchError> {
     if duration >= scenario.shortest() {
         return Ok(());
@@ -19,7 +19,8 @@ pub(super) fn check_duration(scenario: Scenario, duration: Duration) -> Result<(
     )))
 }
 
-/// A knob in which the ways of a scenario differ cannot be set for all of them: their names would lie.
+/// A knob in which the ways of a scenario differ cannot be set for all of them: then their names would be
+/// wrong.
 pub(super) fn check_knobs(
     scenario: Scenario,
     variant: Option<Variant>,
