@@ -1,5 +1,5 @@
-//! The response body: gives room back to the peer as it is read, and holds the stream's slot to the
-//! end.
+//! The response body. The peer gets flow-control room back as the body is read, and the body holds the
+//! stream's slot to its end.
 
 use std::fmt;
 use std::pin::Pin;
@@ -127,7 +127,7 @@ impl Body {
         Self { open: Some(open), remaining: length, ..Self::default() }
     }
 
-    /// The next frame of the stream, without a look at the timer.
+    /// The next frame of the stream. Does not check the timer.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while !self.trailers {
             let Some(open) = &mut self.open else { return Poll::Ready(None) };
@@ -135,7 +135,7 @@ impl Body {
                 Some(Ok(data)) => {
                     let empty = data.is_empty();
                     let frame = self.take(data);
-                    // An empty frame is there for its END_STREAM. h2 bounds how many come without.
+                    // An empty frame usually carries END_STREAM. h2 bounds the number of those without it.
                     if !empty {
                         return Poll::Ready(Some(Ok(frame)));
                     }
@@ -170,7 +170,7 @@ impl Body {
         if let Some(open) = &mut self.open {
             open.patience.stop();
             if open.stream.is_end_stream() {
-                // The room goes back with the stream, and the slot before the caller sees the data.
+                // The end of the stream gives its room back. The slot is free before the caller sees the data.
                 self.open = None;
             } else {
                 let released = open.stream.flow_control().release_capacity(data.len());

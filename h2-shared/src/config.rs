@@ -20,7 +20,7 @@ const LONGEST_GRACE: Duration = Duration::from_millis(100);
 /// connections, which callers wait, when idle connections are closed) are in the
 /// [`Policy`](pool_common::Policy), not here.
 ///
-/// Durations that are `None` mean "no limit"; the defaults leave no wait on a peer without one.
+/// Durations that are `None` mean "no limit". With the defaults every wait on a peer has a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Streams allowed at a time before the peer's first SETTINGS frame has told its limit. Default
@@ -64,8 +64,8 @@ pub struct Config {
     pub response_timeout: Option<Duration>,
 
     /// Longest silence of the peer while the response body is being read. Default 30 s; long-lived
-    /// streams with rare messages want `None`. Ends the stream with CANCEL. What it means for the
-    /// connection is said at [`response_timeout`](Self::response_timeout).
+    /// streams with rare messages want `None`. Ends the stream with CANCEL.
+    /// [`response_timeout`](Self::response_timeout) describes what happens to the connection.
     pub body_timeout: Option<Duration>,
 
     /// Silence on the connection after which a PING is sent. Default `None`: no PINGs at intervals,
@@ -140,7 +140,7 @@ pub struct Config {
     /// stream takes some hundred bytes.
     pub max_remembered_resets: usize,
 
-    /// How many frames that fit no stream one connection forgives before it is closed with
+    /// How many frames that fit no stream one connection accepts before it is closed with
     /// ENHANCE_YOUR_CALM. Default 16,384 over the life of the connection. h2's own default of 1,024
     /// is reached by honest peers when many callers give up.
     pub max_error_resets: usize,

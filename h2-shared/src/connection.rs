@@ -179,7 +179,7 @@ impl H2Connection {
         self.observed.request_ping();
     }
 
-    /// The peer missed a deadline without a word: it has
+    /// The peer missed a deadline and sent nothing: it has
     /// [`keep_alive_timeout`](Config::keep_alive_timeout) to answer a PING.
     pub(crate) fn demand_proof(&self) {
         self.observed.request_proof();
@@ -205,8 +205,8 @@ impl H2Connection {
         }
     }
 
-    /// Why the connection ended or is about to, if so. A stream can fail before the driver has
-    /// drawn its conclusions.
+    /// Why the connection ended or is about to end, if it is. A stream can fail before the driver has noted
+    /// the cause.
     pub(crate) fn cause_so_far(&self) -> Option<Closed> {
         self.closed().or_else(|| self.activity.cause())
     }
@@ -255,7 +255,7 @@ impl H2Connection {
         self.observed.opened()
     }
 
-    /// Whether it takes streams, drains or is gone.
+    /// Whether it takes streams, is draining, or is closed.
     pub fn phase(&self) -> Phase {
         self.observed.phase()
     }
@@ -280,7 +280,7 @@ impl H2Connection {
     }
 
     fn lock_handle(&self) -> MutexGuard<'_, Option<SendRequest<Bytes>>> {
-        // A panic inside h2 leaves this handle as it was; h2's own lock is the one that tells.
+        // A panic inside h2 does not change this handle, but it poisons h2's own lock.
         self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

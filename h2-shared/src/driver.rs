@@ -26,7 +26,7 @@ use crate::transport::{Activity, Watched};
 pub(crate) const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
 /// How long unread responses may hold most of the connection's window before it is enlarged, or
-/// the connection takes no new streams. Readers that are merely busy are faster.
+/// the connection takes no new streams. A reader that is only busy needs less time.
 const CROWDED_AFTER: Duration = Duration::from_millis(10);
 
 /// The future that is the task.
@@ -146,7 +146,7 @@ where
         self.observed.retire();
     }
 
-    /// Begins to close once the users are gone: without the probe h2 ends by itself.
+    /// Begins to close once there are no users: without the probe h2 ends by itself.
     fn look_at_requests(&mut self) {
         if self.probe.is_some() && self.observed.close_requested() {
             self.observed.advance(Phase::Draining);
@@ -191,7 +191,7 @@ where
                 Step::Suspect(at) => {
                     if self.observed.set_suspect(true) {
                         tracing::debug!("the peer is silent");
-                        // A capacity of 0 would keep the pool from dialing in its place.
+                        // Retired, not given a capacity of 0: with that the pool would not dial in its place.
                         self.observed.retire();
                     }
                     at
@@ -337,8 +337,8 @@ where
     }
 }
 
-/// Tells everyone that the connection is over when the task ends, in whatever way: done, aborted
-/// with its runtime, or by a panic in it.
+/// Tells all users that the connection is over when the task ends for any reason: it is done, it was
+/// aborted with its runtime, or it panicked.
 struct End {
     observed: Arc<Observed>,
     cause: Option<Closed>,

@@ -1,4 +1,4 @@
-//! What can go wrong, by stage and by whose fault it is.
+//! The errors, by stage and by the side that caused them.
 
 use std::fmt;
 use std::io;
@@ -36,7 +36,7 @@ pub enum Error {
     /// stream id is lower, or the connection was gone before anything was sent. Repeating is safe
     /// whatever the method; the client does so itself within its bounds.
     Unprocessed {
-        /// The peer's word for it, for example REFUSED_STREAM or ENHANCE_YOUR_CALM. `None` when the
+        /// The peer's code for it, for example REFUSED_STREAM or ENHANCE_YOUR_CALM. `None` when the
         /// stream has none; [`Error::reason`] then gives the one in `closed`.
         reason: Option<Reason>,
         /// Why the connection ended, if it has.
@@ -166,7 +166,7 @@ fn describe_acquire(
         | TooManyWaiters { status, .. } => Some(status),
         _ => None,
     };
-    // While a dial is under way the streams are not what is missing.
+    // While a dial is in progress, the caller waits for the dial and not for a stream.
     if status.is_some_and(|status| status.leases > 0 && status.dialing == 0) {
         f.write_str("all streams are taken (a lease is a stream): ")?;
     }
@@ -252,7 +252,7 @@ impl Error {
     /// ended its connection.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            // A peer may announce its end first, or just end, and name the fault later.
+            // A peer may send a GOAWAY without a fault or just close, and name the fault later.
             Self::Unprocessed {
                 reason: None | Some(Reason::NO_ERROR),
                 closed: Some(Closed::GoAway { reason, .. }),

@@ -1,4 +1,4 @@
-//! One request on its stream, until the response head is there.
+//! One request on its stream, until the response head has arrived.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -73,7 +73,7 @@ where
         {
             match upload.poll(cx) {
                 Poll::Ready(Ok(())) => (self.sending, self.end) = (false, None),
-                // The response tells what it means if the stream takes no more.
+                // If the stream takes no more data, the response shows why.
                 Poll::Ready(Err(Stopped::Stream)) => self.sending = false,
                 Poll::Ready(Err(Stopped::Body(error))) => {
                     patience.stop();
@@ -91,7 +91,7 @@ where
             patience.stop();
             return Poll::Pending;
         }
-        // Also after the end of the body: a number that fell back to 0 would restart the clock.
+        // Also after the end of the body: if the number became 0, the clock would start again.
         let progress = self.upload.as_ref().map_or(0, Upload::sent);
         let mut timer = timer;
         let poll_at = |cx: &mut Context<'_>, at| poll_sleep(timer.as_mut(), cx, at);
@@ -126,8 +126,8 @@ where
     }
 }
 
-/// Sends the rest of a request body whose response is being read already. Whatever goes wrong
-/// resets the stream, which the reader sees.
+/// Sends the rest of a request body whose response is being read already. Any failure resets the stream,
+/// and the reader sees the reset.
 async fn finish<B>(mut upload: Upload<B>, mut patience: Patience, slot: Arc<Slot>)
 where
     B: HttpBody<Data = Bytes>,

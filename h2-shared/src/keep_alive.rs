@@ -1,4 +1,4 @@
-//! When to ask a silent peer whether it is still there: decisions only, no socket and no timer.
+//! Decides when a silent peer gets a PING, and when it is given up. Has no socket and no timer.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ impl KeepAlive {
             return Step::Sleep(due);
         }
         if !busy && !self.while_idle {
-            // Dormant. A stream that opens later is noticed at the next look.
+            // No PING is due. The next call notices a stream that opens later.
             return Step::Sleep(now + self.interval);
         }
         self.asked = Some(now);

@@ -1,4 +1,5 @@
-//! How long a request waits for its peer, and what a peer that was silent all the time has to prove.
+//! How long a request waits for its peer, and what happens to the connection of a peer that was silent all
+//! the time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,8 +42,8 @@ impl Patience {
     /// Ready with the limit when it has been reached. `poll_at` asks the timer, which lives with the
     /// caller: it is ready once that time has come.
     ///
-    /// When three quarters have passed without a word from the peer, on any stream, a PING goes
-    /// out. A peer that works answers it, and keeps its connection.
+    /// When three quarters have passed without a byte from the peer, on any stream, a PING is sent.
+    /// A peer that works answers it, and its connection stays in use.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -68,7 +69,7 @@ impl Patience {
         poll_at(cx, wait.since + limit).map(|()| limit)
     }
 
-    /// The peer has answered, or it is the caller's turn.
+    /// The peer has answered, or the next step is the caller's.
     pub(crate) fn stop(&mut self) {
         self.wait = None;
     }

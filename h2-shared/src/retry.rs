@@ -44,8 +44,8 @@ const MOST_LOST: u32 = 1;
 ///
 /// Under every rule but [`Retry::Never`] a request that the peer did not process is repeated,
 /// whatever its method: that is safe, and GOAWAY is how a server asks for it. What *may* have run
-/// is repeated only when it is idempotent, even where the rule's model is bolder (go-redis). A peer
-/// that says ENHANCE_YOUR_CALM is not asked again by itself.
+/// is repeated only when it is idempotent, even if the pool that the rule copies repeats more (go-redis). If a
+/// peer sends ENHANCE_YOUR_CALM, the client does not repeat the request.
 ///
 /// `random` is a number in 0..1, for the jitter.
 pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn never_means_never() {
+    fn under_never_no_request_is_repeated() {
         let error = unprocessed(Reason::NO_ERROR);
         assert_eq!(decide(&policy(Retry::Never), attempt(&error), 0.0), Decision::GiveUp);
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_wants_calm_gets_it() {
+    fn a_peer_that_sends_enhance_your_calm_gets_no_repeats() {
         let named = |reason| {
             let cause = Closed::GoAway { reason: Reason::ENHANCE_YOUR_CALM, message: "".into() };
             Error::Unprocessed { reason, closed: Some(cause), source: Reason::NO_ERROR.into() }

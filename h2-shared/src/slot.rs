@@ -38,13 +38,13 @@ impl Slot {
         self.lease.is_reused()
     }
 
-    /// Draws the conclusions for the connection from what the stream reported. Returns why the
-    /// connection ended, if it has.
+    /// Updates the state of the connection from the error of the stream. Returns why the connection ended, if
+    /// it has.
     pub(crate) fn note(&mut self, error: &h2::Error) -> Option<Closed> {
         // The driver says the same to the pool, but perhaps later than a repeat of this request
         // asks.
         let takes_no_more = error.is_go_away() || error.is_io();
-        // As net/http: whatever the two of us disagree on, the next stream may meet it again.
+        // As net/http: the next stream may meet the same disagreement between the two sides.
         let calls_us_wrong =
             error.is_reset() && error.is_remote() && error.reason() == Some(Reason::PROTOCOL_ERROR);
         if takes_no_more || calls_us_wrong {

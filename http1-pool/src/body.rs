@@ -151,7 +151,7 @@ impl Drop for Incoming {
         if connection.is_finished() || std::thread::panicking() || !connection.skip_buffered() {
             return;
         }
-        // The pool ends it where its runtime does not: it holds a place in the limits.
+        // If the runtime does not end this task, the pool does: its connection counts against the limits.
         let limit = connection.drain_time();
         connection.finish_with(limit, |mut connection| async move { connection.drain().await });
     }

@@ -1,4 +1,4 @@
-//! One connection: a socket, its buffers, and where in an exchange it stands.
+//! One connection: a socket, its buffers, and the state of its exchange.
 //!
 //! All I/O happens in the task that polls; a connection has no task. The life of
 //! an exchange:
@@ -79,7 +79,7 @@ pub struct Connection {
     /// The socket has to be looked at again before the first byte is written: since the last look
     /// the caller's body ran, or the task was away.
     look_again: bool,
-    /// How long it may be idle, as far as the peer has said so.
+    /// How long it may be idle, if the peer has told it.
     idle_limit: Option<Duration>,
     progress: Progress,
     /// A write failed; the peer may still have answered before it stopped reading.
@@ -199,7 +199,7 @@ impl Connection {
         let sending = match self.poll_send(cx) {
             Ok((sending, wrote)) => {
                 match began {
-                    // Written at once, which takes no time to speak of: one look at the clock less.
+                    // Written at once, in almost no time, so the clock need not be read again.
                     Some(began) if sending == Sending::Done => {
                         self.deadline.begin(began, self.config.response_timeout);
                     }
@@ -336,7 +336,7 @@ impl Connection {
         self.decoder.left()
     }
 
-    /// How long it may be idle before its next request, as far as a response has said so.
+    /// How long it may be idle before its next request, if a response has told it.
     pub(crate) fn idle_limit(&self) -> Option<Duration> {
         self.idle_limit
     }
@@ -389,7 +389,7 @@ impl Connection {
                 }
             }
         };
-        // Whatever came of it, the in-flight mark tells.
+        // The in-flight mark shows whether this worked.
         let _ = tokio::time::timeout(time, reading).await;
     }
 
@@ -435,7 +435,7 @@ impl Connection {
                     }
                     Poll::Pending => {}
                 }
-                // It may have taken its time.
+                // The caller's body may have taken some time.
                 self.look_again = true;
             }
             while !self.output.is_empty() {

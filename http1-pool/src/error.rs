@@ -1,4 +1,4 @@
-//! What can go wrong, grouped by whose fault it is.
+//! The errors, grouped by the side that caused them.
 
 use std::fmt;
 use std::io;

@@ -18,7 +18,7 @@ use pool_common::policy::{Policy, Retry};
 use crate::connection::{Failure, Progress};
 use crate::error::{Error, ProtocolError};
 
-/// What a rule looks at.
+/// The facts by which a rule decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) method: &'a Method,
@@ -176,13 +176,13 @@ mod tests {
         let failure = closed(Progress::Unanswered);
         for retry in ALL {
             let verdict = ask(&policy(retry, 5), Method::POST, true, 1, &failure);
-            // The one rule that takes the risk.
+            // The only rule that accepts that a request may run twice.
             assert_eq!(verdict != Verdict::GiveUp, retry == Retry::Attempts, "{retry:?}");
         }
     }
 
     #[test]
-    fn a_spent_body_ends_it() {
+    fn a_request_whose_body_is_used_up_is_not_repeated() {
         let headers = HeaderMap::new();
         let attempt = Attempt {
             method: &Method::GET,

@@ -60,9 +60,9 @@ pub struct Settings {
     /// How much memory these messages may take together, in bytes. More ends the connection.
     /// Default 16 MiB.
     pub max_push_bytes: usize,
-    /// How many frames a reset reads away before it gives the connection up. Default 1000.
+    /// How many frames a reset reads and drops before it gives the connection up. Default 1000.
     pub drain_replies: usize,
-    /// How many bytes a reset reads away before it gives the connection up. Default 1 MiB.
+    /// How many bytes a reset reads and drops before it gives the connection up. Default 1 MiB.
     pub drain_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, by stage and by whose fault it is.
+//! The errors, by stage and by the side that caused them.
 
 use std::{fmt, io, time::Duration};
 
@@ -216,13 +216,13 @@ pub enum ProtocolError {
     /// The decoder refused the frame.
     #[error("the decoder refused a frame: {0}")]
     Decode(String),
-    /// Scanner and decoder disagree about a frame. Never seen; a defect of ours if it is.
+    /// Scanner and decoder disagree about a frame. This has never been seen, and would be a defect of this crate.
     #[error("scanner and decoder disagree about a frame")]
     Mismatch,
     /// A reply came without a request.
     #[error("a reply without a request")]
     Unsolicited,
-    /// The reply to a `PING` of ours was another.
+    /// The reply to a `PING` of this crate did not have the word that was sent.
     #[error("the reply to PING is not what was sent")]
     WrongEcho,
     /// More messages came than the connection keeps for its user, see

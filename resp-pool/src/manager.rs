@@ -1,4 +1,4 @@
-//! What the pool asks of this protocol: dial, is it broken, check, reset.
+//! What the pool needs from this protocol: dial, is it broken, check, reset.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -9,10 +9,10 @@ use pool_common::{
 
 use crate::{config::Settings, connection::Connection, error::Error, key::Key, probe::Permissions};
 
-/// The future of a check of the user's own.
+/// The future of a check that the user wrote.
 pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
-/// A check of the user's own: the connection, and how long it has been idle (redigo's
+/// A check that the user wrote. It gets the connection, and how long it has been idle (redigo's
 /// `TestOnBorrow`).
 pub(crate) type CheckFunction =
     dyn for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync;

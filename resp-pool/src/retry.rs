@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rule_goes_on_when_the_time_is_used_up() {
+    fn no_rule_repeats_after_the_time_limit() {
         let unsent =
             Error::Timeout { stage: Stage::Write, sent: false, after: Duration::from_secs(1) };
         for error in [slow(), unsent] {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn never_is_never() {
+    fn under_never_no_command_is_repeated() {
         assert!(!goes_on(Retry::Never, &failure(&lost(false))));
     }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn reused_connections_are_replaced_and_fresh_ones_believed() {
+    fn a_lost_reused_connection_is_replaced_and_a_lost_fresh_one_is_not() {
         let retry = Retry::ReusedAndReplayable;
         let (sent, unsent) = (lost(true), lost(false));
         assert!(!goes_on(retry, &failure(&sent)));

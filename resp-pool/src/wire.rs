@@ -29,7 +29,7 @@ use crate::{
 const SMALLEST_READ: usize = 2 * 1024;
 /// With less room than this left in the buffer, a new one is made.
 const LEAST_READ: usize = 512;
-/// Beyond this, larger reads no longer pay.
+/// Reads larger than this are no faster.
 const LARGEST_READ: usize = 64 * 1024;
 /// An idle connection keeps no larger read buffer than this.
 const LARGEST_IDLE: usize = 4 * 1024;
@@ -163,7 +163,7 @@ impl Wire {
     /// A request is about to be encoded, while replies or messages may arrive.
     pub(crate) fn begin(&mut self) {
         self.began = None;
-        // With something unwritten, that was the one that was begun.
+        // If something is unwritten, it belongs to the request that was begun.
         self.unasked &= self.has_output();
     }
 

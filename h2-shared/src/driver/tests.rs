@@ -27,12 +27,12 @@ enum Word {
     Broken { calm: bool },
 }
 
-/// Notes what the pool would hear.
+/// Records what the driver reports to the pool.
 struct Ear(UnboundedSender<Word>);
 
 impl Ear {
     fn hear(&self, word: Word) {
-        // A test that has heard enough may be gone.
+        // The test may have ended already.
         let _ = self.0.send(word);
     }
 }

@@ -1,4 +1,4 @@
-//! What is seen on a connection where no byte is expected: while it is idle, and before a request.
+//! Looks for bytes or a close when no byte is expected: while a connection is idle, and before a request.
 
 use std::io;
 
