@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
 /// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
-/// of its wait uses only [`poll_at`](Deadline::poll_at): a different end is a different wait.
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait.
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.

@@ -1,4 +1,4 @@
-//! Defects that reviews found: each test has the name of one.
+//! What a review found: each test is named after what went wrong.
 
 #[path = "../state/driver.rs"]
 #[allow(dead_code)] // Shared with tests/state, which uses all of it.
