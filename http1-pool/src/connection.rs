@@ -47,7 +47,7 @@ const MAX_READ_SIZE: usize = 64 * 1024;
 /// A connection as the pool keeps it.
 ///
 /// Only the pool and the [`Client`](crate::Client) use it; it is public so that
-/// [`Connector`](crate::Connector) can say what it makes.
+/// [`Manager`](crate::Manager) can say what it makes.
 pub struct Connection {
     stream: Socket,
     /// The origin, for errors.

@@ -131,14 +131,13 @@ impl Error {
         }
     }
 
-    /// Whether nothing of the request was sent, so that sending it again cannot make it happen
-    /// twice, whatever its method. `false` even if that is merely unknown.
-    pub fn is_retryable(&self) -> bool {
+    /// Whether the request may have been carried out, in whole or in part. When this is false, sending
+    /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
+    /// unknown.
+    pub fn may_have_executed(&self) -> bool {
         match self {
-            Self::Acquire(error) => !error.is_closed(),
-            Self::Closed { stage, .. } | Self::Io { stage, .. } => *stage == Stage::Start,
-            Self::Protocol { source, .. } => *source == ProtocolError::Unsolicited,
-            _ => false,
+            Self::Protocol { source, .. } => *source != ProtocolError::Unsolicited,
+            error => error.stage() != Some(Stage::Start),
         }
     }
 

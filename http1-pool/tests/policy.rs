@@ -1,7 +1,6 @@
 //! A policy of the user's own keeps what suits HTTP/1, or a log line says that it does not.
 
-use http1_pool::{Client, ClientBuilder, Config, Connector, default_policy};
-use pool_common::connect::TcpConnector;
+use http1_pool::{Client, ClientBuilder, Config, Manager};
 use pool_common::policy::{Policy, Retry};
 use pool_common::testing::logs::warnings;
 use pool_common::{Pool, profile};
@@ -16,7 +15,6 @@ fn changing_one_knob_keeps_the_retry_rule() {
     let expected = Policy { max_idle: Some(5), ..Client::default_policy() };
     assert_eq!(*client.pool().initial_policy(), expected);
     assert_eq!(expected.retry, Retry::ReusedAndReplayable);
-    assert_eq!(Client::default_policy(), default_policy());
 
     let go = profile::fasthttp();
     let changed = Client::builder().profile(&go).change_policy(|policy| policy.peek = true);
@@ -41,8 +39,8 @@ fn a_retry_rule_that_does_not_suit_http_1_is_logged_once() {
         assert!(lines.iter().all(|line| line.contains(rule.word())), "{lines:?}");
         assert!(lines.iter().all(|line| line.contains("Client::default_policy()")), "{lines:?}");
         let lines = warnings("http1_pool", || {
-            let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
-            drop(Client::from(Pool::builder(connector).policy(by_hand).build().unwrap()));
+            let manager = Manager::new(Config::default()).unwrap();
+            drop(Client::from(Pool::builder(manager).policy(by_hand).build().unwrap()));
         });
         assert_eq!(lines.len(), logged, "{lines:?}");
     }
