@@ -9,19 +9,19 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
-use pool_common::connect::TcpConnector;
 use pool_common::policy::{Dial, IdleOrder, Retry};
 use pool_common::{Policy, Pool};
 use tokio::time::sleep;
 
 use crate::body::Body;
+use crate::builder::ClientBuilder;
 use crate::config::Config;
 use crate::connection::NotSent;
 use crate::error::{Closed, Error};
 use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
-use crate::manager::H2Manager;
+use crate::manager::Manager;
 use crate::retry::{Attempt, Decision, decide};
 use crate::slot::Slot;
 use crate::upload::{BodyError, Source, Upload};
@@ -32,14 +32,18 @@ use crate::upload::{BodyError, Source, Upload};
 /// find their connection.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<H2Manager>,
+    pool: Pool<Manager>,
 }
 
 impl Client {
     /// A client with the [default policy](Self::default_policy) and the default [`Config`].
     pub fn new() -> Self {
-        Self::with_config(Self::default_policy(), Config::default())
-            .expect("the defaults are valid, and tested")
+        Self::builder().build().expect("the defaults are valid, and tested")
+    }
+
+    /// A client whose policy, config and parts can be chosen.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
     }
 
     /// A policy for shared connections, and the base for a changed one:
@@ -61,31 +65,22 @@ impl Client {
         }
     }
 
-    /// A client that pools as `policy` says and connects as `config` says.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPolicy`] or [`Error::InvalidConfig`].
-    pub fn with_config(policy: Policy, config: Config) -> Result<Self, Error> {
-        let manager = H2Manager::new(config, TcpConnector::default())?;
-        Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
-    }
-
-    /// A client over a pool that was built elsewhere, with an observer, metrics or another
-    /// `TcpConnector`. Its policy starts from [`Client::default_policy`] in most cases; a policy that
-    /// repeats no request is said in a log line.
-    pub fn from_pool(pool: Pool<H2Manager>) -> Self {
-        if pool.initial_policy().retry == Retry::Never {
-            tracing::warn!(
-                "retry = never: requests that a GOAWAY or a close leaves undone reach the caller; \
-                 Client::default_policy() is the base of a policy that repeats them"
-            );
-        }
-        Self { pool }
-    }
-
-    /// The pool, for its status and statistics, and to close it.
-    pub fn pool(&self) -> &Pool<H2Manager> {
+    /// The pool, to look at or to close.
+    pub fn pool(&self) -> &Pool<Manager> {
         &self.pool
+    }
+
+    /// How connections are opened and watched.
+    pub fn config(&self) -> &Config {
+        self.pool.manager().config()
+    }
+
+    /// Closes the pool: no new requests, and waits for the streams that are still open.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops the waiting.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Sends a request and returns its response as soon as the head is there.
@@ -111,7 +106,8 @@ impl Client {
     /// limit that has passed. One limit over all attempts is `tokio::time::timeout` around this call.
     ///
     /// # Errors
-    /// Each variant of [`Error`] says when it occurs and whether the request may have run.
+    /// See [`Error`]. [`Error::may_have_executed`] says whether sending the request again may run it
+    /// twice.
     ///
     /// # Cancel safety
     /// Dropping the future resets the stream (CANCEL) if it was opened, and gives the slot back.
@@ -179,6 +175,20 @@ impl Client {
     }
 }
 
+/// A client over a pool that was built by hand. Its policy starts from [`Client::default_policy`] in
+/// most cases; a retry rule that repeats no request is logged.
+impl From<Pool<Manager>> for Client {
+    fn from(pool: Pool<Manager>) -> Self {
+        if pool.initial_policy().retry == Retry::Never {
+            tracing::warn!(
+                "retry = never: requests that a GOAWAY or a close leaves undone reach the caller; \
+                 Client::default_policy() is the base of a policy that repeats them"
+            );
+        }
+        Self { pool }
+    }
+}
+
 impl Default for Client {
     fn default() -> Self {
         Self::new()
@@ -193,7 +203,7 @@ impl fmt::Debug for Client {
 
 /// One request, in as many attempts as it takes.
 struct Call<'a, B> {
-    pool: &'a Pool<H2Manager>,
+    pool: &'a Pool<Manager>,
     key: Key,
     /// The line of code that asked, for leak detection.
     place: &'static Location<'static>,
@@ -280,7 +290,7 @@ where
                 }
             }
         };
-        let refused = error.reason() == Some(Reason::REFUSED_STREAM) && error.is_unprocessed();
+        let refused = error.reason() == Some(Reason::REFUSED_STREAM) && !error.may_have_executed();
         if refused && turn.number > 1 && self.pool.manager().may_replace_refusing(&self.key) {
             slot.retire();
         }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use h2_shared::{Client, Config};
+use h2_shared::Client;
 use pool_common::Policy;
 use pool_common::policy::Retry;
 use support::log::Log;
@@ -11,7 +11,7 @@ use tracing::Level;
 fn warnings_of(policy: Policy) -> Vec<String> {
     let warnings = Log::new(Level::WARN);
     tracing::subscriber::with_default(warnings.clone(), || {
-        Client::with_config(policy, Config::default()).unwrap();
+        Client::builder().policy(policy).build().unwrap();
     });
     warnings.events()
 }

@@ -4,9 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use h2_shared::{Client, Config, H2Manager};
+use h2_shared::{Client, Config, Manager};
 use pool_common::Pool;
-use pool_common::connect::TcpConnector;
 use support::echo::EchoServer;
 use support::raw::RawServer;
 use support::{
@@ -245,7 +244,7 @@ async fn a_limit_of_zero_ends_at_the_deadline_and_a_raise_lets_requests_through(
     });
     let mut peer = server.accept(Some(0)).await;
     let error = call.await.unwrap().unwrap_err();
-    assert!(error.is_timeout() && error.is_unprocessed(), "{error}");
+    assert!(error.is_timeout() && !error.may_have_executed(), "{error}");
 
     peer.settings(Some(5)).await;
     tokio::spawn(peer.echo());
@@ -281,9 +280,9 @@ async fn a_server_that_allows_no_stream_is_not_dialed_again_and_again() {
 #[tokio::test]
 async fn every_open_stream_tells_the_line_that_asked_for_it() {
     let server = EchoServer::plain().await;
-    let manager = H2Manager::new(Config::default(), TcpConnector::default()).unwrap();
+    let manager = Manager::new(Config::default()).unwrap();
     let pool = Pool::builder(manager).leak_detection(Duration::MAX).build().unwrap();
-    let client = Client::from_pool(pool);
+    let client = Client::from(pool);
     let ask = || post(server.addr, "/", "x");
     let (one, first) = (client.request(ask()).await.unwrap(), line!());
     let (two, second) = (client.request(ask()).await.unwrap(), line!());
