@@ -19,9 +19,6 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting or a URL makes no sense.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The pool gave no connection: it is closed, full, or the dial failed. The text is the pool's
     /// own; [`dial_error`](pool_common::Error::dial_error) and
     /// [`server_error`](Self::server_error) lead to the cause.
@@ -326,7 +323,7 @@ impl std::error::Error for ConversionError {}
 /// A setting or a URL that makes no sense. Never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum InvalidConfig {
     /// The URL has no scheme, or one this crate does not know.
     #[error("unknown scheme {0:?}; redis:// is supported")]
     Scheme(String),
@@ -353,7 +350,4 @@ pub enum ConfigError {
         /// What is wrong, and how to mend it.
         reason: &'static str,
     },
-    /// The policy of the pool makes no sense.
-    #[error("the policy of the pool: {0}")]
-    Policy(#[from] pool_common::InvalidPolicy),
 }

@@ -15,7 +15,8 @@ fn config(server: &RedisServer, protocol: Protocol) -> Config {
 }
 
 async fn dial(config: &Config) -> Result<Connection, Error> {
-    Connection::dial(&config.key()?, Arc::new(config.settings.clone())).await
+    Connection::dial(&config.key().expect("a valid config"), Arc::new(config.settings.clone()))
+        .await
 }
 
 /// Makes two tests of an async function: one for each protocol version.

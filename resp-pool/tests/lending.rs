@@ -39,7 +39,7 @@ async fn peer(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Config
 
 fn one(config: Config, check: Check) -> ClientBuilder {
     let policy = Policy { max_open_per_key: Some(1), check, ..Policy::default() };
-    Client::builder(config).policy(policy)
+    Client::builder().config(config).policy(policy)
 }
 
 /// The answer to `PING` with a word.
@@ -233,7 +233,7 @@ async fn a_transaction_that_the_server_aborted_is_an_error_on_the_client() {
 #[tokio::test]
 async fn a_lease_tells_the_line_that_borrowed_it() {
     let config = peer(|_| "+OK\r\n".to_owned()).await;
-    let client = Client::builder(config).leak_detection(Duration::MAX).build().unwrap();
+    let client = Client::builder().config(config).leak_detection(Duration::MAX).build().unwrap();
     let (lease, line) = (client.acquire().await.unwrap(), line!());
     let (fresh, second) = (client.acquire_fresh().await.unwrap(), line!());
     let places: Vec<_> =

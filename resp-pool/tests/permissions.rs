@@ -14,7 +14,7 @@ async fn as_bob(forbidden: &[&str], protocol: Protocol) -> (RedisServer, Client)
     let mut config = Config::default();
     config.port = server.addr().port();
     config.protocol = protocol;
-    let admin = Client::builder(config.clone()).build().expect("a client");
+    let admin = Client::builder().config(config.clone()).build().expect("a client");
     let mut rule = vec!["ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all"];
     rule.extend(forbidden);
     admin.query::<()>(&rule[..]).await.expect("ACL SETUSER");
@@ -22,7 +22,7 @@ async fn as_bob(forbidden: &[&str], protocol: Protocol) -> (RedisServer, Client)
     config.password = Some("secret".into());
     let policy =
         Policy { max_open_per_key: Some(1), check: Check::Always, ..Client::default_policy() };
-    (server, Client::builder(config).policy(policy).build().expect("a client"))
+    (server, Client::builder().config(config).policy(policy).build().expect("a client"))
 }
 
 #[tokio::test]

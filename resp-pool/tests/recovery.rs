@@ -23,7 +23,7 @@ use tokio::{
 const CALLERS: usize = 8;
 
 fn client(config: Config) -> Client {
-    Client::builder(config).clock(Clock::tokio()).build().expect("a client")
+    Client::builder().config(config).clock(Clock::tokio()).build().expect("a client")
 }
 
 /// Callers that ask all the time, with a pause of 10 ms after a failure.
@@ -165,8 +165,12 @@ async fn a_floor_that_the_server_has_closed_is_refilled_without_an_acquire() {
         }
     });
     let policy = Policy { min_idle: 3, max_idle_per_key: None, ..Client::default_policy() };
-    let client =
-        Client::builder(config).policy(policy).clock(Clock::tokio()).build().expect("a client");
+    let client = Client::builder()
+        .config(config)
+        .policy(policy)
+        .clock(Clock::tokio())
+        .build()
+        .expect("a client");
     // The floor is dialed in the background.
     client.warm_up();
     sleep(Duration::from_secs(10)).await;

@@ -17,7 +17,7 @@ async fn answered(reply: String, settle: fn(&mut Config)) -> Result<Value, Error
     let mut config =
         peer(move |asked| Some(if asked.is("GET") { reply.clone() } else { honest(asked) })).await;
     settle(&mut config);
-    Client::builder(config).build()?.get("k").await
+    Client::builder().config(config).build().expect("a client").get("k").await
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_reply_of_another_type_names_the_command_and_a_type_that_takes_it() {
         ("%0\r\n", "a HashMap"),
     ] {
         let config = peer(move |_| Some(reply.to_owned())).await;
-        let client = Client::builder(config.clone()).build().expect("a client");
+        let client = Client::builder().config(config.clone()).build().expect("a client");
         let key = config.key().expect("valid");
         let mut connection =
             Connection::dial(&key, Arc::new(config.settings)).await.expect("connects");

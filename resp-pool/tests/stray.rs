@@ -95,7 +95,7 @@ fn workers(count: usize) -> Runtime {
 fn client(config: &Config, change: impl FnOnce(&mut Policy)) -> Client {
     let mut policy = Policy { retry: Retry::Never, ..Policy::default() };
     change(&mut policy);
-    Client::builder(config.clone()).policy(policy).build().expect("a valid policy")
+    Client::builder().config(config.clone()).policy(policy).build().expect("a valid policy")
 }
 
 async fn echo(client: &Client, word: &str) -> Result<String, Error> {

@@ -40,7 +40,7 @@ async fn a_silent_server_costs_one_read_timeout_under_every_rule() {
         let mut config = peer(|_| None).await;
         config.settings.read_timeout = Some(ms(300));
         let policy = Policy { retry, retry_attempts: 4, ..profile::go_redis().policy };
-        let client = Client::builder(config).policy(policy).build().expect("a client");
+        let client = Client::builder().config(config).policy(policy).build().expect("a client");
         let (error, took) = timed(client.get::<String>("k")).await;
         let error = error.expect_err("silent");
         assert!(matches!(error, Error::Timeout { stage: Stage::Read, .. }), "{error:?}");
@@ -61,7 +61,7 @@ async fn a_pool_that_has_nothing_to_lend_costs_one_acquire_timeout() {
         acquire_timeout: Some(ms(1000)),
         ..profile::go_redis().policy
     };
-    let builder = Client::builder(config).policy(policy).clock(Clock::tokio());
+    let builder = Client::builder().config(config).policy(policy).clock(Clock::tokio());
     let client = builder.build().expect("a client");
     let _lease = client.acquire().await.expect("the only one");
     let (error, took) = timed(client.get::<String>("k")).await;
@@ -94,7 +94,7 @@ async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
         retry_attempts: 100,
         ..Policy::default()
     };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     let (error, took) = timed(client.get::<String>("k")).await;
     let error = error.expect_err("closed each time");
     assert!(error.may_have_executed(), "{error:?}");
@@ -122,7 +122,7 @@ async fn a_further_attempt_that_is_cut_short_may_have_executed() {
     });
     let policy =
         Policy { acquire_timeout: Some(ms(50)), retry: Retry::Attempts, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     let (error, took) = timed(client.get::<String>("k")).await;
     let error = error.expect_err("silent");
     assert!(error.is_timeout() && error.may_have_executed(), "{error:?}");
@@ -172,7 +172,7 @@ async fn a_further_attempt_of_several_commands_ends_within_the_time_as_well() {
         let mut config = slow_from_the_second_connection_on().await;
         config.settings.read_timeout = Some(ms(300));
         config.settings.write_timeout = Some(ms(200));
-        let builder = Client::builder(config).policy(policy.clone()).clock(Clock::tokio());
+        let builder = Client::builder().config(config).policy(policy.clone()).clock(Clock::tokio());
         let client = builder.build().expect("a client");
         let call = async {
             if is_transaction {

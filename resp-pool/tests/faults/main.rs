@@ -182,7 +182,7 @@ async fn a_check_that_gets_anothers_answer_replaces_the_connection() {
     })
     .await;
     let policy = Policy { max_open_per_key: Some(1), check: Check::Always, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     for number in 0..100 {
         let nonce = number.to_string();
         assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
@@ -212,7 +212,7 @@ async fn a_server_that_became_a_replica_is_left() {
     })
     .await;
     let policy = Policy { retry: Retry::Attempts, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     client.query::<()>(&["APPEND", "k", "v"]).await.expect("the second attempt");
     assert_eq!(client.stats().opened, 2);
 }
@@ -236,7 +236,7 @@ async fn a_lost_write_is_repeated_by_no_rule_and_a_lost_read_by_some() {
         })
         .await;
         let policy = Policy { retry, ..Policy::default() };
-        let client = Client::builder(config).policy(policy).build().expect("a client");
+        let client = Client::builder().config(config).policy(policy).build().expect("a client");
         let result = client.query::<()>(&[command, "k", "v"]).await;
         assert_eq!(result.is_ok(), runs == 2, "{retry:?} {command}");
         assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), runs, "{retry:?} {command}");

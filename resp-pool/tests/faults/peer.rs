@@ -72,5 +72,5 @@ async fn converse(mut stream: TcpStream, next: impl Fn() -> Act) -> std::io::Res
 
 pub(crate) fn one(config: Config) -> Client {
     let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
-    Client::builder(config).policy(policy).build().expect("a client")
+    Client::builder().config(config).policy(policy).build().expect("a client")
 }
