@@ -10,6 +10,7 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use pool_common::policy::{Dial, IdleOrder, Retry};
+use pool_common::retry::{Count, Fate, Verdict};
 use pool_common::{Policy, Pool};
 use tokio::time::sleep;
 
@@ -22,7 +23,7 @@ use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
 use crate::manager::Manager;
-use crate::retry::{Attempt, Decision, decide};
+use crate::retry::{Attempt, decide};
 use crate::slot::Slot;
 use crate::upload::{BodyError, Source, Upload};
 
@@ -144,33 +145,31 @@ impl Client {
         let idempotent = head.method().is_idempotent();
         let policy = self.pool.initial_policy();
         let mut call = Call { pool: &self.pool, key, place, head, source };
-        let (mut number, mut lost, mut fresh) = (1, 0, false);
+        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
         loop {
-            let last = policy.retry == Retry::Never || number >= policy.retry_attempts;
-            let turn = Turn { number, last, fresh };
-            let Failed { error, reused } = match call.attempt(turn).await {
+            let Failed { error, reused } = match call.attempt(count, fresh).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
             lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
             let attempt = Attempt {
-                number,
+                count,
                 lost,
                 error: &error,
                 reused,
                 replayable: call.is_replayable(),
                 idempotent,
             };
-            let decision = decide(policy, attempt, fastrand::f64());
-            let Decision::Again { after, fresh: new } = decision else {
+            let verdict = decide(policy, attempt, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(error);
             };
-            tracing::debug!(%error, number, "sending the request again");
-            if !after.is_zero() {
-                sleep(after).await;
+            tracing::debug!(%error, number = count.number(), "sending the request again");
+            if !pause.is_zero() {
+                sleep(pause).await;
             }
-            number += 1;
-            fresh = new;
+            count = count.next();
+            fresh = next_fresh;
         }
     }
 }
@@ -212,17 +211,6 @@ struct Call<'a, B> {
     source: Option<Source<B>>,
 }
 
-/// Which attempt it is.
-#[derive(Clone, Copy)]
-struct Turn {
-    /// 1 for the first.
-    number: u32,
-    /// There is no other after it, whatever comes of it.
-    last: bool,
-    /// It insists on a new connection.
-    fresh: bool,
-}
-
 /// An attempt that brought no response.
 struct Failed {
     error: Error,
@@ -238,9 +226,10 @@ where
         self.source.as_ref().is_none_or(Source::is_replayable)
     }
 
-    /// Sends the request once. The last attempt uses up the head.
-    async fn attempt(&mut self, turn: Turn) -> Result<Response<Body>, Failed> {
-        let lease = match turn.fresh {
+    /// Sends the request once, on a connection that was just dialed if `fresh`. The last attempt uses
+    /// up the head.
+    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Response<Body>, Failed> {
+        let lease = match fresh {
             false => self.pool.acquire_from(&self.key, self.place).await,
             true => self.pool.acquire_fresh_from(&self.key, self.place).await,
         };
@@ -250,7 +239,7 @@ where
             Err(error) => return Err(Failed { error: error.into(), reused: false }),
         };
         let reused = slot.is_reused();
-        let head = match turn.last {
+        let head = match count.is_last() {
             false => self.head.clone(),
             true => mem::take(&mut self.head),
         };
@@ -290,8 +279,9 @@ where
                 }
             }
         };
-        let refused = error.reason() == Some(Reason::REFUSED_STREAM) && !error.may_have_executed();
-        if refused && turn.number > 1 && self.pool.manager().may_replace_refusing(&self.key) {
+        let refused =
+            error.reason() == Some(Reason::REFUSED_STREAM) && error.fate() == Fate::Unprocessed;
+        if refused && count.number() > 1 && self.pool.manager().may_replace_refusing(&self.key) {
             slot.retire();
         }
         self.source = exchange.upload.map(Upload::into_source);

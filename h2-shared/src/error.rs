@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use pool_common::Stage;
+use pool_common::retry::Fate;
 
 /// Why a request, or the reading of its response, failed.
 ///
@@ -207,18 +208,24 @@ impl Error {
         }
     }
 
+    /// What is known of the request.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::InvalidRequest { .. } | Self::Acquire(_) => Fate::NotSent,
+            Self::Unprocessed { .. } => Fate::Unprocessed,
+            Self::Reset { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ResponseTimeout(_)
+            | Self::RequestBody(_) => Fate::Unknown,
+            Self::BodyTimeout(_) => Fate::Answered,
+        }
+    }
+
     /// Whether the request may have been carried out, in whole or in part. When this is false, sending
     /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
     /// unknown.
     pub fn may_have_executed(&self) -> bool {
-        match self {
-            Self::Unprocessed { .. } | Self::Acquire(_) | Self::InvalidRequest { .. } => false,
-            Self::Reset { .. }
-            | Self::ConnectionLost { .. }
-            | Self::ResponseTimeout(_)
-            | Self::BodyTimeout(_)
-            | Self::RequestBody(_) => true,
-        }
+        self.fate().may_have_executed()
     }
 
     /// The HTTP/2 error code, where one was exchanged: of the stream's reset, or of the GOAWAY that

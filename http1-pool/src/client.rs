@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pool_common::Pool;
 use pool_common::policy::{Policy, Retry};
+use pool_common::retry::{Count, Verdict};
 
 use crate::body::Body;
 use crate::builder::ClientBuilder;
@@ -18,7 +19,7 @@ use crate::head::ResponseHead;
 use crate::key::Key;
 use crate::manager::Manager;
 use crate::request::{Payload, RequestHead};
-use crate::retry::{self, Attempt, Verdict};
+use crate::retry::{self, Attempt};
 
 /// An HTTP/1 client. Cloning is cheap, and clones share one pool.
 ///
@@ -199,7 +200,8 @@ impl Client {
         mut payload: Payload,
         place: &'static Location<'static>,
     ) -> Result<Response<Body>, Error> {
-        let mut number = 1;
+        let policy = self.pool.initial_policy();
+        let mut count = Count::first(policy);
         let mut fresh = false;
         loop {
             let mut lease = if fresh {
@@ -228,9 +230,9 @@ impl Client {
                 headers: head.headers,
                 replayable: payload.is_replayable(),
                 reused: lease.is_reused(),
-                number,
+                count,
             };
-            let verdict = retry::decide(self.pool.initial_policy(), attempt, &failure);
+            let verdict = retry::decide(policy, attempt, &failure);
             lease.discard();
             let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(failure.error);
@@ -239,8 +241,9 @@ impl Client {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            tracing::debug!(target: "http1_pool", %key, number, error = %failure.error, "sending again");
-            number = number.saturating_add(1);
+            let (number, error) = (count.number(), &failure.error);
+            tracing::debug!(target: "http1_pool", %key, number, %error, "sending again");
+            count = count.next();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use pool_common::DialError;
+use pool_common::retry::Fate;
 
 use crate::foreign::OtherProtocol;
 use crate::key::Key;
@@ -131,14 +132,25 @@ impl Error {
         }
     }
 
+    /// What is known of the request.
+    pub fn fate(&self) -> Fate {
+        match self {
+            // Bytes that came before the request was written.
+            Self::Protocol { source: ProtocolError::Unsolicited, .. } => Fate::NotSent,
+            Self::Protocol { .. } => Fate::Answered,
+            error => match error.stage() {
+                Some(Stage::Start) => Fate::NotSent,
+                Some(Stage::Request | Stage::Response) | None => Fate::Unknown,
+                Some(Stage::Body) => Fate::Answered,
+            },
+        }
+    }
+
     /// Whether the request may have been carried out, in whole or in part. When this is false, sending
     /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
     /// unknown.
     pub fn may_have_executed(&self) -> bool {
-        match self {
-            Self::Protocol { source, .. } => *source != ProtocolError::Unsolicited,
-            error => error.stage() != Some(Stage::Start),
-        }
+        self.fate().may_have_executed()
     }
 
     /// How far the request had come, where that is known.

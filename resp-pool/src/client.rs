@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use pool_common::{Policy, Pool, Stats, Status, policy::Retry};
+use pool_common::{
+    Policy, Pool, Stats, Status,
+    policy::Retry,
+    retry::{Count, Verdict},
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -18,7 +22,7 @@ use crate::{
     key::Key,
     manager::Manager,
     pipeline::{self, Pipeline},
-    retry::{self, Failure, Next},
+    retry::{self, Failure},
     value::Value,
 };
 
@@ -290,13 +294,12 @@ impl Client {
     async fn carry_out<J: Job>(&self, job: &J) -> Result<J::Output, Error> {
         let policy = self.pool.initial_policy();
         let started = Instant::now();
-        let mut attempts = 0;
+        let mut count = Count::first(policy);
         let mut fresh = false;
         // The first attempt keeps to the total by its own limits.
         let mut limit: Option<Limit> = None;
         let mut last = None;
         loop {
-            attempts += 1;
             let lease =
                 async { if fresh { self.acquire_fresh().await } else { self.acquire().await } };
             let lease = match (limit, last) {
@@ -314,21 +317,21 @@ impl Client {
                 },
                 Err(error) => (error, false),
             };
-            let failure =
-                Failure { error: &error, attempts, reused, read_only: job.is_read_only() };
-            let Next::Again { fresh: next, pause } = retry::next(policy, &failure, fastrand::f64())
-            else {
+            let failure = Failure { error: &error, count, reused, read_only: job.is_read_only() };
+            let verdict = retry::next(policy, &failure, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(error);
             };
             limit = self.total_time(job).and_then(|total| Limit::new(started, total));
             if limit.is_some_and(|limit| limit.left() <= pause) {
                 return Err(error);
             }
-            tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
+            tracing::debug!(target: "resp_pool", number = count.number(), %error, "trying again");
             if !pause.is_zero() {
                 Box::pin(tokio::time::sleep(pause)).await;
             }
-            fresh = next;
+            count = count.next();
+            fresh = next_fresh;
             last = Some(error);
         }
     }

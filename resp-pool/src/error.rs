@@ -2,6 +2,8 @@
 
 use std::{fmt, io, time::Duration};
 
+use pool_common::retry::Fate;
+
 use crate::{
     limits::ScanError,
     text::Shown,
@@ -111,20 +113,27 @@ impl Error {
         }
     }
 
-    /// Whether the command may have been executed, in whole or in part. When this is false, sending
-    /// the command again cannot run it twice.
+    /// What is known of the command.
     ///
     /// An error reply is proof that nothing ran only if it says "not now" (such as `LOADING`) and the
     /// command is one of the server's own that reads or writes data. A script, a function or a
     /// command of a module can answer with any error after it wrote, and so can one in a
     /// transaction.
-    pub fn may_have_executed(&self) -> bool {
+    pub fn fate(&self) -> Fate {
         match self {
-            Self::Io { sent, .. } | Self::Timeout { sent, .. } => *sent,
-            Self::Protocol(_) | Self::Conversion(_) | Self::NoTransaction(_) => true,
-            Self::Server(error) => !error.proves_nothing_ran(),
-            _ => false,
+            Self::Io { sent: true, .. } | Self::Timeout { sent: true, .. } => Fate::Unknown,
+            Self::Protocol(_) | Self::Conversion(_) | Self::NoTransaction(_) => Fate::Answered,
+            Self::Server(error) if error.proves_nothing_ran() => Fate::Unprocessed,
+            Self::Server(_) => Fate::Answered,
+            Self::Aborted => Fate::Unprocessed,
+            _ => Fate::NotSent,
         }
+    }
+
+    /// Whether the command may have been executed, in whole or in part. When this is false, sending
+    /// the command again cannot run it twice. `true` even if that is merely unknown.
+    pub fn may_have_executed(&self) -> bool {
+        self.fate().may_have_executed()
     }
 
     /// Whether trying again, on another connection and perhaps a little later, may help: the
