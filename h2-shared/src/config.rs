@@ -12,6 +12,9 @@ const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
 /// Most round trips take less time than this, and so does the answer to a PING.
 const LONGEST_GRACE: Duration = Duration::from_millis(100);
 
+/// Longer than any program runs: stands for a duration that an instant cannot be moved by.
+pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// How connections are opened and watched, and what a request may cost.
 ///
 /// Plain data: write `Config { body_timeout: None, ..Config::default() }` and give it to

@@ -105,7 +105,6 @@
 
 #![forbid(unsafe_code)]
 
-mod alarm;
 mod body;
 mod builder;
 mod client;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::alarm::FAR;
+use crate::config::FAR;
 use crate::connection::Connection;
 
 /// A caller that gives up after a silence this long makes the peer suspect. Callers that cancel
@@ -94,8 +94,8 @@ impl Patience {
     }
 }
 
-/// A timer that lives in the future of one call. A timer that outlives the call is a
-/// [`Deadline`](pool_common::deadline::Deadline).
+/// A timer that lives in the future of one call, so that a request which has to wait allocates
+/// nothing. A timer that outlives the call is a [`Deadline`](pool_common::deadline::Deadline).
 pub(crate) fn poll_sleep(
     mut timer: Pin<&mut Option<Sleep>>,
     cx: &mut Context<'_>,
