@@ -99,11 +99,11 @@ async fn a_server_that_was_away_for_a_moment_serves_callers_with_time() {
     let server = RawServer::start().await;
     let addr = server.addr;
     drop(server);
-    let manager = Manager::new(Config::default()).unwrap();
-    let acquire_timeout = Some(Duration::from_secs(30));
-    let policy = Policy { acquire_timeout, ..Client::default_policy() };
-    let pool = Pool::builder(manager).policy(policy).clock(Clock::tokio()).build().unwrap();
-    let client = Client::from(pool);
+    let client = Client::builder()
+        .change_policy(|policy| policy.acquire_timeout = Some(Duration::from_secs(30)))
+        .clock(Clock::tokio())
+        .build()
+        .unwrap();
     for _ in 0..3 {
         send(&client, get(addr, "/")).await.expect_err("it is refused");
     }

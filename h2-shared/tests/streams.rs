@@ -4,8 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use h2_shared::{Client, Config, Manager};
-use pool_common::Pool;
+use h2_shared::Client;
 use support::echo::EchoServer;
 use support::raw::RawServer;
 use support::{
@@ -280,9 +279,7 @@ async fn a_server_that_allows_no_stream_is_not_dialed_again_and_again() {
 #[tokio::test]
 async fn every_open_stream_tells_the_line_that_asked_for_it() {
     let server = EchoServer::plain().await;
-    let manager = Manager::new(Config::default()).unwrap();
-    let pool = Pool::builder(manager).leak_detection(Duration::MAX).build().unwrap();
-    let client = Client::from(pool);
+    let client = Client::builder().leak_detection(Duration::MAX).build().unwrap();
     let ask = || post(server.addr, "/", "x");
     let (one, first) = (client.request(ask()).await.unwrap(), line!());
     let (two, second) = (client.request(ask()).await.unwrap(), line!());

@@ -1,6 +1,10 @@
 //! A policy of the user's own keeps what suits HTTP/1, or a log line says that it does not.
 
-use http1_pool::{Client, ClientBuilder, Config, Manager};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http1_pool::{BuildError, Client, ClientBuilder, Config, Key, Manager};
+use pool_common::event::Event;
 use pool_common::policy::{Policy, Retry};
 use pool_common::testing::logs::warnings;
 use pool_common::{Pool, profile};
@@ -45,4 +49,22 @@ fn a_retry_rule_that_does_not_suit_http_1_is_logged_once() {
         assert_eq!(lines.len(), logged, "{lines:?}");
     }
     assert_eq!(warnings("http1_pool", || drop(Client::new())), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_observer_of_the_builder_hears_of_a_dial() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let observer = move |_: &Event<Key>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    let client = Client::builder().observer(observer).build().unwrap();
+    client.get("http://127.0.0.1:1/".parse().unwrap()).await.expect_err("nothing listens there");
+    assert_ne!(heard.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_config_out_of_range_is_told_when_the_client_is_built() {
+    let built = Client::builder().change_config(|config| config.limits.headers = 0).build();
+    assert!(matches!(built, Err(BuildError::Config(_))), "{built:?}");
 }
