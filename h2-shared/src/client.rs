@@ -178,10 +178,13 @@ impl Client {
 /// most cases; a retry rule that repeats no request is logged.
 impl From<Pool<Manager>> for Client {
     fn from(pool: Pool<Manager>) -> Self {
-        if pool.initial_policy().retry == Retry::Never {
+        let rule = pool.initial_policy().retry;
+        if rule == Retry::Never {
             tracing::warn!(
-                "retry = never: requests that a GOAWAY or a close leaves undone reach the caller; \
-                 Client::default_policy() is the base of a policy that repeats them"
+                target: "h2_shared",
+                retry = rule.word(),
+                "this retry rule repeats no request that a GOAWAY or a close left undone; \
+                 take Client::default_policy() as the base of a policy, or set retry",
             );
         }
         Self { pool }

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn key(number: usize) -> Key {
-        Key::from_authority(format!("host-{number}:80").parse().unwrap()).unwrap()
+        Key::from_authority(&format!("host-{number}:80").parse().unwrap()).unwrap()
     }
 
     #[test]

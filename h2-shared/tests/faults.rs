@@ -63,7 +63,7 @@ async fn go_away_lets_running_streams_finish_and_sends_new_ones_elsewhere() {
     let (stream, _) = old.request().await.unwrap();
     // A warning with the highest id first, as graceful servers send it, then the real one.
     old.go_away(i32::MAX as u32, Reason::NO_ERROR).await;
-    let key = h2_shared::Key::from_authority(server.addr.to_string().parse().unwrap()).unwrap();
+    let key = h2_shared::Key::from_authority(&server.addr.to_string().parse().unwrap()).unwrap();
     eventually("the connection takes no more", || client.pool().try_acquire(&key).is_none()).await;
 
     let second = call(&client, &server, "second");

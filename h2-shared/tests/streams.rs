@@ -130,7 +130,7 @@ async fn before_settings_one_hundred_streams_are_assumed() {
     let server = RawServer::start().await;
     let client = client(|_| {}, |c| c.wait_for_settings = false);
     let addr = server.addr;
-    let key = h2_shared::Key::from_authority(addr.to_string().parse().unwrap()).unwrap();
+    let key = h2_shared::Key::from_authority(&addr.to_string().parse().unwrap()).unwrap();
     let (lease, mut peer) = tokio::join!(client.pool().acquire(&key), server.accept_silent());
     let lease = lease.unwrap();
     assert_eq!((lease.slots(), lease.peer_limit()), (100, None));
@@ -161,7 +161,7 @@ async fn a_limit_that_arrives_late_is_kept_from_then_on() {
     assert_eq!(body, b"first");
     peer.settings(Some(1)).await;
     eventually("the limit is known", || {
-        let key = h2_shared::Key::from_authority(addr.to_string().parse().unwrap()).unwrap();
+        let key = h2_shared::Key::from_authority(&addr.to_string().parse().unwrap()).unwrap();
         client.pool().try_acquire(&key).is_none()
     })
     .await;
@@ -201,7 +201,7 @@ async fn a_lowered_limit_hurts_no_stream_and_holds_new_ones_back() {
 
     peer.settings(Some(1)).await;
     eventually("the limit is known", || {
-        let key = h2_shared::Key::from_authority(addr.to_string().parse().unwrap()).unwrap();
+        let key = h2_shared::Key::from_authority(&addr.to_string().parse().unwrap()).unwrap();
         client.pool().try_acquire(&key).is_none()
     })
     .await;
