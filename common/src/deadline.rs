@@ -23,8 +23,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
 /// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
-/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait. One that waits
-/// at times only uses [`begin`](Deadline::begin) and [`poll_begun`](Deadline::poll_begun).
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait. A
+/// caller that waits only at times uses [`begin`](Deadline::begin) and
+/// [`poll_begun`](Deadline::poll_begun).
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.

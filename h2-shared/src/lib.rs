@@ -54,10 +54,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A policy of your own starts from [`Client::default_policy`], not from `Policy::default()`, which
-//! repeats nothing: callers would meet each connection that the peer closed while it was idle. A client
-//! with such a policy logs a warning. A pool that was built by hand, of this crate's [`Manager`], becomes
-//! a client by `Client::from(pool)`.
+//! Start your policy from [`Client::default_policy`], not from `Policy::default()`, which repeats
+//! nothing: callers would meet each connection that the peer closed while it was idle. A client with
+//! such a policy logs a warning. `Client::from(pool)` makes a client of a pool that was built by hand,
+//! of this crate's [`Manager`].
 //!
 //! # When a call fails
 //!

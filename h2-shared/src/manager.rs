@@ -30,9 +30,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_secs(300);
 /// Brings HTTP/2 connections into a [`Pool`](pool_common::Pool): dials them with prior knowledge, and
 /// judges them.
 ///
-/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, to make a
-/// client [`from`](crate::Client#impl-From<Pool<Manager>>-for-Client) it or to lend connections
-/// without one.
+/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, and make a
+/// client of it with `Client::from(pool)` or lend connections without one.
 #[derive(Debug)]
 pub struct Manager {
     pub(crate) config: Arc<Config>,

@@ -13,8 +13,8 @@ use crate::key::Key;
 
 /// Brings HTTP/1 connections into a [`Pool`](pool_common::Pool): dials them, and judges them.
 ///
-/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand and make a
-/// client [`from`](crate::Client#impl-From<Pool<Manager>>-for-Client) it.
+/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, and make a
+/// client of it with `Client::from(pool)`.
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     pub(crate) config: Arc<Config>,

@@ -52,8 +52,8 @@
 //!
 //! [`Client::builder`] wraps the pool's own builder. It takes a policy, or a change of the default one;
 //! a [`Config`], or a change of it; a connector for TCP; and what any pool can be given: clock, seed,
-//! observer, leak detection, and with the feature `metrics` a name to report under. A check of your own
-//! before lending is given with [`check_with`](ClientBuilder::check_with).
+//! observer, leak detection, and with the feature `metrics` a name to report under.
+//! [`check_with`](ClientBuilder::check_with) replaces the check before lending.
 //!
 //! ```
 //! # fn main() -> Result<(), resp_pool::BuildError> {
@@ -66,10 +66,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A policy of your own starts from [`Client::default_policy`], not from `Policy::default()`, which
-//! repeats nothing: callers would meet each connection that the peer closed while it was idle. A client
-//! with such a policy logs a warning. A pool that was built by hand, of this crate's [`Manager`], becomes
-//! a client by `Client::from(pool)`.
+//! Start your policy from [`Client::default_policy`], not from `Policy::default()`, which repeats
+//! nothing: callers would meet each connection that the peer closed while it was idle. A client with
+//! such a policy logs a warning. `Client::from(pool)` makes a client of a pool that was built by hand,
+//! of this crate's [`Manager`].
 //!
 //! # When a call fails
 //!
