@@ -17,8 +17,7 @@ use tokio::{
 /// A peer that hands each request it reads to `answer` and sends what that returns.
 async fn peer(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -52,8 +51,7 @@ fn pong(request: &str) -> String {
 async fn a_reply_that_the_driver_has_not_seen_is_not_lent() {
     // One thread for tasks and driver, and the caller keeps it busy while the stray reply arrives.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (arrived, has_arrived) = std::sync::mpsc::channel();
     let may_go_on = Arc::new(std::sync::Mutex::new(may_go_on));
@@ -120,8 +118,8 @@ async fn a_reply_nobody_asked_for_is_found_when_the_connection_comes_back() {
 async fn a_reply_nobody_asked_for_is_found_before_an_idle_connection_is_lent() {
     for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "$5\r\nstr", "+"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut config = Config::default();
-        config.port = listener.local_addr().expect("bound").port();
+        let config =
+            Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
         let (go_on, may_go_on) = oneshot::channel::<()>();
         let (arrived, has_arrived) = oneshot::channel();
         tokio::spawn(async move {

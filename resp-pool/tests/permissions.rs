@@ -11,9 +11,7 @@ use tracing::Level;
 /// A server whose user `bob` may run everything but `forbidden`, and a client that is him.
 async fn as_bob(forbidden: &[&str], protocol: Protocol) -> (RedisServer, Client) {
     let server = RedisServer::start(&[]);
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
+    let mut config = Config { port: server.addr().port(), protocol, ..Config::default() };
     let admin = Client::builder().config(config.clone()).build().expect("a client");
     let mut rule = vec!["ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all"];
     rule.extend(forbidden);

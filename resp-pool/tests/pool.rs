@@ -19,10 +19,7 @@ use pool_common::{
 use resp_pool::{Client, Config, Error, Pipeline, Protocol, ServerErrorKind, Value, cmd};
 
 fn config(server: &RedisServer, protocol: Protocol) -> Config {
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    config
+    Config { port: server.addr().port(), protocol, ..Config::default() }
 }
 
 fn policy() -> Policy {

@@ -108,8 +108,7 @@ async fn a_server_that_is_back_is_noticed_within_a_second() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let server = tokio::spawn(serve(listener));
-        let mut config = Config::default();
-        config.port = address.port();
+        let config = Config { port: address.port(), ..Config::default() };
         let client = client(config);
         client.query::<()>(&["GET", "k"]).await.expect("it serves");
         let callers = Callers::start(&client, Duration::from_secs(60));
@@ -155,8 +154,7 @@ async fn dials_that_hang_from_an_outage_do_not_hold_up_callers_after_it() {
 #[tokio::test(start_paused = true)]
 async fn a_floor_that_the_server_has_closed_is_refilled_without_an_acquire() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let open = Arc::clone(&accepted);
     tokio::spawn(async move {

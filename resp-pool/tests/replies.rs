@@ -113,8 +113,7 @@ async fn a_reply_of_another_type_names_the_command_and_a_type_that_takes_it() {
 /// is never read.
 async fn refuses_while_it_is_written(last_words: &'static [u8]) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 1024]).await;

@@ -6,10 +6,7 @@ use pool_common::{Policy, testing::servers::RedisServer};
 use resp_pool::{Client, Config, Connection, Error, Pipeline, Protocol, Value, cmd};
 
 fn config(server: &RedisServer, protocol: Protocol) -> Config {
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    config
+    Config { port: server.addr().port(), protocol, ..Config::default() }
 }
 
 async fn dial(config: &Config) -> Connection {

@@ -73,8 +73,8 @@ async fn a_pool_that_has_nothing_to_lend_costs_one_acquire_timeout() {
 async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
     // Each connection is accepted and closed by a peer that takes its time.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     config.settings.read_timeout = Some(ms(300));
     config.settings.write_timeout = Some(ms(200));
     let requests = Arc::new(AtomicUsize::new(0));
@@ -109,8 +109,8 @@ async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
 async fn a_further_attempt_that_is_cut_short_may_have_executed() {
     // The first connection is closed after 250 ms, the second answers nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     config.settings.read_timeout = Some(ms(300));
     config.settings.write_timeout = Some(ms(50));
     tokio::spawn(async move {
@@ -135,9 +135,11 @@ async fn a_further_attempt_that_is_cut_short_may_have_executed() {
 /// 200 ms.
 async fn slow_from_the_second_connection_on() -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
-    config.password = Some("secret".into());
+    let config = Config {
+        port: listener.local_addr().expect("bound").port(),
+        password: Some("secret".into()),
+        ..Config::default()
+    };
     tokio::spawn(async move {
         let _silent = listener.accept().await;
         while let Ok((mut stream, _)) = listener.accept().await {

@@ -154,8 +154,7 @@ async fn only_a_long_load_retires() {
 #[tokio::test]
 async fn a_demoted_master_costs_one_error_for_each_idle_connection() {
     let server = RedisServer::start(&["--replica-serve-stale-data", "no"]);
-    let mut config = Config::default();
-    config.port = server.addr().port();
+    let config = Config { port: server.addr().port(), ..Config::default() };
     let client = Client::builder().config(config.clone()).build().expect("a client");
     let leases = [client.acquire().await, client.acquire().await, client.acquire().await];
     drop(leases);

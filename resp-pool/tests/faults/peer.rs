@@ -26,8 +26,7 @@ pub(crate) enum Act {
 /// A peer that follows `script`: what to do with request number `n` (over all connections).
 pub(crate) async fn peer(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let script = Arc::new(script);
     let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     tokio::spawn(async move {
