@@ -109,7 +109,9 @@ pub fn back_off(policy: &Policy, nth: u32, random: f64) -> Duration {
     if least.is_zero() {
         return Duration::ZERO;
     }
-    let spread = least.as_secs_f64() * 2_f64.powi(i32::try_from(nth).unwrap_or(i32::MAX));
+    let growth = 2_f64.powi(i32::try_from(nth).unwrap_or(i32::MAX));
+    // Finite, so that no share of it is not a number.
+    let spread = (least.as_secs_f64() * growth).min(f64::MAX);
     let pause = (least.as_secs_f64() + random * spread).min(most.as_secs_f64());
     // Seconds as a float may round up beyond the longest duration.
     Duration::try_from_secs_f64(pause).map_or(most, |pause| pause.min(most))
