@@ -143,15 +143,20 @@ impl Contestant {
     /// # Errors
     /// [`BenchError::Usage`] for any other name, and for a rival that is not part of this build.
     pub fn find(name: &str) -> Result<Self, BenchError> {
-        if let Some(found) = contestants().find(|contestant| contestant.name == name) {
-            return Ok(found);
+        Self::find_among(&contestants().collect::<Vec<_>>(), name)
+    }
+
+    /// The contestant of this name in a build with the contestants `built`.
+    fn find_among(built: &[Self], name: &str) -> Result<Self, BenchError> {
+        if let Some(found) = built.iter().find(|contestant| contestant.name == name) {
+            return Ok(*found);
         }
         if PEERS.iter().any(|peer| peer.name == name) {
             return Err(BenchError::usage(format!(
                 "contestant '{name}' is not part of this build; build the rivals: {BUILD_PEERS}"
             )));
         }
-        let known: Vec<&str> = contestants().map(|contestant| contestant.name).collect();
+        let known: Vec<&str> = built.iter().map(|contestant| contestant.name).collect();
         Err(names::unknown("contestant", name, &known))
     }
 
@@ -184,5 +189,19 @@ impl Contestant {
             Kind::Limit | Kind::NoPool => "limit",
             Kind::Peer(_) => "peer",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In every build, so that one with the rivals tests it as well.
+    #[test]
+    fn rival_that_is_not_built_is_bad_usage_that_says_how_to_build_it() {
+        let error = Contestant::find_among(&CONTESTANTS, "reqwest").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("-p poolbench --features peers"), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
     }
 }

@@ -45,7 +45,8 @@ pub enum Command {
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
     /// Says whether two runs differ beyond the noise, and by how much, and what its rounds could have shown.
-    /// On a busy machine 5 % in processor time takes some 400 rounds by its own estimate, see docs/measuring.md
+    /// On a busy machine 5 % in processor time takes some 300 rounds of each build, played in turn: see
+    /// docs/measuring.md
     Compare(crate::compare::CompareArgs),
     /// Makes the results of several workers into one; histograms are merged, percentiles never averaged
     Merge(crate::merge::MergeArgs),

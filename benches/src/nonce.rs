@@ -3,9 +3,24 @@
 //! Sixteen hexadecimal digits: eight for the run, eight for the sequence number in it. Fixed width,
 //! so that every request and every reply of a turn has the same length and the contestant `limit`
 //! needs no parsing.
+//!
+//! Several processes may load one server at a time, and a counter of a turn that was killed may still be
+//! there. So the runs of a process are numbered from a random number on.
 
 /// Bytes of a nonce on the wire.
 pub const NONCE_LEN: usize = 16;
+
+/// The number of a process's first run. Two processes have the same number in the same moment once in four
+/// thousand million times.
+pub fn first_run() -> u32 {
+    // 0 is the run of a server that was told of none.
+    fastrand::u32(1..)
+}
+
+/// The number of the run after `run`.
+pub fn next_run(run: u32) -> u32 {
+    run.checked_add(1).unwrap_or(1)
+}
 
 /// A request's identity: which turn it belongs to and which request of the turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +85,12 @@ mod tests {
             assert_eq!(Nonce::parse(nonce.as_bytes()), Some((run, sequence)));
         }
         assert_eq!(Nonce::new(0xab, 0x10).as_str(), "000000ab00000010");
+    }
+
+    #[test]
+    fn runs_of_two_processes_differ() {
+        assert_ne!(first_run(), first_run());
+        assert_eq!([next_run(7), next_run(u32::MAX)], [8, 1]);
     }
 
     #[test]

@@ -56,6 +56,19 @@ pub fn median_interval(values: &[f64]) -> Option<(f64, [f64; 2])> {
     Some((middle, [at(0.025), at(0.975)]))
 }
 
+/// The mean without the fifth at each end, or of all values where there are few; `None` without values.
+pub fn trimmed_mean(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let cut = cut_off(sorted.len());
+    mean(&sorted[cut..sorted.len() - cut])
+}
+
+/// How many of so many values are cut off at each end.
+fn cut_off(values: usize) -> usize {
+    if values < TRIM_FROM { 0 } else { (values as f64 * TRIM) as usize }
+}
+
 /// How many independent values a series is worth, from the resemblance of neighbours.
 ///
 /// The estimate of the autocorrelation is too low by about 1/n in short series, which is added. Values
@@ -128,7 +141,7 @@ impl Part {
         }
         let length = values.len() as f64;
         let worth = effective_size(values) / length;
-        let cut = if values.len() < TRIM_FROM { 0 } else { (length * TRIM) as usize };
+        let cut = cut_off(values.len());
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let kept = sorted.len() - 2 * cut;

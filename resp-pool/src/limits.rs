@@ -23,7 +23,7 @@ pub struct Limits {
     /// The text of an error is copied and counts for three times its length, of which at most
     /// [`ServerError::KEPT`](crate::ServerError::KEPT) bytes are taken.
     /// That is never less than what decoding takes at its peak; a list of integers takes a third of it
-    /// in RESP2 (`cargo test -p resp-pool --test memory -- --nocapture`).
+    /// in RESP2 (`cargo test -p resp-pool --test it memory -- --nocapture`).
     pub max_memory: usize,
     /// The longest frame, in bytes. Default 512 MiB and 64 KiB, so that the longest bulk string
     /// fits.

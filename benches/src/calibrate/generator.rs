@@ -7,7 +7,8 @@ use crate::contestants::{CallError, Contestant, Echo, Reply, Request};
 use crate::error::BenchError;
 use crate::measure::{Percentiles, round};
 use crate::report::calibration::Generator;
-use crate::run::turn::{Load, drive};
+use crate::run::drive::drive;
+use crate::run::load::Load;
 use crate::scenario::demand::{Demand, Rate};
 
 /// Turns at a rate before it counts as too high: something else may have had the processor in one.

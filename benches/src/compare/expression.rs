@@ -83,9 +83,9 @@ impl Expression {
     }
 
     /// The places where a comparison fulfils this, one line each. A change inside the noise does not count.
-    pub fn found_in(&self, comparison: &Comparison, new: &Saved) -> Vec<String> {
+    pub fn found_in(&self, comparison: &Comparison, new: &[Saved]) -> Vec<String> {
         let Value::Change(bound) = self.value else {
-            let rows = new.results.iter().filter(|row| !row.is_limit());
+            let rows = new.iter().flat_map(|new| &new.results).filter(|row| !row.is_limit());
             return rows.filter_map(|row| self.of_row(row, true)).collect();
         };
         let rows = comparison

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::BenchError;
-use crate::report::saved::{Row, Saved};
+use crate::report::saved::{self, Row, Saved};
 use crate::run::plan::Plan;
 
+mod chances;
 pub mod comparable;
 pub mod expression;
 pub mod figure;
 mod left_out;
 pub mod power;
+mod rounds;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,9 +30,10 @@ const LEAST_ROUNDS: u32 = 2;
 /// Options of `compare`.
 #[derive(Debug, clap::Args)]
 pub struct CompareArgs {
-    /// The earlier run: results.json, its directory, or the name of a baseline
+    /// The earlier run: results.json, its directory, or the name of a baseline. Or a directory of several runs,
+    /// which were played in turn with those of NEW
     pub base: String,
-    /// The later run: the same
+    /// The later run, or as many of them: the same
     pub new: String,
     /// Ends with exit code 1 when this holds: a change beyond the noise, as 'p99>+5%', or a value of NEW, as
     /// 'p99>2ms' (repeatable; figures: throughput, cpu, p50, p99, p999, errors)
@@ -44,16 +47,32 @@ pub struct CompareArgs {
     pub json: bool,
 }
 
-/// Compares two runs; the text for standard output, and whether no `--fail-if` held.
+/// Compares two builds; the text for standard output, and whether no `--fail-if` held.
 ///
 /// # Errors
 /// [`BenchError::Usage`] when a run cannot be read, or no row can be compared.
 pub fn run(args: &CompareArgs) -> Result<(String, bool), BenchError> {
-    let base = Saved::read(&find(&args.base, &args.baselines)?)?;
-    let new = Saved::read(&find(&args.new, &args.baselines)?)?;
-    let comparison = verdict::compare(&base, &new).map_err(BenchError::Usage)?;
-    let failed: Vec<String> =
-        args.fail_if.iter().flat_map(|expression| expression.found_in(&comparison, &new)).collect();
+    let base = runs_of(&args.base, &args.baselines)?;
+    let new = runs_of(&args.new, &args.baselines)?;
+    if base.len() != new.len() {
+        return Err(BenchError::usage(format!(
+            "{} has {} runs and {} has {}: each run is compared with the one that was played beside it",
+            args.base,
+            base.len(),
+            args.new,
+            new.len()
+        )));
+    }
+    let pairs: Vec<(&Saved, &Saved)> = base.iter().zip(&new).collect();
+    let comparison = verdict::compare(&pairs).map_err(BenchError::Usage)?;
+    let mut failed: Vec<String> = Vec::new();
+    for expression in &args.fail_if {
+        for line in expression.found_in(&comparison, &new) {
+            if !failed.contains(&line) {
+                failed.push(line);
+            }
+        }
+    }
     let text =
         if args.json { json(&comparison, &failed) } else { table::render(&comparison, &failed) };
     Ok((text, failed.is_empty()))
@@ -116,7 +135,7 @@ impl Finish {
         }
         if let Some(base) = &self.base {
             let (base, new) = (Saved::read(base)?, Saved::read(&self.results)?);
-            match verdict::compare(&base, &new) {
+            match verdict::compare(&[(&base, &new)]) {
                 Ok(comparison) => text.push_str(&table::render(&comparison, &[])),
                 // It was measured, so the command line was in order.
                 Err(why) => {
@@ -186,11 +205,8 @@ pub fn find(word: &str, baselines: &Path) -> Result<PathBuf, BenchError> {
         return Ok(path);
     }
     let path = PathBuf::from(word);
-    if path.is_dir() {
-        return Ok(path.join("results.json"));
-    }
-    if path.is_file() {
-        return Ok(path);
+    if path.is_dir() || path.is_file() {
+        return Ok(saved::file_of(&path));
     }
     let mut known: Vec<String> = std::fs::read_dir(baselines)
         .into_iter()
@@ -203,6 +219,28 @@ pub fn find(word: &str, baselines: &Path) -> Result<PathBuf, BenchError> {
         "'{word}' is neither a file, a directory with results.json, nor a baseline in {} (there: {known}; poolbench run --save-baseline NAME makes one)",
         baselines.display()
     )))
+}
+
+/// The runs that a word of the command line means, in the order in which they were played: one, or those
+/// in the directories of a directory.
+fn runs_of(word: &str, baselines: &Path) -> Result<Vec<Saved>, BenchError> {
+    let several =
+        several(Path::new(word)).filter(|_| find(word, baselines).is_ok_and(|one| !one.is_file()));
+    let Some(files) = several else { return Ok(vec![Saved::read(&find(word, baselines)?)?]) };
+    let mut runs = files.iter().map(|file| Saved::read(file)).collect::<Result<Vec<_>, _>>()?;
+    runs.sort_by_key(|run| run.measured_at_unix_s);
+    Ok(runs)
+}
+
+/// The results in the directories of a directory, by name; `None` where there are none.
+fn several(directory: &Path) -> Option<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(directory).ok()?;
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        Some(entry.ok()?.path().join("results.json")).filter(|file| file.is_file())
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(file).collect();
+    files.sort();
+    (!files.is_empty()).then_some(files)
 }
 
 /// Whether a word can be the name of a baseline: it becomes the name of a directory.

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::chances::Chances;
 use super::figure::Figure;
 use super::verdict::Change;
 use crate::statistics::{self, Test};
@@ -28,21 +29,31 @@ pub struct Power {
     pub figure: Figure,
     /// The relative change that is found nine times of ten.
     pub smallest: f64,
-    /// Rounds of each run, at this noise, in which a change of 5 % is.
+    /// Rounds of each build, at this noise, in which a change of 5 % is.
     pub rounds_for_5_percent: u64,
+    /// Pairs of such runs in which it is.
+    pub pairs_for_5_percent: u64,
 }
 
 /// The power of each figure, from changes that are judged together: of the middle one of the rows.
-/// `alarms` is the chance of a false alarm that all of them share, `rounds` what each run played.
-pub fn of(changes: &[&Change], alarms: f64, rounds: usize) -> Vec<Power> {
-    let chance = alarms / changes.len().max(1) as f64;
+/// `alarms` is the chance of a false alarm that all of them share, `rounds` what each build played, in
+/// `pairs` runs.
+pub fn of(changes: &[&Change], alarms: f64, rounds: usize, pairs: usize) -> Vec<Power> {
+    let chances = Chances::of(changes.iter().map(|change| change.figure), alarms);
     let of_figure = |figure: Figure| {
         let own = changes.iter().filter(|change| change.figure == figure);
-        let reaches: Vec<f64> = own.filter_map(|change| reach(change.test(), chance)).collect();
+        let reaches: Vec<f64> =
+            own.filter_map(|change| reach(change.test(), chances.of_figure(figure))).collect();
         let reach = statistics::median(&reaches)?;
         // The error of a mean falls with the root of the rounds.
-        let rounds = rounds as f64 * (reach / WANTED.ln_1p()).powi(2);
-        Some(Power { figure, smallest: reach.exp_m1(), rounds_for_5_percent: rounds.ceil() as u64 })
+        let times = (reach / WANTED.ln_1p()).powi(2);
+        let needed = |played: usize| (played as f64 * times).ceil() as u64;
+        Some(Power {
+            figure,
+            smallest: reach.exp_m1(),
+            rounds_for_5_percent: needed(rounds),
+            pairs_for_5_percent: needed(pairs),
+        })
     };
     Figure::ALL.into_iter().filter_map(of_figure).collect()
 }
@@ -56,17 +67,23 @@ fn reach(test: &Test, chance: f64) -> Option<f64> {
 }
 
 /// A line for people.
-pub fn words(power: &[Power]) -> String {
+pub fn words(power: &[Power], pairs: usize) -> String {
     let parts: Vec<String> = power
         .iter()
         .map(|power| format!("{} {:.1} %", power.figure.name(), power.smallest * 100.0))
         .collect();
     let cpu = power.iter().find(|power| power.figure == Figure::Cpu);
     let advice = cpu.filter(|power| power.smallest > WANTED).map(|power| {
-        format!(
-            "; for 5 % in cpu play about {} rounds in each run (--rounds), or on a quieter machine",
-            power.rounds_for_5_percent
-        )
+        match pairs {
+            1 => format!(
+                "; for 5 % in cpu play about {} rounds in each run (--rounds), or fewer in turn (docs/measuring.md)",
+                power.rounds_for_5_percent
+            ),
+            _ => format!(
+                "; for 5 % in cpu play about {} pairs of such runs, or on a quieter machine",
+                power.pairs_for_5_percent
+            ),
+        }
     });
     format!(
         "changes that these rounds show nine times of ten: {}{}",

@@ -53,7 +53,7 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
         .collect();
     line(format!("noise threshold: {}; from {}", floors.join(", "), comparison.noise_from));
     if !comparison.power.is_empty() {
-        line(power::words(&comparison.power));
+        line(power::words(&comparison.power, comparison.pairs));
     }
     for failure in failed {
         line(format!("FAILED {failure}"));

@@ -10,6 +10,8 @@ use crate::report::saved::{Round, Row, Saved};
 const ROUNDS: usize = 40;
 const CONTESTANTS: usize = 9;
 const TRIES: u64 = 200;
+/// Runs of each build that are played in turn.
+const PAIRS: usize = 20;
 
 /// A build to be measured.
 #[derive(Clone, Copy)]
@@ -93,7 +95,7 @@ fn tried(number: u64, rounds: usize, base: Build, new: Build) -> Comparison {
     // Neighbouring seeds give streams that resemble each other.
     let mut seeds = fastrand::Rng::with_seed(number);
     let (first, second) = (seeds.u64(..), seeds.u64(..));
-    compare(&run(first, rounds, base), &run(second, rounds, new)).unwrap()
+    compare(&[(&run(first, rounds, base), &run(second, rounds, new))]).unwrap()
 }
 
 #[test]
@@ -113,12 +115,120 @@ fn five_percent_more_processor_time_is_a_regression() {
     for number in 0..TRIES {
         let comparison = tried(number, ROUNDS, SAME, SLOWER);
         found += u64::from(comparison.verdict == Verdict::Regressed);
-        failed += u64::from(!expression.found_in(&comparison, &Saved::default()).is_empty());
+        failed += u64::from(!expression.found_in(&comparison, &[]).is_empty());
     }
     assert!(found * 20 >= TRIES * 19, "{found} of {TRIES}");
     assert!(failed * 20 >= TRIES * 19, "--fail-if: {failed} of {TRIES}");
     let faster = tried(1, ROUNDS, SLOWER, SAME);
     assert_eq!(faster.verdict, Verdict::Improved);
+}
+
+/// Runs of two builds in turn, on a machine that slows contestants and not the limit for some runs: the
+/// verdict, and that on the first run of each.
+fn in_turn(number: u64, base: Build, new: Build) -> [Comparison; 2] {
+    let random = &mut fastrand::Rng::with_seed(number);
+    let mut slow = normal(random) * 0.04;
+    let mut next = |build: Build, rounds: usize| {
+        slow = 0.8 * slow + 0.6 * 0.04 * normal(random);
+        run(random.u64(..), rounds, Build { cpu: build.cpu * slow.exp() })
+    };
+    let runs: Vec<[Saved; 2]> = (0..PAIRS).map(|_| [next(base, 4), next(new, 4)]).collect();
+    let pairs: Vec<(&Saved, &Saved)> = runs.iter().map(|[base, new]| (base, new)).collect();
+    // Between two long runs there is more time to drift.
+    let long = [next(base, 4 * PAIRS), {
+        for _ in 0..PAIRS {
+            next(base, 1);
+        }
+        next(new, 4 * PAIRS)
+    }];
+    [compare(&pairs).unwrap(), compare(&[(&long[0], &long[1])]).unwrap()]
+}
+
+#[test]
+fn runs_in_turn_do_not_take_drift_for_a_difference() {
+    let (mut right, mut fooled) = (0, 0);
+    for number in 0..TRIES / 2 {
+        let [turns, long] = in_turn(number, SAME, SAME);
+        right += u64::from(turns.verdict == Verdict::NoDifference);
+        fooled += u64::from(long.verdict != Verdict::NoDifference);
+    }
+    assert!(right * 20 >= TRIES / 2 * 19, "{right} of {}", TRIES / 2);
+    assert!(fooled * 2 >= TRIES / 2, "one long run of each: {fooled} of {}", TRIES / 2);
+}
+
+#[test]
+fn runs_in_turn_find_five_percent_more_processor_time() {
+    let mut found = 0;
+    for number in 0..TRIES / 4 {
+        let [turns, _] = in_turn(number, SAME, SLOWER);
+        found += u64::from(turns.verdict == Verdict::Regressed);
+    }
+    assert!(found * 20 >= TRIES / 4 * 19, "{found} of {}", TRIES / 4);
+    let [turns, _] = in_turn(1, SAME, SLOWER);
+    assert_eq!(turns.rows[1].rounds, [4 * PAIRS; 2]);
+    let cpu = turns.power.iter().find(|power| power.figure == Figure::Cpu).unwrap();
+    assert!(cpu.pairs_for_5_percent <= PAIRS as u64, "{cpu:?}");
+    let text = super::table::render(&turns, &[]);
+    assert!(text.contains("from the differences of runs played in turn"), "{text}");
+}
+
+#[test]
+fn runs_that_were_not_in_turn_are_said() {
+    let at = |second: u64| Saved { measured_at_unix_s: Some(second), ..run(second, 1, SAME) };
+    let runs: Vec<Saved> = [1, 2, 3, 4].map(at).into();
+    let said = |pairs: [[usize; 2]; 2]| {
+        let pairs = pairs.map(|[base, new]| (&runs[base], &runs[new]));
+        compare(&pairs).unwrap().differences.iter().any(|words| words.starts_with("time:"))
+    };
+    assert!(said([[0, 2], [1, 3]]) && said([[2, 0], [3, 1]]));
+    assert!(!said([[0, 1], [2, 3]]) && !said([[0, 1], [3, 2]]));
+    let mut short = runs[3].clone();
+    short.results.pop();
+    let comparison = compare(&[(&runs[0], &runs[1]), (&runs[2], &short)]).unwrap();
+    assert_eq!(comparison.left_out, ["resp steady contestant-9: not in every run"]);
+}
+
+#[test]
+fn a_directory_of_runs_stands_for_all_of_them() {
+    let directory = std::env::temp_dir().join(format!("poolbench-turns-{}", std::process::id()));
+    let write = |build: &str, name: u64, second: u64| {
+        let run = Saved { measured_at_unix_s: Some(second), ..run(second, 2, SAME) };
+        let folder = directory.join(build).join(name.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = serde_json::json!({"schema": 1, "measured_at_unix_s": second,
+            "results": run.results.iter().map(|row| serde_json::json!({
+                "protocol": row.protocol, "scenario": row.scenario, "contestant": row.contestant,
+                "kind": row.kind, "rounds_detail": row.rounds_detail.iter().map(|round| serde_json::json!({
+                    "round": round.round, "cpu_us_per_request": round.cpu_us_per_request,
+                })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>()});
+        std::fs::write(folder.join("results.json"), text.to_string()).unwrap();
+    };
+    // By their times: as words, 10 would come before 9.
+    for (name, second) in [(9, 10), (10, 20)] {
+        write("before", name, second);
+        write("after", name, second + 1);
+    }
+    let word = |build: &str| directory.join(build).display().to_string();
+    let times = |build: &str| {
+        let runs = super::runs_of(&word(build), &directory).unwrap();
+        runs.iter().map(|run| run.measured_at_unix_s.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((times("before"), times("after")), (vec![10, 20], vec![11, 21]));
+    assert_eq!(times("before/9"), [10]);
+    let args = || super::CompareArgs {
+        base: word("before"),
+        new: word("after"),
+        fail_if: Vec::new(),
+        baselines: directory.clone(),
+        json: false,
+    };
+    let (text, passed) = super::run(&args()).unwrap();
+    assert!(passed && text.contains("resp steady contestant-9"), "{text}");
+    write("after", 11, 30);
+    let error = super::run(&args()).unwrap_err().to_string();
+    assert!(error.contains("has 2 runs and") && error.contains("has 3"), "{error}");
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
@@ -180,7 +290,7 @@ fn rows_of_a_scenario_that_are_left_out_for_one_reason_share_a_line() {
     new.results[7].callers = Some(8.0);
     let mut base = base;
     base.results[7].callers = Some(50.0);
-    let comparison = compare(&base, &new).unwrap();
+    let comparison = compare(&[(&base, &new)]).unwrap();
     assert_eq!(
         comparison.left_out,
         [
@@ -194,9 +304,12 @@ fn rows_of_a_scenario_that_are_left_out_for_one_reason_share_a_line() {
 fn a_debug_build_beside_a_release_build_is_a_difference() {
     let (mut base, mut new) = (run(1, 3, SAME), run(2, 3, SAME));
     base.tool.build = Some("debug".to_owned());
-    assert!(compare(&base, &new).unwrap().differences.is_empty(), "an older file does not say it");
+    assert!(
+        compare(&[(&base, &new)]).unwrap().differences.is_empty(),
+        "an older file does not say it"
+    );
     new.tool.build = Some("release".to_owned());
-    let comparison = compare(&base, &new).unwrap();
+    let comparison = compare(&[(&base, &new)]).unwrap();
     assert_eq!(comparison.differences, ["build: debug and release"]);
 }
 
@@ -212,18 +325,18 @@ fn what_cannot_be_compared_is_said() {
         saved.results.iter_mut().for_each(|row| row.callers = Some(50.0));
         saved
     };
-    let error = compare(&callers(&base), &new).unwrap_err();
+    let error = compare(&[(&callers(&base), &new)]).unwrap_err();
     assert!(error.contains("callers: 50 and 8"), "{error}");
-    let error = compare(&run(1, 1, SAME), &base).unwrap_err();
+    let error = compare(&[(&run(1, 1, SAME), &base)]).unwrap_err();
     assert!(error.contains("--rounds"), "{error}");
-    compare(&Saved::default(), &base).unwrap_err();
+    compare(&[(&Saved::default(), &base)]).unwrap_err();
 
     let mut other = base.clone();
     other.results.remove(3);
     other.environment = serde_json::json!({"cpu": "another"});
     let mut base = base;
     base.environment = serde_json::json!({"cpu": "one"});
-    let comparison = compare(&base, &other).unwrap();
+    let comparison = compare(&[(&base, &other)]).unwrap();
     assert_eq!(comparison.left_out, ["resp steady contestant-3: only in BASE"]);
     assert_eq!(comparison.differences, ["cpu: one and another"]);
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::LEAST_ROUNDS;
+use super::chances::Chances;
 use super::comparable;
 use super::figure::Figure;
 use super::left_out::LeftOut;
 use super::power::{self, Power};
+use super::rounds::{Pair, Sides};
 use crate::report::saved::{Noise, Row, Saved};
 use crate::statistics::{self, FALSE_ALARMS, LEAST_FLOOR, Test};
 
@@ -103,6 +105,8 @@ pub struct Comparison {
     pub rows: Vec<Compared>,
     /// What the rounds could show.
     pub power: Vec<Power>,
+    /// Runs of each build: with several, each is compared with the one played beside it.
+    pub pairs: usize,
     /// Where the noise threshold comes from.
     pub noise_from: &'static str,
     /// What differs between the runs.
@@ -111,98 +115,50 @@ pub struct Comparison {
     pub left_out: Vec<String>,
 }
 
-/// The values of a figure by round, as logarithms: differences of them are ratios.
-type Series = BTreeMap<u64, f64>;
-
-fn series(row: &Row, figure: Figure) -> Series {
-    row.rounds_detail
-        .iter()
-        .enumerate()
-        .filter_map(|(index, round)| {
-            let number = round.round.unwrap_or(index as u64 + 1);
-            Some((number, figure.of_round(round)?.ln()))
-        })
-        .collect()
-}
-
-/// A series relative to another one of the same rounds.
-fn relative(series: &Series, limit: &Series) -> Series {
-    let pairs =
-        series.iter().filter_map(|(round, value)| Some((*round, value - limit.get(round)?)));
-    pairs.collect()
-}
-
-fn values(series: &Series) -> Vec<f64> {
-    series.values().copied().collect()
-}
-
-/// The limit that stands beside a row.
-fn limit_of<'a>(saved: &'a Saved, row: &Row) -> Option<&'a Row> {
-    saved.results.iter().find(|other| {
-        other.is_limit()
-            && other.protocol == row.protocol
-            && other.scenario == row.scenario
-            && other.variant == row.variant
-            && other.step == row.step
-    })
-}
-
-/// Compares two runs. The chance of a false alarm is 5 % for the whole comparison: half of it for the
-/// figures of all rows together and half for single rows, or all of it where there is one row.
+/// Compares two builds by runs of both: one of each, or pairs of runs that were played in turn. The chance
+/// of a false alarm is 5 % for the whole comparison: half of it for the figures of all rows together and
+/// half for single rows, or all of it where there is one row.
 ///
 /// # Errors
 /// Why no row can be compared.
-pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
+pub fn compare(runs: &[(&Saved, &Saved)]) -> Result<Comparison, String> {
+    let Some(&(base, new)) = runs.first() else { return Err("there is no run".to_owned()) };
     let mut left_out = LeftOut::default();
     let mut rows = Vec::new();
-    let mut pooled: BTreeMap<usize, [Vec<Series>; 2]> = BTreeMap::new();
-    let noise = new.noise_between_runs().or(base.noise_between_runs());
+    let mut pooled: BTreeMap<usize, Vec<Sides>> = BTreeMap::new();
     for row in &base.results {
-        let name = row.name();
-        let Some(other) = new.results.iter().find(|other| other.name() == name) else {
-            left_out.add(row, "only in BASE");
-            continue;
+        let pairs = match pairs_of(&row.name(), runs) {
+            Ok(pairs) => pairs,
+            Err(why) => {
+                left_out.add(row, &why);
+                continue;
+            }
         };
-        if let Some(why) = why_not((base, row), (new, other)) {
-            left_out.add(row, &why);
-            continue;
-        }
         let mut changes = Vec::new();
         for (index, figure) in Figure::ALL.into_iter().enumerate() {
-            let mut pair = [series(row, figure), series(other, figure)];
-            let limits = limit_of(base, row).zip(limit_of(new, other));
-            let limits = limits.filter(|_| !row.is_limit());
-            let mut vs_limit = false;
-            if let Some((left, right)) = limits {
-                let against = [
-                    relative(&pair[0], &series(left, figure)),
-                    relative(&pair[1], &series(right, figure)),
-                ];
-                if against.iter().zip(&pair).all(|(ratios, plain)| ratios.len() == plain.len()) {
-                    pair = against;
-                    vs_limit = true;
-                }
-            }
-            let Some(test) = statistics::welch(&values(&pair[0]), &values(&pair[1])) else {
-                continue;
+            let sides = Sides::of(&pairs, figure);
+            let Some(test) = sides.test() else { continue };
+            let middle = |which: for<'p> fn(&'p Pair<'p>) -> &'p Row| {
+                let values = pairs.iter().filter_map(|pair| figure.of_row(which(pair)));
+                statistics::median(&values.collect::<Vec<_>>())
             };
-            let both = (figure.of_row(row), figure.of_row(other));
-            changes.push(Change::new(figure, both, test, vs_limit));
+            let both = (middle(|pair| pair.base.1), middle(|pair| pair.new.1));
+            changes.push(Change::new(figure, both, test, sides.vs_limit));
             if !row.is_limit() {
-                let [left, right] = pooled.entry(index).or_default();
-                let [first, second] = pair;
-                left.push(first);
-                right.push(second);
+                pooled.entry(index).or_default().push(sides);
             }
         }
         if changes.is_empty() {
             left_out.add(row, "no figures of single rounds in both files");
             continue;
         }
+        let rounds = |which: for<'p> fn(&'p Pair<'p>) -> &'p Row| {
+            pairs.iter().map(|pair| which(pair).rounds_detail.len()).sum()
+        };
         rows.push(Compared {
-            name,
+            name: row.name(),
             is_limit: row.is_limit(),
-            rounds: [row.rounds_detail.len(), other.rounds_detail.len()],
+            rounds: [rounds(|pair| pair.base.1), rounds(|pair| pair.new.1)],
             changes,
             verdict: Verdict::NoDifference,
         });
@@ -217,12 +173,14 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         return Err(format!("the runs have no row that can be compared ({why})"));
     }
     let mut together = Vec::new();
-    for (index, [left, right]) in pooled.iter().filter(|(_, [left, _])| left.len() > 1) {
-        let (left, right) = (over_rows(left), over_rows(right));
-        if let Some(test) = statistics::welch(&values(&left), &values(&right)) {
+    for (index, rows) in pooled.iter().filter(|(_, rows)| rows.len() > 1) {
+        if let Some(test) = Sides::together(rows).test() {
             together.push(Change::new(Figure::ALL[*index], (None, None), test, false));
         }
     }
+    // Pairs of runs differ by what drifts between runs, too: there is nothing to add.
+    let noise = new.noise_between_runs().or(base.noise_between_runs());
+    let noise = noise.filter(|_| runs.len() == 1);
     let alarms = if together.is_empty() { FALSE_ALARMS } else { FALSE_ALARMS / 2.0 };
     judge(&mut together.iter_mut().collect::<Vec<_>>(), noise.as_ref(), alarms);
     let mut all: Vec<&mut Change> = rows
@@ -231,18 +189,20 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         .flat_map(|row| row.changes.iter_mut())
         .collect();
     judge(&mut all, noise.as_ref(), alarms);
-    let asks = all.len();
+    let chances = Chances::of(all.iter().map(|change| change.figure), alarms);
     // A change to all rows shows first in all of them together.
     let asked: Vec<&Change> = match together.is_empty() {
         false => together.iter().collect(),
         true => all.iter().map(|change| &**change).collect(),
     };
-    let least = rounds_of(base).min(rounds_of(new));
-    let power = power::of(&asked, alarms, least);
+    let least = rows_of(runs, |(base, _)| *base).min(rows_of(runs, |(_, new)| *new));
+    let power = power::of(&asked, alarms, least, runs.len());
     for row in &mut rows {
         if row.is_limit {
             // The reference is read beside the others.
-            row.changes.iter_mut().for_each(|change| change.widen(chance(asks, alarms)));
+            row.changes
+                .iter_mut()
+                .for_each(|change| change.widen(chances.of_figure(change.figure)));
         }
         row.verdict = Verdict::of_all(row.changes.iter().map(|change| change.verdict));
     }
@@ -253,14 +213,74 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
         together,
         rows,
         power,
-        noise_from: if noise.is_some() {
-            "runs of one build (calibration.json)"
-        } else {
-            "the spread of rounds in these runs (poolbench calibrate was not run)"
+        pairs: runs.len(),
+        noise_from: match noise {
+            _ if runs.len() > 1 => {
+                "the differences of runs played in turn, which hold what drifts between runs"
+            }
+            Some(_) => "runs of one build (calibration.json)",
+            None => "the spread of rounds in these runs (poolbench calibrate was not run)",
         },
-        differences: comparable::of_runs(base, new),
+        differences: differences(runs),
         left_out,
     })
+}
+
+/// The rows of this name in each pair of runs.
+///
+/// # Errors
+/// Why they cannot be compared.
+fn pairs_of<'a>(name: &str, runs: &[(&'a Saved, &'a Saved)]) -> Result<Vec<Pair<'a>>, String> {
+    let find = |saved: &'a Saved| saved.results.iter().find(|row| row.name() == name);
+    let pair = |&(base, new): &(&'a Saved, &'a Saved)| {
+        let (own, other) = match (find(base), find(new)) {
+            (Some(own), Some(other)) => (own, other),
+            (_, None) if runs.len() == 1 => return Err("only in BASE".to_owned()),
+            _ => return Err("not in every run".to_owned()),
+        };
+        // Several runs scatter among themselves, whatever the rounds of each.
+        let least = if runs.len() > 1 { 1 } else { LEAST_ROUNDS as usize };
+        match why_not((base, own), (new, other), least) {
+            Some(why) => Err(why),
+            None => Ok(Pair { base: (base, own), new: (new, other) }),
+        }
+    };
+    runs.iter().map(pair).collect()
+}
+
+/// Rounds of the rows of a build, in all its runs.
+fn rows_of<'a>(
+    runs: &[(&'a Saved, &'a Saved)],
+    which: fn(&(&'a Saved, &'a Saved)) -> &'a Saved,
+) -> usize {
+    let rounds = |saved: &Saved| saved.results.iter().map(|row| row.rounds_detail.len()).max();
+    runs.iter().map(|pair| rounds(which(pair)).unwrap_or(0)).sum()
+}
+
+/// What differs between the runs of both builds.
+fn differences(runs: &[(&Saved, &Saved)]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for words in runs.iter().flat_map(|(base, new)| comparable::of_runs(base, new)) {
+        if !all.contains(&words) {
+            all.push(words);
+        }
+    }
+    let times = |which: fn(&(&Saved, &Saved)) -> Option<u64>| -> Option<(u64, u64)> {
+        let times: Vec<u64> = runs.iter().map(which).collect::<Option<_>>()?;
+        times.iter().min().copied().zip(times.iter().max().copied())
+    };
+    let both =
+        times(|(base, _)| base.measured_at_unix_s).zip(times(|(_, new)| new.measured_at_unix_s));
+    if let Some(((base, end), (new, last))) = both
+        && runs.len() > 1
+        && (end < new || last < base)
+    {
+        all.push(
+            "time: all runs of one build came before those of the other, so what drifted meanwhile is part of the changes"
+                .to_owned(),
+        );
+    }
+    all
 }
 
 /// The tests of all rows but the limit, figure by figure.
@@ -268,13 +288,13 @@ pub fn compare(base: &Saved, new: &Saved) -> Result<Comparison, String> {
 /// # Errors
 /// Why no row can be compared.
 pub fn tests(base: &Saved, new: &Saved) -> Result<Vec<(Figure, Test)>, String> {
-    let comparison = compare(base, new)?;
+    let comparison = compare(&[(base, new)])?;
     let rows = comparison.rows.iter().filter(|row| !row.is_limit);
     Ok(rows.flat_map(|row| &row.changes).map(|change| (change.figure, change.test)).collect())
 }
 
 /// Why two rows of the same name cannot be compared.
-fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
+fn why_not(base: (&Saved, &Row), new: (&Saved, &Row), least: usize) -> Option<String> {
     for (name, row) in [("BASE", base.1), ("NEW", new.1)] {
         if let Some(broke) = &row.broke {
             return Some(format!("it broke in {name}: {broke}"));
@@ -285,32 +305,15 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row)) -> Option<String> {
         if row.has_late_faults() {
             return Some(format!("its faults came late in {name}"));
         }
-        if row.rounds_detail.len() < LEAST_ROUNDS as usize {
+        if row.rounds_detail.len() < least {
             return Some(format!(
-                "{name} has {} rounds in its rounds_detail, {LEAST_ROUNDS} are the least (--rounds)",
+                "{name} has {} rounds in its rounds_detail, {least} are the least (--rounds)",
                 row.rounds_detail.len()
             ));
         }
     }
     let differences = comparable::of_rows(base, new);
     (!differences.is_empty()).then(|| differences.join("; "))
-}
-
-/// Rounds of the rows of a run.
-fn rounds_of(saved: &Saved) -> usize {
-    saved.results.iter().map(|row| row.rounds_detail.len()).max().unwrap_or(0)
-}
-
-/// The mean over rows in each round that all rows have.
-fn over_rows(rows: &[Series]) -> Series {
-    let Some((first, others)) = rows.split_first() else {
-        return Series::new();
-    };
-    let mean = |round: &u64, value: f64| {
-        let rest = others.iter().map(|row| row.get(round).copied()).sum::<Option<f64>>()?;
-        Some((*round, (value + rest) / rows.len() as f64))
-    };
-    first.iter().filter_map(|(round, value)| mean(round, *value)).collect()
 }
 
 impl Change {
@@ -348,7 +351,7 @@ impl Change {
 
 /// Gives verdicts to changes that share this chance of a false alarm.
 fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
-    let chance = chance(changes.len(), alarms);
+    let chances = Chances::of(changes.iter().map(|change| change.figure), alarms);
     // Without an A/A run: what the middle row's difference is uncertain by.
     let spread = |figure: Figure| {
         let same = changes.iter().filter(|change| change.figure == figure);
@@ -362,6 +365,7 @@ fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
     for change in changes.iter_mut() {
         let at = Figure::ALL.iter().position(|figure| *figure == change.figure).unwrap_or(0);
         change.floor = floors[at];
+        let chance = chances.of_figure(change.figure);
         change.widen(chance);
         if change.p <= chance && change.test.difference.abs() > change.floor.ln_1p() {
             let better = (change.test.difference > 0.0) == change.figure.more_is_better();
@@ -372,10 +376,4 @@ fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
             change.too_few_rounds = (high - low) / 2.0 > wanted.ln_1p();
         }
     }
-}
-
-/// The chance of a false alarm of each of several tests that share one (Bonferroni). A stepwise
-/// correction finds a little more, but its intervals do not go with its verdicts.
-fn chance(tests: usize, alarms: f64) -> f64 {
-    alarms / tests.max(1) as f64
 }

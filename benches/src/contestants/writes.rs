@@ -9,8 +9,9 @@ use super::raw::{PROBE_TIMEOUT, RawSocket, Template, counter};
 use super::{Request, RequestKind, http2_raw, resp};
 use crate::error::BenchError;
 use crate::names::Protocol;
-use crate::nonce::Nonce;
-use crate::run::turn::{Load, Turn};
+use crate::nonce::{self, Nonce};
+use crate::run::load::Load;
+use crate::run::turn::Turn;
 use crate::target::Target;
 
 /// Removing the counters of a turn takes no longer.
@@ -18,12 +19,13 @@ const FORGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keys that one `DEL` removes.
 const KEYS: usize = 500;
 
-/// Sends one request that must not run twice. Its nonce is that of no turn.
+/// Sends one request that must not run twice. Its run is drawn for it: another process may send such a
+/// request to the same server now.
 ///
 /// # Errors
 /// Why the server takes none: it refuses them, or answers them otherwise than those that may.
 pub async fn probe_writes(target: &Target, template: &Template) -> Result<(), String> {
-    let nonce = Nonce::new(0, 0);
+    let nonce = Nonce::new(nonce::first_run(), 0);
     let work = async {
         match target.protocol {
             Protocol::Http2 => http2_raw::probe_write(target, template).await,

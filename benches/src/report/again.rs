@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::html::{self, input, markdown};
-use super::output::write_file;
+use super::output::{refuse_to_overwrite, write_file};
+use super::saved;
 use crate::cli::ReportArgs;
 use crate::error::BenchError;
 use crate::stdout;
@@ -15,7 +16,7 @@ use crate::stdout;
 /// [`BenchError::Usage`] for a file that cannot be used, [`BenchError::Io`] when the page cannot be
 /// written.
 pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
-    let files = args.files.iter().map(|file| results_of(file)).collect::<Vec<_>>();
+    let files = args.files.iter().map(|file| saved::file_of(file)).collect::<Vec<_>>();
     let sources = input::read_files(&files)?;
     let now = Some(SystemTime::now());
     if args.markdown {
@@ -40,23 +41,6 @@ pub fn run(args: &ReportArgs) -> Result<(), BenchError> {
     refuse_to_overwrite(&path, &files)?;
     write_file(&path, &page)?;
     stdout::print(&format!("report: {}\n", path.display()));
-    Ok(())
-}
-
-/// The results in the directory of a run, as `compare` finds them; any other path is the file.
-fn results_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("results.json") } else { path.to_owned() }
-}
-
-/// A slip of the order of arguments must not cost the results.
-fn refuse_to_overwrite(out: &Path, files: &[PathBuf]) -> Result<(), BenchError> {
-    let Ok(place) = out.canonicalize() else { return Ok(()) };
-    if files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == place)) {
-        return Err(BenchError::usage(format!(
-            "--out: {} is one of the files to read: name another",
-            out.display()
-        )));
-    }
     Ok(())
 }
 

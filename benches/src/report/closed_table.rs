@@ -119,8 +119,9 @@ fn failures<'a>(table: &mut Columns<'a>, of: impl Fn(&'a Record) -> Vec<&'a Reco
     };
     let refused = table.rows().any(|record| mean(&of(record), Turn::refusals) > 0.0);
     let keep = if refused { Keep::Fits(7) } else { Keep::Wide };
+    // Every request without a reply, as in the other tables. A second column repeats the refusals.
     table.add("failed\n/round", Keep::Fits(8), |record| {
-        figure(Some(mean(&of(record), |turn| turn.failures() + turn.timeouts())))
+        figure(Some(mean(&of(record), |turn| turn.errors.iter().sum())))
     });
     table.add("timed out\n/round", Keep::Wide, |record| {
         figure(Some(mean(&of(record), Turn::timeouts)))

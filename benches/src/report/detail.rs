@@ -68,6 +68,11 @@ impl SlotRow {
         self.t_ms as f64
     }
 
+    /// Whether any request was wanted in it.
+    pub fn was_wanted(&self) -> bool {
+        self.started + self.unstarted > 0
+    }
+
     /// Replies of each of two backends.
     pub fn backends(&self) -> Option<[u32; 2]> {
         self.backends

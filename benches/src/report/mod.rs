@@ -263,7 +263,7 @@ impl<'a> Report<'a> {
             warnings
                 .push("one processor: client and server share it, ratios are squeezed".to_owned());
         }
-        warnings.extend(self.groups.iter().flat_map(warnings::of_group));
+        warnings.extend(warnings::of_all(&self.groups));
         warnings.extend(self.faults.iter().cloned());
         warnings
     }

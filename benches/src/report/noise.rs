@@ -11,7 +11,7 @@ use super::saved::Noise;
 use crate::compare::figure::Figure;
 use crate::measure::{self, Percentiles};
 use crate::run::turn::Turn;
-use crate::scenario::Play;
+use crate::scenario::{Figure as About, Play};
 use crate::statistics;
 
 /// The noise of equal contestants, and where it was measured.
@@ -164,10 +164,15 @@ pub fn beside(cells: Vec<String>, letters: &[String]) -> Vec<String> {
     cells.into_iter().zip(letters).map(cell).collect()
 }
 
-/// The figure of a table that letters are about; none where it compares ways and not rows.
+/// The figure of a table that letters are about; none where it compares ways and not rows, or where the
+/// scenario is about another figure: letters beside latencies would seem to rank by these.
 pub fn figure(group: &GroupResult) -> Option<Figure> {
-    let figure = if group.demand.is_open() { Figure::P99 } else { Figure::Throughput };
-    (group.scenario.play != Play::Reuse).then_some(figure)
+    match group.demand.is_open() {
+        _ if group.scenario.play == Play::Reuse => None,
+        true if group.scenario.figure != About::P99 => None,
+        true => Some(Figure::P99),
+        false => Some(Figure::Throughput),
+    }
 }
 
 /// Whether two rows have a letter in common; a row may have several.
@@ -179,31 +184,31 @@ fn share_a_letter(letters: &[String]) -> bool {
 /// What stands under a table about letters and noise.
 pub fn notes(group: &GroupResult) -> Vec<String> {
     let mut notes = Vec::new();
-    let Some(figure) = figure(group) else { return notes };
-    let name = short_name(figure);
     let records: Vec<&Record> = group.records.iter().collect();
-    match letters(group, &records, figure) {
-        Some(letters) => {
-            notes.push(if share_a_letter(&letters) {
-                format!(
-                    "letters beside {name}: rows that share a letter cannot be told apart in it, in these rounds"
-                )
-            } else {
-                format!("letters beside {name}: no two rows share one, so all of them differ in it")
-            });
-        }
-        None if group.records.len() > 1
-            && records.iter().any(|record| series(record, figure).len() > 1) =>
-        {
-            notes.push(format!(
-                "no letters beside {name}: not even the best row and the worst can be told apart in it, in these rounds (--rounds)"
-            ));
-        }
-        None if group.records.len() > 1 => notes.push(
+    if group.scenario.play == Play::Reuse {
+        return notes;
+    }
+    let known = |figure| records.iter().any(|record| series(record, figure).len() > 1);
+    if records.len() < 2 {
+        // Nothing to tell apart.
+    } else if records.iter().all(|record| record.rounds.len() < 2) {
+        notes.push(
             "one round: nothing says how much another would differ, so small differences may be noise (--rounds)"
                 .to_owned(),
-        ),
-        None => {}
+        );
+    } else if let Some(figure) = figure(group).filter(|figure| known(*figure)) {
+        let name = short_name(figure);
+        notes.push(match letters(group, &records, figure) {
+            None => format!(
+                "no letters beside {name}: not even the best row and the worst can be told apart in it, in these rounds (--rounds)"
+            ),
+            Some(letters) if share_a_letter(&letters) => format!(
+                "letters beside {name}: rows that share a letter cannot be told apart in it, in these rounds"
+            ),
+            Some(_) => {
+                format!("letters beside {name}: no two rows share one, so all of them differ in it")
+            }
+        });
     }
     notes.extend(group.noise.as_ref().map(MeasuredNoise::words));
     notes

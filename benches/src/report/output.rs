@@ -148,6 +148,22 @@ impl Output {
     }
 }
 
+/// Refuses to write over a file that was read: a slip in the order of arguments must not cost the
+/// results.
+///
+/// # Errors
+/// [`BenchError::Usage`] with the name of the file.
+pub(crate) fn refuse_to_overwrite(out: &Path, files: &[PathBuf]) -> Result<(), BenchError> {
+    let Ok(place) = out.canonicalize() else { return Ok(()) };
+    if files.iter().any(|file| file.canonicalize().is_ok_and(|file| file == place)) {
+        return Err(BenchError::usage(format!(
+            "--out: {} is one of the files to read: name another",
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Writes a file whole, or leaves none: half a file would be read as damaged results.
 pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), BenchError> {
     whole(path, fs::write(path, text))

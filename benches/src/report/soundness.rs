@@ -1,15 +1,22 @@
 //! Which results are sound: whether a contestant broke, was overloaded, or lost what it promised.
 
+use super::detail::{self, SlotRow};
 use super::model::{Played, Record};
 use crate::catalog::Kind;
+use crate::run::slots::STEP;
 use crate::run::turn::Turn;
 
 /// A limit of which one request in this many had no reply is no limit.
 const LIMIT_FAILS_AT: u64 = 100;
 
+/// With fewer steps in which requests were wanted, nothing is said of an idle server.
+const STEPS_THAT_TELL: usize = 5;
+/// The server was idle where it answered nothing in so many steps in a row.
+const PAUSE: usize = 3;
+
 impl Record {
     /// Why it broke: it could not start, in one of its rounds no request had a reply although there was
-    /// time, or it is a limit of which too many failed.
+    /// time or the server was idle, or it is a limit of which too many failed.
     pub fn broke(&self) -> Option<String> {
         // Without its server nothing could go well.
         let whole = || self.rounds.iter().filter(|(_, played)| played.cut.is_none());
@@ -21,8 +28,9 @@ impl Record {
         // Such a turn has no figures, and the medians would be of the others only.
         let broken = |(_, played): &&(u32, Played)| is_dead(played) && !ran_out_of_time(played);
         let dead = whole().find(broken).map(|(_, dead)| {
-            let first = dead.turn.as_ref().ok().and_then(|turn| turn.first_error.clone());
-            first.unwrap_or_else(|| "a round without a single reply".to_owned())
+            let first = || dead.turn.as_ref().ok().and_then(|turn| turn.first_error.clone());
+            let why = hangs(dead).or_else(first);
+            why.unwrap_or_else(|| "a round without a single reply".to_owned())
         });
         dead.or_else(|| self.broke_as_limit())
     }
@@ -112,10 +120,47 @@ fn is_dead(played: &Played) -> bool {
 }
 
 /// Whether most of its requests failed for want of time: their callers lost patience, or no caller was
-/// free for them. A contestant whose callers never come back hangs, and one that had no connection
-/// cannot dial, however many of their requests run out of time meanwhile.
+/// free for them. A contestant whose callers never come back hangs, as does one that leaves the server idle,
+/// and one that had no connection cannot dial, however many of their requests run out of time meanwhile.
 fn ran_out_of_time(played: &Played) -> bool {
     let never_connected = played.connections().is_some_and(|counted| counted.accepted == 0);
     let late = |turn: &Turn| turn.lost == 0 && turn.timeouts() + turn.unstarted > turn.failures();
-    !never_connected && played.turn.as_ref().is_ok_and(late)
+    !never_connected && hangs(played).is_none() && played.turn.as_ref().is_ok_and(late)
+}
+
+/// How a dead turn shows that its contestant hangs: requests were wanted, nothing was wrong with the
+/// server, and the server had nothing to do for most of the time. An overloaded contestant keeps the
+/// server busy. `None` where the server was busy, or nothing tells.
+fn hangs(played: &Played) -> Option<String> {
+    // A relay counts no requests, and neither does a server of the user's.
+    let server = played.told_apart()?;
+    let turn = played.turn.as_ref().ok()?;
+    let steps = detail::slots(turn, played.series.as_ref())?;
+    let nothing_ran = server.executed + server.unchecked == 0;
+    let is_idle = |step: &SlotRow| nothing_ran || step.backends() == Some([0, 0]);
+    let had_work = |step: &&SlotRow| step.was_wanted() && !in_a_fault(played, step.at_ms());
+    let steps: Vec<bool> = steps.iter().filter(had_work).map(is_idle).collect();
+    // A server that takes long for a reply answers nothing in some steps, and is busy in them.
+    let pauses = steps.split(|idle| !idle).map(<[bool]>::len);
+    let idle: usize = pauses.filter(|pause| *pause >= PAUSE).sum();
+    let of = steps.len();
+    let hangs = of >= STEPS_THAT_TELL && idle * 2 > of;
+    hangs.then(|| {
+        format!("it hangs: no request had a reply, and in {idle} of {of} steps of {} ms the server had nothing to do", STEP.as_millis())
+    })
+}
+
+/// Whether a fault was in force in the step that began at `at_ms`. A fault that lasts for the whole window is a
+/// condition of the server and does not count.
+fn in_a_fault(played: &Played, at_ms: f64) -> bool {
+    let step = STEP.as_secs_f64() * 1000.0;
+    played.events.iter().any(|event| {
+        let until = match event.until_ms {
+            Some(until) => until,
+            None if event.fault.is_moment() => event.at_ms,
+            None => f64::INFINITY,
+        };
+        let always = event.at_ms <= 0.0 && until.is_infinite();
+        !always && event.at_ms < at_ms + step && until > at_ms
+    })
 }

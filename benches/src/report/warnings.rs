@@ -14,28 +14,84 @@ const MATERIAL_LATENESS: u64 = 1_000_000;
 /// Of fewer arrivals one in a hundred is an accident.
 const MANY_ARRIVALS: u64 = 1000;
 
-/// The warnings about a group.
-pub(super) fn of_group(group: &GroupResult) -> Vec<String> {
-    let place = super::place(group);
-    let mut warnings = Vec::new();
-    for record in &group.records {
-        // A ladder ends where contestants cannot follow, and its table says where that is.
-        let of_all = group.demand.is_open() && group.step.is_none();
-        let lines = late_faults(record).into_iter().chain(no_reply(record, of_all));
-        warnings.extend(lines.map(|words| format!("{place} {}: {words}", record.label())));
-    }
-    warnings.extend(late_arrivals(&group.records).map(|words| format!("{place}: {words}")));
+/// The warnings about all rows of a run.
+pub(super) fn of_all(groups: &[GroupResult]) -> Vec<String> {
+    let mut warnings: Vec<String> = groups.iter().flat_map(without_reply).collect();
+    warnings.extend(late_faults(groups));
+    warnings.extend(late_arrivals(groups));
     warnings
 }
 
-/// By how much the faults of a contestant were late, where it did not meet the faults of the others.
-fn late_faults(record: &Record) -> Option<String> {
-    let rounds = record.turns_with_late_faults();
-    let late = record.faults_late_ms().filter(|_| rounds > 0)?;
-    Some(format!(
-        "its faults came up to {late:.0} ms late in {rounds} of {}, so it did not meet the same as the others and has no place among them ({LATE_MS:.0} ms are allowed)",
-        count_of_rounds(record),
-    ))
+/// The rows of a group with requests that had no reply.
+fn without_reply(group: &GroupResult) -> Vec<String> {
+    // A ladder ends where contestants cannot follow, and its table says where that is.
+    let of_all = group.demand.is_open() && group.step.is_none();
+    let line =
+        |record: &Record| Some(format!("{}: {}", name(group, record), no_reply(record, of_all)?));
+    group.records.iter().filter_map(line).collect()
+}
+
+fn name(group: &GroupResult, record: &Record) -> String {
+    format!("{} {}", super::place(group), record.label())
+}
+
+/// The late rows of a run: how many rows could be late, how many were, and a description of the worst.
+/// On a busy machine nearly every row is late, and a line for each would hide the other warnings.
+struct Late {
+    of: usize,
+    late: usize,
+    worst: Option<(f64, String)>,
+}
+
+impl Late {
+    /// Takes the rows that `is_of` counts; `how_late` says by how much a row was late, and in words.
+    fn of(
+        groups: &[GroupResult],
+        is_of: impl Fn(&Record) -> bool,
+        how_late: impl Fn(&Record) -> Option<(f64, String)>,
+    ) -> Self {
+        let mut found = Self { of: 0, late: 0, worst: None };
+        for group in groups {
+            for record in group.records.iter().filter(|record| is_of(record)) {
+                found.of += 1;
+                let Some((by, words)) = how_late(record) else { continue };
+                found.late += 1;
+                if found.worst.as_ref().is_none_or(|(most, _)| by > *most) {
+                    found.worst = Some((by, format!("{} ({words})", name(group, record))));
+                }
+            }
+        }
+        found
+    }
+
+    /// A sentence with the count of late rows and the worst of them.
+    fn words(self, what: &str, field: &str) -> Option<String> {
+        let Self { of, late, worst } = self;
+        let worst = worst?.1;
+        Some(match late {
+            1 => format!("{what} in 1 of {of} rows: {worst}"),
+            _ => format!(
+                "{what} in {late} of {of} rows, most of all in {worst}; {field} in results.json has the others"
+            ),
+        })
+    }
+}
+
+/// Contestants that did not meet the faults of the others.
+fn late_faults(groups: &[GroupResult]) -> Option<String> {
+    let late = Late::of(
+        groups,
+        |record| record.faults_late_ms().is_some(),
+        |record| {
+            let rounds = record.turns_with_late_faults();
+            let late = record.faults_late_ms().filter(|_| rounds > 0)?;
+            Some((late, format!("up to {late:.0} ms in {rounds} of {}", count_of_rounds(record))))
+        },
+    );
+    let what = format!(
+        "faults came more than {LATE_MS:.0} ms late, so that rows did not meet the same as the others and have no place among them,"
+    );
+    late.words(&what, "faults_late_ms")
 }
 
 /// How many of its requests had no reply, why, and the first of them. With `of_all` those count that
@@ -66,23 +122,32 @@ fn no_reply(record: &Record, of_all: bool) -> Option<String> {
     ))
 }
 
-/// The contestants whose requests were sent so late that their tails are the client's.
-fn late_arrivals(records: &[Record]) -> Option<String> {
-    let late = |record: &Record| {
+/// Contestants whose requests were sent so late that their tails are the client's.
+fn late_arrivals(groups: &[GroupResult]) -> Option<String> {
+    let merged = |record: &Record| {
         let merged = |which: fn(&Turn) -> &Histogram<u64>| record.merged(which);
-        let (lateness, latency) = (merged(|turn| &turn.lateness), merged(|turn| &turn.latency));
-        let ms = |which| Percentiles::of(which).map(|of| short(of.p99 / 1000.0));
-        let own = ms(&lateness).filter(|_| is_late(&lateness, &latency))?;
-        let latency = ms(&latency).map_or(String::new(), |ms| format!(" of {ms} ms"));
-        Some(format!("{} ({own}{latency})", record.label()))
+        (merged(|turn| &turn.lateness), merged(|turn| &turn.latency))
     };
-    let names: Vec<String> = records.iter().filter_map(late).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "requests were sent late, and the client is part of these tails: {}; lateness of latency, both at p99",
-            names.join(", ")
-        )
-    })
+    let late = Late::of(
+        groups,
+        |record| record.turns().any(|turn| !turn.lateness.is_empty()),
+        |record| {
+            let (lateness, latency) = merged(record);
+            let p99 = |which| Percentiles::of(which).map(|of| of.p99 / 1000.0);
+            let own = p99(&lateness).filter(|_| is_late(&lateness, &latency))?;
+            // The client's share of the tail.
+            Some(match p99(&latency) {
+                Some(latency) => {
+                    (own / latency, format!("{} of {} ms", short(own), short(latency)))
+                }
+                None => (f64::INFINITY, format!("{} ms", short(own))),
+            })
+        },
+    );
+    late.words(
+        "requests were sent late, so that the client is part of the tails (lateness of latency, both at p99),",
+        "lateness_us",
+    )
 }
 
 /// Whether a schedule was so late that latencies say something about it: of many arrivals one in a

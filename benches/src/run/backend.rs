@@ -10,13 +10,15 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::child::Server;
+use super::load::Load;
 use super::plan::{Entry, Group, Plan};
-use super::turn::{Load, Turn};
+use super::turn::Turn;
 use super::worker::{Clock, Worker};
 use crate::catalog::{CONTESTANTS, Kind};
 use crate::contestants::{self, Setup, Template, take_turn};
 use crate::error::BenchError;
 use crate::names::Protocol;
+use crate::nonce;
 use crate::place::Placement;
 use crate::scenario::demand::{Demand, Rate};
 use crate::serve::oracle::Counters;
@@ -90,7 +92,7 @@ impl Backend {
             user: plan.target.clone(),
             probed: Vec::new(),
             limits: HashMap::new(),
-            next_run: plan.worker.map_or(1, Worker::first_turn),
+            next_run: nonce::first_run(),
             worker: plan.worker,
             clock: plan.start_at.map(Clock::new).transpose()?,
             seed: plan.seed,
@@ -313,7 +315,7 @@ impl Backend {
         close_after: bool,
     ) -> Result<(u32, Option<Counters>), BenchError> {
         let run = self.next_run;
-        self.next_run += 1;
+        self.next_run = nonce::next_run(run);
         let counters = match self.side(relayed) {
             Some(server) => {
                 server.counters_at_rest(protocol).await?;

@@ -8,8 +8,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::choices::Choices;
+use super::drive;
+use super::load::{Began, Load};
 use super::outcome::{Place, Record, Took};
-use super::turn::{self, Began, Load, Measured};
+use super::turn::Measured;
 use crate::contestants::{Contestant, Request, RequestKind};
 use crate::measure;
 use crate::nonce::Nonce;
@@ -74,7 +76,7 @@ pub(super) async fn measure<C: Contestant>(
         axis: OnceLock::new(),
         record: Mutex::new(Record::new(load.slots)),
     });
-    let ready = turn::prepare(contestant, load.callers).await?;
+    let ready = drive::prepare(contestant, load.callers).await?;
     let mut counts = contestant.counts();
     let opened = load.cold.then(|| shared.open_window(load));
     let mut callers = JoinSet::new();
@@ -87,20 +89,20 @@ pub(super) async fn measure<C: Contestant>(
     let (began, cpu_began) = match opened {
         Some(opened) => opened,
         None => {
-            turn::pass(load.warm_up, &load.interrupted).await;
+            drive::pass(load.warm_up, &load.interrupted).await;
             counts = contestant.counts();
             shared.open_window(load)
         }
     };
     let has_outcome = || shared.record().has_outcome();
     let redials_before = contestant.redials();
-    let samples = turn::watch(contestant.as_ref(), counts, began.at, load, has_outcome).await;
+    let samples = drive::watch(contestant.as_ref(), counts, began.at, load, has_outcome).await;
     shared.phase.store(OVER, Ordering::Relaxed);
     shared.over.cancel();
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
     let redials = contestant.redials() - redials_before;
 
-    let lost = turn::join(callers).await?;
+    let lost = drive::join(callers).await?;
     let record = std::mem::replace(&mut *shared.record(), Record::new(false));
     Ok(Measured {
         record,
@@ -124,7 +126,7 @@ async fn call_until_over<C: Contestant>(
     shared: Arc<Shared>,
 ) {
     if let Some(pause) = pause {
-        turn::pass(pause, &shared.over).await;
+        drive::pass(pause, &shared.over).await;
     }
     let mut started = Instant::now();
     while shared.phase.load(Ordering::Relaxed) != OVER {
@@ -155,7 +157,7 @@ async fn call_until_over<C: Contestant>(
                 shared.record().replied(&reply, Took { latency, service: None }, place);
                 started = now;
                 if let Some(think) = shared.think {
-                    turn::pass(think, &shared.over).await;
+                    drive::pass(think, &shared.over).await;
                     started = Instant::now();
                 }
             }
@@ -178,7 +180,7 @@ async fn call_until_over<C: Contestant>(
 mod tests {
     use super::*;
     use crate::contestants::{CallError, Counts, Echo, Reply};
-    use crate::run::turn::drive;
+    use crate::run::drive::drive;
     use crate::scenario::demand::GiveUp;
 
     /// Answers after a moment, and notes what it was asked.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
-use super::turn::Began;
+use super::load::Began;
 use crate::error::BenchError;
 use crate::fault::{Event, Fault};
 use crate::names::Protocol;
@@ -34,6 +34,9 @@ pub struct Played {
     pub at_ms: f64,
     /// When it ended; `null` for a moment, and for what lasted until the end.
     pub until_ms: Option<f64>,
+    /// It was planned to end within the window.
+    #[serde(skip)]
+    pub ends: bool,
 }
 
 /// Something to do at a time.
@@ -153,8 +156,8 @@ impl Script {
         most.map(crate::measure::round)
     }
 
-    /// What was played, on the axis of a window that began at `began_ns`.
-    pub fn played(&self, began_ns: u64) -> Vec<Played> {
+    /// What was played, on the axis of a window that began at `began_ns` and lasted this long.
+    pub fn played(&self, began_ns: u64, seconds: f64) -> Vec<Played> {
         let ms = |ns: u64| (ns as f64 - began_ns as f64) / 1e6;
         let happened = self.events.iter().zip(&self.injected);
         happened
@@ -165,6 +168,9 @@ impl Script {
                     label: event.fault.label(),
                     at_ms: crate::measure::round(ms(at)),
                     until_ms: until.map(|until| crate::measure::round(ms(until))),
+                    ends: event
+                        .lasts
+                        .is_some_and(|lasts| (event.at + lasts).as_secs_f64() < seconds),
                 })
             })
             .collect()
@@ -209,9 +215,10 @@ mod tests {
     #[test]
     fn stamps_stand_on_the_axis_of_the_window() {
         let mut script = Script::new(Protocol::Resp, vec![Event::during(1, 1, Fault::Refuse)]);
-        assert!(script.played(0).is_empty(), "nothing was played");
+        assert!(script.played(0, 1.0).is_empty(), "nothing was played");
         script.injected[0] = Some((1, 5_000_000, Some(6_500_000)));
-        let played = script.played(4_000_000);
+        let played = script.played(4_000_000, 1.0);
         assert_eq!((played[0].at_ms, played[0].until_ms), (1.0, Some(2.5)));
+        assert!(played[0].ends && !script.played(4_000_000, 0.002)[0].ends);
     }
 }

@@ -21,11 +21,12 @@ pub mod child;
 mod choices;
 mod closed_loop;
 pub mod control;
+pub mod drive;
 pub mod events;
 pub mod lanes;
 mod line;
 pub mod lives;
-mod load;
+pub mod load;
 mod open_loop;
 mod outcome;
 mod pacer;
@@ -39,10 +40,11 @@ pub mod worker;
 use backend::Backend;
 use events::Script;
 use lives::Lives;
+use load::Load;
 use plan::{Entry, Group, Plan};
 use player::Player;
 use progress::Progress;
-use turn::{Load, Turn};
+use turn::Turn;
 use worker::{Clock, Worker};
 
 /// How a run ended.
@@ -317,7 +319,8 @@ async fn take(
         let forgotten = backend.forget_writes(&load, turn).await;
         cut = cut.or(forgotten.err().map(|error| error.to_string()));
     }
-    let events = turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns));
+    let events =
+        turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns, turn.seconds));
     let faults_late_ms =
         turn.as_ref().ok().and_then(|turn| script.lateness_ms(turn.began_ns, turn.seconds));
     Ok(Played {

@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use super::arrivals::Schedule;
 use super::choices::Choices;
+use super::drive;
 use super::line::{Arrival, Line};
+use super::load::{Began, Load};
 use super::outcome::{Place, Record, Took};
 use super::pacer::{Pacer, Pacing};
-use super::turn::{self, Began, Load, Measured};
+use super::turn::Measured;
 use crate::contestants::{Contestant, Request, RequestKind};
 use crate::measure;
 use crate::nonce::Nonce;
@@ -63,7 +65,7 @@ pub(super) async fn measure<C: Contestant>(
         async move { line.announce().await }
     });
     let mut callers = JoinSet::new();
-    for caller in turn::prepare(contestant, load.callers).await? {
+    for caller in drive::prepare(contestant, load.callers).await? {
         callers.spawn(call_until_closed::<C>(caller, Arc::clone(&shared)));
     }
 
@@ -74,18 +76,18 @@ pub(super) async fn measure<C: Contestant>(
     let began = Began::after(LEAD);
     let pacing =
         Pacing::start(pacer, window, began.at, true, Arc::clone(&line), &load.schedule_on)?;
-    turn::pass(LEAD, &load.interrupted).await;
+    drive::pass(LEAD, &load.interrupted).await;
     let cpu_began = measure::cpu_time();
     load.begin(began);
     let redials_before = contestant.redials();
-    let samples = turn::watch(contestant.as_ref(), counts, began.at, load, || true).await;
+    let samples = drive::watch(contestant.as_ref(), counts, began.at, load, || true).await;
     let (seconds, cpu) = (began.at.elapsed(), measure::cpu_time() - cpu_began);
     let redials = contestant.redials() - redials_before;
     shared.over.store(true, Ordering::Relaxed);
 
     let paced = pacing.end(load.interrupted.is_cancelled()).await?;
     let unstarted = line.close().await;
-    let lost = turn::join(callers).await?;
+    let lost = drive::join(callers).await?;
     let mut record = std::mem::replace(&mut *shared.record(), Record::new(false));
     if let Some(slots) = &mut record.slots {
         unstarted.iter().for_each(|arrival| slots.unstarted(arrival.at));
@@ -111,7 +113,7 @@ async fn warm_up(load: &Load, pacer: Pacer, line: &Arc<Line>) -> Result<(), Stri
     let Some(schedule) = schedule else { return Ok(()) };
     let began = Instant::now();
     let pacing = Pacing::start(pacer, schedule, began, false, Arc::clone(line), &load.schedule_on)?;
-    turn::pass(load.warm_up, &load.interrupted).await;
+    drive::pass(load.warm_up, &load.interrupted).await;
     pacing.end(load.interrupted.is_cancelled()).await?;
     Ok(())
 }

@@ -47,7 +47,8 @@ pub struct Plan {
     pub markdown: bool,
     /// No progress.
     pub quiet: bool,
-    /// The run ends with a summary: it is the default comparison, or one of several scenarios.
+    /// The run ends with a summary of the differences between contestants. A ladder of rates has its
+    /// knees instead.
     pub summary: bool,
     /// Knobs that were set.
     pub set: Vec<String>,
@@ -123,7 +124,7 @@ impl Plan {
         relayed::show_cost(args, &contestants, &sets, &mut groups)?;
         checks::check(args, &ask, &groups)?;
         Ok(Self {
-            summary: groups.iter().filter(|group| group.step.is_none()).count() > 1,
+            summary: groups.iter().any(|group| group.step.is_none()),
             groups,
             seed: args.seed.unwrap_or(DEFAULT_SEED),
             target,
@@ -171,6 +172,7 @@ mod tests {
     use crate::catalog;
     use crate::names::Protocol;
     use crate::scenario::STEADY;
+    use crate::scenario::ladder::Sweep;
 
     #[test]
     fn the_default_comparison_is_complete_and_short() {
@@ -210,6 +212,17 @@ mod tests {
         for group in plan.groups.iter().filter(|group| !group.demand.is_open()) {
             assert!(group.rounds >= 5, "{} {}", group.protocol, group.scenario.name);
         }
+    }
+
+    #[test]
+    fn every_comparison_ends_with_a_summary_but_a_ladder() {
+        let one = RunArgs::with(|args| args.scenario = vec!["herd".into()]);
+        let single = RunArgs { protocol: vec!["resp".into()], ..one };
+        let plan = Plan::new(&single).unwrap();
+        assert!(plan.summary && plan.groups.len() == 1);
+        let ladder =
+            RunArgs { sweep: Some(Sweep::parse("1000..2000").unwrap()), ..RunArgs::default() };
+        assert!(!Plan::new(&ladder).unwrap().summary);
     }
 
     #[test]

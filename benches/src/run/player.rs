@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::events::Script;
-use super::turn::Began;
+use super::load::Began;
 use crate::error::BenchError;
 use crate::place;
 
@@ -129,6 +129,6 @@ mod tests {
             }
         };
         played.unwrap();
-        assert_eq!(script.played(0).len(), 1);
+        assert_eq!(script.played(0, 1.0).len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::turn::pass;
+use super::drive::pass;
 use crate::error::BenchError;
 use crate::scenario::demand::{Demand, Rate};
 
@@ -17,8 +17,6 @@ const GAP: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(50);
 /// A start further away is a mistake.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Numbers of turns for each worker: nonces of two workers are never the same.
-const TURNS: u32 = 1 << 20;
 
 /// One of several workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +93,6 @@ impl Worker {
     /// A seed for what each worker draws on its own.
     pub fn seed(self, seed: u64) -> u64 {
         seed ^ (u64::from(self.index) << 40)
-    }
-
-    /// The number of the first turn: nonces of different workers differ.
-    pub fn first_turn(self) -> u32 {
-        self.index * TURNS + 1
     }
 }
 
@@ -189,7 +182,6 @@ mod tests {
         assert_eq!(worker("2/2").demand(burst).unwrap(), share);
         worker("1/2").demand(Demand::Paced { rate: Rate::OfLimit(0.5) }).unwrap_err();
         worker("1/9").demand(Demand::AtOnce { size: 5, then: 1.0 }).unwrap_err();
-        assert_ne!(worker("1/2").first_turn(), worker("2/2").first_turn());
         assert_ne!(worker("1/2").seed(1), worker("2/2").seed(1));
     }
 

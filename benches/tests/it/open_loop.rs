@@ -7,7 +7,7 @@ use poolbench::catalog::Kind;
 use poolbench::contestants::{Setup, probe, take_turn};
 use poolbench::measure::Percentiles;
 use poolbench::names::Protocol;
-use poolbench::run::turn::{Began, Load};
+use poolbench::run::load::{Began, Load};
 use poolbench::scenario::STEADY;
 use poolbench::scenario::demand::{Budget, Demand, Rate};
 use poolbench::target::Target;

@@ -15,7 +15,7 @@ use pool_common::testing::servers::{NginxServer, RedisServer};
 use poolbench::catalog::PEERS;
 use poolbench::contestants::{Setup, probe, take_turn};
 use poolbench::names::Protocol;
-use poolbench::run::turn::Load;
+use poolbench::run::load::Load;
 use poolbench::scenario::STEADY;
 use poolbench::scenario::demand::Budget;
 use poolbench::serve::control::Answer;

@@ -1,23 +1,46 @@
 //! What is logged while something runs.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
-/// The warnings of `target` that are logged on this thread while `f` runs, each as its fields in
-/// one line, `name=value`.
-pub fn warnings(target: &'static str, f: impl FnOnce()) -> Vec<String> {
-    let lines = Arc::default();
-    tracing::subscriber::with_default(Warnings { target, lines: Arc::clone(&lines) }, f);
-    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    std::mem::take(&mut *lines)
+/// A subscriber that stays. `tracing` remembers for each call site whether its event is wanted, and
+/// while there is a single subscriber, the first thread at the call site decides this for all
+/// threads, even if that thread has no subscriber. With two, every subscriber is asked.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+
+/// Collects the events of a crate, each as its fields in one line, `name=value`.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    target: &'static str,
+    level: Level,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
-struct Warnings {
-    target: &'static str,
-    lines: Arc<Mutex<Vec<String>>>,
+impl Lines {
+    /// Collects what targets that start with `target` log at `level` or above it, on this thread,
+    /// until the guard is dropped.
+    pub fn listen(target: &'static str, level: Level) -> (Self, DefaultGuard) {
+        LazyLock::force(&SECOND);
+        let lines = Self { target, level, lines: Arc::default() };
+        let guard = tracing::subscriber::set_default(lines.clone());
+        (lines, guard)
+    }
+
+    /// All lines so far.
+    pub fn all(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The warnings of `target` that are logged on this thread while `f` runs.
+pub fn warnings(target: &'static str, f: impl FnOnce()) -> Vec<String> {
+    let (lines, _guard) = Lines::listen(target, Level::WARN);
+    f();
+    lines.all()
 }
 
 struct Line(String);
@@ -28,9 +51,11 @@ impl Visit for Line {
     }
 }
 
-impl Subscriber for Warnings {
+impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == self.target && *metadata.level() == Level::WARN
+        metadata.is_event()
+            && metadata.target().starts_with(self.target)
+            && *metadata.level() <= self.level
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

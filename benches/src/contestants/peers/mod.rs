@@ -8,7 +8,9 @@
 use super::dispatch::Setup;
 use super::{Category, Facts};
 use crate::names::Protocol;
-use crate::run::turn::{Load, Turn, drive};
+use crate::run::drive::drive;
+use crate::run::load::Load;
+use crate::run::turn::Turn;
 use crate::scenario::demand::Budget;
 
 mod bb8_redis;

@@ -302,7 +302,7 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
     chart(
         "breakdown",
         "Where the time went",
-        "Means, since parts of a percentile do not add up.",
+        "Means, since parts of a percentile do not add up. Getting a connection is waiting for one, its dial and its check together; request to reply is the whole exchange.",
         bars::breakdown(group).map(|svg| bars::breakdown_legend() + &figure(svg)),
     );
     chart(

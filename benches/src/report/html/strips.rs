@@ -172,7 +172,9 @@ fn strip(entry: &Entry<'_>, svg: &str) -> String {
 fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
     let row = entry.row;
     let time = axes.time();
-    let success_panel = (TOP, TOP + 36.0);
+    // Its name stands above it as those of the others do: below, it would lie on the curve while nothing
+    // succeeds.
+    let success_panel = (TOP + 13.0, TOP + 49.0);
     let latency_panel = (success_panel.1 + GAP, success_panel.1 + GAP + 66.0);
     let pool_panel = (latency_panel.1 + GAP, latency_panel.1 + GAP + 78.0);
     let bottom = pool_panel.1;
@@ -186,7 +188,7 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
         svg.text("tick", (LEFT - 6.0, share.at(tick) + 3.5), Anchor::End, words);
     }
     let words = "success, by the moment a request was wanted";
-    svg.text("panel", (LEFT + 3.0, success_panel.1 - 4.0), Anchor::Start, words);
+    svg.text("panel", (LEFT + 3.0, success_panel.0 - 4.0), Anchor::Start, words);
     let steps =
         |scale: Scale, value: fn(&Slot) -> Option<f64>| steps(&row.slots, axes, scale, value);
     svg.path("curve ok-line", steps(share, success));

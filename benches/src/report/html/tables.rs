@@ -18,6 +18,10 @@ pub fn effect_words(metric: Metric, effect: &Effect) -> String {
         signed(value * factor, digits)
     };
     match effect.interval {
+        // An interval of no width would seem to be surer than rounds can make it.
+        Some((low, high)) if high - low < f64::EPSILON => {
+            format!("{}{unit} in every round", number(effect.change))
+        }
         Some((low, high)) => {
             format!("{}{unit} [{}, {}]", number(effect.change), number(low), number(high))
         }
@@ -398,6 +402,8 @@ mod tests {
         assert_eq!(effect_words(Metric::Throughput, &effect), "−17.1 % [−19.0, −15.2]");
         let effect = Effect { change: 3.0, interval: None, is_far: false };
         assert_eq!(effect_words(Metric::Failed, &effect), "+3.0, no interval");
+        let effect = Effect { change: 30.8, interval: Some((30.8, 30.8)), is_far: false };
+        assert_eq!(effect_words(Metric::Failed, &effect), "+30.8 in every round");
         let effect = Effect { change: NEVER - 200.0, interval: None, is_far: true };
         assert_eq!(effect_words(Metric::Recovery, &effect), "never");
     }

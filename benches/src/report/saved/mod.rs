@@ -1,6 +1,6 @@
 //! results.json as it is read again, by the page, by `compare` and by `merge`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -192,6 +192,11 @@ impl Saved {
 fn noise(value: &Value) -> Option<Noise> {
     let noise = Noise::deserialize(value).unwrap_or_default();
     (noise != Noise::default()).then_some(noise)
+}
+
+/// The file that a path of the command line means: the results in the directory of a run, or the file itself.
+pub(crate) fn file_of(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("results.json") } else { path.to_owned() }
 }
 
 /// The text of a results file.

@@ -72,6 +72,7 @@ fn played(scenario: &Scenario, scale: u64) -> Played {
     let event = |event: &Event| PlayedEvent {
         at_ms: event.at.as_secs_f64() * 1000.0,
         until_ms: event.lasts.map(|lasts| (event.at + lasts).as_secs_f64() * 1000.0),
+        ends: event.lasts.is_some(),
         label: String::new(),
         fault: event.fault,
     };
@@ -335,4 +336,30 @@ fn the_share_of_a_slow_backend_is_the_one_of_the_page() {
     }
     let text = render(&group, Look::default());
     assert!(text.contains("40     40     40"), "{text}");
+}
+
+#[test]
+fn letters_stand_only_where_the_scenario_is_about_their_figure() {
+    let notes = |name: &str| {
+        let group = group(Scenario::parse(name).unwrap(), Protocol::Resp, &["limit", "redigo"]);
+        crate::report::noise::notes(&group).join("\n")
+    };
+    assert!(notes("paced").contains("letters beside p99"), "{}", notes("paced"));
+    assert!(notes("steady").contains("letters beside req/s"), "{}", notes("steady"));
+    // By the share of the slow backend, and by dials.
+    for name in ["imbalance", "herd"] {
+        assert!(!notes(name).contains("letters"), "{}", notes(name));
+    }
+}
+
+#[test]
+fn failed_requests_are_all_without_a_reply_in_every_table() {
+    let mut group = group(Scenario::parse("session").unwrap(), Protocol::Resp, &["redigo"]);
+    let record = &mut group.records[0];
+    record.rounds.truncate(1);
+    let errors = [1, 20, 800, 3000, 40_000];
+    let turn = record.rounds[0].1.turn.as_mut().unwrap();
+    *turn = Turn { errors, requests: 9, replies: 9, ..Turn::empty() };
+    let text = render(&group, Look { wide: true, ..Look::default() });
+    assert!(text.contains("43.8k") && text.contains("800"), "{text}");
 }

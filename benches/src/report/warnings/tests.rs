@@ -2,10 +2,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::catalog::Contestant;
+use crate::fault::Fault;
 use crate::measure;
 use crate::report::model::Played;
+use crate::run::events::Played as Event;
 use crate::run::plan::Entry;
-use crate::serve::oracle::Counters;
+use crate::run::slots::Slot;
+use crate::serve::oracle::{Counters, Series};
 
 /// A contestant whose rounds were these.
 fn record(name: &str, turns: Vec<Turn>) -> Record {
@@ -68,6 +71,57 @@ fn a_contestant_that_hangs_or_cannot_dial_broke_however_many_run_out_of_time() {
     assert_eq!(alone.overloaded(), None);
 }
 
+/// A round without a reply, in which the server answered this many requests in each step.
+fn silent_round(answers: &[u32]) -> Record {
+    let mut dead = turn(0, [0, 900, 0, 0, 0], 0);
+    let slot = |t_ms| Slot { t_ms, started: 90, ..Slot::default() };
+    dead.slots = Some((0..10).map(|number| slot(number * 100)).collect());
+    dead.began_ns = 0;
+    let mut record = record("redigo", vec![dead]);
+    let played = &mut record.rounds[0].1;
+    played.nonces = true;
+    played.series = Some(Series {
+        step_ms: 100,
+        backends: answers.iter().map(|answers| [*answers, 0]).collect(),
+        ..Series::default()
+    });
+    let server = played.server.as_mut().unwrap();
+    server.executed = answers.iter().map(|answers| u64::from(*answers)).sum();
+    record
+}
+
+#[test]
+fn a_contestant_that_leaves_the_server_idle_hangs_and_is_not_overloaded() {
+    // It sends nothing; it sends once for each connection, dialed again after each timeout.
+    for answers in [&[][..], &[50, 0, 0, 0, 0, 50]] {
+        let hangs = silent_round(answers);
+        let why = hangs.broke().unwrap();
+        assert!(why.starts_with("it hangs") && why.contains("of 10 steps of 100 ms"), "{why}");
+        assert_eq!(hangs.overloaded(), None);
+    }
+    let busy = silent_round(&[90, 80, 60, 60, 60, 60, 60, 60, 60, 60]);
+    assert!(busy.overloaded().is_some() && busy.broke().is_none());
+    let slow = silent_round(&[1, 0, 0, 1, 0, 0, 1, 0, 0, 1]);
+    assert!(slow.overloaded().is_some(), "it takes 300 ms for a reply: {:?}", slow.broke());
+    // A server of the user's counts no requests.
+    let mut unknown = silent_round(&[]);
+    unknown.rounds[0].1.nonces = false;
+    assert!(unknown.overloaded().is_some() && unknown.broke().is_none());
+}
+
+#[test]
+fn a_server_that_is_idle_while_a_fault_lasts_shows_no_hang() {
+    let mut silent = silent_round(&[90, 80, 60, 60]);
+    silent.rounds[0].1.events = vec![Event {
+        fault: Fault::Refuse,
+        label: String::new(),
+        at_ms: 400.0,
+        until_ms: None,
+        ends: false,
+    }];
+    assert!(silent.overloaded().is_some(), "{:?}", silent.broke());
+}
+
 #[test]
 fn a_limit_of_which_many_are_too_late_is_named() {
     let stalled = record("limit", vec![turn(190, [0, 800, 0, 0, 0], 10)]);
@@ -99,39 +153,11 @@ fn a_warning_counts_every_request_without_a_reply() {
     );
 }
 
-#[test]
-fn faults_that_came_late_are_warned_of() {
-    let mut record = record("redigo", vec![turn(10, [0; 5], 0), turn(10, [0; 5], 0)]);
-    record.rounds[0].1.faults_late_ms = Some(12.0);
-    assert_eq!(late_faults(&record), None);
-    record.rounds[1].1.faults_late_ms = Some(2636.2);
-    let words = late_faults(&record).unwrap();
-    assert!(words.starts_with("its faults came up to 2636 ms late in 1 of 2 rounds"), "{words}");
-}
-
-#[test]
-fn requests_that_were_sent_late_are_warned_of() {
-    let late = |name, by| {
-        let mut turn = turn(50, [0; 5], 0);
-        (0..50).for_each(|_| measure::record(&mut turn.lateness, by));
-        record(name, vec![turn])
-    };
-    let records =
-        [late("redigo", Duration::from_micros(100)), late("go-redis", Duration::from_millis(4))];
-    let words = late_arrivals(&records).unwrap();
-    assert!(words.contains("these tails: go-redis (4.00 of 10.0 ms)"), "{words}");
-    assert_eq!(late_arrivals(&records[..1]), None);
-}
-
-#[test]
-fn a_group_has_the_warnings_of_all_its_rows() {
-    let mut unlucky = turn(50, [0; 5], 5);
-    (0..50).for_each(|_| measure::record(&mut unlucky.lateness, Duration::from_millis(4)));
-    let mut unlucky = record("redigo", vec![unlucky]);
-    unlucky.rounds[0].1.faults_late_ms = Some(LATE_MS + 1.0);
-    let scenario = crate::scenario::Scenario::parse("restart").unwrap();
+/// A group with these rows.
+fn group(scenario: &str, records: Vec<Record>) -> GroupResult {
+    let scenario = crate::scenario::Scenario::parse(scenario).unwrap();
     let address = "127.0.0.1:1".parse().unwrap();
-    let group = GroupResult {
+    GroupResult {
         protocol: crate::names::Protocol::Resp,
         scenario,
         callers: 1,
@@ -141,17 +167,78 @@ fn a_group_has_the_warnings_of_all_its_rows() {
         arrivals: crate::scenario::demand::Arrivals::Uniform,
         budget: scenario.budget,
         target: crate::target::Target::embedded(crate::names::Protocol::Resp, address).into(),
-        records: vec![unlucky, record("limit", vec![turn(50, [0; 5], 0)])],
+        records,
         rounds: 1,
         ended: None,
         twin: None,
         noise: None,
-    };
-    let warnings = of_group(&group);
+    }
+}
+
+/// A row whose faults were so late in its rounds.
+fn faulty(name: &str, late_ms: &[f64]) -> Record {
+    let mut record = record(name, late_ms.iter().map(|_| turn(10, [0; 5], 0)).collect());
+    for ((_, played), late) in record.rounds.iter_mut().zip(late_ms) {
+        played.faults_late_ms = Some(*late);
+    }
+    record
+}
+
+/// A row of this latency whose requests were sent so late.
+fn tardy(name: &str, late: Duration) -> Record {
+    let mut turn = turn(50, [0; 5], 0);
+    (0..50).for_each(|_| measure::record(&mut turn.lateness, late));
+    record(name, vec![turn])
+}
+
+#[test]
+fn faults_that_came_late_are_one_warning_with_the_worst_row() {
+    let redigo = || faulty("redigo", &[12.0, 2636.2]);
+    let groups = [group("restart", vec![faulty("limit", &[12.0, 30.0]), redigo()])];
+    let words = late_faults(&groups).unwrap();
+    assert!(words.starts_with("faults came more than 50 ms late"), "{words}");
+    let worst = "resp restart redigo (up to 2636 ms in 1 of 2 rounds)";
+    assert!(words.ends_with(&format!("in 1 of 2 rows: {worst}")), "{words}");
+    let others = vec![faulty("grpc", &[51.0]), tardy("limit", Duration::ZERO)];
+    let groups = [group("restart", vec![redigo()]), group("goaway", others)];
+    let words = late_faults(&groups).unwrap();
+    assert!(
+        words.contains(&format!("in 2 of 2 rows, most of all in {worst}; faults_late")),
+        "{words}"
+    );
+    assert_eq!(late_faults(&[group("restart", vec![faulty("redigo", &[LATE_MS])])]), None);
+}
+
+#[test]
+fn requests_that_were_sent_late_are_one_warning_with_the_worst_row() {
+    let ms = Duration::from_millis;
+    let rows = vec![
+        tardy("redigo", ms(0)),
+        tardy("go-redis", ms(4)),
+        record("limit", vec![turn(9, [0; 5], 0)]),
+    ];
+    let groups = [group("paced", rows)];
+    let words = late_arrivals(&groups).unwrap();
+    assert!(words.ends_with("in 1 of 2 rows: resp paced go-redis (4.00 of 10.0 ms)"), "{words}");
+    let rows = ["redigo", "grpc"].map(|name| tardy(name, ms(3)));
+    let [first] = groups;
+    let groups = [first, group("burst", rows.into())];
+    let words = late_arrivals(&groups).unwrap();
+    assert!(words.contains("in 3 of 4 rows, most of all in resp paced go-redis (4.00 "), "{words}");
+    assert_eq!(late_arrivals(&[group("paced", vec![tardy("redigo", ms(0))])]), None);
+}
+
+#[test]
+fn a_run_has_the_warnings_of_all_its_rows() {
+    let mut unlucky = faulty("redigo", &[LATE_MS + 1.0]);
+    let turn = unlucky.rounds[0].1.turn.as_mut().unwrap();
+    turn.unstarted = 5;
+    (0..50).for_each(|_| measure::record(&mut turn.lateness, Duration::from_millis(4)));
+    let warnings = of_all(&[group("restart", vec![unlucky, faulty("limit", &[0.0])])]);
     let starts = [
-        "resp restart redigo: its faults came up to 51 ms late",
         "resp restart redigo: 5 requests had no reply",
-        "resp restart: requests were sent late",
+        "faults came more than 50 ms late",
+        "requests were sent late",
     ];
     assert_eq!(warnings.len(), starts.len(), "{warnings:?}");
     for (warning, start) in warnings.iter().zip(starts) {

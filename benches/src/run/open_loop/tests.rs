@@ -3,7 +3,8 @@ use std::sync::atomic::AtomicU32;
 use super::*;
 use crate::contestants::{CallError, Counts, Echo, ErrorKind, Reply};
 use crate::measure::Percentiles;
-use crate::run::turn::{Turn, drive, drive_paced};
+use crate::run::drive::{drive, drive_paced};
+use crate::run::turn::Turn;
 use crate::scenario::demand::{Demand, GiveUp, Rate};
 
 const MS: Duration = Duration::from_millis(1);

@@ -46,12 +46,18 @@ pub(super) fn scenarios(
     })
 }
 
-pub(super) fn contestants(args: &RunArgs) -> Result<Vec<Contestant>, BenchError> {
-    if args.peers && !cfg!(feature = "peers") {
+/// Refuses `--peers` in a build without the rivals.
+fn check_peers(asked: bool, built: bool) -> Result<(), BenchError> {
+    if asked && !built {
         return Err(BenchError::usage(format!(
             "--peers: the rivals are not part of this build; build them: {BUILD_PEERS}"
         )));
     }
+    Ok(())
+}
+
+pub(super) fn contestants(args: &RunArgs) -> Result<Vec<Contestant>, BenchError> {
+    check_peers(args.peers, cfg!(feature = "peers"))?;
     let named = parse_all(&args.contestant, Contestant::find)?;
     // In the order of the catalog, whatever the order of the options.
     // Rivals take part when they are asked for, by name or all of them.
@@ -93,4 +99,19 @@ pub(super) fn nothing_fits(
         list(scenarios.iter().map(|scenario| scenario.name).collect()),
         list(protocols.iter().map(|protocol| protocol.name()).collect()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In every build, so that one with the rivals tests it as well.
+    #[test]
+    fn peers_that_are_not_built_are_bad_usage_that_says_how_to_build_them() {
+        let error = check_peers(true, false).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("-p poolbench --features peers"), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        assert!(check_peers(true, true).is_ok() && check_peers(false, false).is_ok());
+    }
 }

@@ -1,0 +1,18 @@
+//! The client against an honest server, scripted peers that speak raw frames, and a real nghttpd.
+
+mod bodies;
+mod cancel;
+mod dials;
+mod ends;
+mod faults;
+mod long_words;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod policy;
+mod readers;
+mod real;
+mod refused;
+mod silence;
+mod storm;
+mod streams;
+mod support;

@@ -1,0 +1,22 @@
+//! The client against scripted peers, against hyper as a judge and against a real nginx.
+
+mod drops;
+mod faults;
+mod framing;
+mod idle;
+mod late_writes;
+mod legal_answers;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod nginx;
+mod not_http;
+mod outage;
+mod policy;
+mod profiles;
+mod retries;
+mod reuse;
+mod runtimes;
+mod serve_once;
+mod stray;
+mod support;
+mod uploads;
