@@ -90,22 +90,8 @@ pub fn printable(text: &str) -> String {
 
 /// Edits between two names (Levenshtein), `-` and `_` counted as equal.
 fn distance(left: &str, right: &str) -> usize {
-    let plain = |name: &str| -> Vec<char> {
-        let lower = name.to_lowercase();
-        lower.chars().map(|c| if c == '_' { '-' } else { c }).collect()
-    };
-    let (left, right) = (plain(left), plain(right));
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (above, a) in left.iter().enumerate() {
-        let mut diagonal = above;
-        row[0] = above + 1;
-        for (column, b) in right.iter().enumerate() {
-            let replace = diagonal + usize::from(a != b);
-            diagonal = row[column + 1];
-            row[column + 1] = replace.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    let plain = |name: &str| name.to_lowercase().replace('_', "-");
+    strsim::levenshtein(&plain(left), &plain(right))
 }
 
 #[cfg(test)]

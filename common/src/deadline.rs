@@ -23,7 +23,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// One wait at a time: it begins with the first [`poll`](Deadline::poll) after
 /// [`restart`](Deadline::restart), or with [`begin`](Deadline::begin). A caller that knows the end
-/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait.
+/// of its wait uses [`poll_at`](Deadline::poll_at) alone: another end is another wait. A
+/// caller that waits only at times uses [`begin`](Deadline::begin) and
+/// [`poll_begun`](Deadline::poll_begun).
 #[derive(Debug, Default)]
 pub struct Deadline {
     /// When the current wait ends; `None` between waits.
@@ -108,6 +110,19 @@ impl Deadline {
     #[inline]
     pub fn begin(&mut self, now: Instant, limit: Option<Duration>) {
         self.set(limit.and_then(|limit| now.checked_add(limit)));
+    }
+
+    /// Whether a wait has begun and not been ended.
+    pub fn is_begun(&self) -> bool {
+        self.at.is_some()
+    }
+
+    /// Ready once the wait that was begun has reached its end; never between waits.
+    ///
+    /// # Panics
+    /// As [`poll`](Deadline::poll).
+    pub fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.at.map_or(Poll::Pending, |at| self.poll_at(cx, at))
     }
 
     /// Ready once `limit` has passed since the current wait began; the first poll begins it. Never
@@ -209,6 +224,24 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_was_not_begun_or_was_ended_never_passes() {
+        let mut deadline = Deadline::default();
+        let polled = |deadline: &mut Deadline| {
+            deadline.poll_begun(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        for _ in 0..2 {
+            assert!(!deadline.is_begun() && !polled(&mut deadline));
+            deadline.begin(Instant::now(), Some(LIMIT));
+            assert!(deadline.is_begun() && !polled(&mut deadline));
+            tokio::time::advance(LIMIT).await;
+            assert!(polled(&mut deadline));
+            deadline.restart();
+        }
+        deadline.begin(Instant::now(), Some(Duration::MAX));
+        assert!(!polled(&mut deadline), "a limit beyond all time");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_gets_the_whole_limit() {

@@ -190,6 +190,7 @@ pub mod policy;
 #[cfg(feature = "runtime")]
 mod pool;
 pub mod profile;
+pub mod retry;
 mod slot_map;
 pub mod state;
 pub mod stats;

@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use pool_common::deadline::Deadline;
 use tokio::task::AbortHandle;
 
-use crate::connection::H2Connection;
+use crate::connection::Connection;
 use crate::error::{Closed, Error};
 use crate::patience::Patience;
 use crate::slot::Slot;
@@ -76,7 +76,7 @@ impl Open {
 }
 
 impl Hold {
-    fn connection(&self) -> &H2Connection {
+    fn connection(&self) -> &Connection {
         match self {
             Self::Alone(slot) => slot.connection(),
             Self::WithUpload(slot) => slot.connection(),

@@ -9,20 +9,21 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
-use pool_common::connect::TcpConnector;
 use pool_common::policy::{Dial, IdleOrder, Retry};
+use pool_common::retry::{Count, Fate, Verdict};
 use pool_common::{Policy, Pool};
 use tokio::time::sleep;
 
 use crate::body::Body;
+use crate::builder::ClientBuilder;
 use crate::config::Config;
 use crate::connection::NotSent;
 use crate::error::{Closed, Error};
 use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
-use crate::manager::H2Manager;
-use crate::retry::{Attempt, Decision, decide};
+use crate::manager::Manager;
+use crate::retry::{Attempt, decide};
 use crate::slot::Slot;
 use crate::upload::{BodyError, Source, Upload};
 
@@ -32,14 +33,18 @@ use crate::upload::{BodyError, Source, Upload};
 /// find their connection.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<H2Manager>,
+    pool: Pool<Manager>,
 }
 
 impl Client {
     /// A client with the [default policy](Self::default_policy) and the default [`Config`].
     pub fn new() -> Self {
-        Self::with_config(Self::default_policy(), Config::default())
-            .expect("the defaults are valid, and tested")
+        Self::builder().build().expect("the defaults are valid, and tested")
+    }
+
+    /// A client whose policy, config and parts can be chosen.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
     }
 
     /// A policy for shared connections, and the base for a changed one:
@@ -61,31 +66,22 @@ impl Client {
         }
     }
 
-    /// A client that pools as `policy` says and connects as `config` says.
-    ///
-    /// # Errors
-    /// [`Error::InvalidPolicy`] or [`Error::InvalidConfig`].
-    pub fn with_config(policy: Policy, config: Config) -> Result<Self, Error> {
-        let manager = H2Manager::new(config, TcpConnector::default())?;
-        Ok(Self::from_pool(Pool::builder(manager).policy(policy).build()?))
-    }
-
-    /// A client over a pool that was built elsewhere, with an observer, metrics or another
-    /// `TcpConnector`. Its policy starts from [`Client::default_policy`] in most cases; a policy that
-    /// repeats no request is said in a log line.
-    pub fn from_pool(pool: Pool<H2Manager>) -> Self {
-        if pool.initial_policy().retry == Retry::Never {
-            tracing::warn!(
-                "retry = never: requests that a GOAWAY or a close leaves undone reach the caller; \
-                 Client::default_policy() is the base of a policy that repeats them"
-            );
-        }
-        Self { pool }
-    }
-
-    /// The pool, for its status and statistics, and to close it.
-    pub fn pool(&self) -> &Pool<H2Manager> {
+    /// The pool, to look at or to close.
+    pub fn pool(&self) -> &Pool<Manager> {
         &self.pool
+    }
+
+    /// How connections are opened and watched.
+    pub fn config(&self) -> &Config {
+        self.pool.manager().config()
+    }
+
+    /// Closes the pool: no new requests, and waits for the streams that are still open.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops the waiting.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Sends a request and returns its response as soon as the head is there.
@@ -111,7 +107,8 @@ impl Client {
     /// limit that has passed. One limit over all attempts is `tokio::time::timeout` around this call.
     ///
     /// # Errors
-    /// Each variant of [`Error`] says when it occurs and whether the request may have run.
+    /// See [`Error`]. [`Error::may_have_executed`] says whether sending the request again may run it
+    /// twice.
     ///
     /// # Cancel safety
     /// Dropping the future resets the stream (CANCEL) if it was opened, and gives the slot back.
@@ -148,34 +145,49 @@ impl Client {
         let idempotent = head.method().is_idempotent();
         let policy = self.pool.initial_policy();
         let mut call = Call { pool: &self.pool, key, place, head, source };
-        let (mut number, mut lost, mut fresh) = (1, 0, false);
+        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
         loop {
-            let last = policy.retry == Retry::Never || number >= policy.retry_attempts;
-            let turn = Turn { number, last, fresh };
-            let Failed { error, reused } = match call.attempt(turn).await {
+            let Failed { error, reused } = match call.attempt(count, fresh).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
             lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
             let attempt = Attempt {
-                number,
+                count,
                 lost,
                 error: &error,
                 reused,
                 replayable: call.is_replayable(),
                 idempotent,
             };
-            let decision = decide(policy, attempt, fastrand::f64());
-            let Decision::Again { after, fresh: new } = decision else {
+            let verdict = decide(policy, attempt, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(error);
             };
-            tracing::debug!(%error, number, "sending the request again");
-            if !after.is_zero() {
-                sleep(after).await;
+            tracing::debug!(%error, number = count.number(), "sending the request again");
+            if !pause.is_zero() {
+                sleep(pause).await;
             }
-            number += 1;
-            fresh = new;
+            count = count.next();
+            fresh = next_fresh;
         }
+    }
+}
+
+/// A client over a pool that was built by hand. Its policy starts from [`Client::default_policy`] in
+/// most cases; a retry rule that repeats no request is logged.
+impl From<Pool<Manager>> for Client {
+    fn from(pool: Pool<Manager>) -> Self {
+        let rule = pool.initial_policy().retry;
+        if rule == Retry::Never {
+            tracing::warn!(
+                target: "h2_shared",
+                retry = rule.word(),
+                "this retry rule repeats no request that a GOAWAY or a close left undone; \
+                 take Client::default_policy() as the base of a policy, or set retry",
+            );
+        }
+        Self { pool }
     }
 }
 
@@ -193,24 +205,13 @@ impl fmt::Debug for Client {
 
 /// One request, in as many attempts as it takes.
 struct Call<'a, B> {
-    pool: &'a Pool<H2Manager>,
+    pool: &'a Pool<Manager>,
     key: Key,
     /// The line of code that asked, for leak detection.
     place: &'static Location<'static>,
     head: Request<()>,
     /// `None` when there is no body, and while an attempt has it.
     source: Option<Source<B>>,
-}
-
-/// Which attempt it is.
-#[derive(Clone, Copy)]
-struct Turn {
-    /// 1 for the first.
-    number: u32,
-    /// There is no other after it, whatever comes of it.
-    last: bool,
-    /// It insists on a new connection.
-    fresh: bool,
 }
 
 /// An attempt that brought no response.
@@ -228,9 +229,10 @@ where
         self.source.as_ref().is_none_or(Source::is_replayable)
     }
 
-    /// Sends the request once. The last attempt uses up the head.
-    async fn attempt(&mut self, turn: Turn) -> Result<Response<Body>, Failed> {
-        let lease = match turn.fresh {
+    /// Sends the request once, on a connection that was just dialed if `fresh`. The last attempt uses
+    /// up the head.
+    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Response<Body>, Failed> {
+        let lease = match fresh {
             false => self.pool.acquire_from(&self.key, self.place).await,
             true => self.pool.acquire_fresh_from(&self.key, self.place).await,
         };
@@ -240,7 +242,7 @@ where
             Err(error) => return Err(Failed { error: error.into(), reused: false }),
         };
         let reused = slot.is_reused();
-        let head = match turn.last {
+        let head = match count.is_last() {
             false => self.head.clone(),
             true => mem::take(&mut self.head),
         };
@@ -280,8 +282,9 @@ where
                 }
             }
         };
-        let refused = error.reason() == Some(Reason::REFUSED_STREAM) && error.is_unprocessed();
-        if refused && turn.number > 1 && self.pool.manager().may_replace_refusing(&self.key) {
+        let refused =
+            error.reason() == Some(Reason::REFUSED_STREAM) && error.fate() == Fate::Unprocessed;
+        if refused && count.number() > 1 && self.pool.manager().may_replace_refusing(&self.key) {
             slot.retire();
         }
         self.source = exchange.upload.map(Upload::into_source);

@@ -1,6 +1,5 @@
 //! The knobs of an HTTP/2 connection and of the client.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::keep_alive::SUSPECT_PART;
@@ -13,10 +12,13 @@ const FRAME_SIZES: std::ops::RangeInclusive<u32> = 16_384..=16_777_215;
 /// Most round trips take less time than this, and so does the answer to a PING.
 const LONGEST_GRACE: Duration = Duration::from_millis(100);
 
+/// Longer than any program runs: stands for a duration that an instant cannot be moved by.
+pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// How connections are opened and watched, and what a request may cost.
 ///
 /// Plain data: write `Config { body_timeout: None, ..Config::default() }` and give it to
-/// [`Client::with_config`](crate::Client::with_config). The choices of the *pool* (how many
+/// [`ClientBuilder::config`](crate::ClientBuilder::config). The choices of the *pool* (how many
 /// connections, which callers wait, when idle connections are closed) are in the
 /// [`Policy`](pool_common::Policy), not here.
 ///
@@ -263,18 +265,11 @@ impl Config {
 }
 
 /// A field of [`Config`] is out of its range.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}")]
 pub struct InvalidConfig {
     rule: &'static str,
 }
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.rule)
-    }
-}
-
-impl std::error::Error for InvalidConfig {}
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ use crate::transport::{Activity, EndWatch, Watched};
 /// A separate task moves its frames, and ends with the connection. Dropping the last handle closes
 /// the connection in order (GOAWAY, flush, shutdown) within
 /// [`close_timeout`](Config::close_timeout).
-pub struct H2Connection {
+pub struct Connection {
     handle: Mutex<Option<SendRequest<Bytes>>>,
     observed: Arc<Observed>,
     activity: Arc<Activity>,
@@ -53,7 +53,7 @@ impl fmt::Debug for NotSent {
     }
 }
 
-impl H2Connection {
+impl Connection {
     /// Starts HTTP/2 on a fresh socket: sends the preface and our SETTINGS, spawns the driver, and
     /// waits for the peer's SETTINGS if the configuration asks for it.
     ///
@@ -285,15 +285,15 @@ impl H2Connection {
     }
 }
 
-impl Drop for H2Connection {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.observed.request_close();
     }
 }
 
-impl fmt::Debug for H2Connection {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("H2Connection")
+        f.debug_struct("Connection")
             .field("phase", &self.phase())
             .field("slots", &self.slots())
             .field("in_flight", &self.in_flight())

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong, Reason};
+use pool_common::deadline::Deadline;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::alarm::{Alarm, FAR, deadline};
-use crate::config::Config;
+use crate::config::{Config, FAR};
 use crate::error::Closed;
 use crate::keep_alive::{KeepAlive, Step};
 use crate::observed::{Observed, Phase, now_or_pending};
@@ -49,18 +49,18 @@ where
     ping_pong: Option<PingPong>,
     ping_sent: bool,
     keep_alive: Option<KeepAlive>,
-    look_again: Alarm,
-    stall: Alarm,
+    look_again: Deadline,
+    stall: Deadline,
     stall_writes: u64,
-    close: Alarm,
+    close: Deadline,
     /// A GOAWAY came, or h2 takes no new streams for another reason.
     ends: bool,
     /// Since when the peer owes an answer because a request missed its deadline.
     doubt_since: Option<Instant>,
-    doubt: Alarm,
+    doubt: Deadline,
     /// The window of the connection that h2 keeps up, in bytes.
     window: u32,
-    crowd: Alarm,
+    crowd: Deadline,
 }
 
 impl<T> Driver<T>
@@ -89,14 +89,14 @@ where
             reads_seen: 0,
             ping_pong,
             ping_sent: false,
-            look_again: Alarm::default(),
-            stall: Alarm::default(),
+            look_again: Deadline::default(),
+            stall: Deadline::default(),
             stall_writes: 0,
-            close: Alarm::default(),
+            close: Deadline::default(),
             ends: false,
             doubt_since: None,
-            doubt: Alarm::default(),
-            crowd: Alarm::default(),
+            doubt: Deadline::default(),
+            crowd: Deadline::default(),
         }
     }
 
@@ -111,7 +111,7 @@ where
             check.handle_read(Instant::now());
         }
         if self.doubt_since.take().is_some() {
-            self.doubt.clear();
+            self.doubt.restart();
         }
         if self.observed.is_suspect() {
             self.observed.set_suspect(false);
@@ -151,7 +151,7 @@ where
         if self.probe.is_some() && self.observed.close_requested() {
             self.observed.advance(Phase::Draining);
             self.probe = None;
-            self.close.set(deadline(self.config.close_timeout));
+            self.close.begin(Instant::now(), Some(self.config.close_timeout));
         }
         if self.observed.take_ping_request() {
             self.send_ping();
@@ -198,7 +198,7 @@ where
                 }
                 Step::Sleep(at) => at,
             };
-            if !self.look_again.ring_at(at, cx) {
+            if self.look_again.poll_at(cx, at).is_pending() {
                 return None;
             }
         }
@@ -210,14 +210,14 @@ where
     fn check_proof(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
         let since = self.doubt_since?;
         if self.observed.phase() == Phase::Open {
-            if !self.doubt.ring_at(since + self.config.ping_grace(), cx) {
+            if self.doubt.poll_at(cx, since + self.config.ping_grace()).is_pending() {
                 return None;
             }
             tracing::debug!("the peer is silent");
             self.observed.retire();
         }
         let limit = self.config.keep_alive_timeout.min(FAR);
-        self.doubt.ring_at(since + limit, cx).then_some(Closed::KeepAlive)
+        self.doubt.poll_at(cx, since + limit).is_ready().then_some(Closed::KeepAlive)
     }
 
     /// Unread responses hold the window that all streams share. It is enlarged for the
@@ -228,20 +228,17 @@ where
         let window = u64::from(self.window);
         // h2 renews the window long before this where readers keep up.
         if room >= window / 4 {
-            self.crowd.clear();
+            self.crowd.restart();
             if room >= window / 2 && self.observed.is_crowded() && self.observed.set_crowded(false)
             {
                 self.observed.tell_capacity(&self.config);
             }
             return;
         }
-        if !self.crowd.is_set() {
-            self.crowd.set(deadline(CROWDED_AFTER));
-        }
-        if !self.crowd.poll(cx) {
+        if self.crowd.poll(cx, Some(CROWDED_AFTER)).is_pending() {
             return;
         }
-        self.crowd.clear();
+        self.crowd.restart();
         let most = self.config.most_unread();
         if self.window < most {
             self.window = self.window.saturating_add(self.config.connection_window).min(most);
@@ -257,21 +254,21 @@ where
     /// The deadline on every write; `Some` when the peer has not read for too long. After the socket has
     /// failed, only bytes that the peer sent before can be read: this takes no longer than a close may.
     fn check_writes(&mut self, cx: &mut Context<'_>) -> Option<Closed> {
-        if self.activity.has_failed() && !self.close.is_set() {
-            self.close.set(deadline(self.config.close_timeout));
+        if self.activity.has_failed() && !self.close.is_begun() {
+            self.close.begin(Instant::now(), Some(self.config.close_timeout));
             self.observed.retire();
         }
         let limit = self.config.write_timeout?;
         if !self.activity.is_blocked() {
-            self.stall.clear();
+            self.stall.restart();
             return None;
         }
         let writes = self.activity.writes();
-        if !self.stall.is_set() || writes != self.stall_writes {
+        if writes != self.stall_writes {
             self.stall_writes = writes;
-            self.stall.set(deadline(limit));
+            self.stall.restart();
         }
-        self.stall.poll(cx).then_some(Closed::WriteStalled)
+        self.stall.poll(cx, Some(limit)).is_ready().then_some(Closed::WriteStalled)
     }
 
     /// The bound on the time of a close.
@@ -280,7 +277,7 @@ where
             None => Closed::Local,
             Some(_) => Closed::Broken("the socket failed".into()),
         };
-        self.close.poll(cx).then_some(cause)
+        self.close.poll_begun(cx).is_ready().then_some(cause)
     }
 
     fn remember_driver(&mut self, cx: &Context<'_>) {

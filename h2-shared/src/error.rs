@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use pool_common::Stage;
-
-use crate::config::InvalidConfig;
+use pool_common::retry::Fate;
 
 /// Why a request, or the reading of its response, failed.
 ///
@@ -21,12 +20,6 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-
-    /// The caller's: a field of the [`Config`](crate::Config) is out of range.
-    InvalidConfig(InvalidConfig),
-
-    /// The caller's: the pool's policy contradicts itself.
-    InvalidPolicy(pool_common::InvalidPolicy),
 
     /// The pool gave no stream slot: the dial failed, the time was up, the limit was reached, or
     /// the pool is closed. Nothing was sent.
@@ -99,8 +92,6 @@ impl fmt::Debug for Error {
             Self::InvalidRequest { reason } => {
                 f.debug_struct("InvalidRequest").field("reason", reason).finish()
             }
-            Self::InvalidConfig(error) => f.debug_tuple("InvalidConfig").field(error).finish(),
-            Self::InvalidPolicy(error) => f.debug_tuple("InvalidPolicy").field(error).finish(),
             Self::Acquire(error) => f.debug_tuple("Acquire").field(error).finish(),
             Self::Unprocessed { reason, closed, source } => f
                 .debug_struct("Unprocessed")
@@ -130,8 +121,6 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidRequest { reason } => write!(f, "the request cannot be sent: {reason}"),
-            Self::InvalidConfig(error) => write!(f, "invalid configuration: {error}"),
-            Self::InvalidPolicy(error) => write!(f, "invalid policy: {error}"),
             Self::Acquire(error) => describe_acquire(error, f),
             Self::Unprocessed { reason, closed, source } => {
                 describe_unprocessed(*reason, closed.as_ref(), source, f)
@@ -203,18 +192,6 @@ impl std::error::Error for Error {
     }
 }
 
-impl From<InvalidConfig> for Error {
-    fn from(error: InvalidConfig) -> Self {
-        Self::InvalidConfig(error)
-    }
-}
-
-impl From<pool_common::InvalidPolicy> for Error {
-    fn from(error: pool_common::InvalidPolicy) -> Self {
-        Self::InvalidPolicy(error)
-    }
-}
-
 impl From<pool_common::Error<ConnectError>> for Error {
     fn from(error: pool_common::Error<ConnectError>) -> Self {
         Self::Acquire(error)
@@ -231,21 +208,24 @@ impl Error {
         }
     }
 
-    /// Whether it is certain that the peer did not process the request, so that sending it again
-    /// cannot execute it twice.
-    pub fn is_unprocessed(&self) -> bool {
+    /// What is known of the request.
+    pub fn fate(&self) -> Fate {
         match self {
-            Self::Unprocessed { .. }
-            | Self::Acquire(_)
-            | Self::InvalidRequest { .. }
-            | Self::InvalidConfig(_)
-            | Self::InvalidPolicy(_) => true,
+            Self::InvalidRequest { .. } | Self::Acquire(_) => Fate::NotSent,
+            Self::Unprocessed { .. } => Fate::Unprocessed,
             Self::Reset { .. }
             | Self::ConnectionLost { .. }
             | Self::ResponseTimeout(_)
-            | Self::BodyTimeout(_)
-            | Self::RequestBody(_) => false,
+            | Self::RequestBody(_) => Fate::Unknown,
+            Self::BodyTimeout(_) => Fate::Answered,
         }
+    }
+
+    /// Whether the request may have been carried out, in whole or in part. When this is false, sending
+    /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
+    /// unknown.
+    pub fn may_have_executed(&self) -> bool {
+        self.fate().may_have_executed()
     }
 
     /// The HTTP/2 error code, where one was exchanged: of the stream's reset, or of the GOAWAY that

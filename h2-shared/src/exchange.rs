@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 
 use crate::body::Body;
 use crate::config::Config;
-use crate::connection::H2Connection;
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::head::parse_length;
 use crate::patience::{Patience, poll_sleep};
@@ -49,7 +49,7 @@ where
     pub(crate) fn new(
         response: ResponseFuture,
         upload: Option<Upload<B>>,
-        connection: &H2Connection,
+        connection: &Connection,
     ) -> Self {
         let end = upload.as_ref().map(|_| connection.watch_end(response.stream_id()));
         Self { response, sending: upload.is_some(), upload, end }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::alarm::FAR;
-use crate::config::Config;
+use crate::config::{Config, FAR};
 
 /// A connection is suspect after this part of the timeout has passed without an answer.
 pub(crate) const SUSPECT_PART: u32 = 4;

@@ -44,7 +44,7 @@ impl Key {
             None => return Err(invalid("the URI is not absolute")),
         }
         match uri.authority() {
-            Some(authority) => Self::from_authority(authority.clone()),
+            Some(authority) => Self::from_authority(authority),
             None => Err(invalid("the URI has no host")),
         }
     }
@@ -54,12 +54,14 @@ impl Key {
     /// # Errors
     /// [`Error::InvalidRequest`] when the host is empty, a user name is in front of it, or the port
     /// is not a number below 65,536.
-    pub fn from_authority(mut authority: Authority) -> Result<Self, Error> {
+    pub fn from_authority(authority: &Authority) -> Result<Self, Error> {
         let place = Place::find(authority.as_str()).map_err(invalid)?;
-        if authority.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
+        let authority = if authority.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
             let lower = authority.as_str().to_ascii_lowercase();
-            authority = lower.try_into().expect("case does not make an authority invalid");
-        }
+            lower.try_into().expect("case does not make an authority invalid")
+        } else {
+            authority.clone()
+        };
         Ok(Self { authority, place })
     }
 

@@ -9,28 +9,6 @@
 //! a connection out of use at once and lets its streams finish; what the peer did not process is
 //! sent again elsewhere.
 //!
-//! Real pools of this kind: [`net/http`](https://pkg.go.dev/net/http) (its HTTP/2 transport),
-//! gRPC's channel with [several connections per
-//! subchannel](https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md),
-//! and every browser.
-//!
-//! ```text
-//!          dial, preface, SETTINGS      GOAWAY, PROTOCOL_ERROR, PING overdue
-//!   (no connection) ────────────▶ open ──────────────────────────▶ draining
-//!                                  │           last stream ended,   │
-//!                                  │       no answer to the PING,   │
-//!                                  │      or the connection broke   │
-//!                                  │ the connection broke           ▼
-//!                                  └─────────────────────────────▶ closed
-//! ```
-//!
-//! Without keep-alive PINGs a silent peer is found by its first missed deadline: a request that
-//! waits for three quarters of its `response_timeout` or `body_timeout` without a byte on its
-//! connection causes one PING, and if the deadline passes in silence, too, and the peer had 100 ms
-//! to answer, the connection takes no more requests. It is closed, with the streams that are left,
-//! when the silence goes on for `keep_alive_timeout`. The same follows when a caller drops a request
-//! after at least 100 ms of silence; of such connections an origin loses at most one in five minutes.
-//!
 //! # Example
 //!
 //! ```
@@ -51,20 +29,66 @@
 //! # runtime.block_on(example(server.addr())).unwrap();
 //! ```
 //!
-//! A changed policy starts from the client's default, not from `Policy::default()`, which repeats no
-//! request:
+//! # How many connections
+//!
+//! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
+//! and one dial at a time serves all callers that wait for it. By default at most 100 connections are
+//! open for each origin; a request beyond the streams of all of them waits for one, for at most 30 s.
+//! The knobs are `max_open_per_key`, `max_leases_per_connection` (streams of ours on one connection)
+//! and `acquire_timeout`.
+//!
+//! # Building a client
+//!
+//! [`Client::builder`] wraps the pool's own builder. It takes a policy, or a change of the default one;
+//! a [`Config`], or a change of it; a connector for TCP; and what any pool can be given: clock, seed,
+//! observer, leak detection, and with the feature `metrics` a name to report under.
 //!
 //! ```
-//! use h2_shared::{Client, Config};
-//! use pool_common::Policy;
-//!
-//! # fn example() -> Result<(), h2_shared::Error> {
-//! let policy = Policy { max_open_per_key: Some(4), ..Client::default_policy() };
-//! let client = Client::with_config(policy, Config::default())?;
-//! # Ok(())
-//! # }
-//! # example().unwrap();
+//! # fn main() -> Result<(), h2_shared::BuildError> {
+//! # use std::time::Duration;
+//! let client = h2_shared::Client::builder()
+//!     .change_policy(|policy| policy.max_open_per_key = Some(20))
+//!     .change_config(|config| config.response_timeout = Some(Duration::from_secs(5)))
+//!     .leak_detection(Duration::from_secs(60))
+//!     .build()?;
+//! # Ok(()) }
 //! ```
+//!
+//! Start your policy from [`Client::default_policy`], not from `Policy::default()`, which repeats
+//! nothing: callers would meet each connection that the peer closed while it was idle. A client with
+//! such a policy logs a warning. `Client::from(pool)` makes a client of a pool that was built by hand,
+//! of this crate's [`Manager`].
+//!
+//! # When a call fails
+//!
+//! [`Error::may_have_executed`] says whether sending it again may run it twice, and
+//! [`Error::is_timeout`] whether a time limit passed.
+//!
+//! # The life of a connection
+//!
+//! ```text
+//!          dial, preface, SETTINGS      GOAWAY, PROTOCOL_ERROR, PING overdue
+//!   (no connection) ────────────▶ open ──────────────────────────▶ draining
+//!                                  │           last stream ended,   │
+//!                                  │       no answer to the PING,   │
+//!                                  │      or the connection broke   │
+//!                                  │ the connection broke           ▼
+//!                                  └─────────────────────────────▶ closed
+//! ```
+//!
+//! Without keep-alive PINGs a silent peer is found by its first missed deadline: a request that
+//! waits for three quarters of its `response_timeout` or `body_timeout` without a byte on its
+//! connection causes one PING, and if the deadline passes in silence, too, and the peer had 100 ms
+//! to answer, the connection takes no more requests. It is closed, with the streams that are left,
+//! when the silence goes on for `keep_alive_timeout`. The same follows when a caller drops a request
+//! after at least 100 ms of silence; of such connections an origin loses at most one in five minutes.
+//!
+//! # Who works this way
+//!
+//! Real pools of this kind: [`net/http`](https://pkg.go.dev/net/http) (its HTTP/2 transport),
+//! gRPC's channel with [several connections per
+//! subchannel](https://github.com/grpc/proposal/blob/master/A105-max-concurrent-streams-connection-scaling.md),
+//! and every browser.
 //!
 //! # Costs
 //!
@@ -81,8 +105,8 @@
 
 #![forbid(unsafe_code)]
 
-mod alarm;
 mod body;
+mod builder;
 mod client;
 mod config;
 mod connection;
@@ -103,11 +127,12 @@ mod transport;
 mod upload;
 
 pub use body::Body;
+pub use builder::{BuildError, ClientBuilder};
 pub use client::Client;
 pub use config::{Config, InvalidConfig};
-pub use connection::H2Connection;
+pub use connection::Connection;
 pub use error::{Closed, ConnectError, Error};
 pub use h2::Reason;
 pub use key::Key;
-pub use manager::H2Manager;
+pub use manager::Manager;
 pub use observed::Phase;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pool_common::connect::TcpConnector;
-use pool_common::{Manager, Notifier, Shared};
+use pool_common::{Notifier, Shared};
 use tokio::time::Instant;
 
 use crate::config::{Config, InvalidConfig};
-use crate::connection::H2Connection;
+use crate::connection::Connection;
 use crate::error::ConnectError;
 use crate::key::Key;
 use crate::observed::{Listener, Phase};
@@ -27,13 +27,15 @@ const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 /// servers permit one PING in this time.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(300);
 
-/// Dials HTTP/2 connections with prior knowledge, for a [`Pool`](pool_common::Pool).
+/// Brings HTTP/2 connections into a [`Pool`](pool_common::Pool): dials them with prior knowledge, and
+/// judges them.
 ///
-/// [`Client`](crate::Client) makes its own; use it directly to lend connections without the client.
+/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, and make a
+/// client of it with `Client::from(pool)` or lend connections without one.
 #[derive(Debug)]
-pub struct H2Manager {
-    config: Arc<Config>,
-    connector: TcpConnector,
+pub struct Manager {
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: TcpConnector,
     /// Multiplies the keep-alive interval of connections dialed from now on: doubled by every
     /// ENHANCE_YOUR_CALM, as gRPC does for "too_many_pings".
     patience: Arc<AtomicU32>,
@@ -41,20 +43,21 @@ pub struct H2Manager {
     doubts: Arc<OncePer>,
 }
 
-impl H2Manager {
-    /// A manager that dials through `connector`.
+impl Manager {
+    /// A manager that opens connections as `config` says.
     ///
     /// # Errors
-    /// When a field of `config` is out of range.
-    pub fn new(config: Config, connector: TcpConnector) -> Result<Self, InvalidConfig> {
+    /// [`InvalidConfig`] when a field is out of its range.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self {
-            config: Arc::new(config),
-            connector,
-            patience: Arc::new(AtomicU32::new(1)),
-            replaced: OncePer::new(REPLACE_INTERVAL),
-            doubts: Arc::new(OncePer::new(DOUBT_INTERVAL)),
-        })
+        Ok(Self { config: Arc::new(config), ..Self::default() })
+    }
+
+    /// Sets how TCP is dialed. Default [`TcpConnector::default`].
+    #[must_use]
+    pub fn with_connector(mut self, connector: TcpConnector) -> Self {
+        self.connector = connector;
+        self
     }
 
     /// Whether a connection may be given up now because its peer refuses streams. Another
@@ -64,18 +67,30 @@ impl H2Manager {
         self.replaced.allows(key, Instant::now())
     }
 
-    /// What it was made with.
+    /// How connections are opened and watched.
     pub fn config(&self) -> &Config {
         &self.config
     }
 }
 
-impl Manager for H2Manager {
+impl Default for Manager {
+    fn default() -> Self {
+        Self {
+            config: Arc::default(),
+            connector: TcpConnector::default(),
+            patience: Arc::new(AtomicU32::new(1)),
+            replaced: OncePer::new(REPLACE_INTERVAL),
+            doubts: Arc::new(OncePer::new(DOUBT_INTERVAL)),
+        }
+    }
+}
+
+impl pool_common::Manager for Manager {
     type Key = Key;
-    type Lending = Shared<H2Connection>;
+    type Lending = Shared<Connection>;
     type Error = ConnectError;
 
-    async fn connect(&self, key: &Key, notifier: Notifier) -> Result<H2Connection, ConnectError> {
+    async fn connect(&self, key: &Key, notifier: Notifier) -> Result<Connection, ConnectError> {
         let socket = self.connector.connect(key.host(), key.port()).await?;
         let listener = ToPool {
             notifier,
@@ -84,28 +99,28 @@ impl Manager for H2Manager {
             doubts: Arc::clone(&self.doubts),
         };
         let patience = self.patience.load(Ordering::Relaxed);
-        H2Connection::start(socket, Arc::clone(&self.config), patience, listener).await
+        Connection::start(socket, Arc::clone(&self.config), patience, listener).await
     }
 
-    fn capacity(&self, connection: &H2Connection) -> u32 {
+    fn capacity(&self, connection: &Connection) -> u32 {
         connection.slots()
     }
 
     /// Only when it is gone: a draining connection still serves the leases that are out.
-    fn is_broken(&self, connection: &mut Shared<H2Connection>) -> bool {
+    fn is_broken(&self, connection: &mut Shared<Connection>) -> bool {
         connection.phase() == Phase::Closed
     }
 
     /// A PING, on the driver's own path.
     async fn check(
         &self,
-        connection: &mut Shared<H2Connection>,
+        connection: &mut Shared<Connection>,
         _idle_for: Duration,
     ) -> Result<(), ConnectError> {
         connection.ping().await
     }
 
-    async fn close(&self, connection: Shared<H2Connection>) {
+    async fn close(&self, connection: Shared<Connection>) {
         connection.close().await;
     }
 }
@@ -190,7 +205,7 @@ mod tests {
     use super::*;
 
     fn key(number: usize) -> Key {
-        Key::from_authority(format!("host-{number}:80").parse().unwrap()).unwrap()
+        Key::from_authority(&format!("host-{number}:80").parse().unwrap()).unwrap()
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::alarm::FAR;
-use crate::connection::H2Connection;
+use crate::config::FAR;
+use crate::connection::Connection;
 
 /// A caller that gives up after a silence this long makes the peer suspect. Callers that cancel
 /// earlier have other reasons.
@@ -49,7 +49,7 @@ impl Patience {
         cx: &mut Context<'_>,
         mut poll_at: impl FnMut(&mut Context<'_>, Instant) -> Poll<()>,
         progress: u64,
-        connection: &H2Connection,
+        connection: &Connection,
     ) -> Poll<Duration> {
         let wait = match &mut self.wait {
             Some(wait) if wait.progress == progress => wait,
@@ -76,7 +76,7 @@ impl Patience {
 
     /// Ends a wait that reached its limit, and draws the conclusions for the connection if the peer
     /// was silent all the time.
-    pub(crate) fn expire(&mut self, connection: &H2Connection) {
+    pub(crate) fn expire(&mut self, connection: &Connection) {
         if let Some(wait) = self.wait.take()
             && wait.reads == connection.reads()
         {
@@ -85,7 +85,7 @@ impl Patience {
     }
 
     /// Ends a wait whose caller is gone.
-    pub(crate) fn abandon(&mut self, connection: &H2Connection) {
+    pub(crate) fn abandon(&mut self, connection: &Connection) {
         if let Some(wait) = self.wait.take()
             && wait.reads == connection.reads()
             && wait.since.elapsed() >= DOUBT_AFTER
@@ -95,8 +95,8 @@ impl Patience {
     }
 }
 
-/// A timer that lives in the future of one call. A timer that outlives the call is a
-/// [`Deadline`](pool_common::deadline::Deadline).
+/// A timer that lives in the future of one call, so that a request which has to wait allocates
+/// nothing. A timer that outlives the call is a [`Deadline`](pool_common::deadline::Deadline).
 pub(crate) fn poll_sleep(
     mut timer: Pin<&mut Option<Sleep>>,
     cx: &mut Context<'_>,

@@ -1,18 +1,17 @@
 //! Which failed requests are sent again: decisions only.
 
-use std::time::Duration;
-
 use h2::Reason;
 use pool_common::Policy;
 use pool_common::policy::Retry;
+use pool_common::retry::{Count, Verdict, back_off};
 
 use crate::error::Error;
 
 /// What is known about a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt<'a> {
-    /// 1 for the first.
-    pub(crate) number: u32,
+    /// Which attempt it was.
+    pub(crate) count: Count,
     /// How many attempts at this request have lost their connection, this one included.
     pub(crate) lost: u32,
     /// How it failed.
@@ -24,17 +23,6 @@ pub(crate) struct Attempt<'a> {
     /// The method may be repeated without harm (RFC 9110, 9.2.2).
     pub(crate) idempotent: bool,
 }
-
-/// How to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// Tell the caller.
-    GiveUp,
-    /// Send it again after a pause, on a new connection if `fresh`.
-    Again { after: Duration, fresh: bool },
-}
-
-const AT_ONCE: Decision = Decision::Again { after: Duration::ZERO, fresh: false };
 
 /// How often a request that may have run is repeated under the rule of `net/http`: a peer that ends
 /// every connection at its second request must not get one request again and again.
@@ -48,40 +36,31 @@ const MOST_LOST: u32 = 1;
 /// peer sends ENHANCE_YOUR_CALM, the client does not repeat the request.
 ///
 /// `random` is a number in 0..1, for the jitter.
-pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Decision {
-    let calm = attempt.error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-    let most = policy.retry_attempts;
-    if policy.retry == Retry::Never || calm || !attempt.replayable || attempt.number >= most {
-        return Decision::GiveUp;
+pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, random: f64) -> Verdict {
+    let Attempt { count, lost, error, reused, replayable, idempotent } = attempt;
+    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    if calm || !replayable || count.is_last() {
+        return Verdict::GiveUp;
     }
-    let harmless = attempt.idempotent && matches!(attempt.error, Error::ConnectionLost { .. });
-    match (policy.retry, attempt.error) {
+    let pause = |nth| Verdict::Again { fresh: false, pause: back_off(policy, nth, random) };
+    let harmless = idempotent && matches!(error, Error::ConnectionLost { .. });
+    match (policy.retry, error) {
         (_, Error::Unprocessed { reason: Some(Reason::REFUSED_STREAM), .. }) => {
-            pause(policy, attempt.number - 1, random)
+            pause(count.number())
         }
         (Retry::BadConnection, Error::Unprocessed { .. }) => {
-            Decision::Again { after: Duration::ZERO, fresh: attempt.number + 1 == most }
+            Verdict::at_once(count.next().is_last())
         }
         // The first repeat at once, as in `net/http` and gRPC.
-        (_, Error::Unprocessed { .. }) if attempt.number == 1 => AT_ONCE,
-        (_, Error::Unprocessed { .. }) => pause(policy, attempt.number - 2, random),
-        (Retry::ReusedAndReplayable, _)
-            if harmless && attempt.reused && attempt.lost <= MOST_LOST =>
-        {
-            AT_ONCE
+        (_, Error::Unprocessed { .. }) if count.number() == 1 => Verdict::AT_ONCE,
+        (_, Error::Unprocessed { .. }) => pause(count.number() - 1),
+        (Retry::ReusedAndReplayable, _) if harmless && reused && lost <= MOST_LOST => {
+            Verdict::AT_ONCE
         }
-        (Retry::Idempotent, _) if harmless => AT_ONCE,
-        (Retry::Attempts, _) if harmless => pause(policy, attempt.number - 1, random),
-        _ => Decision::GiveUp,
+        (Retry::Idempotent, _) if harmless => Verdict::AT_ONCE,
+        (Retry::Attempts, _) if harmless => pause(count.number()),
+        _ => Verdict::GiveUp,
     }
-}
-
-/// Doubles with each step between the policy's bounds; half of it is jitter.
-fn pause(policy: &Policy, step: u32, random: f64) -> Decision {
-    let growth = 1_u32.checked_shl(step).unwrap_or(u32::MAX);
-    let base = policy.retry_back_off_min.saturating_mul(growth);
-    let base = base.min(policy.retry_back_off_max);
-    Decision::Again { after: base.mul_f64(0.5 + random / 2.0), fresh: false }
 }
 
 #[cfg(test)]
@@ -97,8 +76,10 @@ mod tests {
         Error::ConnectionLost { cause: Closed::Peer, source: Reason::NO_ERROR.into() }
     }
 
-    fn attempt(error: &Error) -> Attempt<'_> {
-        Attempt { number: 1, lost: 1, error, reused: true, replayable: true, idempotent: true }
+    /// The first attempt at a request that was worth repeating in every way.
+    fn attempt<'a>(policy: &Policy, error: &'a Error) -> Attempt<'a> {
+        let count = Count::first(policy);
+        Attempt { count, lost: 1, error, reused: true, replayable: true, idempotent: true }
     }
 
     fn policy(retry: Retry) -> Policy {
@@ -109,9 +90,10 @@ mod tests {
     fn what_was_not_processed_is_repeated_even_if_it_is_not_idempotent() {
         for rule in Retry::ALL.iter().filter(|&&rule| rule != Retry::Never) {
             let error = unprocessed(Reason::REFUSED_STREAM);
-            let attempt = Attempt { idempotent: false, ..attempt(&error) };
-            let decision = decide(&policy(*rule), attempt, 0.0);
-            assert!(matches!(decision, Decision::Again { .. }), "{rule:?}");
+            let policy = policy(*rule);
+            let attempt = Attempt { idempotent: false, ..attempt(&policy, &error) };
+            let decision = decide(&policy, attempt, 0.0);
+            assert!(matches!(decision, Verdict::Again { .. }), "{rule:?}");
         }
     }
 
@@ -119,25 +101,28 @@ mod tests {
     fn what_may_have_run_is_never_repeated_unless_idempotent() {
         for rule in Retry::ALL {
             let error = lost();
-            let attempt = Attempt { idempotent: false, ..attempt(&error) };
-            assert_eq!(decide(&policy(*rule), attempt, 0.0), Decision::GiveUp, "{rule:?}");
+            let policy = policy(*rule);
+            let attempt = Attempt { idempotent: false, ..attempt(&policy, &error) };
+            assert_eq!(decide(&policy, attempt, 0.0), Verdict::GiveUp, "{rule:?}");
         }
     }
 
     #[test]
     fn under_never_no_request_is_repeated() {
         let error = unprocessed(Reason::NO_ERROR);
-        assert_eq!(decide(&policy(Retry::Never), attempt(&error), 0.0), Decision::GiveUp);
+        let policy = policy(Retry::Never);
+        assert_eq!(decide(&policy, attempt(&policy, &error), 0.0), Verdict::GiveUp);
     }
 
     #[test]
     fn attempts_and_bodies_bound_the_repeats() {
         let error = unprocessed(Reason::NO_ERROR);
         let policy = policy(Retry::Unprocessed);
-        let last = Attempt { number: policy.retry_attempts, ..attempt(&error) };
-        assert_eq!(decide(&policy, last, 0.0), Decision::GiveUp);
-        let sent_once = Attempt { replayable: false, ..attempt(&error) };
-        assert_eq!(decide(&policy, sent_once, 0.0), Decision::GiveUp);
+        let count = Count::nth(&policy, policy.retry_attempts);
+        let last = Attempt { count, ..attempt(&policy, &error) };
+        assert_eq!(decide(&policy, last, 0.0), Verdict::GiveUp);
+        let sent_once = Attempt { replayable: false, ..attempt(&policy, &error) };
+        assert_eq!(decide(&policy, sent_once, 0.0), Verdict::GiveUp);
     }
 
     #[test]
@@ -151,8 +136,9 @@ mod tests {
             for error in
                 [unprocessed(Reason::ENHANCE_YOUR_CALM), named(None), named(Some(Reason::NO_ERROR))]
             {
-                let decision = decide(&policy(*rule), attempt(&error), 0.0);
-                assert_eq!(decision, Decision::GiveUp, "{rule:?}: {error}");
+                let policy = policy(*rule);
+                let decision = decide(&policy, attempt(&policy, &error), 0.0);
+                assert_eq!(decision, Verdict::GiveUp, "{rule:?}: {error}");
             }
         }
     }
@@ -164,14 +150,15 @@ mod tests {
             let policy = Policy { retry_attempts: 8, ..policy(*rule) };
             let mut pauses = Vec::new();
             for number in 1..8 {
-                let attempt = Attempt { number, ..attempt(&error) };
-                let Decision::Again { after, fresh } = decide(&policy, attempt, 1.0) else {
+                let count = Count::nth(&policy, number);
+                let attempt = Attempt { count, ..attempt(&policy, &error) };
+                let Verdict::Again { pause, fresh } = decide(&policy, attempt, 0.5) else {
                     panic!("{rule:?} gives up at {number}");
                 };
                 assert!(!fresh, "{rule:?}");
-                pauses.push(after);
+                pauses.push(pause);
             }
-            assert_eq!(pauses[0], policy.retry_back_off_min);
+            assert_eq!(pauses[0], 2 * policy.retry_back_off_min);
             assert!(pauses.is_sorted() && pauses[6] > pauses[0], "{rule:?}: {pauses:?}");
         }
     }
@@ -180,10 +167,10 @@ mod tests {
     fn a_go_away_is_followed_by_a_repeat_at_once_and_then_by_pauses() {
         let error = unprocessed(Reason::NO_ERROR);
         let policy = policy(Retry::Unprocessed);
-        assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
-        let second = Attempt { number: 2, ..attempt(&error) };
-        let expected = Decision::Again { after: policy.retry_back_off_min, fresh: false };
-        assert_eq!(decide(&policy, second, 1.0), expected);
+        assert_eq!(decide(&policy, attempt(&policy, &error), 0.0), Verdict::AT_ONCE);
+        let second = Attempt { count: Count::nth(&policy, 2), ..attempt(&policy, &error) };
+        let expected = Verdict::Again { pause: policy.retry_back_off_min, fresh: false };
+        assert_eq!(decide(&policy, second, 0.0), expected);
     }
 
     #[test]
@@ -192,7 +179,9 @@ mod tests {
         let cause = Closed::GoAway { reason, message: "".into() };
         let error = Error::ConnectionLost { cause, source: Reason::NO_ERROR.into() };
         for rule in Retry::ALL {
-            assert_eq!(decide(&policy(*rule), attempt(&error), 0.0), Decision::GiveUp, "{rule:?}");
+            let policy = policy(*rule);
+            let verdict = decide(&policy, attempt(&policy, &error), 0.0);
+            assert_eq!(verdict, Verdict::GiveUp, "{rule:?}");
         }
     }
 
@@ -200,10 +189,11 @@ mod tests {
     fn a_lost_connection_is_forgiven_once_if_it_was_reused_under_the_rule_of_net_http() {
         let error = lost();
         let policy = policy(Retry::ReusedAndReplayable);
-        assert_eq!(decide(&policy, attempt(&error), 0.0), AT_ONCE);
-        let fresh = Attempt { reused: false, ..attempt(&error) };
-        assert_eq!(decide(&policy, fresh, 0.0), Decision::GiveUp);
-        let again = Attempt { number: 2, lost: 2, ..attempt(&error) };
-        assert_eq!(decide(&policy, again, 0.0), Decision::GiveUp);
+        assert_eq!(decide(&policy, attempt(&policy, &error), 0.0), Verdict::AT_ONCE);
+        let fresh = Attempt { reused: false, ..attempt(&policy, &error) };
+        assert_eq!(decide(&policy, fresh, 0.0), Verdict::GiveUp);
+        let count = Count::nth(&policy, 2);
+        let again = Attempt { count, lost: 2, ..attempt(&policy, &error) };
+        assert_eq!(decide(&policy, again, 0.0), Verdict::GiveUp);
     }
 }

@@ -5,31 +5,31 @@ use std::time::Duration;
 use h2::Reason;
 use pool_common::Lease;
 
-use crate::connection::H2Connection;
+use crate::connection::Connection;
 use crate::error::Closed;
-use crate::manager::H2Manager;
+use crate::manager::Manager;
 use crate::patience::Patience;
 
 /// A lease with a stream on it. Given back on drop.
 pub(crate) struct Slot {
-    lease: Lease<H2Manager>,
+    lease: Lease<Manager>,
     /// The wait for the response head.
     pub(crate) patience: Patience,
 }
 
 impl Slot {
     /// `limit` is the longest wait for the response head.
-    pub(crate) fn new(lease: Lease<H2Manager>, limit: Option<Duration>) -> Self {
+    pub(crate) fn new(lease: Lease<Manager>, limit: Option<Duration>) -> Self {
         lease.observed().stream_opened();
         Self { lease, patience: Patience::new(limit) }
     }
 
-    pub(crate) fn connection(&self) -> &H2Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.lease
     }
 
     /// The connection, and how long to wait for it.
-    pub(crate) fn parts(&mut self) -> (&H2Connection, &mut Patience) {
+    pub(crate) fn parts(&mut self) -> (&Connection, &mut Patience) {
         (&self.lease, &mut self.patience)
     }
 

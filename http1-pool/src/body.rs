@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use pool_common::Lease;
 
 use crate::error::Error;
-use crate::manager::Connector;
+use crate::manager::Manager;
 
 /// The body of a response, read from the connection as it is polled.
 ///
@@ -44,7 +44,7 @@ enum Inner {
 }
 
 /// A body with more to come. Its drop is where the connection is saved or given up.
-struct Incoming(Option<Lease<Connector>>);
+struct Incoming(Option<Lease<Manager>>);
 
 impl Body {
     /// A body without bytes.
@@ -81,7 +81,7 @@ impl Body {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    pub(crate) fn incoming(lease: Lease<Connector>) -> Self {
+    pub(crate) fn incoming(lease: Lease<Manager>) -> Self {
         Self(Inner::Incoming(Incoming(Some(lease))))
     }
 

@@ -3,26 +3,23 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use pool_common::connect::TcpConnector;
-#[cfg(feature = "metrics")]
-use pool_common::metrics::Metrics;
+use pool_common::Pool;
 use pool_common::policy::{Policy, Retry};
-use pool_common::profile::Profile;
-use pool_common::{InvalidPolicy, Pool};
+use pool_common::retry::{Count, Verdict};
 
 use crate::body::Body;
-use crate::config::{Config, InvalidConfig};
+use crate::builder::ClientBuilder;
+use crate::config::Config;
 use crate::connection::{Connection, Failure};
 use crate::error::{BoxError, Error};
 use crate::head::ResponseHead;
 use crate::key::Key;
-use crate::manager::Connector;
+use crate::manager::Manager;
 use crate::request::{Payload, RequestHead};
-use crate::retry::{self, Attempt, Verdict};
+use crate::retry::{self, Attempt};
 
 /// An HTTP/1 client. Cloning is cheap, and clones share one pool.
 ///
@@ -61,19 +58,19 @@ use crate::retry::{self, Attempt, Verdict};
 /// client with such a policy logs a warning.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<Connector>,
+    pool: Pool<Manager>,
 }
 
 impl Client {
     /// A client with the [default policy](Self::default_policy), the default [`Config`] and the
-    /// default dialer.
+    /// default connector.
     pub fn new() -> Self {
         Self::builder().build().expect("the defaults are valid")
     }
 
-    /// Builds a client with another policy than the default.
+    /// A client whose policy, config and parts can be chosen.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
+        ClientBuilder::new()
     }
 
     /// [`Policy::default`] with `net/http`'s retry rule, which is what suits HTTP/1: a request
@@ -129,7 +126,8 @@ impl Client {
     /// `tokio::time::timeout` around this call.
     ///
     /// # Errors
-    /// See [`Error`]. [`Error::is_retryable`] tells whether nothing was sent.
+    /// See [`Error`]. [`Error::may_have_executed`] says whether sending the request again may run it
+    /// twice.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection if the request was begun (its response would
@@ -176,7 +174,7 @@ impl Client {
     }
 
     /// The pool, to look at or to close.
-    pub fn pool(&self) -> &Pool<Connector> {
+    pub fn pool(&self) -> &Pool<Manager> {
         &self.pool
     }
 
@@ -202,7 +200,8 @@ impl Client {
         mut payload: Payload,
         place: &'static Location<'static>,
     ) -> Result<Response<Body>, Error> {
-        let mut number = 1;
+        let policy = self.pool.initial_policy();
+        let mut count = Count::first(policy);
         let mut fresh = false;
         loop {
             let mut lease = if fresh {
@@ -231,9 +230,9 @@ impl Client {
                 headers: head.headers,
                 replayable: payload.is_replayable(),
                 reused: lease.is_reused(),
-                number,
+                count,
             };
-            let verdict = retry::decide(self.pool.initial_policy(), attempt, &failure);
+            let verdict = retry::decide(policy, attempt, &failure);
             lease.discard();
             let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(failure.error);
@@ -242,8 +241,9 @@ impl Client {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            tracing::debug!(target: "http1_pool", %key, number, error = %failure.error, "sending again");
-            number = number.saturating_add(1);
+            let (number, error) = (count.number(), &failure.error);
+            tracing::debug!(target: "http1_pool", %key, number, %error, "sending again");
+            count = count.next();
         }
     }
 }
@@ -272,11 +272,10 @@ impl Default for Client {
     }
 }
 
-/// Makes a client of a pool that was built by hand, say to give it an observer or a clock.
-///
-/// A retry rule of its policy that does not suit HTTP/1 is logged.
-impl From<Pool<Connector>> for Client {
-    fn from(pool: Pool<Connector>) -> Self {
+/// A client over a pool that was built by hand. Its policy starts from [`Client::default_policy`] in
+/// most cases; a retry rule that does not suit HTTP/1 is logged.
+impl From<Pool<Manager>> for Client {
+    fn from(pool: Pool<Manager>) -> Self {
         let retry = pool.initial_policy().retry;
         if !retry::hides_closed_connections(retry) {
             tracing::warn!(
@@ -294,112 +293,4 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("status", &self.pool.status()).finish_non_exhaustive()
     }
-}
-
-/// The same as [`Client::default_policy`].
-pub fn default_policy() -> Policy {
-    Client::default_policy()
-}
-
-/// What a [`Client`] is made of.
-#[derive(Clone, Debug, Default)]
-pub struct ClientBuilder {
-    policy: Option<Policy>,
-    config: Config,
-    tcp: TcpConnector,
-    #[cfg(feature = "metrics")]
-    metrics: Option<Metrics>,
-}
-
-impl ClientBuilder {
-    /// How connections are pooled and requests retried. Default [`Client::default_policy`], which is
-    /// also the base for other policies.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = Some(policy);
-        self
-    }
-
-    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) or
-    /// [`profile`](Self::profile) set before.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), http1_pool::BuildError> {
-    /// let client = http1_pool::Client::builder()
-    ///     .change_policy(|policy| policy.max_idle_per_key = Some(8))
-    ///     .build()?;
-    /// assert_eq!(client.pool().initial_policy().retry, http1_pool::Client::default_policy().retry);
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(self.policy.get_or_insert_with(Client::default_policy));
-        self
-    }
-
-    /// The policy of a surveyed pool, for instance
-    /// [`pool_common::profile::net_http()`](pool_common::profile::net_http).
-    #[must_use]
-    pub fn profile(self, profile: &Profile) -> Self {
-        self.policy(profile.policy.clone())
-    }
-
-    /// Time limits and size limits. Replaces what was said about them before.
-    #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Longest wait for the head of a response, `None` forever; see
-    /// [`Config::response_timeout`]. Default 30 s.
-    #[must_use]
-    pub fn response_timeout(mut self, limit: Option<Duration>) -> Self {
-        self.config.response_timeout = limit;
-        self
-    }
-
-    /// How TCP is dialed.
-    #[must_use]
-    pub fn tcp(mut self, tcp: TcpConnector) -> Self {
-        self.tcp = tcp;
-        self
-    }
-
-    /// Reports what the pool does through the `metrics` crate, under OpenTelemetry's names for HTTP
-    /// clients and with `name` as the pool's; see [`pool_common::metrics`]. Default nothing.
-    #[cfg(feature = "metrics")]
-    #[must_use]
-    pub fn metrics(mut self, name: impl Into<String>) -> Self {
-        self.metrics = Some(Metrics::http_client(name));
-        self
-    }
-
-    /// Makes the client. Dials nothing.
-    ///
-    /// # Errors
-    /// [`BuildError`] when the policy contradicts itself or a limit is out of its range.
-    pub fn build(self) -> Result<Client, BuildError> {
-        let connector = Connector::new(self.tcp, self.config)?;
-        let policy = self.policy.unwrap_or_else(Client::default_policy);
-        let builder = Pool::builder(connector).policy(policy);
-        #[cfg(feature = "metrics")]
-        let builder = match self.metrics {
-            Some(metrics) => builder.metrics(metrics),
-            None => builder,
-        };
-        Ok(builder.build()?.into())
-    }
-}
-
-/// Why there is no client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The policy contradicts itself.
-    #[error("invalid policy: {0}")]
-    Policy(#[from] InvalidPolicy),
-    /// A limit is out of its range.
-    #[error("invalid config: {0}")]
-    Config(#[from] InvalidConfig),
 }

@@ -23,6 +23,7 @@ use http::{Method, StatusCode};
 use http_body::Frame;
 use pool_common::connect::Socket;
 use pool_common::deadline::Deadline;
+use pool_common::retry::Fate;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -47,7 +48,7 @@ const MAX_READ_SIZE: usize = 64 * 1024;
 /// A connection as the pool keeps it.
 ///
 /// Only the pool and the [`Client`](crate::Client) use it; it is public so that
-/// [`Connector`](crate::Connector) can say what it makes.
+/// [`Manager`](crate::Manager) can say what it makes.
 pub struct Connection {
     stream: Socket,
     /// The origin, for errors.
@@ -81,27 +82,17 @@ pub struct Connection {
     look_again: bool,
     /// How long it may be idle, if the peer has told it.
     idle_limit: Option<Duration>,
-    progress: Progress,
+    /// What is known of the request in flight; decides whether it may be sent again.
+    fate: Fate,
     /// A write failed; the peer may still have answered before it stopped reading.
     write_error: Option<io::Error>,
-}
-
-/// How far an exchange came before it failed; decides whether it may be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Progress {
-    /// No byte of the request was written.
-    NothingWritten,
-    /// Some or all of the request was written, and no byte of a response was read.
-    Unanswered,
-    /// The response had begun.
-    Answered,
 }
 
 /// An exchange without a response.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) progress: Progress,
+    pub(crate) fate: Fate,
 }
 
 /// Why sending has stopped for now.
@@ -143,7 +134,7 @@ impl Connection {
             used: false,
             look_again: false,
             idle_limit: None,
-            progress: Progress::NothingWritten,
+            fate: Fate::NotSent,
             write_error: None,
         }
     }
@@ -159,7 +150,7 @@ impl Connection {
         payload: &mut Payload,
     ) -> Result<(), Failure> {
         debug_assert!(!self.in_flight && self.upload.is_none() && self.output.is_empty());
-        self.progress = Progress::NothingWritten;
+        self.fate = Fate::NotSent;
         let now = Instant::now();
         let looked = self.look(now);
         self.in_flight = true;
@@ -213,7 +204,7 @@ impl Connection {
                 return Poll::Ready(Err(self.failure(error)));
             }
             Err(SendError::Io(source)) => {
-                if self.progress == Progress::NothingWritten {
+                if self.fate == Fate::NotSent {
                     let error = self.failed(Stage::Start, source);
                     return Poll::Ready(Err(self.failure(error)));
                 }
@@ -225,11 +216,11 @@ impl Connection {
         };
         loop {
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(1..)) if self.progress == Progress::NothingWritten => {
+                Poll::Ready(Ok(1..)) if self.fate == Fate::NotSent => {
                     // It answers nothing that was asked here.
                     return Poll::Ready(Err(self.failure(self.broken(self.unsolicited()))));
                 }
-                Poll::Ready(Ok(1..)) => self.progress = Progress::Answered,
+                Poll::Ready(Ok(1..)) => self.fate = Fate::Answered,
                 Poll::Ready(Ok(0)) => {
                     let error = self.read_error(None);
                     return Poll::Ready(Err(self.failure(error)));
@@ -439,12 +430,12 @@ impl Connection {
                 self.look_again = true;
             }
             while !self.output.is_empty() {
-                if self.look_again && self.progress == Progress::NothingWritten {
+                if self.look_again && self.fate == Fate::NotSent {
                     self.look(Instant::now()).map_err(SendError::Stray)?;
                 }
                 match self.output.poll_write(Pin::new(&mut self.stream), cx) {
                     Poll::Ready(Ok(_)) => {
-                        self.progress = self.progress.max(Progress::Unanswered);
+                        self.fate = self.fate.max(Fate::Unknown);
                         self.used = true;
                         wrote = true;
                     }
@@ -506,7 +497,7 @@ impl Connection {
     }
 
     fn failure(&self, error: Error) -> Failure {
-        Failure { error, progress: self.progress }
+        Failure { error, fate: self.fate }
     }
 }
 

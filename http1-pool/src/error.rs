@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use pool_common::DialError;
+use pool_common::retry::Fate;
 
 use crate::foreign::OtherProtocol;
 use crate::key::Key;
@@ -131,15 +132,25 @@ impl Error {
         }
     }
 
-    /// Whether nothing of the request was sent, so that sending it again cannot make it happen
-    /// twice, whatever its method. `false` even if that is merely unknown.
-    pub fn is_retryable(&self) -> bool {
+    /// What is known of the request.
+    pub fn fate(&self) -> Fate {
         match self {
-            Self::Acquire(error) => !error.is_closed(),
-            Self::Closed { stage, .. } | Self::Io { stage, .. } => *stage == Stage::Start,
-            Self::Protocol { source, .. } => *source == ProtocolError::Unsolicited,
-            _ => false,
+            // Bytes that came before the request was written.
+            Self::Protocol { source: ProtocolError::Unsolicited, .. } => Fate::NotSent,
+            Self::Protocol { .. } => Fate::Answered,
+            error => match error.stage() {
+                Some(Stage::Start) => Fate::NotSent,
+                Some(Stage::Request | Stage::Response) | None => Fate::Unknown,
+                Some(Stage::Body) => Fate::Answered,
+            },
         }
+    }
+
+    /// Whether the request may have been carried out, in whole or in part. When this is false, sending
+    /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
+    /// unknown.
+    pub fn may_have_executed(&self) -> bool {
+        self.fate().may_have_executed()
     }
 
     /// How far the request had come, where that is known.

@@ -8,20 +8,6 @@
 //! ([`Socket`](pool_common::connect::Socket)). All reading and writing happens in the caller's task: there is no task, lock or
 //! channel between a request and its socket.
 //!
-//! ```text
-//!   request --> acquire --> in flight --> head --> body read to its end --> idle
-//!               (pool)          |           |               |
-//!                               |           |               +-- dropped: read on
-//!                               |           |                   a little, or close
-//!                               +-----------+-- failed, cancelled, refused to
-//!                                               continue: close
-//! ```
-//!
-//! `net/http` gives each connection a reading and a writing task, fasthttp works in the caller's
-//! task as is done here; the rest of what distinguishes them (which idle connection goes out
-//! first, who dials, what happens at the limit, which requests are sent again) is in the policy:
-//! [`pool_common::profile`] has both.
-//!
 //! # Example
 //!
 //! ```
@@ -52,6 +38,54 @@
 //! # }
 //! ```
 //!
+//! # How many connections
+//!
+//! By default at most 100 connections are open for each origin, idle ones included; a request beyond
+//! that waits for one. See [`Client`] for the knob, and for what holds a connection.
+//!
+//! # Building a client
+//!
+//! [`Client::builder`] wraps the pool's own builder. It takes a policy, or a change of the default one;
+//! a [`Config`], or a change of it; a connector for TCP; and what any pool can be given: clock, seed,
+//! observer, leak detection, and with the feature `metrics` a name to report under.
+//!
+//! ```
+//! # fn main() -> Result<(), http1_pool::BuildError> {
+//! # use std::time::Duration;
+//! let client = http1_pool::Client::builder()
+//!     .change_policy(|policy| policy.max_open_per_key = Some(20))
+//!     .change_config(|config| config.response_timeout = Some(Duration::from_secs(5)))
+//!     .leak_detection(Duration::from_secs(60))
+//!     .build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! Start your policy from [`Client::default_policy`], not from `Policy::default()`, which repeats
+//! nothing: callers would meet each connection that the peer closed while it was idle. A client with
+//! such a policy logs a warning. `Client::from(pool)` makes a client of a pool that was built by hand,
+//! of this crate's [`Manager`].
+//!
+//! # When a call fails
+//!
+//! [`Error::may_have_executed`] says whether sending it again may run it twice, and
+//! [`Error::is_timeout`] whether a time limit passed.
+//!
+//! # The life of a request
+//!
+//! ```text
+//!   request --> acquire --> in flight --> head --> body read to its end --> idle
+//!               (pool)          |           |               |
+//!                               |           |               +-- dropped: read on
+//!                               |           |                   a little, or close
+//!                               +-----------+-- failed, cancelled, refused to
+//!                                               continue: close
+//! ```
+//!
+//! `net/http` gives each connection a reading and a writing task, fasthttp works in the caller's
+//! task as is done here; the rest of what distinguishes them (which idle connection goes out
+//! first, who dials, what happens at the limit, which requests are sent again) is in the policy:
+//! [`pool_common::profile`] has both.
+//!
 //! # Strict on purpose
 //!
 //! On a reused connection, a message that two readers can understand in two ways becomes the response
@@ -65,11 +99,6 @@
 //! what it [looks like](OtherProtocol). Sizes and counts are bounded by [`Limits`], and every wait
 //! on the peer by [`Config`].
 //!
-//! # How many connections
-//!
-//! By default at most 100 connections are open for each origin, idle ones included; a request beyond
-//! that waits for one. See [`Client`] for the knob, and for what holds a connection.
-//!
 //! # When not to use it
 //!
 //! For `https`, proxies or upgrades (not built in yet), for redirects, cookies and compression
@@ -82,6 +111,7 @@
 
 mod body;
 mod buffers;
+mod builder;
 mod chunked;
 mod client;
 mod config;
@@ -103,10 +133,11 @@ mod write;
 mod oracle;
 
 pub use body::Body;
-pub use client::{BuildError, Client, ClientBuilder, default_policy};
+pub use builder::{BuildError, ClientBuilder};
+pub use client::Client;
 pub use config::{Config, InvalidConfig, Limits};
 pub use connection::Connection;
 pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
 pub use foreign::OtherProtocol;
 pub use key::{Key, Scheme};
-pub use manager::Connector;
+pub use manager::Manager;

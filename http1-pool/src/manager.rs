@@ -5,29 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_common::connect::{IDLE_LOOK, TcpConnector};
-use pool_common::{Exclusive, Manager, Notifier};
+use pool_common::{Exclusive, Notifier};
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
 use crate::key::Key;
 
-/// Dials connections and judges them: the [`Manager`] of a [`Client`](crate::Client)'s pool.
+/// Brings HTTP/1 connections into a [`Pool`](pool_common::Pool): dials them, and judges them.
 ///
-/// Needed only to build the pool by hand, say to observe it; see [`Client::from`](crate::Client).
-#[derive(Clone, Debug)]
-pub struct Connector {
-    tcp: TcpConnector,
-    config: Arc<Config>,
+/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, and make a
+/// client of it with `Client::from(pool)`.
+#[derive(Clone, Debug, Default)]
+pub struct Manager {
+    pub(crate) config: Arc<Config>,
+    pub(crate) connector: TcpConnector,
 }
 
-impl Connector {
-    /// A connector that dials with `tcp` and holds peers to `config`.
+impl Manager {
+    /// A manager that holds peers to `config`.
     ///
     /// # Errors
     /// [`InvalidConfig`] when a limit is out of its range.
-    pub fn new(tcp: TcpConnector, config: Config) -> Result<Self, InvalidConfig> {
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { tcp, config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), connector: TcpConnector::default() })
+    }
+
+    /// Sets how TCP is dialed. Default [`TcpConnector::default`].
+    #[must_use]
+    pub fn with_connector(mut self, connector: TcpConnector) -> Self {
+        self.connector = connector;
+        self
     }
 
     /// The limits peers are held to.
@@ -36,13 +44,13 @@ impl Connector {
     }
 }
 
-impl Manager for Connector {
+impl pool_common::Manager for Manager {
     type Key = Key;
     type Lending = Exclusive<Connection>;
     type Error = io::Error;
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Connection> {
-        let stream = self.tcp.connect(key.host(), key.port()).await?;
+        let stream = self.connector.connect(key.host(), key.port()).await?;
         Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
     }
 

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use pool_common::policy::{Policy, Retry};
+use pool_common::retry::{Count, Fate, Verdict, back_off};
 
-use crate::connection::{Failure, Progress};
+use crate::connection::Failure;
 use crate::error::{Error, ProtocolError};
 
 /// The facts by which a rule decides.
@@ -27,17 +28,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) replayable: bool,
     /// The connection had been lent before.
     pub(crate) reused: bool,
-    /// How many attempts were made, this one included.
-    pub(crate) number: u32,
-}
-
-/// What to do after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The failure is the answer.
-    GiveUp,
-    /// Send it again after a pause, on a connection dialed for it if `fresh`.
-    Again { fresh: bool, pause: Duration },
+    /// Which attempt it was.
+    pub(crate) count: Count,
 }
 
 /// The attempt from which on a request gets a connection that was just dialed.
@@ -54,17 +46,17 @@ pub(crate) fn hides_closed_connections(rule: Retry) -> bool {
 
 /// Applies the policy's rule to an attempt that failed.
 pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, failure: &Failure) -> Verdict {
-    let Attempt { method, headers, replayable, reused, number } = attempt;
+    let Attempt { method, headers, replayable, reused, count } = attempt;
     let lost = match failure.error {
         Error::Closed { .. } | Error::Io { .. } => true,
         // Stray bytes: this request has not even started.
         Error::Protocol { ref source, .. } => *source == ProtocolError::Unsolicited,
         _ => false,
     };
-    if !lost || !replayable || failure.progress == Progress::Answered {
+    if !lost || !replayable || failure.fate == Fate::Answered {
         return Verdict::GiveUp;
     }
-    let unsent = failure.progress == Progress::NothingWritten;
+    let unsent = failure.fate == Fate::NotSent;
     let allowed = match policy.retry {
         Retry::Never => false,
         Retry::ReusedAndReplayable => reused && (unsent || is_replayable(method, headers)),
@@ -74,14 +66,15 @@ pub(crate) fn decide(policy: &Policy, attempt: Attempt<'_>, failure: &Failure) -
         // not if nothing of the request was written.
         Retry::BadConnection | Retry::Unprocessed => reused && unsent,
     };
-    if !allowed || number >= policy.retry_attempts {
+    if !allowed || count.is_last() {
         return Verdict::GiveUp;
     }
+    let next = count.next();
     Verdict::Again {
         // The last attempt has to count, so it does not meet another stale connection.
-        fresh: number + 1 >= policy.retry_attempts.min(FRESH_FROM),
+        fresh: next.is_last() || next.number() >= FRESH_FROM,
         pause: match policy.retry {
-            Retry::Attempts => back_off(policy, number),
+            Retry::Attempts => back_off(policy, count.number(), fastrand::f64()),
             _ => Duration::ZERO,
         },
     }
@@ -92,14 +85,6 @@ fn is_replayable(method: &Method, headers: &HeaderMap) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
         || headers.contains_key("idempotency-key")
         || headers.contains_key("x-idempotency-key")
-}
-
-/// Doubles from `retry_back_off_min` to `retry_back_off_max`, and takes a random part of that.
-fn back_off(policy: &Policy, number: u32) -> Duration {
-    let factor = 1_u32.checked_shl(number - 1).unwrap_or(u32::MAX);
-    let ceiling = policy.retry_back_off_min.saturating_mul(factor).min(policy.retry_back_off_max);
-    policy.retry_back_off_min.min(ceiling)
-        + ceiling.saturating_sub(policy.retry_back_off_min).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
@@ -117,11 +102,11 @@ mod tests {
         Key::from_uri(&http::Uri::from_static("http://a/")).unwrap()
     }
 
-    fn closed(progress: Progress) -> Failure {
-        Failure { error: Error::Closed { stage: Stage::Response, peer: peer() }, progress }
+    fn closed(fate: Fate) -> Failure {
+        Failure { error: Error::Closed { stage: Stage::Response, peer: peer() }, fate }
     }
 
-    const AGAIN: Verdict = Verdict::Again { fresh: false, pause: Duration::ZERO };
+    const AGAIN: Verdict = Verdict::AT_ONCE;
     const FRESH: Verdict = Verdict::Again { fresh: true, pause: Duration::ZERO };
 
     fn ask(
@@ -133,7 +118,8 @@ mod tests {
     ) -> Verdict {
         let headers = HeaderMap::new();
         let (method, headers) = (&method, &headers);
-        let attempt = Attempt { method, headers, replayable: true, reused, number };
+        let count = Count::nth(policy, number);
+        let attempt = Attempt { method, headers, replayable: true, reused, count };
         decide(policy, attempt, failure)
     }
 
@@ -150,22 +136,21 @@ mod tests {
     fn nothing_is_sent_twice_after_its_answer_began_or_its_time_was_up() {
         for retry in ALL {
             let policy = policy(retry, 5);
-            let answered = closed(Progress::Answered);
+            let answered = closed(Fate::Answered);
             assert_eq!(ask(&policy, Method::GET, true, 1, &answered), Verdict::GiveUp);
             let (stage, limit) = (Stage::Response, Duration::ZERO);
             let timeout = Error::Timeout { stage, limit, peer: peer() };
             for error in [timeout, Error::RequestBody("x".into())] {
-                let failure = Failure { error, progress: Progress::NothingWritten };
+                let failure = Failure { error, fate: Fate::NotSent };
                 assert_eq!(ask(&policy, Method::GET, true, 1, &failure), Verdict::GiveUp);
             }
             let not_http =
                 ProtocolError::NotHttp1 { looks_like: OtherProtocol::Ssh, start: b"SSH-".to_vec() };
             // A server that speaks first does so before anything was written.
-            for (source, progress) in [
-                (ProtocolError::BareLineFeed, Progress::Answered),
-                (not_http, Progress::NothingWritten),
-            ] {
-                let garbage = Failure { error: Error::Protocol { source, peer: peer() }, progress };
+            for (source, fate) in
+                [(ProtocolError::BareLineFeed, Fate::Answered), (not_http, Fate::NotSent)]
+            {
+                let garbage = Failure { error: Error::Protocol { source, peer: peer() }, fate };
                 assert_eq!(ask(&policy, Method::GET, true, 1, &garbage), Verdict::GiveUp);
             }
         }
@@ -173,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_post_of_which_a_byte_was_written_is_repeated_by_attempts_only() {
-        let failure = closed(Progress::Unanswered);
+        let failure = closed(Fate::Unknown);
         for retry in ALL {
             let verdict = ask(&policy(retry, 5), Method::POST, true, 1, &failure);
             // The only rule that accepts that a request may run twice.
@@ -184,24 +169,25 @@ mod tests {
     #[test]
     fn a_request_whose_body_is_used_up_is_not_repeated() {
         let headers = HeaderMap::new();
-        let attempt = Attempt {
-            method: &Method::GET,
-            headers: &headers,
-            replayable: false,
-            reused: true,
-            number: 1,
-        };
         for retry in ALL {
-            let failure = closed(Progress::NothingWritten);
-            assert_eq!(decide(&policy(retry, 5), attempt, &failure), Verdict::GiveUp);
+            let policy = policy(retry, 5);
+            let attempt = Attempt {
+                method: &Method::GET,
+                headers: &headers,
+                replayable: false,
+                reused: true,
+                count: Count::first(&policy),
+            };
+            let failure = closed(Fate::NotSent);
+            assert_eq!(decide(&policy, attempt, &failure), Verdict::GiveUp);
         }
     }
 
     #[test]
     fn net_http_retries_on_reused_connections() {
         let policy = policy(Retry::ReusedAndReplayable, 3);
-        let unanswered = closed(Progress::Unanswered);
-        let unsent = closed(Progress::NothingWritten);
+        let unanswered = closed(Fate::Unknown);
+        let unsent = closed(Fate::NotSent);
         assert_eq!(ask(&policy, Method::GET, true, 1, &unanswered), AGAIN);
         assert_eq!(ask(&policy, Method::GET, false, 1, &unanswered), Verdict::GiveUp);
         assert_eq!(ask(&policy, Method::POST, true, 1, &unsent), AGAIN);
@@ -215,7 +201,7 @@ mod tests {
                 headers: &headers,
                 replayable: true,
                 reused: true,
-                number: 1,
+                count: Count::first(&policy),
             };
             assert_eq!(decide(&policy, attempt, &unanswered), AGAIN);
         }
@@ -224,7 +210,7 @@ mod tests {
     #[test]
     fn every_rule_counts_its_attempts_and_the_third_gets_a_fresh_connection() {
         for retry in ALL.into_iter().filter(|&retry| retry != Retry::Never) {
-            let failure = closed(Progress::NothingWritten);
+            let failure = closed(Fate::NotSent);
             for (attempts, number, fresh) in [
                 (1, 1, None),
                 (2, 1, Some(true)),
@@ -250,7 +236,7 @@ mod tests {
     #[test]
     fn rules_that_do_not_suit_http_1_are_known() {
         for retry in ALL {
-            let sent = closed(Progress::Unanswered);
+            let sent = closed(Fate::Unknown);
             let repeated = ask(&policy(retry, 3), Method::GET, true, 1, &sent) != Verdict::GiveUp;
             assert_eq!(hides_closed_connections(retry), repeated, "{retry:?}");
         }
@@ -259,19 +245,19 @@ mod tests {
     #[test]
     fn fasthttp_retries_three_methods_and_counts() {
         let policy = policy(Retry::Idempotent, 3);
-        let failure = closed(Progress::Unanswered);
+        let failure = closed(Fate::Unknown);
         for method in [Method::GET, Method::HEAD, Method::PUT] {
             assert_eq!(ask(&policy, method.clone(), false, 2, &failure), FRESH);
             assert_eq!(ask(&policy, method, false, 3, &failure), Verdict::GiveUp);
         }
-        let unsent = closed(Progress::NothingWritten);
+        let unsent = closed(Fate::NotSent);
         assert_eq!(ask(&policy, Method::POST, true, 1, &unsent), Verdict::GiveUp);
     }
 
     #[test]
     fn database_sql_ends_with_a_fresh_connection() {
         let policy = policy(Retry::BadConnection, 3);
-        let unsent = closed(Progress::NothingWritten);
+        let unsent = closed(Fate::NotSent);
         assert_eq!(ask(&policy, Method::POST, true, 1, &unsent), AGAIN);
         assert_eq!(ask(&policy, Method::POST, true, 2, &unsent), FRESH);
         assert_eq!(ask(&policy, Method::POST, false, 3, &unsent), Verdict::GiveUp);
@@ -281,7 +267,7 @@ mod tests {
     fn pauses_stay_within_their_bounds() {
         let policy = policy(Retry::Attempts, u32::MAX);
         for number in [1, 2, 5, 31, 32, 33, u32::MAX - 1] {
-            let verdict = ask(&policy, Method::PUT, false, number, &closed(Progress::Unanswered));
+            let verdict = ask(&policy, Method::PUT, false, number, &closed(Fate::Unknown));
             let Verdict::Again { pause, .. } = verdict else {
                 panic!("{verdict:?}");
             };

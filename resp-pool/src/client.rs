@@ -1,31 +1,28 @@
 //! The client: commands over the pool, repeated as the policy says.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-#[cfg(feature = "metrics")]
-use pool_common::metrics::Metrics;
 use pool_common::{
     Policy, Pool, Stats, Status,
-    clock::Clock,
-    connect::TcpConnector,
-    event::{Event, Observer},
     policy::Retry,
+    retry::{Count, Verdict},
 };
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Lease,
+    builder::{BuildError, ClientBuilder},
     command::{Request, cmd},
     command_table,
     config::Config,
     connection::Connection,
-    error::{ConfigError, Error, Stage},
+    error::{Error, Stage},
     from_value::FromValue,
     key::Key,
-    manager::{CheckFuture, Manager},
+    manager::Manager,
     pipeline::{self, Pipeline},
-    retry::{self, Failure, Next},
+    retry::{self, Failure},
     value::Value,
 };
 
@@ -45,24 +42,14 @@ impl Client {
     /// Dials nothing yet.
     ///
     /// # Errors
-    /// [`Error::Config`] when the URL makes no sense.
-    pub fn open(url: &str) -> Result<Self, Error> {
-        Self::builder(Config::from_url(url)?).build()
+    /// [`BuildError::Config`] when the URL makes no sense.
+    pub fn open(url: &str) -> Result<Self, BuildError> {
+        Self::builder().config(Config::from_url(url)?).build()
     }
 
-    /// A client whose policy and parts can be chosen.
-    pub fn builder(config: Config) -> ClientBuilder {
-        ClientBuilder {
-            manager: Manager::new(config.settings.clone()),
-            config,
-            policy: Self::default_policy(),
-            clock: Clock::default(),
-            seed: None,
-            observer: None,
-            leaks_after: None,
-            #[cfg(feature = "metrics")]
-            metrics: None,
-        }
+    /// A client whose policy, config and parts can be chosen.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
     }
 
     /// [`Policy::default`] with the retry rule that suits RESP:
@@ -72,10 +59,10 @@ impl Client {
     /// Start from this to change single knobs; [`Policy::default`] never sends anything again.
     ///
     /// ```
-    /// use resp_pool::{Client, Config, Policy};
-    /// # fn main() -> Result<(), resp_pool::Error> {
+    /// use resp_pool::{Client, Policy};
+    /// # fn main() -> Result<(), resp_pool::BuildError> {
     /// let policy = Policy { max_open_per_key: Some(20), ..Client::default_policy() };
-    /// let client = Client::builder(Config::default()).policy(policy).build()?;
+    /// let client = Client::builder().policy(policy).build()?;
     /// # Ok(()) }
     /// ```
     #[must_use]
@@ -275,9 +262,15 @@ impl Client {
         &self.key
     }
 
-    /// The pool, with those of other databases.
+    /// The pool, to look at or to close. It holds the connections of other databases as well.
     pub fn pool(&self) -> &Pool<Manager> {
         &self.pool
+    }
+
+    /// Where connections lead, and how they behave. Not the database of
+    /// [`with_database`](Self::with_database), which the [`key`](Self::key) knows.
+    pub fn config(&self) -> &Config {
+        self.pool.manager().config()
     }
 
     /// The present state of the pool.
@@ -301,13 +294,12 @@ impl Client {
     async fn carry_out<J: Job>(&self, job: &J) -> Result<J::Output, Error> {
         let policy = self.pool.initial_policy();
         let started = Instant::now();
-        let mut attempts = 0;
+        let mut count = Count::first(policy);
         let mut fresh = false;
         // The first attempt keeps to the total by its own limits.
         let mut limit: Option<Limit> = None;
         let mut last = None;
         loop {
-            attempts += 1;
             let lease =
                 async { if fresh { self.acquire_fresh().await } else { self.acquire().await } };
             let lease = match (limit, last) {
@@ -325,21 +317,21 @@ impl Client {
                 },
                 Err(error) => (error, false),
             };
-            let failure =
-                Failure { error: &error, attempts, reused, read_only: job.is_read_only() };
-            let Next::Again { fresh: next, pause } = retry::next(policy, &failure, fastrand::f64())
-            else {
+            let failure = Failure { error: &error, count, reused, read_only: job.is_read_only() };
+            let verdict = retry::next(policy, &failure, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
                 return Err(error);
             };
             limit = self.total_time(job).and_then(|total| Limit::new(started, total));
             if limit.is_some_and(|limit| limit.left() <= pause) {
                 return Err(error);
             }
-            tracing::debug!(target: "resp_pool", attempts, %error, "trying again");
+            tracing::debug!(target: "resp_pool", number = count.number(), %error, "trying again");
             if !pause.is_zero() {
                 Box::pin(tokio::time::sleep(pause)).await;
             }
-            fresh = next;
+            count = count.next();
+            fresh = next_fresh;
             last = Some(error);
         }
     }
@@ -347,7 +339,7 @@ impl Client {
     /// The longest time of one attempt, which is also the limit of all attempts together. `None` when
     /// any part of it has no limit.
     fn total_time(&self, job: &impl Job) -> Option<Duration> {
-        let settings = self.pool.manager().settings();
+        let settings = &self.config().settings;
         let acquire = self.pool.initial_policy().acquire_timeout?;
         let read = job.read_timeout().unwrap_or(settings.read_timeout)?;
         acquire.checked_add(settings.write_timeout?)?.checked_add(read)
@@ -383,137 +375,11 @@ async fn within<T>(
     Box::pin(timeout_at(at, run)).await.unwrap_or(Err(timeout))
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("key", &self.key).field("pool", &self.pool).finish()
-    }
-}
-
-/// Builds a [`Client`].
-pub struct ClientBuilder {
-    config: Config,
-    manager: Manager,
-    policy: Policy,
-    clock: Clock,
-    seed: Option<u64>,
-    observer: Option<Arc<dyn Observer<Key>>>,
-    leaks_after: Option<Duration>,
-    #[cfg(feature = "metrics")]
-    metrics: Option<Metrics>,
-}
-
-impl ClientBuilder {
-    /// The strategy of the pool: a profile of `pool_common`, or your own, best made from
-    /// [`Client::default_policy`], which is the default.
-    ///
-    /// A retry rule that repeats no command whose idle connection the server had closed
-    /// ([`Retry::Never`], which is also that of [`Policy::default`], and [`Retry::Unprocessed`]) is
-    /// logged when the client is built.
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Replaces the check before lending, a `PING` with a random word. *When* a connection is
-    /// checked is the policy's choice (`check`, `check_after`); the time for it is bounded by
-    /// `check_timeout`. Changes of the session by the check are undone.
-    ///
-    /// Source: redigo's `TestOnBorrow`; the duration is how long the connection has been idle.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), resp_pool::Error> {
-    /// let client = resp_pool::Client::builder(resp_pool::Config::default())
-    ///     .check_with(|connection, _idle| {
-    ///         Box::pin(async move { connection.query(&["ECHO", "still there?"]).await })
-    ///     })
-    ///     .build()?;
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn check_with<F>(mut self, check: F) -> Self
-    where
-        F: for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync + 'static,
-    {
-        self.manager = self.manager.with_check(check);
-        self
-    }
-
-    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
-    /// before.
-    #[must_use]
-    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(&mut self.policy);
-        self
-    }
-
-    /// How TCP is dialed. Default [`TcpConnector::default`].
-    #[must_use]
-    pub fn connector(mut self, connector: TcpConnector) -> Self {
-        self.manager = self.manager.with_connector(connector);
-        self
-    }
-
-    /// Where the pool reads the time. Default [`Clock::coarse`].
-    #[must_use]
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Decides everything random in the pool. Default: a different one for each pool.
-    #[must_use]
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
-    }
-
-    /// Reports everything that happens to a connection to `observer`. Default none.
-    #[must_use]
-    pub fn observer(mut self, observer: impl Observer<Key>) -> Self {
-        self.observer = Some(Arc::new(observer));
-        self
-    }
-
-    /// Reports what the pool does through the `metrics` crate, under OpenTelemetry's names for
-    /// database clients and with `name` as the pool's; see [`pool_common::metrics`]. Default nothing.
-    #[cfg(feature = "metrics")]
-    #[must_use]
-    pub fn metrics(mut self, name: impl Into<String>) -> Self {
-        self.metrics = Some(Metrics::db(name));
-        self
-    }
-
-    /// Warns of leases that are held longer than `after`, with the line that called
-    /// [`Client::acquire`]; see [`leak_detection`](pool_common::Builder::leak_detection). For a command
-    /// sent without a lease, this crate takes the lease, and the warning names a line of it. Default off.
-    #[must_use]
-    pub fn leak_detection(mut self, after: Duration) -> Self {
-        self.leaks_after = Some(after);
-        self
-    }
-
-    /// The client. Dials nothing yet.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when the configuration or the policy makes no sense.
-    pub fn build(self) -> Result<Client, Error> {
-        let key = self.config.key()?;
-        let mut builder = Pool::builder(self.manager).policy(self.policy).clock(self.clock);
-        if let Some(seed) = self.seed {
-            builder = builder.seed(seed);
-        }
-        if let Some(observer) = self.observer {
-            builder = builder.observer(move |event: &Event<Key>| observer.event(event));
-        }
-        #[cfg(feature = "metrics")]
-        if let Some(metrics) = self.metrics {
-            builder = builder.metrics(metrics);
-        }
-        if let Some(after) = self.leaks_after {
-            builder = builder.leak_detection(after);
-        }
-        let pool = builder.build().map_err(ConfigError::from)?;
+/// A client over a pool that was built by hand, for the server and database of its manager's
+/// [`Config`]. Its policy starts from [`Client::default_policy`] in most cases; a retry rule that does
+/// not suit RESP is logged.
+impl From<Pool<Manager>> for Client {
+    fn from(pool: Pool<Manager>) -> Self {
         let rule = pool.initial_policy().retry;
         if !retry::hides_closed_connections(rule) {
             tracing::warn!(
@@ -523,16 +389,14 @@ impl ClientBuilder {
                  take Client::default_policy() as the base of a policy, or set retry",
             );
         }
-        Ok(Client { pool, key })
+        let key = pool.manager().config().to_key();
+        Self { pool, key }
     }
 }
 
-impl fmt::Debug for ClientBuilder {
+impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("config", &self.config)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("key", &self.key).field("pool", &self.pool).finish()
     }
 }
 

@@ -3,22 +3,28 @@
 use std::{str::FromStr, time::Duration};
 
 use crate::{
-    error::ConfigError,
+    error::InvalidConfig,
     key::{Key, Parts, Protocol, Secret},
     limits::Limits,
 };
 
-/// Where to connect, as whom, and how. Plain data.
+/// Where to connect, as whom, and how.
+///
+/// Plain data: take the [`Default`], change what you need, hand it to
+/// [`ClientBuilder::config`](crate::ClientBuilder::config); or read it from a URL. How connections are
+/// pooled is not said here but in the [`Policy`](pool_common::Policy).
 ///
 /// ```
-/// # fn main() -> Result<(), resp_pool::ConfigError> {
-/// let config: resp_pool::Config = "redis://alice:secret@cache.example:6380/2?protocol=3".parse()?;
+/// # fn main() -> Result<(), resp_pool::InvalidConfig> {
+/// use resp_pool::Config;
+///
+/// let config: Config = "redis://alice:secret@cache.example:6380/2?protocol=3".parse()?;
 /// assert_eq!(config.port, 6380);
 /// assert!(!format!("{config:?}").contains("secret"));
+/// let same_server = Config { database: 3, ..config };
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Config {
     /// Name or address of the server. Default `127.0.0.1`.
     pub host: String,
@@ -42,7 +48,6 @@ pub struct Config {
 
 /// How connections behave: times and bounds. These do not separate connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Settings {
     /// How long a reply may take, each one. Default 5 s (go-redis `ReadTimeout`; redigo has none).
     /// `None` is no limit. A command can have its own, see
@@ -100,9 +105,14 @@ impl Config {
     ///
     /// # Errors
     /// As for [`validate`](Self::validate).
-    pub fn key(&self) -> Result<Key, ConfigError> {
+    pub fn key(&self) -> Result<Key, InvalidConfig> {
         self.validate()?;
-        Ok(Key::new(Parts {
+        Ok(self.to_key())
+    }
+
+    /// The key, where the configuration is known to be valid.
+    pub(crate) fn to_key(&self) -> Key {
+        Key::new(Parts {
             host: self.host.clone(),
             port: self.port,
             database: self.database,
@@ -110,15 +120,15 @@ impl Config {
             password: self.password.clone(),
             protocol: self.protocol,
             client_name: self.client_name.clone(),
-        }))
+        })
     }
 
     /// Checks that the settings make sense.
     ///
     /// # Errors
-    /// [`ConfigError::Setting`] names the setting and how to mend it.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let refuse = |field, reason| Err(ConfigError::Setting { field, reason });
+    /// [`InvalidConfig::Setting`] names the setting and how to mend it.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let refuse = |field, reason| Err(InvalidConfig::Setting { field, reason });
         let limits = &self.settings.limits;
         if self.host.is_empty() {
             return refuse("host", "is empty");
@@ -163,23 +173,23 @@ impl Config {
     /// User, password and name may be percent-encoded; an address of version 6 stands in brackets.
     ///
     /// # Errors
-    /// [`ConfigError`], which never repeats more of the URL than a scheme or the name of a
+    /// [`InvalidConfig`], which never repeats more of the URL than a scheme or the name of a
     /// parameter.
-    pub fn from_url(url: &str) -> Result<Self, ConfigError> {
-        let malformed = |part| ConfigError::Url { part };
+    pub fn from_url(url: &str) -> Result<Self, InvalidConfig> {
+        let malformed = |part| InvalidConfig::Url { part };
         let (scheme, rest) =
-            url.split_once("://").ok_or_else(|| ConfigError::Scheme(String::new()))?;
+            url.split_once("://").ok_or_else(|| InvalidConfig::Scheme(String::new()))?;
         match scheme.to_ascii_lowercase().as_str() {
             "redis" => {}
-            "rediss" => return Err(ConfigError::TlsNotYet),
+            "rediss" => return Err(InvalidConfig::TlsNotYet),
             other
                 if other
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
             {
-                return Err(ConfigError::Scheme(other.to_owned()));
+                return Err(InvalidConfig::Scheme(other.to_owned()));
             }
-            _ => return Err(ConfigError::Scheme(String::new())),
+            _ => return Err(InvalidConfig::Scheme(String::new())),
         }
         let (rest, query) = match rest.split_once('?') {
             Some((rest, query)) => (rest, query),
@@ -237,7 +247,7 @@ impl Config {
                     let harmless = !query.contains('@')
                         && other.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
                     let name = if harmless { other } else { "" };
-                    return Err(ConfigError::Parameter(name.to_owned()));
+                    return Err(InvalidConfig::Parameter(name.to_owned()));
                 }
             }
         }
@@ -247,9 +257,9 @@ impl Config {
 }
 
 impl FromStr for Config {
-    type Err = ConfigError;
+    type Err = InvalidConfig;
 
-    fn from_str(url: &str) -> Result<Self, ConfigError> {
+    fn from_str(url: &str) -> Result<Self, InvalidConfig> {
         Self::from_url(url)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, time::Duration};
 
+use pool_common::retry::Fate;
+
 use crate::{
     limits::ScanError,
     text::Shown,
@@ -19,9 +21,6 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting or a URL makes no sense.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The pool gave no connection: it is closed, full, or the dial failed. The text is the pool's
     /// own; [`dial_error`](pool_common::Error::dial_error) and
     /// [`server_error`](Self::server_error) lead to the cause.
@@ -114,20 +113,27 @@ impl Error {
         }
     }
 
-    /// Whether the command may have been executed, in whole or in part. When this is false, sending
-    /// the command again cannot run it twice.
+    /// What is known of the command.
     ///
     /// An error reply is proof that nothing ran only if it says "not now" (such as `LOADING`) and the
     /// command is one of the server's own that reads or writes data. A script, a function or a
     /// command of a module can answer with any error after it wrote, and so can one in a
     /// transaction.
-    pub fn may_have_executed(&self) -> bool {
+    pub fn fate(&self) -> Fate {
         match self {
-            Self::Io { sent, .. } | Self::Timeout { sent, .. } => *sent,
-            Self::Protocol(_) | Self::Conversion(_) | Self::NoTransaction(_) => true,
-            Self::Server(error) => !error.proves_nothing_ran(),
-            _ => false,
+            Self::Io { sent: true, .. } | Self::Timeout { sent: true, .. } => Fate::Unknown,
+            Self::Protocol(_) | Self::Conversion(_) | Self::NoTransaction(_) => Fate::Answered,
+            Self::Server(error) if error.proves_nothing_ran() => Fate::Unprocessed,
+            Self::Server(_) => Fate::Answered,
+            Self::Aborted => Fate::Unprocessed,
+            _ => Fate::NotSent,
         }
+    }
+
+    /// Whether the command may have been executed, in whole or in part. When this is false, sending
+    /// the command again cannot run it twice. `true` even if that is merely unknown.
+    pub fn may_have_executed(&self) -> bool {
+        self.fate().may_have_executed()
     }
 
     /// Whether trying again, on another connection and perhaps a little later, may help: the
@@ -326,7 +332,7 @@ impl std::error::Error for ConversionError {}
 /// A setting or a URL that makes no sense. Never holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfigError {
+pub enum InvalidConfig {
     /// The URL has no scheme, or one this crate does not know.
     #[error("unknown scheme {0:?}; redis:// is supported")]
     Scheme(String),
@@ -353,7 +359,4 @@ pub enum ConfigError {
         /// What is wrong, and how to mend it.
         reason: &'static str,
     },
-    /// The policy of the pool makes no sense.
-    #[error("the policy of the pool: {0}")]
-    Policy(#[from] pool_common::InvalidPolicy),
 }

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, ProtocolError},
     pubsub,
     value::Value,
-    wire::Deadline,
+    wire::Wait,
 };
 
 /// The meaning of a frame.
@@ -24,14 +24,14 @@ pub(crate) enum Incoming {
 impl Connection {
     /// The next reply, for which `limit` is granted. Pushes on the way are kept.
     pub(crate) async fn next_reply(&mut self, limit: Option<Duration>) -> Result<Value, Error> {
-        let mut deadline = Deadline::since(self.wire.take_began(), limit);
+        let mut wait = Wait::since(self.wire.take_began(), limit);
         loop {
-            self.wire.breathe(&mut deadline).await?;
+            self.wire.breathe(&mut wait).await?;
             match self.next_incoming()? {
                 Some(Incoming::Reply(reply)) => return Ok(reply),
                 Some(Incoming::Push(push)) => self.keep_push(push)?,
                 Some(Incoming::Nothing) => {}
-                None => self.wire.fill(&mut deadline).await?,
+                None => self.wire.fill(&mut wait).await?,
             }
         }
     }

@@ -10,8 +10,10 @@
 //! [`Policy`] of `pool-common`, where redigo and go-redis are two points
 //! among many.
 //!
+//! # Example
+//!
 //! ```no_run
-//! # async fn run() -> Result<(), resp_pool::Error> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use resp_pool::{Client, Pipeline};
 //!
 //! // redis://user:password@host:port/database; a Config has more to set.
@@ -28,6 +30,7 @@
 //! ```
 //!
 //! # Which call for what
+//!
 //! | what is sent | how |
 //! |---|---|
 //! | one command | [`Client::query`] with [`cmd`] or an array of strings; [`get`](Client::get), [`set`](Client::set), [`del`](Client::del), [`incr`](Client::incr) |
@@ -40,25 +43,41 @@
 //! whatever comes.
 //!
 //! # How many connections
+//!
 //! By default at most 100 are open for a server and database, idle and leased ones included; so a
 //! lease that waits for messages takes one of them. The next caller waits for one, for at most 30 s.
-//! The knobs are `max_open_per_key` and `acquire_timeout`:
+//! The knobs are `max_open_per_key` and `acquire_timeout`.
+//!
+//! # Building a client
+//!
+//! [`Client::builder`] wraps the pool's own builder. It takes a policy, or a change of the default one;
+//! a [`Config`], or a change of it; a connector for TCP; and what any pool can be given: clock, seed,
+//! observer, leak detection, and with the feature `metrics` a name to report under.
+//! [`check_with`](ClientBuilder::check_with) replaces the check before lending.
 //!
 //! ```
-//! # fn main() -> Result<(), resp_pool::Error> {
+//! # fn main() -> Result<(), resp_pool::BuildError> {
 //! # use std::time::Duration;
-//! use resp_pool::{Client, Config};
-//!
-//! let client = Client::builder(Config::from_url("redis://127.0.0.1")?)
-//!     .change_policy(|policy| {
-//!         policy.max_open_per_key = Some(20);
-//!         policy.acquire_timeout = Some(Duration::from_secs(2));
-//!     })
+//! let client = resp_pool::Client::builder()
+//!     .change_policy(|policy| policy.max_open_per_key = Some(20))
+//!     .change_config(|config| config.settings.read_timeout = Some(Duration::from_secs(1)))
+//!     .leak_detection(Duration::from_secs(60))
 //!     .build()?;
 //! # Ok(()) }
 //! ```
 //!
+//! Start your policy from [`Client::default_policy`], not from `Policy::default()`, which repeats
+//! nothing: callers would meet each connection that the peer closed while it was idle. A client with
+//! such a policy logs a warning. `Client::from(pool)` makes a client of a pool that was built by hand,
+//! of this crate's [`Manager`].
+//!
+//! # When a call fails
+//!
+//! [`Error::may_have_executed`] says whether sending it again may run it twice, and
+//! [`Error::is_timeout`] whether a time limit passed.
+//!
 //! # The life of a connection
+//!
 //! ```text
 //!            dial, AUTH / HELLO / SETNAME / SELECT in one write
 //!                               │
@@ -78,6 +97,7 @@
 //! ```
 //!
 //! # Who works this way
+//!
 //! - [redigo](https://github.com/gomodule/redigo): a stack of idle connections, a test on borrow,
 //!   a session that is reset on return (four kinds of state, tracked when a command is *sent*).
 //! - [go-redis](https://github.com/redis/go-redis): a bounded pool, a peek at the socket before
@@ -85,9 +105,7 @@
 //!   ([`Retry::Attempts`](pool_common::policy::Retry::Attempts)).
 //!
 //! # Choices
-//! - **Policy**: start from [`Client::default_policy`], or change single knobs as above.
-//!   `Policy::default()` repeats nothing, so that callers meet each connection that the server closed
-//!   while it was idle; a client with that policy logs a warning.
+//!
 //! - **Check on borrow**: the policy says never, always or when idle for longer than a time; the
 //!   check itself is a `PING` with a random word, or [yours](ClientBuilder::check_with). For a user
 //!   that may not run `PING` it is `ECHO` or `HELLO`, which is logged once.
@@ -115,8 +133,7 @@
 //!   `redis-protocol` crate once our [`Scanner`] has seen them whole, without copying the strings in
 //!   them.
 //! - **Errors**: an error reply ([`Error::Server`]) or one that does not convert
-//!   ([`Error::Conversion`]) leaves the connection usable. [`Error::may_have_executed`] says
-//!   whether sending again may run a command twice. A server's text is shown with its control
+//!   ([`Error::Conversion`]) leaves the connection usable. A server's text is shown with its control
 //!   characters escaped, up to 1 KiB; one that may repeat a password is withheld.
 //!
 //! # When not to use it
@@ -126,6 +143,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod builder;
 mod client;
 mod codec;
 mod command;
@@ -154,13 +172,14 @@ mod value;
 mod wire;
 mod wrong_server;
 
-pub use client::{Client, ClientBuilder};
+pub use builder::{BuildError, ClientBuilder};
+pub use client::Client;
 pub use codec::decode;
 pub use command::{Argument, Command, Request, cmd};
 pub use config::{Config, Settings};
 pub use connection::Connection;
 pub use effect::SubscriptionKind;
-pub use error::{ConfigError, ConversionError, Error, ProtocolError, Stage};
+pub use error::{ConversionError, Error, InvalidConfig, ProtocolError, Stage};
 pub use from_value::FromValue;
 pub use key::{Key, Protocol, Secret};
 pub use limits::{Limits, ScanError};

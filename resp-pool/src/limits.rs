@@ -6,7 +6,6 @@ use std::fmt;
 ///
 /// The defaults take every reply a server with default settings produces, except extreme ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// How deep aggregates may nest. Default 32, at most [`Limits::DEEPEST`]. The deepest reply of
     /// a stock server (`COMMAND DOCS`) nests less than 10 deep.

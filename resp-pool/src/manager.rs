@@ -7,7 +7,13 @@ use pool_common::{
     connect::{IDLE_LOOK, TcpConnector},
 };
 
-use crate::{config::Settings, connection::Connection, error::Error, key::Key, probe::Permissions};
+use crate::{
+    config::{Config, Settings},
+    connection::Connection,
+    error::{Error, InvalidConfig},
+    key::Key,
+    probe::Permissions,
+};
 
 /// The future of a check that the user wrote.
 pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
@@ -17,30 +23,42 @@ pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send
 pub(crate) type CheckFunction =
     dyn for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync;
 
-/// Brings RESP connections into a [`Pool`](pool_common::Pool). Used by [`Client`](crate::Client);
-/// public for programs that build a pool by hand.
-#[derive(Clone)]
+/// Brings RESP connections into a [`Pool`](pool_common::Pool): dials them, judges them, and brings
+/// their sessions back to neutral.
+///
+/// [`Client`](crate::Client) makes its own; public for programs that build a pool by hand, and make a
+/// client of it with `Client::from(pool)`.
+#[derive(Clone, Default)]
 pub struct Manager {
+    config: Config,
+    /// Those of `config`: each connection keeps a reference to them.
     settings: Arc<Settings>,
-    connector: TcpConnector,
+    pub(crate) connector: TcpConnector,
     check: Option<Arc<CheckFunction>>,
     permissions: Arc<Permissions>,
 }
 
 impl Manager {
-    /// A manager whose connections behave as `settings` say.
-    pub fn new(settings: Settings) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            connector: TcpConnector::default(),
-            check: None,
-            permissions: Arc::default(),
-        }
+    /// A manager for the server that `config` names.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when a setting is out of range or contradicts another.
+    pub fn new(config: Config) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        let mut manager = Self::default();
+        manager.set_config(config);
+        Ok(manager)
     }
 
-    /// How the connections behave.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Where connections lead, and how they behave.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Another config, which the caller validates.
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.settings = Arc::new(config.settings.clone());
+        self.config = config;
     }
 
     /// Sets how TCP is dialed. Default [`TcpConnector::default`].
@@ -56,15 +74,22 @@ impl Manager {
     where
         F: for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync + 'static,
     {
-        self.check = Some(Arc::new(check));
+        self.set_check(check);
         self
+    }
+
+    pub(crate) fn set_check<F>(&mut self, check: F)
+    where
+        F: for<'a> Fn(&'a mut Connection, Duration) -> CheckFuture<'a> + Send + Sync + 'static,
+    {
+        self.check = Some(Arc::new(check));
     }
 }
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manager")
-            .field("settings", &self.settings)
+            .field("config", &self.config)
             .field("connector", &self.connector)
             .field("own_check", &self.check.is_some())
             .finish()

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ProtocolError},
     incoming::Incoming,
     value::Value,
-    wire::Deadline,
+    wire::Wait,
 };
 
 /// A message that was published to a channel.
@@ -165,8 +165,8 @@ impl Connection {
     /// # Cancel safety
     /// Cancel-safe: no message is lost.
     pub async fn receive_message(&mut self, limit: Duration) -> Result<Option<Message>, Error> {
-        let mut deadline = Deadline::after(Some(limit));
-        while let Some(push) = self.push_before(&mut deadline).await? {
+        let mut wait = Wait::after(Some(limit));
+        while let Some(push) = self.push_before(&mut wait).await? {
             if let Some(message) = Message::from_value(&push) {
                 return Ok(Some(message));
             }
@@ -184,10 +184,10 @@ impl Connection {
     /// # Cancel safety
     /// Cancel-safe: nothing that was read is lost.
     pub async fn receive_push(&mut self, limit: Duration) -> Result<Option<Value>, Error> {
-        self.push_before(&mut Deadline::after(Some(limit))).await
+        self.push_before(&mut Wait::after(Some(limit))).await
     }
 
-    async fn push_before(&mut self, deadline: &mut Deadline) -> Result<Option<Value>, Error> {
+    async fn push_before(&mut self, wait: &mut Wait) -> Result<Option<Value>, Error> {
         self.check_usable()?;
         if !self.expected.is_empty() {
             return Err(Error::Refused {
@@ -195,16 +195,16 @@ impl Connection {
                 reason: "replies are owed; receive them first",
             });
         }
-        let result = self.wait_for_push(deadline).await;
+        let result = self.wait_for_push(wait).await;
         self.note(result)
     }
 
-    async fn wait_for_push(&mut self, deadline: &mut Deadline) -> Result<Option<Value>, Error> {
+    async fn wait_for_push(&mut self, wait: &mut Wait) -> Result<Option<Value>, Error> {
         if let Some(push) = self.pushes.take() {
             return Ok(Some(push));
         }
         loop {
-            let step = match self.wire.breathe(deadline).await {
+            let step = match self.wire.breathe(wait).await {
                 Err(error) => Err(error),
                 Ok(()) => match self.next_incoming()? {
                     Some(Incoming::Push(push)) => return Ok(Some(push)),
@@ -212,7 +212,7 @@ impl Connection {
                     Some(Incoming::Reply(_)) => {
                         return Err(Error::Protocol(ProtocolError::Unsolicited));
                     }
-                    None => self.wire.fill(deadline).await,
+                    None => self.wire.fill(wait).await,
                 },
             };
             match step {

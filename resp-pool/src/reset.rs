@@ -6,7 +6,7 @@ use crate::{
     incoming::Incoming,
     probe::{Probe, random_word},
     value::{ServerError, ServerErrorKind, Value},
-    wire::{Deadline, Look, Stray},
+    wire::{Look, Stray, Wait},
 };
 
 /// How much a reset has read and dropped, and its bounds.
@@ -122,9 +122,9 @@ impl Connection {
     async fn drain(&mut self, drain: &mut Drain) -> Result<Option<Value>, Error> {
         self.wire.flush(self.settings.write_timeout).await?;
         let mut last = None;
-        let mut deadline = Deadline::after(self.settings.read_timeout);
+        let mut wait = Wait::after(self.settings.read_timeout);
         while !self.expected.is_empty() {
-            self.wire.breathe(&mut deadline).await?;
+            self.wire.breathe(&mut wait).await?;
             match self.next_incoming()? {
                 Some(incoming) => {
                     drain.frames += 1;
@@ -140,14 +140,14 @@ impl Connection {
                             drain.forbidden.get_or_insert_with(|| error.clone());
                         }
                         last = Some(reply);
-                        deadline = Deadline::after(self.settings.read_timeout);
+                        wait = Wait::after(self.settings.read_timeout);
                     }
                 }
                 // Even before a large reply is complete.
                 None if self.wire.total_read() > drain.most_bytes => {
                     return Err(Error::Protocol(ProtocolError::TooMuchToDrain));
                 }
-                None => self.wire.fill(&mut deadline).await?,
+                None => self.wire.fill(&mut wait).await?,
             }
         }
         Ok(last)

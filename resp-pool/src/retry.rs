@@ -1,44 +1,36 @@
 //! When a command is sent again, and after how long.
 
-use std::time::Duration;
-
-use pool_common::policy::{Policy, Retry};
+use pool_common::{
+    policy::{Policy, Retry},
+    retry::{Count, Verdict, back_off},
+};
 
 use crate::{error::Error, value::ServerErrorKind};
 
 /// What happened to one attempt.
 pub(crate) struct Failure<'a> {
     pub(crate) error: &'a Error,
-    /// Attempts made so far, this one included.
-    pub(crate) attempts: u32,
+    /// Which attempt it was.
+    pub(crate) count: Count,
     /// Whether the connection had served another request before.
     pub(crate) reused: bool,
     /// Whether the command only reads, so that running it twice does no harm.
     pub(crate) read_only: bool,
 }
 
-/// What to do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Tell the caller.
-    Stop,
-    /// Try again after a pause, on a connection that was just dialed if `fresh`.
-    Again { fresh: bool, pause: Duration },
-}
-
 /// The rule of the policy. `random` is from 0 up to, but not including, 1.
-pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next {
-    let Failure { error, attempts, .. } = failure;
-    let left = *attempts < policy.retry_attempts;
-    let again = |fresh| Next::Again { fresh, pause: Duration::ZERO };
-    let last = attempts + 1 >= policy.retry_attempts;
+pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Verdict {
+    let Failure { error, count, .. } = failure;
+    let left = !count.is_last();
+    // The last attempt has to count, so it does not meet another stale connection.
+    let fresh_at_last = || Verdict::at_once(count.next().is_last());
     match policy.retry {
-        Retry::Never => Next::Stop,
+        Retry::Never => Verdict::GiveUp,
         Retry::Attempts if left && is_worth_an_attempt(failure) => {
-            let pause = back_off(policy, *attempts, random);
-            Next::Again { fresh: leads_astray(error), pause }
+            let pause = back_off(policy, count.number(), random);
+            Verdict::Again { fresh: leads_astray(error), pause }
         }
-        Retry::Idempotent if left && failure.read_only && is_lost(error) => again(false),
+        Retry::Idempotent if left && failure.read_only && is_lost(error) => Verdict::AT_ONCE,
         // net/http goes on until a fresh connection fails as well; after `retry_attempts` we ask
         // for a fresh one, so that this ends.
         Retry::ReusedAndReplayable
@@ -46,19 +38,21 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Next 
                 && is_lost(error)
                 && (failure.read_only || !error.may_have_executed()) =>
         {
-            again(last)
+            fresh_at_last()
         }
-        Retry::BadConnection if left && is_lost(error) && !error.may_have_executed() => again(last),
+        Retry::BadConnection if left && is_lost(error) && !error.may_have_executed() => {
+            fresh_at_last()
+        }
         // The nearest that Redis has to REFUSED_STREAM.
         Retry::Unprocessed if left => match error {
             Error::Server(refusal)
                 if refusal.kind().is_retryable() && !error.may_have_executed() =>
             {
-                again(leads_astray(error))
+                Verdict::at_once(leads_astray(error))
             }
-            _ => Next::Stop,
+            _ => Verdict::GiveUp,
         },
-        _ => Next::Stop,
+        _ => Verdict::GiveUp,
     }
 }
 
@@ -102,24 +96,11 @@ fn leads_astray(error: &Error) -> bool {
     )
 }
 
-/// go-redis: `min + random x min x 2^attempt`, at most `max`; none if `min` is zero.
-fn back_off(policy: &Policy, attempt: u32, random: f64) -> Duration {
-    let min = policy.retry_back_off_min.as_secs_f64();
-    let max = policy.retry_back_off_max.as_secs_f64();
-    if min == 0.0 {
-        return Duration::ZERO;
-    }
-    let spread = min * 2_f64.powi(i32::try_from(attempt).unwrap_or(i32::MAX));
-    // Seconds as a float may round up beyond the longest duration.
-    Duration::try_from_secs_f64((min + random * spread).min(max))
-        .map_or(policy.retry_back_off_max, |pause| pause.min(policy.retry_back_off_max))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{error::Stage, value::ServerError};
-    use std::io;
+    use std::{io, time::Duration};
 
     fn policy(retry: Retry) -> Policy {
         Policy { retry, retry_attempts: 4, ..Policy::default() }
@@ -138,11 +119,16 @@ mod tests {
     }
 
     fn failure(error: &Error) -> Failure<'_> {
-        Failure { error, attempts: 1, reused: true, read_only: false }
+        Failure { error, count: nth(1), reused: true, read_only: false }
+    }
+
+    /// The attempt of this number, of the four that there are with every rule but one.
+    fn nth(number: u32) -> Count {
+        Count::nth(&policy(Retry::Attempts), number)
     }
 
     fn goes_on(retry: Retry, failure: &Failure<'_>) -> bool {
-        next(&policy(retry), failure, 0.5) != Next::Stop
+        next(&policy(retry), failure, 0.5) != Verdict::GiveUp
     }
 
     #[test]
@@ -154,7 +140,7 @@ mod tests {
             assert!(!goes_on(retry, &failure(&error)), "{error:?}");
             let reading = Failure { read_only: true, ..failure(&error) };
             assert!(goes_on(retry, &reading), "{error:?}");
-            assert!(!goes_on(retry, &Failure { attempts: 4, ..reading }), "{error:?}");
+            assert!(!goes_on(retry, &Failure { count: nth(4), ..reading }), "{error:?}");
         }
     }
 
@@ -189,7 +175,7 @@ mod tests {
             })),
         ] {
             assert!(goes_on(retry, &failure(&error)), "{error:?}");
-            let exhausted = Failure { attempts: 4, ..failure(&error) };
+            let exhausted = Failure { count: nth(4), ..failure(&error) };
             assert!(!goes_on(retry, &exhausted), "{error:?}");
         }
         for error in [server("ERR x"), server("WRONGTYPE x"), server("MOVED 1 x")] {
@@ -226,7 +212,7 @@ mod tests {
             {
                 let error = server(line);
                 let next = next(&policy(retry), &failure(&error), 0.0);
-                let Next::Again { fresh, .. } = next else { panic!("{retry:?} {line}") };
+                let Verdict::Again { fresh, .. } = next else { panic!("{retry:?} {line}") };
                 assert_eq!(fresh, expected, "{retry:?} {line}");
             }
         }
@@ -254,10 +240,10 @@ mod tests {
         assert!(goes_on(retry, &failure(&unsent)));
         assert!(goes_on(retry, &Failure { read_only: true, ..failure(&sent) }));
         assert!(!goes_on(retry, &Failure { reused: false, ..failure(&unsent) }));
-        let many = Failure { attempts: 50, ..failure(&unsent) };
+        let many = Failure { count: nth(50), ..failure(&unsent) };
         assert_eq!(
             next(&policy(retry), &many, 0.0),
-            Next::Again { fresh: true, pause: Duration::ZERO }
+            Verdict::Again { fresh: true, pause: Duration::ZERO }
         );
     }
 
@@ -266,28 +252,14 @@ mod tests {
         let retry = Retry::BadConnection;
         assert!(!goes_on(retry, &failure(&lost(true))));
         let error = lost(false);
-        let fresh =
-            |attempts| match next(&policy(retry), &Failure { attempts, ..failure(&error) }, 0.0) {
-                Next::Again { fresh, .. } => Some(fresh),
-                Next::Stop => None,
-            };
-        assert_eq!([1, 2, 3, 4].map(fresh), [Some(false), Some(false), Some(true), None]);
-    }
-
-    #[test]
-    fn pauses_grow_and_stay_within_their_bounds() {
-        let policy = policy(Retry::Attempts);
-        assert_eq!(back_off(&policy, 1, 0.0), Duration::from_millis(10));
-        assert_eq!(back_off(&policy, 1, 0.5), Duration::from_millis(20));
-        assert_eq!(back_off(&policy, 3, 0.5), Duration::from_millis(50));
-        assert_eq!(back_off(&policy, 4000, 0.9), Duration::from_secs(1));
-        let endless = Policy {
-            retry_back_off_min: Duration::MAX,
-            retry_back_off_max: Duration::MAX,
-            ..policy.clone()
+        let fresh = |number| match next(
+            &policy(retry),
+            &Failure { count: nth(number), ..failure(&error) },
+            0.0,
+        ) {
+            Verdict::Again { fresh, .. } => Some(fresh),
+            Verdict::GiveUp => None,
         };
-        assert_eq!(back_off(&endless, 1, 0.9), Duration::MAX);
-        let none = Policy { retry_back_off_min: Duration::ZERO, ..policy };
-        assert_eq!(back_off(&none, 3, 0.9), Duration::ZERO);
+        assert_eq!([1, 2, 3, 4].map(fresh), [Some(false), Some(false), Some(true), None]);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use pool_common::{connect::Socket, deadline::Deadline as Timer};
+use pool_common::{connect::Socket, deadline::Deadline};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -61,7 +61,7 @@ pub(crate) struct Wire {
     /// Reads and frames since the last request, or the last [`breathe`](Self::breathe).
     work: u32,
     /// Of all waits of the connection.
-    timer: Timer,
+    timer: Deadline,
     /// When the request that is being written was begun, as long as that took no time to speak of:
     /// its reply is waited for from then on, with one look at the clock less.
     began: Option<Instant>,
@@ -70,15 +70,15 @@ pub(crate) struct Wire {
     unasked: bool,
 }
 
-/// A limit of time that starts when it is first needed, so that a reply which is already there
-/// costs no look at the clock.
+/// A wait for the server and its limit, which starts when it is first needed, so that a reply which is
+/// already there costs no look at the clock. The timer is that of the [`Wire`].
 #[derive(Debug)]
-pub(crate) struct Deadline {
+pub(crate) struct Wait {
     limit: Option<Duration>,
     at: Option<Instant>,
 }
 
-impl Deadline {
+impl Wait {
     pub(crate) fn after(limit: Option<Duration>) -> Self {
         Self { limit, at: None }
     }
@@ -120,7 +120,7 @@ impl Wire {
             scanner: Scanner::new(limits),
             after_attribute: false,
             work: 0,
-            timer: Timer::default(),
+            timer: Deadline::default(),
             began: None,
             unasked: false,
         }
@@ -213,8 +213,8 @@ impl Wire {
         }
         if self.has_output() {
             self.began = None;
-            let mut deadline = Deadline::after(limit);
-            poll_fn(|cx| self.poll_flush(cx, &mut deadline)).await?;
+            let mut wait = Wait::after(limit);
+            poll_fn(|cx| self.poll_flush(cx, &mut wait)).await?;
         }
         Ok(())
     }
@@ -232,11 +232,7 @@ impl Wire {
         }
     }
 
-    fn poll_flush(
-        &mut self,
-        cx: &mut Context<'_>,
-        deadline: &mut Deadline,
-    ) -> Poll<Result<(), Error>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<Result<(), Error>> {
         while self.has_output() {
             if self.unasked && !self.stream.is_quiet(Instant::now()) {
                 return Poll::Ready(Err(Error::Stale));
@@ -256,10 +252,10 @@ impl Wire {
                         return Poll::Ready(Err(self.write_error(error)));
                     }
                     // A timer says nothing to a task whose turn is used up, and reading uses it up.
-                    if !deadline.has_passed() {
-                        ready!(poll_timer(&mut self.timer, cx, deadline));
+                    if !wait.has_passed() {
+                        ready!(poll_timer(&mut self.timer, cx, wait));
                     }
-                    return Poll::Ready(Err(deadline.error(Stage::Write, self.total_written > 0)));
+                    return Poll::Ready(Err(wait.error(Stage::Write, self.total_written > 0)));
                 }
             }
         }
@@ -286,9 +282,9 @@ impl Wire {
     /// After a failed write, reads the bytes that the server sent before it closed. The socket is dead by
     /// then, so a read ends at once; the time limit is for a peer that only stopped reading.
     pub(crate) async fn read_last_words(&mut self) {
-        let mut deadline = Deadline::after(Some(LAST_WORDS_TIME));
+        let mut wait = Wait::after(Some(LAST_WORDS_TIME));
         let most = self.total_read() + LAST_WORDS_BYTES;
-        while self.total_read() < most && self.fill(&mut deadline).await.is_ok() {}
+        while self.total_read() < most && self.fill(&mut wait).await.is_ok() {}
     }
 
     fn write_error(&self, source: io::Error) -> Error {
@@ -299,13 +295,13 @@ impl Wire {
     /// the other tasks of the thread waiting nor hold the deadline off.
     ///
     /// Cancel-safe: nothing is taken.
-    pub(crate) async fn breathe(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
+    pub(crate) async fn breathe(&mut self, wait: &mut Wait) -> Result<(), Error> {
         if self.work < MOST_WORK {
             return Ok(());
         }
         self.work = 0;
         tokio::task::yield_now().await;
-        if deadline.has_passed() { Err(deadline.error(Stage::Read, true)) } else { Ok(()) }
+        if wait.has_passed() { Err(wait.error(Stage::Read, true)) } else { Ok(()) }
     }
 
     /// The next complete frame among the bytes read so far, decoded. Attributes are dropped.
@@ -335,10 +331,10 @@ impl Wire {
         }
     }
 
-    /// Reads more, at least one byte, before `deadline`.
+    /// Reads more, at least one byte, before `wait` is over.
     ///
     /// Cancel-safe: what was read is kept.
-    pub(crate) async fn fill(&mut self, deadline: &mut Deadline) -> Result<(), Error> {
+    pub(crate) async fn fill(&mut self, wait: &mut Wait) -> Result<(), Error> {
         // The buffer grows with the bytes that have arrived, never with those announced. Room without
         // references is used again; while replies are kept, the rest of their buffer is used up first.
         let room = self.next_read.max(self.input.len());
@@ -357,8 +353,8 @@ impl Wire {
                     source,
                 }));
             }
-            ready!(poll_timer(timer, cx, deadline));
-            Poll::Ready(Err(deadline.error(Stage::Read, true)))
+            ready!(poll_timer(timer, cx, wait));
+            Poll::Ready(Err(wait.error(Stage::Read, true)))
         })
         .await?;
         self.work += 1;
@@ -445,9 +441,9 @@ pub(crate) enum Stray {
     Something,
 }
 
-/// Ready when `deadline` has passed; never without one.
-fn poll_timer(timer: &mut Timer, cx: &mut Context<'_>, deadline: &mut Deadline) -> Poll<()> {
-    match deadline.at() {
+/// Ready when `wait` is over; never without a limit.
+fn poll_timer(timer: &mut Deadline, cx: &mut Context<'_>, wait: &mut Wait) -> Poll<()> {
+    match wait.at() {
         Some(at) => timer.poll_at(cx, at),
         None => Poll::Pending,
     }

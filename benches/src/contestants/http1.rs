@@ -4,9 +4,8 @@ use std::sync::atomic::AtomicU32;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http1_pool::{Body, Client, Config, Connector, Error, Key};
+use http1_pool::{Body, Client, Config, Error, Key, Manager};
 use pool_common::Policy;
-use pool_common::connect::TcpConnector;
 
 use super::pooled::{Listener, Sampler};
 use super::raw::Template;
@@ -118,9 +117,8 @@ pub(super) struct Caller {
 }
 
 fn client(policy: Policy, listener: Listener) -> Result<Client, String> {
-    let connector = Connector::new(TcpConnector::default(), Config::default());
-    let connector = connector.map_err(|error| error.to_string())?;
-    Ok(Client::from(pooled::build(connector, policy, listener)?))
+    let manager = Manager::new(Config::default()).map_err(|error| error.to_string())?;
+    Ok(Client::from(pooled::build(manager, policy, listener)?))
 }
 
 impl Contestant for Http1Pool {

@@ -3,12 +3,11 @@
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use h2_shared::{Client, Config, Error, H2Manager, Key};
+use h2_shared::{Client, Config, Error, Key, Manager};
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use pool_common::Policy;
-use pool_common::connect::TcpConnector;
 
 use super::pooled::{Listener, Sampler};
 use super::raw::Template;
@@ -61,9 +60,8 @@ impl Http2Pool {
             "net-http-h2" => Config::net_http(),
             _ => Config::default(),
         };
-        let manager = H2Manager::new(config, TcpConnector::default());
-        let manager = manager.map_err(|error| error.to_string())?;
-        let client = Client::from_pool(pooled::build(manager, policy, listener)?);
+        let manager = Manager::new(config).map_err(|error| error.to_string())?;
+        let client = Client::from(pooled::build(manager, policy, listener)?);
         Ok(Self {
             key: Key::from_uri(&target.dialed_uri()).map_err(|error| error.to_string())?,
             callers: AtomicU32::new(0),
@@ -149,6 +147,6 @@ impl Contestant for Http2Pool {
     }
 
     async fn close(&self) {
-        self.errand.client.pool().close().await;
+        self.errand.client.close().await;
     }
 }

@@ -21,13 +21,15 @@ pub(super) fn client(
     policy: Policy,
     listener: Listener,
 ) -> Result<Client, String> {
-    let mut config = Config::default();
-    config.host.clone_from(&target.host);
-    config.port = target.address.port();
-    config.username.clone_from(&target.username);
-    config.password = target.password.clone().map(Secret::new);
-    config.database = target.database;
-    let builder = Client::builder(config).policy(policy);
+    let config = Config {
+        host: target.host.clone(),
+        port: target.address.port(),
+        username: target.username.clone(),
+        password: target.password.clone().map(Secret::new),
+        database: target.database,
+        ..Config::default()
+    };
+    let builder = Client::builder().config(config).policy(policy);
     let builder = match listener {
         Some(lives) => {
             builder.observer(move |event: &Event<Key>| lives.hear(event.connection, event.kind))

@@ -53,6 +53,18 @@ impl<M: Manager> Builder<M> {
         self
     }
 
+    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
+    /// before.
+    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.policy);
+        self
+    }
+
+    /// The manager, for builders of clients that wrap this one and change it until the pool is built.
+    pub fn manager_mut(&mut self) -> &mut M {
+        &mut self.manager
+    }
+
     /// Where the pool reads the time. Default [`Clock::coarse`]. With a paused tokio clock use
     /// [`Clock::tokio`]: otherwise expiry, and the `acquire_timeout` of waiters, follow that clock only
     /// roughly.

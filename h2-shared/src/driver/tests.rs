@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, sleep};
 
 use super::*;
-use crate::connection::H2Connection;
+use crate::connection::Connection;
 use crate::error::ConnectError;
 use crate::observed::Listener;
 
@@ -93,10 +93,10 @@ impl Peer {
 }
 
 /// A connection whose peer allows 5 streams, through a pipe of this size.
-async fn connected(config: Config, pipe: usize) -> (H2Connection, Peer, UnboundedReceiver<Word>) {
+async fn connected(config: Config, pipe: usize) -> (Connection, Peer, UnboundedReceiver<Word>) {
     let (ours, theirs) = duplex(pipe);
     let (ear, mut words) = unbounded_channel();
-    let start = H2Connection::start(ours, Arc::new(config), 1, Ear(ear));
+    let start = Connection::start(ours, Arc::new(config), 1, Ear(ear));
     let answer = async {
         let mut peer = Peer(theirs);
         let mut preface = [0; 24];
@@ -243,7 +243,7 @@ async fn a_go_away_retires_at_once_and_a_demand_for_calm_is_told() {
 async fn no_settings_is_no_connection() {
     let (ours, _theirs) = duplex(4_096);
     let (ear, mut words) = unbounded_channel();
-    let start = H2Connection::start(ours, Arc::new(Config::default()), 1, Ear(ear));
+    let start = Connection::start(ours, Arc::new(Config::default()), 1, Ear(ear));
     let error = start.await.unwrap_err();
     assert!(matches!(error, ConnectError::SettingsTimeout(_)), "{error}");
     sleep(2 * SECOND).await;

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::support::raw::{HEADERS, RawServer};
 use crate::support::{assert_clean, get, read, send};
-use h2_shared::{Client, Config, H2Manager, Key};
+use h2_shared::{Client, Config, Key, Manager};
 use pool_common::clock::Clock;
-use pool_common::connect::TcpConnector;
 use pool_common::policy::AfterFailedDial;
 use pool_common::profile::{go_redis, grpc, net_http_h2};
 use pool_common::{Policy, Pool};
@@ -41,7 +40,7 @@ async fn a_further_dial_that_fails_fails_no_caller_beside_a_connection_that_work
                 drop(server.accept_silent().await);
             }
         });
-        let client = Client::with_config(policy, Config::default()).unwrap();
+        let client = Client::builder().policy(policy).build().unwrap();
         let calls: Vec<_> = (0..20)
             .map(|_| {
                 let client = client.clone();
@@ -82,7 +81,7 @@ async fn a_floor_that_is_sent_away_after_its_handshake_is_dialed_ever_more_rarel
             std::future::pending::<()>().await;
         });
         let policy = Policy { min_idle: 1, ..policy };
-        let manager = H2Manager::new(Config::default(), TcpConnector::default()).unwrap();
+        let manager = Manager::new(Config::default()).unwrap();
         let pool = Pool::builder(manager).policy(policy).clock(Clock::tokio()).build().unwrap();
         pool.warm_up(&key);
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -98,11 +97,11 @@ async fn a_server_that_was_away_for_a_moment_serves_callers_with_time() {
     let server = RawServer::start().await;
     let addr = server.addr;
     drop(server);
-    let manager = H2Manager::new(Config::default(), TcpConnector::default()).unwrap();
-    let acquire_timeout = Some(Duration::from_secs(30));
-    let policy = Policy { acquire_timeout, ..Client::default_policy() };
-    let pool = Pool::builder(manager).policy(policy).clock(Clock::tokio()).build().unwrap();
-    let client = Client::from_pool(pool);
+    let client = Client::builder()
+        .change_policy(|policy| policy.acquire_timeout = Some(Duration::from_secs(30)))
+        .clock(Clock::tokio())
+        .build()
+        .unwrap();
     for _ in 0..3 {
         send(&client, get(addr, "/")).await.expect_err("it is refused");
     }

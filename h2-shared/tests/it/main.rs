@@ -6,6 +6,8 @@ mod dials;
 mod ends;
 mod faults;
 mod long_words;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod readers;
 mod real;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::raw::{HEADERS, RawPeer, RawServer};
 use crate::support::{assert_clean, client, get, post, read, send};
-use h2_shared::{Client, Config, Error, Reason};
+use h2_shared::{Client, Error, Reason};
 use pool_common::Policy;
 use pool_common::policy::Retry;
 use pool_common::profile::{grpc, net_http_h2};
@@ -79,7 +79,7 @@ fn policies() -> Vec<(String, Policy)> {
 async fn two_hundred_refused_requests_cause_no_storm_of_dials() {
     for (name, policy) in policies() {
         let server = Busy::start(Some(Instant::now() + Duration::from_millis(400))).await;
-        let client = Client::with_config(policy, Config::default()).unwrap();
+        let client = Client::builder().policy(policy).build().unwrap();
         let calls: Vec<_> = (0..200)
             .map(|_| {
                 let (client, addr) = (client.clone(), server.addr);
@@ -91,7 +91,7 @@ async fn two_hundred_refused_requests_cause_no_storm_of_dials() {
             .collect();
         for call in calls {
             if let Err(error) = call.await.unwrap() {
-                assert!(error.is_unprocessed(), "{name}: {error}");
+                assert!(!error.may_have_executed(), "{name}: {error}");
                 assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM), "{name}: {error}");
                 assert!(error.to_string().contains("REFUSED_STREAM"), "{name}: {error}");
             }

@@ -138,7 +138,7 @@ async fn a_short_timeout_leaves_the_peer_time_to_answer_the_ping() {
     let server = RawServer::start().await;
     let client = client(|_| {}, |c| c.response_timeout = Some(Duration::from_millis(50)));
     let frozen = serve_once_then_freeze(&client, &server).await;
-    let key = Key::from_authority(server.addr.to_string().parse().unwrap()).unwrap();
+    let key = Key::from_authority(&server.addr.to_string().parse().unwrap()).unwrap();
     let error = pass_time(call(&client, &server)).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ResponseTimeout(_)), "{error}");
     assert!(client.pool().try_acquire(&key).is_some(), "it stays in use for now");

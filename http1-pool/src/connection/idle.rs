@@ -87,10 +87,10 @@ impl Connection {
 mod tests {
     use std::sync::Arc;
 
+    use pool_common::retry::Fate;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::Progress;
     use super::*;
     use crate::config::Config;
     use crate::key::Key;
@@ -112,7 +112,7 @@ mod tests {
         let parts = http::Request::get("http://a/").body(()).unwrap().into_parts().0;
         let (head, _) = RequestHead::new(&parts, &mut Payload::None).unwrap();
         let failure = connection.begin(head, &mut Payload::None).unwrap_err();
-        assert_eq!(failure.progress, Progress::NothingWritten);
+        assert_eq!(failure.fate, Fate::NotSent);
         match failure.error {
             Error::Protocol { source, .. } => source,
             other => panic!("{other}"),

@@ -3,7 +3,7 @@
 use crate::support::{fetch, settled};
 use http::Request;
 use http_body::Body as _;
-use http1_pool::{Body, Client, Error, default_policy};
+use http1_pool::{Body, Client, Error};
 use pool_common::Policy;
 use pool_common::testing::servers::NginxServer;
 
@@ -56,7 +56,7 @@ async fn files_heads_and_conditions_are_answered_on_one_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_share_few_connections_and_get_their_own_answers() {
     let server = NginxServer::start(ECHO);
-    let policy = Policy { max_open_per_key: Some(5), ..default_policy() };
+    let policy = Policy { max_open_per_key: Some(5), ..Client::default_policy() };
     let client = Client::builder().policy(policy).build().unwrap();
     let server = std::sync::Arc::new(server);
     let callers: Vec<_> = (0..20)

@@ -1,7 +1,10 @@
 //! A policy of the user's own keeps what suits HTTP/1, or a log line says that it does not.
 
-use http1_pool::{Client, ClientBuilder, Config, Connector, default_policy};
-use pool_common::connect::TcpConnector;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http1_pool::{BuildError, Client, ClientBuilder, Config, Key, Manager};
+use pool_common::event::Event;
 use pool_common::policy::{Policy, Retry};
 use pool_common::testing::logs::warnings;
 use pool_common::{Pool, profile};
@@ -16,7 +19,6 @@ fn changing_one_knob_keeps_the_retry_rule() {
     let expected = Policy { max_idle: Some(5), ..Client::default_policy() };
     assert_eq!(*client.pool().initial_policy(), expected);
     assert_eq!(expected.retry, Retry::ReusedAndReplayable);
-    assert_eq!(Client::default_policy(), default_policy());
 
     let go = profile::fasthttp();
     let changed = Client::builder().profile(&go).change_policy(|policy| policy.peek = true);
@@ -41,10 +43,28 @@ fn a_retry_rule_that_does_not_suit_http_1_is_logged_once() {
         assert!(lines.iter().all(|line| line.contains(rule.word())), "{lines:?}");
         assert!(lines.iter().all(|line| line.contains("Client::default_policy()")), "{lines:?}");
         let lines = warnings("http1_pool", || {
-            let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
-            drop(Client::from(Pool::builder(connector).policy(by_hand).build().unwrap()));
+            let manager = Manager::new(Config::default()).unwrap();
+            drop(Client::from(Pool::builder(manager).policy(by_hand).build().unwrap()));
         });
         assert_eq!(lines.len(), logged, "{lines:?}");
     }
     assert_eq!(warnings("http1_pool", || drop(Client::new())), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_observer_of_the_builder_hears_of_a_dial() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let observer = move |_: &Event<Key>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    let client = Client::builder().observer(observer).build().unwrap();
+    client.get("http://127.0.0.1:1/".parse().unwrap()).await.expect_err("nothing listens there");
+    assert_ne!(heard.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_config_out_of_range_is_told_when_the_client_is_built() {
+    let built = Client::builder().change_config(|config| config.limits.headers = 0).build();
+    assert!(matches!(built, Err(BuildError::Config(_))), "{built:?}");
 }

@@ -8,10 +8,8 @@ use crate::support::{Peer, answers_are_own, client, fetch, finished, get, settle
 use http::{Method, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use http1_pool::{Body, Client, Config, Connector, Error, InvalidRequest};
-use pool_common::Pool;
+use http1_pool::{Body, Client, Error, InvalidRequest};
 use pool_common::clock::Clock;
-use pool_common::connect::TcpConnector;
 use pool_common::profile::Profile;
 
 #[tokio::test]
@@ -228,9 +226,7 @@ async fn a_body_that_is_not_read_tells_the_line_that_asked_for_it() {
         std::future::pending::<()>().await;
     })
     .await;
-    let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
-    let pool = Pool::builder(connector).leak_detection(Duration::MAX).build().unwrap();
-    let client = Client::from(pool);
+    let client = Client::builder().leak_detection(Duration::MAX).build().unwrap();
     let uri: http::Uri = peer.uri("/").parse().unwrap();
     let (one, first) = (client.get(uri.clone()).await.unwrap(), line!());
     let request = Request::get(uri).body(Body::empty()).unwrap();
@@ -257,9 +253,7 @@ async fn a_connection_ends_before_the_keep_alive_time_that_its_peer_announced() 
         })
         .await;
         let (clock, hands) = Clock::manual();
-        let connector = Connector::new(TcpConnector::default(), Config::default()).unwrap();
-        let pool = Pool::builder(connector).policy(profile.policy.clone()).clock(clock);
-        let client = Client::from(pool.build().unwrap());
+        let client = Client::builder().profile(&profile).clock(clock).build().unwrap();
         let post = |path: &str| Request::post(peer.uri(path)).body(Body::empty()).unwrap();
         for (pause, dials) in [(0, 1), (700, 0), (740, 0), (760, 1), (0, 0), (1200, 1)] {
             hands.advance(Duration::from_millis(pause));

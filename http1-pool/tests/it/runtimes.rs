@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use http::Request;
-use http1_pool::{Body, Client, Error, Stage, default_policy};
+use http1_pool::{Body, Client, Error, Stage};
 use pool_common::policy::{Policy, Retry};
 use tokio::runtime::{Builder, Runtime};
 
@@ -66,9 +66,13 @@ fn within(test: impl FnOnce() + Send + 'static) {
 
 /// A client with one connection, dialed on `lives`, whose first wait was on another runtime: that.
 fn waited_elsewhere(lives: &Runtime, address: SocketAddr) -> (Client, Runtime) {
-    let policy = Policy { max_open_per_key: Some(1), min_idle: 1, ..default_policy() };
+    let policy = Policy { max_open_per_key: Some(1), min_idle: 1, ..Client::default_policy() };
     let limit = Some(Duration::from_millis(300));
-    let client = Client::builder().policy(policy).response_timeout(limit).build().expect("valid");
+    let client = Client::builder()
+        .policy(policy)
+        .change_config(|config| config.response_timeout = limit)
+        .build()
+        .expect("valid");
     let key = Request::get(format!("http://{address}/")).body(()).expect("a request");
     let key = http1_pool::Key::from_uri(key.uri()).expect("a key");
     lives.block_on(async {
@@ -112,7 +116,7 @@ fn a_response_timeout_passes_although_the_runtime_of_an_earlier_wait_stands_stil
 fn connections_of_a_runtime_that_has_ended_are_not_lent() {
     within(|| {
         let (address, requests) = server();
-        let policy = Policy { retry: Retry::Never, ..default_policy() };
+        let policy = Policy { retry: Retry::Never, ..Client::default_policy() };
         let client = Client::builder().policy(policy).build().expect("valid");
         let ends = one_thread();
         ends.block_on(post_at_once(&client, address));
@@ -150,7 +154,7 @@ fn the_rest_of_a_body_that_was_dropped_is_waited_for_no_longer_than_its_limit() 
                 kept.push(stream);
             }
         });
-        let policy = Policy { max_open_per_key: Some(1), ..default_policy() };
+        let policy = Policy { max_open_per_key: Some(1), ..Client::default_policy() };
         let client = Client::builder().policy(policy).build().expect("valid");
         let (still, lives) = (one_thread(), driven());
         // The response is dropped before its body is there.

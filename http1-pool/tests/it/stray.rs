@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use http::{Method, Request};
-use http1_pool::{Body, Client, default_policy};
+use http1_pool::{Body, Client};
 use pool_common::policy::{Policy, Retry};
 use tokio::runtime::{Builder, Runtime};
 
@@ -82,7 +82,7 @@ fn runtimes() -> [Runtime; 2] {
 }
 
 fn client(retry: Retry) -> Client {
-    let policy = Policy { retry, ..default_policy() };
+    let policy = Policy { retry, ..Client::default_policy() };
     Client::builder().policy(policy).build().expect("a valid policy")
 }
 

@@ -8,14 +8,12 @@ use resp_pool::{
 };
 
 fn config(server: &RedisServer, protocol: Protocol) -> Config {
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    config
+    Config { port: server.addr().port(), protocol, ..Config::default() }
 }
 
 async fn dial(config: &Config) -> Result<Connection, Error> {
-    Connection::dial(&config.key()?, Arc::new(config.settings.clone())).await
+    Connection::dial(&config.key().expect("a valid config"), Arc::new(config.settings.clone()))
+        .await
 }
 
 /// Makes two tests of an async function: one for each protocol version.
@@ -446,8 +444,7 @@ async fn a_server_that_is_not_there_is_an_error() {
         let server = RedisServer::start(&[]);
         server.addr().port()
     };
-    let mut config = Config::default();
-    config.port = port;
+    let config = Config { port, ..Config::default() };
     let error = dial(&config).await.expect_err("nobody listens");
     assert!(matches!(error, Error::Connect(_)), "{error:?}");
     assert!(error.is_retryable() && !error.may_have_executed());

@@ -23,7 +23,7 @@ async fn a_retry_rule_that_does_not_suit_is_logged_once() {
         (Some(Policy { retry: Retry::Unprocessed, ..Client::default_policy() }), 1),
     ] {
         let (lines, _guard) = Lines::listen("resp_pool", Level::WARN);
-        let builder = Client::builder(config.clone());
+        let builder = Client::builder().config(config.clone());
         let builder = match policy {
             Some(policy) => builder.policy(policy),
             None => builder,
@@ -47,7 +47,7 @@ async fn by_default_a_read_gets_past_a_connection_that_was_closed_while_idle() {
     // Without a peek the pool lends the closed connection, as it does when the close is on its way.
     let policy = Policy { peek: false, ..Client::default_policy() };
     let config = Config::from_url(&url).expect("valid");
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     client.set("k", "v").await.expect("SET");
     let killer = Client::open(&url).expect("a client");
     killer.query::<u32>(&["CLIENT", "KILL", "TYPE", "normal"]).await.expect("KILL");

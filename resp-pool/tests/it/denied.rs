@@ -22,7 +22,7 @@ fn with_password(mut config: Config, password: &str) -> Config {
 }
 
 async fn failure(config: Config) -> (DialFailure, String) {
-    let client = Client::builder(config).build().expect("a client");
+    let client = Client::builder().config(config).build().expect("a client");
     let error = client.get::<String>("k").await.expect_err("no connection");
     let Error::Acquire(error) = &error else { panic!("{error:?}") };
     let Some(pool_common::DialError::Failed(cause)) = error.dial_error() else {
@@ -94,7 +94,7 @@ async fn a_refused_login_is_not_repeated_without_a_caller() {
         .await;
         let policy = Policy { min_idle: 3, ..policy };
         let shown = format!("{:?} {:?}", policy.dial, policy.after_failed_dial);
-        let builder = Client::builder(with_password(config, "wrong")).policy(policy);
+        let builder = Client::builder().config(with_password(config, "wrong")).policy(policy);
         let client = builder.clock(Clock::tokio()).build().expect("a client");
         client.warm_up();
         // Until the refusals are there.

@@ -95,8 +95,7 @@ async fn a_silent_peer_is_a_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_trickles_does_not_extend_its_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         stream.write_all(b"$1000\r\n").await.expect("open");
@@ -182,7 +181,7 @@ async fn a_check_that_gets_anothers_answer_replaces_the_connection() {
     })
     .await;
     let policy = Policy { max_open_per_key: Some(1), check: Check::Always, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     for number in 0..100 {
         let nonce = number.to_string();
         assert_eq!(client.query::<String>(&["ECHO", &nonce]).await.expect("ECHO"), nonce);
@@ -212,7 +211,7 @@ async fn a_server_that_became_a_replica_is_left() {
     })
     .await;
     let policy = Policy { retry: Retry::Attempts, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     client.query::<()>(&["APPEND", "k", "v"]).await.expect("the second attempt");
     assert_eq!(client.stats().opened, 2);
 }
@@ -236,7 +235,7 @@ async fn a_lost_write_is_repeated_by_no_rule_and_a_lost_read_by_some() {
         })
         .await;
         let policy = Policy { retry, ..Policy::default() };
-        let client = Client::builder(config).policy(policy).build().expect("a client");
+        let client = Client::builder().config(config).policy(policy).build().expect("a client");
         let result = client.query::<()>(&[command, "k", "v"]).await;
         assert_eq!(result.is_ok(), runs == 2, "{retry:?} {command}");
         assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), runs, "{retry:?} {command}");
@@ -291,8 +290,8 @@ async fn garbage_costs_an_error_and_nothing_else() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_a_timeout_of_the_write() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     config.settings.write_timeout = Some(Duration::from_millis(50));
     let key = config.key().expect("valid");
     let settings = Arc::new(config.settings.clone());
@@ -308,8 +307,7 @@ async fn a_peer_that_does_not_read_is_a_timeout_of_the_write() {
 #[tokio::test]
 async fn a_refusal_before_the_first_request_is_told_and_a_later_one_is_stray() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let key = config.key().expect("valid");
     let settings = Arc::new(config.settings.clone());
     let refusal = b"-ERR max number of clients reached\r\n";

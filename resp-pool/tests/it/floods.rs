@@ -16,8 +16,8 @@ use resp_pool::{ATTRIBUTE, Config, Connection, Error, ProtocolError, ScanError, 
 /// sends from a separate thread, so the client always finds something to read.
 async fn flooded(first: &'static [u8], frame: &[u8], settle: fn(&mut Config)) -> Connection {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     settle(&mut config);
     let block = frame.repeat((64 * 1024 / frame.len()).max(1));
     std::thread::spawn(move || {
@@ -110,8 +110,7 @@ async fn a_flood_leaves_other_tasks_their_turn() {
 async fn replies_that_are_all_there_leave_other_tasks_their_turn() {
     const REPLIES: usize = 4000;
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let (arrived, have_arrived) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
@@ -162,8 +161,7 @@ async fn unreceived_large_pushes_are_bounded_by_their_bytes() {
 #[tokio::test]
 async fn a_reply_behind_many_pushes_and_replies_in_one_buffer_is_still_read() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         let _ = stream.read(&mut [0; 1024]);

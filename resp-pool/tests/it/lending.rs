@@ -17,8 +17,7 @@ use tokio::{
 /// A peer that hands each request it reads to `answer` and sends what that returns.
 async fn peer(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -39,7 +38,7 @@ async fn peer(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Config
 
 fn one(config: Config, check: Check) -> ClientBuilder {
     let policy = Policy { max_open_per_key: Some(1), check, ..Policy::default() };
-    Client::builder(config).policy(policy)
+    Client::builder().config(config).policy(policy)
 }
 
 /// The answer to `PING` with a word.
@@ -52,8 +51,7 @@ fn pong(request: &str) -> String {
 async fn a_reply_that_the_driver_has_not_seen_is_not_lent() {
     // One thread for tasks and driver, and the caller keeps it busy while the stray reply arrives.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let (arrived, has_arrived) = std::sync::mpsc::channel();
     let may_go_on = Arc::new(std::sync::Mutex::new(may_go_on));
@@ -120,8 +118,8 @@ async fn an_unrequested_reply_is_found_when_the_connection_comes_back() {
 async fn an_unrequested_reply_is_found_before_an_idle_connection_is_lent() {
     for stray in ["+stray\r\n", ":1\r\n", "-ERR stray\r\n", "$5\r\nstr", "+"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let mut config = Config::default();
-        config.port = listener.local_addr().expect("bound").port();
+        let config =
+            Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
         let (go_on, may_go_on) = oneshot::channel::<()>();
         let (arrived, has_arrived) = oneshot::channel();
         tokio::spawn(async move {
@@ -233,7 +231,7 @@ async fn a_transaction_that_the_server_aborted_is_an_error_on_the_client() {
 #[tokio::test]
 async fn a_lease_tells_the_line_that_borrowed_it() {
     let config = peer(|_| "+OK\r\n".to_owned()).await;
-    let client = Client::builder(config).leak_detection(Duration::MAX).build().unwrap();
+    let client = Client::builder().config(config).leak_detection(Duration::MAX).build().unwrap();
     let (lease, line) = (client.acquire().await.unwrap(), line!());
     let (fresh, second) = (client.acquire_fresh().await.unwrap(), line!());
     let places: Vec<_> =

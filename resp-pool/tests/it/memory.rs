@@ -91,8 +91,7 @@ fn decoding_takes_no_more_memory_than_is_counted() {
     for (name, count, reply, cost) in replies.chain(errors()) {
         let bytes = Bytes::from(reply);
         let scan = |max_memory| {
-            let mut limits = Limits::default();
-            limits.max_memory = max_memory;
+            let limits = Limits { max_memory, ..Limits::default() };
             Scanner::new(limits).scan(&bytes)
         };
         let mut kept = None;

@@ -1,13 +1,13 @@
 //! A client reports under the names for database clients.
 
 use metrics_util::debugging::DebuggingRecorder;
-use resp_pool::{Client, Config};
+use resp_pool::Client;
 
 #[test]
 fn a_client_reports_as_a_database_client_does() {
     let recorder = DebuggingRecorder::new();
     let client = metrics::with_local_recorder(&recorder, || {
-        Client::builder(Config::default()).metrics("cache").build().expect("valid defaults")
+        Client::builder().metrics("cache").build().expect("valid defaults")
     });
     let names: Vec<String> = recorder
         .snapshotter()

@@ -12,10 +12,8 @@ use tracing::Level;
 /// A server whose user `bob` may run everything but `forbidden`, and a client that is him.
 async fn as_bob(forbidden: &[&str], protocol: Protocol) -> (RedisServer, Client) {
     let server = RedisServer::start(&[]);
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    let admin = Client::builder(config.clone()).build().expect("a client");
+    let mut config = Config { port: server.addr().port(), protocol, ..Config::default() };
+    let admin = Client::builder().config(config.clone()).build().expect("a client");
     let mut rule = vec!["ACL", "SETUSER", "bob", "on", ">secret", "~*", "&*", "+@all"];
     rule.extend(forbidden);
     admin.query::<()>(&rule[..]).await.expect("ACL SETUSER");
@@ -23,7 +21,7 @@ async fn as_bob(forbidden: &[&str], protocol: Protocol) -> (RedisServer, Client)
     config.password = Some("secret".into());
     let policy =
         Policy { max_open_per_key: Some(1), check: Check::Always, ..Client::default_policy() };
-    (server, Client::builder(config).policy(policy).build().expect("a client"))
+    (server, Client::builder().config(config).policy(policy).build().expect("a client"))
 }
 
 #[tokio::test]

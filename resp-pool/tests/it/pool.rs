@@ -19,10 +19,7 @@ use pool_common::{
 use resp_pool::{Client, Config, Error, Pipeline, Protocol, ServerErrorKind, Value, cmd};
 
 fn config(server: &RedisServer, protocol: Protocol) -> Config {
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    config
+    Config { port: server.addr().port(), protocol, ..Config::default() }
 }
 
 fn policy() -> Policy {
@@ -30,7 +27,11 @@ fn policy() -> Policy {
 }
 
 fn client(server: &RedisServer, protocol: Protocol, policy: Policy) -> Client {
-    Client::builder(config(server, protocol)).policy(policy).build().expect("a good policy")
+    Client::builder()
+        .config(config(server, protocol))
+        .policy(policy)
+        .build()
+        .expect("a good policy")
 }
 
 /// The next borrower finds the session neutral, and reads no replies of another caller.
@@ -134,7 +135,7 @@ async fn pending_replies_beyond_the_bounds_cost_the_connection() {
     let server = RedisServer::start(&[]);
     let mut config = config(&server, Protocol::Resp2);
     config.settings.drain_bytes = 1000;
-    let client = Client::builder(config).policy(policy()).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy()).build().expect("a client");
     for (length, opened) in [(900, 1), (2000, 2), (20_000_000, 3)] {
         let mut lease = client.acquire().await.expect("a connection");
         lease.send(&["ECHO", &"x".repeat(length)]).expect("send");
@@ -227,7 +228,8 @@ async fn the_users_own_check_runs_on_reuse_and_decides() {
     let server = RedisServer::start(&[]);
     let calls = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&calls);
-    let client = Client::builder(config(&server, Protocol::Resp2))
+    let client = Client::builder()
+        .config(config(&server, Protocol::Resp2))
         .policy(Policy { check: Check::Always, ..policy() })
         .check_with(move |connection, _idle| {
             let call = counter.fetch_add(1, Ordering::Relaxed);
@@ -275,7 +277,8 @@ async fn idle_time_and_lifetime_end_connections() {
         lifetime_jitter: Duration::ZERO,
         ..policy()
     };
-    let client = Client::builder(config(&server, Protocol::Resp2))
+    let client = Client::builder()
+        .config(config(&server, Protocol::Resp2))
         .policy(limited)
         .clock(clock)
         .build()
@@ -356,7 +359,8 @@ async fn the_longest_durations_are_no_trouble() {
     config.settings.write_timeout = Some(max);
     let connector = TcpConnector { timeout: max, ..TcpConnector::default() };
     let client = |config| {
-        let builder = Client::builder(config).policy(endless.clone()).connector(connector.clone());
+        let builder =
+            Client::builder().config(config).policy(endless.clone()).connector(connector.clone());
         builder.build().expect("a good policy")
     };
     let working = client(config.clone());
@@ -380,13 +384,14 @@ async fn error_texts_tell_what_happened() {
     let mut server = RedisServer::start(&["--requirepass", "s3cret"]);
     let mut config = config(&server, Protocol::Resp3);
     config.password = Some("wr0ng".into());
-    let client = Client::builder(config.clone()).policy(policy()).build().expect("a client");
+    let client =
+        Client::builder().config(config.clone()).policy(policy()).build().expect("a client");
     let error = client.get::<String>("k").await.expect_err("wrong password");
     assert_eq!(error.server_error().expect("typed").kind(), ServerErrorKind::WrongPass);
     assert!(!format!("{error} {error:?} {client:?}").contains("wr0ng"));
 
     config.password = Some("s3cret".into());
-    let client = Client::builder(config).policy(policy()).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy()).build().expect("a client");
     client.set("k", "v").await.expect("SET");
     server.stop();
     let error = loop {

@@ -21,7 +21,7 @@ use tokio::{
 const CALLERS: usize = 8;
 
 fn client(config: Config) -> Client {
-    Client::builder(config).clock(Clock::tokio()).build().expect("a client")
+    Client::builder().config(config).clock(Clock::tokio()).build().expect("a client")
 }
 
 /// Callers that ask all the time, with a pause of 10 ms after a failure.
@@ -106,8 +106,7 @@ async fn a_server_that_is_back_is_noticed_within_a_second() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let server = tokio::spawn(serve(listener));
-        let mut config = Config::default();
-        config.port = address.port();
+        let config = Config { port: address.port(), ..Config::default() };
         let client = client(config);
         client.query::<()>(&["GET", "k"]).await.expect("it serves");
         let callers = Callers::start(&client, Duration::from_secs(60));
@@ -153,8 +152,7 @@ async fn dials_that_hang_from_an_outage_do_not_hold_up_callers_after_it() {
 #[tokio::test(start_paused = true)]
 async fn a_floor_that_the_server_has_closed_is_refilled_without_an_acquire() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let open = Arc::clone(&accepted);
     tokio::spawn(async move {
@@ -163,8 +161,12 @@ async fn a_floor_that_the_server_has_closed_is_refilled_without_an_acquire() {
         }
     });
     let policy = Policy { min_idle: 3, max_idle_per_key: None, ..Client::default_policy() };
-    let client =
-        Client::builder(config).policy(policy).clock(Clock::tokio()).build().expect("a client");
+    let client = Client::builder()
+        .config(config)
+        .policy(policy)
+        .clock(Clock::tokio())
+        .build()
+        .expect("a client");
     // The floor is dialed in the background.
     client.warm_up();
     sleep(Duration::from_secs(10)).await;

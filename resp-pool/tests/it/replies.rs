@@ -15,7 +15,7 @@ async fn answered(reply: String, settle: fn(&mut Config)) -> Result<Value, Error
     let mut config =
         peer(move |asked| Some(if asked.is("GET") { reply.clone() } else { honest(asked) })).await;
     settle(&mut config);
-    Client::builder(config).build()?.get("k").await
+    Client::builder().config(config).build().expect("a client").get("k").await
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_reply_of_another_type_names_the_command_and_a_type_that_takes_it() {
         ("%0\r\n", "a HashMap"),
     ] {
         let config = peer(move |_| Some(reply.to_owned())).await;
-        let client = Client::builder(config.clone()).build().expect("a client");
+        let client = Client::builder().config(config.clone()).build().expect("a client");
         let key = config.key().expect("valid");
         let mut connection =
             Connection::dial(&key, Arc::new(config.settings)).await.expect("connects");
@@ -111,8 +111,7 @@ async fn a_reply_of_another_type_names_the_command_and_a_type_that_takes_it() {
 /// is never read.
 async fn refuses_while_it_is_written(last_words: &'static [u8]) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 1024]).await;

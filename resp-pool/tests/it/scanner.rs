@@ -239,11 +239,7 @@ fn a_hundred_thousand_levels_cost_an_error_and_no_stack() {
 
 #[test]
 fn the_deepest_allowed_frame_fits_the_stack_of_a_worker_thread() {
-    let limits = {
-        let mut limits = Limits::default();
-        limits.max_depth = Limits::DEEPEST;
-        limits
-    };
+    let limits = Limits { max_depth: Limits::DEEPEST, ..Limits::default() };
     // An empty attribute adds a call to the decoder's recursion without adding a level.
     for opener in ["*1\r\n", "%1\r\n+k\r\n", "~1\r\n", "*1\r\n|0\r\n", "%1\r\n+k\r\n|0\r\n"] {
         // The attribute itself needs a level for a moment.

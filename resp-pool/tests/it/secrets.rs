@@ -11,8 +11,7 @@ use tokio::{
 /// A peer that answers the first request with `reply` and keeps the connection.
 async fn peer(reply: Vec<u8>) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let _ = stream.read(&mut [0; 1024]).await;
@@ -23,7 +22,8 @@ async fn peer(reply: Vec<u8>) -> Config {
 }
 
 async fn dial(config: &Config) -> Result<Connection, Error> {
-    Connection::dial(&config.key()?, Arc::new(config.settings.clone())).await
+    Connection::dial(&config.key().expect("a valid config"), Arc::new(config.settings.clone()))
+        .await
 }
 
 /// As text, and as the list of numbers that `Debug` makes of bytes.

@@ -6,10 +6,7 @@ use pool_common::{Policy, testing::servers::RedisServer};
 use resp_pool::{Client, Config, Connection, Error, Pipeline, Protocol, Value, cmd};
 
 fn config(server: &RedisServer, protocol: Protocol) -> Config {
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    config.protocol = protocol;
-    config
+    Config { port: server.addr().port(), protocol, ..Config::default() }
 }
 
 async fn dial(config: &Config) -> Connection {
@@ -25,7 +22,7 @@ async fn connect(protocol: Protocol) -> (RedisServer, Connection) {
 
 fn one(config: Config) -> Client {
     let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
-    Client::builder(config).policy(policy).build().expect("a client")
+    Client::builder().config(config).policy(policy).build().expect("a client")
 }
 
 #[tokio::test]
@@ -153,7 +150,8 @@ async fn a_subscription_behind_a_multi_on_its_way_is_refused() {
 #[tokio::test]
 async fn an_empty_request_in_a_pipeline_is_refused_before_anything_is_sent() {
     let server = RedisServer::start(&[]);
-    let client = Client::builder(config(&server, Protocol::Resp2))
+    let client = Client::builder()
+        .config(config(&server, Protocol::Resp2))
         .policy(pool_common::profile::go_redis().policy)
         .build()
         .expect("a client");

@@ -36,8 +36,8 @@ struct Server {
 impl Server {
     fn start(then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let mut config = Config::default();
-        config.port = listener.local_addr().expect("bound").port();
+        let config =
+            Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
         let (tell, done) = channel();
         let commands = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&commands);
@@ -95,7 +95,7 @@ fn workers(count: usize) -> Runtime {
 fn client(config: &Config, change: impl FnOnce(&mut Policy)) -> Client {
     let mut policy = Policy { retry: Retry::Never, ..Policy::default() };
     change(&mut policy);
-    Client::builder(config.clone()).policy(policy).build().expect("a valid policy")
+    Client::builder().config(config.clone()).policy(policy).build().expect("a valid policy")
 }
 
 async fn echo(client: &Client, word: &str) -> Result<String, Error> {
@@ -241,8 +241,7 @@ fn connections_of_a_runtime_that_has_ended_are_not_lent() {
 /// until that was sent.
 async fn unasked() -> (Connection, impl Fn() + Sync) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let (go, asked) = channel::<()>();
     let (tell, done) = channel();
     std::thread::spawn(move || {

@@ -38,7 +38,7 @@ async fn a_silent_server_costs_one_read_timeout_under_every_rule() {
         let mut config = peer(|_| None).await;
         config.settings.read_timeout = Some(ms(300));
         let policy = Policy { retry, retry_attempts: 4, ..profile::go_redis().policy };
-        let client = Client::builder(config).policy(policy).build().expect("a client");
+        let client = Client::builder().config(config).policy(policy).build().expect("a client");
         let (error, took) = timed(client.get::<String>("k")).await;
         let error = error.expect_err("silent");
         assert!(matches!(error, Error::Timeout { stage: Stage::Read, .. }), "{error:?}");
@@ -59,7 +59,7 @@ async fn a_pool_that_has_nothing_to_lend_costs_one_acquire_timeout() {
         acquire_timeout: Some(ms(1000)),
         ..profile::go_redis().policy
     };
-    let builder = Client::builder(config).policy(policy).clock(Clock::tokio());
+    let builder = Client::builder().config(config).policy(policy).clock(Clock::tokio());
     let client = builder.build().expect("a client");
     let _lease = client.acquire().await.expect("the only one");
     let (error, took) = timed(client.get::<String>("k")).await;
@@ -71,8 +71,8 @@ async fn a_pool_that_has_nothing_to_lend_costs_one_acquire_timeout() {
 async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
     // Each connection is accepted and closed by a peer that takes its time.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     config.settings.read_timeout = Some(ms(300));
     config.settings.write_timeout = Some(ms(200));
     let requests = Arc::new(AtomicUsize::new(0));
@@ -92,7 +92,7 @@ async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
         retry_attempts: 100,
         ..Policy::default()
     };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     let (error, took) = timed(client.get::<String>("k")).await;
     let error = error.expect_err("closed each time");
     assert!(error.may_have_executed(), "{error:?}");
@@ -107,8 +107,8 @@ async fn attempts_and_pauses_end_within_the_time_of_one_attempt() {
 async fn a_further_attempt_that_is_cut_short_may_have_executed() {
     // The first connection is closed after 250 ms, the second answers nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let mut config =
+        Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     config.settings.read_timeout = Some(ms(300));
     config.settings.write_timeout = Some(ms(50));
     tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn a_further_attempt_that_is_cut_short_may_have_executed() {
     });
     let policy =
         Policy { acquire_timeout: Some(ms(50)), retry: Retry::Attempts, ..Policy::default() };
-    let client = Client::builder(config).policy(policy).build().expect("a client");
+    let client = Client::builder().config(config).policy(policy).build().expect("a client");
     let (error, took) = timed(client.get::<String>("k")).await;
     let error = error.expect_err("silent");
     assert!(error.is_timeout() && error.may_have_executed(), "{error:?}");
@@ -133,9 +133,11 @@ async fn a_further_attempt_that_is_cut_short_may_have_executed() {
 /// 200 ms.
 async fn slow_from_the_second_connection_on() -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
-    config.password = Some("secret".into());
+    let config = Config {
+        port: listener.local_addr().expect("bound").port(),
+        password: Some("secret".into()),
+        ..Config::default()
+    };
     tokio::spawn(async move {
         let _silent = listener.accept().await;
         while let Ok((mut stream, _)) = listener.accept().await {
@@ -170,7 +172,7 @@ async fn a_further_attempt_of_several_commands_ends_within_the_time_as_well() {
         let mut config = slow_from_the_second_connection_on().await;
         config.settings.read_timeout = Some(ms(300));
         config.settings.write_timeout = Some(ms(200));
-        let builder = Client::builder(config).policy(policy.clone()).clock(Clock::tokio());
+        let builder = Client::builder().config(config).policy(policy.clone()).clock(Clock::tokio());
         let client = builder.build().expect("a client");
         let call = async {
             if is_transaction {

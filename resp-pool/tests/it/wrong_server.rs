@@ -18,7 +18,7 @@ async fn first_says(line: &'static str) -> Config {
 
 fn client(config: Config, retry: Retry) -> Client {
     let policy = Policy { max_open_per_key: Some(1), retry, ..Policy::default() };
-    Client::builder(config).policy(policy).build().expect("a client")
+    Client::builder().config(config).policy(policy).build().expect("a client")
 }
 
 #[tokio::test]
@@ -152,9 +152,8 @@ async fn only_a_long_load_retires() {
 #[tokio::test]
 async fn a_demoted_master_costs_one_error_for_each_idle_connection() {
     let server = RedisServer::start(&["--replica-serve-stale-data", "no"]);
-    let mut config = Config::default();
-    config.port = server.addr().port();
-    let client = Client::builder(config.clone()).build().expect("a client");
+    let config = Config { port: server.addr().port(), ..Config::default() };
+    let client = Client::builder().config(config.clone()).build().expect("a client");
     let leases = [client.acquire().await, client.acquire().await, client.acquire().await];
     drop(leases);
     assert_eq!(client.status().idle, 3);
@@ -171,7 +170,7 @@ async fn a_demoted_master_costs_one_error_for_each_idle_connection() {
         );
         assert_eq!(client.status().idle, left);
     }
-    let operator = Client::builder(config).build().expect("a client");
+    let operator = Client::builder().config(config).build().expect("a client");
     operator.query::<()>(&["REPLICAOF", "NO", "ONE"]).await.expect("promoted");
     client.set("k", "v").await.expect("a primary again");
 }

@@ -19,7 +19,7 @@ pub fn effect_words(metric: Metric, effect: &Effect) -> String {
     };
     match effect.interval {
         // An interval of no width would seem to be surer than rounds can make it.
-        Some((low, high)) if high - low < f64::EPSILON => {
+        Some((low, high)) if (high - low).abs() < f64::EPSILON => {
             format!("{}{unit} in every round", number(effect.change))
         }
         Some((low, high)) => {

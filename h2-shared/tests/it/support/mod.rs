@@ -21,7 +21,7 @@ pub fn client(policy: impl FnOnce(&mut Policy), config: impl FnOnce(&mut Config)
     policy(&mut the_policy);
     let mut the_config = Config::default();
     config(&mut the_config);
-    Client::with_config(the_policy, the_config).unwrap()
+    Client::builder().policy(the_policy).config(the_config).build().unwrap()
 }
 
 pub fn plain_client() -> Client {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use http1_pool::{Body, Client, Error, default_policy};
+use http1_pool::{Body, Client, Error};
 use pool_common::policy::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -194,7 +194,7 @@ pub(crate) fn fed(length: Option<u64>) -> (mpsc::UnboundedSender<Frame<Bytes>>, 
 }
 
 pub(crate) fn client(change: impl FnOnce(&mut Policy)) -> Client {
-    let mut policy = default_policy();
+    let mut policy = Client::default_policy();
     change(&mut policy);
     Client::builder().policy(policy).build().unwrap()
 }

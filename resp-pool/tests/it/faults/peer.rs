@@ -26,8 +26,7 @@ pub(crate) enum Act {
 /// A peer that follows `script`: what to do with request number `n` (over all connections).
 pub(crate) async fn peer(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let script = Arc::new(script);
     let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     tokio::spawn(async move {
@@ -72,5 +71,5 @@ async fn converse(mut stream: TcpStream, next: impl Fn() -> Act) -> std::io::Res
 
 pub(crate) fn one(config: Config) -> Client {
     let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
-    Client::builder(config).policy(policy).build().expect("a client")
+    Client::builder().config(config).policy(policy).build().expect("a client")
 }

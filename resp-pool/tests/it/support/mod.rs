@@ -26,8 +26,7 @@ impl Asked {
 /// A peer that sends what `answer` returns; nothing for `None`. Pipelines are answered word for word.
 pub async fn peer(answer: impl Fn(&Asked) -> Option<String> + Send + Sync + 'static) -> Config {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let mut config = Config::default();
-    config.port = listener.local_addr().expect("bound").port();
+    let config = Config { port: listener.local_addr().expect("bound").port(), ..Config::default() };
     let answer = Arc::new(answer);
     let connections = AtomicUsize::new(0);
     tokio::spawn(async move {
