@@ -42,7 +42,7 @@ pub const CONTESTANTS: [Contestant; 12] = [
         name: "limit",
         kind: Kind::Limit,
         protocols: EVERYWHERE,
-        about: "raw sockets opened in advance, no pool, no parsing (http2: the h2 crate on one connection)",
+        about: "raw sockets opened in advance, no pool, no parsing (http2: the h2 crate on 1, 2 and 4 connections)",
     },
     Contestant {
         name: "no-pool",

@@ -36,11 +36,12 @@ that cannot be reached, said before anything is measured; 130 interrupted, 141 t
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs a comparison; without options the same as no command at all
+    /// Runs a comparison: without options the default one, as no command does; with any, of steady alone
+    /// where no scenario is named, each scenario with its own duration, rounds and callers
     Run(Box<RunArgs>),
     /// Lists protocols, contestants, scenarios and knobs
     List(ListArgs),
-    /// Explains a profile, question by question, each choice with its source; or a knob
+    /// Explains a profile, question by question, each choice with its source; or a scenario, or a knob
     Explain(ExplainArgs),
     /// Runs the embedded servers until it is interrupted, and prints their addresses as one JSON line
     Serve(ServeArgs),
@@ -72,10 +73,10 @@ pub struct RunArgs {
     /// Scenarios, see `poolbench list` [default: steady]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     pub scenario: Vec<String>,
-    /// Measured time of each turn, as 500ms or 2s [default: 2s]
+    /// Measured time of each turn, as 500ms or 2s [default: the scenario's, steady: 2s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Turns of each contestant; they are interleaved [default: 5]
+    /// Turns of each contestant; they are interleaved [default: the scenario's, steady: 5]
     #[arg(long, value_name = "N", value_parser = parse_rounds, allow_hyphen_values = true)]
     pub rounds: Option<u32>,
     /// Callers that send at the same time [default: 50; reuse: 1]
@@ -205,8 +206,8 @@ pub struct ListArgs {
 /// Options of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The profile, as net-http, another contestant, or a knob, as max_idle
-    #[arg(value_name = "PROFILE|KNOB")]
+    /// The profile, as net-http, another contestant, a scenario, as burst, or a knob, as max_idle
+    #[arg(value_name = "PROFILE|SCENARIO|KNOB")]
     pub name: String,
     /// Only the questions that this profile answers differently, side by side
     #[arg(long, value_name = "PROFILE")]

@@ -38,7 +38,7 @@ fn list_json() -> Value {
         .map(|scenario| {
             let protocols: Vec<Protocol> =
                 Protocol::ALL.into_iter().filter(|protocol| scenario.fits(*protocol)).collect();
-            json!({"name": scenario.name, "protocols": protocols, "about": scenario.about_with(&[]), "teaches": scenario.teaches, "only": scenario.only})
+            json!({"name": scenario.name, "protocols": protocols, "about": scenario.about_with(&[]), "teaches": scenario.teaches, "figure": scenario.figure.name(), "only": scenario.only})
         })
         .collect();
     let knobs: Vec<Value> = KNOBS.iter().map(knob::json).collect();
@@ -128,13 +128,14 @@ fn explain_scenario(scenario: &Scenario, as_json: bool) -> String {
     if as_json {
         let words = json!({
             "scenario": scenario.name, "about": about, "teaches": scenario.teaches,
-            "protocols": protocols, "only": scenario.only,
+            "figure": scenario.figure.name(), "protocols": protocols, "only": scenario.only,
         });
         return format!("{words:#}\n");
     }
     let mut text = format!("{}: a scenario\n", scenario.name);
     wrap(&mut text, "  what happens: ", &about);
     wrap(&mut text, "  it should show: ", scenario.teaches);
+    wrap(&mut text, "  ranked by: ", scenario.figure.words());
     let protocols: Vec<&str> = protocols.into_iter().map(Protocol::name).collect();
     wrap(&mut text, "  protocols: ", &protocols.join(", "));
     let takers = scenario.takers().unwrap_or_else(|| "every contestant that fits".to_owned());
@@ -290,6 +291,7 @@ mod tests {
             Err(error) => assert!(error.to_string().contains("--features peers"), "{error}"),
         }
         let text = explain("imbalance", false).unwrap();
+        assert!(text.contains("ranked by: share of the slow backend"), "{text}");
         assert!(text.contains("it should show: ") && text.contains("only default"), "{text}");
         let json: Value = serde_json::from_str(&explain("burst", true).unwrap()).unwrap();
         assert_eq!(json["scenario"], "burst");

@@ -101,7 +101,9 @@ pub trait Manager: Send + Sync + 'static {
 
     /// How often the pool asks [`is_broken`](Manager::is_broken) of each idle connection, between
     /// leases. The pool closes a broken one, so that a peer which has closed its end keeps neither a
-    /// socket nor a slot in the limits. Asked once, when the pool is built. The pool's maintenance
+    /// socket nor a slot in the limits. With [`peek`](crate::Policy::peek) only: a policy that lends
+    /// connections without a look does not look at them between leases either. Asked once, when the
+    /// pool is built. The pool's maintenance
     /// task does this while any connection is open, for at most 64 connections in a turn. For
     /// exclusive lending only; a shared connection has its [`Notifier`].
     ///

@@ -129,7 +129,9 @@ pub struct Policy {
     /// Longest a dial may take, handshakes included. Default 10 s.
     pub dial_timeout: Duration,
 
-    /// Whether an idle connection is looked at, without waiting, before it is lent. Default yes.
+    /// Whether an idle connection is looked at, without waiting, before it is lent, and now and then
+    /// between leases where the manager asks for it
+    /// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)). Default yes.
     pub peek: bool,
     /// When an idle connection is checked by a round trip. Default never.
     pub check: Check,

@@ -107,6 +107,33 @@ mod tests {
         assert_eq!(pool.status().open, 0);
     }
 
+    /// A policy without a peek is compared with the original of its strategy, which looks at no idle
+    /// connection.
+    #[tokio::test]
+    async fn idle_connections_are_looked_at_with_a_peek_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = async |peek| {
+            let policy = pool_common::Policy { peek, ..pool_common::Policy::default() };
+            let pool = Pool::builder(FramedManager::default()).policy(policy).build().unwrap();
+            pool.acquire(&address).await.unwrap().release().await;
+            drop(listener.accept().await.unwrap());
+            pool
+        };
+        let (never, default) = (open(false).await, open(true).await);
+        let is_closed = async {
+            while default.status().open > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_closed)
+            .await
+            .expect("a look sees the end");
+        // Time for two more looks.
+        tokio::time::sleep(2 * IDLE_LOOK).await;
+        assert_eq!(never.status().idle, 1);
+    }
+
     #[tokio::test]
     async fn an_answer_with_another_id_breaks_the_connection() {
         let address = server(15, |mut frame| {

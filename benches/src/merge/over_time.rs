@@ -10,8 +10,16 @@ const TOGETHER_MS: f64 = 50.0;
 const OF_ROUND: [&str; 7] =
     ["requests", "replies_all", "errors", "throughput_per_s", "opened", "dials", "unstarted"];
 /// Percentiles cannot be added, and rounds keep no histograms. Nor can the figures of single steps.
-const LOST_OF_ROUND: [&str; 7] =
-    ["p50_us", "p90_us", "p99_us", "p999_us", "peak_dials_per_100ms", "recovery", "slow_percent"];
+const LOST_OF_ROUND: [&str; 8] = [
+    "p50_us",
+    "p90_us",
+    "p99_us",
+    "p999_us",
+    "peak_dials_per_100ms",
+    "recovery",
+    "slow_percent",
+    "failed_while_up_per_1000",
+];
 /// Counts and gauges of a step.
 const OF_SLOT: [&str; 13] = [
     "started",

@@ -10,9 +10,10 @@ use super::histogram;
 use super::model::{Played, Record};
 use super::recovery::Recovery;
 use crate::contestants::ErrorKind;
-use crate::fault::Fault;
+use crate::fault::{Fault, Who};
 use crate::measure::{Percentiles, monotonic_ns as monotonic_ns_now, round};
 use crate::run::events::Played as Event;
+use crate::run::slots::{STEP, Slot};
 use crate::run::turn::Turn;
 use crate::serve::oracle::Series;
 
@@ -158,6 +159,32 @@ pub fn slow_shares(played: &Played) -> [Option<f64>; 3] {
     })
 }
 
+/// Failed requests in a thousand of those that were wanted while new connections worked. `None` in a round
+/// in which they always did.
+fn failed_while_up(played: &Played) -> Option<f64> {
+    let turn = played.turn.as_ref().ok()?;
+    let is_down = |event: &&Event| {
+        matches!(event.fault, Fault::Refuse | Fault::Silence { who: Who::All | Who::New })
+    };
+    let down: Vec<(f64, f64)> = played
+        .events
+        .iter()
+        .filter(is_down)
+        .map(|event| (event.at_ms, event.until_ms.unwrap_or(f64::INFINITY)))
+        .collect();
+    let slots = turn.slots.as_ref().filter(|_| !down.is_empty())?;
+    let length = STEP.as_secs_f64() * 1000.0;
+    // A fault begins some milliseconds within a step, of which the larger part decides.
+    let is_up = |slot: &&Slot| {
+        let middle = slot.t_ms as f64 + length / 2.0;
+        !down.iter().any(|(from, until)| (*from..*until).contains(&middle))
+    };
+    let (failed, ok) = slots.iter().filter(is_up).fold((0, 0), |(failed, ok), slot| {
+        (failed + slot.errors.iter().sum::<u64>() + slot.unstarted, ok + slot.ok)
+    });
+    (failed + ok > 0).then(|| round(failed as f64 * 1000.0 / (failed + ok) as f64))
+}
+
 /// One round, in figures.
 #[derive(Debug, Clone, Serialize)]
 pub struct RoundRow {
@@ -179,6 +206,8 @@ pub struct RoundRow {
     recovery: Option<Recovery>,
     /// The slow backend's share of the replies while it was slow.
     slow_percent: Option<f64>,
+    /// Failed requests in a thousand of those that were wanted while new connections worked.
+    failed_while_up_per_1000: Option<f64>,
 }
 
 /// The rounds that were played.
@@ -205,6 +234,7 @@ pub fn rounds(record: &Record) -> Vec<RoundRow> {
             unstarted: turn.slots.is_some().then_some(turn.unstarted),
             recovery: Recovery::of_round(played),
             slow_percent: slow_shares(played)[1].map(round),
+            failed_while_up_per_1000: failed_while_up(played),
         })
     };
     record.rounds.iter().filter_map(row).collect()

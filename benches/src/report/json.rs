@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pool_common::Policy;
+use pool_common::knob::KNOBS;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -53,6 +54,8 @@ pub struct Row {
     contestant: &'static str,
     /// The figure that the scenario is about: contestants are ranked by it.
     figure: &'static str,
+    /// What happens in the scenario.
+    about: String,
     /// What the scenario should show.
     teaches: &'static str,
     /// Which way of the scenario, where it has several.
@@ -264,6 +267,7 @@ impl Row {
             scenario: group.scenario.name,
             contestant: record.entry.contestant.name,
             figure: group.scenario.figure.name(),
+            about: about(group, record),
             teaches: group.scenario.teaches,
             variant: record.entry.variant.map(|variant| variant.name()),
             kind: record.entry.contestant.kind_word(),
@@ -343,6 +347,17 @@ impl Row {
             histograms: Histograms::of(record),
         }
     }
+}
+
+/// What happens in the scenario, with the values of the policy that played it.
+fn about(group: &GroupResult, record: &Record) -> String {
+    let value = |(name, _): &(&str, &str)| {
+        let policy = record.entry.policy.as_ref()?;
+        let knob = KNOBS.iter().find(|knob| knob.name == *name)?;
+        Some(format!("{name}={}", knob.value(policy)))
+    };
+    let set: Vec<String> = group.scenario.set.iter().filter_map(value).collect();
+    group.scenario.about_with(&set)
 }
 
 fn range(spread: Spread) -> [f64; 2] {

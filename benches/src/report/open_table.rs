@@ -37,7 +37,11 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     table.add("ok\n%", Keep::Always, |record| figure(success(record).map(|share| share * 100.0)));
     latency(&mut table);
     let per_round = |record: &Record, count: u64| figure(Some(record.per_round(count)));
-    table.add("failed\n/round", about(Figure::Failed, 7), |record| {
+    let keep_failed = match group.scenario.figure {
+        Figure::FailedWhileUp => Keep::Always,
+        _ => about(Figure::Failed, 7),
+    };
+    table.add("failed\n/round", keep_failed, |record| {
         per_round(record, record.errors().iter().sum())
     });
     let unstarted = table.rows().any(|record| record.sum(|turn| turn.unstarted) > 0);
@@ -58,7 +62,7 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
     table.add("opened\nper 1k", about(Figure::Opened, 4), |record| figure(opened_per_1000(record)));
     let dialed =
         |record: &Record| record.known_sum(|played| played.turn.as_ref().ok()?.counts.dials);
-    table.add("dials\n/round", about(Figure::Dials, 1), |record| {
+    table.add("dials\n/round", about(Figure::Dials, 4), |record| {
         figure(dialed(record).map(|dials| record.per_round(dials)))
     });
     table.add("dials in\n100 ms", about(Figure::PeakDials, 3), |record| {
@@ -89,11 +93,15 @@ pub(super) fn table(group: &GroupResult) -> Columns<'_> {
             figure(Spread::of(shares.flatten()).map(|spread| spread.median))
         });
     }
+    // Columns of zeros make room first.
+    let unless_zero = |of: fn(&Record) -> Option<u64>| {
+        let is_zero = table::played(group).iter().all(|record| of(record) == Some(0));
+        if is_zero { Keep::Fits(1) } else { Keep::Fits(9) }
+    };
     let writes = group.scenario.writes_percent > 0;
-    table.add("ran\ntwice", wide_unless(writes, Keep::Fits(8)), |record| {
-        number(record.write_duplicates())
-    });
-    table.add("wrong", Keep::Fits(9), |record| number(record.mismatches()));
+    let twice = wide_unless(writes, unless_zero(Record::write_duplicates));
+    table.add("ran\ntwice", twice, |record| number(record.write_duplicates()));
+    table.add("wrong", unless_zero(Record::mismatches), |record| number(record.mismatches()));
     table.add("left\nopen", Keep::Wide, |record| number(record.leaked()));
     table
 }

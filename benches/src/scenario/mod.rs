@@ -87,6 +87,9 @@ pub enum Figure {
     PeakDials,
     /// Requests without a reply, of a thousand.
     Failed,
+    /// The same of the requests that were wanted while new connections worked: what nothing could serve does
+    /// not count.
+    FailedWhileUp,
     /// Time from the end of the fault to normal latencies.
     Recovery,
     /// The slow backend's share of the replies while it was slow.
@@ -97,7 +100,7 @@ pub enum Figure {
 
 impl Figure {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Cpu,
         Self::Reuse,
         Self::P99,
@@ -105,10 +108,27 @@ impl Figure {
         Self::Dials,
         Self::PeakDials,
         Self::Failed,
+        Self::FailedWhileUp,
         Self::Recovery,
         Self::SlowShare,
         Self::Throughput,
     ];
+
+    /// Its name in sentences.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPU per request",
+            Self::Reuse | Self::Throughput => "requests per second",
+            Self::P99 => "p99 latency",
+            Self::Opened => "opened per 1,000",
+            Self::Dials => "dials begun",
+            Self::PeakDials => "most dials in 100 ms",
+            Self::Failed => "failed per 1,000",
+            Self::FailedWhileUp => "failed per 1,000 while new connections worked",
+            Self::Recovery => "time to normal latencies",
+            Self::SlowShare => "share of the slow backend",
+        }
+    }
 
     /// The name in results.
     pub fn name(self) -> &'static str {
@@ -120,6 +140,7 @@ impl Figure {
             Self::Dials => "dials",
             Self::PeakDials => "peak-dials",
             Self::Failed => "failed",
+            Self::FailedWhileUp => "failed-while-up",
             Self::Recovery => "recovery",
             Self::SlowShare => "slow-share",
             Self::Throughput => "throughput",

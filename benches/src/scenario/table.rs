@@ -200,8 +200,10 @@ const IDLE_CUT: Scenario = Scenario {
 const RESTART: Scenario = Scenario {
     name: "restart",
     about: "after 500 ms every connection is cut and new ones are refused for 1 s",
-    teaches: "time to the first success and to normal latencies, and dials meanwhile",
-    figure: Figure::Recovery,
+    teaches: "dials while the server is away, failures meanwhile, and the time to normal latencies",
+    // Failures differ little, since most of them are of the time in which nothing can succeed, and the time
+    // to normal latencies stands on a grid of 100 ms. Dials differ tenfold.
+    figure: Figure::Dials,
     demand: per_second(1000.0),
     writes_percent: 10,
     events: |_| {
@@ -219,10 +221,12 @@ const RESTART: Scenario = Scenario {
 /// Connections go silent, and then the whole server.
 const BLACK_HOLE: Scenario = Scenario {
     name: "black-hole",
-    about: "after 500 ms the open connections go silent while new ones work, after 3 s everything is silent for 2 s",
+    about: "bursts of 40 every 200 ms over 300 requests/s; after 500 ms the open connections go silent while new ones work, after 3 s everything is silent for 2 s",
     teaches: "how a peer is found that says nothing: deadline, check, ping",
-    figure: Figure::Failed,
-    demand: per_second(500.0),
+    // In the 2 s in which nothing works every strategy fails alike: they are no part of the figure.
+    figure: Figure::FailedWhileUp,
+    // So that many connections are open when they go silent, and few more may be opened beside them.
+    demand: Demand::Bursts { size: 40, every: ms(200), base: 300.0 },
     events: |_| {
         vec![
             replies_take(2),

@@ -194,9 +194,21 @@ fn look(browser: &mut Browser, test: &str, results: &Value, charts: &[&str]) -> 
     browser.prefer("light");
     browser.resize(1200, 900);
     browser.open(&html);
-    for (name, width, scheme) in
-        [("light", 1200, "light"), ("dark", 1200, "dark"), ("narrow", 400, "light")]
-    {
+    // Charts for a second look are folded on the screen and open on paper; here all are looked at.
+    let folded = browser.evaluate("document.querySelectorAll('.fold:not([open])').length");
+    assert!(folded.as_u64().unwrap() > 0, "{test}: {folded}");
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(browser.evaluate("document.querySelectorAll('.fold:not([open])').length"), 0);
+    browser.evaluate(
+        "document.querySelectorAll('details').forEach((one) => { delete one.dataset.closed; })",
+    );
+    for (name, width, scheme) in [
+        ("light", 1200, "light"),
+        ("dark", 1200, "dark"),
+        ("half", 1181, "light"),
+        ("tablet", 800, "light"),
+        ("narrow", 400, "light"),
+    ] {
         browser.prefer(scheme);
         browser.resize(width, 900);
         let layout = browser.evaluate(LAYOUT);

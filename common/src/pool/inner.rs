@@ -101,7 +101,8 @@ impl<M: Manager> Inner<M> {
         let tally = meter.tally(&mut state);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            look_every: manager.idle_look_interval(),
+            // A policy that never peeks does not look at idle connections either.
+            look_every: manager.idle_look_interval().filter(|_| state.policy().peek),
             manager,
             policy: state.policy().clone(),
             looks: state.policy().peek || state.policy().check != Check::Never,

@@ -37,13 +37,11 @@ pub struct Group<'a> {
     pub scenario: String,
     pub budget: Option<String>,
     pub entries: Vec<Entry<'a>>,
-    /// The metric that ranks its contestants: the one its scenario is about, or where that tells nothing
-    /// apart on any protocol the first of [`Metric::instead`] that does.
+    /// The metric that ranks its contestants: the one that its scenario names. It does not depend on what
+    /// the run measured, so that two runs of a scenario can be compared.
     pub metric: Metric,
     /// Its contestants by that metric; empty where files are compared.
     pub ranking: Ranking,
-    /// The metric of the scenario's own figure, or else of its kind of load.
-    pub wanted: Metric,
     pub noise: Noise,
     /// The request of the user, in words; empty for the built-in request, and if files differ.
     pub request: Vec<String>,
@@ -96,17 +94,16 @@ impl<'a> Model<'a> {
             }
             group.request = request(sources, group);
             group.mark_unlike(sources);
-            group.wanted = group.figure().unwrap_or_else(|| metric(&group.entries));
             let noises = group.entries.iter().filter_map(|entry| {
                 let of_run = || sources[entry.file].results.noise();
                 entry.row.noise.or_else(of_run)
             });
             group.noise = noises.reduce(Noise::widest).unwrap_or_default();
         }
-        let metrics: Vec<(Metric, Metric)> =
-            model.groups.iter().map(|group| model.metrics_of(group)).collect();
-        for (group, (wanted, metric)) in model.groups.iter_mut().zip(metrics) {
-            (group.wanted, group.metric) = (wanted, metric);
+        let metrics: Vec<Metric> =
+            model.groups.iter().map(|group| model.metric_of(group)).collect();
+        for (group, metric) in model.groups.iter_mut().zip(metrics) {
+            group.metric = metric;
             if !group.compares_files() {
                 group.ranking = group.rank(metric);
             }
@@ -123,23 +120,13 @@ impl<'a> Model<'a> {
         model
     }
 
-    /// The figure of a group's scenario, and the figure that ranks the group. Both are the same on all protocols,
-    /// so that the rankings of a scenario can be read side by side.
-    fn metrics_of(&self, group: &Group<'_>) -> (Metric, Metric) {
-        let alike = || {
-            let same = |other: &&Group<'_>| {
-                other.scenario == group.scenario && other.budget == group.budget
-            };
-            self.groups.iter().filter(same)
-        };
-        let wanted = alike().find_map(Group::figure).unwrap_or(group.wanted);
-        if group.compares_files() {
-            return (wanted, wanted);
-        }
-        let apart = |metric: &Metric| alike().any(|one| one.rank(*metric).tiers.len() > 1);
-        let instead = wanted.instead(group.load_kind() == LoadKind::Closed);
-        let metrics = std::iter::once(wanted).chain(instead.iter().copied());
-        (wanted, metrics.clone().find(apart).unwrap_or(wanted))
+    /// The figure that ranks a group: the same on all protocols, so that the rankings of a scenario can be
+    /// read side by side.
+    fn metric_of(&self, group: &Group<'_>) -> Metric {
+        let same =
+            |other: &&Group<'_>| other.scenario == group.scenario && other.budget == group.budget;
+        let named = self.groups.iter().filter(same).find_map(Group::figure);
+        named.unwrap_or_else(|| metric(&group.entries))
     }
 
     fn add(&mut self, file: usize, row: &'a Row) {
@@ -195,7 +182,6 @@ impl<'a> Model<'a> {
                 entries: vec![entry],
                 metric: Metric::Throughput,
                 ranking: Ranking::default(),
-                wanted: Metric::Throughput,
                 noise: Noise::default(),
                 request: Vec::new(),
             }),
@@ -266,17 +252,29 @@ impl Group<'_> {
         rows.any(|row| metric.of(row).is_some()).then_some(metric)
     }
 
+    /// What happens in its scenario.
+    pub fn about(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| entry.row.about.as_deref())
+    }
+
     /// What its scenario should show.
     pub fn teaches(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| entry.row.teaches.as_deref())
     }
 
-    /// Metrics that may differ besides the wanted one. In a closed loop the number of requests depends on
-    /// the contestant, so connections for a thousand of them say nothing.
+    /// Metrics that may differ besides the one that ranks. In a closed loop the number of requests depends
+    /// on the contestant, so connections for a thousand of them say nothing.
     pub fn others(&self) -> &'static [Metric] {
         match self.load_kind() {
             LoadKind::Closed => &[Metric::Failed, Metric::Throughput, Metric::Cpu],
-            _ => &[Metric::Failed, Metric::Opened, Metric::Dials, Metric::Cpu],
+            _ => &[
+                Metric::Failed,
+                Metric::P99,
+                Metric::Recovery,
+                Metric::Opened,
+                Metric::Dials,
+                Metric::Cpu,
+            ],
         }
     }
 
@@ -374,6 +372,15 @@ impl Group<'_> {
             true => "a merged file without the figure of each round",
             false => "one round",
         }
+    }
+
+    /// Why rounds are too few to call contestants equal that are not told apart, in words. Two rounds have
+    /// an interval, but one in which almost everything lies.
+    pub fn too_few(&self) -> Option<&'static str> {
+        if self.is_undecided() {
+            return Some(self.too_little());
+        }
+        self.has_unsure_tier().then_some("a run of two rounds")
     }
 
     /// Whether there are too few rounds to show a difference between any two contestants.

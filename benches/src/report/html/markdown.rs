@@ -66,7 +66,11 @@ fn table(text: &mut String, group: &Group<'_>, withdrawn: bool) {
                 (effect_words(group.metric, &effect), plain(&words))
             }
             None if !entry.unlike.is_empty() => (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned()),
-            None => (UNKNOWN.to_owned(), String::new()),
+            None => {
+                let aside = group.why_aside(entry);
+                let words = aside.map(|why| format!("not placed: {}", why.words()));
+                (UNKNOWN.to_owned(), words.unwrap_or_default())
+            }
         };
         let cells = [
             plain(&entry.label),

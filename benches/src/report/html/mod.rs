@@ -218,10 +218,18 @@ fn controls(html: &mut String, model: &Model<'_>) {
     ));
 }
 
+/// Charts for a second look: many screens of them would stand between one verdict and the next. On paper
+/// they are open.
+const FOLDED: [&str; 3] = ["dots", "breakdown", "lanes"];
+
 /// One comparison with all its charts; a chart without data is left out.
 fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize, withdrawn: bool) {
     let several = model.sources.len() > 1;
     html.push_str(&format!("<section id=\"g{index}\">\n<h2>{}</h2>\n", escape(&group.title())));
+    if let Some(about) = group.about() {
+        let words = format!("What happens: {}.", text::clip(about, 300));
+        html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&words)));
+    }
     if let Some(teaches) = group.teaches() {
         let words = format!("Shows: {}.", text::clip(teaches, 200));
         html.push_str(&format!("<p class=\"hint\">{}</p>\n", escape(&words)));
@@ -254,11 +262,16 @@ fn section(html: &mut String, model: &Model<'_>, group: &Group<'_>, index: usize
         tables::verdicts(group, withdrawn)
     ));
     let mut chart = |name: &str, heading: &str, hint: &str, body: Option<String>| {
-        if let Some(body) = body {
-            html.push_str(&format!(
-                "<div data-chart=\"{name}\">\n<h3>{heading}</h3>\n<p class=\"hint\">{hint}</p>\n{body}</div>\n"
-            ));
-        }
+        let Some(body) = body else { return };
+        let hint = format!("<p class=\"hint\">{hint}</p>");
+        html.push_str(&match FOLDED.contains(&name) {
+            true => format!(
+                "<details class=\"fold\" data-chart=\"{name}\">\n<summary><h3>{heading}</h3></summary>\n{hint}\n{body}</details>\n"
+            ),
+            false => format!(
+                "<div data-chart=\"{name}\">\n<h3>{heading}</h3>\n{hint}\n{body}</div>\n"
+            ),
+        });
     };
     let dashes = if several {
         "Each file has its own dashes."

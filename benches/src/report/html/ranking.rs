@@ -33,6 +33,10 @@ impl Group<'_> {
             .filter_map(|index| Some((index, metric.of(self.entries[index].row)?)))
             .filter(|(_, value)| value.is_finite())
             .collect();
+        let is_known = |index: &usize| ranked.iter().any(|(known, _)| known == index);
+        let unknown: Vec<usize> = (0..self.entries.len())
+            .filter(|index| !is_scale(self.entries[*index].row) && !is_known(index))
+            .collect();
         ranked.sort_by(
             |(_, a), (_, b)| {
                 if metric.higher_is_better() { b.total_cmp(a) } else { a.total_cmp(b) }
@@ -56,6 +60,9 @@ impl Group<'_> {
                 _ => ranking.tiers.push(Tier { members: vec![index] }),
             }
         }
+        for index in unknown {
+            ranking.aside.push((index, aside[index].unwrap_or(Aside::NoFigure)));
+        }
         ranking
     }
 
@@ -74,6 +81,18 @@ impl Group<'_> {
             self.difference(metric, own, first).is_some_and(|(effect, _)| effect.interval.is_some())
         };
         self.is_worse(metric, own, first) && (sure() || self.is_worse(metric, own, last))
+    }
+
+    /// Whether a tier holds contestants that are far apart and not told apart.
+    pub(super) fn has_unsure_tier(&self) -> bool {
+        let is_unsure = |tier: &Tier| {
+            let first = &self.entries[tier.members[0]];
+            tier.members[1..].iter().any(|index| {
+                let difference = self.difference(self.metric, &self.entries[*index], first);
+                difference.is_some_and(|(_, verdict)| verdict == Verdict::Unknown)
+            })
+        };
+        self.ranking.tiers.iter().any(is_unsure)
     }
 
     /// The entry with which `entry` is compared: the same row in the first file, or else the limit, or else the
@@ -143,7 +162,9 @@ impl Group<'_> {
 
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
-        let is_alike = entry.unlike.is_empty() && !entry.row.has_late_faults();
+        let row = entry.row;
+        let is_whole = row.partial.is_none() && !row.has_late_faults();
+        let is_alike = entry.unlike.is_empty() && is_whole;
         let base = self.baseline(entry).filter(|_| is_alike)?;
         let (effect, verdict) = self.difference(self.metric, entry, base)?;
         // A chain of close values is one tier. Within a tier no mark may show a difference.
@@ -165,7 +186,7 @@ impl Group<'_> {
 
     /// The difference of two entries in a metric. A ranking and a table compare all entries of a group but
     /// one, so the chance of a false alarm is divided by the number of these comparisons.
-    fn difference(
+    pub(super) fn difference(
         &self,
         metric: Metric,
         own: &Entry<'_>,

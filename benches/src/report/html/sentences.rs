@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::group::{Entry, Group, Model, is_limit, is_scale, unsound};
+use super::input::Source;
 use super::stats::{Metric, Verdict};
 use super::tables::effect_words;
 use super::text::{self, clip, count, list, micros};
@@ -17,6 +18,10 @@ const OLD: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// The share of failures stands beside a name if this many more of a thousand requests failed than of
 /// the pool with the fewest failures.
 const SOME_FAILED: f64 = 50.0;
+
+/// By how much callers may be off Little's law: what a caller does between two requests is in no latency,
+/// and takes a few percent of its time where a request takes some 50 us.
+const LITTLE_OFF: f64 = 0.05;
 
 /// How serious a banner is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +53,10 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
         list(&members.iter().map(|member| named(group, *member)).collect::<Vec<_>>())
     };
     let value = |index: usize| metric.of(group.entries[index].row).unwrap_or(f64::NAN);
-    let Some(best) = tiers.first() else {
-        return (format!("{} is not known for any contestant.", metric.name()), 1.0);
-    };
     let mut rest = not_placed(group).map_or(String::new(), |words| format!("; {words}"));
+    let Some(best) = tiers.first() else {
+        return (format!("{} ranks no contestant{rest}.", metric.name()), 1.0);
+    };
     if let Some(words) = scale(group) {
         rest.push_str(&format!("; {words}"));
     }
@@ -64,19 +69,18 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
                 named(group, *one),
                 metric.text(value(*one))
             ),
-            members if group.is_undecided() => {
-                format!(
-                    "{knees}{} does not tell {} apart in {}{rest}.",
-                    group.too_little(),
+            members => match group.too_few() {
+                Some(why) => format!(
+                    "{knees}{why} does not tell {} apart in {}{rest}.",
                     names(members),
                     metric.name()
-                )
-            }
-            members => format!(
-                "{knees}no difference beyond the noise in {} between {}{rest}.",
-                metric.name(),
-                names(members)
-            ),
+                ),
+                None => format!(
+                    "{knees}no difference beyond the noise in {} between {}{rest}.",
+                    metric.name(),
+                    names(members)
+                ),
+            },
         };
         return (sentence, 1.0);
     }
@@ -148,16 +152,17 @@ fn knees(group: &Group<'_>) -> Option<String> {
     (!knees.is_empty()).then(|| format!("knees: {}", list(&knees)))
 }
 
-/// A row's name, and how many of its requests failed, where the ranking does not say it and others failed
-/// less.
+/// A row's name, and what the ranking does not say of it: how many of its requests failed, and its p99,
+/// where others did better.
 pub fn named(group: &Group<'_>, index: usize) -> String {
     let entry = &group.entries[index];
     let name = clip(&entry.label, 40);
     let is_told = group.metric == Metric::Failed || group.more_failed(index) < SOME_FAILED;
-    match Metric::Failed.of(entry.row).filter(|_| !is_told) {
-        Some(failed) => format!("{name} (failed {} %)", text::figure((failed / 10.0).round())),
-        None => name,
-    }
+    let failed = Metric::Failed.of(entry.row).filter(|_| !is_told);
+    let failed = failed.map(|failed| format!("failed {} %", text::figure((failed / 10.0).round())));
+    let tail = group.worse_tail(index).map(|p99| format!("p99 {}", micros(p99)));
+    let beside: Vec<String> = failed.into_iter().chain(tail).collect();
+    if beside.is_empty() { name } else { format!("{name} ({})", beside.join(", ")) }
 }
 
 /// The figures of some rows, from the least to the most.
@@ -193,8 +198,11 @@ fn between_files(group: &Group<'_>) -> (String, f64) {
             Verdict::Unknown => (3, name),
         };
         if part < 2 {
-            let change = (1.0 + effect.change.abs()).min(f64::MAX);
-            spread = spread.max(change);
+            // In no unit, as within a file: milliseconds are no more than dials.
+            let value = |entry: &Entry<'_>| group.metric.of(entry.row);
+            let values = value(entry).zip(group.baseline(entry).and_then(value));
+            let times = values.map_or(1.0, |(own, base)| group.metric.times_apart(own, base));
+            spread = spread.max(times);
         }
         parts[part].push(words);
     }
@@ -218,18 +226,18 @@ fn between_files(group: &Group<'_>) -> (String, f64) {
     (format!("{metric} against the first file, {}.", sentences.join("; ")), spread)
 }
 
-/// Further differences of a group that its ranking does not show: connections opened, failures, CPU.
+/// Further differences of a group that its ranking does not show: failures, tails, connections, CPU.
 pub fn beside(group: &Group<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
     if group.compares_files() {
         return sentences;
     }
-    if group.metric != group.wanted {
-        sentences.push(format!("{}: nothing is told apart.", group.wanted.name()));
-    }
     for metric in group.others().iter().copied() {
         let tiers = group.rank(metric).tiers;
-        if metric == group.metric || metric == group.wanted || tiers.len() < 2 {
+        // Of equal numbers of requests both say the same.
+        let is_told =
+            metric == group.metric || metric == Metric::Dials && group.metric == Metric::AllDials;
+        if is_told || tiers.len() < 2 {
             continue;
         }
         let end = |member: Option<&usize>| {
@@ -402,7 +410,8 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
     }
     let little = rows(model)
         .filter_map(|(group, entry)| {
-            let off = little(model, entry).filter(|off| off.abs() > 0.02 + at_the_edges(entry))?;
+            let off =
+                little(model, entry).filter(|off| off.abs() > LITTLE_OFF + at_the_edges(entry))?;
             Some(format!(
                 "{} {} ({} %)",
                 group.title(),
@@ -415,7 +424,7 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         add(
             Level::Note,
             format!(
-                "Requests per second times mean latency is not the number of callers (Little's law), by more than 2 % and the requests cut off at both ends of each round, so some time of these callers is in no latency: {}.",
+                "Requests per second times mean latency is not the number of callers (Little's law), by more than 5 % and the requests cut off at both ends of each round, so some time of these callers is in no latency: {}.",
                 list(&little)
             ),
         );
@@ -441,11 +450,38 @@ fn unlike(model: &Model<'_>) -> Vec<(String, Vec<String>)> {
     found
 }
 
+/// The least differences that tell contestants apart, over all tables. Each table has its own noise.
+fn floors(model: &Model<'_>) -> String {
+    let from = |metric: Metric| {
+        let floors = || model.groups.iter().map(|group| metric.floor(group.noise) * 100.0);
+        let low = text::figure(floors().fold(f64::INFINITY, f64::min));
+        let high = text::figure(floors().fold(0.0, f64::max));
+        if low == high { format!("{low} %") } else { format!("{low} to {high} %") }
+    };
+    let measured = model.groups.iter().any(|group| group.noise.throughput.is_some());
+    format!(
+        "A difference counts from {} in requests per second, {} in CPU, {} in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals are of 95 % for all rows of a table together, in its marks as in the sentence above it.",
+        from(Metric::Throughput),
+        from(Metric::Cpu),
+        from(Metric::P99),
+        match (measured, model.groups.len()) {
+            (true, 1) => "from this run's A/A noise",
+            (true, _) => "from the A/A noise of each table",
+            (false, _) => "assumed: this run has no A/A noise of its own",
+        },
+    )
+}
+
 /// Sentences on questions that the numbers leave open.
 pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
-    let mut lines = vec![
-        "Client and server share one machine and its loopback: there is no network, no loss, and no distance. A cost that a network hides looks large here, and a dial looks cheap.".to_owned(),
-    ];
+    let mut lines = Vec::new();
+    let has_target = |source: &Source| source.results.settings().target.is_some();
+    if !model.sources.iter().all(has_target) {
+        lines.push("Client and embedded servers share one machine and its loopback: there is no network, no loss, and no distance. A cost that a network hides looks large here, and a dial looks cheap.".to_owned());
+    }
+    if model.sources.iter().any(has_target) {
+        lines.push("With --target the server is one of your own: what lies between it and the client is part of every figure, and so is whatever else it serves.".to_owned());
+    }
     let any = |test: &dyn Fn(&Entry<'_>) -> bool| rows(model).any(|(_, entry)| test(entry));
     if any(&|entry| entry.row.load.as_deref() == Some("closed")) {
         lines.push("A closed loop sends the next request after the last reply: when something stalls, it stops asking. Its percentiles leave out the requests that would have waited.".to_owned());
@@ -456,22 +492,7 @@ pub fn limits_of_the_numbers(model: &Model<'_>) -> Vec<String> {
     if any(&|entry| is_limit(entry.row)) {
         lines.push("The limit holds raw sockets that were opened before and does nothing else, and no-pool dials for each request: they are a scale, no pools to choose, and have no place in a ranking.".to_owned());
     }
-    let floors: Vec<String> = {
-        let noise = model.groups.iter().map(|group| group.noise);
-        let measured = noise.into_iter().any(|noise| noise.throughput.is_some());
-        let noise = model.groups.first().map(|group| group.noise).unwrap_or_default();
-        vec![format!(
-            "A difference counts from {} % in requests per second and CPU, {} % in p99 and 1 in 1,000 in counts ({}), and only when its whole interval lies beyond that. The intervals are of 95 % for all rows of a table together, in its marks as in the sentence above it.",
-            text::figure(Metric::Throughput.floor(noise) * 100.0),
-            text::figure(Metric::P99.floor(noise) * 100.0),
-            if measured {
-                "from this run's A/A noise"
-            } else {
-                "assumed: this run has no A/A noise of its own"
-            },
-        )]
-    };
-    lines.extend(floors);
+    lines.push(floors(model));
     if let Some(undecided) = model.groups.iter().find(|group| group.is_undecided()) {
         let of = undecided.too_little();
         lines.push(format!(

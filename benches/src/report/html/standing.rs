@@ -1,14 +1,16 @@
 //! Rows that have no place in a ranking, and why. Such a row is never named as the best, and no other row is
 //! compared with it.
 
-use super::group::{Entry, Group, is_scale};
-use super::stats::{self, Metric};
+use super::group::{Entry, Group, LoadKind, is_scale};
+use super::stats::{self, Metric, Verdict};
 use super::text;
 use crate::report::saved::{Row, Slot};
 
 /// Why a row has no place in a ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Aside {
+    /// It was cut short, so that it did not meet all that the others met.
+    Partial,
     /// Its faults came later than planned, so it did not meet what the others met.
     LateFaults,
     /// Its design has one connection: it cannot open more, and cannot serve two requests at once.
@@ -18,6 +20,8 @@ pub enum Aside {
     /// Many more of its requests failed than of others: its good figure comes from requests that were not
     /// served.
     Failing,
+    /// The figure is not known of it.
+    NoFigure,
 }
 
 /// A contestant is not ranked by another figure if this many more of a thousand requests failed than of
@@ -30,6 +34,9 @@ const QUEUE: f64 = 10.0;
 /// An overloaded row leaves this share of what was wanted unserved.
 const UNSERVED: f64 = 0.5;
 
+/// By this share a p99 of one round has to be more than the best one to be named.
+const FAR_TAIL: f64 = 0.5;
+
 /// A slot of the time line.
 const SLOT_MS: f64 = 100.0;
 
@@ -37,17 +44,19 @@ impl Aside {
     /// The words in sentences and tables.
     pub fn words(self) -> &'static str {
         match self {
+            Self::Partial => "partial",
             Self::LateFaults => "faults came late",
             Self::OneConnection => "one connection",
             Self::Overloaded => "overloaded",
             Self::Failing => "fails too much",
+            Self::NoFigure => "no such figure",
         }
     }
 }
 
 impl Group<'_> {
     /// Why each of the entries has no place in a ranking by `metric`. If none would have one, only
-    /// late faults and failures count: a ranking needs rows.
+    /// turns that were cut short, late faults and failures count: a ranking needs rows.
     pub fn aside(&self, metric: Metric) -> Vec<Option<Aside>> {
         let by_nature: Vec<Option<Aside>> =
             self.entries.iter().map(|entry| self.unfit(entry, metric)).collect();
@@ -68,13 +77,16 @@ impl Group<'_> {
         match pools().any(|index| by_nature[index].is_none()) {
             true => with_failing(by_nature),
             false => {
-                let is_late = |why: &Aside| *why == Aside::LateFaults;
-                with_failing(by_nature.into_iter().map(|why| why.filter(is_late)).collect())
+                let is_unlike = |why: &Aside| matches!(why, Aside::Partial | Aside::LateFaults);
+                with_failing(by_nature.into_iter().map(|why| why.filter(is_unlike)).collect())
             }
         }
     }
 
     fn unfit(&self, entry: &Entry<'_>, metric: Metric) -> Option<Aside> {
+        if entry.row.partial.is_some() {
+            return Some(Aside::Partial);
+        }
         if entry.row.has_late_faults() {
             return Some(Aside::LateFaults);
         }
@@ -121,6 +133,26 @@ impl Group<'_> {
         let pools = self.entries.iter().filter(|entry| !is_scale(entry.row));
         let least = pools.filter_map(failed).reduce(f64::min).unwrap_or(0.0);
         failed(&self.entries[index]).unwrap_or(least) - least
+    }
+
+    /// A row's p99 in an open loop that is ranked by something else, where the p99 is worse than the best
+    /// one of the ranking: few dials may be the price of a long wait. One round has no noise to be
+    /// beyond, and a difference by a half counts there.
+    pub fn worse_tail(&self, index: usize) -> Option<f64> {
+        if self.metric == Metric::P99 || self.load_kind() == LoadKind::Closed {
+            return None;
+        }
+        let p99 = |index: usize| Metric::P99.of(self.entries[index].row);
+        let placed = self.ranking.tiers.iter().flat_map(|tier| tier.members.iter().copied());
+        let best = placed.filter_map(|index| Some((index, p99(index)?)));
+        let (best, _) = best.min_by(|(_, one), (_, other)| one.total_cmp(other))?;
+        let (own, best) = (&self.entries[index], &self.entries[best]);
+        let (effect, verdict) = self.difference(Metric::P99, own, best)?;
+        let is_worse = match effect.interval {
+            Some(_) => verdict == Verdict::Worse,
+            None => effect.change >= FAR_TAIL,
+        };
+        p99(index).filter(|_| is_worse)
     }
 
     /// A row without a place, with the reason: `redigo (failed 47 %)`, `thrift (one connection)`.

@@ -12,6 +12,8 @@ pub enum Metric {
     Cpu,
     /// Failed requests in a thousand.
     Failed,
+    /// Failed requests in a thousand of those that were wanted while new connections worked.
+    FailedWhileUp,
     /// Connections opened for a thousand requests.
     Opened,
     /// Attempts to dial for a thousand requests.
@@ -32,8 +34,15 @@ pub const NEVER: f64 = 1e9;
 /// The longest window after a fault, in milliseconds.
 const LONGEST_RECOVERY: f64 = 10_000.0;
 
+/// Times to recover that differ by more milliseconds are told apart. They are whole steps of 100 ms of the
+/// time line and a little: a threshold of whole steps would be crossed by microseconds.
+const BEYOND_A_STEP: f64 = 150.0;
+
 /// With one round, which has no interval, figures count as different only from this factor on.
 const SINGLE_FACTOR: f64 = 1.25;
+
+/// The interval of fewer rounds does not show that two figures are the same.
+const FEW_ROUNDS: usize = 3;
 
 /// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
 /// thousand the plain difference.
@@ -42,7 +51,8 @@ pub struct Effect {
     pub change: f64,
     /// The 95 % interval; `None` when there are too few rounds for one.
     pub interval: Option<(f64, f64)>,
-    /// If there is no interval: whether events differ so much that one round shows it.
+    /// Without an interval, or with one of two rounds: whether the figures are so far apart that this is
+    /// no equality, whatever the interval says.
     pub is_far: bool,
 }
 
@@ -80,6 +90,7 @@ impl Metric {
             // The ways of the three-way test are rows: their rates show what reuse is worth.
             Figure::Reuse | Figure::Throughput => Self::Throughput,
             Figure::Failed => Self::Failed,
+            Figure::FailedWhileUp => Self::FailedWhileUp,
             Figure::P99 => Self::P99,
             Figure::Opened => Self::Opened,
             Figure::Dials => Self::AllDials,
@@ -92,15 +103,16 @@ impl Metric {
     /// Its name in headings and sentences.
     pub fn name(self) -> &'static str {
         match self {
-            Self::AllDials => "dials begun",
-            Self::PeakDials => "most dials in 100 ms",
-            Self::Recovery => "time to normal latencies",
-            Self::SlowShare => "share of the slow backend",
-            Self::Throughput => "requests per second",
-            Self::P99 => "p99 latency",
-            Self::Cpu => "CPU per request",
-            Self::Failed => "failed per 1,000",
-            Self::Opened => "opened per 1,000",
+            Self::AllDials => Figure::Dials.words(),
+            Self::PeakDials => Figure::PeakDials.words(),
+            Self::Recovery => Figure::Recovery.words(),
+            Self::SlowShare => Figure::SlowShare.words(),
+            Self::Throughput => Figure::Throughput.words(),
+            Self::P99 => Figure::P99.words(),
+            Self::Cpu => Figure::Cpu.words(),
+            Self::Failed => Figure::Failed.words(),
+            Self::FailedWhileUp => Figure::FailedWhileUp.words(),
+            Self::Opened => Figure::Opened.words(),
             Self::Dials => "dials per 1,000",
         }
     }
@@ -114,26 +126,11 @@ impl Metric {
             Self::AllDials | Self::PeakDials => super::text::figure(value),
             Self::P99 | Self::Cpu => super::text::micros(value),
             Self::Throughput => super::text::figure(value),
-            Self::Failed | Self::Opened | Self::Dials if value >= 99.95 => {
-                super::text::count(value)
-            }
-            Self::Failed | Self::Opened | Self::Dials => super::text::figure(value),
-        }
-    }
-
-    /// The figures that rank the scenario, in this order, when contestants do not differ in its own figure.
-    /// In a closed loop each contestant makes its own number of requests, so connections say little.
-    pub fn instead(self, closed: bool) -> &'static [Self] {
-        match self {
-            Self::Recovery => &[Self::Failed, Self::AllDials],
-            Self::Failed if closed => &[Self::Throughput, Self::Cpu],
-            Self::Failed => &[Self::AllDials],
-            Self::Opened | Self::AllDials | Self::Dials => &[Self::Failed],
-            Self::PeakDials => &[Self::AllDials],
-            Self::P99 => &[Self::Failed, Self::Opened],
-            Self::Cpu => &[Self::Throughput],
-            Self::Throughput => &[Self::Cpu],
-            Self::SlowShare => &[],
+            Self::Failed | Self::FailedWhileUp | Self::Opened | Self::Dials => match value >= 99.95
+            {
+                true => super::text::count(value),
+                false => super::text::figure(value),
+            },
         }
     }
 
@@ -170,8 +167,7 @@ impl Metric {
         measured.filter(|floor| floor.is_finite() && *floor >= 0.0).unwrap_or(match self {
             Self::Throughput | Self::Cpu => 0.02,
             Self::P99 => 0.1,
-            // A step of the time line.
-            Self::Recovery => 100.0,
+            Self::Recovery => BEYOND_A_STEP,
             _ => 1.0,
         })
     }
@@ -182,6 +178,7 @@ impl Metric {
             Self::PeakDials => round.peak_dials_per_100ms?,
             Self::Recovery => time_to_normal(round.recovery.as_ref()?)?,
             Self::SlowShare => round.slow_percent?,
+            Self::FailedWhileUp => round.failed_while_up_per_1000?,
             Self::Throughput => round.throughput_per_s?,
             Self::P99 => round.p99_us?,
             Self::Cpu => round.cpu_us_per_request?,
@@ -207,7 +204,7 @@ impl Metric {
             Self::AllDials => middle(row.dials.filter(|_| row.rounds_detail.len() < 2)),
             Self::PeakDials => middle(row.peak_dials_per_100ms),
             Self::Recovery => middle(row.recovery.as_ref().and_then(time_to_normal)),
-            Self::SlowShare => middle(None),
+            Self::SlowShare | Self::FailedWhileUp => middle(None),
             Self::Throughput => row.throughput_per_s,
             Self::P99 => row.latency_us?.p99,
             Self::Cpu => row.cpu_us_per_request,
@@ -264,8 +261,7 @@ impl Metric {
     pub fn single_floor(self) -> Option<f64> {
         match self {
             Self::Throughput | Self::Cpu | Self::P99 => None,
-            // Two steps of the time line.
-            Self::Recovery => Some(200.0),
+            Self::Recovery => Some(BEYOND_A_STEP),
             _ => Some(10.0),
         }
     }
@@ -284,6 +280,8 @@ impl Metric {
             }
         };
         match (above, below) {
+            // The interval of two rounds is so wide that almost everything is within it.
+            (false, false) if effect.is_far => Verdict::Unknown,
             (false, false) => Verdict::Same,
             _ if above == self.higher_is_better() => Verdict::Better,
             _ => Verdict::Worse,
@@ -301,12 +299,17 @@ impl Metric {
         if self.is_absolute() { value } else { value.exp_m1() }
     }
 
-    fn effect_of(self, test: &Test, chance: f64) -> Effect {
+    fn effect_of(self, test: &Test, chance: f64, rounds: usize) -> Effect {
         let [low, high] = test.interval(1.0 - chance);
+        let change = self.back(test.difference);
+        let far = match self.single_floor() {
+            Some(floor) => floor,
+            None => SINGLE_FACTOR - 1.0,
+        };
         Effect {
-            change: self.back(test.difference),
+            change,
             interval: Some((self.back(low), self.back(high))),
-            is_far: false,
+            is_far: rounds < FEW_ROUNDS && change.abs() >= far,
         }
     }
 
@@ -318,7 +321,7 @@ impl Metric {
                 Some(self.scaled(*value)? - self.scaled(*other)?)
             })
             .collect();
-        Some(self.effect_of(&statistics::paired(&differences)?, chance))
+        Some(self.effect_of(&statistics::paired(&differences)?, chance, differences.len()))
     }
 
     /// Welch's interval: the two runs may vary differently.
@@ -327,7 +330,8 @@ impl Metric {
             series.iter().map(|(_, value)| self.scaled(*value)).collect()
         };
         let (own, base) = (scaled(own)?, scaled(base)?);
-        Some(self.effect_of(&statistics::welch(&base, &own)?, chance))
+        let rounds = own.len().min(base.len());
+        Some(self.effect_of(&statistics::welch(&base, &own)?, chance, rounds))
     }
 }
 
@@ -394,6 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn two_rounds_do_not_make_a_large_difference_an_equality() {
+        let share = |values: &[f64]| {
+            let round = |value: &f64| Round { slow_percent: Some(*value), ..Round::default() };
+            Row { rounds_detail: values.iter().map(round).collect(), ..Row::default() }
+        };
+        let verdict = |own: &[f64], base: &[f64]| {
+            let effect = Metric::SlowShare.effect(&share(own), &share(base), true, 2).unwrap();
+            Metric::SlowShare.verdict(&effect, Noise::default())
+        };
+        assert_eq!(verdict(&[62.0, 50.0], &[31.0, 30.0]), Verdict::Unknown);
+        assert_eq!(verdict(&[33.0, 30.0], &[31.0, 30.0]), Verdict::Same);
+        assert_eq!(verdict(&[62.0, 33.0, 62.0], &[31.0, 30.0, 31.0]), Verdict::Same);
+    }
+
+    #[test]
     fn more_questions_ask_for_more_certainty() {
         let (own, base) = (row(&[103.0, 105.5, 104.0]), row(&[100.0, 100.0, 100.0]));
         let verdict = |questions| {
@@ -423,6 +442,31 @@ mod tests {
     }
 
     #[test]
+    fn microseconds_do_not_decide_whether_recoveries_are_told_apart() {
+        let row = |times: &[f64]| {
+            let round = |time: &f64| Round {
+                recovery: Some(Recovery { normal_p99_ms: Some(*time), ..Recovery::default() }),
+                ..Round::default()
+            };
+            Row { rounds_detail: times.iter().map(round).collect(), ..Row::default() }
+        };
+        let verdict = |own: &[f64], base: &[f64]| {
+            let effect = Metric::Recovery.effect(&row(own), &row(base), true, 1).unwrap();
+            Metric::Recovery.verdict(&effect, Noise::default())
+        };
+        // Two steps apart, a little less and a little more.
+        for own in [298.617, 298.736] {
+            assert_eq!(verdict(&[own], &[98.7]), Verdict::Worse, "{own}");
+            assert_eq!(verdict(&[own, own], &[98.7, 98.7]), Verdict::Worse, "{own}");
+        }
+        // One step.
+        for own in [198.617, 198.736] {
+            assert_eq!(verdict(&[own], &[98.7]), Verdict::Unknown, "{own}");
+            assert_eq!(verdict(&[own, own], &[98.7, 98.7]), Verdict::Same, "{own}");
+        }
+    }
+
+    #[test]
     fn a_row_that_never_recovers_is_behind_one_that_does() {
         let row = |times: &[Option<f64>]| {
             let round = |time: &Option<f64>| Round {
@@ -441,7 +485,7 @@ mod tests {
         assert_eq!(verdict(&row(&[Some(0.0)]), &row(&[Some(100.0)])), Verdict::Unknown);
         assert_eq!(verdict(&row(&[None, None]), &row(&[Some(300.0), Some(400.0)])), Verdict::Worse);
         let wild = row(&[None, Some(100.0)]);
-        assert_eq!(verdict(&wild, &row(&[Some(300.0), Some(300.0)])), Verdict::Same);
+        assert_eq!(verdict(&wild, &row(&[Some(300.0), Some(300.0)])), Verdict::Unknown);
         assert_eq!(Metric::Recovery.of(&row(&[None, Some(200.0), None])), Some(NEVER));
         assert_eq!(Metric::Recovery.text(NEVER), "never");
         // Without a fault, or without time to recover, there is no figure.

@@ -104,7 +104,7 @@ pub(super) fn faults(svg: &mut Svg, time: &Scale, end_ms: f64, row: &Row, bottom
         if name == last {
             continue;
         }
-        let words = fit(name, 220.0);
+        let words = fit(name, 300.0);
         let length = words.chars().count() as f64 * 6.2 + 8.0;
         let start = from.min(RIGHT - length).max(LEFT);
         if let Some(row) = free.iter().position(|free| *free <= start) {
@@ -234,6 +234,9 @@ fn timeline_of(entry: &Entry<'_>, axes: &Axes) -> String {
         }
         let waiting = Scale::linear(0.0, axes.waiting, pool_panel.1, pool_panel.0);
         svg.path("curve waiting", steps(waiting, |slot| slot.waiting));
+        // The scale of the line is another one than that on the left.
+        let top = format!("{} waiting", text::count(axes.waiting));
+        svg.text("panel", (RIGHT - 2.0, pool_panel.0 + 9.0), Anchor::End, &top);
     } else {
         svg.path(
             &format!("curve {}", entry.classes),

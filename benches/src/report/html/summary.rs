@@ -24,16 +24,18 @@ pub fn render(sources: &[Source]) -> String {
     }
     let mut even: [Vec<String>; 2] = Default::default();
     for group in compared {
-        let name = format!("{} ({})", group.title(), group.metric.name());
-        match group.ranking.tiers.len() {
-            0 => {}
-            1 => even[usize::from(group.is_undecided())].push(name),
-            _ => differences(&mut text, group),
+        let ranking = &group.ranking;
+        let is_whole = ranking.unplaced.is_empty() && ranking.aside.is_empty();
+        match ranking.tiers.len() {
+            0 if is_whole => {}
+            1 if is_whole => {
+                let name = format!("{} ({})", group.title(), group.metric.name());
+                even[usize::from(group.too_few().is_some())].push(name);
+            }
+            _ => ranks(&mut text, group),
         }
     }
-    for (words, names) in
-        ["no difference beyond the noise", "not told apart by one round"].iter().zip(&even)
-    {
+    for (words, names) in EVEN.iter().zip(&even) {
         if !names.is_empty() {
             wrap(&mut text, "", &format!("{words}: {}", names.join(", ")));
         }
@@ -41,9 +43,19 @@ pub fn render(sources: &[Source]) -> String {
     text
 }
 
-/// One group whose contestants differ: a line for each of its tiers.
-fn differences(text: &mut String, group: &Group<'_>) {
-    let rounds = if group.is_undecided() { ", one round" } else { "" };
+/// Of contestants that do not differ, and of those that too few rounds do not tell apart.
+const EVEN: [&str; 2] = ["no difference beyond the noise", "not told apart by so few rounds"];
+
+/// One group whose contestants differ, or do not all have a place: a line for each of its tiers, and the
+/// contestants without a place.
+fn ranks(text: &mut String, group: &Group<'_>) {
+    let rounds = match (group.ranking.tiers.as_slice(), group.is_undecided()) {
+        ([one], _) if one.members.len() > 1 => {
+            format!(", {}", EVEN[usize::from(group.too_few().is_some())])
+        }
+        (_, true) => ", one round".to_owned(),
+        (_, false) => String::new(),
+    };
     wrap(text, "", &format!("{}: {}{rounds}", group.title(), group.metric.name()));
     let names = |members: &[usize]| {
         members.iter().map(|member| sentences::named(group, *member)).collect::<Vec<_>>().join(", ")

@@ -1,7 +1,6 @@
 //! The tables of the page: verdicts, figures of faults, safety.
 
 use super::group::{Entry, Group, Model, asked, is_limit, unsound};
-use super::standing::Aside;
 use super::stats::{Effect, Metric, NEVER, Verdict};
 use super::text::{self, UNKNOWN, escape, or_unknown, signed};
 use crate::report::saved::Row;
@@ -52,6 +51,9 @@ fn name_cell(entry: &Entry<'_>) -> String {
     }
     if let Some(broke) = &row.broke {
         notes.push(format!("<b>broke: {}</b>", escape(&text::clip(broke, 200))));
+    }
+    if let Some(why) = &row.partial {
+        notes.push(format!("<b>partial: {}</b>", escape(&text::clip(why, 200))));
     }
     if let Some(why) = unsound(row) {
         notes.push(format!("<b>void: {}</b>", escape(&why)));
@@ -112,13 +114,12 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     // Side by side each contestant stands with itself.
     for tier in &group.ranking.tiers {
         ranked.extend(&tier.members);
-        let title = match (tier.members.len(), group.is_undecided()) {
+        let title = match (tier.members.len(), group.too_few()) {
             (1, _) => String::new(),
-            (_, true) => {
-                let (why, metric) = (group.too_little(), group.metric.name());
-                format!("{why}: not told apart from each other by {metric}")
+            (_, Some(why)) => {
+                format!("{why}: not told apart from each other by {}", group.metric.name())
             }
-            (many, false) => format!(
+            (many, None) => format!(
                 "{many} that do not differ from each other beyond the noise in {}",
                 group.metric.name()
             ),
@@ -208,11 +209,10 @@ fn verdict_row(
         None if !entry.unlike.is_empty() => {
             (UNKNOWN.to_owned(), NOT_COMPARABLE.to_owned(), "v-same")
         }
-        None if row.has_late_faults() => {
-            let word = format!("not placed: {}", Aside::LateFaults.words());
-            (UNKNOWN.to_owned(), word, "v-same")
-        }
-        None => (UNKNOWN.to_owned(), String::new(), ""),
+        None => match group.why_aside(entry) {
+            Some(why) => (UNKNOWN.to_owned(), format!("not placed: {}", why.words()), "v-same"),
+            None => (UNKNOWN.to_owned(), String::new(), ""),
+        },
     };
     let cells = [
         ("", or_unknown(row.throughput_per_s, text::figure)),

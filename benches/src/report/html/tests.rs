@@ -74,17 +74,20 @@ fn contestants_are_ranked_by_what_the_scenario_is_about() {
     };
     assert_eq!(
         sentence("opened"),
-        "opened per 1,000: go-redis leads (84); behind: net-http (412); not placed: redigo (failed 47 %); without a pool: 1,000 (one round: only large differences count)."
+        "opened per 1,000: go-redis (p99 9 ms) leads (84); behind: net-http (412); not placed: redigo (failed 47 %); without a pool: 1,000 (one round: only large differences count)."
     );
-    assert!(sentence("dials").starts_with("dials begun: default leads (9); behind: net-http (50)"));
+    assert!(
+        sentence("dials")
+            .starts_with("dials begun: default (p99 200 ms) leads (9); behind: net-http (50)")
+    );
     // The summary of the terminal has the same tiers with the same figures.
     let text = summary::render(&sources);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for line in [
         "not placed  redigo (failed 47 %)",
-        "84  go-redis",
+        "84  go-redis (p99 9 ms)",
         "412  net-http",
-        "9  default",
+        "9  default (p99 200 ms)",
         "50  net-http",
     ] {
         assert!(lines.contains(&line), "{line}: {text}");
@@ -259,7 +262,7 @@ fn the_headline_names_the_noise_only_where_there_are_rounds() {
 }
 
 #[test]
-fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
+fn a_difference_elsewhere_stands_beside_the_ranking() {
     let opened = |name: &str, opened: f64| {
         let mut row = row(name, &[100.0, 101.0]);
         row["loop"] = json!("open");
@@ -272,9 +275,11 @@ fn a_difference_elsewhere_is_the_verdict_when_the_ranking_has_none() {
         row
     };
     let sources = sources(json!([opened("one", 500.0), opened("two", 20.0)]));
-    let (sentence, spread) = sentences::verdict(&Model::new(&sources).groups[0]);
-    assert!(sentence.starts_with("opened per 1,000: two leads (20)"), "{sentence}");
-    assert!(spread > 1.0);
+    let model = Model::new(&sources);
+    let beside = sentences::beside(&model.groups[0]).join(" ");
+    assert!(beside.contains("opened per 1,000: from 20 (two) to 500 (one)"), "{beside}");
+    let (_, spread) = sentences::verdict(&model.groups[0]);
+    assert_eq!(spread, 1.0, "the figure of the scenario tells nothing apart");
 }
 
 #[test]
@@ -417,7 +422,8 @@ fn little_s_law_allows_for_short_rounds_and_for_drift_between_them() {
         banners.into_iter().map(|banner| banner.words).find(|words| words.contains("Little"))
     };
     assert_eq!(words(1e6, [50_000.0; 3]), None);
-    assert!(words(1e6, [52_000.0; 3]).is_some(), "4 % of many requests are no accident");
+    assert_eq!(words(1e6, [52_000.0; 3]), None, "4 % are what a caller does between its requests");
+    assert!(words(1e6, [53_500.0; 3]).is_some(), "7 % of many requests are no accident");
     // 50 callers cut off in each of three rounds are 3 % of 5,000 requests.
     assert_eq!(words(5e3, [52_000.0; 3]), None);
     // The middle round is 10 % off the mean of all.
@@ -532,25 +538,127 @@ fn the_headline_is_chosen_without_regard_to_units() {
 }
 
 #[test]
-fn a_scenario_is_ranked_by_one_figure_on_all_protocols() {
-    let row = |protocol: &str, name: &str, recovery: u32, failed: u32, opened: u32| {
-        let round = json!({"requests": 1000 - failed, "errors": failed, "opened": opened,
-            "recovery": {"normal_p99_ms": recovery}});
-        let mut row = of_figure("recovery", name, &round, &json!({}));
+fn a_scenario_is_ranked_by_one_figure_whatever_a_run_measured() {
+    let row = |protocol: &str, name: &str, recovery: u32, failed: u32| {
+        let round = json!({"requests": 1000 - failed, "errors": failed, "recovery": {"normal_p99_ms": recovery}});
+        let mut row = of_figure("recovery", name, &round, &round);
         row["protocol"] = json!(protocol);
         row
     };
-    // Over http1 recovery and failures tell nothing apart, and connections opened would.
-    let http1 = [row("http1", "one", 200, 30, 5), row("http1", "two", 200, 30, 900)];
     let of = |recovery: [u32; 2], failed: u32| {
-        let mut rows = http1.to_vec();
-        rows.push(row("resp", "one", recovery[0], 30, 5));
-        rows.push(row("resp", "two", recovery[1], failed, 5));
+        let mut rows = vec![row("http1", "one", 200, 30), row("http1", "two", 200, 30)];
+        rows.push(row("resp", "one", recovery[0], 30));
+        rows.push(row("resp", "two", recovery[1], failed));
         let sources = sources(json!(rows));
         let model = Model::new(&sources);
-        model.groups.iter().map(|group| group.metric).collect::<Vec<_>>()
+        let metrics: Vec<Metric> = model.groups.iter().map(|group| group.metric).collect();
+        let resp = model.groups.iter().find(|group| group.protocol == "resp").unwrap();
+        (metrics, sentences::beside(resp).join(" "))
     };
-    assert_eq!(of([100, 900], 30), [Metric::Recovery, Metric::Recovery]);
-    assert_eq!(of([100, 100], 300), [Metric::Failed, Metric::Failed]);
-    assert_eq!(of([100, 100], 30), [Metric::Recovery, Metric::Recovery], "nothing is told apart");
+    let both = vec![Metric::Recovery, Metric::Recovery];
+    assert_eq!(of([100, 900], 30).0, both);
+    // If it tells nothing apart, the page says so, and failures stand beside it.
+    let (metrics, beside) = of([100, 100], 300);
+    assert_eq!(metrics, both);
+    assert!(beside.contains("failed per 1,000: from 30 (one) to 300 (two)"), "{beside}");
+}
+
+#[test]
+fn a_worse_tail_stands_beside_the_figure_that_a_row_leads_in() {
+    let herd = |name: &str, dials: u32, p99: [f64; 3]| {
+        let rounds: Vec<Value> = p99
+            .iter()
+            .zip(1..)
+            .map(|(p99, round)| json!({"round": round, "requests": 50, "errors": 0, "dials": dials, "p99_us": p99}))
+            .collect();
+        let mut row = of_figure("dials", name, &json!({}), &json!({"requests": 150, "errors": 0}));
+        (row["latency_us"], row["rounds_detail"]) = (json!({"p99": p99[1]}), json!(rounds));
+        row
+    };
+    let sentence = |tail: [f64; 3]| {
+        let rows = [herd("default", 8, tail), herd("net-http", 50, [70e3, 72e3, 71e3])];
+        let sources = sources(json!(rows));
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        (sentences::verdict(group).0, sentences::beside(group).join(" "), summary::render(&sources))
+    };
+    let (leads, beside, text) = sentence([147e3, 149e3, 148e3]);
+    assert!(leads.contains("default (p99 149 ms) leads (8)"), "{leads}");
+    assert!(beside.contains("p99 latency: from 72 ms (net-http) to 149 ms (default)"), "{beside}");
+    assert!(text.contains("8  default (p99 149 ms)"), "{text}");
+    // Within the noise it is no difference to name.
+    let (leads, beside, _) = sentence([60e3, 90e3, 75e3]);
+    assert!(leads.contains("default leads (8)"), "{leads}");
+    assert!(!beside.contains("p99"), "{beside}");
+}
+
+#[test]
+fn rows_without_a_place_are_named_in_the_summary_even_if_the_others_are_equal() {
+    let mut rows = vec![failed("one", &[10.0]), failed("two", &[12.0]), failed("cut", &[900.0])];
+    rows[2]["partial"] = json!("the server ended");
+    let mut silent = failed("silent", &[12.0]);
+    (silent["requests"], silent["errors"], silent["rounds_detail"]) =
+        (json!(null), json!(null), json!([]));
+    rows.push(silent);
+    let sources = sources(json!(rows));
+    let model = Model::new(&sources);
+    let group = &model.groups[0];
+    assert_eq!(group.effect(&group.entries[2]), None, "a part is not compared with the whole");
+    let text = summary::render(&sources);
+    let (sentence, _) = sentences::verdict(group);
+    for words in ["cut (partial)", "silent (no such figure)"] {
+        assert!(text.contains(words), "{words}: {text}");
+        assert!(sentence.contains(words), "{words}: {sentence}");
+    }
+    assert!(text.contains("not told apart by so few rounds"), "{text}");
+    let table = tables::verdicts(group, false);
+    for words in ["not placed: partial", "partial: the server ended", "not placed: no such figure"]
+    {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    assert!(!table.contains("worse than"), "{table}");
+}
+
+#[test]
+fn files_side_by_side_differ_in_no_unit() {
+    let file = |name: &str, dials: u32, recovery: u32| {
+        let row = |figure: &str, round: Value| of_figure(figure, "one", &round, &json!({}));
+        let rows = json!([
+            row("dials", json!({"requests": 1000, "errors": 0, "dials": dials})),
+            row(
+                "recovery",
+                json!({"requests": 1000, "errors": 0, "recovery": {"normal_p99_ms": recovery}})
+            ),
+        ]);
+        let text = json!({"schema": 1, "results": rows}).to_string();
+        Source::parse(name.to_owned(), text).unwrap()
+    };
+    // 400 ms are ten times the number of dials, and less than twice apart.
+    let sources = [file("a", 9, 1500), file("b", 50, 1900)];
+    let headline = sentences::headline(&Model::new(&sources), false);
+    assert!(headline.contains("above all in http1 dials"), "{headline}");
+}
+
+#[test]
+fn the_limits_of_the_numbers_are_those_of_the_run() {
+    let words = |options: Value| {
+        let of = |scenario: &str, noise: f64| {
+            let mut row = row("one", &[100.0, 101.0]);
+            (row["scenario"], row["noise"]) =
+                (json!(scenario), json!({"throughput": noise, "cpu": 2.0 * noise, "p99": 0.3}));
+            row
+        };
+        let rows = json!([of("steady", 0.05), of("idle-cut", 0.25)]);
+        let text = json!({"schema": 1, "options": options, "results": rows}).to_string();
+        let sources = [Source::parse("a".to_owned(), text).unwrap()];
+        sentences::limits_of_the_numbers(&Model::new(&sources)).join(" ")
+    };
+    let own = words(json!({}));
+    assert!(
+        own.contains("from 5 to 25 % in requests per second, 10 to 50 % in CPU, 30 % in p99"),
+        "{own}"
+    );
+    assert!(own.contains("no network"), "{own}");
+    let target = words(json!({"target": "redis://10.0.0.1:6379"}));
+    assert!(!target.contains("no network") && target.contains("--target"), "{target}");
 }

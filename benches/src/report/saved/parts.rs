@@ -78,6 +78,8 @@ tolerant! {
         pub recovery: Option<Recovery>,
         /// The slow backend's share of the replies while it was slow, in percent.
         pub slow_percent: Option<f64>,
+        /// Failed requests in a thousand of those that were wanted while new connections worked.
+        pub failed_while_up_per_1000: Option<f64>,
     }
 
     /// 100 ms of a round.

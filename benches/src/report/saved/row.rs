@@ -18,6 +18,8 @@ tolerant! {
         pub contestant: Option<String>,
         /// The figure that the scenario is about.
         pub figure: Option<String>,
+        /// What happens in the scenario.
+        pub about: Option<String>,
         /// What the scenario should show.
         pub teaches: Option<String>,
         /// Which way of the scenario.
@@ -61,6 +63,8 @@ tolerant! {
         pub errors_by_kind: Option<Kinds>,
         /// The first failure.
         pub first_error: Option<String>,
+        /// Why there is less of it than planned.
+        pub partial: Option<String>,
         /// Why the contestant broke.
         pub broke: Option<String>,
         /// How it ran out of time in a whole round, or as a limit.

@@ -194,7 +194,7 @@ fn the_figure_of_a_scenario_is_never_left_out() {
             Figure::Opened => "opened",
             Figure::Dials => "dials",
             Figure::PeakDials => "dials in",
-            Figure::Failed => "failed",
+            Figure::Failed | Figure::FailedWhileUp => "failed",
             Figure::Recovery => "normal",
             Figure::SlowShare => "% slow",
             Figure::Cpu | Figure::Reuse | Figure::Throughput => continue,
