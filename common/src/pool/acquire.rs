@@ -70,8 +70,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
         let mut lease = Lease::new(inner, node, lent);
         match inner.peek(&mut lease, was_idle) {
             Condition::Fine => {
-                // There is nothing to drop in `Start`.
-                std::mem::forget(std::mem::replace(&mut self.progress, Progress::Done));
+                self.progress = Progress::Done;
                 inner.meter.hit(&mut lease);
                 lease.track(self.place);
                 Poll::Ready(Ok(lease))

@@ -253,7 +253,7 @@ impl<M: Manager> Inner<M> {
     }
 
     /// Unlocks, and does what the state asks for.
-    #[inline(always)]
+    #[inline]
     pub(super) fn unlock(self: &Arc<Self>, core: Guard<M>) {
         if core.is_settled() {
             drop(core);

@@ -47,7 +47,7 @@ pub(super) enum Condition {
 
 impl<M: Manager> Inner<M> {
     /// The peek at a connection that was just lent, and whether a check has to follow.
-    #[inline(always)]
+    #[inline]
     pub(super) fn peek(&self, lease: &mut Lease<M>, was_idle: bool) -> Condition {
         if !(was_idle && self.peeks_or_checks) {
             Condition::Fine
