@@ -29,7 +29,7 @@ pub struct Lease<M: Manager> {
 
 impl<M: Manager> Lease<M> {
     /// A lease of what the state has lent; `node` is an unused node, for a shared connection.
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(
         inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,

@@ -24,7 +24,7 @@ pub(crate) struct Slot<M: Manager>(Option<Box<Node<M>>>);
 
 impl<M: Manager> Slot<M> {
     /// A slot for a connection that the state has lent; `node` is for a shared connection.
-    #[inline(always)]
+    #[inline]
     pub(super) fn new(lent: Lent<Held<M>>, node: impl FnOnce() -> Box<Node<M>>) -> Self {
         let mut node = match lent.handle {
             Held::Node(node) => node,
