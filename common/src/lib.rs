@@ -175,8 +175,6 @@ pub mod event;
 #[doc = concat!("```ignore\n", include_str!("../examples/memcached/main.rs"), "\n```")]
 pub mod example {}
 pub mod knob;
-#[cfg(feature = "runtime")]
-mod lease;
 pub mod lending;
 #[cfg(feature = "runtime")]
 mod manager;
@@ -200,8 +198,6 @@ mod sync;
 pub mod testing;
 
 pub use error::{DialError, Error, InvalidPolicy, Stage};
-#[cfg(feature = "runtime")]
-pub use lease::Lease;
 pub use lending::{Exclusive, Lending, Shared};
 #[cfg(feature = "runtime")]
 pub use manager::{Connection, DialFailure, Manager};
@@ -209,5 +205,5 @@ pub use manager::{Connection, DialFailure, Manager};
 pub use notifier::Notifier;
 pub use policy::{Limits, Policy};
 #[cfg(feature = "runtime")]
-pub use pool::{Acquiring, Builder, LeaseInfo, Pool};
+pub use pool::{Acquiring, Builder, Lease, LeaseInfo, Pool};
 pub use stats::{Stats, Status};

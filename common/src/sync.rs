@@ -4,6 +4,9 @@
 //! Shuttle has to control every operation at which a thread can wait or be interrupted, so the pool takes
 //! these types from here.
 
+pub(crate) mod lock;
+pub(crate) mod wait_cell;
+
 #[cfg(not(shuttle))]
 pub(crate) use std::{
     sync::{Mutex, MutexGuard},

@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use super::instruments::{Instruments, Limits};
 use super::names::{LIMITS, Metrics};
 use crate::error::Error;
-use crate::lease::Lease;
 use crate::lending::Lend;
 use crate::manager::Manager;
-use crate::pool::Builder;
+use crate::pool::{Builder, Lease};
 use crate::state::State;
 use crate::stats::{Stats, Status};
 

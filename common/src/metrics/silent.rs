@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use crate::lease::Lease;
 use crate::manager::Manager;
+use crate::pool::Lease;
 use crate::state::State;
 
 // With braces, so that `Plan` is constructed in the same way as that of `meter`.

@@ -1,91 +1,262 @@
-//! The long way of a caller to its lease: peek, check, dial, another try.
+//! The future of an acquire: a hit at once, a plain wait, or the slow path over checks and dials.
 
 use std::fmt;
-use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use super::Inner;
-use super::inner::{AnswerOf, GrantOf};
-use super::look::Look;
-use super::perform::Ticket;
-use super::slot::{Held, Node};
-use super::waiting::Waiting;
+use super::inner::{Guard, Inner};
+use super::lease::Lease;
+use super::maintenance::is_here;
+use super::peek::Condition;
+use super::timeout::{TimeLimit, text_of};
+use super::waiting::{Step, Waiting};
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
-use crate::event::{CloseCause, EventKind};
-use crate::lease::Lease;
 use crate::manager::Manager;
-use crate::policy::AfterFailedCheck;
-use crate::state::{Acquire, Grant, Lent, Refusal, Want};
+use crate::metrics::Since;
+use crate::state::{Acquire, Refusal, Want};
 
-/// Longer than any program runs: about 30 years, as tokio's own timers have it.
-const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-
-/// A key as errors say it.
-fn said(key: &impl fmt::Debug) -> Arc<str> {
-    format!("{key:?}").into()
-}
-
-fn closed<E: std::error::Error>(key: &impl fmt::Debug) -> Error<E> {
-    Error::Closed { key: said(key) }
-}
-
-/// What the state answered, held by something that gives it back when it is dropped.
-pub(super) enum Step<'a, M: Manager> {
-    /// A connection that may go out as it is.
-    Ready(Lease<M>),
-    /// A connection out of the idle list, to be looked at first.
-    Inspect(Lease<M>),
-    /// One that was looked at, and has to be checked.
-    Check(Lease<M>),
-    /// One that was looked at, and is discarded when the lease ends.
-    Stale(Lease<M>),
-    Dial(Ticket<M>),
-    Wait(Waiting<'a, M>),
-    Refused(Refusal<DialError<M::Error>>),
-    DialFailed(DialError<M::Error>),
-    TimedOut,
-    Again,
-}
-
-impl<M: Manager> Step<'_, M> {
-    /// A connection that the state has lent.
-    #[inline]
-    pub(super) fn lent(
-        inner: &Arc<Inner<M>>,
-        node: Option<Box<Node<M>>>,
-        lent: Lent<Held<M>>,
-    ) -> Self {
-        let was_idle = lent.was_idle;
-        let lease = Lease::new(inner, node, lent);
-        if was_idle { Self::Inspect(lease) } else { Self::Ready(lease) }
-    }
-}
-
-/// How far an acquire has come.
-struct Progress {
-    started: Instant,
-    deadline: Option<Instant>,
-    failed_checks: u32,
+/// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
+///
+/// Nothing happens before it is first polled; dropping it gives everything back. It can be moved
+/// while it is polled (`Unpin`); polling it after its end panics.
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Acquiring<'a, M: Manager> {
+    inner: &'a Arc<Inner<M>>,
+    key: &'a M::Key,
     want: Want,
+    /// The line of code that asked.
+    place: &'static Location<'static>,
+    started: Timestamp,
+    /// When it stops waiting; set by its first wait.
+    deadline: Option<Timestamp>,
+    /// When it was no hit, for the metrics.
+    waiting_since: Since,
+    progress: Progress<'a, M>,
 }
 
-impl Progress {
-    /// A connection did not pass: take another, and after `enough` of them a fresh one.
-    fn another<'a, M: Manager>(&mut self, enough: Option<u32>) -> Step<'a, M> {
-        self.failed_checks += 1;
-        self.want.fresh |= enough.is_some_and(|max| self.failed_checks >= max);
-        Step::Again
+enum Progress<'a, M: Manager> {
+    Start,
+    /// In the queue; the pool's maintenance task watches the deadline.
+    Waiting(Waiting<'a, M>),
+    Slow(SlowAcquire<'a, M>),
+    Done,
+}
+
+type SlowAcquire<'a, M> =
+    Pin<Box<dyn Future<Output = Result<Lease<M>, Error<<M as Manager>::Error>>> + Send + 'a>>;
+
+impl<M: Manager> Future for Acquiring<'_, M> {
+    type Output = Result<Lease<M>, Error<M::Error>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !matches!(self.progress, Progress::Start) {
+            return self.go_on(None, context);
+        }
+        let inner = self.inner;
+        let now = inner.clock.now();
+        let mut core = inner.lock();
+        let lent = if self.want.fresh { None } else { core.state.acquire_idle(self.key, now) };
+        let Some(lent) = lent else { return self.go_on(Some((core, now)), context) };
+        let node = core.take_node();
+        inner.unlock(core);
+        let was_idle = lent.was_idle;
+        let mut lease = Lease::new(inner, node, lent);
+        match inner.peek(&mut lease, was_idle) {
+            Condition::Fine => {
+                self.progress = Progress::Done;
+                inner.meter.hit(&mut lease);
+                lease.track(self.place);
+                Poll::Ready(Ok(lease))
+            }
+            condition => {
+                self.go_slow(Step::Lent(lease, condition));
+                self.go_on(None, context)
+            }
+        }
     }
 }
 
-pub(super) type SlowAcquire<'a, M> =
-    Pin<Box<dyn Future<Output = Result<Lease<M>, Error<<M as Manager>::Error>>> + Send + 'a>>;
+impl<'a, M: Manager> Acquiring<'a, M> {
+    #[inline]
+    pub(super) fn new(
+        inner: &'a Arc<Inner<M>>,
+        key: &'a M::Key,
+        fresh: bool,
+        place: &'static Location<'static>,
+    ) -> Self {
+        let want = Want { fresh, again: false };
+        let started = Timestamp::ZERO;
+        Self {
+            inner,
+            key,
+            want,
+            place,
+            started,
+            deadline: None,
+            waiting_since: Since::default(),
+            progress: Progress::Start,
+        }
+    }
+
+    /// Everything after a look at the idle list that found nothing; `missed` is the lock under which
+    /// it found nothing, if this follows at once.
+    #[inline(never)]
+    fn go_on(
+        &mut self,
+        missed: Option<(Guard<M>, Timestamp)>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        let mut result = self.advance(missed, context);
+        self.inner.meter.waited(&mut result, &self.waiting_since);
+        if let Poll::Ready(Ok(lease)) = &mut result {
+            lease.track(self.place);
+        }
+        result
+    }
+
+    fn advance(
+        &mut self,
+        mut missed: Option<(Guard<M>, Timestamp)>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Lease<M>, Error<M::Error>>> {
+        loop {
+            let step = match &mut self.progress {
+                Progress::Start => {
+                    let (core, now) = missed.take().unwrap_or_else(|| {
+                        let now = self.inner.clock.now();
+                        (self.inner.lock(), now)
+                    });
+                    self.begin(core, now, context)
+                }
+                Progress::Waiting(waiting) => match waiting.poll_watched(context) {
+                    Poll::Ready(Some(step)) => Some(step),
+                    Poll::Ready(None) => self.watch_alone(),
+                    Poll::Pending => None,
+                },
+                Progress::Slow(slow) => {
+                    let result = std::task::ready!(slow.as_mut().poll(context));
+                    self.progress = Progress::Done;
+                    return Poll::Ready(result);
+                }
+                Progress::Done => panic!("an acquire was polled after it had ended"),
+            };
+            match step {
+                None => return Poll::Pending,
+                Some(Step::Lent(lease, Condition::Fine)) => {
+                    self.progress = Progress::Done;
+                    return Poll::Ready(Ok(lease));
+                }
+                Some(Step::TimedOut) => {
+                    self.progress = Progress::Done;
+                    // The timer said so, even where the clock does not follow it.
+                    let limit = self.inner.policy.acquire_timeout.unwrap_or_default();
+                    let waited = self.waited().max(limit);
+                    let error = self.inner.timed_out(self.key, Stage::Queue, waited);
+                    return Poll::Ready(Err(error));
+                }
+                Some(Step::Again) => {
+                    self.want.again = true;
+                    self.progress = Progress::Start;
+                }
+                Some(step) => self.go_slow(step),
+            }
+        }
+    }
+
+    /// Asks the state for more than an idle connection; `None` when it is in the queue now.
+    fn begin(
+        &mut self,
+        mut core: Guard<M>,
+        now: Timestamp,
+        context: &Context<'_>,
+    ) -> Option<Step<'a, M>> {
+        let inner = self.inner;
+        let deadline = *self.deadline.get_or_insert_with(|| {
+            self.started = now;
+            self.waiting_since = inner.meter.now();
+            inner.end_of_wait(now)
+        });
+        let watched_until = deadline;
+        let deadline = if core.clocks_differ { Timestamp::NEVER } else { deadline };
+        // Before a first try, the idle list was looked at under this lock.
+        let answer = if self.want.again {
+            core.state.acquire_until(self.key, self.want, deadline, now)
+        } else {
+            core.state.acquire_anew(self.key, self.want, deadline, now)
+        };
+        let Acquire::Wait(id) = answer else {
+            inner.unlock(core);
+            return Some(inner.hold(answer));
+        };
+        let watched_on = core.watched_on(watched_until);
+        // Whatever goes wrong from here on, its place in the queue comes back.
+        let mut waiting = Waiting::new(inner, id, &mut core);
+        let limit = inner.first_limit(&core, id);
+        inner.unlock(core);
+        if let Some(limit) = limit {
+            inner.say_limit(self.key, limit);
+        }
+        let found = waiting.poll_first(context);
+        if let Poll::Ready(Some(step)) = found {
+            return Some(step);
+        }
+        inner.runtime.remember_some();
+        // A waiter that was called already may have relied on a task that has ended.
+        if found.is_ready() || !is_here(watched_on) {
+            return Some(Step::Wait(waiting));
+        }
+        self.progress = Progress::Waiting(waiting);
+        None
+    }
+
+    /// No task watches the deadline any more: the slow path sets a timer.
+    #[cold]
+    fn watch_alone(&mut self) -> Option<Step<'a, M>> {
+        match std::mem::replace(&mut self.progress, Progress::Done) {
+            Progress::Waiting(waiting) => Some(Step::Wait(waiting)),
+            _ => unreachable!("it was waiting just now"),
+        }
+    }
+
+    fn go_slow(&mut self, step: Step<'a, M>) {
+        let waited = match self.deadline {
+            // Each of the two readings of a coarse clock may be a tick behind: a deadline that follows from
+            // this is never early.
+            Some(_) => self.waited().saturating_sub(self.inner.clock.resolution()),
+            None => {
+                self.waiting_since = self.inner.meter.now();
+                Duration::ZERO
+            }
+        };
+        self.progress = Progress::Slow(self.inner.acquire_slow(self.key, self.want, waited, step));
+    }
+
+    fn waited(&self) -> Duration {
+        self.inner.clock.now().since(self.started)
+    }
+}
+
+impl<M: Manager> fmt::Debug for Acquiring<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let progress = match &self.progress {
+            Progress::Start => "not started",
+            Progress::Waiting(_) => "waiting",
+            Progress::Slow(_) => "dialing, checking or waiting",
+            Progress::Done => "done",
+        };
+        f.debug_struct("Acquiring")
+            .field("key", &self.key)
+            .field("progress", &progress)
+            .finish_non_exhaustive()
+    }
+}
 
 impl<M: Manager> Inner<M> {
     pub(super) fn try_acquire(self: &Arc<Self>, key: &M::Key) -> Option<Lease<M>> {
@@ -93,13 +264,74 @@ impl<M: Manager> Inner<M> {
             let lent = self.with(|state, now| state.try_acquire(key, now))?;
             let was_idle = lent.was_idle;
             let mut lease = self.lease(lent);
-            // None that has to be checked is lent to who only tries.
-            if self.look(&mut lease, was_idle) != Look::Stale {
+            // The state never lends a connection that is due for a check to `try_acquire`.
+            if self.peek(&mut lease, was_idle) != Condition::Stale {
                 self.meter.hit(&mut lease);
                 return Some(lease);
             }
-            lease.discard_for(CloseCause::PeekFailed);
         }
+    }
+
+    /// Everything that is neither a hit nor a plain wait, `waited` after the acquire began. Boxed, so
+    /// that the common future stays small.
+    #[cold]
+    fn acquire_slow<'a>(
+        self: &'a Arc<Self>,
+        key: &'a M::Key,
+        mut want: Want,
+        waited: Duration,
+        mut step: Step<'a, M>,
+    ) -> SlowAcquire<'a, M> {
+        self.runtime.remember();
+        self.revive_maintenance();
+        let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
+        let acquire = async move {
+            let limit = TimeLimit::new(self.policy.acquire_timeout, waited);
+            let mut failed_checks = 0;
+            loop {
+                step = match step {
+                    Step::Lent(lease, Condition::Fine) => return Ok(lease),
+                    Step::Lent(mut lease, Condition::Unknown) => {
+                        let condition = self.peek(&mut lease, true);
+                        Step::Lent(lease, condition)
+                    }
+                    Step::Lent(lease, condition) => {
+                        let checked = if condition == Condition::ToBeChecked {
+                            let checked = self.check(key, lease, &limit).await?;
+                            want.fresh |= checked.is_none() && self.distrusts();
+                            checked
+                        } else {
+                            drop(lease);
+                            None
+                        };
+                        match checked {
+                            Some(lease) => Step::Lent(lease, Condition::Fine),
+                            None => {
+                                failed_checks += 1;
+                                let enough = self.policy.max_failed_checks;
+                                want.fresh |= enough.is_some_and(|max| failed_checks >= max);
+                                Step::Again
+                            }
+                        }
+                    }
+                    Step::Dial(ticket) => {
+                        let dialed = self.dial_for_caller(key, ticket, &limit).await?;
+                        return dialed.ok_or_else(|| closed(key));
+                    }
+                    Step::Wait(waiting) => self.wait_alone(key, waiting, &limit).await?,
+                    Step::Again => {
+                        want.again = true;
+                        self.acquire_again(key, want, &limit)
+                    }
+                    Step::Refused(refusal) => return Err(self.refused(key, refusal)),
+                    Step::DialFailed(source) => return Err(Error::Dial { source }),
+                    Step::TimedOut => {
+                        return Err(self.timed_out(key, Stage::Queue, limit.elapsed()));
+                    }
+                };
+            }
+        };
+        Box::pin(acquire.instrument(span))
     }
 
     /// Another try. The state learns the deadline, although a caller that waits now watches its own.
@@ -107,17 +339,12 @@ impl<M: Manager> Inner<M> {
         self: &'a Arc<Self>,
         key: &M::Key,
         want: Want,
-        until: Option<Instant>,
+        limit: &TimeLimit,
     ) -> Step<'a, M> {
         let now = self.clock.now();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // The clock may be coarse: a deadline that follows from one look at it may be a tick early.
-        let end = |left| now.after(left).after(self.clock.resolution());
+        let end = limit.on_clock(now, self.clock.resolution());
         let mut core = self.lock();
-        let deadline = match left {
-            Some(left) if !core.clocks_differ => end(left),
-            _ => Timestamp::NEVER,
-        };
+        let deadline = if core.clocks_differ { Timestamp::NEVER } else { end };
         match core.state.acquire_until(key, want, deadline, now) {
             Acquire::Wait(id) => {
                 let waiting = Waiting::new(self, id, &mut core);
@@ -131,264 +358,7 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// Holds what the state answered, other than to wait.
-    pub(super) fn hold<'a>(self: &Arc<Self>, answer: AnswerOf<M>) -> Step<'a, M> {
-        match answer {
-            Acquire::Lend(lent) => Step::lent(self, self.spare_node(), lent),
-            Acquire::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
-            Acquire::Wait(_) => unreachable!("one who waits has a seat"),
-            Acquire::Refuse(refusal) => Step::Refused(refusal),
-        }
-    }
-
-    pub(super) fn hold_grant<'a>(
-        self: &Arc<Self>,
-        node: Option<Box<Node<M>>>,
-        grant: GrantOf<M>,
-    ) -> Step<'a, M> {
-        match grant {
-            Grant::Lend(lent) => Step::lent(self, node, lent),
-            Grant::Dial(id) => Step::Dial(Ticket::for_caller(Arc::clone(self), id)),
-            Grant::Retry => Step::Again,
-            Grant::DialFailed(error) => Step::DialFailed(error),
-            Grant::TimedOut => Step::TimedOut,
-            Grant::Refuse(refusal) => Step::Refused(refusal),
-        }
-    }
-
-    /// A waiter has left that was given this.
-    pub(super) fn pass_on(self: &Arc<Self>, step: Step<'_, M>) {
-        match step {
-            // As it came, without a question to the manager: nobody has had it.
-            Step::Ready(lease) => lease.pass_on(false),
-            Step::Inspect(lease) => lease.pass_on(true),
-            // What it was woken for stays idle, perhaps in the way of another key.
-            Step::Again => self.with(|state, now| state.relieve(now)),
-            // Gives its place back.
-            Step::Dial(ticket) => drop(ticket),
-            Step::Check(_) | Step::Stale(_) | Step::Wait(_) => unreachable!("nobody is given this"),
-            Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
-        }
-    }
-
-    /// Everything that is neither a hit nor a plain wait, `waited` after the acquire began. Boxed, so
-    /// that the common future stays small.
-    #[cold]
-    pub(super) fn acquire_slow<'a>(
-        self: &'a Arc<Self>,
-        key: &'a M::Key,
-        want: Want,
-        waited: Duration,
-        step: Step<'a, M>,
-    ) -> SlowAcquire<'a, M> {
-        self.remember_runtime();
-        self.revive_maintenance();
-        let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
-        let acquire = async move {
-            let now = Instant::now();
-            let started = now.checked_sub(waited).unwrap_or(now);
-            let mut progress = Progress {
-                started,
-                // A time beyond all time is no deadline.
-                deadline: self.policy.acquire_timeout.and_then(|limit| started.checked_add(limit)),
-                failed_checks: 0,
-                want,
-            };
-            let mut step = step;
-            loop {
-                step = match step {
-                    Step::Ready(lease) => return Ok(lease),
-                    Step::Inspect(mut lease) => {
-                        let look = self.look(&mut lease, true);
-                        Step::looked_at(lease, look)
-                    }
-                    Step::Stale(lease) => {
-                        drop(lease);
-                        progress.another(self.policy.max_failed_checks)
-                    }
-                    Step::Check(lease) => match self.check(key, lease, &progress).await? {
-                        Some(lease) => Step::Ready(lease),
-                        None => {
-                            progress.want.fresh |= self.distrusts();
-                            progress.another(self.policy.max_failed_checks)
-                        }
-                    },
-                    Step::Dial(ticket) => {
-                        return self.dial_for_caller(key, ticket, &progress).await;
-                    }
-                    Step::Wait(waiting) => self.wait_alone(key, waiting, &progress).await?,
-                    Step::Refused(refusal) => return Err(self.refused(key, refusal)),
-                    Step::DialFailed(source) => return Err(Error::Dial { source }),
-                    Step::TimedOut => {
-                        return Err(self.timed_out(key, Stage::Queue, started.elapsed()));
-                    }
-                    Step::Again => {
-                        progress.want.again = true;
-                        self.acquire_again(key, progress.want, progress.deadline)
-                    }
-                };
-            }
-        };
-        Box::pin(acquire.instrument(span))
-    }
-
-    /// Waits in the queue with a timer of its own, where the pool's maintenance is not, or not in
-    /// time. When that is late, as on a runtime that stands still, takes it over: what ends a pause
-    /// is its work, too.
-    async fn wait_alone<'a>(
-        self: &'a Arc<Self>,
-        key: &M::Key,
-        mut waiting: Waiting<'a, M>,
-        progress: &Progress,
-    ) -> Result<Step<'a, M>, Error<M::Error>> {
-        loop {
-            let look_again = self.until_late().map(|pause| Instant::now() + pause);
-            let until = [progress.deadline, look_again].into_iter().flatten().min();
-            let waited = match until {
-                Some(until) => timeout_at(until, &mut waiting).await,
-                None => Ok((&mut waiting).await),
-            };
-            match waited {
-                Ok(Some(step)) => return Ok(step),
-                // Who watched does not any more, or does so somewhere else.
-                Ok(None) => {}
-                Err(_) if progress.deadline.is_some_and(|end| until == Some(end)) => {
-                    // It does not count itself among those who wait.
-                    drop(waiting);
-                    return Err(self.timed_out(key, Stage::Queue, progress.started.elapsed()));
-                }
-                Err(_) => {}
-            }
-            self.revive_maintenance();
-        }
-    }
-
-    async fn check(
-        self: &Arc<Self>,
-        key: &M::Key,
-        mut lease: Lease<M>,
-        progress: &Progress,
-    ) -> Result<Option<Lease<M>>, Error<M::Error>> {
-        // Until the check has passed, dropping the lease discards the connection.
-        lease.doubt(Some(CloseCause::Lost));
-        let began = self.clock.now();
-        let now = Instant::now();
-        // A time beyond all time is no limit; a far one stands for it.
-        let limit = now.checked_add(self.policy.check_timeout).unwrap_or(now + FAR);
-        let limit = progress.deadline.map_or(limit, |deadline| deadline.min(limit));
-        let (connection, idle_for) = (lease.connection_id(), lease.idle_for());
-        self.tell_of_check(key, connection, EventKind::Checking);
-        let checked = timeout_at(limit, self.manager.check(lease.handle_mut(), idle_for)).await;
-        match checked {
-            Ok(Ok(())) => {
-                lease.doubt(None);
-                self.tell_of_check(key, connection, EventKind::Checked);
-                Ok(Some(lease))
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(target: "pool_common", ?key, %error, "check failed");
-                self.check_failed(lease, began);
-                Ok(None)
-            }
-            Err(_) if progress.deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                // A peer that lets callers run into their deadlines has failed, too; but a caller that
-                // had waited for most of its time has not given the peer a chance.
-                let (id, had) = (lease.connection_id(), progress.started.elapsed());
-                if self.with(|state, _| state.has_had_its_chance(id, now.elapsed(), had)) {
-                    self.check_failed(lease, began);
-                } else {
-                    lease.discard_for(CloseCause::Lost);
-                }
-                Err(self.timed_out(key, Stage::Check, progress.started.elapsed()))
-            }
-            Err(_) => {
-                self.check_failed(lease, began);
-                Ok(None)
-            }
-        }
-    }
-
-    /// The others first, so that nobody is lent one of them in between.
-    fn check_failed(self: &Arc<Self>, lease: Lease<M>, began: Timestamp) {
-        if self.distrusts() {
-            self.with(|state, now| state.distrust(lease.connection_id(), began, now));
-        }
-        lease.discard_for(CloseCause::CheckFailed);
-    }
-
-    fn distrusts(&self) -> bool {
-        self.policy.after_failed_check == AfterFailedCheck::Distrust
-    }
-
-    async fn dial_for_caller(
-        self: &Arc<Self>,
-        key: &M::Key,
-        ticket: Ticket<M>,
-        progress: &Progress,
-    ) -> Result<Lease<M>, Error<M::Error>> {
-        let began = Instant::now();
-        let dial = self.dial(ticket.id(), key, progress.deadline);
-        let dialed = tokio::select! {
-            biased;
-            () = self.shut_down() => return Err(closed(key)),
-            dialed = self.until_deadline(key, Stage::Dial, progress, dial) => dialed,
-        };
-        let result = match dialed {
-            Ok(result) => result,
-            Err(timeout) => {
-                // A peer that lets callers run into their deadlines has failed, too; but a caller that
-                // had waited for most of its time has not given the peer a chance.
-                ticket.run_out(began.elapsed());
-                return Err(timeout);
-            }
-        };
-        match ticket.finish(result) {
-            Ok(Some(lent)) => Ok(self.lease(lent)),
-            Ok(None) => Err(closed(key)),
-            Err(source) => Err(Error::Dial { source }),
-        }
-    }
-
-    async fn until_deadline<T>(
-        self: &Arc<Self>,
-        key: &M::Key,
-        stage: Stage,
-        progress: &Progress,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Error<M::Error>> {
-        match progress.deadline {
-            None => Ok(future.await),
-            Some(deadline) => {
-                let timed_out = |_| self.timed_out(key, stage, progress.started.elapsed());
-                timeout_at(deadline, future).await.map_err(timed_out)
-            }
-        }
-    }
-
-    pub(super) fn timed_out(
-        &self,
-        key: &M::Key,
-        stage: Stage,
-        waited: Duration,
-    ) -> Error<M::Error> {
-        // The user's code, and so not under the lock.
-        let text = said(key);
-        let core = self.lock();
-        Error::Timeout {
-            key: text,
-            stage,
-            limit: self.policy.acquire_timeout.unwrap_or(waited),
-            waited,
-            status: core.state.status(),
-            last_dial_error: core.state.last_dial_error(key).cloned(),
-        }
-    }
-
-    pub(super) fn refused(
-        &self,
-        key: &M::Key,
-        refusal: Refusal<DialError<M::Error>>,
-    ) -> Error<M::Error> {
+    fn refused(&self, key: &M::Key, refusal: Refusal<DialError<M::Error>>) -> Error<M::Error> {
         match refusal {
             Refusal::Closed => closed(key),
             Refusal::Exhausted => Error::Exhausted { status: self.status() },
@@ -400,4 +370,8 @@ impl<M: Manager> Inner<M> {
             }
         }
     }
+}
+
+fn closed<E: std::error::Error>(key: &impl fmt::Debug) -> Error<E> {
+    Error::Closed { key: text_of(key) }
 }

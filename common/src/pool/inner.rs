@@ -1,74 +1,159 @@
-//! What all clones, leases and tasks of a pool share.
+//! What all clones, leases and tasks of a pool share, and the lock over the part that changes.
+//!
+//! Imports in this directory go one way, down to this file. One call goes up: what the state wants
+//! done after a call is done by `follow_up` in `perform.rs`, which [`Inner::unlock`] calls.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
-use super::bounded::Bounded;
-use super::idle_look::IdleLook;
-use super::leaks::Leaks;
-use super::lock::{Guard, Lock};
-use super::maintenance::Keeper;
-use super::seat::Seat;
-use super::slot::{Held, Node};
-use super::stop::Stops;
+use super::background::{Bounded, GRACE, KnownRuntime, Stops, Work};
+use super::leaks::{Leaks, LeaseNumber};
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
-use crate::event::{CloseCause, Observer};
+use crate::event::{CloseCause, Event, Observer};
+use crate::lending::{Lend, Lending};
 use crate::manager::Manager;
-use crate::metrics::{Meter, Tally};
-use crate::notifier::Listener;
-use crate::policy::{Check, OrphanDial, Policy};
-use crate::state::{Acquire, ConnectionId, Grant, State, WaiterId};
+use crate::metrics::{Meter, Since, Tally};
+use crate::policy::{Check, Policy};
+use crate::state::{ConnectionId, Grant, State};
 use crate::stats::Status;
+use crate::sync::MutexGuard;
+use crate::sync::lock::Lock;
+use crate::sync::wait_cell::WaitCell;
+
+/// The cell of a waiter.
+pub(crate) type CellOf<M> = Arc<WaitCell<Granted<M>>>;
 
 pub(crate) type StateOf<M> =
-    State<<M as Manager>::Key, Held<M>, DialError<<M as Manager>::Error>, Arc<Seat<M>>>;
+    State<<M as Manager>::Key, Held<M>, DialError<<M as Manager>::Error>, CellOf<M>>;
 
-pub(super) type GrantOf<M> = Grant<Held<M>, DialError<<M as Manager>::Error>>;
-pub(super) type AnswerOf<M> = Acquire<Held<M>, DialError<<M as Manager>::Error>>;
+/// What the lock guards, with the lock held.
+pub(crate) type Guard<M> = MutexGuard<'static, Core<M>>;
+
+/// A lease without its connection, on the heap, so that a lease is one pointer wherever it is moved. The
+/// node of an exclusive connection is made once, and waits in the state with it; nodes of shared
+/// connections wait in [`Core`] while they are unused. What is not the connection fills one line of memory.
+pub(crate) struct Node<M: Manager> {
+    /// Kept between leases, so that no lease has to count it.
+    pub(super) inner: Arc<Inner<M>>,
+    /// Empty while the node is unused, which that of an exclusive connection never is.
+    pub(super) handle: Option<M::Lending>,
+    pub(crate) id: ConnectionId,
+    pub(crate) idle_nanos: u64,
+    pub(crate) reused: bool,
+    /// Set when the connection must not be lent again.
+    pub(super) verdict: Option<CloseCause>,
+    pub(crate) since: Since,
+    /// The lease in the table of leases; with leak detection only.
+    pub(super) tracked: Option<LeaseNumber>,
+}
+
+impl<M: Manager> Node<M> {
+    #[cold]
+    pub(super) fn new(inner: &Arc<Inner<M>>, handle: Option<M::Lending>) -> Box<Self> {
+        Box::new(Self {
+            inner: Arc::clone(inner),
+            handle,
+            id: ConnectionId::default(),
+            idle_nanos: 0,
+            reused: false,
+            verdict: None,
+            since: Since::default(),
+            tracked: None,
+        })
+    }
+}
+
+/// A connection that is not lent, as the state keeps it.
+pub(crate) enum Held<M: Manager> {
+    /// An exclusive connection, in the node of all its leases: lending it moves a pointer.
+    Node(Box<Node<M>>),
+    /// A handle of a shared connection.
+    Handle(<M::Lending as Lending>::Handle),
+}
+
+impl<M: Manager> Lend for Held<M> {
+    const SHARED: bool = M::Lending::SHARED;
+
+    #[inline]
+    fn another(&self) -> Option<Self> {
+        match self {
+            Self::Node(_) => None,
+            Self::Handle(handle) => handle.another().map(Self::Handle),
+        }
+    }
+}
+
+impl<M: Manager> Held<M> {
+    /// A connection that was just dialed.
+    pub(super) fn new(inner: &Arc<Inner<M>>, handle: M::Lending) -> Self {
+        match handle.into_handle() {
+            Ok(handle) => Self::Handle(handle),
+            Err(connection) => Self::Node(Node::new(inner, Some(connection))),
+        }
+    }
+
+    pub(super) fn into_handle(self) -> M::Lending {
+        match self {
+            Self::Node(mut node) => node.handle.take().expect("it is in its node while idle"),
+            Self::Handle(handle) => M::Lending::from_handle(handle),
+        }
+    }
+}
+
+/// A grant on its way from the state to its waiter, and an unused node for its lease if there was one.
+///
+/// Nothing is given back when this is dropped. So there is only code that cannot panic between the state,
+/// the waiter's cell and `hold_grant`, which makes a lease, a dial or an error of it.
+#[must_use = "what was granted would be lost"]
+pub(crate) struct Granted<M: Manager> {
+    pub(super) grant: Grant<Held<M>, DialError<M::Error>>,
+    pub(super) node: Option<Box<Node<M>>>,
+}
 
 pub(crate) struct Inner<M: Manager> {
     /// Itself, for tasks and notifiers.
     pub(super) me: Weak<Self>,
-    pub(crate) manager: M,
+    pub(super) manager: M,
     /// As it was built: its limits may have changed since, and only the state reads those.
-    pub(crate) policy: Policy,
-    /// Whether idle connections are looked at before they are lent: a peek or a check.
-    pub(super) looks: bool,
+    pub(super) policy: Policy,
+    /// Whether a peek or a check comes before an idle connection is lent.
+    pub(super) peeks_or_checks: bool,
     /// How often idle connections are looked at between leases.
     pub(super) look_every: Option<Duration>,
     pub(super) clock: Clock,
-    pub(super) lock: Lock<M>,
+    pub(super) lock: Lock<Core<M>>,
     /// Tells background dials to stop.
     pub(super) shutdown: watch::Sender<bool>,
-    /// Told when a closed pool has become empty, or another task watches its work.
-    emptied: Notify,
-    /// `acquire_timeout` in nanoseconds; never early, so a tick of the clock is added.
-    longest_wait: u64,
+    /// Told when a closed pool has become empty, or when its maintenance task ended or moved to another
+    /// runtime.
+    pub(super) emptied: Notify,
+    /// `acquire_timeout` in nanoseconds. A tick of the clock is added, so that it is never early.
+    pub(super) longest_wait: u64,
     pub(super) observer: Option<Arc<dyn Observer<M::Key>>>,
     pub(super) meter: Meter,
-    /// Which leases are out; with leak detection only.
+    /// The table of leases; with leak detection only.
     pub(super) leaks: Option<Leaks>,
-    /// Whether it was said that a caller has to wait at a limit.
-    limit_said: AtomicBool,
-    /// The runtime of the last caller that dialed or checked, and whether there was one.
-    runtime: RwLock<Option<Handle>>,
-    knows_runtime: AtomicBool,
+    /// Whether the log has said that a caller has to wait at a limit.
+    pub(super) limit_said: AtomicBool,
+    pub(super) runtime: KnownRuntime,
 }
 
-/// What the lock guards; first what every lease touches.
+/// What the lock guards. The order of the fields is kept: the first ones are read by every lease, and
+/// share a line of memory with the start of the state (decision 12).
 #[repr(C, align(64))]
 pub(crate) struct Core<M: Manager> {
-    /// Leases of shared connections that ended, for the next ones. Each holds the pool, so a closed
+    /// Unused nodes of shared connections, for the next leases. Each holds the pool, so a closed
     /// pool has none.
     pub(super) nodes: Vec<Box<Node<M>>>,
     /// When the maintenance task will look next.
     pub(super) armed: Timestamp,
-    pub(crate) state: StateOf<M>,
+    pub(super) state: StateOf<M>,
     /// How to stop the dials in progress that may turn out not to be needed.
     pub(super) stops: Stops,
     /// The tasks whose limits are watched.
@@ -81,12 +166,37 @@ pub(crate) struct Core<M: Manager> {
     /// clock are not those of the callers.
     pub(super) clocks_differ: bool,
     /// The pool itself, for a lease that has given back its own hold on it with its connection. While
-    /// there is anything to do, what it is to be done with holds the pool.
+    /// there is any work, the subject of that work holds the pool.
     pub(super) pool: Weak<Inner<M>>,
-    /// Who left work to a call further up on the same thread, which may not hold the pool itself.
+    /// The pool, from a call that left its work to a call further up on the same thread: that call may
+    /// not hold the pool itself.
     pub(super) left_by: Option<Arc<Inner<M>>>,
     /// What was reported of the state.
     pub(super) tally: Tally,
+}
+
+/// How far the looks at idle connections between leases have come.
+pub(super) struct IdleLook {
+    /// When the next turn is due; [`NEVER`](Timestamp::NEVER) while no connection is open.
+    pub(super) due: Timestamp,
+    /// Where it goes on in the table of connections.
+    pub(super) place: u32,
+}
+
+/// The maintenance task, as the pool knows it.
+pub(super) struct Keeper {
+    /// Where it was spawned.
+    pub(super) runtime: Id,
+    /// Wakes the task: there is an earlier deadline, or the task is not needed any more. Also tells the
+    /// task from those that came before it.
+    pub(super) earlier: Arc<Notify>,
+    /// When the task was started.
+    pub(super) since: Timestamp,
+    /// Whether the task has run: until then its runtime may have ended.
+    pub(super) runs: bool,
+    /// Whether the task sleeps until the deadline the pool is armed for. It does not while it works, nor
+    /// when it was woken and has not looked yet.
+    pub(super) asleep: bool,
 }
 
 impl<M: Manager> Inner<M> {
@@ -105,7 +215,7 @@ impl<M: Manager> Inner<M> {
             look_every: manager.idle_look_interval().filter(|_| state.policy().peek),
             manager,
             policy: state.policy().clone(),
-            looks: state.policy().peek || state.policy().check != Check::Never,
+            peeks_or_checks: state.policy().peek || state.policy().check != Check::Never,
             longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
             lock: Lock::new(Core::new(Weak::clone(me), state, tally)),
@@ -115,24 +225,24 @@ impl<M: Manager> Inner<M> {
             meter,
             leaks,
             limit_said: AtomicBool::new(false),
-            runtime: RwLock::new(None),
-            knows_runtime: AtomicBool::new(false),
+            runtime: KnownRuntime::default(),
         })
     }
 
-    /// The lock; see [`Lock::lock`].
+    /// Under this lock the only user code is the `Hash`, `Eq`, `Clone` and `Drop` of keys, and the `Drop`
+    /// of the last dial error; none of them should panic.
     #[inline]
-    pub(crate) fn lock(&self) -> Guard<M> {
+    pub(super) fn lock(&self) -> Guard<M> {
         self.lock.lock()
     }
 
-    pub(crate) fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         self.lock().state.status()
     }
 
-    /// Lock, tell the state something, unlock, do what it asks for.
+    /// Locks, tells the state something, unlocks, and does what the state asks for.
     #[inline]
-    pub(crate) fn with<R>(
+    pub(super) fn with<R>(
         self: &Arc<Self>,
         tell: impl FnOnce(&mut StateOf<M>, Timestamp) -> R,
     ) -> R {
@@ -144,7 +254,7 @@ impl<M: Manager> Inner<M> {
     }
 
     /// Unlocks, and does what the state asks for.
-    #[inline(always)]
+    #[inline]
     pub(super) fn unlock(self: &Arc<Self>, core: Guard<M>) {
         if core.is_settled() {
             drop(core);
@@ -153,86 +263,42 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    /// When an acquire that began at `now` stops waiting.
-    #[inline]
-    pub(super) fn end_of_wait(&self, now: Timestamp) -> Timestamp {
-        Timestamp::from_nanos(now.as_nanos().saturating_add(self.longest_wait))
-    }
-
-    /// Remembers the runtime of the caller, for what has to be spawned from outside one.
-    pub(crate) fn remember_runtime(&self) {
-        let Ok(here) = Handle::try_current() else { return };
-        let known = self.runtime.read().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_some_and(|known| known.id() == here.id()) {
-            return;
-        }
-        drop(known);
-        let mut known = self.runtime.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.replace(here);
-        drop(known);
-        drop(before);
-        self.knows_runtime.store(true, Ordering::Relaxed);
-    }
-
-    /// As `remember_runtime`, when none is known yet: cheaper, for callers that only wait.
-    pub(super) fn remember_some_runtime(&self) {
-        if !self.knows_runtime.load(Ordering::Relaxed) {
-            self.remember_runtime();
-        }
-    }
-
-    /// The runtime remembered.
-    pub(super) fn remembered_runtime(&self) -> Option<Handle> {
-        self.runtime.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The runtime to spawn on, if any is known.
-    pub(crate) fn runtime(&self) -> Option<Handle> {
-        Handle::try_current().ok().or_else(|| self.remembered_runtime())
-    }
-
-    pub(crate) fn start_close(self: &Arc<Self>) {
-        self.shutdown.send_replace(true);
+    /// Spawns work that ends by itself within `limit`, and has it dropped when it does not, on a runtime
+    /// that stands still.
+    pub(super) fn spawn_bounded(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        limit: Duration,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let work = Work::spawn(runtime, work);
+        // A limit that overflows `Instant` never ends. Work that has ended needs no watch.
+        let end = Instant::now().checked_add(limit.saturating_add(GRACE));
+        let (Some(end), Some(work)) = (end, work) else { return };
         let now = self.clock.now();
         let mut core = self.lock();
-        core.state.close(now);
-        // They hold the pool.
-        let nodes = std::mem::take(&mut core.nodes);
-        let left_by = core.left_by.take();
-        let keeper = core.end_of_watch();
+        // Even in a closed pool: a caller that waits for its end depends on this work.
+        core.bounded.add(end, &work);
+        core.state.note_deadline(now.after(limit.saturating_add(GRACE)));
+        let is_closed = core.state.is_closed();
         self.unlock(core);
-        if let Some(keeper) = keeper {
-            keeper.notify_one();
-        }
-        drop((nodes, left_by));
-    }
-
-    /// The limit to be told of, when this caller is the first of the pool to wait at one.
-    #[inline]
-    pub(super) fn first_limit(&self, core: &Core<M>, id: WaiterId) -> Option<(&'static str, u32)> {
-        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(id) }
-    }
-
-    /// Says once in the life of the pool that a caller waits at a limit.
-    #[cold]
-    pub(super) fn say_limit(&self, key: &M::Key, (limit, max): (&'static str, u32)) {
-        if !self.limit_said.swap(true, Ordering::Relaxed) {
-            tracing::info!(
-                target: "pool_common",
-                limit,
-                max,
-                ?key,
-                "all connections are in use, callers wait for the first time (said once for each pool)"
-            );
+        if is_closed {
+            // From now on those callers depend on the task that watches this limit.
+            self.emptied.notify_waiters();
         }
     }
 
-    /// Whether dials that no caller needs any more are stopped.
-    pub(super) fn stops_dials(&self) -> bool {
-        self.policy.orphan_dial == OrphanDial::Stopped || self.policy.dial_hedge.is_some()
+    /// An observer that panics is reported and otherwise ignored: the rest of the work goes on.
+    pub(super) fn tell(&self, events: &[Event<M::Key>]) {
+        let Some(observer) = &self.observer else { return };
+        for event in events {
+            if catch_unwind(AssertUnwindSafe(|| observer.event(event))).is_err() {
+                tracing::error!(target: "pool_common", "the pool's observer panicked");
+            }
+        }
     }
 
-    pub(crate) fn is_shut_down(&self) -> bool {
+    pub(super) fn is_shut_down(&self) -> bool {
         *self.shutdown.borrow()
     }
 
@@ -240,30 +306,6 @@ impl<M: Manager> Inner<M> {
     /// runs the user's code.
     pub(super) async fn shut_down(&self) {
         let _ = self.shutdown.subscribe().wait_for(|stop| *stop).await;
-    }
-
-    /// The tasks that end the last connections may be on a runtime that stands still, and so may the
-    /// task that watches them.
-    pub(super) async fn wait_until_empty(self: &Arc<Self>) {
-        loop {
-            let mut emptied = std::pin::pin!(self.emptied.notified());
-            emptied.as_mut().enable();
-            if self.lock().state.is_empty() {
-                return;
-            }
-            self.revive_maintenance();
-            match self.until_late_to_close() {
-                Some(pause) => {
-                    let _ = tokio::time::timeout(pause, emptied).await;
-                }
-                None => emptied.await,
-            }
-        }
-    }
-
-    /// Callers that wait for the end of a closed pool look again.
-    pub(super) fn tell_closing(&self) {
-        self.emptied.notify_waiters();
     }
 }
 
@@ -273,13 +315,13 @@ fn longest_wait(acquire_timeout: Option<Duration>, resolution: Duration) -> u64 
 }
 
 impl<M: Manager> Core<M> {
-    pub(super) fn new(pool: Weak<Inner<M>>, state: StateOf<M>, tally: Tally) -> Self {
+    fn new(pool: Weak<Inner<M>>, state: StateOf<M>, tally: Tally) -> Self {
         Self {
             pool,
             state,
             stops: Stops::default(),
             bounded: Bounded::default(),
-            idle_look: IdleLook::default(),
+            idle_look: IdleLook { due: Timestamp::NEVER, place: 0 },
             armed: Timestamp::NEVER,
             keeper: None,
             failed_on: None,
@@ -290,14 +332,7 @@ impl<M: Manager> Core<M> {
         }
     }
 
-    /// Of no pool.
-    pub(super) fn vacant() -> Self {
-        let state =
-            State::with_attachments(Policy::default(), 0).expect("the default policy is valid");
-        Self::new(Weak::new(), state, Tally::of_no_pool())
-    }
-
-    /// Whether there is nothing to follow up: nothing to do, to tell, or to be woken for earlier.
+    /// Whether there is nothing to follow up: no work, no event, no earlier deadline.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
         !self.has_work() && !self.state.is_closed()
@@ -309,24 +344,61 @@ impl<M: Manager> Core<M> {
             || self.state.noted_deadline() < self.armed
             || self.tally.lags(&self.state)
     }
+
+    /// An unused node for a lease of a shared connection, if there is one.
+    #[inline]
+    pub(super) fn take_node(&mut self) -> Option<Box<Node<M>>> {
+        if M::Lending::SHARED { self.nodes.pop() } else { None }
+    }
+
+    /// How to wake the maintenance task, without the lock: the pool is closed, or gone, and the task may
+    /// end.
+    pub(super) fn end_of_watch(&self) -> Option<Arc<Notify>> {
+        self.keeper.as_ref().map(|keeper| Arc::clone(&keeper.earlier))
+    }
 }
 
-impl<M: Manager> Listener for Inner<M> {
-    fn retire(&self, id: ConnectionId, cause: CloseCause) {
-        if let Some(inner) = self.me.upgrade() {
-            inner.with(|state, now| state.retire(id, cause, now));
+/// What an unused lock guards: the inside of no pool.
+impl<M: Manager> Default for Core<M> {
+    fn default() -> Self {
+        let state =
+            State::with_attachments(Policy::default(), 0).expect("the default policy is valid");
+        Self::new(Weak::new(), state, Tally::of_no_pool())
+    }
+}
+
+impl<M: Manager> Drop for Inner<M> {
+    fn drop(&mut self) {
+        let core = self.lock.retire();
+        if let Some(keeper) = core.end_of_watch() {
+            keeper.notify_one();
+        }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::lending::{Exclusive, Shared};
+    use crate::notifier::Notifier;
+
+    struct Large<L>(std::marker::PhantomData<fn() -> L>);
+
+    impl<L: Lending<Connection = [u64; 100]>> Manager for Large<L> {
+        type Key = ();
+        type Lending = L;
+        type Error = Infallible;
+
+        async fn connect(&self, (): &(), _: Notifier) -> Result<[u64; 100], Infallible> {
+            Ok([0; 100])
         }
     }
 
-    fn set_capacity(&self, id: ConnectionId, capacity: u32) {
-        if let Some(inner) = self.me.upgrade() {
-            inner.with(|state, now| state.set_capacity(id, capacity, now));
-        }
-    }
-
-    fn set_idle_limit(&self, id: ConnectionId, limit: Duration) {
-        if let Some(inner) = self.me.upgrade() {
-            inner.with(|state, now| state.set_idle_limit(id, limit, now));
-        }
+    #[test]
+    fn what_the_state_keeps_of_a_connection_is_small_however_large_that_is() {
+        assert_eq!(size_of::<Option<Held<Large<Exclusive<[u64; 100]>>>>>(), 8);
+        assert_eq!(size_of::<Option<Held<Large<Shared<[u64; 100]>>>>>(), 16);
     }
 }

@@ -2,41 +2,39 @@
 //!
 //! The table is separate from the pool's state and has its own lock, so that a pool without leak
 //! detection pays for one test of an `Option` and nothing else. The two locks nest in one
-//! order only: the pool's may be held while the table is asked for its deadline, never the other
-//! way round.
+//! order only: the pool's lock may be held while the table is asked for its deadline, and the table's
+//! lock is never held over anything.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Inner, Slot};
 use crate::clock::Timestamp;
 use crate::error::legible;
-use crate::manager::Manager;
 use crate::slot_map::{SlotMap, ids};
 use crate::state::ConnectionId;
 
-/// Leases that ended are taken out of the queue when there are this many more than are out.
+/// Leases that ended are taken out of the queue when the queue has this many more than are out.
 const ENDED: usize = 64;
 
 ids! {
     /// Names one lease while it is out.
-    pub(crate) struct LeaseNumber;
+    pub(super) struct LeaseNumber;
 }
 
-/// A lease that is out: what [`Pool::leases`](crate::Pool::leases) says of it.
+/// A lease that is out, as [`Pool::leases`](crate::Pool::leases) describes it.
 ///
 /// As text, one line with all of it: `connection 4294967297 to "db", out for 900ms, taken at src/main.rs:12:9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseInfo<K> {
-    /// The connection it is of; several leases can be of one shared connection.
+    /// Its connection; several leases can be of one shared connection.
     pub connection: ConnectionId,
     /// The key it was acquired for.
     pub key: K,
-    /// The call of [`acquire`](crate::Pool::acquire) (or one of its kin) that took it.
+    /// The call of [`acquire`](crate::Pool::acquire), or of a variant of it, that took the lease.
     pub taken_at: &'static Location<'static>,
     /// How long it has been out, as fine as the pool's clock.
     pub held_for: Duration,
@@ -51,7 +49,7 @@ impl<K: fmt::Debug> fmt::Display for LeaseInfo<K> {
 }
 
 /// The table of leases, and when the next of them has been out for too long.
-pub(crate) struct Leaks {
+pub(super) struct Leaks {
     /// Leases held longer than this are reported.
     after: Duration,
     table: Mutex<Table>,
@@ -65,8 +63,9 @@ struct Table {
     due: VecDeque<(Timestamp, LeaseNumber)>,
 }
 
+/// What the table knows of a lease. The key is in the pool's state.
 #[derive(Clone, Copy)]
-struct Entry {
+pub(super) struct Entry {
     connection: ConnectionId,
     taken_at: &'static Location<'static>,
     since: Timestamp,
@@ -83,14 +82,14 @@ impl Leaks {
         Self { after, table: Mutex::default() }
     }
 
-    /// Nothing of the user's runs under it.
+    /// No user code runs under this lock.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lease begins. Returns its deadline if no earlier lease has one. Otherwise the task that watches
     /// already has an earlier deadline.
-    fn begin(
+    pub(super) fn begin(
         &self,
         connection: ConnectionId,
         taken_at: &'static Location<'static>,
@@ -111,15 +110,22 @@ impl Leaks {
         (number, first.then_some(due))
     }
 
-    /// A lease ends. Says whether none is out any more.
-    fn end(&self, number: LeaseNumber) -> bool {
+    /// A lease ends. Returns whether no lease is out any more.
+    pub(super) fn end(&self, number: LeaseNumber) -> bool {
         let mut table = self.lock();
         table.out.remove(number);
         table.out.is_empty()
     }
 
-    /// When the next lease is due.
-    fn next_deadline(&self) -> Timestamp {
+    /// The leases that are out, longest held first.
+    pub(super) fn all(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = self.lock().out.values().copied().collect();
+        entries.sort_by_key(|entry| entry.since);
+        entries
+    }
+
+    /// When the next lease will have been out for too long.
+    pub(super) fn next_deadline(&self) -> Timestamp {
         let mut table = self.lock();
         while let Some(&(at, number)) = table.due.front() {
             if table.out.contains(number) {
@@ -131,7 +137,7 @@ impl Leaks {
     }
 
     /// The leases that are due at `now`, each once.
-    fn take_due(&self, now: Timestamp) -> Vec<Entry> {
+    pub(super) fn take_due(&self, now: Timestamp) -> Vec<Entry> {
         let mut found = Vec::new();
         let mut table = self.lock();
         while let Some(&(at, number)) = table.due.front() {
@@ -146,84 +152,31 @@ impl Leaks {
     }
 }
 
-impl<M: Manager> Slot<M> {
-    /// Remembers where its lease was taken, when leak detection is on.
-    #[inline]
-    pub(crate) fn track(&mut self, taken_at: &'static Location<'static>) {
-        if self.inner().leaks.is_some() {
-            self.begin_tracking(taken_at);
+/// Adds the keys. A lease whose connection has ended in the meantime has ended too.
+pub(super) fn describe<K>(
+    entries: Vec<Entry>,
+    now: Timestamp,
+    key_of: impl Fn(ConnectionId) -> Option<K>,
+) -> Vec<LeaseInfo<K>> {
+    let mut leases = Vec::with_capacity(entries.len());
+    for Entry { connection, taken_at, since } in entries {
+        if let Some(key) = key_of(connection) {
+            leases.push(LeaseInfo { connection, key, taken_at, held_for: now.since(since) });
         }
     }
-
-    #[cold]
-    fn begin_tracking(&mut self, taken_at: &'static Location<'static>) {
-        let inner = Arc::clone(self.inner());
-        let Some(leaks) = &inner.leaks else { return };
-        let node = self.node_mut();
-        let (number, due) = leaks.begin(node.id, taken_at, inner.clock.now());
-        node.tracked = Some(number);
-        if let Some(due) = due {
-            // The maintenance task has to be there, and may have to look earlier.
-            inner.remember_runtime();
-            let mut core = inner.lock();
-            core.state.note_deadline(due);
-            inner.unlock(core);
-        }
-    }
+    leases
 }
 
-impl<M: Manager> Inner<M> {
-    /// A lease has ended, however it ended.
-    #[cold]
-    pub(super) fn untrack(&self, lease: LeaseNumber) {
-        let none_is_out = self.leaks.as_ref().is_some_and(|leaks| leaks.end(lease));
-        if none_is_out && self.is_shut_down() {
-            // Nothing is left to watch: the maintenance task ends.
-            let keeper = self.lock().end_of_watch();
-            keeper.iter().for_each(|keeper| keeper.notify_one());
-        }
-    }
-
-    /// When the next lease will have been out for too long; never without leak detection.
-    pub(super) fn next_leak(&self) -> Timestamp {
-        self.leaks.as_ref().map_or(Timestamp::NEVER, Leaks::next_deadline)
-    }
-
-    /// Warns of the leases that are due.
-    pub(super) fn report_leaks(&self, now: Timestamp) {
-        let Some(leaks) = &self.leaks else { return };
-        for lease in self.describe(leaks.take_due(now), now) {
-            tracing::warn!(
-                target: "pool_common",
-                connection = lease.connection.as_u64(),
-                key = ?lease.key,
-                held_for = ?legible(lease.held_for),
-                taken_at = %lease.taken_at,
-                "a lease has been out for long: it may have leaked"
-            );
-        }
-    }
-
-    /// The leases that are out, longest held first.
-    pub(super) fn leases(&self) -> Vec<LeaseInfo<M::Key>> {
-        let Some(leaks) = &self.leaks else { return Vec::new() };
-        let mut entries: Vec<Entry> = leaks.lock().out.values().copied().collect();
-        entries.sort_by_key(|entry| entry.since);
-        self.describe(entries, self.clock.now())
-    }
-
-    /// Adds the keys. A lease whose connection has ended in the meantime has ended too.
-    fn describe(&self, entries: Vec<Entry>, now: Timestamp) -> Vec<LeaseInfo<M::Key>> {
-        let mut leases = Vec::with_capacity(entries.len());
-        let core = self.lock();
-        for Entry { connection, taken_at, since } in entries {
-            if let Some(key) = core.state.key_of(connection) {
-                let held_for = now.since(since);
-                leases.push(LeaseInfo { connection, key: key.clone(), taken_at, held_for });
-            }
-        }
-        leases
-    }
+/// Warns of a lease that is due.
+pub(super) fn report(lease: &LeaseInfo<impl fmt::Debug>) {
+    tracing::warn!(
+        target: "pool_common",
+        connection = lease.connection.as_u64(),
+        key = ?lease.key,
+        held_for = ?legible(lease.held_for),
+        taken_at = %lease.taken_at,
+        "a lease has been out for long: it may have leaked"
+    );
 }
 
 #[cfg(test)]
@@ -250,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_of_a_queue_says_when_it_is_due() {
+    fn only_the_first_lease_of_a_queue_returns_its_deadline() {
         let leaks = Leaks::new(10 * SECOND);
         let (first, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(0));
         assert_eq!(due, Some(at(10)));
@@ -267,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_all_time_is_never_due() {
+    fn a_deadline_that_overflows_is_never_due() {
         let leaks = Leaks::new(Duration::MAX);
         let (_, due) = leaks.begin(ConnectionId::default(), Location::caller(), at(1));
         assert_eq!((due, leaks.next_deadline()), (None, Timestamp::NEVER));

@@ -1,7 +1,7 @@
 //! The one task of a pool: it sleeps until the state's next deadline, or until a lease has been out
-//! for too long. It is started when there is a deadline for the first time, and ends with the pool;
-//! a closed pool keeps it until the tasks with a limit have ended, and with leak detection until
-//! every lease was returned or reported.
+//! for too long. It is started when there is a deadline for the first time, and ends with the pool.
+//! A closed pool keeps it until the tasks with a limit have ended, and with leak detection until
+//! every lease was returned or reported. Decision 8 has the reasons.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Id, RuntimeFlavor};
 use tokio::sync::Notify;
 
-use super::Inner;
-use super::inner::Core;
-use super::perform::wake;
-use super::seat::Seat;
+use super::background::{GRACE, Work, drop_overdue, give_up};
+use super::inner::{CellOf, Core, Inner, Keeper};
+use super::leaks::{self, LeaseInfo};
 use crate::clock::Timestamp;
 use crate::manager::Manager;
 
@@ -26,37 +25,21 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// A coarse clock that is further behind a timer than this is not the clock the timer goes by.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 
-/// The task is late when it has not looked this long after it should have.
+/// The task is late when this much time has passed since it should have looked.
 const LATE: Duration = Duration::from_millis(50);
 
-/// A waiter on another runtime than the task checks the task at least this often.
+/// A waiter on another runtime than the task's checks the task at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The maintenance task, as the pool knows it.
-pub(super) struct Keeper {
-    /// Where it was spawned.
-    runtime: Id,
-    /// Wakes it: there is an earlier deadline, or it is not needed any more. Tells it from those
-    /// that came before it, too.
-    earlier: Arc<Notify>,
-    /// When it was started.
-    since: Timestamp,
-    /// Whether it has run: until then its runtime may have ended.
-    runs: bool,
-    /// Whether it sleeps until the deadline the pool is armed for: not while it works, nor when it
-    /// was woken and has not looked yet.
-    asleep: bool,
-}
-
-/// Whether the caller is on this runtime. Counts references that all threads count, so not under the
-/// lock.
+/// Whether the caller is on this runtime. This counts references that all threads count, so it is not
+/// called under the lock.
 #[inline]
 pub(super) fn is_here(runtime: Option<Id>) -> bool {
     runtime.is_some_and(|there| Handle::try_current().is_ok_and(|here| here.id() == there))
 }
 
 /// How the maintenance task learns of an earlier deadline.
-pub(super) enum Summons<M: Manager> {
+pub(super) enum Rearm<M: Manager> {
     Wake(Arc<Notify>),
     /// This runtime has no task: one is started. A task on another runtime ends, and the waiters are
     /// called: they may have relied on that task, or on having no deadline to watch.
@@ -64,7 +47,7 @@ pub(super) enum Summons<M: Manager> {
         runtime: Handle,
         earlier: Arc<Notify>,
         replaced: Option<Arc<Notify>>,
-        waiting: Vec<Arc<Seat<M>>>,
+        waiting: Vec<CellOf<M>>,
     },
 }
 
@@ -91,14 +74,14 @@ impl<M: Manager> Core<M> {
         deadline: Timestamp,
         remembered: Option<Handle>,
         now: Timestamp,
-    ) -> Option<Summons<M>> {
+    ) -> Option<Rearm<M>> {
         self.armed = deadline;
         let here = Handle::try_current().ok();
         if let Some(keeper) = &mut self.keeper
             && here.as_ref().is_none_or(|here| here.id() == keeper.runtime)
         {
             keeper.asleep = false;
-            return Some(Summons::Wake(Arc::clone(&keeper.earlier)));
+            return Some(Rearm::Wake(Arc::clone(&keeper.earlier)));
         }
         let replaced = self.keeper.take().map(|keeper| keeper.earlier);
         let runtime = here.or(remembered)?;
@@ -111,20 +94,20 @@ impl<M: Manager> Core<M> {
             asleep: false,
         };
         self.keeper = Some(keeper);
-        Some(Summons::Start { runtime, earlier, replaced, waiting: self.all_seats() })
+        Some(Rearm::Start { runtime, earlier, replaced, waiting: self.all_cells() })
     }
 
-    /// Wakes the task, to be used without the lock: the pool is closed, or gone, and it may end.
-    pub(super) fn end_of_watch(&self) -> Option<Arc<Notify>> {
-        self.keeper.as_ref().map(|keeper| Arc::clone(&keeper.earlier))
+    /// The cells of all waiters, to call them.
+    fn all_cells(&self) -> Vec<CellOf<M>> {
+        self.state.attachments().cloned().collect()
     }
 
-    /// Nobody watches: everything that will be due has to be noted again.
+    /// No task watches: everything that will be due has to be noted again.
     fn renote_deadlines(&mut self, leak: Timestamp, now: Timestamp) {
         self.armed = Timestamp::NEVER;
         // This forgets earlier notes.
         let of_state = self.state.next_deadline();
-        // Nothing of that matters to a closed pool.
+        // A closed pool has no deadlines but those of its tasks and leases.
         if !self.state.is_closed() {
             self.state.note_deadline(of_state.min(self.idle_look.due));
         }
@@ -133,15 +116,15 @@ impl<M: Manager> Core<M> {
 }
 
 impl<M: Manager> Inner<M> {
-    pub(super) fn summon(self: &Arc<Self>, summons: Summons<M>) {
-        match summons {
-            Summons::Wake(earlier) => earlier.notify_one(),
-            Summons::Start { runtime, earlier, replaced, waiting } => {
+    pub(super) fn rearm(self: &Arc<Self>, rearm: Rearm<M>) {
+        match rearm {
+            Rearm::Wake(earlier) => earlier.notify_one(),
+            Rearm::Start { runtime, earlier, replaced, waiting } => {
                 if let Some(replaced) = replaced {
                     replaced.notify_one();
                 }
                 call(&waiting);
-                self.tell_closing();
+                self.emptied.notify_waiters();
                 let mut presence =
                     Presence { pool: Weak::clone(&self.me), earlier, has_run: false };
                 runtime.spawn(async move {
@@ -160,6 +143,48 @@ impl<M: Manager> Inner<M> {
         {
             here.spawn(async {});
         }
+    }
+
+    /// Drops the rest of work whose time is up.
+    fn give_up_overdue(self: &Arc<Self>, overdue: Vec<Arc<Work>>) {
+        if overdue.is_empty() {
+            return;
+        }
+        let running = give_up(overdue);
+        if !running.is_empty() {
+            let now = self.clock.now();
+            let mut core = self.lock();
+            core.bounded.look_again(Instant::now(), &running);
+            core.state.note_deadline(now.after(GRACE));
+            self.unlock(core);
+        }
+        // Such work may have come to wait meanwhile, and its task may be gone.
+        running.into_iter().for_each(drop_overdue);
+    }
+
+    /// When the next lease will have been out for too long; never without leak detection.
+    fn next_leak(&self) -> Timestamp {
+        self.leaks.as_ref().map_or(Timestamp::NEVER, leaks::Leaks::next_deadline)
+    }
+
+    /// Warns of the leases that are due.
+    fn report_leaks(&self, now: Timestamp) {
+        let Some(leaks) = &self.leaks else { return };
+        let due = leaks.take_due(now);
+        if !due.is_empty() {
+            self.describe(due, now).iter().for_each(leaks::report);
+        }
+    }
+
+    /// The leases that are out, longest held first.
+    pub(super) fn leases(&self) -> Vec<LeaseInfo<M::Key>> {
+        let Some(leaks) = &self.leaks else { return Vec::new() };
+        self.describe(leaks.all(), self.clock.now())
+    }
+
+    fn describe(&self, leases: Vec<leaks::Entry>, now: Timestamp) -> Vec<LeaseInfo<M::Key>> {
+        let core = self.lock();
+        leaks::describe(leases, now, |connection| core.state.key_of(connection).cloned())
     }
 
     /// Starts the task again when there is something to wait for and it ended with its runtime, or
@@ -187,13 +212,13 @@ impl<M: Manager> Inner<M> {
     }
 
     /// As [`until_late`](Inner::until_late), for a caller that waits for the end of a closed pool: `None`
-    /// even where nothing has a time limit.
+    /// even when no task has a time limit.
     pub(super) fn until_late_to_close(&self) -> Option<Duration> {
         let is_bounded = self.lock().bounded.next().is_some();
         if is_bounded { self.until_late() } else { None }
     }
 
-    /// How long a waiter on this runtime may rely on the task; `None`: for the whole wait, on the task's
+    /// How long a waiter on this runtime may rely on the task; `None` means for the whole wait, on the task's
     /// runtime or where there can be no task.
     pub(super) fn until_late(&self) -> Option<Duration> {
         let here = Handle::try_current().ok()?.id();
@@ -204,7 +229,7 @@ impl<M: Manager> Inner<M> {
     }
 }
 
-/// Whether it slept for as long as it was told.
+/// Sleeps. Returns whether the pause has passed, and the sleep was not cut short.
 async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
     match pause {
         None => {
@@ -218,12 +243,12 @@ async fn wait(earlier: &Notify, pause: Option<Duration>) -> bool {
     }
 }
 
-/// Tells waiters to check whether a task still watches their deadlines.
-pub(super) fn call<M: Manager>(seats: &[Arc<Seat<M>>]) {
-    seats.iter().filter_map(|seat| seat.call()).for_each(wake);
+/// Calls waiters: they check whether a task still watches their deadlines.
+fn call<M: Manager>(cells: &[CellOf<M>]) {
+    cells.iter().for_each(|cell| cell.call());
 }
 
-/// The task's hold on the pool; lets go when the task ends, even with its runtime.
+/// The task's hold on the pool, which it lets go of when it ends, even with its runtime.
 struct Presence<M: Manager> {
     pool: Weak<Inner<M>>,
     earlier: Arc<Notify>,
@@ -231,12 +256,12 @@ struct Presence<M: Manager> {
 }
 
 impl<M: Manager> Presence<M> {
-    /// What the pool knows of this task; `None` when another has taken its place.
+    /// What the pool knows of this task; `None` when another task has taken its place.
     fn keeper<'a>(&self, core: &'a mut Core<M>) -> Option<&'a mut Keeper> {
         core.keeper.as_mut().filter(|keeper| Arc::ptr_eq(&keeper.earlier, &self.earlier))
     }
 
-    /// Does what is due. Returns how long to sleep (`None`: until told), or `None` to end.
+    /// Does what is due. Returns how long to sleep (with `None` inside: until woken), or `None` to end.
     fn maintain(&mut self, in_time: bool) -> Option<Option<Duration>> {
         let inner = self.pool.upgrade()?;
         let mut core = inner.lock();
@@ -251,7 +276,7 @@ impl<M: Manager> Presence<M> {
             if core.armed.since(now) > LONGEST_TICK && !core.clocks_differ {
                 core.clocks_differ = true;
                 core.state.forget_deadlines();
-                untimed = core.all_seats();
+                untimed = core.all_cells();
             }
             now = now.max(core.armed);
         }
@@ -315,18 +340,9 @@ impl<M: Manager> Drop for Presence<M> {
             core.renote_deadlines(inner.next_leak(), inner.clock.now());
         }
         // No task watches the deadlines of the waiters any more: they have to do so themselves.
-        let waiting = core.all_seats();
+        let waiting = core.all_cells();
         drop(core);
         call(&waiting);
-        inner.tell_closing();
-    }
-}
-
-impl<M: Manager> Drop for Inner<M> {
-    fn drop(&mut self) {
-        let core = self.lock.retire();
-        if let Some(keeper) = core.end_of_watch() {
-            keeper.notify_one();
-        }
+        inner.emptied.notify_waiters();
     }
 }

@@ -1,21 +1,26 @@
 //! The async shell: lock, ask the state, unlock; then dial, wake, close.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it |
+//! | `acquire`, `waiting`, `timeout` | the future of an acquire, its place in the queue, its deadline |
+//! | `peek`, `dial` | the peek and the check before lending; the dial of a caller or in the background |
+//! | `lease`, `release` | what a caller holds, and its way back |
+//! | `perform`, `close` | what the state asks for; closing a connection, and the pool |
+//! | `maintenance`, `background`, `leaks` | the one task, the time limits of other tasks, leases that are out |
 
 mod acquire;
-mod acquiring;
-mod bounded;
-mod builder;
-mod idle_look;
+mod background;
+mod close;
+mod dial;
 mod inner;
 mod leaks;
-mod lock;
-mod look;
+mod lease;
 mod maintenance;
+mod peek;
 mod perform;
-mod seat;
-mod slot;
-mod stop;
-#[cfg(test)]
-mod ticks;
+mod release;
+mod timeout;
 mod waiting;
 
 use std::fmt;
@@ -23,17 +28,19 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use acquiring::Acquiring;
-pub use builder::Builder;
-pub(crate) use inner::Inner;
+pub use acquire::Acquiring;
 pub use leaks::LeaseInfo;
-pub(crate) use slot::{Held, Node, Slot};
+pub use lease::Lease;
 
+use self::inner::Inner;
+use self::leaks::Leaks;
+use crate::clock::Clock;
 use crate::error::InvalidPolicy;
-use crate::lease::Lease;
+use crate::event::Observer;
 use crate::manager::Manager;
+use crate::metrics::{Meter, Plan};
 use crate::policy::{Limits, Policy};
-use crate::state::ConnectionId;
+use crate::state::{ConnectionId, State};
 use crate::stats::{Stats, Status};
 
 /// A connection pool. Cheap to clone; every clone is the same pool.
@@ -70,11 +77,7 @@ impl<M: Manager> Pool<M> {
         Builder::new(manager)
     }
 
-    pub(crate) fn from_inner(inner: Arc<Inner<M>>) -> Self {
-        Self(Arc::new(Owner(inner)))
-    }
-
-    pub(crate) fn inner(&self) -> &Arc<Inner<M>> {
+    fn inner(&self) -> &Arc<Inner<M>> {
         &self.0.0
     }
 
@@ -168,7 +171,7 @@ impl<M: Manager> Pool<M> {
     /// Outside a tokio runtime, and before any acquire inside one, there is nothing to dial in: the
     /// dials count as failed and are tried again later.
     pub fn warm_up(&self, key: &M::Key) {
-        self.inner().remember_runtime();
+        self.inner().runtime.remember();
         self.inner().with(|state, now| state.warm_up(key, now));
     }
 
@@ -233,7 +236,7 @@ impl<M: Manager> Pool<M> {
     /// # Errors
     /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
     pub fn set_limits(&self, limits: Limits) -> Result<(), InvalidPolicy> {
-        self.inner().remember_runtime();
+        self.inner().runtime.remember();
         self.inner().with(|state, now| state.set_limits(limits, now))
     }
 
@@ -312,5 +315,110 @@ impl<M: Manager> Pool<M> {
     /// Whether the pool was closed.
     pub fn is_closed(&self) -> bool {
         self.inner().lock().state.is_closed()
+    }
+}
+
+/// Builds a [`Pool`]. Only the manager is required.
+#[must_use = "a builder does nothing before `build`"]
+pub struct Builder<M: Manager> {
+    manager: M,
+    policy: Policy,
+    clock: Clock,
+    seed: Option<u64>,
+    observer: Option<Arc<dyn Observer<M::Key>>>,
+    /// What is reported; set by `metrics`, where there is that feature.
+    pub(crate) reporting: Plan,
+    leaks_after: Option<Duration>,
+}
+
+impl<M: Manager> fmt::Debug for Builder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager> Builder<M> {
+    fn new(manager: M) -> Self {
+        Self {
+            manager,
+            policy: Policy::default(),
+            clock: Clock::default(),
+            seed: None,
+            observer: None,
+            reporting: Plan::default(),
+            leaks_after: None,
+        }
+    }
+
+    /// The strategy: a [`profile`](crate::profile)'s policy, or your own. Default
+    /// [`Policy::default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Changes single fields of the policy: of the default, or of what [`policy`](Self::policy) set
+    /// before.
+    pub fn change_policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.policy);
+        self
+    }
+
+    /// The manager, for builders of clients that wrap this one and change it until the pool is built.
+    pub fn manager_mut(&mut self) -> &mut M {
+        &mut self.manager
+    }
+
+    /// Where the pool reads the time. Default [`Clock::coarse`]. With a paused tokio clock use
+    /// [`Clock::tokio`]: otherwise expiry, and the `acquire_timeout` of waiters, follow that clock only
+    /// roughly.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Decides everything random in the pool: jitter, and the order of waiters where it is random.
+    /// Default: a different one for each pool.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Reports everything that happens to a connection to `observer`. Default none, which costs nothing.
+    /// An observer that holds the pool keeps it open.
+    pub fn observer(mut self, observer: impl Observer<M::Key>) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Looks for leaks: a lease that is held longer than `after` is reported once, by a
+    /// `tracing` event of level `WARN` and target `pool_common` that says the connection, its key,
+    /// how long it has been out and in which line it was taken; and
+    /// [`Pool::leases`] lists all that are out. The lease itself goes on.
+    ///
+    /// Every acquire and release then costs a second, short lock; more when it is contended.
+    /// Reports come from the pool's maintenance task, so they need a runtime.
+    /// With [`Duration::MAX`] nothing is reported, but `leases` can be asked.
+    ///
+    /// Default off, which costs nothing that can be measured.
+    pub fn leak_detection(mut self, after: Duration) -> Self {
+        self.leaks_after = Some(after);
+        self
+    }
+
+    /// The pool. Dials nothing yet.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] when the policy makes no sense.
+    pub fn build(self) -> Result<Pool<M>, InvalidPolicy> {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let mut state = State::with_attachments(self.policy, seed)?;
+        state.listen(self.observer.is_some());
+        let meter = Meter::new(self.reporting);
+        let leaks = self.leaks_after.map(Leaks::new);
+        let inner = Inner::new(self.manager, state, self.clock, self.observer, meter, leaks);
+        // The limits are reported from the start.
+        inner.with(|_, _| ());
+        Ok(Pool(Arc::new(Owner(inner))))
     }
 }

@@ -1,92 +1,208 @@
-//! A place in the queue.
+//! From the state's answer to the caller: a connection, a dial, an error, or a place in the queue.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::Inner;
-use super::acquire::Step;
-use super::inner::{Core, StateOf};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::Ticket;
+use super::inner::{CellOf, Core, Granted, Held, Inner, StateOf};
+use super::lease::Lease;
 use super::maintenance::is_here;
-use super::seat::{Looked, Seat};
+use super::peek::Condition;
+use super::timeout::TimeLimit;
 use crate::clock::Timestamp;
+use crate::error::{DialError, Error, Stage};
 use crate::manager::Manager;
-use crate::state::WaiterId;
+use crate::state::{Acquire, Grant, Refusal, WaiterId};
+use crate::sync::wait_cell::WaitCell;
+
+/// What the state answered, held by something that gives it back when it is dropped.
+pub(super) enum Step<'a, M: Manager> {
+    /// A connection, and whether it may go out.
+    Lent(Lease<M>, Condition),
+    /// Leave to dial.
+    Dial(Ticket<M>),
+    /// A place in the queue.
+    Wait(Waiting<'a, M>),
+    /// Something changed: ask the state again.
+    Again,
+    Refused(Refusal<DialError<M::Error>>),
+    /// The dial that the caller depended on failed.
+    DialFailed(DialError<M::Error>),
+    TimedOut,
+}
+
+impl<M: Manager> Step<'_, M> {
+    fn lent(lease: Lease<M>, was_idle: bool) -> Self {
+        Self::Lent(lease, if was_idle { Condition::Unknown } else { Condition::Fine })
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// Holds what the state answered to an acquire, except to wait.
+    pub(super) fn hold<'a>(
+        self: &Arc<Self>,
+        answer: Acquire<Held<M>, DialError<M::Error>>,
+    ) -> Step<'a, M> {
+        match answer {
+            Acquire::Lend(lent) => {
+                let was_idle = lent.was_idle;
+                Step::lent(self.lease(lent), was_idle)
+            }
+            Acquire::Dial(id) => Step::Dial(Ticket::new(Arc::clone(self), id, true)),
+            Acquire::Wait(_) => unreachable!("a waiter gets a place in the queue"),
+            Acquire::Refuse(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    /// Holds what the state granted to a waiter.
+    pub(super) fn hold_grant<'a>(self: &Arc<Self>, granted: Granted<M>) -> Step<'a, M> {
+        match granted.grant {
+            Grant::Lend(lent) => {
+                let was_idle = lent.was_idle;
+                Step::lent(Lease::new(self, granted.node, lent), was_idle)
+            }
+            Grant::Dial(id) => Step::Dial(Ticket::new(Arc::clone(self), id, true)),
+            Grant::Retry => Step::Again,
+            Grant::DialFailed(error) => Step::DialFailed(error),
+            Grant::TimedOut => Step::TimedOut,
+            Grant::Refuse(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    /// The waiter that was granted this has left.
+    pub(super) fn pass_on(self: &Arc<Self>, step: Step<'_, M>) {
+        match step {
+            Step::Lent(lease, condition) => lease.pass_on(condition == Condition::Unknown),
+            // The connection that the waiter was woken for stays idle, perhaps in the way of another key.
+            Step::Again => self.with(|state, now| state.relieve(now)),
+            // The dial gives its slot in the limits back.
+            Step::Dial(ticket) => drop(ticket),
+            Step::Wait(_) => unreachable!("the state grants no place in the queue"),
+            Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
+        }
+    }
+
+    /// Waits in the queue with a separate timer, where the pool's maintenance task does not wake the caller, or
+    /// not in time. When that task is late, as on a runtime that stands still, takes its work over: the end of a
+    /// pause is its work, too.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when the time of the acquire is up first.
+    pub(super) async fn wait_alone<'a>(
+        self: &'a Arc<Self>,
+        key: &M::Key,
+        mut waiting: Waiting<'a, M>,
+        acquire: &TimeLimit,
+    ) -> Result<Step<'a, M>, Error<M::Error>> {
+        loop {
+            let look_again = self.until_late().map(|pause| Instant::now() + pause);
+            let until = [acquire.deadline, look_again].into_iter().flatten().min();
+            let waited = match until {
+                Some(until) => timeout_at(until, &mut waiting).await,
+                None => Ok((&mut waiting).await),
+            };
+            match waited {
+                Ok(Some(step)) => return Ok(step),
+                // The maintenance task ended, or moved to another runtime.
+                Ok(None) => {}
+                Err(_) if acquire.deadline.is_some_and(|end| until == Some(end)) => {
+                    // The error does not count this caller among the waiters.
+                    drop(waiting);
+                    return Err(self.timed_out(key, Stage::Queue, acquire.elapsed()));
+                }
+                Err(_) => {}
+            }
+            self.revive_maintenance();
+        }
+    }
+
+    /// The limit to be logged, when this caller is the first of the pool to wait at one.
+    #[inline]
+    pub(super) fn first_limit(&self, core: &Core<M>, id: WaiterId) -> Option<(&'static str, u32)> {
+        if self.limit_said.load(Ordering::Relaxed) { None } else { core.state.limit_reached(id) }
+    }
+
+    /// Logs once in the life of the pool that a caller waits at a limit.
+    #[cold]
+    pub(super) fn say_limit(&self, key: &M::Key, (limit, max): (&'static str, u32)) {
+        if !self.limit_said.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                target: "pool_common",
+                limit,
+                max,
+                ?key,
+                "all connections are in use, callers wait for the first time (said once for each pool)"
+            );
+        }
+    }
+}
 
 /// A place in the queue. Dropping it gives it up, and passes on whatever had been granted.
 ///
-/// As a future it waits for the next step, for as long as it is polled; `None` when it was called
-/// to look how things are.
+/// As a future it waits for the next step, for as long as it is polled; `None` when it was called because
+/// the maintenance task ended or moved.
 pub(super) struct Waiting<'a, M: Manager> {
     inner: &'a Arc<Inner<M>>,
     id: WaiterId,
-    /// Empty when what it waited for was taken.
-    seat: Option<Arc<Seat<M>>>,
-}
-
-/// What a waiter finds when it looks.
-pub(super) enum Found<M: Manager> {
-    /// The end of the wait.
-    Step(Step<'static, M>),
-    Nothing,
-    /// Nothing, but it was called.
-    Called,
-    /// Nothing, and no task watches its deadline.
-    NobodyWatches,
+    /// Empty when the grant was taken.
+    cell: Option<CellOf<M>>,
 }
 
 impl<'a, M: Manager> Waiting<'a, M> {
     pub(super) fn new(inner: &'a Arc<Inner<M>>, id: WaiterId, core: &mut Core<M>) -> Self {
-        let seat = Seat::spare();
-        core.state.attach(id, Arc::clone(&seat));
-        Self { inner, id, seat: Some(seat) }
+        let cell = WaitCell::spare();
+        core.state.attach(id, Arc::clone(&cell));
+        Self { inner, id, cell: Some(cell) }
     }
 
-    /// The first look, which says whom to wake.
+    /// The first look, which leaves the waker.
     #[inline]
-    pub(super) fn sit(&mut self, context: &Context<'_>) -> Found<M> {
-        let waker = context.waker().clone();
-        let Some(seat) = &self.seat else { return Found::Nothing };
-        let looked = seat.take_or_wait(waker);
-        self.found(looked)
+    pub(super) fn poll_first(&mut self, context: &Context<'_>) -> Poll<Option<Step<'a, M>>> {
+        let Some(cell) = &self.cell else { return Poll::Pending };
+        let found = cell.poll_first(context);
+        self.found(found)
     }
 
-    /// Takes what was given, or leaves word whom to wake.
-    pub(super) fn look(&mut self, context: &Context<'_>) -> Found<M> {
-        let Some(seat) = &self.seat else { return Found::Nothing };
-        let looked = seat.look(context);
-        let found = self.found(looked);
-        if !matches!(found, Found::Nothing) {
-            return found;
+    #[inline]
+    fn found(&mut self, found: Poll<Option<Granted<M>>>) -> Poll<Option<Step<'a, M>>> {
+        found.map(|called_or_granted| {
+            let granted = called_or_granted?;
+            let step = self.inner.hold_grant(granted);
+            if let Some(cell) = self.cell.take() {
+                cell.keep();
+            }
+            Some(step)
+        })
+    }
+
+    /// As polling the future, for a waiter that relies on the maintenance task: ready with `None` even when
+    /// that task does not watch its deadline.
+    pub(super) fn poll_watched(&mut self, context: &Context<'_>) -> Poll<Option<Step<'a, M>>> {
+        self.look(context, false)
+    }
+
+    fn look(&mut self, context: &Context<'_>, is_alone: bool) -> Poll<Option<Step<'a, M>>> {
+        let Some(cell) = &self.cell else { return Poll::Pending };
+        let found = cell.poll(context);
+        if found.is_ready() {
+            return self.found(found);
         }
         let mut core = self.inner.lock();
         if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, self.id) {
-            // Granted within a call that is still running on this thread, and brought here later.
+            // Granted within a call that is still running on this thread, and would be brought here later.
             let node = core.take_node();
             drop(core);
-            let step = self.inner.hold_grant(node, grant);
-            self.seat = None;
-            return Found::Step(step);
+            self.cell = None;
+            return Poll::Ready(Some(self.inner.hold_grant(Granted { grant, node })));
         }
-        // It may have been moved here from where the watch is kept.
+        // The waiter's task may have moved here from the runtime of the maintenance task.
         let watched_on = core.watched_on(Timestamp::NEVER);
         drop(core);
-        if is_here(watched_on) { Found::Nothing } else { Found::NobodyWatches }
-    }
-
-    #[inline]
-    fn found(&mut self, looked: Looked<M>) -> Found<M> {
-        match looked {
-            Looked::Given(given) => {
-                if let Some(seat) = self.seat.take() {
-                    seat.keep();
-                }
-                Found::Step(given)
-            }
-            Looked::Called => Found::Called,
-            Looked::Nothing => Found::Nothing,
-        }
+        if is_alone || is_here(watched_on) { Poll::Pending } else { Poll::Ready(None) }
     }
 }
 
@@ -94,42 +210,37 @@ impl<'a, M: Manager> Future for Waiting<'a, M> {
     type Output = Option<Step<'a, M>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.look(context) {
-            Found::Step(step) => Poll::Ready(Some(step)),
-            Found::Called => Poll::Ready(None),
-            // It watches its own deadline.
-            Found::Nothing | Found::NobodyWatches => Poll::Pending,
-        }
+        self.look(context, true)
     }
 }
 
 impl<M: Manager> Drop for Waiting<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            self.leave(&seat);
+        if let Some(cell) = self.cell.take() {
+            self.leave(&cell);
         }
     }
 }
 
 impl<M: Manager> Waiting<'_, M> {
     #[inline(never)]
-    fn leave(&self, seat: &Seat<M>) {
-        // Nobody is to be woken any more.
-        let waker = seat.clear();
+    fn leave(&self, cell: &WaitCell<Granted<M>>) {
+        // No task is to be woken any more.
+        let waker = cell.clear();
         let now = self.inner.clock.now();
         let mut core = self.inner.lock();
-        let place = core.state.detach(self.id);
+        let attached = core.state.detach(self.id);
         let leftover = core.state.cancel(self.id, now);
         self.inner.unlock(core);
         drop(leftover);
-        match place {
-            // No thread will bring anything to this seat: the next waiter may have it.
-            Some(place) => place.keep(),
+        match attached {
+            // No thread will bring anything to this cell: the next waiter may have it.
+            Some(attached) => attached.keep(),
             // From here on the thread that brings a grant passes it on.
             None => {
-                if let Some(given) = seat.leave() {
-                    self.inner.pass_on(given);
+                if let Some(granted) = cell.leave() {
+                    self.inner.pass_on(self.inner.hold_grant(granted));
                 }
             }
         }

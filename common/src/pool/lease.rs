@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::inner::{Held, Inner, Node};
+use super::release::Slot;
 use crate::event::CloseCause;
-use crate::lending::{Exclusive, Lending};
+use crate::lending::{Exclusive, Lend, Lending};
 use crate::manager::{Connection, Manager};
-use crate::pool::{Held, Inner, Node, Slot};
 use crate::state::{ConnectionId, Fitness, Lent};
 
 /// A leased connection.
@@ -27,20 +28,14 @@ pub struct Lease<M: Manager> {
 }
 
 impl<M: Manager> Lease<M> {
-    /// `node` is one for a shared connection, if one was left.
-    #[inline(always)]
-    pub(crate) fn new(
+    /// A lease of what the state has lent; `node` is an unused node, for a shared connection.
+    #[inline]
+    pub(super) fn new(
         inner: &Arc<Inner<M>>,
         node: Option<Box<Node<M>>>,
         lent: Lent<Held<M>>,
     ) -> Self {
         Self { slot: Slot::new(lent, || node.unwrap_or_else(|| Node::new(inner, None))) }
-    }
-
-    /// Takes over from a lease that ends, with its node if that is of a shared connection.
-    #[inline]
-    pub(crate) fn again(lent: Lent<Held<M>>, node: Option<Box<Node<M>>>) -> Self {
-        Self { slot: Slot::new(lent, || node.expect("a shared connection leaves the node")) }
     }
 
     /// Whether the connection was lent before. A failure of a reused connection before the first
@@ -127,7 +122,7 @@ impl<M: Manager> Lease<M> {
 
     /// Gives back a lease that no caller has used, without asking the manager. With `was_idle` the
     /// connection was idle and has not been peeked at yet.
-    pub(crate) fn pass_on(mut self, was_idle: bool) {
+    pub(super) fn pass_on(mut self, was_idle: bool) {
         if was_idle {
             self.slot.take_back();
         } else {
@@ -141,27 +136,45 @@ impl<M: Manager> Lease<M> {
         self.slot.handle()
     }
 
-    pub(crate) fn handle_mut(&mut self) -> &mut M::Lending {
+    pub(super) fn handle_mut(&mut self) -> &mut M::Lending {
         self.slot.handle_mut()
     }
 
-    pub(crate) fn discard_for(mut self, cause: CloseCause) {
+    pub(super) fn discard_for(mut self, cause: CloseCause) {
         self.doubt(Some(cause));
     }
 
     /// With leak detection: remembers the line that took the lease.
     #[inline]
-    pub(crate) fn track(&mut self, taken_at: &'static Location<'static>) {
-        self.slot.track(taken_at);
+    pub(super) fn track(&mut self, taken_at: &'static Location<'static>) {
+        if self.slot.inner().leaks.is_some() {
+            self.begin_tracking(taken_at);
+        }
+    }
+
+    #[cold]
+    fn begin_tracking(&mut self, taken_at: &'static Location<'static>) {
+        let inner = Arc::clone(self.slot.inner());
+        let Some(leaks) = &inner.leaks else { return };
+        let node = self.slot.node_mut();
+        let (number, due) = leaks.begin(node.id, taken_at, inner.clock.now());
+        node.tracked = Some(number);
+        if let Some(due) = due {
+            // The maintenance task has to be there, and may have to look earlier.
+            inner.runtime.remember();
+            let mut core = inner.lock();
+            core.state.note_deadline(due);
+            inner.unlock(core);
+        }
     }
 
     /// Sets or clears the cause for which the connection is closed when the lease ends.
-    pub(crate) fn doubt(&mut self, verdict: Option<CloseCause>) {
+    pub(super) fn doubt(&mut self, verdict: Option<CloseCause>) {
         self.slot.node_mut().verdict = verdict;
     }
 
     #[inline]
-    pub(crate) fn is_stale(&mut self) -> bool {
+    pub(super) fn is_stale(&mut self) -> bool {
         self.slot.is_stale()
     }
 
@@ -215,7 +228,7 @@ impl<M: Manager> Drop for Lease<M> {
             return;
         }
         // The reset of the session needs a task.
-        match (self.slot.inner().runtime(), self.slot.take()) {
+        match (self.slot.inner().runtime.any(), self.slot.take()) {
             (Some(runtime), Some(slot)) => {
                 let inner = Arc::clone(slot.inner());
                 inner.spawn_bounded(&runtime, inner.policy.reset_timeout, reset(slot));
@@ -248,5 +261,13 @@ impl<M: Manager> fmt::Debug for Lease<M> {
             .field("connection", &self.connection_id())
             .field("reused", &self.is_reused())
             .finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// A lease of what the state has lent, from outside the lock.
+    pub(super) fn lease(self: &Arc<Self>, lent: Lent<Held<M>>) -> Lease<M> {
+        let node = if M::Lending::SHARED { self.lock().take_node() } else { None };
+        Lease::new(self, node, lent)
     }
 }
