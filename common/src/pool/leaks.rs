@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::{Inner, Slot};
 use crate::clock::Timestamp;
+use crate::collections::slot_map::{SlotMap, ids};
 use crate::error::legible;
 use crate::manager::Manager;
-use crate::slot_map::{SlotMap, ids};
 use crate::state::ConnectionId;
 
 /// Leases that ended are taken out of the queue when there are this many more than are out.

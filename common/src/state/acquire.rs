@@ -4,11 +4,11 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::connection::{DialFor, Phase};
-use super::entries::KeyEntry;
-use super::list::Link;
+use super::keys::KeyEntry;
 use super::plain::Idle;
 use super::{Acquire, Connection, ConnectionId, KeyId, Lent, Refusal, State, Want};
 use crate::clock::Timestamp;
+use crate::collections::list::Link;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};

@@ -4,10 +4,10 @@
 //! costs is how many lines of memory it brings in. So a connection takes two lines: what a lease changes
 //! is in the first, and what few connections have is elsewhere.
 
-use super::list::Link;
 use super::random_order::NOWHERE;
 use super::{ConnectionId, KeyId, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::list::Link;
 use crate::event::CloseCause;
 
 /// Where a connection is in its life.

@@ -3,11 +3,11 @@
 use std::cmp::Reverse;
 
 use super::WaiterId;
-use super::entries::Waiter;
-use super::list::{Chain, Link};
-use super::stale::is_overgrown;
-use super::steps::{BinaryHeap, SlotMap};
+use super::keys::Waiter;
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
+use crate::collections::list::{Chain, Link};
+use crate::collections::{BinaryHeap, SlotMap};
 
 type Waiters<L, E, W> = SlotMap<WaiterId, Waiter<L, E, W>>;
 

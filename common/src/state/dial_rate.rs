@@ -4,7 +4,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::entries::KeyEntry;
+use super::keys::KeyEntry;
 use super::{KeyId, State};
 use crate::clock::Timestamp;
 use crate::lending::Lend;

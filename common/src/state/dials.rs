@@ -234,7 +234,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.keys[key].dependents.remove(
                 &mut self.waiters,
                 owner,
-                super::entries::Waiter::in_dials,
+                super::keys::Waiter::in_dials,
             );
         }
     }

@@ -5,9 +5,9 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::connection::Phase;
-use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
 use crate::policy::Expiry;
@@ -305,7 +305,7 @@ mod tests {
         let idle = state.status().idle;
         let mut pieces = 0;
         while state.next_deadline() <= now {
-            let steps = crate::state::steps::taken(|| state.handle_timeout(now));
+            let steps = crate::collections::counted::taken(|| state.handle_timeout(now));
             assert!(steps < 40 * AT_A_TIME, "{steps} steps in one call");
             pieces += 1;
             assert!(pieces < 100, "the sweep has no end");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::acquire::Obstacle;
 use super::connection::DialFor;
-use super::stale::queue_up;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
 use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Floor;
@@ -145,7 +145,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && self.floor_lacks(key) > 0
             && !std::mem::replace(&mut self.keys[key].hungry, true)
         {
-            queue_up(&mut self.hungry, &self.keys, key);
+            if is_overgrown(self.hungry.len(), self.keys.len()) {
+                let keys = &self.keys;
+                self.hungry.retain(|key| keys.contains(*key));
+            }
+            self.hungry.push_back(key);
         }
     }
 

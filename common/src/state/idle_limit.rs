@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use super::connection::Phase;
 use super::expiry::AT_A_TIME;
-use super::stale::is_overgrown;
 use super::{Connection, ConnectionId, State};
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
 use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::Expiry;

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 use hashbrown::DefaultHashBuilder;
 
 use super::KeyId;
-use super::steps::HashTable;
+use crate::collections::HashTable;
 
 #[derive(Debug, Default)]
 pub(super) struct KeyIndex {

@@ -8,9 +8,9 @@
 use std::hash::Hash;
 
 use super::connection::Phase;
-use super::steps::VecDeque;
 use super::{Connection, ConnectionId, KeyId, Rules, State, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::VecDeque;
 use crate::error::InvalidPolicy;
 use crate::event::CloseCause;
 use crate::lending::Lend;

@@ -41,85 +41,60 @@
 //! waiter or to the idle list as soon as fewer leases are out.
 
 mod acquire;
-mod answers;
 mod backoff;
 mod close;
 mod connection;
 mod deadlines;
 mod dial_rate;
 mod dials;
-mod entries;
+
 mod expiry;
-#[cfg(test)]
-mod flat;
 mod floor;
 mod generation;
 mod hedge;
 mod idle_limit;
 mod idle_look;
+mod ids;
 mod invariants;
 mod key_index;
-#[cfg(all(test, target_pointer_width = "64"))]
-mod layout;
+mod keys;
 mod limits;
-mod list;
 mod lost;
 mod plain;
+mod precomputed;
 mod ramp;
 mod random_order;
 mod release;
 mod room;
-mod rules;
-mod stale;
 mod starved;
-mod steps;
 mod suspects;
+#[cfg(test)]
+mod tests;
 mod tidy;
+mod types;
 mod waiters;
 
 use std::cmp::Reverse;
-use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::collections::list::List;
+use crate::collections::{BinaryHeap, SlotMap, VecDeque};
 use crate::error::InvalidPolicy;
 use crate::event::{Event, EventKind};
 use crate::lending::Lend;
 use crate::policy::{Floor, Policy};
-use crate::slot_map::{Id, ids};
 use crate::stats::{Stats, Status};
-pub use answers::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
 use connection::Connection;
 use deadlines::Deadlines;
-use entries::{KeyEntry, Waiter};
 pub use floor::PATIENCE;
+use ids::KeyId;
+pub use ids::{ConnectionId, WaiterId};
 use key_index::KeyIndex;
-use list::List;
-use rules::Rules;
-use steps::{BinaryHeap, SlotMap, VecDeque};
-
-ids! {
-    /// Names one connection from the start of its dial to its end, and no other one ever.
-    pub struct ConnectionId;
-    /// Names one waiting acquire.
-    pub struct WaiterId;
-    pub(crate) struct KeyId;
-}
-
-impl ConnectionId {
-    /// A number for logs and reports; different for every connection of a pool.
-    pub fn as_u64(self) -> u64 {
-        u64::from(self.version().get()) << 32 | u64::from(self.index())
-    }
-}
-
-/// The number that log lines say: [`as_u64`](ConnectionId::as_u64).
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_u64().fmt(f)
-    }
-}
+use keys::{KeyEntry, Waiter};
+use precomputed::Rules;
+pub use types::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
 
 /// The state machine. `K` is the key, `L` how connections are lent ([`Lend`]), `E` why dials fail,
 /// `W` what a shell keeps with each who waits (nothing, unless it says so with

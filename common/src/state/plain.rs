@@ -9,7 +9,7 @@
 use std::hash::Hash;
 
 use super::connection::Phase;
-use super::entries::{KeyEntry, Waiter};
+use super::keys::{KeyEntry, Waiter};
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lend;

@@ -14,7 +14,7 @@
 use std::hash::Hash;
 
 use super::connection::DialFor;
-use super::entries::{KeyEntry, Waiter};
+use super::keys::{KeyEntry, Waiter};
 use super::{Action, Connection, ConnectionId, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;

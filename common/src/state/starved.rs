@@ -17,9 +17,9 @@
 
 use std::hash::Hash;
 
-use super::stale::is_overgrown;
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
 use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::{Dial, DialForWaiters};

@@ -2,7 +2,7 @@
 //! that had a hundred.
 //!
 //! The maps of entries give back the free slots at their ends whenever an entry goes, see
-//! [`SlotMap`](crate::slot_map::SlotMap). A timer does the rest here, a bounded part at a time. An entry keeps its place while it lives, so that one which came in a spike and stays can keep
+//! [`SlotMap`](crate::collections::slot_map::SlotMap). A timer does the rest here, a bounded part at a time. An entry keeps its place while it lives, so that one which came in a spike and stays can keep
 //! the memory before it.
 
 use std::hash::Hash;

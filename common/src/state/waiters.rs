@@ -3,12 +3,12 @@
 use std::hash::Hash;
 
 use super::connection::{DialFor, Phase};
-use super::entries::Waiter;
 use super::expiry::AT_A_TIME;
-use super::list::{Link, List};
-use super::steps::SlotMap;
+use super::keys::Waiter;
 use super::{Connection, ConnectionId, Grant, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::SlotMap;
+use crate::collections::list::{Link, List};
 use crate::lending::Lend;
 use crate::policy::{Dial, WaiterOrder};
 

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use crate::clock::Timestamp;
+use crate::collections::SlotMap;
+use crate::collections::list::{Chain, Link, List};
+use crate::collections::slot_map::Id;
 use crate::lending::Lend;
-use crate::slot_map::Id;
 use crate::state::connection::Phase;
-use crate::state::entries::Waiter;
-use crate::state::list::{Chain, Link, List};
-use crate::state::steps::SlotMap;
+use crate::state::keys::Waiter;
 use crate::state::{Connection, State, WaiterId};
 
 /// The lists that one kind of link is for, as they are walked.

@@ -4,12 +4,12 @@
 //! bytes at a time. An entry starts a line, with eight bytes for the map it is in; its fields are in
 //! the order of use: first what a hit, a hand-over or a wait touches.
 
-use super::list::{Link, List};
 use super::random_order::RandomOrder;
 use super::room::Room;
 use super::waiters::ReturnQueue;
 use super::{ConnectionId, Grant, KeyId, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::list::{Link, List};
 
 /// With what the map keeps of it: one line for what leases and waits change, and the rest.
 #[derive(Debug)]

@@ -4,11 +4,11 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::State;
-use super::connection::Connection;
-use super::entries::{KeyEntry, Waiter};
+use super::super::State;
+use super::super::connection::Connection;
+use super::super::keys::{KeyEntry, Waiter};
+use crate::collections::slot_map::{HEAD, slot_size};
 use crate::lending::Exclusive;
-use crate::slot_map::{HEAD, slot_size};
 
 const LINE: usize = 64;
 

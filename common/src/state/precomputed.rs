@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::ConnectionId;
 use super::connection::Connection;
-use super::entries::KeyEntry;
-use super::steps::SlotMap;
+use super::keys::KeyEntry;
 use crate::clock::Timestamp;
+use crate::collections::SlotMap;
 use crate::event::CloseCause;
 use crate::lending::Lend;
 use crate::policy::{

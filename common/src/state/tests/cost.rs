@@ -8,9 +8,9 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::steps::{count, taken};
-use super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
+use super::super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
 use crate::clock::Timestamp;
+use crate::collections::counted::{count, taken};
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending, Shared};
 use crate::policy::{AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
