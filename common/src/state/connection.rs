@@ -4,9 +4,9 @@
 //! costs is how many lines of memory it brings in. So a connection takes two lines: what a lease changes
 //! is in the first, and what few connections have is elsewhere.
 
-use super::random_order::NOWHERE;
 use super::{ConnectionId, KeyId, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::SlotMap;
 use crate::collections::list::Link;
 use crate::event::CloseCause;
 
@@ -38,6 +38,8 @@ pub(super) enum DialFor {
     /// To find out whether the peer is back.
     Probe,
 }
+
+pub(super) type Connections<L> = SlotMap<ConnectionId, Connection<L>>;
 
 /// With what the map keeps of it, two lines where a lease's handle has at most 16 bytes.
 #[derive(Debug)]
@@ -95,6 +97,9 @@ struct Extras {
     /// Its place in its key's `random`.
     random_at: u32,
 }
+
+/// In place of an index, in a connection that is not among those to be drawn from.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Of a connection that has no extras.
 const IN_NO_LIST: &Link<ConnectionId> = &Link::new();
