@@ -339,7 +339,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A waiter leaves. What it had been granted and not collected goes to the next.
+    /// A waiter leaves. A grant that it has not collected goes to the next waiter.
     ///
     /// Returns a handle to drop, outside any lock.
     pub fn cancel(&mut self, id: WaiterId, now: Timestamp) -> Option<L> {

@@ -1,5 +1,5 @@
-//! What moves together when a connection is lent or changes its lists: the lists, the counts and the
-//! timers. It is all bookkeeping: nothing is decided here.
+//! The lists, counts and timers that move together when a connection is lent or changes its lists. Nothing
+//! is decided here.
 
 use std::cmp::Reverse;
 use std::hash::Hash;

@@ -1,6 +1,6 @@
 //! Limits change while the pool runs: what was held back starts, what is too much ends.
 //!
-//! Nobody is cut off. Above a lowered limit idle connections are closed at once, leased ones when
+//! No lease is cut off. Above a lowered limit idle connections are closed at once, leased ones when
 //! a lease of them comes back, dials end as they would have; until then `open` is above the limit,
 //! and it only falls. How far above it may still be is the *allowance*, of each key and of the pool:
 //! the number that were open when the limit was lowered, or last fell.
@@ -21,7 +21,7 @@ use crate::policy::{IdleOverflow, Limits};
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Changes the limits. They are checked as a whole, together with the rest of the policy.
     ///
-    /// - More room: those who wait are dialed for at once, keys in turn; floors are refilled.
+    /// - More room: dials for waiters start at once, keys in turn; floors are refilled.
     /// - Less room: what is idle beyond it is closed at once, the longest idle first (beyond
     ///   `max_idle_per_key` the one `idle_overflow` names). A leased connection is closed when it
     ///   comes back, as long as more are open than allowed; a shared one takes no new leases from
@@ -30,7 +30,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// - `max_open` or `max_open_per_key` of 0 pauses the pool: nothing is dialed, what is open ends as
     ///   above, and acquires wait, each until its deadline ([`AtLimit::Fail`](crate::policy::AtLimit):
     ///   fail). Raising it again serves those that wait.
-    /// - A lowered `max_waiters` sends nobody away who waits already; a lowered `min_idle` closes
+    /// - A lowered `max_waiters` sends no waiter away that waits already; a lowered `min_idle` closes
     ///   nothing.
     ///
     /// Costs a walk over all keys and connections.
@@ -173,7 +173,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn serve_in_turn(&mut self, now: Timestamp) {
         let mut turn = self.starved.drain(&mut self.keys);
         for (key, entry) in self.keys.iter_mut() {
-            // Those that are held back again starve again, in the order of their turns.
+            // Keys that are held back again starve again, in the order of their turns.
             if !StarvedKeys::forget(entry) && !entry.undialed.is_empty() {
                 turn.push_back(key);
             }

@@ -27,8 +27,8 @@ pub(super) enum DialFor {
     Caller,
     /// One waiter; `None` when it was served otherwise, or left.
     Waiter(Option<WaiterId>),
-    /// Nobody any more: it is being stopped.
-    Nobody,
+    /// No caller any more: the dial is being stopped.
+    NoCaller,
     /// All waiters of the key.
     Key,
     /// Any waiter, one dial after another.
@@ -175,12 +175,12 @@ impl<L> Connection<L> {
 
     #[cold]
     fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_with(|| Box::new(Extras::new(DialFor::Nobody)))
+        self.extras.get_or_insert_with(|| Box::new(Extras::new(DialFor::NoCaller)))
     }
 
     /// Of a dial in progress; of any other connection it means nothing.
     pub(super) fn dial_for(&self) -> DialFor {
-        self.extras.as_ref().map_or(DialFor::Nobody, |extras| extras.dial_for)
+        self.extras.as_ref().map_or(DialFor::NoCaller, |extras| extras.dial_for)
     }
 
     pub(super) fn set_dial_for(&mut self, dial_for: DialFor) {

@@ -155,13 +155,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A dial has ended that had been for one waiter: it serves whoever is first in line, where dials
-    /// change hands; the other goes on with the dial of that one, if it had any.
+    /// A dial has ended that had been for one waiter. Where dials change hands, it serves the first waiter
+    /// in the queue; the other goes on with the dial of that waiter, if it had any.
     fn for_first_in_line(&mut self, id: ConnectionId, dial_for: DialFor) -> DialFor {
         let connection = &self.connections[id];
         let entry = &self.keys[connection.key];
         let DialFor::Waiter(Some(owner)) = dial_for else { return dial_for };
-        // One that insists on a new connection, or depends on its own dial, is in no other line.
+        // A waiter that insists on a new connection, or depends on its own dial, is in no other queue.
         if self.policy.orphan_dial != OrphanDial::Stopped
             || connection.capacity == 0
             || connection.retired.is_some()
@@ -185,9 +185,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         DialFor::Waiter(Some(first))
     }
 
-    /// The first lease of a connection, also of one that serves nobody: it may have retired while it
-    /// shook hands, or its peer allow no lease. Its borrower finds out, and its retry rule bounds the
-    /// attempts.
+    /// The first lease of a connection, even of one that serves no other caller: it may have retired during
+    /// its handshake, or its peer may allow no lease. Its borrower finds out, and the retry rule of the
+    /// borrower bounds the attempts.
     fn lend_first(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
         let capacity = self.connections[id].capacity;
         self.connections[id].capacity = capacity.max(1);

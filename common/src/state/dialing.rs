@@ -1,6 +1,6 @@
 //! Who dials, and when: a dial starts, changes hands, is doubled by a hedge, or is stopped.
 //!
-//! What becomes of the result of a dial is in [`dialed`](super::dialed). The rules of the parts are in
+//! The end of a dial is in [`dialed`](super::dialed). The rules of the parts are in
 //! [`limits`](super::limits) (what stands in the way of a dial), [`dials`](super::dials) (which dials take
 //! too long), [`backoff`](super::backoff) and [`dial_pace`](super::dial_pace).
 //!
@@ -375,7 +375,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else if entry.dials.spend_stop() {
             let youngest = entry.dials.tied().back(&self.connections).filter(|id| {
                 let (other, own) = (&self.connections[*id], &self.connections[dial]);
-                // One that retired in its handshake is of use to its waiter only.
+                // A dial whose connection retired in its handshake is of use to its waiter only.
                 other.serial > own.serial
                     && !other.is_overdue()
                     && other.retired.is_none()

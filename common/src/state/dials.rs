@@ -209,13 +209,13 @@ impl KeyDials {
                 pool.refilling += 1;
             }
             DialFor::Opener => pool.opener_busy = true,
-            DialFor::Caller | DialFor::Key | DialFor::Probe | DialFor::Nobody => {}
+            DialFor::Caller | DialFor::Key | DialFor::Probe | DialFor::NoCaller => {}
         }
         let is_watched = match dial_for {
             DialFor::Waiter(_) | DialFor::Key | DialFor::Opener => true,
             // In place of one for all waiters, when that was lost with its runtime.
             DialFor::Caller => policy.dial == Dial::Shared,
-            DialFor::Nobody | DialFor::Floor | DialFor::Probe => false,
+            DialFor::NoCaller | DialFor::Floor | DialFor::Probe => false,
         };
         if !is_watched || policy.dial_hedge.is_none() {
             return false;
@@ -245,7 +245,7 @@ impl KeyDials {
                 pool.refilling -= 1;
             }
             DialFor::Opener => pool.opener_busy = false,
-            DialFor::Nobody => {
+            DialFor::NoCaller => {
                 self.stopping -= 1;
                 pool.stopping -= 1;
             }
@@ -289,7 +289,7 @@ impl KeyDials {
     ) {
         self.leave_ownerless(pool, connections, id);
         self.leave_young(connections, id);
-        connections[id].set_dial_for(DialFor::Nobody);
+        connections[id].set_dial_for(DialFor::NoCaller);
         self.stopping += 1;
         pool.stopping += 1;
     }
@@ -406,7 +406,7 @@ impl KeyDials {
                 }
                 // From here on another one may start for the waiters.
                 DialFor::Caller => self.overdue_callers += 1,
-                DialFor::Nobody | DialFor::Floor | DialFor::Probe => {}
+                DialFor::NoCaller | DialFor::Floor | DialFor::Probe => {}
             }
         }
         if any {
@@ -579,7 +579,7 @@ mod tests {
         dials.key.stop(&mut dials.pool, &mut dials.connections, ids[1]);
         assert_eq!(dials.key.hangs(&dials.connections, 1), Hanging::BeingStopped);
         assert_eq!(dials.pool.stopping(), 1);
-        assert_eq!(dials.end(ids[1]), DialFor::Nobody);
+        assert_eq!(dials.end(ids[1]), DialFor::NoCaller);
         assert_eq!((dials.key.stopping(), dials.pool.stopping()), (0, 0));
     }
 

@@ -149,7 +149,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         // Where `idle_timeout` spares the floor, a limit longer than `idle_timeout` counts as well: it is
-        // stored as a nanosecond less, so that the long way looks at the connection.
+        // stored as a nanosecond less, so that the slow path looks at the connection.
         let notable = self.rules.idle_timeout - u64::from(self.rules.spares_floor);
         connection.set_own_limit(limit);
         connection.idle_limit =

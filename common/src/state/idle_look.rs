@@ -1,4 +1,4 @@
-//! Looks at idle connections between two leases, so that those whose peer has gone do not stay until
+//! Looks at idle connections between two leases, so that a connection whose peer has gone does not stay until
 //! the next acquire.
 
 use std::hash::Hash;

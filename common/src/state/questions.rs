@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.backoff.is_paused(&self.policy, entry.has_useful(), self.catch_up(now))
     }
 
-    /// What callers of a key are refused with while its dials pause.
+    /// The refusal of callers of a key while its dials pause.
     pub(super) fn back_off_refusal(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
         let refusal = self.keys[key].backoff.refusal(self.catch_up(now))?;
         self.is_paused(key, now).then_some(refusal)

@@ -95,8 +95,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.keys[key].floor.start_refill();
             self.start_dial(key, DialFor::Floor, now);
         }
-        // What stands in the way may end with something of another key. What is the key's own ends
-        // with a timer or a connection of the key.
+        // A limit over all keys may leave room when something of another key ends. An obstacle of the key
+        // itself ends with a timer or a connection of the key.
         let denied =
             self.floors_are_denied(key) || (self.remaking > 0 && self.policy.max_idle.is_some());
         if denied

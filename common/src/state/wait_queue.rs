@@ -25,12 +25,12 @@ pub(super) struct Waiter<L, E, W> {
     /// Among the deadlines that came in order.
     pub(super) in_deadlines: Link<WaiterId>,
     /// Its place among them; [`NEVER`](Timestamp::NEVER) for one that never had a place there, whose
-    /// deadline the heap watches, or nobody.
+    /// deadline is in the heap, or is not watched.
     pub(super) deadline: Timestamp,
     special: Option<Box<Special<L, E>>>,
 }
 
-/// What most waiters never have.
+/// Fields that most waiters never use.
 #[derive(Debug)]
 struct Special<L, E> {
     /// The dial in progress on its behalf.
@@ -75,8 +75,8 @@ impl<L, E, W> Waiter<L, E, W> {
     }
 
     /// Whether it never had anything special: it waits for whatever comes first, in order of arrival,
-    /// and no dial ever was in progress on its behalf. One that insisted on a fresh connection, or
-    /// whose dial failed or went to another, waits for the same by now, and takes the long way.
+    /// and no dial ever was in progress on its behalf. A waiter that insisted on a fresh connection, or
+    /// whose dial failed or went to another waiter, may wait for the same by now, and takes the slow path.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.special.is_none()
@@ -196,7 +196,7 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct ReturnQueue {
     pub(super) arrival: List<WaiterId>,
-    /// In random order instead; made when the policy says so.
+    /// The waiters in random order instead; made when the policy asks for that.
     random: Option<Box<InNoOrder>>,
 }
 

@@ -234,7 +234,7 @@ fn leases<L: Lending<Connection = u32>>(pool: &mut Pool<L>, key: u32) -> Vec<(Co
     (0..each).map(|_| pool.acquire(key)).collect()
 }
 
-/// The one that comes back goes to the next who waits, and another comes to wait.
+/// The returned connection goes to the next waiter, and another caller comes to wait.
 fn hand_over<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
     let mut lease = leases(&mut pool, 0);
     for _ in 0..held {
@@ -243,7 +243,7 @@ fn hand_over<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usiz
     turns(|_| {
         pool.wait(0);
         pool.release(lease.pop().expect("one is out"));
-        let woken = pool.woken.take().expect("somebody is woken");
+        let woken = pool.woken.take().expect("a waiter is woken");
         lease.push(pool.collect(woken));
     })
 }
