@@ -163,6 +163,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+mod collections;
 #[cfg(feature = "runtime")]
 pub mod connect;
 #[cfg(feature = "runtime")]
@@ -189,7 +190,6 @@ pub mod policy;
 mod pool;
 pub mod profile;
 pub mod retry;
-mod slot_map;
 pub mod state;
 pub mod stats;
 #[cfg(feature = "runtime")]

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::collections::slot_map::{SlotMap, ids};
 use crate::error::legible;
-use crate::slot_map::{SlotMap, ids};
 use crate::state::ConnectionId;
 
 /// Leases that ended are taken out of the queue when the queue has this many more than are out.

@@ -1,213 +1,265 @@
-//! Pauses after failed dials: how long they are, which callers wait through them, and which are told.
+//! Back-off: how long the dials of a key pause after a failure, and which callers wait through a pause.
+//!
+//! [`Backoff`] holds what is known of the failures of one key. It decides when dials pause and for how
+//! long. Which callers are told of a failure is in [`dialed`](super::dialed), when a probe starts in
+//! [`refill`](super::refill).
 
-use std::hash::Hash;
 use std::time::Duration;
 
-use super::acquire::Obstacle;
-use super::connection::DialFor;
-use super::floor::PATIENCE;
-use super::{Connection, Grant, KeyId, Refusal, State};
+use super::Refusal;
 use crate::clock::Timestamp;
-use crate::lending::Lend;
-use crate::policy::{AfterFailedDial, Dial};
+use crate::policy::{AfterFailedDial, Policy};
 
-/// The resolution of a coarse clock, at most.
-const TICK: Duration = Duration::from_millis(10);
+/// The failures of one key's dials since the last dial that succeeded.
+#[derive(Debug)]
+pub(super) struct Backoff<E> {
+    /// Failed dials in a row; dials that fail during one pause count once.
+    failures: u32,
+    /// The peer answered the last dial and turned this client away: nothing is dialed in the
+    /// background until a dial for a caller succeeds.
+    denied: bool,
+    /// No dial starts before this.
+    paused_until: Timestamp,
+    /// The failures are forgotten at this time, if no dial has ended before.
+    remember_until: Timestamp,
+    last_error: Option<E>,
+}
 
-impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// `dial` has failed: pauses further dials where the policy asks for that, and tells the callers
-    /// that the dial started for.
+impl<E> Default for Backoff<E> {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            denied: false,
+            paused_until: Timestamp::ZERO,
+            remember_until: Timestamp::ZERO,
+            last_error: None,
+        }
+    }
+}
+
+impl<E: Clone> Backoff<E> {
+    /// A dial has failed with `error`. `beside` says that a connection of the key works meanwhile, so
+    /// that the next dial waits even where the policy has no pause.
     ///
-    /// A caller that came later could have had another dial, and gets it now. A caller that a
-    /// lease of its key or a second dial may still serve goes on waiting.
-    pub(super) fn note_failure(
+    /// Returns when the pause that begins now ends. A failure during a pause begins no other one:
+    /// dials that were under way when the pause began are of the same round.
+    pub(super) fn fail(
         &mut self,
-        dial: &Connection<L>,
-        dial_for: DialFor,
         error: E,
+        beside: bool,
+        policy: &Policy,
+        rng: &mut fastrand::Rng,
         now: Timestamp,
-    ) {
-        let key = dial.key;
-        self.forget_spent(key);
-        let entry = &mut self.keys[key];
-        // Dials that were under way when the pause began are of the same round.
-        let new_round = entry.paused_until <= now;
+    ) -> Option<Timestamp> {
+        self.last_error = Some(error);
+        let new_round = self.paused_until <= now;
         if new_round {
-            entry.failures = entry.failures.saturating_add(1);
+            self.failures = self.failures.saturating_add(1);
         }
-        entry.last_error = Some(error.clone());
-        let failures = entry.failures;
-        let pauses = self.policy.after_failed_dial != AfterFailedDial::Tell
-            && failures >= self.policy.back_off_after;
-        // Beside connections that work a dial is a wish for more: callers wait for their leases, and
-        // the next dial waits, too, or refusals would be answered with dials without a pause.
-        let beside = self.has_useful(key)
-            && (L::SHARED || self.policy.after_failed_dial == AfterFailedDial::BackOff);
-        if (pauses || beside) && new_round {
-            let first = if pauses { self.policy.back_off_after } else { 1 };
-            let until = now.after(self.pause(failures - first));
-            self.keys[key].paused_until = until;
-            self.set_timer(until, key);
+        let mut pause_ends = None;
+        if new_round && (self.pauses(policy) || beside) {
+            let first = if self.pauses(policy) { policy.back_off_after } else { 1 };
+            self.paused_until = now.after(pause_length(policy, self.failures - first, rng));
+            pause_ends = Some(self.paused_until);
         }
-        if !pauses && !beside {
-            self.put_off_hedge(key, dial_for, now);
-        }
-        // For one longest pause beyond the end of this one, so that the next goes on growing.
-        let remember = self.keys[key].paused_until.max(now).after(self.policy.back_off_max);
-        self.keys[key].remember_until = remember;
-        self.set_timer(remember, key);
-
-        let patient = beside
-            || (self.policy.wait_for_ready
-                && self.policy.after_failed_dial == AfterFailedDial::BackOff);
-        // A dial that took all of `dial_timeout` ends the wait of its caller, hedged or not.
-        // Both ends of the dial were read from a clock that may be coarse.
-        let took = now.since(dial.opened_at).saturating_add(TICK);
-        let had_its_time = took >= self.policy.dial_timeout;
-        let is_hedged = dial.is_overdue() && !had_its_time && !self.keys[key].young.is_empty();
-        match dial_for {
-            DialFor::Waiter(Some(owner)) if patient => self.untie(owner, now),
-            DialFor::Waiter(Some(owner)) if is_hedged && !self.keys[key].orphans.is_empty() => {
-                self.untie(owner, now);
-            }
-            DialFor::Waiter(Some(owner)) => {
-                self.waiters[owner].set_dial(None);
-                self.leave_dependents(owner);
-                self.grant(owner, Grant::DialFailed(error));
-            }
-            DialFor::Key => self.tell_joined(dial, error, patient),
-            DialFor::Waiter(None) if self.policy.dial == Dial::Shared => {
-                self.tell_joined(dial, error, patient || is_hedged);
-            }
-            DialFor::Opener => {
-                if let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
-                    self.grant(waiter, Grant::DialFailed(error));
-                }
-            }
-            _ => {}
-        }
-        self.refuse_hopeless(key, Some(dial.serial), now);
+        // The failures are remembered for one longest pause beyond the end of this one, so that the
+        // next pause goes on growing.
+        self.remember_until = self.paused_until.max(now).after(policy.back_off_max);
+        pause_ends
     }
 
-    /// A dial for all waiters has failed: those that waited when it started are told.
-    fn tell_joined(&mut self, dial: &Connection<L>, error: E, patient: bool) {
-        while !patient
-            && let Some(waiter) = self.keys[dial.key].undialed.front(&self.waiters)
-            && self.waiters[waiter].waited_for(dial.serial)
-        {
-            self.grant(waiter, Grant::DialFailed(error.clone()));
-        }
+    /// The refusal of a waiting caller while dials pause.
+    pub(super) fn refusal(&self, now: Timestamp) -> Option<Refusal<E>> {
+        let last = self.last_error.clone()?;
+        Some(Refusal::BackingOff { until: self.paused_until.max(now), last })
+    }
+}
+
+impl<E> Backoff<E> {
+    /// A dial has succeeded.
+    pub(super) fn succeed(&mut self) {
+        self.failures = 0;
+        self.paused_until = Timestamp::ZERO;
+        self.last_error = None;
+        self.denied = false;
     }
 
-    /// Whether a connection of the key is live that serves callers.
-    pub(super) fn has_useful(&self, key: KeyId) -> bool {
-        let entry = &self.keys[key];
-        entry.open - entry.dialing - entry.closing > entry.useless
+    /// The peer has turned this client away.
+    pub(super) fn deny(&mut self) {
+        self.denied = true;
     }
 
-    /// Callers that wait for room would wait for a pause, with nothing that could come back. Those
-    /// that have waited for a dial which `failed` (its serial number) are refused; the others only when
-    /// the pause is too long to be waited for.
-    pub(super) fn refuse_hopeless(&mut self, key: KeyId, failed: Option<u64>, now: Timestamp) {
-        let fails = self.policy.after_failed_dial;
-        let patient = self.policy.wait_for_ready && fails == AfterFailedDial::BackOff;
-        if fails == AfterFailedDial::Tell || patient || self.keys[key].undialed.is_empty() {
-            return;
-        }
-        let entry = &self.keys[key];
-        let hopeless = entry.open == entry.closing
-            || (self.fails_fast(key) && self.obstacle(key, now) == Some(Obstacle::Paused));
-        if !hopeless {
-            return;
-        }
-        let Some(refusal) = self.paused(key, now) else { return };
-        let is_short = self.is_short_pause(key, Timestamp::NEVER, now);
-        while let Some(id) = self.keys[key].undialed.front(&self.waiters) {
-            let has_waited = failed.is_some_and(|serial| self.waiters[id].waited_for(serial));
-            if is_short && !has_waited {
-                break;
-            }
-            self.grant(id, Grant::Refuse(refusal.clone()));
-        }
+    /// Whether the peer turned this client away at the last dial.
+    pub(super) fn is_denied(&self) -> bool {
+        self.denied
     }
 
-    /// Whether callers of a key fail at once because dials have failed. They wait instead where they
-    /// share a connection that works.
-    pub(super) fn fails_fast(&self, key: KeyId) -> bool {
-        self.policy.after_failed_dial == AfterFailedDial::FailFast
-            && self.keys[key].failures >= self.policy.back_off_after
-            && !(L::SHARED && self.has_useful(key))
+    /// Failed dials in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
-    /// Whether a caller that waits until `deadline` sits the pause of a key out: the pause is short,
-    /// and leaves at least half of the caller's time for what follows.
-    pub(super) fn is_short_pause(&self, key: KeyId, deadline: Timestamp, now: Timestamp) -> bool {
-        let rest = self.keys[key].paused_until.since(now);
-        self.policy.after_failed_dial == AfterFailedDial::BackOff
-            && self.policy.wait_out_pauses.is_some_and(|longest| rest <= longest)
+    pub(super) fn last_error(&self) -> Option<&E> {
+        self.last_error.as_ref()
+    }
+
+    /// When the last pause ends or ended.
+    pub(super) fn paused_until(&self) -> Timestamp {
+        self.paused_until
+    }
+
+    /// When the failures are forgotten.
+    pub(super) fn remember_until(&self) -> Timestamp {
+        self.remember_until
+    }
+
+    /// Whether there have been as many failures as the policy pauses after.
+    pub(super) fn pauses(&self, policy: &Policy) -> bool {
+        policy.after_failed_dial != AfterFailedDial::Tell && self.failures >= policy.back_off_after
+    }
+
+    /// Whether the policy is to fail fast and there have been enough failures for that.
+    pub(super) fn fails_fast(&self, policy: &Policy) -> bool {
+        policy.after_failed_dial == AfterFailedDial::FailFast && self.pauses(policy)
+    }
+
+    /// Whether dials pause now.
+    ///
+    /// With fail-fast they pause until the probe has succeeded. Before `back_off_after` failures, and
+    /// where the policy is to tell, they pause only while a connection that works can serve
+    /// callers meanwhile (`has_useful`).
+    pub(super) fn is_paused(&self, policy: &Policy, has_useful: bool, now: Timestamp) -> bool {
+        (self.paused_until > now && (self.pauses(policy) || has_useful)) || self.fails_fast(policy)
+    }
+
+    /// Whether a caller that waits until `deadline` waits through the pause: the pause is short, and
+    /// leaves at least half of the caller's time for what follows.
+    pub(super) fn is_short(&self, policy: &Policy, deadline: Timestamp, now: Timestamp) -> bool {
+        let rest = self.paused_until.since(now);
+        policy.after_failed_dial == AfterFailedDial::BackOff
+            && policy.wait_out_pauses.is_some_and(|longest| rest <= longest)
             && rest <= deadline.since(now) / 2
     }
 
-    /// The length of pause number `n`, counted from 0.
-    fn pause(&mut self, n: u32) -> Duration {
-        let base = self.policy.back_off_base.as_secs_f64();
-        let max = self.policy.back_off_max.as_secs_f64();
-        if self.policy.after_failed_dial == AfterFailedDial::FailFast || n == 0 {
-            return self.policy.back_off_base;
-        }
-        let exponent = i32::try_from(n).unwrap_or(i32::MAX);
-        let length = (base * self.policy.back_off_factor.powi(exponent)).min(max);
-        let jitter = 1.0 + self.policy.back_off_jitter * (self.rng.f64() * 2.0 - 1.0);
-        Duration::try_from_secs_f64((length * jitter).min(max)).unwrap_or(Duration::MAX)
-    }
-
-    /// The answer to a caller while dials are paused.
-    pub(super) fn paused(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
-        let entry = &self.keys[key];
-        let last = entry.last_error.clone()?;
-        let until = entry.paused_until.max(self.catch_up(now));
-        self.is_paused(key, now).then_some(Refusal::BackingOff { until, last })
-    }
-
-    /// Whether dials pause after failures. With fail-fast they do until the probe has succeeded. Before
-    /// `back_off_after` failures, and where the policy is to tell, they pause only while a connection
-    /// that works can serve callers meanwhile.
-    pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
-        let entry = &self.keys[key];
-        let after = self.policy.after_failed_dial;
-        let by_policy =
-            after != AfterFailedDial::Tell && entry.failures >= self.policy.back_off_after;
-        (entry.paused_until > self.catch_up(now) && (by_policy || self.has_useful(key)))
-            || (by_policy && after == AfterFailedDial::FailFast)
-    }
-
-    /// Failing fast: finds out whether the peer is back, or looks again later. For a key that no caller
-    /// has asked for in a long time, the next caller does that.
-    pub(super) fn probe(&mut self, key: KeyId, now: Timestamp) {
-        let entry = &mut self.keys[key];
-        let deserted = entry.open == 0 && entry.waiting == 0;
-        if deserted && now >= entry.wanted_at.after(PATIENCE) {
-            entry.failures = 0;
-            return self.give_up_floor(key);
-        }
-        let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
-        let full = limit(self.policy.max_open_per_key, self.keys[key].open)
-            || limit(self.policy.max_open, self.status.open)
-            || self.dials_are_full()
-            || self.rate_holds(&self.keys[key], now);
-        if full {
-            self.set_timer(now.after(self.policy.back_off_base), key);
-        } else if self.keys[key].dialing == 0 {
-            self.start_dial(key, DialFor::Probe, now);
+    /// A timer of the key has fired and no dial is in progress: the failures are forgotten when their
+    /// time is over.
+    pub(super) fn forget_if_due(&mut self, now: Timestamp) {
+        if self.remember_until <= now && self.paused_until <= now {
+            self.failures = 0;
+            self.last_error = None;
         }
     }
 
-    /// Failing fast after the peer has turned the client away: no timer probes, so a caller that asks
-    /// has it done, once for each pause.
-    pub(super) fn probe_if_denied(&mut self, key: KeyId, now: Timestamp) {
-        let entry = &self.keys[key];
-        if entry.denied && entry.paused_until <= now {
-            self.probe(key, now);
+    /// No caller has asked for the key in a long time: the next caller finds out about the peer.
+    pub(super) fn give_up(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// The length of pause number `n`, counted from 0: `back_off_base`, growing by `back_off_factor` up to
+/// `back_off_max`, with jitter. The first pause has no jitter, and with fail-fast all are alike.
+fn pause_length(policy: &Policy, n: u32, rng: &mut fastrand::Rng) -> Duration {
+    if policy.after_failed_dial == AfterFailedDial::FailFast || n == 0 {
+        return policy.back_off_base;
+    }
+    let base = policy.back_off_base.as_secs_f64();
+    let max = policy.back_off_max.as_secs_f64();
+    let exponent = i32::try_from(n).unwrap_or(i32::MAX);
+    let length = (base * policy.back_off_factor.powi(exponent)).min(max);
+    let jitter = 1.0 + policy.back_off_jitter * (rng.f64() * 2.0 - 1.0);
+    Duration::try_from_secs_f64((length * jitter).min(max)).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy(after_failed_dial: AfterFailedDial) -> Policy {
+        Policy {
+            after_failed_dial,
+            back_off_after: 1,
+            back_off_base: SECOND,
+            back_off_factor: 2.0,
+            back_off_max: 5 * SECOND,
+            back_off_jitter: 0.0,
+            wait_out_pauses: Some(2 * SECOND),
+            ..Policy::default()
         }
+    }
+
+    fn fail(backoff: &mut Backoff<u8>, policy: &Policy, beside: bool, now: Timestamp) -> Duration {
+        let ends = backoff.fail(7, beside, policy, &mut fastrand::Rng::with_seed(1), now);
+        ends.map_or(Duration::ZERO, |ends| ends.since(now))
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_a_success_ends_them() {
+        let policy = policy(AfterFailedDial::BackOff);
+        let (mut backoff, mut now) = (Backoff::default(), Timestamp::from_nanos(1));
+        for seconds in [1, 2, 4, 5, 5] {
+            assert_eq!(fail(&mut backoff, &policy, false, now), seconds * SECOND);
+            assert!(backoff.is_paused(&policy, false, now));
+            now = backoff.paused_until();
+            assert!(!backoff.is_paused(&policy, false, now));
+        }
+        backoff.succeed();
+        assert_eq!(fail(&mut backoff, &policy, false, now), SECOND);
+    }
+
+    #[test]
+    fn failures_during_a_pause_count_once() {
+        let policy = policy(AfterFailedDial::BackOff);
+        let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
+        fail(&mut backoff, &policy, false, now);
+        assert_eq!(fail(&mut backoff, &policy, false, now), Duration::ZERO);
+        assert_eq!(backoff.failures(), 1);
+        let ends = backoff.paused_until();
+        assert_eq!(fail(&mut backoff, &policy, false, ends), 2 * SECOND);
+    }
+
+    #[test]
+    fn a_policy_that_only_tells_pauses_beside_connections_that_work() {
+        let policy = policy(AfterFailedDial::Tell);
+        let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
+        assert_eq!(fail(&mut backoff, &policy, false, now), Duration::ZERO);
+        let mut backoff_beside = Backoff::default();
+        assert_eq!(fail(&mut backoff_beside, &policy, true, now), SECOND);
+        assert!(backoff_beside.is_paused(&policy, true, now));
+        assert!(!backoff_beside.is_paused(&policy, false, now), "nothing works any more");
+    }
+
+    #[test]
+    fn fail_fast_pauses_until_a_dial_succeeds() {
+        let policy = policy(AfterFailedDial::FailFast);
+        let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
+        fail(&mut backoff, &policy, false, now);
+        assert!(backoff.is_paused(&policy, false, now.after(100 * SECOND)));
+        backoff.succeed();
+        assert!(!backoff.is_paused(&policy, false, now.after(100 * SECOND)));
+    }
+
+    #[test]
+    fn failures_are_remembered_for_one_longest_pause_after_the_pause() {
+        let policy = policy(AfterFailedDial::BackOff);
+        let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
+        fail(&mut backoff, &policy, false, now);
+        backoff.forget_if_due(now.after(5 * SECOND));
+        assert_eq!(backoff.failures(), 1);
+        backoff.forget_if_due(now.after(6 * SECOND));
+        assert_eq!((backoff.failures(), backoff.last_error()), (0, None));
+    }
+
+    #[test]
+    fn a_caller_waits_through_a_pause_that_leaves_half_of_its_time() {
+        let policy = policy(AfterFailedDial::BackOff);
+        let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
+        fail(&mut backoff, &policy, false, now);
+        assert!(backoff.is_short(&policy, now.after(2 * SECOND), now));
+        assert!(!backoff.is_short(&policy, now.after(SECOND), now));
+        let ends = backoff.paused_until();
+        fail(&mut backoff, &policy, false, ends);
+        assert!(!backoff.is_short(&policy, Timestamp::NEVER, now), "3 s are longer than 2 s");
     }
 }

@@ -4,10 +4,10 @@
 //! costs is how many lines of memory it brings in. So a connection takes two lines: what a lease changes
 //! is in the first, and what few connections have is elsewhere.
 
-use super::list::Link;
-use super::random_order::NOWHERE;
 use super::{ConnectionId, KeyId, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::SlotMap;
+use crate::collections::list::Link;
 use crate::event::CloseCause;
 
 /// Where a connection is in its life.
@@ -27,8 +27,8 @@ pub(super) enum DialFor {
     Caller,
     /// One waiter; `None` when it was served otherwise, or left.
     Waiter(Option<WaiterId>),
-    /// Nobody any more: it is being stopped.
-    Nobody,
+    /// No caller any more: the dial is being stopped.
+    NoCaller,
     /// All waiters of the key.
     Key,
     /// Any waiter, one dial after another.
@@ -38,6 +38,8 @@ pub(super) enum DialFor {
     /// To find out whether the peer is back.
     Probe,
 }
+
+pub(super) type Connections<L> = SlotMap<ConnectionId, Connection<L>>;
 
 /// With what the map keeps of it, two lines where a lease's handle has at most 16 bytes.
 #[derive(Debug)]
@@ -95,6 +97,9 @@ struct Extras {
     /// Its place in its key's `random`.
     random_at: u32,
 }
+
+/// In place of an index, in a connection that is not among those to be drawn from.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Of a connection that has no extras.
 const IN_NO_LIST: &Link<ConnectionId> = &Link::new();
@@ -170,12 +175,12 @@ impl<L> Connection<L> {
 
     #[cold]
     fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_with(|| Box::new(Extras::new(DialFor::Nobody)))
+        self.extras.get_or_insert_with(|| Box::new(Extras::new(DialFor::NoCaller)))
     }
 
     /// Of a dial in progress; of any other connection it means nothing.
     pub(super) fn dial_for(&self) -> DialFor {
-        self.extras.as_ref().map_or(DialFor::Nobody, |extras| extras.dial_for)
+        self.extras.as_ref().map_or(DialFor::NoCaller, |extras| extras.dial_for)
     }
 
     pub(super) fn set_dial_for(&mut self, dial_for: DialFor) {

@@ -1,19 +1,17 @@
-//! When those who wait stop waiting.
+//! When an acquire times out: the deadlines of the waiters, earliest first.
 
 use std::cmp::Reverse;
 
 use super::WaiterId;
-use super::entries::Waiter;
-use super::list::{Chain, Link};
-use super::stale::is_overgrown;
-use super::steps::{BinaryHeap, SlotMap};
+use super::wait_queue::{Waiter, Waiters};
 use crate::clock::Timestamp;
+use crate::collections::BinaryHeap;
+use crate::collections::is_overgrown;
+use crate::collections::list::{Chain, Link};
 
-type Waiters<L, E, W> = SlotMap<WaiterId, Waiter<L, E, W>>;
-
-/// Most deadlines come in order, and need nothing but a list through the waiters. Who was told to
-/// try again, or is less patient than those before, comes out of order: each costs the logarithm of
-/// how many do, also when everybody is woken at once.
+/// Most deadlines come in order, and need only a list through the waiters. The deadline of a waiter that
+/// was told to try again, or that is less patient than those before, comes out of order. Each such
+/// deadline costs the logarithm of how many there are, even when all waiters are woken at once.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct Deadlines {
@@ -23,13 +21,13 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// How many are remembered, some of waiters that have left included. Counts them.
+    /// How many deadlines are remembered, some of waiters that have left included. Counts them.
     pub(super) fn count<L, E, W>(&self, waiters: &Waiters<L, E, W>) -> usize {
         let in_order = self.in_order.ids(waiters, |waiter| &waiter.in_deadlines);
         in_order.count() + self.others.len()
     }
 
-    /// Nobody's is watched any more.
+    /// No deadline is watched any more.
     pub(super) fn clear<L, E, W>(&mut self, waiters: &mut Waiters<L, E, W>) {
         while let Some(id) = self.in_order.front(waiters) {
             self.forget(waiters, id);
@@ -62,7 +60,7 @@ impl Deadlines {
         id: WaiterId,
         deadline: Timestamp,
     ) {
-        debug_assert!(waits(waiters, id), "only who waits can be late");
+        debug_assert!(waits(waiters, id), "only a waiter can be late");
         if let Some(link) = self.place(waiters, deadline) {
             waiters[id].deadline = deadline;
             waiters[id].in_deadlines = link;
@@ -93,7 +91,7 @@ impl Deadlines {
         self.unlink(waiters, id, link);
     }
 
-    /// The earliest.
+    /// The earliest deadline, and its waiter.
     pub(super) fn first<L, E, W>(
         &mut self,
         waiters: &Waiters<L, E, W>,

@@ -1,473 +1,594 @@
-//! Who dials, for whom, and what becomes of the result.
+//! The dials in progress: for whom each of them runs, which have lost their waiter, and which take too long.
+//!
+//! [`KeyDials`] holds the dials of one key, [`PoolDials`] what is counted over all keys. They know nothing
+//! of limits, pauses and waiters; [`dialing`](super::dialing) decides with them when a dial starts.
+//!
+//! # The lists
+//!
+//! A dial for a waiter is in one of three lists of its key:
+//!
+//! - `tied`: it belongs to a waiter;
+//! - `orphans`: its waiter was served otherwise or left, and another waiter may adopt it;
+//! - `hanging`: as `orphans`, but overdue, so that no waiter adopts it.
+//!
+//! # Overdue dials
+//!
+//! After a lost SYN, in a handshake without an answer, or with a peer that was down for a moment, a dial may
+//! hang for all of `dial_timeout` while another one would take a millisecond. So with `dial_hedge` a dial
+//! becomes *overdue*, after that time or after twice the usual one, whichever is longer. The list
+//! `young` has the dials that are not overdue, oldest first.
 
-use std::hash::Hash;
+use std::time::Duration;
 
-use super::acquire::Obstacle;
-use super::connection::{DialFor, Phase};
-use super::{Action, Connection, ConnectionId, Grant, KeyId, Lent, State, WaiterId};
+use super::connection::{Connection, Connections, DialFor};
+use super::{ConnectionId, WaiterId};
 use crate::clock::Timestamp;
-use crate::event::{CloseCause, EventKind};
-use crate::lending::Lend;
-use crate::policy::{Dial, DialForWaiters, OrphanDial, WaiterOrder};
+use crate::collections::list::List;
+use crate::policy::{Dial, Policy};
 
-impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// Takes a place in the limits; asks the shell to dial unless the caller does.
-    pub(super) fn start_dial(
-        &mut self,
-        key: KeyId,
-        dial_for: DialFor,
-        now: Timestamp,
-    ) -> ConnectionId {
-        debug_assert!(!self.closed, "a closed pool dials nobody");
-        // The user's code, which may panic: before anything is counted.
-        let name = (dial_for != DialFor::Caller).then(|| self.keys[key].key.clone());
-        // A coarse clock may trail the timer that started the last one.
-        let now = self.catch_up(now).max(self.keys[key].last_dial_at);
-        self.note_dial(key, now);
-        self.note_rate(key, now);
+/// The time after which a dial is overdue doubles this often at most; the next limit is `dial_timeout`.
+const DOUBLINGS: u32 = 10;
+
+/// The `dial_hedge` that [`KeyDials::is_slow`] assumes where the policy has none.
+const DEFAULT_HEDGE: Duration = Duration::from_millis(100);
+
+/// The dials in progress for one key.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct KeyDials {
+    in_progress: u32,
+    orphans: List<ConnectionId>,
+    /// About in the order of their start.
+    tied: List<ConnectionId>,
+    /// In the order in which they became overdue without a waiter, or lost theirs.
+    hanging: List<ConnectionId>,
+    /// Empty without `dial_hedge`.
+    young: List<ConnectionId>,
+    /// How many overdue dials have a waiter.
+    held_up: u32,
+    /// With `dial=shared`: how many overdue dials run in the tasks of callers.
+    overdue_callers: u32,
+    /// Times at which dials became overdue since one succeeded; dials that became overdue together count
+    /// once.
+    overdue_in_a_row: u32,
+    /// How many run for the floor.
+    refilling: u32,
+    /// How many are being stopped.
+    stopping: u32,
+    /// How many dials may be stopped: one for each that opened a connection for a waiter.
+    stops_left: u32,
+    /// No second dial for the waiter of an overdue one starts before this, since the last one failed.
+    hedge_after: Timestamp,
+    /// How long a dial of this key usually takes, in nanoseconds: a moving average over those
+    /// that succeeded. Zero when none has.
+    usual: u64,
+}
+
+/// The dials in progress for all keys.
+#[derive(Debug, Default)]
+pub(super) struct PoolDials {
+    /// The `hanging` dials of all keys, in the order in which they joined.
+    hanging: List<ConnectionId>,
+    /// How many run for floors.
+    refilling: u32,
+    /// How many are being stopped.
+    stopping: u32,
+    /// Whether the opener's dial is in progress and not overdue: it dials one at a time.
+    opener_busy: bool,
+    /// The serial number of the last dial.
+    serial: u64,
+}
+
+/// What a dial that became overdue changes for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BecameOverdue {
+    /// The opener can dial for waiters of any key again.
+    pub(super) opener_is_free: bool,
+}
+
+/// Whether the dials that hang leave room for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hanging {
+    /// Another dial may start.
+    Few,
+    /// The next dial has to wait until one has been stopped, and one is being stopped already.
+    BeingStopped,
+    /// This dial has to be stopped before the next one starts.
+    Stop(ConnectionId),
+}
+
+impl PoolDials {
+    pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
-        let mut dial = Connection::dialing(key, dial_for, now);
-        dial.serial = self.serial;
-        dial.generation = self.generation;
-        dial.idle_limit = self.rules.idle_timeout;
-        let id = self.connections.insert(dial);
-        let entry = &mut self.keys[key];
+        self.serial
+    }
+
+    /// The serial number of the last dial that has started.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub(super) fn hanging(&self) -> &List<ConnectionId> {
+        &self.hanging
+    }
+
+    pub(super) fn refilling(&self) -> u32 {
+        self.refilling
+    }
+
+    pub(super) fn stopping(&self) -> u32 {
+        self.stopping
+    }
+
+    pub(super) fn is_opener_busy(&self) -> bool {
+        self.opener_busy
+    }
+}
+
+impl KeyDials {
+    #[inline]
+    pub(super) fn in_progress(&self) -> u32 {
+        self.in_progress
+    }
+
+    /// Whether there is a dial that a waiter may adopt.
+    #[inline]
+    pub(super) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    pub(super) fn orphans(&self) -> &List<ConnectionId> {
+        &self.orphans
+    }
+
+    pub(super) fn tied(&self) -> &List<ConnectionId> {
+        &self.tied
+    }
+
+    pub(super) fn hanging(&self) -> &List<ConnectionId> {
+        &self.hanging
+    }
+
+    pub(super) fn young(&self) -> &List<ConnectionId> {
+        &self.young
+    }
+
+    /// How many overdue dials have a waiter.
+    pub(super) fn held_up(&self) -> u32 {
+        self.held_up
+    }
+
+    /// How many overdue dials run in the tasks of callers.
+    pub(super) fn overdue_callers(&self) -> u32 {
+        self.overdue_callers
+    }
+
+    /// Times at which dials became overdue, or hedges failed, since a dial succeeded.
+    pub(super) fn overdue_in_a_row(&self) -> u32 {
+        self.overdue_in_a_row
+    }
+
+    /// How long a dial of this key usually takes; zero when none has succeeded.
+    pub(super) fn usual(&self) -> Duration {
+        Duration::from_nanos(self.usual)
+    }
+
+    /// How many dials are overdue, with a waiter or without.
+    pub(super) fn overdue(&self) -> u32 {
+        self.hanging.len() + self.held_up + self.overdue_callers
+    }
+
+    pub(super) fn refilling(&self) -> u32 {
+        self.refilling
+    }
+
+    pub(super) fn stopping(&self) -> u32 {
+        self.stopping
+    }
+
+    /// No hedge starts before this.
+    pub(super) fn hedge_after(&self) -> Timestamp {
+        self.hedge_after
+    }
+
+    /// A dial has started. Returns whether it can become overdue.
+    pub(super) fn start<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+        policy: &Policy,
+    ) -> bool {
+        self.in_progress += 1;
+        let dial_for = connections[id].dial_for();
         match dial_for {
+            DialFor::Waiter(Some(_)) => self.tied.push_back(connections, id, Connection::in_key),
+            DialFor::Waiter(None) => self.orphans.push_back(connections, id, Connection::in_key),
+            DialFor::Floor => {
+                self.refilling += 1;
+                pool.refilling += 1;
+            }
+            DialFor::Opener => pool.opener_busy = true,
+            DialFor::Caller | DialFor::Key | DialFor::Probe | DialFor::NoCaller => {}
+        }
+        let is_watched = match dial_for {
+            DialFor::Waiter(_) | DialFor::Key | DialFor::Opener => true,
+            // In place of one for all waiters, when that was lost with its runtime.
+            DialFor::Caller => policy.dial == Dial::Shared,
+            DialFor::NoCaller | DialFor::Floor | DialFor::Probe => false,
+        };
+        if !is_watched || policy.dial_hedge.is_none() {
+            return false;
+        }
+        self.young.push_back(connections, id, Connection::in_young);
+        true
+    }
+
+    /// A dial has ended, well or not. Returns for whom it ran.
+    pub(super) fn end<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+    ) -> DialFor {
+        self.in_progress -= 1;
+        self.leave_young(connections, id);
+        let (dial_for, is_overdue) = (connections[id].dial_for(), connections[id].is_overdue());
+        match dial_for {
+            DialFor::Waiter(None) => self.leave_ownerless(pool, connections, id),
             DialFor::Waiter(Some(_)) => {
-                entry.tied.push_back(&mut self.connections, id, Connection::in_key);
-            }
-            DialFor::Waiter(None) => {
-                entry.orphans.push_back(&mut self.connections, id, Connection::in_key);
-            }
-            _ => {}
-        }
-        entry.open += 1;
-        entry.dialing += 1;
-        self.status.open += 1;
-        self.status.dialing += 1;
-        self.stats.dials += 1;
-        self.stats.peak_open = self.stats.peak_open.max(self.status.open);
-        self.emit(id, EventKind::Dialing, now);
-        self.watch_dial(id, dial_for);
-        if let Some(key) = name {
-            self.actions.push_back(Action::Dial { id, key });
-        }
-        id
-    }
-
-    /// A waiter without a dial takes over one that lost its waiter.
-    pub(super) fn adopt(&mut self, waiter: WaiterId) {
-        let key = self.waiters[waiter].key;
-        let Some(dial) = self.keys[key].orphans.front(&self.connections) else { return };
-        self.adopt_dial(waiter, dial);
-    }
-
-    pub(super) fn adopt_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
-        self.give_dial(waiter, dial);
-        self.tie(waiter, dial);
-    }
-
-    /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the
-    /// policy's cap; exclusive connections serve one.
-    ///
-    /// Returns the connection when the caller dialed for itself, unless the pool was closed. When
-    /// the connection [`is_gone`](State::is_gone) report a failed dial instead: it is never lent.
-    ///
-    /// # Panics
-    /// When `id` is not dialing: every dial ends once.
-    pub fn dialed(
-        &mut self,
-        id: ConnectionId,
-        handle: L,
-        capacity: u32,
-        now: Timestamp,
-    ) -> Option<Lent<L>> {
-        if self.is_gone(id) {
-            self.dialed_in_vain(id, handle, now);
-            return None;
-        }
-        let dial_for = self.end_dial(id);
-        let expires_at = self.lifetime_end(now);
-        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
-        let connection = &mut self.connections[id];
-        let capacity = connection.leave_dial().unwrap_or(capacity);
-        let took = now.since(connection.opened_at);
-        connection.handle = Some(handle);
-        connection.peer_capacity = capacity;
-        connection.capacity = if L::SHARED { capacity.min(cap) } else { 1 };
-        connection.opened_at = now;
-        connection.expires_at = expires_at;
-        let key = connection.key;
-        let retired = connection.retired;
-        self.stats.opened += 1;
-        self.emit(id, EventKind::Opened(took), now);
-        self.watch_lifetime(id, expires_at, now);
-        self.count_useless(id);
-        let entry = &mut self.keys[key];
-        entry.capacity = Some(capacity.into());
-        entry.failures = 0;
-        entry.paused_until = Timestamp::ZERO;
-        entry.last_error = None;
-        entry.denied = false;
-        self.note_dial_time(key, took);
-        if self.rules.floor {
-            self.note_floor_hope(key, dial_for, now);
-            self.want_floor(key, now);
-        }
-
-        if self.closed {
-            self.begin_close(id, CloseCause::PoolClosed, now);
-            return None;
-        }
-        let mut lent = None;
-        match dial_for {
-            DialFor::Caller => lent = Some(self.lend_first(id, now)),
-            _ => self.serve_dependents(id, dial_for, now),
-        }
-        let unclaimed = self.connections[id].leased == 0;
-        if let Some(cause) = retired {
-            self.connections[id].retired = None;
-            self.retire_for(id, cause, now);
-        } else if unclaimed
-            && matches!(dial_for, DialFor::Waiter(None) | DialFor::Key | DialFor::Opener)
-            && self.policy.orphan_dial == OrphanDial::Dropped
-            && self.keys[key].returns.is_empty()
-        {
-            self.begin_close(id, CloseCause::Orphan, now);
-        } else {
-            self.settle(id, now);
-            if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                self.wake_all(key);
-            }
-        }
-        if self.connections[id].leased > 0 {
-            self.keys[key].stops_left = self.keys[key].stops_left.saturating_add(1);
-        }
-        self.room_appeared(key, now);
-        lent
-    }
-
-    /// Whether a connection has said that it is gone before its dial was reported: then report a
-    /// failed dial instead.
-    pub fn is_gone(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(|connection| {
-            connection.phase == Phase::Dialing && connection.retired == Some(CloseCause::Gone)
-        })
-    }
-
-    /// As `dialed`, of a connection that is gone already: it is closed, and the waiters of its dial go
-    /// on waiting.
-    #[cold]
-    fn dialed_in_vain(&mut self, id: ConnectionId, handle: L, now: Timestamp) {
-        let dial_for = self.end_dial(id);
-        let connection = &mut self.connections[id];
-        let key = connection.key;
-        let took = now.since(connection.opened_at);
-        connection.leave_dial();
-        connection.handle = Some(handle);
-        connection.opened_at = now;
-        self.stats.opened += 1;
-        self.emit(id, EventKind::Opened(took), now);
-        self.begin_close(id, CloseCause::Gone, now);
-        if let DialFor::Waiter(Some(owner)) = dial_for {
-            self.untie(owner, now);
-        }
-        self.room_appeared(key, now);
-    }
-
-    /// Serves the waiters that a finished dial belongs to before all others.
-    fn serve_dependents(&mut self, id: ConnectionId, dial_for: DialFor, now: Timestamp) {
-        let key = self.connections[id].key;
-        let dial_for = self.for_first_in_line(id, dial_for);
-        let retired = self.connections[id].retired.is_some();
-        if let DialFor::Waiter(Some(owner)) = dial_for {
-            if self.connections[id].capacity > 0 || retired {
-                let lent = self.lend_first(id, now);
-                self.waiters[owner].set_dial(None);
-                self.leave_dependents(owner);
-                self.grant(owner, Grant::Lend(lent));
-            } else {
-                self.untie(owner, now);
-            }
-        } else if retired
-            && let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng)
-        {
-            let lent = self.lend_first(id, now);
-            self.grant(waiter, Grant::Lend(lent));
-        }
-        // A detached dial that lost its caller serves the next caller that waits for a dial, whose
-        // own dial is then the one without a caller.
-        while self.connections[id].has_room()
-            && let Some(next) = self.keys[key].dependents.front(&self.waiters)
-        {
-            let lent = self.lend(id, now);
-            self.grant(next, Grant::Lend(lent));
-        }
-    }
-
-    /// The first lease of a connection, also of one that serves nobody: it may have retired while it
-    /// shook hands, or its peer allow no lease. Its borrower finds out, and its retry rule bounds the
-    /// attempts.
-    fn lend_first(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
-        let capacity = self.connections[id].capacity;
-        self.connections[id].capacity = capacity.max(1);
-        let lent = self.lend(id, now);
-        self.connections[id].capacity = capacity;
-        lent
-    }
-
-    /// Keeps count of live connections that serve nobody.
-    pub(super) fn count_useless(&mut self, id: ConnectionId) {
-        let connection = &mut self.connections[id];
-        let useless = connection.phase == Phase::Live && connection.capacity == 0;
-        if useless != connection.useless {
-            connection.useless = useless;
-            let count = &mut self.keys[connection.key].useless;
-            *count = if useless { *count + 1 } else { *count - 1 };
-        }
-    }
-
-    /// `grant` takes a waiter without a dial from `undialed`; one whose dial just ended is not there.
-    pub(super) fn leave_dependents(&mut self, owner: WaiterId) {
-        let key = self.waiters[owner].key;
-        if self.waiters[owner].in_dials.is_linked() {
-            self.keys[key].dependents.remove(
-                &mut self.waiters,
-                owner,
-                super::entries::Waiter::in_dials,
-            );
-        }
-    }
-
-    /// A dial failed, with `error`; or was given up by its caller or stopped, with `None`, which
-    /// does not count as a failure of the peer.
-    ///
-    /// # Panics
-    /// When `id` is not dialing: every dial ends once.
-    pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>, now: Timestamp) {
-        self.end_failed_dial(id, error, false, now);
-    }
-
-    /// As [`dial_failed`](State::dial_failed): the peer answered and turned this client away
-    /// ([`DialFailure::Denied`](crate::DialFailure)). Nothing is dialed in the background until a dial
-    /// for a caller succeeds.
-    ///
-    /// # Panics
-    /// As [`dial_failed`](State::dial_failed).
-    pub fn dial_denied(&mut self, id: ConnectionId, error: E, now: Timestamp) {
-        self.end_failed_dial(id, Some(error), true, now);
-    }
-
-    fn end_failed_dial(
-        &mut self,
-        id: ConnectionId,
-        error: Option<E>,
-        denied: bool,
-        now: Timestamp,
-    ) {
-        let now = self.catch_up(now);
-        let dial_for = self.end_dial(id);
-        self.stats.dials_failed += 1;
-        self.emit(id, EventKind::DialFailed, now);
-        let dial = self.connections.remove(id).expect("it was dialing just now");
-        let key = dial.key;
-        self.keys[key].open -= 1;
-        self.status.open -= 1;
-        self.shrink_allowances(key);
-        self.keys[key].denied |= denied;
-        match error {
-            Some(error) => self.note_failure(&dial, dial_for, error, now),
-            // Its caller is gone; a waiter it may have had goes on without a dial.
-            None => {
-                if let DialFor::Waiter(Some(owner)) = dial_for {
-                    self.untie(owner, now);
-                }
-                // Earlier failures may only have been remembered for the sake of this dial.
-                if self.keys[key].failures > 0 {
-                    self.set_timer(now.max(self.keys[key].remember_until), key);
-                }
-            }
-        }
-        if dial_for == DialFor::Floor {
-            self.retry_floor(key, now);
-        }
-        self.room_appeared(key, now);
-    }
-
-    /// Common to the good and the bad end of a dial.
-    pub(super) fn end_dial(&mut self, id: ConnectionId) -> DialFor {
-        let connection = &mut self.connections[id];
-        assert!(connection.phase == Phase::Dialing, "a dial ends once");
-        let dial_for = connection.dial_for();
-        let (key, started) = (connection.key, connection.opened_at);
-        let is_overdue = connection.is_overdue();
-        self.leave_young(id);
-        self.status.dialing -= 1;
-        self.keys[key].dialing -= 1;
-        self.forget_dial(key, started);
-        match dial_for {
-            DialFor::Waiter(None) => {
-                if is_overdue {
-                    self.leave_hanging(id);
-                } else {
-                    let entry = &mut self.keys[key];
-                    entry.orphans.remove(&mut self.connections, id, Connection::in_key);
-                }
+                self.held_up -= u32::from(is_overdue);
+                self.tied.remove(connections, id, Connection::in_key);
             }
             DialFor::Floor => {
-                self.keys[key].refilling -= 1;
                 self.refilling -= 1;
+                pool.refilling -= 1;
             }
-            DialFor::Opener => self.opener_busy = false,
-            DialFor::Waiter(Some(_)) => {
-                let entry = &mut self.keys[key];
-                entry.held_up -= u32::from(is_overdue);
-                entry.tied.remove(&mut self.connections, id, Connection::in_key);
-            }
-            DialFor::Nobody => {
-                self.keys[key].stopping -= 1;
+            DialFor::Opener => pool.opener_busy = false,
+            DialFor::NoCaller => {
                 self.stopping -= 1;
+                pool.stopping -= 1;
             }
-            DialFor::Caller => self.keys[key].overdue_callers -= u32::from(is_overdue),
+            DialFor::Caller => self.overdue_callers -= u32::from(is_overdue),
             DialFor::Key | DialFor::Probe => {}
         }
         dial_for
     }
 
-    /// A place in the limits is free, or a dial ended: dial for those who wait. Keys that the pool's
-    /// limit had held back come first, in turn; the floor comes last.
-    pub(super) fn room_appeared(&mut self, key: KeyId, now: Timestamp) {
-        self.refuse_hopeless(key, None, now);
-        if self.starved.is_empty() {
-            self.serve_room(key, now);
-        } else if !self.keys[key].undialed.is_empty() {
-            match self.obstacle(key, now) {
-                None | Some(Obstacle::PoolFull | Obstacle::DialsFull) => self.starve(key),
-                Some(Obstacle::Ramp) => self.watch_ramp(key),
-                // It ends with a timer or a connection of the key; nobody has to make way meanwhile.
-                Some(_) => {}
-            }
+    /// The waiter of a dial was served otherwise, or left.
+    pub(super) fn orphan<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+    ) {
+        connections[id].set_dial_for(DialFor::Waiter(None));
+        self.tied.remove(connections, id, Connection::in_key);
+        self.held_up -= u32::from(connections[id].is_overdue());
+        self.join_ownerless(pool, connections, id);
+    }
+
+    /// A waiter adopts a dial that lost its own.
+    pub(super) fn adopt<L>(
+        &mut self,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+        waiter: WaiterId,
+    ) {
+        self.orphans.remove(connections, id, Connection::in_key);
+        self.tied.push_front(connections, id, Connection::in_key);
+        connections[id].set_dial_for(DialFor::Waiter(Some(waiter)));
+    }
+
+    /// A dial without a waiter is being stopped. It may end well before that.
+    pub(super) fn stop<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+    ) {
+        self.leave_ownerless(pool, connections, id);
+        self.leave_young(connections, id);
+        connections[id].set_dial_for(DialFor::NoCaller);
+        self.stopping += 1;
+        pool.stopping += 1;
+    }
+
+    fn join_ownerless<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+    ) {
+        if connections[id].is_overdue() {
+            self.hanging.push_back(connections, id, Connection::in_key);
+            pool.hanging.push_back(connections, id, Connection::in_all);
+        } else {
+            self.orphans.push_back(connections, id, Connection::in_key);
         }
-        let mut rounds = self.starved.len();
-        while rounds > 0
-            && !self.opener_busy
-            && !self.pool_is_full()
-            && !self.dials_are_full()
-            && let Some(starved) = self.starved.pop_front()
+    }
+
+    fn leave_ownerless<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+    ) {
+        if connections[id].is_overdue() {
+            self.hanging.remove(connections, id, Connection::in_key);
+            pool.hanging.remove(connections, id, Connection::in_all);
+        } else {
+            self.orphans.remove(connections, id, Connection::in_key);
+        }
+    }
+
+    fn leave_young<L>(&mut self, connections: &mut Connections<L>, id: ConnectionId) {
+        if connections[id].place_in_young().is_linked() {
+            self.young.remove(connections, id, Connection::in_young);
+        }
+    }
+
+    /// A dial opened a connection that serves a waiter, so that another dial may be stopped.
+    ///
+    /// No more dials are stopped than connections were opened for waiters. A pool at the edge of its
+    /// demand, where every other caller just misses a connection, would otherwise dial and stop
+    /// forever and never grow.
+    pub(super) fn earn_stop(&mut self) {
+        self.stops_left = self.stops_left.saturating_add(1);
+    }
+
+    /// Whether a dial that serves no waiter may be stopped. It is counted.
+    pub(super) fn spend_stop(&mut self) -> bool {
+        let may_stop = self.stops_left > 0;
+        self.stops_left -= u32::from(may_stop);
+        may_stop
+    }
+
+    /// How long a dial of this key may take before it is overdue; `None` without `dial_hedge`.
+    pub(super) fn patience(&self, policy: &Policy) -> Option<Duration> {
+        let usual = Duration::from_nanos(self.usual.saturating_mul(2));
+        let doubled = 1 << self.overdue_in_a_row.min(DOUBLINGS);
+        let longest = policy.dial_hedge?.max(usual).saturating_mul(doubled);
+        Some(longest.min(policy.dial_timeout))
+    }
+
+    /// Whether `took` is long for a dial, or for a check, of this key: at least twice what a dial
+    /// usually takes, and at least `dial_hedge` (without that, its default).
+    pub(super) fn is_slow(&self, took: Duration, policy: &Policy) -> bool {
+        let usual = Duration::from_nanos(self.usual.saturating_mul(2));
+        took >= policy.dial_hedge.unwrap_or(DEFAULT_HEDGE).max(usual)
+    }
+
+    /// When the next dial will be overdue.
+    pub(super) fn next_overdue<L>(
+        &self,
+        connections: &Connections<L>,
+        policy: &Policy,
+    ) -> Timestamp {
+        match (self.young.front(connections), self.patience(policy)) {
+            (Some(id), Some(patience)) => connections[id].opened_at.after(patience),
+            _ => Timestamp::NEVER,
+        }
+    }
+
+    /// Dials that have taken too long become overdue.
+    pub(super) fn mark_overdue<L>(
+        &mut self,
+        pool: &mut PoolDials,
+        connections: &mut Connections<L>,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> BecameOverdue {
+        let mut changes = BecameOverdue::default();
+        let Some(patience) = self.patience(policy) else { return changes };
+        let mut any = false;
+        while let Some(id) = self.young.front(connections)
+            && connections[id].opened_at.after(patience) <= now
         {
-            rounds -= 1;
-            if self.is_next_in_turn(starved) {
-                self.end_starving(starved);
-                self.serve_room(starved, now);
-                self.forget_if_unused(starved);
+            any = true;
+            self.leave_young(connections, id);
+            let dial_for = connections[id].dial_for();
+            if dial_for == DialFor::Waiter(None) {
+                self.orphans.remove(connections, id, Connection::in_key);
+            }
+            connections[id].set_overdue();
+            match dial_for {
+                DialFor::Waiter(Some(_)) => self.held_up += 1,
+                DialFor::Waiter(None) => self.join_ownerless(pool, connections, id),
+                // From here on another one may start; this one serves any waiter when it ends.
+                DialFor::Key | DialFor::Opener => {
+                    if dial_for == DialFor::Opener {
+                        pool.opener_busy = false;
+                        changes.opener_is_free = true;
+                    }
+                    connections[id].set_dial_for(DialFor::Waiter(None));
+                    self.join_ownerless(pool, connections, id);
+                }
+                // From here on another one may start for the waiters.
+                DialFor::Caller => self.overdue_callers += 1,
+                DialFor::NoCaller | DialFor::Floor | DialFor::Probe => {}
             }
         }
-        self.relieve_starving(now);
-        if self.policy.min_idle > 0 {
-            self.refill(key, now);
-            self.feed_hungry(now);
+        if any {
+            // Several that became overdue together were one try.
+            self.overdue_in_a_row = self.overdue_in_a_row.saturating_add(1);
         }
-        self.forget_if_unused(key);
+        changes
     }
 
-    /// Refills the floors that the limits over all keys had held back, as long as those allow it.
-    fn feed_hungry(&mut self, now: Timestamp) {
-        for _ in 0..self.hungry.len() {
-            let Some(&hungry) = self.hungry.front() else { break };
-            // What denies one key denies all of them, but for those with a reserve.
-            if self.remaking == 0 && self.keys.contains(hungry) && self.floors_are_denied(hungry) {
-                break;
-            }
-            self.hungry.pop_front();
-            if let Some(entry) = self.keys.get_mut(hungry) {
-                entry.hungry = false;
-                // The floor comes after those who wait.
-                if self.starved.is_empty() {
-                    self.serve_room(hungry, now);
-                }
-                self.refill(hungry, now);
-            }
+    /// A dial that took `took` has succeeded: the peer is there.
+    pub(super) fn note_time(&mut self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.usual = match self.usual {
+            0 => took,
+            usual => usual - usual / 8 + took / 8,
+        };
+        self.overdue_in_a_row = 0;
+        self.hedge_after = Timestamp::ZERO;
+    }
+
+    /// A dial of this key has failed or was lost. If it may have been a hedge, and no pause of the policy
+    /// follows, the next hedge starts when this one would have been overdue, and each after that twice as
+    /// late. Without this, hedges that a peer refuses at once would follow each other without a pause.
+    ///
+    /// Returns when the next hedge may start, if it is put off.
+    pub(super) fn put_off_hedge(
+        &mut self,
+        dial_for: DialFor,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let may_be_hedge = matches!(dial_for, DialFor::Waiter(None) | DialFor::Key);
+        // Several that failed together were one try.
+        if !may_be_hedge || self.held_up == 0 || self.hedge_after > now {
+            return None;
+        }
+        let patience = self.patience(policy)?;
+        self.overdue_in_a_row = self.overdue_in_a_row.saturating_add(1);
+        self.hedge_after = now.after(patience);
+        Some(self.hedge_after)
+    }
+
+    /// How many more hedges may start for a key with `live` connections: as many at a time as
+    /// connections prove that the peer takes them, but always one. Young dials of other waiters are
+    /// no hedges.
+    pub(super) fn hedges_lacking(&self, live: u32, policy: &Policy) -> u32 {
+        let hedges =
+            if policy.dial == Dial::Shared { self.young.len() } else { self.orphans.len() };
+        self.held_up.min(live.max(1)).saturating_sub(hedges)
+    }
+
+    /// Whether another dial would be a third for each of `waiting` waiters. Then a dial that hangs has to
+    /// be stopped, and its end makes room.
+    pub(super) fn hangs<L>(&self, connections: &Connections<L>, waiting: u32) -> Hanging {
+        if self.hanging.is_empty() || self.in_progress < waiting.max(1).saturating_mul(2) {
+            Hanging::Few
+        } else if self.stopping > 0 {
+            Hanging::BeingStopped
+        } else {
+            // Not the oldest: it has waited longest already, and its failure says most.
+            Hanging::Stop(self.hanging.back(connections).expect("it is not empty"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::ids::KeyId;
+
+    const HEDGE: Duration = Duration::from_millis(100);
+    const START: Timestamp = Timestamp::from_nanos(1);
+
+    /// The dials of one key, with the rest that they need.
+    struct Setup {
+        key: KeyDials,
+        pool: PoolDials,
+        connections: Connections<()>,
+        policy: Policy,
+    }
+
+    /// A dial that belongs to some waiter.
+    fn owned() -> DialFor {
+        DialFor::Waiter(Some(WaiterId::default()))
+    }
+
+    impl Setup {
+        fn new() -> Self {
+            let policy =
+                Policy { dial_hedge: Some(HEDGE), dial_timeout: 3 * HEDGE, ..Policy::default() };
+            let connections = Connections::new();
+            Self { key: KeyDials::default(), pool: PoolDials::default(), connections, policy }
+        }
+
+        fn start(&mut self, dial_for: DialFor) -> ConnectionId {
+            let dial = Connection::dialing(KeyId::default(), dial_for, START);
+            let id = self.connections.insert(dial);
+            self.key.start(&mut self.pool, &mut self.connections, id, &self.policy);
+            id
+        }
+
+        fn mark_overdue(&mut self, after: Duration) -> BecameOverdue {
+            let Self { key, pool, connections, policy } = self;
+            key.mark_overdue(pool, connections, policy, START.after(after))
+        }
+
+        fn end(&mut self, id: ConnectionId) -> DialFor {
+            self.key.end(&mut self.pool, &mut self.connections, id)
         }
     }
 
-    /// Starts the dials that the waiters of a key are owed and the limits allow.
-    pub(super) fn serve_room(&mut self, key: KeyId, now: Timestamp) {
-        while self.serve_room_once(key, now) {}
-        if self.keys[key].held_up > 0 {
-            self.hedge(key, now);
-            // A waiter whose dial was stopped to make room has to be in line for that room.
-            while self.serve_room_once(key, now) {}
-        }
+    #[test]
+    fn dial_that_lost_its_waiter_can_be_adopted_until_it_is_overdue() {
+        let mut dials = Setup::new();
+        let id = dials.start(owned());
+        dials.key.orphan(&mut dials.pool, &mut dials.connections, id);
+        assert!(dials.key.has_orphans());
+        dials.mark_overdue(HEDGE);
+        assert!(!dials.key.has_orphans());
+        assert_eq!((dials.key.hanging().len(), dials.pool.hanging().len()), (1, 1));
+        assert_eq!(dials.end(id), DialFor::Waiter(None));
+        assert_eq!((dials.key.hanging().len(), dials.pool.hanging().len()), (0, 0));
     }
 
-    /// Starts one of them; says whether it did, so that there may be another.
-    pub(super) fn serve_room_once(&mut self, key: KeyId, now: Timestamp) -> bool {
-        if self.closed || self.keys[key].undialed.is_empty() {
-            return false;
-        }
-        if self.policy.dial == Dial::Racing
-            && self.policy.adopt_dials
-            && self.keys[key].held_up == 0
-            && !self.keys[key].orphans.is_empty()
-            && let Some(waiter) = self.keys[key].undialed.front(&self.waiters)
-        {
-            self.adopt(waiter);
-            return true;
-        }
-        if self.looks_of(key) >= self.keys[key].undialed.len() {
-            // The connections in looks serve them.
-            return false;
-        }
-        match self.obstacle(key, now) {
-            None => {}
-            Some(Obstacle::PoolFull) => {
-                self.make_room(key, now);
-                return false;
-            }
-            Some(Obstacle::DialsFull) => {
-                self.starve(key);
-                return false;
-            }
-            Some(Obstacle::Ramp) => {
-                self.watch_ramp(key);
-                return false;
-            }
-            Some(_) => return false,
-        }
-        let waiting = self.keys[key].waiting;
-        if self.dials_in_background() && self.has_too_many_hanging(key, waiting) {
-            return false;
-        }
-        match (self.policy.dial, self.policy.dial_for_waiters) {
-            (Dial::Shared, _) => {
-                self.start_dial(key, DialFor::Key, now);
-                return false;
-            }
-            (Dial::Caller, DialForWaiters::Opener) => {
-                if self.opener_busy {
-                    self.starve(key);
-                    return false;
-                }
-                self.opener_busy = true;
-                self.start_dial(key, DialFor::Opener, now);
-                return false;
-            }
-            (Dial::Caller, DialForWaiters::Waiter) => {
-                let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
-                    return false;
-                };
-                let dial = self.start_dial(key, DialFor::Caller, now);
-                self.grant(waiter, Grant::Dial(dial));
-                if self.policy.waiter_order == WaiterOrder::AllAtOnce {
-                    self.wake_all(key);
-                }
-            }
-            (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
-                let Some(waiter) = self.first_unserved(key) else { return false };
-                let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
-                self.tie(waiter, dial);
-            }
-        }
-        true
+    #[test]
+    fn overdue_dial_of_a_waiter_holds_it_up_until_the_waiter_leaves() {
+        let mut dials = Setup::new();
+        let id = dials.start(owned());
+        dials.mark_overdue(HEDGE);
+        assert_eq!((dials.key.held_up(), dials.key.hedges_lacking(0, &dials.policy)), (1, 1));
+        dials.key.orphan(&mut dials.pool, &mut dials.connections, id);
+        assert_eq!((dials.key.held_up(), dials.key.overdue()), (0, 1));
+    }
+
+    #[test]
+    fn overdue_dial_of_the_opener_frees_it() {
+        let mut dials = Setup::new();
+        let id = dials.start(DialFor::Opener);
+        assert!(dials.pool.is_opener_busy());
+        assert!(dials.mark_overdue(HEDGE).opener_is_free);
+        assert!(!dials.pool.is_opener_busy());
+        assert_eq!(dials.end(id), DialFor::Waiter(None));
+    }
+
+    #[test]
+    fn patience_doubles_with_each_overdue_round_up_to_the_dial_timeout() {
+        let mut dials = Setup::new();
+        assert_eq!(dials.key.patience(&dials.policy), Some(HEDGE));
+        let (first, second) = (dials.start(owned()), dials.start(owned()));
+        dials.mark_overdue(HEDGE);
+        assert_eq!(dials.key.patience(&dials.policy), Some(2 * HEDGE), "two were one round");
+        dials.key.put_off_hedge(DialFor::Waiter(None), &dials.policy, START);
+        assert_eq!(dials.key.patience(&dials.policy), Some(3 * HEDGE));
+        dials.end(first);
+        dials.end(second);
+        dials.key.note_time(HEDGE);
+        assert_eq!(dials.key.patience(&dials.policy), Some(2 * HEDGE), "twice the usual time");
+        assert!(!dials.key.is_slow(HEDGE, &dials.policy));
+        assert!(dials.key.is_slow(2 * HEDGE, &dials.policy));
+    }
+
+    #[test]
+    fn third_dial_for_a_waiter_stops_the_youngest_that_hangs() {
+        let mut dials = Setup::new();
+        let ids = [(); 2].map(|()| dials.start(DialFor::Waiter(None)));
+        assert_eq!(dials.key.hangs(&dials.connections, 1), Hanging::Few);
+        dials.mark_overdue(HEDGE);
+        assert_eq!(dials.key.hangs(&dials.connections, 2), Hanging::Few);
+        assert_eq!(dials.key.hangs(&dials.connections, 1), Hanging::Stop(ids[1]));
+        dials.key.stop(&mut dials.pool, &mut dials.connections, ids[1]);
+        assert_eq!(dials.key.hangs(&dials.connections, 1), Hanging::BeingStopped);
+        assert_eq!(dials.pool.stopping(), 1);
+        assert_eq!(dials.end(ids[1]), DialFor::NoCaller);
+        assert_eq!((dials.key.stopping(), dials.pool.stopping()), (0, 0));
+    }
+
+    #[test]
+    fn one_dial_may_be_stopped_for_each_that_opened_a_connection() {
+        let mut dials = KeyDials::default();
+        assert!(!dials.spend_stop());
+        dials.earn_stop();
+        assert!(dials.spend_stop());
+        assert!(!dials.spend_stop());
     }
 }

@@ -1,13 +1,18 @@
-//! Time passes: idle connections and lifetimes end, pauses are over, refills are due.
+//! When a connection is too old, or has been idle for too long, and how it is found and closed then.
+//!
+//! A connection may not be idle for as long as the policy allows when its peer has said when it closes
+//! idle connections (HTTP/1's `Keep-Alive: timeout`): the pool has to be earlier. The connections of a key
+//! are in the order in which they became idle. Their own limits do not end in that order, so such limits
+//! have a heap, with one entry for each such connection.
 
 use std::cmp::Reverse;
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::connection::Phase;
-use super::stale::is_overgrown;
+use super::connection::{Connection, Phase};
 use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
+use crate::collections::is_overgrown;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
 use crate::policy::Expiry;
@@ -15,89 +20,21 @@ use crate::policy::Expiry;
 /// How many timers of a kind one call handles, so that it does not keep the lock for long.
 pub(super) const AT_A_TIME: usize = 1024;
 
+impl<L> Connection<L> {
+    /// When it has been idle for longer than it says it may.
+    pub(super) fn limit_ends(&self) -> Timestamp {
+        let end = self.idle_since.as_nanos().saturating_add(self.own_limit());
+        Timestamp::from_nanos(end.saturating_add(1))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Live && self.in_key.is_linked()
+    }
+}
+
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// When [`handle_timeout`](State::handle_timeout) has something to do, if nothing else happens
-    /// before; [`Timestamp::NEVER`] when it has not. May be early, never late.
-    pub fn next_deadline(&mut self) -> Timestamp {
-        self.noted_deadline = Timestamp::NEVER;
-        if self.connections.is_empty() {
-            self.forget_ends();
-        }
-        let just_after = Duration::from_nanos(1);
-        let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
-        next = next.min(self.next_expiry()).min(self.tidy_at);
-        next = next.min(self.idle_limits.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at));
-        match self.policy.expiry {
-            Expiry::Timer => {
-                if let Some(Reverse((at, _))) = self.lifetimes.peek() {
-                    next = next.min(at.after(just_after));
-                }
-            }
-            Expiry::Sweep
-                if (self.policy.idle_timeout.is_some() && self.status.idle > 0)
-                    || !self.lifetimes.is_empty() =>
-            {
-                next = next.min(self.next_sweep);
-            }
-            Expiry::Sweep | Expiry::AtAcquire | Expiry::PruneAtAcquire => {}
-        }
-        next
-    }
-
-    /// Notes the next deadline again, for a new timer to be armed.
-    pub fn renote_deadline(&mut self) {
-        let next = self.next_deadline();
-        self.note_deadline(next);
-    }
-
-    /// Does what is due at `now`. A bounded number of timers is handled in one call; the others are due
-    /// at once again, so that no thread waits long for the lock.
-    pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.timed_until = self.catch_up(now);
-        self.expire_waiters(now);
-        let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
-        if sweeps {
-            let swept = self.sweep_idle(now) && self.expire_lifetimes(now);
-            // The sweep goes on at once where much is due.
-            self.next_sweep = if swept { now.after(self.policy.sweep_interval) } else { now };
-        } else if self.policy.expiry == Expiry::Timer {
-            self.expire_lifetimes(now);
-        }
-        self.expire_idle_limits(now);
-        for _ in 0..AT_A_TIME {
-            let Some(&Reverse((at, key))) = self.timers.peek().filter(|next| next.0.0 <= now)
-            else {
-                break;
-            };
-            self.timers.pop();
-            // An earlier one has replaced it, or the key was forgotten.
-            if self.keys.get(key).is_some_and(|entry| entry.timer_at == at) {
-                self.keys[key].timer_at = Timestamp::NEVER;
-                self.key_timeout(key, now);
-            }
-        }
-        self.tidy(now);
-    }
-
-    /// Why a connection must not be lent any more, if its time has come; one of a floor that the idle
-    /// timeout spares may be idle for longer.
-    #[inline]
-    pub(super) fn expired(&self, id: ConnectionId, now: Timestamp) -> Option<CloseCause> {
-        let cause = self.rules.past_its_time(&self.connections[id], now)?;
-        (!self.is_spared(id, cause, now)).then_some(cause)
-    }
-
-    #[cold]
-    fn is_spared(&self, id: ConnectionId, cause: CloseCause, now: Timestamp) -> bool {
-        let connection = &self.connections[id];
-        self.rules.spares_floor
-            && cause == CloseCause::IdleTimeout
-            && now.nanos_since(connection.idle_since) <= connection.own_limit()
-            && self.keys[connection.key].idle.len() <= self.policy.min_idle
-    }
-
     /// Closes idle connections that are past their time; says whether none is left.
-    fn sweep_idle(&mut self, now: Timestamp) -> bool {
+    pub(super) fn sweep_idle(&mut self, now: Timestamp) -> bool {
         if !self.rules.swept_idle {
             return true;
         }
@@ -135,7 +72,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// Ends connections whose lifetime is over; says whether none is left.
-    fn expire_lifetimes(&mut self, now: Timestamp) -> bool {
+    pub(super) fn expire_lifetimes(&mut self, now: Timestamp) -> bool {
         for _ in 0..AT_A_TIME {
             let Some(&Reverse((_, id))) = self.lifetimes.peek().filter(|next| next.0.0 < now)
             else {
@@ -173,45 +110,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    fn key_timeout(&mut self, key: KeyId, now: Timestamp) {
-        if self.rules.timed_idle {
-            self.prune(key, now);
-        }
-        self.end_second(key, now);
-        let Some(entry) = self.keys.get(key) else { return };
-        let pause_is_over = entry.paused_until <= now;
-        self.mark_overdue(key, now);
-        if pause_is_over {
-            if self.is_paused(key, now) && !self.keys[key].denied {
-                self.probe(key, now);
-            }
-            self.serve_room(key, now);
-        }
-        self.refill(key, now);
-        let hedge_at = self.next_overdue(key);
-        let entry = &mut self.keys[key];
-        if entry.remember_until <= now && entry.paused_until <= now && entry.dialing == 0 {
-            entry.failures = 0;
-            entry.last_error = None;
-        }
-        let longest_idle = entry.idle.front(&self.connections).filter(|_| self.rules.timed_idle);
-        let idle_end = longest_idle
-            .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
-        let second_end = entry.end_of_second();
-        let pending = [
-            idle_end,
-            entry.paused_until,
-            entry.refill_at,
-            entry.remember_until,
-            second_end,
-            hedge_at,
-        ];
-        if let Some(&next) = pending.iter().filter(|at| **at > now).min() {
-            self.set_timer(next, key);
-        }
-        self.forget_if_unused(key);
-    }
-
     /// When a connection opened at `now` ends: its lifetime, moved by the jitter.
     pub(super) fn lifetime_end(&mut self, now: Timestamp) -> Timestamp {
         let Some(lifetime) = self.policy.max_lifetime else { return Timestamp::NEVER };
@@ -239,27 +137,52 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(due.after(Duration::from_nanos(1)));
     }
 
-    /// Something of this key is due at `at`. Nothing is in a closed pool.
+    /// From now on a connection may be idle for `limit` at most, or for
+    /// [`idle_timeout`](crate::Policy::idle_timeout) where that is shorter. The last call counts:
+    /// [`Duration::MAX`] takes back an earlier limit, and zero closes the connection as soon as
+    /// it would become idle. Nothing happens when it has ended.
     ///
-    /// One timer is pending for a key at a time, the earliest; when it fires, the next is set.
-    pub(super) fn set_timer(&mut self, at: Timestamp, key: KeyId) {
-        let entry = &mut self.keys[key];
-        if at >= entry.timer_at || self.closed {
+    /// A connection beyond its limit is never lent. It is closed when its time has come, or, with the
+    /// policies that have no timer for idle connections ([`Expiry::AtAcquire`],
+    /// [`Expiry::PruneAtAcquire`]), when it would be lent.
+    pub fn set_idle_limit(&mut self, id: ConnectionId, limit: Duration, now: Timestamp) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        // Where `idle_timeout` spares the floor, a limit longer than `idle_timeout` counts as well: it is
+        // stored as a nanosecond less, so that the slow path looks at the connection.
+        let notable = self.rules.idle_timeout - u64::from(self.rules.spares_floor);
+        connection.set_own_limit(limit);
+        connection.idle_limit =
+            if limit == u64::MAX { self.rules.idle_timeout } else { limit.min(notable) };
+        if !connection.is_idle() {
             return;
         }
-        entry.timer_at = at;
-        if is_overgrown(self.timers.len(), self.keys.len()) {
-            // A walk over those that are set, not over the keys: there may be memory for many more.
-            let mut timers = std::mem::take(&mut self.timers).into_vec();
-            timers.retain(|Reverse((at, key))| {
-                self.keys.get(*key).is_some_and(|entry| entry.timer_at == *at)
-            });
-            timers.sort_unstable();
-            timers.dedup();
-            self.timers = timers.into_iter().collect();
+        if limit == 0 || connection.limit_ends() <= now {
+            self.begin_close(id, CloseCause::IdleTimeout, now);
+        } else {
+            self.watch_idle_limit(id);
         }
-        self.timers.push(Reverse((at, key)));
-        self.note_deadline(at);
+    }
+
+    /// Closes the idle connections whose limit has ended.
+    pub(super) fn expire_idle_limits(&mut self, now: Timestamp) {
+        for _ in 0..AT_A_TIME {
+            let next = self.idle_limits.peek().filter(|next| next.0.0 <= now);
+            let Some(&Reverse((at, id))) = next else { return };
+            self.idle_limits.pop();
+            let counts = self.connections.get_mut(id).filter(|c| c.limit_watched() == at);
+            let Some(connection) = counts else { continue };
+            connection.set_limit_watched(Timestamp::NEVER);
+            // A leased one is looked at again when it comes back.
+            if !connection.is_idle() {
+                continue;
+            }
+            if connection.limit_ends() <= now {
+                self.begin_close(id, CloseCause::IdleTimeout, now);
+            } else {
+                self.watch_idle_limit(id);
+            }
+        }
     }
 }
 
@@ -305,7 +228,7 @@ mod tests {
         let idle = state.status().idle;
         let mut pieces = 0;
         while state.next_deadline() <= now {
-            let steps = crate::state::steps::taken(|| state.handle_timeout(now));
+            let steps = crate::collections::counted::taken(|| state.handle_timeout(now));
             assert!(steps < 40 * AT_A_TIME, "{steps} steps in one call");
             pieces += 1;
             assert!(pieces < 100, "the sweep has no end");

@@ -1,18 +1,17 @@
-//! The floor: connections kept ready, dialed in the background.
+//! The floor of one key (`min_idle`): how many connections it lacks, and when it is refilled after a
+//! refill came to nothing.
+//!
+//! The dials of a floor run in the background and no caller has asked for them. So nothing but the floor
+//! itself slows them down: after a refill that came to nothing the next one waits, twice as long each
+//! time. When a key has not been asked for in a long time and its peer is gone, the floor *sleeps* until
+//! a caller asks for the key: a key that was mistyped once is not dialed forever.
 
-use std::hash::Hash;
 use std::time::Duration;
 
-use super::acquire::Obstacle;
-use super::connection::DialFor;
-use super::stale::queue_up;
-use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
-use crate::event::CloseCause;
-use crate::lending::Lend;
-use crate::policy::Floor;
+use crate::policy::{Floor, Policy};
 
-/// When nobody has asked for a key for this long and its peer cannot be dialed, the pool stops trying:
+/// When no caller has asked for a key for this long and its peer cannot be dialed, the pool stops trying:
 /// to refill its floor, and with fail-fast to find out whether the peer is back.
 pub const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
@@ -23,179 +22,286 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const DOUBLINGS: u32 = 20;
 
 /// A connection that ends earlier, unused, was of no use.
-const PROVEN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
-impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// A dial for the floor failed: it is tried again after a pause. When the peer has been gone and
-    /// nobody has asked for it for a long time, the floor sleeps until somebody does: a key that was
-    /// mistyped once is not dialed forever. So it does, without being asked again, when the peer has
-    /// turned the client away, until a dial for a caller succeeds.
-    pub(super) fn retry_floor(&mut self, key: KeyId, now: Timestamp) {
-        if self.policy.floor == Floor::Once {
-            self.keys[key].floor_owed += 1;
+/// The floor of one key.
+#[derive(Debug)]
+pub(super) struct KeyFloor {
+    /// When a caller last asked for the key and found nothing idle. A caller that joins the queue on the
+    /// fast path notes it only where [`notes_demand`](super::precomputed::Precomputed) asks for that.
+    wanted_at: Timestamp,
+    /// With a floor that is kept, the key is never forgotten.
+    kept: bool,
+    /// Whether the floor was given up until a caller asks for the key.
+    sleeps: bool,
+    /// With a floor that holds once: connections still to be dialed for it.
+    owed: u32,
+    /// Refills in a row that came to nothing: the dial failed, or its connection ended at once and
+    /// unused. Unlike the failures of [`Backoff`](super::backoff::Backoff), they are not forgotten while
+    /// the floor waits for room.
+    failures: u32,
+    /// When a dial first succeeded after the last of those failures; `NEVER` if none has.
+    hope: Timestamp,
+    /// When a failed refill is tried again; zero when none failed.
+    refill_at: Timestamp,
+    /// Whether the key is in the queue of keys whose floor was denied room.
+    pub(super) queued: bool,
+}
+
+impl Default for KeyFloor {
+    fn default() -> Self {
+        Self {
+            wanted_at: Timestamp::ZERO,
+            kept: false,
+            sleeps: false,
+            owed: 0,
+            failures: 0,
+            hope: Timestamp::NEVER,
+            refill_at: Timestamp::ZERO,
+            queued: false,
         }
-        self.pause_floor(key, now);
-        let entry = &self.keys[key];
-        // Other dials for the floor end the same way, or wake it.
-        let nothing_else = entry.open == entry.refilling && entry.waiting == 0;
-        if nothing_else && (entry.denied || now >= entry.wanted_at.after(PATIENCE)) {
-            self.give_up_floor(key);
+    }
+}
+
+impl KeyFloor {
+    /// The floor of a key that the pool has just got to know.
+    pub(super) fn new(policy: &Policy, now: Timestamp) -> Self {
+        if policy.min_idle == 0 {
+            return Self::default();
+        }
+        Self {
+            owed: policy.min_idle,
+            kept: policy.floor == Floor::Kept,
+            wanted_at: now,
+            ..Self::default()
         }
     }
 
-    /// A refill came to nothing. The next one waits, twice as long each time, whatever the policy says
-    /// of callers: no caller has asked for these dials, so nothing else slows them down.
-    fn pause_floor(&mut self, key: KeyId, now: Timestamp) {
-        // Else a refill that a timer started, and that came to nothing within a tick, would seem to have
-        // ended before its start, and the next would follow at once.
-        let now = self.catch_up(now);
-        let entry = &mut self.keys[key];
-        if entry.refill_at > now {
-            // One of several that began together: they are one failure.
-            return;
+    /// `min_idle` has changed; it was `before`.
+    pub(super) fn change(&mut self, before: u32, policy: &Policy, now: Timestamp) {
+        self.kept = policy.min_idle > 0 && policy.floor == Floor::Kept;
+        self.sleeps = false;
+        if before == 0 && policy.min_idle > 0 {
+            // It was not noted while there was no floor.
+            self.wanted_at = now;
         }
-        if entry.floor_failures == 0 {
-            // Until now all was well.
-            entry.wanted_at = now;
-        }
-        let base = self.policy.back_off_base.max(SHORTEST_PAUSE);
-        let doubled = 1 << entry.floor_failures.min(DOUBLINGS);
-        let pause = base.saturating_mul(doubled).min(LONGEST_PAUSE.max(base));
-        entry.floor_failures = entry.floor_failures.saturating_add(1);
-        entry.floor_hope = Timestamp::NEVER;
-        let jitter = self.policy.back_off_jitter * self.rng.f64();
-        let retry_at = now.after(pause.saturating_add(pause.mul_f64(jitter)));
-        let entry = &mut self.keys[key];
-        entry.refill_at = retry_at.max(entry.paused_until);
-        let retry_at = entry.refill_at;
-        self.set_timer(retry_at, key);
+        self.owed = match policy.min_idle.checked_sub(before) {
+            Some(more) => self.owed.saturating_add(more),
+            None => self.owed.min(policy.min_idle),
+        };
     }
 
-    /// A dial of the key has succeeded. One for a caller shows that the floor may be tried again at
-    /// once; how long it pauses when that comes to nothing is forgotten when nothing has for a second.
-    pub(super) fn note_floor_hope(&mut self, key: KeyId, dial_for: DialFor, now: Timestamp) {
-        let entry = &mut self.keys[key];
-        entry.floor_hope = entry.floor_hope.min(now);
-        if dial_for != DialFor::Floor && entry.refill_at > now {
-            entry.refill_at = now;
-        }
+    /// Whether lending an idle connection may leave the floor short.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.kept || self.owed > 0
     }
 
-    /// A connection is about to be closed. If it ends at once, and no caller has used it, the refill was
-    /// a failure: a peer that accepts and hangs up would else be dialed without a pause.
-    pub(super) fn note_floor_loss(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
-        let connection = &self.connections[id];
-        let (key, is_young) = (connection.key, now.since(connection.opened_at) < PROVEN_AFTER);
-        let by_peer =
-            matches!(cause, CloseCause::Gone | CloseCause::PeekFailed | CloseCause::CheckFailed)
-                || (cause == CloseCause::Retired && connection.generation == self.generation);
-        if !is_young {
-            self.keys[key].floor_failures = 0;
-        } else if by_peer && !connection.lent_before {
-            self.pause_floor(key, now);
-        }
+    #[inline]
+    pub(super) fn is_asleep(&self) -> bool {
+        self.sleeps
     }
 
-    /// Nobody has asked for a key for a long time and its peer is gone: its floor sleeps.
-    pub(super) fn give_up_floor(&mut self, key: KeyId) {
-        let entry = &mut self.keys[key];
-        entry.floor_sleeps = true;
-        entry.floor_kept = false;
-        self.end_remake(key);
+    /// Whether the pool has to remember the key for its floor. `denied`: the peer turned this client away.
+    pub(super) fn needs_its_key(&self, denied: bool) -> bool {
+        // A floor that holds once waits for its next try.
+        self.kept || (self.owed > 0 && self.failures > 0 && !self.sleeps && !denied)
     }
 
-    /// Somebody asks for this key and finds nothing idle: its floor is worth keeping.
-    pub(super) fn want_floor(&mut self, key: KeyId, now: Timestamp) {
-        let entry = &mut self.keys[key];
-        entry.wanted_at = now;
-        if !entry.denied && std::mem::take(&mut entry.floor_sleeps) {
-            entry.floor_kept = self.policy.min_idle > 0 && self.policy.floor == Floor::Kept;
-            self.refill(key, now);
-        }
+    /// A caller asks for the key and finds nothing idle.
+    #[inline]
+    pub(super) fn note_demand(&mut self, now: Timestamp) {
+        self.wanted_at = now;
     }
 
-    /// Dials until the floor is reached or the limits are.
-    pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
-        if self.closed || !self.keys.contains(key) {
-            return;
-        }
-        if self.remaking > 0 {
-            self.remake(key, now);
-        }
-        let entry = &mut self.keys[key];
-        if entry.floor_hope.after(PROVEN_AFTER) <= now {
-            // A dial has succeeded, and since then nothing came to nothing.
-            entry.floor_failures = 0;
-        }
-        if self.keys[key].refill_at > self.catch_up(now) {
-            return;
-        }
-        while self.floor_lacks(key) > 0 && self.may_refill(key, now) {
-            let entry = &mut self.keys[key];
-            entry.refilling += 1;
-            entry.floor_owed = entry.floor_owed.saturating_sub(1);
-            self.refilling += 1;
-            self.start_dial(key, DialFor::Floor, now);
-        }
-        // What stands in the way may end with something of another key. What is the key's own ends
-        // with a timer or a connection of the key.
-        let denied =
-            self.floors_are_denied(key) || (self.remaking > 0 && self.policy.max_idle.is_some());
-        if denied
-            && self.floor_lacks(key) > 0
-            && !std::mem::replace(&mut self.keys[key].hungry, true)
-        {
-            queue_up(&mut self.hungry, &self.keys, key);
-        }
+    /// Whether no caller has asked for the key in a long time.
+    pub(super) fn is_deserted(&self, now: Timestamp) -> bool {
+        now >= self.wanted_at.after(PATIENCE)
     }
 
-    /// How many connections the floor of a key lacks, those being dialed for it not counted.
-    fn floor_lacks(&self, key: KeyId) -> u32 {
-        let entry = &self.keys[key];
-        if entry.floor_sleeps || entry.denied {
+    /// A caller asks for the key, so that its floor is worth keeping. Returns whether it slept.
+    pub(super) fn wake(&mut self, policy: &Policy) -> bool {
+        let slept = std::mem::take(&mut self.sleeps);
+        if slept {
+            self.kept = policy.min_idle > 0 && policy.floor == Floor::Kept;
+        }
+        slept
+    }
+
+    /// No caller has asked for the key in a long time and its peer is gone.
+    pub(super) fn sleep(&mut self) {
+        self.sleeps = true;
+        self.kept = false;
+    }
+
+    /// How many connections the floor lacks, when `ready` are there or on their way. A floor that holds
+    /// once does not look at them. `denied`: the peer turned this client away.
+    pub(super) fn lacks(&self, ready: impl FnOnce() -> u32, denied: bool, policy: &Policy) -> u32 {
+        if self.sleeps || denied {
             return 0;
         }
-        match self.policy.floor {
-            Floor::Kept => {
-                let stays = |id: &ConnectionId| {
-                    self.connections[*id].retired.is_none() && !self.is_old(*id)
-                };
-                let kept = self.new_idle(key) + self.in_look(key).filter(stays).count() as u32;
-                self.policy.min_idle.saturating_sub(kept + entry.refilling)
-            }
-            Floor::Once => entry.floor_owed,
+        match policy.floor {
+            Floor::Kept => policy.min_idle.saturating_sub(ready()),
+            Floor::Once => self.owed,
         }
     }
 
-    /// Whether the limits over all keys leave no place for the floor of one.
-    pub(super) fn floors_are_denied(&self, key: KeyId) -> bool {
-        // Each of the reserve makes way for a successor.
-        let stays = self.status.idle + self.all_looks() - self.keys[key].old_idle;
-        let crowded = self.policy.max_idle.is_some_and(|max| stays + self.refilling >= max);
-        crowded || !self.starved.is_empty() || self.pool_is_full() || self.dials_are_full()
+    /// Whether the last refill came to something. If it did not, the next refill dials one connection
+    /// alone: where one fails (a wrong password), so would the others.
+    pub(super) fn is_proven(&self) -> bool {
+        self.failures == 0
     }
 
-    /// The floor does not wait for a dial that serves waiters, but respects every limit, pushes
-    /// out no other key's floor, and comes after those who wait.
-    fn may_refill(&self, key: KeyId, now: Timestamp) -> bool {
-        let entry = &self.keys[key];
-        // The first connection of a key, and the first after a failure, is dialed alone: where one
-        // fails (a wrong password), so would the others.
-        let is_proven = entry.open > entry.dialing + entry.closing && entry.floor_failures == 0;
-        if !is_proven && entry.dialing > entry.stopping {
-            return false;
+    /// When a failed refill is tried again.
+    pub(super) fn refill_at(&self) -> Timestamp {
+        self.refill_at
+    }
+
+    /// A dial for the floor starts.
+    pub(super) fn start_refill(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// A dial for the floor failed, and is owed again.
+    pub(super) fn owe_again(&mut self, policy: &Policy) {
+        self.owed += u32::from(policy.floor == Floor::Once);
+    }
+
+    /// A refill came to nothing: the next one waits, but not for less than dials pause anyway. Returns
+    /// when it is due; `None` when it was noted already.
+    pub(super) fn fail(
+        &mut self,
+        paused_until: Timestamp,
+        policy: &Policy,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if self.refill_at > now {
+            // One of several that began together: they are one failure.
+            return None;
         }
-        if self.floors_are_denied(key) || self.rate_holds(&self.keys[key], now) {
-            return false;
+        if self.failures == 0 {
+            // Until now all was well.
+            self.wanted_at = now;
         }
-        match self.obstacle(key, now) {
-            None => true,
-            // The ramp damps what callers ask for; the size of the floor is known.
-            Some(Obstacle::Dialing | Obstacle::Ramp) => {
-                let dialing = self.keys[key].dialing;
-                self.policy.max_dials_per_key.is_none_or(|max| dialing < max)
-            }
-            Some(_) => false,
+        let base = policy.back_off_base.max(SHORTEST_PAUSE);
+        let doubled = 1 << self.failures.min(DOUBLINGS);
+        let pause = base.saturating_mul(doubled).min(LONGEST_PAUSE.max(base));
+        self.failures = self.failures.saturating_add(1);
+        self.hope = Timestamp::NEVER;
+        let jitter = policy.back_off_jitter * rng.f64();
+        self.refill_at = now.after(pause.saturating_add(pause.mul_f64(jitter))).max(paused_until);
+        Some(self.refill_at)
+    }
+
+    /// A dial of the key has succeeded. If it was for a caller, the floor may be tried again at once.
+    pub(super) fn note_success(&mut self, for_caller: bool, now: Timestamp) {
+        self.hope = self.hope.min(now);
+        if for_caller && self.refill_at > now {
+            self.refill_at = now;
         }
+    }
+
+    /// A connection stayed for as long as it has to: refills come to something.
+    pub(super) fn note_proof(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Forgets the failures when a dial has succeeded and, since then, nothing came to nothing.
+    pub(super) fn forget_failures_if_due(&mut self, now: Timestamp) {
+        if self.hope.after(PROVEN_AFTER) <= now {
+            self.failures = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_nanos(1);
+
+    fn policy(floor: Floor) -> Policy {
+        Policy {
+            min_idle: 2,
+            floor,
+            back_off_base: Duration::from_millis(1),
+            back_off_jitter: 0.0,
+            ..Policy::default()
+        }
+    }
+
+    fn fail(floor: &mut KeyFloor, policy: &Policy, now: Timestamp) -> Option<Duration> {
+        let rng = &mut fastrand::Rng::with_seed(1);
+        floor.fail(Timestamp::ZERO, policy, rng, now).map(|due| due.since(now))
+    }
+
+    #[test]
+    fn pause_after_a_useless_refill_doubles_up_to_the_longest() {
+        let policy = policy(Floor::Kept);
+        let (mut floor, mut now) = (KeyFloor::new(&policy, START), START);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            pauses.extend(fail(&mut floor, &policy, now));
+            assert_eq!(fail(&mut floor, &policy, now), None, "they began together");
+            now = floor.refill_at();
+        }
+        assert_eq!(pauses[..3], [1, 2, 4].map(|n| n * SHORTEST_PAUSE));
+        assert_eq!(pauses[11], LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn failures_are_forgotten_a_second_after_a_success() {
+        let policy = policy(Floor::Kept);
+        let mut floor = KeyFloor::new(&policy, START);
+        fail(&mut floor, &policy, START);
+        floor.note_success(true, START);
+        assert_eq!(floor.refill_at(), START, "a caller was served");
+        floor.forget_failures_if_due(START);
+        assert!(!floor.is_proven());
+        floor.forget_failures_if_due(START.after(PROVEN_AFTER));
+        assert!(floor.is_proven());
+    }
+
+    #[test]
+    fn floor_that_holds_once_owes_what_was_not_dialed() {
+        let policy = policy(Floor::Once);
+        let mut floor = KeyFloor::new(&policy, START);
+        let ready = || unreachable!("a floor that holds once does not ask");
+        assert_eq!(floor.lacks(ready, false, &policy), 2);
+        floor.start_refill();
+        assert_eq!(floor.lacks(ready, false, &policy), 1);
+        floor.owe_again(&policy);
+        assert_eq!(floor.lacks(ready, false, &policy), 2);
+        assert!(!floor.needs_its_key(false), "nothing failed");
+        fail(&mut floor, &policy, START);
+        assert!(floor.needs_its_key(false));
+        assert!(!floor.needs_its_key(true));
+    }
+
+    #[test]
+    fn floor_of_a_deserted_key_sleeps_until_a_caller_asks() {
+        let policy = policy(Floor::Kept);
+        let mut floor = KeyFloor::new(&policy, START);
+        assert_eq!(floor.lacks(|| 1, false, &policy), 1);
+        assert!(floor.is_deserted(START.after(PATIENCE)));
+        floor.sleep();
+        assert!(!floor.needs_its_key(false));
+        assert_eq!(floor.lacks(|| 0, false, &policy), 0);
+        floor.note_demand(START.after(PATIENCE));
+        assert!(floor.wake(&policy) && !floor.is_deserted(START.after(PATIENCE)));
+        assert_eq!((floor.is_held(), floor.lacks(|| 0, false, &policy)), (true, 2));
+    }
+
+    #[test]
+    fn raised_floor_owes_the_difference() {
+        let mut policy = policy(Floor::Once);
+        let mut floor = KeyFloor::new(&policy, START);
+        policy.min_idle = 5;
+        floor.change(2, &policy, START);
+        assert_eq!(floor.lacks(|| 0, false, &policy), 5);
+        policy.min_idle = 1;
+        floor.change(5, &policy, START);
+        assert_eq!(floor.lacks(|| 0, false, &policy), 1);
     }
 }

@@ -3,7 +3,7 @@
 //! A connection belongs to the generation in which its dial began. Retiring all of them begins a
 //! new generation; what is older serves out its lease and is closed. A key whose floor is kept may
 //! hold back as many idle ones as the floor asks for: its *reserve*. It stays lendable, behind
-//! whatever is newer, until the floor has been remade, so that nobody has to wait for a dial in
+//! whatever is newer, until the floor has been remade, so that no caller has to wait for a dial in
 //! between. How the reserve shrinks:
 //!
 //! - a new connection that becomes idle closes one of it, once the two together exceed the floor;
@@ -20,55 +20,9 @@ use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
-use crate::policy::{Floor, IdleOrder};
+use crate::policy::IdleOrder;
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// Begins a new generation: leased connections are closed when they come back, one being dialed
-    /// serves the caller it was dialed for, once, and idle ones are closed; where a floor is kept,
-    /// up to `min_idle` of each key only when their successors are connected.
-    pub fn retire_all(&mut self, now: Timestamp) {
-        if self.closed || self.policy.min_idle == 0 || self.policy.floor == Floor::Once {
-            return self.retire_all_now(now);
-        }
-        self.generation += 1;
-        let keys: Vec<KeyId> = self.keys.ids().collect();
-        // The surplus first: what it gives up need not be taken from the reserve.
-        let mut retired: Vec<ConnectionId> =
-            keys.iter().flat_map(|key| self.hold_back_reserve(*key)).collect();
-        let is_idle = |id: &ConnectionId| {
-            let connection = &self.connections[*id];
-            connection.phase == Phase::Live && (connection.leased == 0 || self.is_looked_at(*id))
-        };
-        retired.extend(self.connections.ids().filter(|id| !is_idle(id)));
-        for id in retired {
-            self.retire(id, CloseCause::Retired, now);
-        }
-        for key in keys {
-            // The floor comes after those who wait.
-            if self.starved.is_empty() && self.keys.contains(key) {
-                self.serve_room(key, now);
-            }
-            self.refill(key, now);
-        }
-    }
-
-    /// Begins a new generation, and lends no connection of an older one again: idle ones are closed
-    /// now, leased ones when they come back; one being dialed serves the caller it was dialed for,
-    /// once.
-    pub fn retire_all_now(&mut self, now: Timestamp) {
-        self.generation += 1;
-        if std::mem::take(&mut self.remaking) > 0 {
-            for entry in self.keys.values_mut() {
-                entry.reserve.clear();
-                entry.old_idle = 0;
-            }
-        }
-        let all: Vec<ConnectionId> = self.connections.ids().collect();
-        for id in all {
-            self.retire(id, CloseCause::Retired, now);
-        }
-    }
-
     /// How often all connections were retired.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -78,52 +32,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// lives.
     pub fn generation_of(&self, id: ConnectionId) -> Option<u64> {
         self.connections.get(id).map(|connection| connection.generation)
-    }
-
-    pub(super) fn is_old(&self, id: ConnectionId) -> bool {
-        self.connections[id].generation < self.generation
-    }
-
-    /// Chooses which idle connections of a key stay in service, those in a look included. Returns the
-    /// others.
-    fn hold_back_reserve(&mut self, key: KeyId) -> Vec<ConnectionId> {
-        let mut idle = self.idle_of(key);
-        idle.extend(self.in_look(key).filter(|id| self.connections[*id].retired.is_none()));
-        // Of a reserve that had not been replaced yet, the oldest generation goes first.
-        idle.sort_by_key(|id| {
-            let connection = &self.connections[*id];
-            (connection.generation, connection.idle_since)
-        });
-        let floor = usize::try_from(self.policy.min_idle).unwrap_or(usize::MAX);
-        let reserve = idle.split_off(idle.len().saturating_sub(floor));
-        let surplus = idle;
-        let entry = &mut self.keys[key];
-        let was_remade = !entry.reserve.is_empty();
-        entry.old_idle = entry.idle.len();
-        entry.reserve = reserve;
-        self.remaking =
-            self.remaking - u32::from(was_remade) + u32::from(!self.keys[key].reserve.is_empty());
-        surplus
-    }
-
-    /// Longest idle first.
-    fn idle_of(&self, key: KeyId) -> Vec<ConnectionId> {
-        self.keys[key].idle.chain().ids(&self.connections, |c| &c.in_key).collect()
-    }
-
-    /// Idle connections of the current generation.
-    pub(super) fn new_idle(&self, key: KeyId) -> u32 {
-        let entry = &self.keys[key];
-        entry.idle.len() - entry.old_idle
-    }
-
-    /// A connection leaves the idle list.
-    #[cold]
-    pub(super) fn leave_reserve(&mut self, id: ConnectionId) {
-        if self.is_old(id) {
-            let key = self.connections[id].key;
-            self.keys[key].old_idle -= 1;
-        }
     }
 
     /// The newest generation first, whatever the order of idle connections. `None` when the key has
@@ -240,14 +148,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Whether only a limit on open connections keeps the floor from being dialed, so that an old
     /// connection has to go before its successor can come. One at a time: not while a place is
-    /// about to be free, or a dial is under way or would fail, or somebody else would take the place.
+    /// about to be free, or a dial is under way or would fail, or another caller would take the place.
     fn has_to_break(&self, key: KeyId, now: Timestamp) -> bool {
         let entry = &self.keys[key];
         let key_is_full = self.policy.max_open_per_key.is_some_and(|max| entry.open >= max);
         let full = (key_is_full && entry.closing == 0)
             || (self.pool_is_full() && self.status.closing == 0);
-        full && entry.refilling == 0
-            && entry.refill_at <= self.catch_up(now)
+        full && entry.dials.refilling() == 0
+            && entry.floor.refill_at() <= self.catch_up(now)
             && entry.undialed.is_empty()
             && self.starved.is_empty()
             && !self.is_paused(key, now)

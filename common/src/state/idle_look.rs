@@ -1,11 +1,11 @@
-//! Looks at idle connections between two leases, so that those whose peer has gone do not stay until
+//! Looks at idle connections between two leases, so that a connection whose peer has gone does not stay until
 //! the next acquire.
 
 use std::hash::Hash;
 
-use super::acquire::Obstacle;
-use super::connection::{DialFor, Phase};
-use super::{Connection, ConnectionId, KeyId, Lent, State, WaiterId};
+use super::connection::{Connection, DialFor, Phase};
+use super::limits::Obstacle;
+use super::{ConnectionId, KeyId, Lent, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
@@ -15,8 +15,8 @@ use crate::policy::Dial;
 /// the state knows; callers, observers and counters hear nothing of that.
 #[derive(Debug)]
 pub(super) struct Look {
-    id: ConnectionId,
-    key: KeyId,
+    pub(super) id: ConnectionId,
+    pub(super) key: KeyId,
     /// Behind which it was in the list of its key and in that of all keys; `None` when it was first.
     behind_in_key: Option<ConnectionId>,
     behind_in_all: Option<ConnectionId>,
@@ -188,13 +188,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         None
     }
 
-    /// A look is over: of the callers that came meanwhile, one more may have to be dialed for.
-    pub(super) fn dial_after_look(&mut self, key: KeyId, now: Timestamp) {
-        if self.keys.get(key).is_some_and(|entry| !entry.undialed.is_empty()) {
-            self.room_appeared(key, now);
-        }
-    }
-
     /// The waiter of `dial` was given a connection out of a look that another waiter may have waited for.
     /// That waiter takes the dial over, or it would have a second one: whatever the policy says of new
     /// callers, this one has waited for longer than the dial runs.
@@ -211,17 +204,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// The first waiter without a dial that no look is about to serve.
-    pub(super) fn first_unserved(&self, key: KeyId) -> Option<WaiterId> {
-        let undialed = &self.keys[key].undialed;
-        match self.looks_of(key) {
-            0 => undialed.front(&self.waiters),
-            looks => {
-                undialed.chain().ids(&self.waiters, |waiter| &waiter.in_dials).nth(looks as usize)
-            }
-        }
-    }
-
     /// Whether `next`, the next waiter, insists on a new connection, and only the limits keep it from one:
     /// an idle connection would have made way when it came.
     fn insists_on_its_place(&self, next: WaiterId, key: KeyId, now: Timestamp) -> bool {
@@ -230,9 +212,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && matches!(self.obstacle(key, now), Some(Obstacle::KeyFull | Obstacle::PoolFull))
     }
 
-    /// The waiter that a connection out of a look goes to, where `next` is the next waiter. One that insists
-    /// on a new connection leaves it to the first waiter that does not, as long as places are coming for
-    /// all the others that lack one; where there is no such waiter, it goes to none.
+    /// The waiter that a connection out of a look goes to, where `next` is the next waiter. A waiter that
+    /// insists on a new connection leaves it to the first waiter that does not, as long as places are coming
+    /// for all the others that lack one; where there is no such waiter, it goes to none.
     fn next_for_old_one(&self, next: WaiterId, key: KeyId) -> Option<WaiterId> {
         let entry = &self.keys[key];
         if !self.waiters[next].is_fresh() {
@@ -269,58 +251,5 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.note_deadline(self.next_sweep);
         }
         self.watch_idle_limit(id);
-    }
-
-    pub(super) fn end_look(&mut self, id: ConnectionId) -> Option<Look> {
-        let at = self.looks.iter().position(|look| look.id == id)?;
-        Some(self.looks.swap_remove(at))
-    }
-
-    pub(super) fn is_looked_at(&self, id: ConnectionId) -> bool {
-        self.looks.iter().any(|look| look.id == id)
-    }
-
-    /// The connections of a key that are being looked at.
-    pub(super) fn in_look(&self, key: KeyId) -> impl Iterator<Item = ConnectionId> {
-        self.looks.iter().filter(move |look| look.key == key).map(|look| look.id)
-    }
-
-    /// How many connections of a key are being looked at.
-    pub(super) fn looks_of(&self, key: KeyId) -> u32 {
-        self.in_look(key).count() as u32
-    }
-
-    /// Whether a look that is about to end gives one more caller what it asks for at a limit: a
-    /// connection of its key, or one that makes way for a new one.
-    pub(super) fn is_back_soon(&self, key: KeyId, obstacle: Obstacle) -> bool {
-        match obstacle {
-            Obstacle::PoolFull => {
-                let going = self.status.closing + self.stopping;
-                self.unclaimed_looks() > self.needed.saturating_sub(going)
-            }
-            _ => self.looks_of(key) > self.keys[key].undialed.len(),
-        }
-    }
-
-    /// Whether this key, or all starved keys together, lack more places than connections that are leaving,
-    /// or in a look, will free.
-    pub(super) fn looks_do_not_suffice(&self, key: KeyId) -> bool {
-        let going = self.status.closing + self.stopping;
-        let needed = self.needed.max(self.keys[key].undialed.len());
-        needed.saturating_sub(going) > self.unclaimed_looks()
-    }
-
-    /// How many connections are in a look without a waiter of their own key for them.
-    fn unclaimed_looks(&self) -> u32 {
-        let is_claimed = |(at, look): &(usize, &Look)| {
-            let before = self.looks[..*at].iter().filter(|other| other.key == look.key).count();
-            before < self.keys[look.key].undialed.len() as usize
-        };
-        self.all_looks() - self.looks.iter().enumerate().filter(is_claimed).count() as u32
-    }
-
-    /// How many connections are being looked at.
-    pub(super) fn all_looks(&self) -> u32 {
-        self.looks.len() as u32
     }
 }

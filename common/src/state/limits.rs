@@ -1,234 +1,263 @@
-//! Limits change while the pool runs: what was held back starts, what is too much ends.
+//! The limits: what stands in the way of a dial (`max_open`, `max_open_per_key`, `max_dials` and the other
+//! bounds of the policy), and what is open beyond a limit that was lowered.
 //!
-//! Nobody is cut off. Above a lowered limit idle connections are closed at once, leased ones when
-//! a lease of them comes back, dials end as they would have; until then `open` is above the limit,
-//! and it only falls. How far above it may still be is the *allowance*, of each key and of the pool:
-//! the number that were open when the limit was lowered, or last fell.
+//! Plain functions of the policy and of what is counted. What follows, when a limit leaves room and when it
+//! does not, is in [`dialing`](super::dialing), [`make_room`](super::make_room) and
+//! [`change_limits`](super::change_limits).
 
-use std::hash::Hash;
-
-use super::connection::Phase;
-use super::steps::VecDeque;
-use super::{Connection, ConnectionId, KeyId, Rules, State, WaiterId};
+use super::Status;
+use super::keys::KeyEntry;
 use crate::clock::Timestamp;
-use crate::error::InvalidPolicy;
-use crate::event::CloseCause;
-use crate::lending::Lend;
-use crate::policy::{Floor, IdleOverflow, Limits};
+use crate::policy::{Dial, Policy};
 
-impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// Changes the limits. They are checked as a whole, together with the rest of the policy.
-    ///
-    /// - More room: those who wait are dialed for at once, keys in turn; floors are refilled.
-    /// - Less room: what is idle beyond it is closed at once, the longest idle first (beyond
-    ///   `max_idle_per_key` the one `idle_overflow` names). A leased connection is closed when it
-    ///   comes back, as long as more are open than allowed; a shared one takes no new leases from
-    ///   the first that comes back, and ends with the last. Dials in progress are not stopped.
-    /// - `max_leases_per_connection` holds for live connections, too: leases beyond it stay.
-    /// - `max_open` or `max_open_per_key` of 0 pauses the pool: nothing is dialed, what is open ends as
-    ///   above, and acquires wait, each until its deadline ([`AtLimit::Fail`](crate::policy::AtLimit):
-    ///   fail). Raising it again serves those that wait.
-    /// - A lowered `max_waiters` sends nobody away who waits already; a lowered `min_idle` closes
-    ///   nothing.
-    ///
-    /// Costs a walk over all keys and connections.
-    ///
-    /// # Errors
-    /// [`InvalidPolicy`] when the policy with these limits makes no sense; nothing has changed then.
-    pub fn set_limits(&mut self, limits: Limits, now: Timestamp) -> Result<(), InvalidPolicy> {
-        let policy = self.policy.clone().with_limits(limits);
-        policy.validate_running()?;
-        let before = std::mem::replace(&mut self.policy, policy).limits();
-        let had_global_idle = self.rules.global_idle;
-        self.rules = Rules::new(&self.policy);
-        if self.rules.global_idle != had_global_idle {
-            self.rebuild_all_idle();
-        }
-        self.set_allowances();
-        if self.closed {
-            return Ok(());
-        }
-        self.close_surplus(now);
-        if limits.max_leases_per_connection != before.max_leases_per_connection {
-            self.cap_leases(now);
-        }
-        self.set_floors(before.min_idle, now);
-        self.shrink_reserves(now);
-        self.serve_in_turn(now);
-        let keys: Vec<KeyId> = self.keys.ids().collect();
-        for key in keys {
-            // Something done for another may have made the pool forget it.
-            if self.keys.contains(key) {
-                self.room_appeared(key, now);
-            }
-        }
-        Ok(())
+/// What stands in the way of a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// `max_open_per_key`.
+    KeyFull,
+    /// `max_open`.
+    PoolFull,
+    /// A pause after failures.
+    Paused,
+    /// `max_dials_per_key`; or a dial for all waiters of the key is in progress; or the peer allows
+    /// no lease on the connection there is.
+    Dialing,
+    /// `dial_ramp`.
+    Ramp,
+    /// `max_dials_per_second`.
+    Rate,
+    /// `max_dials`.
+    DialsFull,
+}
+
+/// What stands in the way of a dial for a key, if anything does. `is_paused`: whether dials of the key
+/// pause after failures.
+pub(super) fn obstacle<K, E>(
+    entry: &KeyEntry<K, E>,
+    is_paused: impl FnOnce() -> bool,
+    policy: &Policy,
+    status: &Status,
+    now: Timestamp,
+) -> Option<Obstacle> {
+    let (dials, pace) = (&entry.dials, &entry.pace);
+    // A dial for all waiters is in progress. Overdue dials do not count.
+    let others = dials.refilling() + dials.stopping() + dials.overdue();
+    let is_shared_dial = dials.in_progress() > others;
+    let failures = entry.backoff.failures();
+    if is_reached(policy.max_open_per_key, entry.open) {
+        Some(Obstacle::KeyFull)
+    } else if is_paused() {
+        Some(Obstacle::Paused)
+    } else if entry.useless > 0
+        || is_reached(policy.max_dials_per_key, dials.in_progress())
+        || (policy.dial == Dial::Shared && is_shared_dial)
+    {
+        Some(Obstacle::Dialing)
+    } else if pace.ramp_holds(entry.live(), dials.in_progress(), failures, policy, now) {
+        Some(Obstacle::Ramp)
+    } else if pace.rate_holds(policy, now) {
+        Some(Obstacle::Rate)
+    } else if dials_are_full(policy, status) {
+        Some(Obstacle::DialsFull)
+    } else if pool_is_full(policy, status) {
+        // Last, so that no connection of another key makes way for a dial that may not start.
+        Some(Obstacle::PoolFull)
+    } else {
+        None
+    }
+}
+
+fn is_reached(max: Option<u32>, taken: u32) -> bool {
+    max.is_some_and(|max| taken >= max)
+}
+
+fn is_exceeded(max: Option<u32>, taken: u32) -> bool {
+    max.is_some_and(|max| taken > max)
+}
+
+/// How much room a limit leaves.
+fn room(max: Option<u32>, taken: u32) -> u32 {
+    max.map_or(u32::MAX, |max| max.saturating_sub(taken))
+}
+
+/// Whether `max_open` is reached.
+pub(super) fn pool_is_full(policy: &Policy, status: &Status) -> bool {
+    is_reached(policy.max_open, status.open)
+}
+
+/// Whether `max_dials` are in progress.
+pub(super) fn dials_are_full(policy: &Policy, status: &Status) -> bool {
+    is_reached(policy.max_dials, status.dialing)
+}
+
+/// Whether more connections of a key are open than its limit allows, those that are closing not counted.
+pub(super) fn key_is_above<K, E>(entry: &KeyEntry<K, E>, policy: &Policy) -> bool {
+    is_exceeded(policy.max_open_per_key, entry.open - entry.closing)
+}
+
+/// Whether more connections are open than `max_open` allows, those that are closing not counted.
+pub(super) fn pool_is_above(policy: &Policy, status: &Status) -> bool {
+    is_exceeded(policy.max_open, status.open - status.closing)
+}
+
+/// How many more dials of a key the limits allow once the ramp does.
+pub(super) fn room_above_ramp<K, E>(
+    entry: &KeyEntry<K, E>,
+    policy: &Policy,
+    status: &Status,
+) -> u32 {
+    room(policy.max_open_per_key, entry.open).min(room(policy.max_open, status.open))
+}
+
+/// How many places in the pool's limit the waiters of a key could use at once: at least one, if there
+/// are any. Less than the ramp allows at times; then the next place is asked for when a dial has ended.
+///
+/// `looked_at`: how many connections of the key are being looked at, each of which serves a waiter.
+pub(super) fn places_lacked<K, E>(entry: &KeyEntry<K, E>, looked_at: u32, policy: &Policy) -> u32 {
+    let dialing = entry.dials.in_progress();
+    let damped = match policy.dial_ramp {
+        Some(_) => entry.live().max(1).saturating_sub(dialing),
+        None => u32::MAX,
+    };
+    let together = if policy.dial == Dial::Shared { 1 } else { u32::MAX };
+    let most = room(policy.max_open_per_key, entry.open)
+        .min(room(policy.max_dials_per_key, dialing))
+        .min(damped)
+        .min(together);
+    let unserved = entry.undialed.len().saturating_sub(looked_at);
+    unserved.min(most.max(1))
+}
+
+/// When connections are shared: how many waiters the dials in progress will serve beside those that
+/// have a dial of their own. They do not count for `max_waiters`. The capacity is that of the key's last
+/// connection. Before the first connection, unless dials fail, all waiters are expected to be served.
+pub(super) fn soon_served<K, E>(entry: &KeyEntry<K, E>, policy: &Policy) -> u32 {
+    let dials = &entry.dials;
+    // A dial that takes longer than usual is not expected to serve any caller.
+    let in_time = (dials.in_progress() - dials.stopping()).saturating_sub(dials.overdue());
+    // Nor is a dial that follows another one which took too long: not until a dial has succeeded.
+    let fails = entry.backoff.failures() > 0 && entry.capacity.is_none();
+    if in_time == 0 || fails || dials.overdue_in_a_row() > 0 {
+        return 0;
+    }
+    let cap = policy.max_leases_per_connection.unwrap_or(u32::MAX);
+    let served = entry.capacity.and_then(|served| u32::try_from(served).ok());
+    let each = served.unwrap_or(u32::MAX).min(cap);
+    each.saturating_mul(in_time).saturating_sub(dials.tied().len() - dials.held_up())
+}
+
+/// How many may be open beyond a limit since it was lowered; zero when not above the limit.
+///
+/// No connection is cut off when a limit is lowered, so `open` may be above it for a while. The allowance
+/// is what was open when the limit was lowered; it shrinks with `open` and never grows.
+#[derive(Debug, Default)]
+pub(super) struct Allowance(u32);
+
+impl Allowance {
+    pub(super) fn get(&self) -> u32 {
+        self.0
     }
 
-    /// The limit on open connections that this caller waits for: the name of the field in the policy, and
-    /// its value. `None` while a dial of its key is in progress, which it may wait for as well; and when a
-    /// connection that is being looked at is about to serve it, or to make way for it.
-    pub fn limit_reached(&self, waiter: WaiterId) -> Option<(&'static str, u32)> {
-        let waiter = self.waiters.get(waiter).filter(|waiter| waiter.waits())?;
-        let entry = self.keys.get(waiter.key).filter(|entry| entry.dialing == 0)?;
-        if !self.looks.is_empty() && self.looks_of(waiter.key) >= entry.undialed.len() {
-            return None;
-        }
-        let reached = |name, max: Option<u32>, open: u32| {
-            max.filter(|max| open >= *max).map(|max| (name, max))
-        };
-        reached("max_open_per_key", self.policy.max_open_per_key, entry.open).or_else(|| {
-            reached("max_open", self.policy.max_open, self.status.open)
-                .filter(|_| self.looks.is_empty() || self.looks_do_not_suffice(waiter.key))
-        })
+    pub(super) fn is_used(&self) -> bool {
+        self.0 > 0
     }
 
-    /// The list over all keys, which is kept only where a limit needs it.
-    fn rebuild_all_idle(&mut self) {
-        while let Some(id) = self.all_idle.front(&self.connections) {
-            self.all_idle.remove(&mut self.connections, id, Connection::in_all);
-        }
-        if self.rules.global_idle {
-            let mut idle: Vec<(Timestamp, u64, ConnectionId)> = self
-                .connections
-                .iter()
-                .filter(|(_, c)| c.phase == Phase::Live && c.in_key.is_linked())
-                .map(|(id, c)| (c.idle_since, c.serial, id))
-                .collect();
-            idle.sort_unstable_by_key(|(since, serial, _)| (*since, *serial));
-            for (_, _, id) in idle {
-                self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
-            }
-        }
+    /// A limit has changed: so many are open.
+    pub(super) fn set(&mut self, open: u32, max: Option<u32>) {
+        self.0 = if is_exceeded(max, open) { open } else { 0 };
     }
 
-    /// Notes for each key and the pool how many may be open beyond the limit.
-    fn set_allowances(&mut self) {
-        let beyond = |open: u32, max: Option<u32>| {
-            if max.is_some_and(|max| open > max) { open } else { 0 }
-        };
-        self.allowance = beyond(self.status.open, self.policy.max_open);
-        self.above_limits = u32::from(self.allowance > 0);
-        for entry in self.keys.values_mut() {
-            entry.allowance = beyond(entry.open, self.policy.max_open_per_key);
-            self.above_limits += u32::from(entry.allowance > 0);
+    /// A place was given up: so many are open now. Returns whether the allowance ended.
+    pub(super) fn shrink(&mut self, open: u32, max: Option<u32>) -> bool {
+        let was_used = self.is_used();
+        if was_used {
+            self.set(open, max);
         }
+        was_used && !self.is_used()
     }
+}
 
-    /// A place in the limits was given up: the allowances shrink with `open`.
-    pub(super) fn shrink_allowances(&mut self, key: KeyId) {
-        if self.above_limits == 0 {
-            return;
-        }
-        let entry = &mut self.keys[key];
-        let pairs = [
-            (&mut self.allowance, self.status.open, self.policy.max_open),
-            (&mut entry.allowance, entry.open, self.policy.max_open_per_key),
-        ];
-        for (allowance, open, max) in pairs {
-            if *allowance > 0 {
-                *allowance = if max.is_some_and(|max| open > max) { open } else { 0 };
-                self.above_limits -= u32::from(*allowance == 0);
-            }
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-    /// Whether more connections are open than a lowered limit allows, those that say goodbye not
-    /// counted, so that one of this key has to go.
-    #[cold]
-    pub(super) fn is_surplus(&self, key: KeyId) -> bool {
-        let entry = &self.keys[key];
-        let above = |max: Option<u32>, open: u32| max.is_some_and(|max| open > max);
-        above(self.policy.max_open_per_key, entry.open - entry.closing) || self.pool_is_above()
-    }
+    use super::*;
+    use crate::state::connection::{Connection, Connections, DialFor};
+    use crate::state::dials::PoolDials;
+    use crate::state::ids::KeyId;
 
-    fn pool_is_above(&self) -> bool {
-        let staying = self.status.open - self.status.closing;
-        self.policy.max_open.is_some_and(|max| staying > max)
-    }
+    const NOW: Timestamp = Timestamp::from_nanos(1);
 
-    /// Closes what is idle beyond the limits.
-    fn close_surplus(&mut self, now: Timestamp) {
-        let keys: Vec<KeyId> = self.keys.ids().collect();
-        for key in keys {
-            let max = self.policy.max_open_per_key;
-            while max.is_some_and(|max| self.keys[key].open - self.keys[key].closing > max)
-                && let Some(id) = self.keys[key].idle.front(&self.connections)
-            {
-                self.begin_close(id, CloseCause::OverLimit, now);
-            }
-        }
-        while self.pool_is_above()
-            && let Some(id) = self.all_idle.front(&self.connections)
-        {
-            self.begin_close(id, CloseCause::OverLimit, now);
-        }
-        let keys: Vec<KeyId> = self.keys.ids().collect();
-        for key in keys {
-            while self.policy.max_idle_per_key.is_some_and(|max| self.keys[key].idle.len() > max) {
-                let idle = &self.keys[key].idle;
-                let id = match self.policy.idle_overflow {
-                    // The limit leaves those that it would have left had it held before.
-                    IdleOverflow::CloseReturned => idle.back(&self.connections),
-                    IdleOverflow::CloseOldest => idle.front(&self.connections),
-                };
-                self.begin_close(id.expect("more than none"), CloseCause::IdleLimit, now);
-            }
-        }
-        while self.policy.max_idle.is_some_and(|max| self.status.idle > max)
-            && let Some(id) = self.all_idle.front(&self.connections)
-        {
-            self.begin_close(id, CloseCause::Evicted, now);
-        }
-    }
-
-    /// The cap on leases changed: what each peer allows, below the new cap.
-    fn cap_leases(&mut self, now: Timestamp) {
-        if L::SHARED {
-            let live: Vec<ConnectionId> = self.live_connections().collect();
-            for id in live {
-                // Room for one may have closed another, in favour of a key that starved.
-                if self.connections.get(id).is_some_and(|c| c.phase == Phase::Live) {
-                    self.apply_capacity(id, now);
-                }
-            }
-        }
-    }
-
-    /// The floor of every key the pool knows.
-    fn set_floors(&mut self, before: u32, now: Timestamp) {
-        let min_idle = self.policy.min_idle;
-        for entry in self.keys.values_mut() {
-            entry.floor_kept = min_idle > 0 && self.policy.floor == Floor::Kept;
-            entry.floor_sleeps = false;
-            if before == 0 && min_idle > 0 {
-                // Nobody noted it while there was no floor.
-                entry.wanted_at = now;
-            }
-            entry.floor_owed = match min_idle.checked_sub(before) {
-                Some(more) => entry.floor_owed.saturating_add(more),
-                None => entry.floor_owed.min(min_idle),
-            };
+    fn policy() -> Policy {
+        Policy {
+            max_open_per_key: Some(4),
+            max_open: Some(8),
+            max_dials_per_key: Some(2),
+            max_dials: Some(3),
+            dial_ramp: None,
+            max_dials_per_second: None,
+            dial: Dial::Racing,
+            ..Policy::default()
         }
     }
 
-    /// Starts what waiters are owed, one dial for each key in turn: those first that the limit over
-    /// all keys had held back, in their order.
-    fn serve_in_turn(&mut self, now: Timestamp) {
-        let mut turn: VecDeque<KeyId> = std::mem::take(&mut self.starved);
-        turn.retain(|key| self.is_next_in_turn(*key));
-        self.needed = 0;
-        for (key, entry) in self.keys.iter_mut() {
-            entry.needs = 0;
-            // Those that are held back again starve again, in the order of their turns.
-            if !std::mem::take(&mut entry.starved) && !entry.undialed.is_empty() {
-                turn.push_back(key);
-            }
+    fn entry(open: u32, dialing: u32) -> KeyEntry<u8, ()> {
+        let mut entry = KeyEntry::new(1, 0);
+        entry.open = open;
+        let (mut pool, mut connections) = (PoolDials::default(), Connections::<()>::new());
+        for _ in 0..dialing {
+            let dial = Connection::dialing(KeyId::default(), DialFor::Caller, NOW);
+            let id = connections.insert(dial);
+            entry.dials.start(&mut pool, &mut connections, id, &policy());
         }
-        while let Some(key) = turn.pop_front() {
-            if self.keys.contains(key) && self.serve_room_once(key, now) {
-                turn.push_back(key);
-            }
-        }
+        entry
+    }
+
+    fn found(entry: &KeyEntry<u8, ()>, policy: &Policy, status: Status) -> Option<Obstacle> {
+        obstacle(entry, || false, policy, &status, NOW)
+    }
+
+    #[test]
+    fn each_limit_is_an_obstacle_when_it_is_reached() {
+        let status = |open, dialing| Status { open, dialing, ..Status::default() };
+        let policy = policy();
+        assert_eq!(found(&entry(3, 1), &policy, status(7, 2)), None);
+        assert_eq!(found(&entry(4, 1), &policy, status(7, 2)), Some(Obstacle::KeyFull));
+        assert_eq!(found(&entry(3, 2), &policy, status(7, 2)), Some(Obstacle::Dialing));
+        assert_eq!(found(&entry(3, 1), &policy, status(7, 3)), Some(Obstacle::DialsFull));
+        assert_eq!(found(&entry(3, 1), &policy, status(8, 2)), Some(Obstacle::PoolFull));
+        let paused = obstacle(&entry(3, 1), || true, &policy, &status(8, 3), NOW);
+        assert_eq!(paused, Some(Obstacle::Paused));
+    }
+
+    #[test]
+    fn dial_for_all_waiters_is_an_obstacle_to_another() {
+        let policy = Policy { dial: Dial::Shared, ..policy() };
+        assert_eq!(found(&entry(0, 0), &policy, Status::default()), None);
+        assert_eq!(found(&entry(1, 1), &policy, Status::default()), Some(Obstacle::Dialing));
+    }
+
+    #[test]
+    fn ramp_and_rate_are_obstacles_before_the_limits_of_the_pool() {
+        let policy = Policy { dial_ramp: Some(Duration::from_secs(1)), ..policy() };
+        let mut entry = entry(1, 1);
+        entry.pace.start(0, &policy, NOW);
+        let full = Status { open: 8, ..Status::default() };
+        assert_eq!(found(&entry, &policy, full), Some(Obstacle::Ramp));
+        let policy = Policy { dial_ramp: None, max_dials_per_second: Some(1), ..policy };
+        entry.pace.start(0, &policy, NOW);
+        assert_eq!(found(&entry, &policy, full), Some(Obstacle::Rate));
+    }
+
+    #[test]
+    fn allowance_shrinks_with_what_is_open_and_ends_at_the_limit() {
+        let mut allowance = Allowance::default();
+        allowance.set(5, Some(3));
+        assert!(!allowance.shrink(4, Some(3)));
+        assert_eq!(allowance.get(), 4);
+        assert!(allowance.shrink(3, Some(3)));
+        assert!(!allowance.shrink(2, Some(3)), "it ends once");
+        allowance.set(5, None);
+        assert!(!allowance.is_used());
     }
 }

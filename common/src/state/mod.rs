@@ -13,6 +13,26 @@
 //!   every command and report; [`next_deadline`](State::next_deadline);
 //! - *getters*: [`status`](State::status), [`stats`](State::stats).
 //!
+//! # Where to find what
+//!
+//! | question | file |
+//! |---|---|
+//! | which idle connection goes out first | `idle_list` |
+//! | when an idle connection or one past its lifetime ends | `expiry` |
+//! | where a returned connection goes to a waiter | `release`, in the order of `wait_queue` |
+//! | where `max_open` and the other limits are enforced | `limits` |
+//! | how a key without room gets some | `make_room`, in the order of `starved` |
+//! | when an acquire times out | `deadlines` |
+//! | who dials, for whom, and hedges | `dialing`, with `dials` and `dial_pace` |
+//! | what becomes of a dial's result | `dialed` |
+//! | how long dials pause after a failure | `backoff` |
+//! | how the floor is kept | `floor`, `refill`, `generation` |
+//! | what happens when time passes | `time` |
+//!
+//! The parts own their data and know nothing of [`State`]: `backoff`, `dial_pace`, `dials`, `floor`,
+//! `limits`, `starved`, `idle_list`, `wait_queue` and `deadlines`. The other files decide with them;
+//! `questions` has what several of these ask, and `bookkeeping` the lists and counts that move together.
+//!
 //! # The life of a connection
 //!
 //! ```text
@@ -33,98 +53,78 @@
 //! A waiter waits in up to two queues of its key: for a connection that comes back, and for room
 //! to dial. Whatever comes first is *granted*: a connection, leave to dial, an error, or "try
 //! again". The grant stays with the waiter until [`take_grant`](State::take_grant) collects it; a
-//! waiter cancelled in between passes its grant on, so nothing is lost. A shell that brings grants to
-//! those who wait itself can [`attach`](State::attach) to each where to bring them, and lets
-//! [`release_or_hand_over`](State::release_or_hand_over) save both the detour.
+//! waiter cancelled in between passes its grant on, so nothing is lost. A shell that delivers grants
+//! to waiters itself can [`attach`](State::attach) to each waiter where to deliver them; then
+//! [`release_or_hand_over`](State::release_or_hand_over) needs no grant.
 //!
 //! Exclusive and shared lending are the same code: a connection has a capacity, and goes back to a
 //! waiter or to the idle list as soon as fewer leases are out.
 
 mod acquire;
-mod answers;
 mod backoff;
+mod bookkeeping;
+mod change_limits;
 mod close;
 mod connection;
 mod deadlines;
-mod dial_rate;
+mod dial_pace;
+mod dialed;
+mod dialing;
 mod dials;
-mod entries;
+
 mod expiry;
-#[cfg(test)]
-mod flat;
+mod fast_path;
 mod floor;
 mod generation;
-mod hedge;
-mod idle_limit;
+mod idle_list;
 mod idle_look;
+mod ids;
 mod invariants;
-mod key_index;
-#[cfg(all(test, target_pointer_width = "64"))]
-mod layout;
+mod keys;
 mod limits;
-mod list;
-mod lost;
-mod plain;
-mod ramp;
-mod random_order;
+mod make_room;
+mod precomputed;
+mod questions;
+mod refill;
 mod release;
-mod room;
-mod rules;
-mod stale;
 mod starved;
-mod steps;
-mod suspects;
-mod tidy;
-mod waiters;
+#[cfg(test)]
+mod tests;
+mod time;
+mod types;
+mod wait_queue;
+mod waiting;
 
 use std::cmp::Reverse;
-use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::collections::list::List;
+use crate::collections::{BinaryHeap, SlotMap, VecDeque};
 use crate::error::InvalidPolicy;
 use crate::event::{Event, EventKind};
 use crate::lending::Lend;
-use crate::policy::{Floor, Policy};
-use crate::slot_map::{Id, ids};
+use crate::policy::Policy;
 use crate::stats::{Stats, Status};
-pub use answers::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
 use connection::Connection;
 use deadlines::Deadlines;
-use entries::{KeyEntry, Waiter};
+use dials::PoolDials;
+use floor::KeyFloor;
 pub use floor::PATIENCE;
-use key_index::KeyIndex;
-use list::List;
-use rules::Rules;
-use steps::{BinaryHeap, SlotMap, VecDeque};
-
-ids! {
-    /// Names one connection from the start of its dial to its end, and no other one ever.
-    pub struct ConnectionId;
-    /// Names one waiting acquire.
-    pub struct WaiterId;
-    pub(crate) struct KeyId;
-}
-
-impl ConnectionId {
-    /// A number for logs and reports; different for every connection of a pool.
-    pub fn as_u64(self) -> u64 {
-        u64::from(self.version().get()) << 32 | u64::from(self.index())
-    }
-}
-
-/// The number that log lines say: [`as_u64`](ConnectionId::as_u64).
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_u64().fmt(f)
-    }
-}
+use ids::KeyId;
+pub use ids::{ConnectionId, WaiterId};
+use keys::{KeyEntry, KeyIndex};
+use limits::Allowance;
+use precomputed::Precomputed;
+use starved::StarvedKeys;
+pub use types::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
+use wait_queue::Waiter;
 
 /// The state machine. `K` is the key, `L` how connections are lent ([`Lend`]), `E` why dials fail,
-/// `W` what a shell keeps with each who waits (nothing, unless it says so with
+/// `W` what a shell keeps with each waiter (nothing, unless it does so with
 /// [`attach`](State::attach)).
-// As in its entries, the fields are in the order of use: a line that everybody reads and few change,
+// As in its entries, the fields are in the order of use: a line that every call reads and few change,
 // one that every lease and every wait changes, and the rest.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -135,12 +135,12 @@ pub struct State<K, L, E, W = ()> {
     above_limits: u32,
     /// Keys with a reserve: old connections that serve until their floor has been remade.
     remaking: u32,
-    /// Keys whose ramp counts connections that are gone; see [`KeyEntry::spent`].
+    /// Keys whose ramp counts connections that are gone; see [`DialPace`](dial_pace::DialPace).
     spent_keys: u32,
     /// The key that was asked for last: most programs ask for it again.
     recent: KeyId,
     listening: bool,
-    /// Whether every lease takes the long way: events are recorded, uses counted, or the order of
+    /// Whether every lease takes the slow path: events are recorded, uses counted, or the order of
     /// idle connections is random.
     at_length: bool,
     closed: bool,
@@ -154,12 +154,12 @@ pub struct State<K, L, E, W = ()> {
     wakes: VecDeque<WaiterId>,
     keys: SlotMap<KeyId, KeyEntry<K, E>>,
     connections: SlotMap<ConnectionId, Connection<L>>,
-    rules: Rules,
+    rules: Precomputed,
     actions: VecDeque<Action<K, L>>,
     events: Vec<Event<K>>,
     policy: Policy,
     index: KeyIndex,
-    /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` says so.
+    /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` is set.
     all_idle: List<ConnectionId>,
     /// When lifetimes end; entries of connections that are gone are skipped.
     lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
@@ -175,33 +175,22 @@ pub struct State<K, L, E, W = ()> {
     /// When memory is given back that is not needed any more, if there is any.
     tidy_at: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
-    /// opener's attention; some entries do not count any more.
-    starved: VecDeque<KeyId>,
-    /// Overdue dials without a waiter, of all keys.
-    all_hanging: List<ConnectionId>,
-    /// Dials that are being stopped, of all keys.
-    stopping: u32,
-    /// How many leases came back while keys starved.
-    turns: u64,
-    /// How many places the starved keys lack, together.
-    needed: u32,
+    /// opener's attention.
+    starved: StarvedKeys,
+    /// The dials in progress, as far as they are counted over all keys.
+    dials: PoolDials,
     /// Keys whose floor was denied room by the limits over all keys.
-    hungry: VecDeque<KeyId>,
-    /// Open beyond `max_open` since that was lowered, at most; zero when not above.
-    allowance: u32,
-    opener_busy: bool,
+    denied_floors: VecDeque<KeyId>,
+    /// How many may be open beyond `max_open`, since that was lowered.
+    allowance: Allowance,
     /// Where a sweep that spares floors goes on.
     swept_to: Option<ConnectionId>,
     /// Connections that are being looked at: seldom more than one.
     looks: Vec<idle_look::Look>,
-    /// Dials in progress for the floors of all keys.
-    refilling: u32,
     /// How often all connections were retired.
     generation: u64,
     recording_ages: bool,
     ages: Vec<Duration>,
-    /// Serial number of the next connection.
-    serial: u64,
     /// How many waiters have had a dial, each counted at least once.
     tickets: u64,
     rng: fastrand::Rng,
@@ -228,13 +217,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone> State<K, L, E> {
 }
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// As [`new`](State::new), for a shell that keeps something with each who waits.
+    /// As [`new`](State::new), for a shell that keeps something with each waiter.
     ///
     /// # Errors
     /// As [`new`](State::new).
     pub fn with_attachments(policy: Policy, seed: u64) -> Result<Self, InvalidPolicy> {
         policy.validate()?;
-        let rules = Rules::new(&policy);
+        let rules = Precomputed::new(&policy);
         Ok(Self {
             at_length: rules.at_length,
             rules,
@@ -254,19 +243,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             timed_until: Timestamp::ZERO,
             tidy_at: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
-            starved: VecDeque::new(),
-            all_hanging: List::default(),
-            stopping: 0,
-            turns: 0,
-            needed: 0,
-            hungry: VecDeque::new(),
-            allowance: 0,
+            starved: StarvedKeys::default(),
+            dials: PoolDials::default(),
+            denied_floors: VecDeque::new(),
+            allowance: Allowance::default(),
             above_limits: 0,
             spent_keys: 0,
-            opener_busy: false,
             swept_to: None,
             looks: Vec::new(),
-            refilling: 0,
             generation: 0,
             remaking: 0,
             actions: VecDeque::new(),
@@ -278,7 +262,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             counts: Counts::default(),
             first_leases: 0,
             stats: Stats::default(),
-            serial: 0,
             tickets: 0,
             closed: false,
             rng: fastrand::Rng::with_seed(seed),
@@ -309,7 +292,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.closed
     }
 
-    /// Whether nothing is left: no connection, no dial, nobody who waits. One that was told an
+    /// Whether nothing is left: no connection, no dial, no waiter. A waiter that was told an
     /// error and has not collected it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty() && self.status.waiting == 0
@@ -322,7 +305,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// How many deadlines of waiters are remembered, some of waiters that have left included: those
-    /// that came out of order. Counts them, which costs a walk over those who wait: for tests.
+    /// that came out of order. Counts them, which costs a walk over the waiters: for tests.
     pub fn watched_deadlines(&self) -> usize {
         self.deadlines.count(&self.waiters)
     }
@@ -343,27 +326,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// The last dial of `key` that failed since one succeeded.
     pub fn last_dial_error(&self, key: &K) -> Option<&E> {
-        self.keys[self.find_key(key)?].last_error.as_ref()
-    }
-
-    /// Makes sure the pool knows `key`, so that its floor is dialed before the first acquire.
-    pub fn warm_up(&mut self, key: &K, now: Timestamp) {
-        if !self.closed {
-            let id = self.key_id(key, now);
-            self.want_floor(id, now);
-            self.refill(id, now);
-            self.forget_if_unused(id);
-        }
-    }
-
-    /// `now`, or the time up to which timers were served, if that is later.
-    ///
-    /// A shell may read a coarse clock, and be woken by a precise timer: what the timer ended (a
-    /// pause) would begin again for the rest of the coarse tick, and what the timer started (a
-    /// probe) would seem to have ended before its start. Whatever compares with a time at which
-    /// a timer was due reads the clock through this.
-    pub(super) fn catch_up(&self, now: Timestamp) -> Timestamp {
-        now.max(self.timed_until)
+        self.keys[self.find_key(key)?].backoff.last_error()
     }
 
     /// Whether there is something to do or to tell.
@@ -414,7 +377,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// How long the connections that are gone had been open, from the end of the dial to the end
-    /// of the goodbye; those of which that was recorded since the last time.
+    /// of the close, as far as that was recorded since the last time.
     pub fn take_ages(&mut self) -> Vec<Duration> {
         std::mem::take(&mut self.ages)
     }
@@ -455,23 +418,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let hash = self.index.hash(key);
         let id = self.keys.insert(KeyEntry::new(key.clone(), hash));
         self.index.insert(hash, id);
-        if self.policy.min_idle > 0 {
-            let entry = &mut self.keys[id];
-            entry.floor_owed = self.policy.min_idle;
-            entry.floor_kept = self.policy.floor == Floor::Kept;
-            entry.wanted_at = now;
-        }
+        self.keys[id].floor = KeyFloor::new(&self.policy, now);
         id
-    }
-
-    /// Forgets a key that nothing depends on any more.
-    fn forget_if_unused(&mut self, id: KeyId) {
-        if let Some(entry) = self.keys.get(id)
-            && entry.is_unused()
-        {
-            self.index.remove(entry.hash, id);
-            self.forget_spent(id);
-            self.keys.remove(id);
-        }
     }
 }

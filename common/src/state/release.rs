@@ -3,8 +3,8 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::connection::Phase;
-use super::{Connection, ConnectionId, Fitness, Grant, KeyId, Lent, Released, State, WaiterId};
+use super::connection::{Connection, Phase};
+use super::{ConnectionId, Fitness, Grant, KeyId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
@@ -32,9 +32,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// As [`release`](State::release), for one who can give the connection to the next who waits at
+    /// As [`release`](State::release), for a shell that can deliver the connection to the next waiter at
     /// once: where that is all there is to do, no [`Action::Wake`](super::Action::Wake) is queued, and
-    /// the wait is over. `may_hand_over` is asked when it would be.
+    /// the wait is over. `may_hand_over` is asked just before.
     ///
     /// # Panics
     /// As [`release`](State::release).
@@ -95,7 +95,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             return leftover;
         }
-        self.note_reusable(key);
+        self.count_spent(key, |pace, _| pace.note_reusable());
         if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
         } else if self.rules.contested && !self.starved.is_empty() {
@@ -129,13 +129,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.grant(waiter, Grant::Lend(lent));
     }
 
-    /// What was granted comes back uncollected. One that had been idle was looked at by nobody: the
-    /// next who waits is told so, or it goes on being idle as if nothing had happened.
+    /// A granted connection comes back uncollected. No caller has used one that had been idle: the next
+    /// waiter gets it as one that was idle, or it goes on being idle as if nothing had happened.
     ///
     /// Returns a handle to drop, outside any lock.
     pub fn take_back(&mut self, lent: Lent<L>, now: Timestamp) -> Option<L> {
         let Lent { id, handle, was_idle, .. } = lent;
-        // The handle of a shared connection goes first, so that a goodbye which follows holds the
+        // The handle of a shared connection goes first, so that a close which follows holds the
         // last one; the pool's own keeps the connection until then.
         let handle = (!L::SHARED).then_some(handle);
         let connection = &mut self.connections[id];
@@ -169,12 +169,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let leftover = self.release(id, handle, Fitness::Fit, now);
         self.backdate(id, since);
         leftover
-    }
-
-    /// How long a connection may have been idle that was lent uncollected although `idle_timeout` had
-    /// passed.
-    pub(super) fn spared_limit(&self, id: ConnectionId) -> u64 {
-        if self.rules.spares_floor { self.connections[id].own_limit() } else { 0 }
     }
 
     /// A connection that has just become the last of the idle ones has been idle since `since`, and
@@ -224,7 +218,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.settle_unwanted(id, key, now);
     }
 
-    /// Nobody waits for it, or it has no room.
+    /// A lease of a sound connection has come back while keys starve.
+    #[cold]
+    fn settle_contested(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
+        if self.is_turn_of_another(key) {
+            return self.retire_for(id, CloseCause::MakeRoom, now);
+        }
+        let waiting = self.keys[key].waiting;
+        self.settle(id, now);
+        self.line_up_again(key, waiting);
+    }
+
+    /// No caller waits for the connection, or it has no room.
     #[inline(always)]
     pub(super) fn settle_unwanted(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
         if self.above_limits > 0 && self.connections[id].leased == 0 && self.is_surplus(key) {
@@ -258,7 +263,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
-        // A limit of its own lowers `idle_limit`, too. So most connections need no look at their extras.
+        // A limit of its own lowers `idle_limit`, too. So for most connections their extras are not read.
         if connection.idle_limit == 0 && connection.own_limit() == 0 {
             return self.begin_close(id, CloseCause::IdleTimeout, now);
         }
@@ -315,40 +320,40 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A connection takes no new leases, and is closed as soon as none is out. A shared one with
-    /// leases gives up its place in the limits, so that a successor can be dialed meanwhile.
-    #[cold]
-    pub(super) fn retire_for(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
-        let connection = &mut self.connections[id];
-        connection.retired.get_or_insert(cause);
-        let cause = connection.retired.unwrap_or(cause);
-        match connection.phase {
-            Phase::Dialing | Phase::Closing => {}
-            Phase::Draining | Phase::Live if connection.leased == 0 => {
-                self.begin_close(id, cause, now);
-            }
-            Phase::Draining => {}
-            Phase::Live => {
-                let key = connection.key;
-                if L::SHARED {
-                    connection.phase = Phase::Draining;
-                    connection.drained = true;
-                    self.count_useless(id);
-                    self.leave_room(id);
-                    let entry = &mut self.keys[key];
-                    entry.open -= 1;
-                    entry.draining += 1;
-                    self.status.open -= 1;
-                    self.status.leased -= 1;
-                    self.status.draining += 1;
-                    self.shrink_allowances(key);
-                    self.note_spent(key, cause);
-                    self.emit(id, EventKind::Retired, now);
-                    self.room_appeared(key, now);
-                } else if !self.is_looked_at(id) {
-                    self.emit(id, EventKind::Retired, now);
-                }
-            }
+    /// The peer changed how many leases a shared connection serves at a time. Leases beyond a
+    /// lowered capacity stay; new ones wait. Nothing happens when the connection has ended or is
+    /// exclusive.
+    pub fn set_capacity(&mut self, id: ConnectionId, capacity: u32, now: Timestamp) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if matches!(connection.phase, Phase::Dialing) {
+            // It spoke up before its dial was reported; that report may be older.
+            connection.tell_capacity(capacity);
         }
+        if !L::SHARED || connection.phase != Phase::Live {
+            return;
+        }
+        connection.peer_capacity = capacity;
+        let key = connection.key;
+        self.keys[key].capacity = Some(capacity.into());
+        self.apply_capacity(id, now);
+    }
+
+    /// A live shared connection serves as many leases as its peer and the policy's cap allow now.
+    pub(super) fn apply_capacity(&mut self, id: ConnectionId, now: Timestamp) {
+        let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
+        let connection = &mut self.connections[id];
+        connection.capacity = connection.peer_capacity.min(cap);
+        self.count_useless(id);
+        let connection = &self.connections[id];
+        let key = connection.key;
+        if !connection.has_room() {
+            self.leave_room(id);
+        } else if let Some(cause) = self.expired(id, now) {
+            self.retire_for(id, cause, now);
+        } else {
+            self.settle(id, now);
+        }
+        // Another connection helps again, when this one allowed none.
+        self.room_appeared(key, now);
     }
 }

@@ -1,233 +1,244 @@
-//! Keys that a limit over all keys keeps from dialing, and how connections of other keys make way.
+//! The queue of keys that a limit over all keys keeps from dialing: whose turn it is, and how many places
+//! they lack.
 //!
-//! A key with waiters that finds the pool full *starves* until there is room. Room is made in two ways:
-//!
-//! - Idle connections of any key are closed, the longest idle first, as many at a time as starved keys
-//!   lack places.
-//! - Where none is idle, the starved keys wait for their turn. A key is due after as many leases
-//!   have come back as other callers were waiting when it began to starve: each of those has had a
-//!   turn by then. The next connection of another key that comes back makes way, although
-//!   waiters of the same key would take it.
+//! A key with waiters that finds the pool full *starves* until there is room. It is due after as many
+//! leases have come back as other callers were waiting when it began to starve: each of those has had a
+//! turn by then. How room is made for it is in [`make_room`](super::make_room).
 //!
 //! A starved key that has connections itself is served by those as well. Each time, it goes to the end
-//! of the line, since the waiter that is now its first came later.
+//! of the queue, since the waiter that is now its first came later. Its former entry stays in the queue
+//! and does not count any more: to search for it would cost more.
 //!
-//! Everything here costs the same however many keys starve. Pools without
-//! [`max_open`](crate::Policy::max_open) never come here from a release.
+//! Everything here costs the same however many keys starve.
 
-use std::hash::Hash;
+use super::KeyId;
+use super::keys::{KeyEntry, Keys};
+use crate::collections::{VecDeque, is_overgrown};
 
-use super::stale::is_overgrown;
-use super::{ConnectionId, KeyId, State};
-use crate::clock::Timestamp;
-use crate::event::CloseCause;
-use crate::lending::Lend;
-use crate::policy::{Dial, DialForWaiters};
+/// What is known of a key as one that may starve.
+#[derive(Debug, Default)]
+pub(super) struct Starvation {
+    /// Whether it is in the queue of starved keys.
+    starved: bool,
+    /// How many of its entries in that queue do not count any more; those come before the one that
+    /// does.
+    stale_entries: u32,
+    /// The turn from which on a connection of another key makes way for it.
+    due_turn: u64,
+    /// How many places it lacks.
+    needs: u32,
+}
 
-impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
-    /// The pool is full: the connections that have been idle longest, of whatever key, make way.
-    /// The key is remembered until it was served.
-    pub(super) fn make_room(&mut self, key: KeyId, now: Timestamp) {
-        self.starve(key);
-        self.relieve_starving(now);
+impl Starvation {
+    #[inline]
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+}
+
+/// The keys that starve.
+#[derive(Debug, Default)]
+pub(super) struct StarvedKeys {
+    /// In the order of their turns; some entries do not count any more.
+    queue: VecDeque<KeyId>,
+    /// How many leases came back while keys starved.
+    turns: u64,
+    /// How many places the starved keys lack, together.
+    needed: u32,
+}
+
+impl StarvedKeys {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
-    /// A limit over all keys denies this key a dial: it is served when there is room.
-    pub(super) fn starve(&mut self, key: KeyId) {
-        if !std::mem::replace(&mut self.keys[key].starved, true) {
-            self.join_starved(key);
-        }
-        self.count_need(key);
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
-    fn join_starved(&mut self, key: KeyId) {
-        let entry = &mut self.keys[key];
-        let before = self.status.waiting - entry.waiting;
-        entry.due_turn = self.turns + u64::from(before);
-        if is_overgrown(self.starved.len(), self.keys.len()) {
-            let mut queue = std::mem::take(&mut self.starved);
-            queue.retain(|key| self.is_next_in_turn(*key));
-            self.starved = queue;
-        }
-        self.starved.push_back(key);
+    pub(super) fn queue(&mut self) -> &mut VecDeque<KeyId> {
+        &mut self.queue
     }
 
-    /// An entry of this key is taken out of the queue, the first of it: whether it still counts.
-    pub(super) fn is_next_in_turn(&mut self, key: KeyId) -> bool {
-        match self.keys.get_mut(key) {
-            Some(entry) if entry.starved_before > 0 => {
-                entry.starved_before -= 1;
-                false
-            }
-            entry => entry.is_some(),
+    /// How many places the starved keys lack, together.
+    pub(super) fn needed(&self) -> u32 {
+        self.needed
+    }
+
+    /// A key is denied a dial. `before`: how many callers wait for other keys. Nothing happens when it
+    /// starves already.
+    pub(super) fn join<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+        if !std::mem::replace(&mut keys[key].starvation.starved, true) {
+            self.push(keys, key, before);
         }
+    }
+
+    fn push<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+        keys[key].starvation.due_turn = self.turns + u64::from(before);
+        if is_overgrown(self.queue.len(), keys.len()) {
+            self.queue.retain(|key| Self::is_current(keys, *key));
+        }
+        self.queue.push_back(key);
+    }
+
+    /// A waiter of a starved key was served: the key goes to the end of the queue for the others.
+    pub(super) fn join_again<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+        keys[key].starvation.stale_entries += 1;
+        self.push(keys, key, before);
+    }
+
+    /// Takes the first entry out. The caller asks [`is_current`](Self::is_current) next.
+    pub(super) fn pop_front(&mut self) -> Option<KeyId> {
+        self.queue.pop_front()
+    }
+
+    /// Whether the entry of this key that was taken from the queue still counts.
+    pub(super) fn is_current<K, E>(keys: &mut Keys<K, E>, key: KeyId) -> bool {
+        let Some(entry) = keys.get_mut(key) else { return false };
+        let is_stale = entry.starvation.stale_entries > 0;
+        entry.starvation.stale_entries -= u32::from(is_stale);
+        !is_stale
     }
 
     /// The entry of this key that counts was taken from the queue.
-    pub(super) fn end_starving(&mut self, key: KeyId) {
-        self.keys[key].starved = false;
-        self.count_need(key);
+    pub(super) fn end<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId) {
+        keys[key].starvation.starved = false;
+        self.set_need(&mut keys[key], 0);
     }
 
-    /// Keeps count of the places that starved keys lack, after a change of this key.
-    pub(super) fn count_need(&mut self, key: KeyId) {
-        let entry = &self.keys[key];
-        let needs = if entry.starved { self.places_lacked(key) } else { 0 };
-        let entry = &mut self.keys[key];
-        self.needed = self.needed - entry.needs + needs;
-        entry.needs = needs;
+    /// The starved key whose turn comes first, if that entry is the first of the queue; else the key
+    /// whose entry has to be taken out.
+    pub(super) fn first<K, E>(&self, keys: &Keys<K, E>) -> Option<Result<KeyId, KeyId>> {
+        let &key = self.queue.front()?;
+        let counts = keys
+            .get(key)
+            .is_some_and(|entry| entry.starvation.stale_entries == 0 && !entry.undialed.is_empty());
+        Some(if counts { Ok(key) } else { Err(key) })
+    }
+
+    /// A starved key lacks so many places.
+    pub(super) fn set_need<K, E>(&mut self, entry: &mut KeyEntry<K, E>, needs: u32) {
+        self.needed = self.needed - entry.starvation.needs + needs;
+        entry.starvation.needs = needs;
     }
 
     /// A starved key has lost a waiter. It never needs more for that, so that no place is to be made.
-    pub(super) fn shrink_need(&mut self, key: KeyId) {
-        let entry = &mut self.keys[key];
-        let needs = entry.needs.min(entry.undialed.len());
-        self.needed = self.needed - entry.needs + needs;
-        entry.needs = needs;
+    pub(super) fn shrink_need<K, E>(&mut self, entry: &mut KeyEntry<K, E>) {
+        let needs = entry.starvation.needs.min(entry.undialed.len());
+        self.set_need(entry, needs);
     }
 
-    /// How many places the waiters of a key could use at once: at least one, if there are any. Less
-    /// than the ramp allows at times; then the next is asked for when a dial has ended.
-    fn places_lacked(&self, key: KeyId) -> u32 {
-        let entry = &self.keys[key];
-        let room =
-            |max: Option<u32>, taken: u32| max.map_or(u32::MAX, |max| max.saturating_sub(taken));
-        let live = entry.open - entry.dialing - entry.closing;
-        let damped = match self.policy.dial_ramp {
-            Some(_) => live.max(1).saturating_sub(entry.dialing),
-            None => u32::MAX,
-        };
-        let together = if self.policy.dial == Dial::Shared { 1 } else { u32::MAX };
-        let most = room(self.policy.max_open_per_key, entry.open)
-            .min(room(self.policy.max_dials_per_key, entry.dialing))
-            .min(damped)
-            .min(together);
-        let unserved = entry.undialed.len().saturating_sub(self.looks_of(key));
-        unserved.min(most.max(1))
-    }
-
-    /// Whether a place has to be made: starved keys lack more than are about to be free.
-    pub(super) fn lacks_room(&self) -> bool {
-        let Some(max) = self.policy.max_open else { return false };
-        if self.needed == 0 || self.status.open < max {
-            return false;
-        }
-        let dials =
-            self.policy.max_dials.map_or(u32::MAX, |max| max.saturating_sub(self.status.dialing));
-        let going = self.status.closing + self.stopping;
-        let coming = max.saturating_sub(self.status.open - going);
-        coming < self.needed.min(dials)
-    }
-
-    /// Whether an idle connection is in the way of another key.
-    pub(super) fn makes_way(&mut self, id: ConnectionId) -> bool {
-        self.connections[id].leased == 0 && self.lacks_room() && self.somebody_starves()
-    }
-
-    /// A lease of a sound connection has come back while keys starve.
-    #[cold]
-    pub(super) fn settle_contested(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) {
-        if self.is_turn_of_another(key) {
-            return self.retire_for(id, CloseCause::MakeRoom, now);
-        }
-        let waiting = self.keys[key].waiting;
-        self.settle(id, now);
-        self.line_up_again(key, waiting);
-    }
-
-    /// A connection of `key` is about to be handed over, which is a turn: whether a starved key comes
-    /// before the waiters of `key`.
-    pub(super) fn is_turn_of_another(&mut self, key: KeyId) -> bool {
-        if !self.rules.contested || self.starved.is_empty() {
-            return false;
-        }
+    /// A connection is about to be handed over. Returns the number of that turn.
+    pub(super) fn take_turn(&mut self) -> u64 {
         let turn = self.turns;
         self.turns += 1;
-        self.lacks_room()
-            && self.next_starved().is_some_and(|next| next != key && self.is_due(next, turn))
+        turn
     }
 
-    /// Waiters of `key`, which had `waiting`, may have been served. If the key starves, the waiter that it
-    /// was in line for is gone, and it goes to the end of the line for the others.
-    pub(super) fn line_up_again(&mut self, key: KeyId, waiting: u32) {
-        if self.rules.contested
-            && let Some(entry) = self.keys.get_mut(key)
-            && entry.starved
-            && entry.waiting < waiting
-        {
-            entry.starved_before += 1;
-            self.join_starved(key);
+    /// Whether the turn of a starved key has come. `before`: how many callers wait for other keys now;
+    /// those that have left unserved take no turn.
+    pub(super) fn is_due<K, E>(entry: &mut KeyEntry<K, E>, before: u32, turn: u64) -> bool {
+        let due_turn = &mut entry.starvation.due_turn;
+        *due_turn = (*due_turn).min(turn + u64::from(before));
+        *due_turn <= turn
+    }
+
+    /// Empties the queue. Returns the keys that starved and still count, in the order of their turns.
+    pub(super) fn drain<K, E>(&mut self, keys: &mut Keys<K, E>) -> VecDeque<KeyId> {
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.retain(|key| Self::is_current(keys, *key));
+        self.needed = 0;
+        for entry in keys.values_mut() {
+            entry.starvation.needs = 0;
         }
+        queue
     }
 
-    /// Whether the turn of a starved key has come.
-    fn is_due(&mut self, key: KeyId, turn: u64) -> bool {
-        let entry = &mut self.keys[key];
-        // Waiters before it that have left unserved take no turn.
-        let before = u64::from(self.status.waiting - entry.waiting);
-        entry.due_turn = entry.due_turn.min(turn + before);
-        entry.due_turn <= turn
+    /// A key is not in the queue any more. Returns whether it was.
+    pub(super) fn forget<K, E>(entry: &mut KeyEntry<K, E>) -> bool {
+        std::mem::take(&mut entry.starvation.starved)
     }
 
-    /// A waiter that was told to try again will not: the connection it was woken for stays idle, perhaps
-    /// in the way of another key.
-    pub fn relieve(&mut self, now: Timestamp) {
-        self.relieve_starving(now);
-    }
-
-    /// Keys are denied room by `max_open`: idle connections, of whatever key, make way, and then dials
-    /// that hang and that no caller waits for.
-    pub(super) fn relieve_starving(&mut self, now: Timestamp) {
-        while self.lacks_room() && self.somebody_starves() {
-            if let Some(id) = self.all_idle.front(&self.connections) {
-                self.begin_close(id, CloseCause::MakeRoom, now);
-            } else if let Some(dial) = self.hanging_in_the_way() {
-                self.stop_hanging(dial);
-            } else {
-                break;
+    /// That queue, keys and counts say the same.
+    ///
+    /// # Errors
+    /// A sentence about what does not.
+    pub(super) fn check<K, E>(&self, keys: &Keys<K, E>) -> Result<(), String> {
+        let mut needed = 0;
+        for (id, entry) in keys.iter() {
+            let Starvation { starved, stale_entries, needs, .. } = entry.starvation;
+            let queued = self.queue.iter().filter(|starved| **starved == id).count();
+            if queued != stale_entries as usize + usize::from(starved) {
+                return Err("the queue of starved keys is wrong".into());
             }
+            if needs > entry.undialed.len() || (needs > 0 && !starved) {
+                return Err(format!("{needs} places are needed for no waiter"));
+            }
+            needed += needs;
         }
-    }
-
-    /// The longest of the hanging dials that may make way.
-    fn hanging_in_the_way(&self) -> Option<ConnectionId> {
-        let may_go = |dial: &ConnectionId| !self.is_awaited(self.connections[*dial].key);
-        self.all_hanging
-            .chain()
-            .ids(&self.connections, |connection| &connection.in_all)
-            .find(may_go)
-    }
-
-    /// Whether waiters of the key have nothing to wait for but one dial for all of them: what hangs
-    /// belongs to nobody then, and still is their only chance.
-    fn is_awaited(&self, key: KeyId) -> bool {
-        let entry = &self.keys[key];
-        let in_progress = entry.dialing.saturating_sub(entry.stopping);
-        let for_all = self.policy.dial == Dial::Shared
-            || self.policy.dial_for_waiters == DialForWaiters::Opener;
-        for_all && in_progress < 2 && !entry.undialed.is_empty() && !self.has_useful(key)
-    }
-
-    /// Whether a key with waiters was denied room by a limit over all keys.
-    fn somebody_starves(&mut self) -> bool {
-        self.next_starved().is_some()
-    }
-
-    /// The starved key whose turn comes first.
-    fn next_starved(&mut self) -> Option<KeyId> {
-        while let Some(&key) = self.starved.front() {
-            if let Some(entry) = self.keys.get(key)
-                && entry.starved_before == 0
-                && !entry.undialed.is_empty()
-            {
-                return Some(key);
-            }
-            self.starved.pop_front();
-            if self.is_next_in_turn(key) {
-                self.end_starving(key);
-                self.forget_if_unused(key);
-            }
+        if needed != self.needed {
+            return Err(format!("{needed} places are needed, {} are counted", self.needed));
         }
-        None
+        Ok(())
+    }
+
+    /// Whether a starved key lacks no place.
+    pub(super) fn lacks_nothing<K, E>(entry: &KeyEntry<K, E>) -> bool {
+        entry.starvation.needs == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> (Keys<u8, ()>, [KeyId; 2]) {
+        let mut keys = Keys::new();
+        let ids = [1, 2].map(|key| keys.insert(KeyEntry::new(key, 0)));
+        (keys, ids)
+    }
+
+    #[test]
+    fn key_starves_once_and_its_need_ends_with_it() {
+        let ((mut keys, [key, _]), mut starved) = (keys(), StarvedKeys::default());
+        starved.join(&mut keys, key, 0);
+        starved.join(&mut keys, key, 0);
+        starved.set_need(&mut keys[key], 2);
+        assert_eq!((starved.len(), starved.needed()), (1, 2));
+        assert_eq!(starved.pop_front(), Some(key));
+        assert!(StarvedKeys::is_current(&mut keys, key));
+        starved.end(&mut keys, key);
+        assert_eq!((starved.len(), starved.needed()), (0, 0));
+        starved.check(&keys).expect("nothing is left");
+    }
+
+    #[test]
+    fn key_that_was_served_goes_to_the_end_and_its_old_entry_does_not_count() {
+        let ((mut keys, [first, second]), mut starved) = (keys(), StarvedKeys::default());
+        starved.join(&mut keys, first, 0);
+        starved.join(&mut keys, second, 0);
+        starved.join_again(&mut keys, first, 0);
+        starved.check(&keys).expect("an entry is left that does not count");
+        let mut turns = Vec::new();
+        while let Some(key) = starved.pop_front() {
+            turns.extend(StarvedKeys::is_current(&mut keys, key).then_some(key));
+        }
+        assert_eq!(turns, [second, first]);
+    }
+
+    #[test]
+    fn key_is_due_after_a_turn_for_each_caller_that_waited_before() {
+        let ((mut keys, [key, _]), mut starved) = (keys(), StarvedKeys::default());
+        starved.join(&mut keys, key, 2);
+        let mut is_due = |before| {
+            let turn = starved.take_turn();
+            StarvedKeys::is_due(&mut keys[key], before, turn)
+        };
+        assert_eq!([2, 2, 2].map(&mut is_due), [false, false, true]);
+        let ((mut keys, [key, _]), mut starved) = (super::tests::keys(), StarvedKeys::default());
+        starved.join(&mut keys, key, 2);
+        let turn = starved.take_turn();
+        assert!(StarvedKeys::is_due(&mut keys[key], 0, turn), "the others have left");
     }
 }

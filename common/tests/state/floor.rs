@@ -232,7 +232,7 @@ fn floors_that_were_denied_and_forgotten_piled_up() {
     }
     assert_eq!(pool.state.known_keys(), 2);
     let text = format!("{:?}", pool.state);
-    let at = text.find("hungry: [").expect("a queue");
+    let at = text.find("denied_floors: [").expect("a queue");
     let end = text[at..].find(']').expect("its end");
     assert!(end < 3_000, "the queue has grown to {end} bytes of text");
     pool.release_as(held[0], Fitness::Unfit(CloseCause::Broken));

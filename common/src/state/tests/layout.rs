@@ -4,11 +4,12 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::State;
-use super::connection::Connection;
-use super::entries::{KeyEntry, Waiter};
+use super::super::State;
+use super::super::connection::Connection;
+use super::super::keys::KeyEntry;
+use super::super::wait_queue::Waiter;
+use crate::collections::slot_map::{HEAD, slot_size};
 use crate::lending::Exclusive;
-use crate::slot_map::{HEAD, slot_size};
 
 const LINE: usize = 64;
 
@@ -52,7 +53,7 @@ fn a_connection_is_two_lines() {
     assert_eq!(slot_size::<Connection<Exclusive<Box<dyn Send>>>>(), 2 * LINE);
 }
 
-/// Where the map sees whether there is an entry, beside the key, which whoever asks for it compares.
+/// The map sees whether a place has an entry beside the key, which each look for that key compares.
 #[test]
 fn a_look_at_a_key_touches_two_lines() {
     type Key = KeyEntry<u32, ()>;

@@ -26,7 +26,7 @@ macro_rules! ids {
             index: u32,
         }
 
-        impl $crate::slot_map::Id for $name {
+        impl $crate::collections::slot_map::Id for $name {
             #[inline]
             fn new(index: u32, version: ::std::num::NonZeroU32) -> Self {
                 Self { version, index }
@@ -46,7 +46,7 @@ macro_rules! ids {
         impl Default for $name {
             #[inline]
             fn default() -> Self {
-                $crate::slot_map::Id::new(u32::MAX, ::std::num::NonZeroU32::MIN)
+                $crate::collections::slot_map::Id::new(u32::MAX, ::std::num::NonZeroU32::MIN)
             }
         }
 

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::slot_map::ids;
+use crate::collections::slot_map::ids;
 
 ids! {
     struct Number;

@@ -1,30 +1,26 @@
-//! What the policy comes to on the ways that everybody takes.
+//! The policy, worked out once so that the fast path only compares numbers and flags.
 
 use std::time::Duration;
 
-use super::ConnectionId;
 use super::connection::Connection;
-use super::entries::KeyEntry;
-use super::steps::SlotMap;
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
-use crate::lending::Lend;
 use crate::policy::{
     AfterFailedDial, AtLimit, DialForWaiters, Expiry, IdleOrder, Policy, WaiterOrder,
 };
 
 /// The policy, worked out once so that the fast path only compares numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct Precomputed {
     pub(super) idle_timeout: u64,
     pub(super) max_idle_per_key: u32,
     pub(super) max_open_per_key: u32,
-    /// Whether everybody queues at the limit, and is served in the order of arrival.
+    /// Whether every caller queues at the limit, and is served in the order of arrival.
     pub(super) queues_at_limit: bool,
     pub(super) newest_first: bool,
-    /// Whether a random one goes out first.
+    /// Whether the connection that is lent next is drawn at random.
     pub(super) random: bool,
-    /// Whether every lease takes the long way, whoever listens.
+    /// Whether every lease takes the slow path, with or without a listener.
     pub(super) at_length: bool,
     /// Whether idle connections are closed by a timer of their key.
     pub(super) timed_idle: bool,
@@ -46,41 +42,11 @@ pub(super) struct Rules {
     pub(super) notes_demand: bool,
 }
 
-impl Rules {
+impl Precomputed {
     /// When a connection that is idle from `now` on has been so for too long.
     #[inline]
     pub(super) fn idle_end(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
-    }
-
-    /// The idle connection that comes first, or the shared one with room.
-    #[inline]
-    pub(super) fn first_of<L: Lend, K, E>(
-        &self,
-        entry: &KeyEntry<K, E>,
-        connections: &SlotMap<ConnectionId, Connection<L>>,
-    ) -> Option<ConnectionId> {
-        if self.random {
-            entry.random.first()
-        } else {
-            self.first_in_time_order(entry, connections)
-        }
-    }
-
-    /// As `first_of`, where the order is not random.
-    #[inline]
-    pub(super) fn first_in_time_order<L: Lend, K, E>(
-        &self,
-        entry: &KeyEntry<K, E>,
-        connections: &SlotMap<ConnectionId, Connection<L>>,
-    ) -> Option<ConnectionId> {
-        if L::SHARED {
-            entry.room.first()
-        } else if self.newest_first {
-            entry.idle.back(connections)
-        } else {
-            entry.idle.front(connections)
-        }
     }
 
     /// Why an idle connection, or a shared one, must not be lent at `now`.

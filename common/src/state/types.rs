@@ -22,7 +22,7 @@ pub enum Acquire<L, E> {
     Dial(ConnectionId),
     /// Wait for [`Action::Wake`], then collect with [`State::take_grant`](super::State::take_grant).
     Wait(WaiterId),
-    /// No.
+    /// Refused.
     Refuse(Refusal<E>),
 }
 
@@ -48,7 +48,7 @@ pub enum Refusal<E> {
     Closed,
     /// At the limit, and the policy is to fail.
     Exhausted,
-    /// As many wait as may.
+    /// `max_waiters` callers wait already.
     TooManyWaiters {
         /// How many that is: `max_waiters` at that moment.
         limit: u32,
@@ -62,7 +62,7 @@ pub enum Refusal<E> {
     },
 }
 
-/// What a waiter was given.
+/// What a waiter is granted.
 #[derive(Debug)]
 pub enum Grant<L, E> {
     /// A connection.
@@ -75,11 +75,11 @@ pub enum Grant<L, E> {
     DialFailed(E),
     /// Its deadline passed.
     TimedOut,
-    /// No.
+    /// Refused.
     Refuse(Refusal<E>),
 }
 
-/// What the shell has to do.
+/// Work for the shell.
 #[derive(Debug)]
 pub enum Action<K, L> {
     /// Dial `key` in the background, then say [`State::dialed`](super::State::dialed) or [`State::dial_failed`](super::State::dial_failed).
@@ -89,12 +89,12 @@ pub enum Action<K, L> {
         /// Where to.
         key: K,
     },
-    /// Stop this dial, which nobody needs any more, then say [`State::dial_failed`](super::State::dial_failed) without an error;
+    /// Stop this dial, which serves no caller any more, then say [`State::dial_failed`](super::State::dial_failed) without an error;
     /// or, if it ended meanwhile, what it came to.
     StopDial(ConnectionId),
     /// Wake this waiter: it has a grant.
     Wake(WaiterId),
-    /// Say goodbye to this connection, then say [`State::closed`](super::State::closed).
+    /// Close this connection, then say [`State::closed`](super::State::closed).
     Close {
         /// Which one.
         id: ConnectionId,
@@ -105,7 +105,7 @@ pub enum Action<K, L> {
     },
 }
 
-/// What a lease says of its connection when it comes back.
+/// What the holder of a lease reports of its connection when it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fitness {
     /// It can be lent again.

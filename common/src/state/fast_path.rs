@@ -1,25 +1,29 @@
-//! The short way: an idle connection is lent, and comes back; or all are leased, and it goes from one
-//! borrower to the next who waits.
+//! The fast path: an idle connection is lent and comes back, or a returned connection goes to the next
+//! waiter.
 //!
-//! What the long way does comes to this when none of the rarer rules has a say: no limit that was
-//! lowered or is in the way of another key, no floor to refill, nothing to prune, no uses to count, no
-//! random order, no listener.
-//! So each connection and key is looked up once, before anything is written.
+//! A second copy of what [`acquire`](super::acquire) and [`release`](super::release) do when none of the
+//! rarer rules has a say: no limit that was lowered or is in the way of another key, no floor to
+//! refill, nothing to prune, no uses to count, no random order, no listener. Here each connection and
+//! each key is looked up once, before anything is written. Without this copy an acquire and its
+//! release took 8 % more instructions with an exclusive connection and 17 % more with a shared one
+//! (counted with callgrind, default policy).
 
 use std::hash::Hash;
 
 use super::connection::Phase;
-use super::entries::{KeyEntry, Waiter};
+use super::idle_list;
+use super::keys::KeyEntry;
+use super::wait_queue::Waiter;
 use super::{Connection, ConnectionId, Lent, Released, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
 
-/// What there is to lend on the short way.
+/// What there is to lend on the fast path.
 pub(super) enum Idle<L> {
     Lent(Lent<L>),
-    /// Nothing, on any way.
+    /// Nothing, on either path.
     Nothing,
-    /// The long way has to look.
+    /// The slow path has to look.
     Unclear,
 }
 
@@ -35,7 +39,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn lend_plain(&mut self, key: &K, now: Timestamp) -> Idle<L> {
         let id = match self.keys.get(self.recent) {
             Some(entry) if self.is_plain() && !self.owes_floor(entry) && entry.key == *key => {
-                match self.rules.first_in_time_order(entry, &self.connections) {
+                match idle_list::first_in_time_order(entry, &self.connections, &self.rules) {
                     Some(id) => id,
                     None if self.rules.prune && self.has_to_prune(entry, now) => {
                         return Idle::Unclear;
@@ -54,7 +58,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// Joins the queue, when every place of the key is taken by a connection and the policy is to wait,
-    /// however many do.
+    /// however many callers do.
     #[inline(always)]
     pub(super) fn wait_plain(
         &mut self,
@@ -66,14 +70,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let is_plain = self.is_plain() && self.rules.queues_at_limit && !self.closed;
         let entry = self.keys.get_mut(recent).filter(|entry| is_plain && entry.key == *key)?;
         if entry.open < self.rules.max_open_per_key
-            || entry.dialing > 0
-            || !entry.orphans.is_empty()
-            || entry.floor_sleeps
+            || entry.dials.in_progress() > 0
+            || entry.dials.has_orphans()
+            || (self.rules.floor && entry.floor.is_asleep())
         {
             return None;
         }
         if self.rules.notes_demand {
-            entry.wanted_at = now;
+            entry.floor.note_demand(now);
         }
         entry.waiting += 1;
         let mut waiter = Waiter::new(recent);
@@ -98,7 +102,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Some(id)
     }
 
-    /// A lease of a sound connection ends, unless the long way has to look: then the handle comes back.
+    /// A lease of a sound connection ends, unless the slow path has to look: then the handle comes back.
     #[inline(always)]
     pub(super) fn release_plain(
         &mut self,
@@ -166,7 +170,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether a floor may have to be refilled when an idle connection is lent.
     #[inline(always)]
     fn owes_floor(&self, entry: &KeyEntry<K, E>) -> bool {
-        self.rules.floor && (entry.floor_kept || entry.floor_owed > 0)
+        self.rules.floor && entry.floor.is_held()
     }
 
     /// Whether an idle connection of a key is past its time: the one that was idle for longest, first.
@@ -175,9 +179,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         longest.is_some_and(|id| self.rules.past_its_time(&self.connections[id], now).is_some())
     }
 
-    /// The next who waits gets it, and its wait is over. In random order, with a dial in progress for
-    /// that waiter, and where a shared connection has room for more, or for fewer than it serves, the
-    /// long way has more to do; it also serves whoever ever had such a dial, or insisted on one.
+    /// The next waiter gets the connection, and its wait is over. The slow path has more to do in random
+    /// order, with a dial in progress for that waiter, and where a shared connection has room for more
+    /// leases, or for fewer than it serves. It also serves each waiter that ever had such a dial, or
+    /// insisted on a new connection.
     #[inline(always)]
     fn hand_over(
         &mut self,

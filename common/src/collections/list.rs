@@ -1,13 +1,13 @@
 //! Doubly linked lists threaded through the entries of a slot map: O(1) at both ends and in the
 //! middle, no allocation. An entry can be in several lists, through one link for each.
 //!
-//! Who leaves at an end leaves its neighbour's entry alone: that is likely to be in another core's
-//! cache. So what lies before the first and behind the last means nothing.
+//! Removing the first or last entry does not update its neighbour, which is likely to be in another
+//! core's cache. So the links before the first entry and behind the last one mean nothing.
 
 use std::marker::PhantomData;
 
-use super::steps::SlotMap;
-use crate::slot_map::Id;
+use super::SlotMap;
+use super::slot_map::Id;
 
 /// The place of no entry.
 const NONE: u32 = u32::MAX;
@@ -17,7 +17,7 @@ const NOWHERE: u32 = u32::MAX - 1;
 
 /// An entry's place in one list: the places of those before and behind it in the map.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link<I> {
+pub(crate) struct Link<I> {
     prev: u32,
     next: u32,
     ids: PhantomData<fn() -> I>,
@@ -32,7 +32,7 @@ impl<I> Default for Link<I> {
 
 impl<I> Link<I> {
     /// Of an entry that is in no list.
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self::between(NOWHERE, NONE)
     }
 
@@ -42,12 +42,12 @@ impl<I> Link<I> {
     }
 
     #[inline]
-    pub(super) fn is_linked(&self) -> bool {
+    pub(crate) fn is_linked(&self) -> bool {
         self.prev != NOWHERE
     }
 }
 
-/// The entry at a place where one is, as a link says so.
+/// The entry at a place that a link names.
 #[inline]
 fn neighbour<T>(map: &mut SlotMap<impl Id, T>, place: u32) -> &mut T {
     map.at_mut(place).expect("a link leads to an entry")
@@ -57,7 +57,7 @@ fn neighbour<T>(map: &mut SlotMap<impl Id, T>, place: u32) -> &mut T {
 ///
 /// `link` selects the link of this list in an entry; always pass the same one to one list.
 #[derive(Debug)]
-pub(super) struct Chain<I> {
+pub(crate) struct Chain<I> {
     first: u32,
     last: u32,
     ids: PhantomData<fn() -> I>,
@@ -71,29 +71,29 @@ impl<I> Default for Chain<I> {
 
 impl<I: Id> Chain<I> {
     #[inline]
-    pub(super) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+    pub(crate) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
         map.id_at(self.first)
     }
 
     #[inline]
-    pub(super) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+    pub(crate) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
         map.id_at(self.last)
     }
 
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
     /// The link of an entry that joins at the end; [`note_appended`](Chain::note_appended) follows.
     #[inline]
-    pub(super) fn behind_last(&self) -> Link<I> {
+    pub(crate) fn behind_last(&self) -> Link<I> {
         Link::between(self.last, NONE)
     }
 
     /// An entry has joined at the end, with the link for that.
     #[inline(always)]
-    pub(super) fn note_appended<T>(
+    pub(crate) fn note_appended<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -111,7 +111,7 @@ impl<I: Id> Chain<I> {
     }
 
     /// All of them, from the front.
-    pub(super) fn ids<T>(
+    pub(crate) fn ids<T>(
         &self,
         map: &SlotMap<I, T>,
         link: impl Fn(&T) -> &Link<I>,
@@ -120,7 +120,7 @@ impl<I: Id> Chain<I> {
     }
 
     /// From one of them on.
-    pub(super) fn ids_from<T>(
+    pub(crate) fn ids_from<T>(
         &self,
         first: Option<I>,
         map: &SlotMap<I, T>,
@@ -132,7 +132,7 @@ impl<I: Id> Chain<I> {
     }
 
     /// All of them, from the back.
-    pub(super) fn ids_from_back<T>(
+    pub(crate) fn ids_from_back<T>(
         &self,
         map: &SlotMap<I, T>,
         link: impl Fn(&T) -> &Link<I>,
@@ -144,7 +144,7 @@ impl<I: Id> Chain<I> {
 
     /// Takes out the entry whose link was `own`; the caller has taken that from the entry.
     #[inline(always)]
-    pub(super) fn unlink<T>(
+    pub(crate) fn unlink<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -168,7 +168,7 @@ impl<I: Id> Chain<I> {
 ///
 /// `link` selects the link of this list in an entry; always pass the same one to one list.
 #[derive(Debug)]
-pub(super) struct List<I> {
+pub(crate) struct List<I> {
     chain: Chain<I>,
     len: u32,
 }
@@ -181,39 +181,39 @@ impl<I> Default for List<I> {
 
 impl<I: Id> List<I> {
     #[inline]
-    pub(super) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+    pub(crate) fn front<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
         self.chain.front(map)
     }
 
     #[inline]
-    pub(super) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
+    pub(crate) fn back<T>(&self, map: &SlotMap<I, T>) -> Option<I> {
         self.chain.back(map)
     }
 
     #[inline]
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.len
     }
 
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.chain.is_empty()
     }
 
     /// All of them, in order.
-    pub(super) fn chain(&self) -> &Chain<I> {
+    pub(crate) fn chain(&self) -> &Chain<I> {
         &self.chain
     }
 
     /// As [`Chain::behind_last`].
     #[inline]
-    pub(super) fn behind_last(&self) -> Link<I> {
+    pub(crate) fn behind_last(&self) -> Link<I> {
         self.chain.behind_last()
     }
 
     /// As [`Chain::note_appended`].
     #[inline(always)]
-    pub(super) fn note_appended<T>(
+    pub(crate) fn note_appended<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -224,7 +224,7 @@ impl<I: Id> List<I> {
     }
 
     #[inline]
-    pub(super) fn push_back<T>(
+    pub(crate) fn push_back<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -236,7 +236,7 @@ impl<I: Id> List<I> {
         self.note_appended(map, id, link);
     }
 
-    pub(super) fn push_front<T>(
+    pub(crate) fn push_front<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -255,7 +255,7 @@ impl<I: Id> List<I> {
     /// Puts `id` before the first that is `later`, behind all others; the list is in that order. Looks
     /// for its place from both ends at a time: costs a step for each of those before that place, or for each
     /// of those behind it, whichever are fewer.
-    pub(super) fn insert_before<T>(
+    pub(crate) fn insert_before<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -286,7 +286,7 @@ impl<I: Id> List<I> {
     }
 
     /// Moves `id`, the last one, before those at the end that are `later`.
-    pub(super) fn move_before<T>(
+    pub(crate) fn move_before<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -330,7 +330,7 @@ impl<I: Id> List<I> {
     }
 
     /// The one before `id`, which is in the list.
-    pub(super) fn before<T>(
+    pub(crate) fn before<T>(
         &self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -343,7 +343,7 @@ impl<I: Id> List<I> {
     /// Puts `id` back into a list that is in order of `rank`: behind `before`, which it was behind
     /// when it was taken out, or first. Only when that is not its place any more, this costs a step
     /// for each of those that belong behind it.
-    pub(super) fn put_back<T, R: Ord>(
+    pub(crate) fn put_back<T, R: Ord>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -369,7 +369,7 @@ impl<I: Id> List<I> {
 
     /// Takes `id` out; nothing happens when it is not in the list.
     #[inline]
-    pub(super) fn remove<T>(
+    pub(crate) fn remove<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,
@@ -383,7 +383,7 @@ impl<I: Id> List<I> {
 
     /// As [`Chain::unlink`].
     #[inline(always)]
-    pub(super) fn unlink<T>(
+    pub(crate) fn unlink<T>(
         &mut self,
         map: &mut SlotMap<I, T>,
         id: I,

@@ -8,9 +8,9 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::steps::{count, taken};
-use super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
+use super::super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
 use crate::clock::Timestamp;
+use crate::collections::counted::{count, taken};
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending, Shared};
 use crate::policy::{AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
@@ -60,7 +60,7 @@ impl<L: Lending<Connection = u32>> Pool<L> {
         Self { state, now: Timestamp::from_nanos(1), woken: None }
     }
 
-    /// Does what the state asks for: dials succeed at once, goodbyes end at once.
+    /// Does what the state asks for: dials succeed at once, connections close at once.
     fn settle(&mut self) {
         while let Some(action) = self.state.poll_action() {
             match action {
@@ -175,7 +175,7 @@ fn assert_flat<L: Lending<Connection = u32>>(
     for (name, policy) in policies() {
         let [few, many] =
             [FEW, MANY].map(|held| cost(Pool::<L>::new(turned(policy.clone(), held)), held));
-        // What is tidied up now and then may fall into one run and not into the other.
+        // Work that is done now and then may fall into one run and not into the other.
         let allowed = few + few / 4;
         assert!(
             many <= allowed,
@@ -194,7 +194,7 @@ fn limited(policy: Policy, connections: u32) -> Policy {
     Policy { max_open_per_key: Some(connections), min_idle: 0, ..policy }
 }
 
-/// So many connections over all keys: whoever comes looks for room at length.
+/// This many connections over all keys: each caller takes the slow path for room.
 fn limited_in_all(policy: Policy, connections: u32) -> Policy {
     Policy { max_open: Some(connections), min_idle: 0, max_idle: None, ..policy }
 }
@@ -234,7 +234,7 @@ fn leases<L: Lending<Connection = u32>>(pool: &mut Pool<L>, key: u32) -> Vec<(Co
     (0..each).map(|_| pool.acquire(key)).collect()
 }
 
-/// The one that comes back goes to the next who waits, and another comes to wait.
+/// The returned connection goes to the next waiter, and another caller comes to wait.
 fn hand_over<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usize {
     let mut lease = leases(&mut pool, 0);
     for _ in 0..held {
@@ -243,7 +243,7 @@ fn hand_over<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> usiz
     turns(|_| {
         pool.wait(0);
         pool.release(lease.pop().expect("one is out"));
-        let woken = pool.woken.take().expect("somebody is woken");
+        let woken = pool.woken.take().expect("a waiter is woken");
         lease.push(pool.collect(woken));
     })
 }
@@ -273,7 +273,7 @@ fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> us
         pool.settle();
         for turn in 0..held {
             let (waiter, deadline) = &mut waiters[(turn.wrapping_mul(7) % held) as usize];
-            let mut answer = match pool.state.take_grant(*waiter).expect("everybody is woken") {
+            let mut answer = match pool.state.take_grant(*waiter).expect("every waiter is woken") {
                 Grant::Retry => {
                     let want = Want { fresh: false, again: true };
                     pool.state.acquire_until(&Key(0), want, *deadline, pool.now)
@@ -282,7 +282,7 @@ fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> us
                 Grant::Dial(id) => Acquire::Dial(id),
                 _ => panic!("nothing fails"),
             };
-            // Somebody else comes for each who is served.
+            // For each waiter that is served another caller comes.
             while let Acquire::Lend(_) | Acquire::Dial(_) = answer {
                 leases.extend(match answer {
                     Acquire::Lend(lent) => Some((lent.id, lent.handle)),
@@ -293,7 +293,7 @@ fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> us
                 *deadline = pool.now.after(LONG);
                 answer = pool.state.acquire_until(&Key(0), Want::default(), *deadline, pool.now);
             }
-            let Acquire::Wait(id) = answer else { panic!("nobody is refused") };
+            let Acquire::Wait(id) = answer else { panic!("no caller is refused") };
             *waiter = id;
             pool.settle();
         }
@@ -360,13 +360,13 @@ fn the_number_of_waiters_costs_a_hand_over_nothing() {
 }
 
 #[test]
-fn the_number_of_waiters_costs_one_who_gives_up_nothing() {
+fn giving_up_costs_the_same_with_more_waiters() {
     assert_flat::<Exclusive<u32>>("give up", |policy, _| limited(policy, 1), give_up);
     assert_flat::<Shared<u32>>("give up", |policy, _| limited(policy, 1), give_up);
 }
 
 #[test]
-fn the_number_of_waiters_costs_each_who_tries_again_nothing() {
+fn trying_again_costs_the_same_with_more_waiters() {
     let turned = |policy, _| Policy {
         waiter_order: WaiterOrder::AllAtOnce,
         adopt_dials: true,

@@ -1,123 +1,14 @@
-//! Who waits, in what order, and how a waiter is granted something or leaves.
+//! A caller waits: it joins the queues of its key, is granted something, or leaves.
 
 use std::hash::Hash;
 
-use super::connection::{DialFor, Phase};
-use super::entries::Waiter;
 use super::expiry::AT_A_TIME;
-use super::list::{Link, List};
-use super::steps::SlotMap;
-use super::{Connection, ConnectionId, Grant, KeyId, State, WaiterId};
+use super::limits::Obstacle;
+use super::wait_queue::{Place, Waiter};
+use super::{ConnectionId, Grant, KeyId, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::lending::Lend;
-use crate::policy::{Dial, WaiterOrder};
-
-/// Where a waiter stands in a [`ReturnQueue`].
-struct Place {
-    link: Link<WaiterId>,
-    random_at: Option<usize>,
-}
-
-impl Place {
-    /// Takes it out of the waiter's entry.
-    #[inline]
-    fn of<L, E, W>(waiter: &mut Waiter<L, E, W>) -> Self {
-        Self { link: std::mem::take(&mut waiter.in_returns), random_at: waiter.take_random_place() }
-    }
-}
-
-/// The waiters that a returned connection can serve. Joining and leaving are O(1) in every order.
-#[derive(Debug, Default)]
-pub(super) struct ReturnQueue {
-    pub(super) arrival: List<WaiterId>,
-    /// In random order instead; made when the policy says so.
-    random: Option<Box<Lottery>>,
-}
-
-#[derive(Debug, Default)]
-struct Lottery(Vec<WaiterId>);
-
-impl ReturnQueue {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.arrival.is_empty() && self.random.as_ref().is_none_or(|random| random.0.is_empty())
-    }
-
-    fn join<L, E, W>(
-        &mut self,
-        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
-        id: WaiterId,
-        order: WaiterOrder,
-    ) {
-        if order == WaiterOrder::Random {
-            let random = &mut self.random.get_or_insert_default().0;
-            waiters[id].set_random_place(random.len());
-            random.push(id);
-        } else {
-            self.arrival.push_back(waiters, id, Waiter::in_returns);
-        }
-    }
-
-    /// Joins before those that came later.
-    fn rejoin<L, E, W>(
-        &mut self,
-        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
-        id: WaiterId,
-        order: WaiterOrder,
-    ) {
-        if order == WaiterOrder::Random {
-            self.join(waiters, id, order);
-        } else {
-            let own = waiters[id].ticket();
-            let later = |other: &Waiter<L, E, W>| other.ticket() > own;
-            self.arrival.insert_before(waiters, id, later, Waiter::in_returns);
-        }
-    }
-
-    fn leave<L, E, W>(&mut self, waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>, id: WaiterId) {
-        let place = Place::of(&mut waiters[id]);
-        self.vacate(waiters, id, place);
-    }
-
-    /// As `leave`, of a waiter whose place was taken out of its entry already.
-    #[inline]
-    fn vacate<L, E, W>(
-        &mut self,
-        waiters: &mut SlotMap<WaiterId, Waiter<L, E, W>>,
-        id: WaiterId,
-        place: Place,
-    ) {
-        if place.link.is_linked() {
-            self.arrival.unlink(waiters, id, place.link, Waiter::in_returns);
-        } else if let (Some(at), Some(random)) = (place.random_at, &mut self.random) {
-            random.0.swap_remove(at);
-            if let Some(&moved) = random.0.get(at) {
-                waiters[moved].set_random_place(at);
-            }
-        }
-    }
-
-    /// All of them.
-    pub(super) fn ids<L, E, W>(
-        &self,
-        waiters: &SlotMap<WaiterId, Waiter<L, E, W>>,
-    ) -> impl Iterator<Item = WaiterId> {
-        let random = self.random.iter().flat_map(|random| random.0.iter().copied());
-        self.arrival.chain().ids(waiters, |waiter| &waiter.in_returns).chain(random)
-    }
-
-    /// Whose turn it is.
-    pub(super) fn next<L, E, W>(
-        &self,
-        waiters: &SlotMap<WaiterId, Waiter<L, E, W>>,
-        rng: &mut fastrand::Rng,
-    ) -> Option<WaiterId> {
-        self.arrival.front(waiters).or_else(|| {
-            let random = &self.random.as_ref()?.0;
-            (!random.is_empty()).then(|| random[rng.usize(..random.len())])
-        })
-    }
-}
+use crate::policy::{AfterFailedDial, Dial};
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A new waiter that a returned connection can serve, and that no dial is in progress for.
@@ -126,8 +17,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let entry = &mut self.keys[key];
         entry.returns.join(&mut self.waiters, id, self.policy.waiter_order);
         entry.undialed.push_back(&mut self.waiters, id, Waiter::in_dials);
-        if entry.dialing > 0 {
-            self.waiters[id].set_came_after(self.serial);
+        if entry.dials.in_progress() > 0 {
+            self.waiters[id].set_came_after(self.dials.serial());
         }
         id
     }
@@ -159,18 +50,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.note_deadline(deadline);
     }
 
-    /// Nobody who waits now is told that its time is up: they look after that themselves. Costs a walk
-    /// over those who wait.
+    /// No waiter of now is told that its time is up: the shell looks after their deadlines. Costs a walk
+    /// over the waiters.
     pub fn forget_deadlines(&mut self) {
         self.deadlines.clear(&mut self.waiters);
     }
 
-    /// When the first of those who wait stops waiting.
+    /// When the first waiter stops waiting.
     pub(super) fn next_expiry(&mut self) -> Timestamp {
         self.deadlines.first(&self.waiters).map_or(Timestamp::NEVER, |(deadline, _)| deadline)
     }
 
-    /// Those whose time is up stop waiting; when there are many, the rest of them at the next call.
+    /// Waiters whose time is up stop waiting; when there are many, the rest of them at the next call.
     pub(super) fn expire_waiters(&mut self, now: Timestamp) {
         for _ in 0..AT_A_TIME {
             let due = self.deadlines.first(&self.waiters).filter(|first| first.0 <= now);
@@ -209,32 +100,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         entry.waiting -= 1;
         self.status.waiting -= 1;
-        if entry.starved {
-            self.shrink_need(key);
+        if entry.starvation.is_starved() {
+            self.starved.shrink_need(&mut self.keys[key]);
         }
         if let Some(dial) = dial {
             self.orphan(dial);
         }
         dial
-    }
-
-    /// A dial in progress has lost its waiter.
-    pub(super) fn orphan(&mut self, dial: super::ConnectionId) {
-        let Some(connection) = self.connections.get_mut(dial) else { return };
-        if connection.phase == Phase::Dialing
-            && let DialFor::Waiter(Some(_)) = connection.dial_for()
-        {
-            connection.set_dial_for(DialFor::Waiter(None));
-            let is_overdue = connection.is_overdue();
-            let entry = &mut self.keys[connection.key];
-            entry.tied.remove(&mut self.connections, dial, Connection::in_key);
-            entry.held_up -= u32::from(is_overdue);
-            if is_overdue {
-                self.join_hanging(dial);
-            } else {
-                entry.orphans.push_back(&mut self.connections, dial, Connection::in_key);
-            }
-        }
     }
 
     /// Makes `dial` the dial of a waiter that had none.
@@ -249,8 +121,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 entry.dependents.push_back(&mut self.waiters, waiter, Waiter::in_dials);
             }
         }
-        if entry.starved {
-            self.shrink_need(key);
+        if entry.starvation.is_starved() {
+            self.starved.shrink_need(&mut self.keys[key]);
         }
         self.bind(waiter, dial);
     }
@@ -296,15 +168,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             entry.returns.rejoin(&mut self.waiters, waiter, self.policy.waiter_order);
         }
         self.rejoin_undialed(waiter);
-        if self.keys[key].starved {
-            self.count_need(key);
-        }
+        self.count_need(key);
         // What became idle while it depended on its dial serves it now.
         while !self.keys[key].returns.is_empty()
             && let Some(lent) = self.lend_idle(key, now)
         {
             let next =
-                self.keys[key].returns.next(&self.waiters, &mut self.rng).expect("somebody waits");
+                self.keys[key].returns.next(&self.waiters, &mut self.rng).expect("a caller waits");
             self.grant(next, Grant::Lend(lent));
         }
     }
@@ -318,6 +188,41 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.outrun(dial);
         }
         self.wakes.push_back(id);
+    }
+
+    /// `grant` takes a waiter without a dial from `undialed`; one whose dial just ended is not there.
+    pub(super) fn leave_dependents(&mut self, owner: WaiterId) {
+        let key = self.waiters[owner].key;
+        if self.waiters[owner].in_dials.is_linked() {
+            self.keys[key].dependents.remove(&mut self.waiters, owner, Waiter::in_dials);
+        }
+    }
+
+    /// Callers that wait for room would wait for a pause, with nothing that could come back. Those
+    /// that have waited for a dial which `failed` (its serial number) are refused; the others only when
+    /// the pause is too long to be waited for.
+    pub(super) fn refuse_hopeless(&mut self, key: KeyId, failed: Option<u64>, now: Timestamp) {
+        let fails = self.policy.after_failed_dial;
+        let patient = self.policy.wait_for_ready && fails == AfterFailedDial::BackOff;
+        if fails == AfterFailedDial::Tell || patient || self.keys[key].undialed.is_empty() {
+            return;
+        }
+        let entry = &self.keys[key];
+        let hopeless = entry.open == entry.closing
+            || (self.fails_fast(key) && self.obstacle(key, now) == Some(Obstacle::Paused));
+        if !hopeless {
+            return;
+        }
+        let Some(refusal) = self.back_off_refusal(key, now) else { return };
+        let backoff = &self.keys[key].backoff;
+        let is_short = backoff.is_short(&self.policy, Timestamp::NEVER, now);
+        while let Some(id) = self.keys[key].undialed.front(&self.waiters) {
+            let has_waited = failed.is_some_and(|serial| self.waiters[id].waited_for(serial));
+            if is_short && !has_waited {
+                break;
+            }
+            self.grant(id, Grant::Refuse(refusal.clone()));
+        }
     }
 
     /// All waiters of a key that could use a connection try again.
@@ -357,43 +262,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Some(grant)
     }
 
-    /// A waiter leaves. What it had been granted and not collected goes to the next.
-    ///
-    /// Returns a handle to drop, outside any lock.
-    pub fn cancel(&mut self, id: WaiterId, now: Timestamp) -> Option<L> {
-        let waiter = self.waiters.get_mut(id)?;
-        let key = waiter.key;
-        let leftover = match waiter.take_grant() {
-            None => {
-                self.stats.gave_up += 1;
-                self.leave_queues(id, None);
-                // The dial that it waited for may be in the way of another key now.
-                self.relieve_starving(now);
-                None
-            }
-            Some(Grant::Lend(lent)) => self.take_back(lent, now),
-            Some(Grant::Dial(dial)) => {
-                self.dial_failed(dial, None, now);
-                None
-            }
-            Some(Grant::Retry) => {
-                // What it was woken for stays idle, perhaps in the way of another key.
-                self.relieve_starving(now);
-                None
-            }
-            Some(Grant::DialFailed(_) | Grant::TimedOut | Grant::Refuse(_)) => None,
-        };
-        self.remove_waiter(id);
-        self.forget_if_unused(key);
-        leftover
-    }
-
-    /// One that has left every queue is gone.
-    fn remove_waiter(&mut self, id: WaiterId) {
+    /// A waiter that has left every queue is gone.
+    pub(super) fn remove_waiter(&mut self, id: WaiterId) {
         let waiter = self.waiters.remove(id);
         debug_assert!(
             waiter.is_some_and(|waiter| !waiter.is_linked()),
-            "who goes would leave a hole in a list"
+            "a waiter that goes would leave a hole in a list"
         );
     }
 }
