@@ -1,6 +1,8 @@
 //! How often a comparison is right, on rounds that are made up: with drift between runs, with rounds
 //! that resemble their neighbours, and with tails far heavier than a normal distribution's.
 
+mod recorded;
+
 use super::expression::Expression;
 use super::figure::Figure;
 use super::verdict::{Comparison, Verdict, compare};

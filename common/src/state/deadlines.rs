@@ -114,3 +114,68 @@ impl Deadlines {
 fn waits<L, E, W>(waiters: &Waiters<L, E, W>, id: WaiterId) -> bool {
     waiters.get(id).is_some_and(Waiter::waits)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lending::Exclusive;
+    use crate::state::KeyId;
+
+    type Waiting = Waiters<Exclusive<u32>, (), ()>;
+
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    fn watched(
+        waiters: &mut Waiting,
+        deadlines: &mut Deadlines,
+        times: &[u64],
+    ) -> Vec<(Timestamp, WaiterId)> {
+        let watch = |&time: &u64| {
+            let id = waiters.insert(Waiter::new(KeyId::default()));
+            deadlines.watch(waiters, id, at(time));
+            (at(time), id)
+        };
+        times.iter().map(watch).collect()
+    }
+
+    #[test]
+    fn the_earliest_deadline_is_first_in_whatever_order_they_came() {
+        for times in [[1, 2, 3], [3, 2, 1], [2, 3, 1], [2, 1, 3]] {
+            let (mut waiters, mut deadlines) = (Waiting::new(), Deadlines::default());
+            let mut expected = watched(&mut waiters, &mut deadlines, &times);
+            expected.sort_unstable();
+            for (deadline, id) in expected {
+                assert_eq!(deadlines.first(&waiters), Some((deadline, id)), "{times:?}");
+                deadlines.forget(&mut waiters, id);
+                waiters.remove(id);
+            }
+            assert_eq!(deadlines.first(&waiters), None);
+        }
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_time_takes_no_place_in_the_list() {
+        let (mut waiters, mut deadlines) = (Waiting::new(), Deadlines::default());
+        let id = waiters.insert(Waiter::new(KeyId::default()));
+        assert!(deadlines.place(&waiters, at(1)).is_some());
+        assert!(deadlines.place(&waiters, Timestamp::NEVER).is_none());
+        deadlines.watch(&mut waiters, id, at(1));
+        deadlines.clear(&mut waiters);
+        assert_eq!((deadlines.count(&waiters), deadlines.first(&waiters)), (0, None));
+    }
+
+    #[test]
+    fn deadlines_of_waiters_that_left_do_not_pile_up() {
+        let (mut waiters, mut deadlines) = (Waiting::new(), Deadlines::default());
+        watched(&mut waiters, &mut deadlines, &[1_000_000]);
+        for time in (0..10_000).rev() {
+            for (_, id) in watched(&mut waiters, &mut deadlines, &[time]) {
+                deadlines.forget(&mut waiters, id);
+                waiters.remove(id);
+            }
+        }
+        assert!(deadlines.count(&waiters) < 1_000, "{}", deadlines.count(&waiters));
+    }
+}
