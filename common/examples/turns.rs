@@ -12,7 +12,6 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
-use std::process::ExitCode;
 
 use pool_common::{Exclusive, Lending, Manager, Notifier, Policy, Pool, Shared};
 
@@ -35,7 +34,7 @@ impl<L: Lending<Connection = u64>> Manager for Free<L> {
     }
 }
 
-fn main() -> ExitCode {
+fn main() -> Result<(), &'static str> {
     let mut arguments = std::env::args().skip(1);
     let lending = arguments.next();
     let turns = arguments.next().and_then(|turns| turns.parse().ok());
@@ -44,12 +43,9 @@ fn main() -> ExitCode {
         (Some("shared"), Some(turns)) => {
             run::<Shared<u64>>(turns, Policy { max_open_per_key: Some(1), ..Policy::default() });
         }
-        _ => {
-            eprintln!("usage: turns exclusive|shared TURNS");
-            return ExitCode::from(2);
-        }
+        _ => return Err("expected exclusive or shared, and the number of turns"),
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn run<L: Lending<Connection = u64>>(turns: u64, policy: Policy) {

@@ -147,7 +147,7 @@ impl Server {
         self.control.counters(ControlCommand::Start { protocol, run, close_after }).await
     }
 
-    /// The counts of `protocol` as soon as no socket is open, or after [`LEAK_TIMEOUT`] as they are then.
+    /// The counts of `protocol` as soon as no socket is open, or after `LEAK_TIMEOUT` as they are then.
     pub async fn counters_at_rest(&mut self, protocol: Protocol) -> Result<Counters, BenchError> {
         let deadline = tokio::time::Instant::now() + LEAK_TIMEOUT;
         loop {

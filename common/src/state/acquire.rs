@@ -21,7 +21,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// As [`acquire`](State::acquire), but a caller that has to wait is granted
-    /// [`Grant::TimedOut`](super::Grant::TimedOut) at `deadline`.
+    /// [`Grant::TimedOut`] at `deadline`.
     #[inline]
     pub fn acquire_until(
         &mut self,

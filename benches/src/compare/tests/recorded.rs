@@ -65,8 +65,10 @@ fn builds_in_turn_on_recorded_runs() {
             for _ in 0..DRAWS {
                 // A pair of neighbours, one of which is of the other build.
                 let drawn: Vec<(usize, usize)> = (0..pairs)
-                    .map(|_| random.usize(1..same.len()))
-                    .map(|at| if random.bool() { (at, at - 1) } else { (at - 1, at) })
+                    .map(|_| {
+                        let at = random.usize(1..same.len());
+                        if random.bool() { (at, at - 1) } else { (at - 1, at) }
+                    })
                     .collect();
                 let of = |new: &'_ [Saved]| {
                     let runs: Vec<(&Saved, &Saved)> =
