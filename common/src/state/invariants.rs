@@ -137,8 +137,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if could_serve && waits {
                 return Err("a caller waits while a connection has room".into());
             }
-            // No caller waits in vain: something of the key must be under way, or a time be set,
-            // or the pool's limit stand in the way.
+            // Each caller waits for something: a connection or a dial of the key, a time that is set, or
+            // room under the pool's limit.
             let hope = entry.open > 0
                 || entry.draining > 0
                 || entry.starvation.is_starved()

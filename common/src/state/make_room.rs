@@ -122,8 +122,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         hanging.ids(&self.connections, |connection| &connection.in_all).find(may_go)
     }
 
-    /// Whether waiters of the key have nothing to wait for but one dial for all of them: a dial that
-    /// hangs has no waiter of its own then, and still is their only chance.
+    /// Whether the waiters of the key can only wait for the one dial that serves all of them. If that
+    /// dial hangs, it counts as a dial without a waiter, and it still is their only chance.
     fn is_awaited(&self, key: KeyId) -> bool {
         let entry = &self.keys[key];
         let in_progress = entry.dials.in_progress().saturating_sub(entry.dials.stopping());
