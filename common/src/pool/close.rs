@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, TryCurrentError};
 
-use super::inner::{Held, Inner};
+use super::inner::Inner;
+use super::node::Held;
 use crate::event::CloseCause;
 use crate::manager::Manager;
 use crate::state::ConnectionId;

@@ -12,15 +12,16 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, watch};
 
 use super::background::{Bounded, GRACE, KnownRuntime, Stops, Work};
-use super::leaks::{Leaks, LeaseNumber};
+use super::leaks::Leaks;
+use super::node::{Held, Node, NodeRoom};
 use crate::clock::{Clock, Timestamp};
 use crate::error::DialError;
-use crate::event::{CloseCause, Event, Observer};
-use crate::lending::{Lend, Lending};
+use crate::event::{Event, Observer};
+use crate::lending::Lend;
 use crate::manager::Manager;
-use crate::metrics::{Meter, Since, Tally};
+use crate::metrics::{Meter, Tally};
 use crate::policy::{Check, Policy};
-use crate::state::{ConnectionId, Grant, State};
+use crate::state::{Grant, State};
 use crate::stats::Status;
 use crate::sync::MutexGuard;
 use crate::sync::lock::Lock;
@@ -34,82 +35,6 @@ pub(crate) type StateOf<M> =
 
 /// What the lock guards, with the lock held.
 pub(crate) type Guard<M> = MutexGuard<'static, Core<M>>;
-
-/// A lease without its connection, on the heap, so that a lease is one pointer wherever it is moved. The
-/// node of an exclusive connection is made once, and waits in the state with it; nodes of shared
-/// connections wait in [`Core`] while they are unused. What is not the connection fills one line of memory.
-///
-/// A node starts a line. Otherwise glibc puts nodes into whatever holes the dials have left, in an order that
-/// the processor cannot foresee: with 100,000 idle connections, oldest first, a lease and its release then take
-/// 2.7 to 2.9 times as long as with one (`cargo bench -p poolbench --bench performance -- flat`), and 1.6 times so.
-#[repr(align(64))]
-pub(crate) struct Node<M: Manager> {
-    /// Kept between leases, so that no lease has to count it.
-    pub(super) inner: Arc<Inner<M>>,
-    /// Empty while the node is unused, which that of an exclusive connection never is.
-    pub(super) handle: Option<M::Lending>,
-    pub(crate) id: ConnectionId,
-    pub(crate) idle_nanos: u64,
-    pub(crate) reused: bool,
-    /// Set when the connection must not be lent again.
-    pub(super) verdict: Option<CloseCause>,
-    pub(crate) since: Since,
-    /// The lease in the table of leases; with leak detection only.
-    pub(super) tracked: Option<LeaseNumber>,
-}
-
-impl<M: Manager> Node<M> {
-    #[cold]
-    pub(super) fn new(inner: &Arc<Inner<M>>, handle: Option<M::Lending>) -> Box<Self> {
-        Box::new(Self {
-            inner: Arc::clone(inner),
-            handle,
-            id: ConnectionId::default(),
-            idle_nanos: 0,
-            reused: false,
-            verdict: None,
-            since: Since::default(),
-            tracked: None,
-        })
-    }
-}
-
-/// A connection that is not lent, as the state keeps it.
-pub(crate) enum Held<M: Manager> {
-    /// An exclusive connection, in the node of all its leases: lending it moves a pointer.
-    Node(Box<Node<M>>),
-    /// A handle of a shared connection.
-    Handle(<M::Lending as Lending>::Handle),
-}
-
-impl<M: Manager> Lend for Held<M> {
-    const SHARED: bool = M::Lending::SHARED;
-
-    #[inline]
-    fn another(&self) -> Option<Self> {
-        match self {
-            Self::Node(_) => None,
-            Self::Handle(handle) => handle.another().map(Self::Handle),
-        }
-    }
-}
-
-impl<M: Manager> Held<M> {
-    /// A connection that was just dialed.
-    pub(super) fn new(inner: &Arc<Inner<M>>, handle: M::Lending) -> Self {
-        match handle.into_handle() {
-            Ok(handle) => Self::Handle(handle),
-            Err(connection) => Self::Node(Node::new(inner, Some(connection))),
-        }
-    }
-
-    pub(super) fn into_handle(self) -> M::Lending {
-        match self {
-            Self::Node(mut node) => node.handle.take().expect("it is in its node while idle"),
-            Self::Handle(handle) => M::Lending::from_handle(handle),
-        }
-    }
-}
 
 /// A grant on its way from the state to its waiter, and an unused node for its lease if there was one.
 ///
@@ -133,6 +58,8 @@ pub(crate) struct Inner<M: Manager> {
     pub(super) look_every: Option<Duration>,
     pub(super) clock: Clock,
     pub(super) lock: Lock<Core<M>>,
+    /// Memory for further nodes.
+    pub(super) room: NodeRoom<M>,
     /// Tells background dials to stop.
     pub(super) shutdown: watch::Sender<bool>,
     /// Told when a closed pool has become empty, or when its maintenance task ended or moved to another
@@ -224,6 +151,7 @@ impl<M: Manager> Inner<M> {
             longest_wait: longest_wait(state.policy().acquire_timeout, clock.resolution()),
             clock,
             lock: Lock::new(Core::new(Weak::clone(me), state, tally)),
+            room: NodeRoom::new(),
             shutdown: watch::Sender::new(false),
             emptied: Notify::new(),
             observer,
@@ -378,32 +306,5 @@ impl<M: Manager> Drop for Inner<M> {
         if let Some(keeper) = core.end_of_watch() {
             keeper.notify_one();
         }
-    }
-}
-
-#[cfg(all(test, target_pointer_width = "64"))]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::*;
-    use crate::lending::{Exclusive, Shared};
-    use crate::notifier::Notifier;
-
-    struct Large<L>(std::marker::PhantomData<fn() -> L>);
-
-    impl<L: Lending<Connection = [u64; 100]>> Manager for Large<L> {
-        type Key = ();
-        type Lending = L;
-        type Error = Infallible;
-
-        async fn connect(&self, (): &(), _: Notifier) -> Result<[u64; 100], Infallible> {
-            Ok([0; 100])
-        }
-    }
-
-    #[test]
-    fn what_the_state_keeps_of_a_connection_is_small_however_large_that_is() {
-        assert_eq!(size_of::<Option<Held<Large<Exclusive<[u64; 100]>>>>>(), 8);
-        assert_eq!(size_of::<Option<Held<Large<Shared<[u64; 100]>>>>>(), 16);
     }
 }

@@ -17,6 +17,7 @@ mod inner;
 mod leaks;
 mod lease;
 mod maintenance;
+mod node;
 mod peek;
 mod perform;
 mod release;

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::Ticket;
-use super::inner::{CellOf, Core, Granted, Held, Inner, StateOf};
+use super::inner::{CellOf, Core, Granted, Inner, StateOf};
 use super::lease::Lease;
 use super::maintenance::is_here;
+use super::node::Held;
 use super::peek::Condition;
 use super::timeout::TimeLimit;
 use crate::clock::Timestamp;
