@@ -31,10 +31,11 @@ pub(crate) fn next(policy: &Policy, failure: &Failure<'_>, random: f64) -> Verdi
             Verdict::Again { fresh: leads_astray(error), pause }
         }
         Retry::Idempotent if left && failure.read_only && is_lost(error) => Verdict::AT_ONCE,
-        // net/http goes on until a fresh connection fails as well; after `retry_attempts` we ask
-        // for a fresh one, so that this ends.
+        // net/http goes on until a fresh connection fails as well; the last attempt asks for a fresh
+        // one here, so that this ends.
         Retry::ReusedAndReplayable
-            if failure.reused
+            if left
+                && failure.reused
                 && is_lost(error)
                 && (failure.read_only || !error.may_have_executed()) =>
         {
@@ -240,11 +241,12 @@ mod tests {
         assert!(goes_on(retry, &failure(&unsent)));
         assert!(goes_on(retry, &Failure { read_only: true, ..failure(&sent) }));
         assert!(!goes_on(retry, &Failure { reused: false, ..failure(&unsent) }));
-        let many = Failure { count: nth(50), ..failure(&unsent) };
-        assert_eq!(
-            next(&policy(retry), &many, 0.0),
-            Verdict::Again { fresh: true, pause: Duration::ZERO }
-        );
+        let before_last = Failure { count: nth(3), ..failure(&unsent) };
+        assert_eq!(next(&policy(retry), &before_last, 0.0), Verdict::at_once(true));
+        assert!(!goes_on(retry, &Failure { count: nth(4), ..before_last }));
+        let once = Policy { retry_attempts: 1, ..policy(retry) };
+        let first = Failure { count: Count::first(&once), ..failure(&unsent) };
+        assert_eq!(next(&once, &first, 0.0), Verdict::GiveUp);
     }
 
     #[test]
