@@ -173,6 +173,10 @@ pub struct Policy {
     pub sweep_interval: Duration,
 
     /// Which callers a failed dial fails, and when the next dial may start. Default back-off.
+    ///
+    /// When a shared connection has ended that never allowed a lease (an HTTP/2 server without streams),
+    /// the next dial of its key waits whatever is chosen here, at least 100 ms and then as the pauses below
+    /// grow. Callers wait meanwhile.
     pub after_failed_dial: AfterFailedDial,
     /// How many dials in a row have to fail first. Default 3.
     pub back_off_after: u32,

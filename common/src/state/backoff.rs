@@ -10,6 +10,9 @@ use super::Refusal;
 use crate::clock::Timestamp;
 use crate::policy::{AfterFailedDial, Policy};
 
+/// The shortest pause after a connection that allowed no lease, where the policy's pauses are shorter.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// The failures of one key's dials since the last dial that succeeded.
 #[derive(Debug)]
 pub(super) struct Backoff<E> {
@@ -23,6 +26,9 @@ pub(super) struct Backoff<E> {
     /// The failures are forgotten at this time, if no dial has ended before.
     remember_until: Timestamp,
     last_error: Option<E>,
+    /// Connections in a row that ended before they had allowed a single lease; those that ended during one
+    /// pause count once.
+    useless: u32,
 }
 
 impl<E> Default for Backoff<E> {
@@ -33,6 +39,7 @@ impl<E> Default for Backoff<E> {
             paused_until: Timestamp::ZERO,
             remember_until: Timestamp::ZERO,
             last_error: None,
+            useless: 0,
         }
     }
 }
@@ -76,12 +83,37 @@ impl<E: Clone> Backoff<E> {
 }
 
 impl<E> Backoff<E> {
-    /// A dial has succeeded.
-    pub(super) fn succeed(&mut self) {
+    /// A dial has succeeded. `serves`: its connection allows leases.
+    pub(super) fn succeed(&mut self, serves: bool) {
         self.failures = 0;
-        self.paused_until = Timestamp::ZERO;
         self.last_error = None;
         self.denied = false;
+        if serves {
+            self.useless = 0;
+        }
+        if self.useless == 0 {
+            self.paused_until = Timestamp::ZERO;
+        }
+    }
+
+    /// A connection has ended that had allowed no lease at all. The next dial waits, whatever the policy says
+    /// of failed dials: its waiters are still there, and no caller's retry bounds how often this happens.
+    ///
+    /// Returns when the pause that begins now ends.
+    pub(super) fn end_useless(
+        &mut self,
+        policy: &Policy,
+        rng: &mut fastrand::Rng,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if self.paused_until > now {
+            return None;
+        }
+        let pause = pause_length(policy, self.useless, rng).max(SHORTEST_PAUSE);
+        self.useless = self.useless.saturating_add(1);
+        self.paused_until = now.after(pause);
+        self.remember_until = self.paused_until.after(policy.back_off_max);
+        Some(self.paused_until)
     }
 
     /// The peer has turned this client away.
@@ -97,6 +129,11 @@ impl<E> Backoff<E> {
     /// Failed dials in a row.
     pub(super) fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// Whether the pool has to remember the key for the pauses to go on growing.
+    pub(super) fn needs_its_key(&self) -> bool {
+        self.failures > 0 || self.useless > 0
     }
 
     pub(super) fn last_error(&self) -> Option<&E> {
@@ -129,7 +166,8 @@ impl<E> Backoff<E> {
     /// where the policy is to tell, they pause only while a connection that works can serve
     /// callers meanwhile (`has_useful`).
     pub(super) fn is_paused(&self, policy: &Policy, has_useful: bool, now: Timestamp) -> bool {
-        (self.paused_until > now && (self.pauses(policy) || has_useful)) || self.fails_fast(policy)
+        let pauses = self.pauses(policy) || has_useful || self.useless > 0;
+        (self.paused_until > now && pauses) || self.fails_fast(policy)
     }
 
     /// Whether a caller that waits until `deadline` waits through the pause: the pause is short, and
@@ -146,6 +184,7 @@ impl<E> Backoff<E> {
     pub(super) fn forget_if_due(&mut self, now: Timestamp) {
         if self.remember_until <= now && self.paused_until <= now {
             self.failures = 0;
+            self.useless = 0;
             self.last_error = None;
         }
     }
@@ -153,6 +192,7 @@ impl<E> Backoff<E> {
     /// No caller has asked for the key in a long time: the next caller finds out about the peer.
     pub(super) fn give_up(&mut self) {
         self.failures = 0;
+        self.useless = 0;
     }
 }
 
@@ -204,7 +244,7 @@ mod tests {
             now = backoff.paused_until();
             assert!(!backoff.is_paused(&policy, false, now));
         }
-        backoff.succeed();
+        backoff.succeed(true);
         assert_eq!(fail(&mut backoff, &policy, false, now), SECOND);
     }
 
@@ -236,7 +276,7 @@ mod tests {
         let (mut backoff, now) = (Backoff::default(), Timestamp::from_nanos(1));
         fail(&mut backoff, &policy, false, now);
         assert!(backoff.is_paused(&policy, false, now.after(100 * SECOND)));
-        backoff.succeed();
+        backoff.succeed(true);
         assert!(!backoff.is_paused(&policy, false, now.after(100 * SECOND)));
     }
 

@@ -26,6 +26,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         debug_assert_eq!(connection.leased, 0);
         connection.phase = Phase::Closing;
         let handle = connection.handle.take();
+        if connection.useless && !connection.lent_before {
+            let caught_up = now.max(self.timed_until);
+            let backoff = &mut self.keys[key].backoff;
+            let pause_ends = backoff.end_useless(&self.policy, &mut self.rng, caught_up);
+            if let Some(at) = pause_ends {
+                self.set_timer(at, key);
+            }
+        }
         self.count_useless(id);
         if !self.connections[id].drained {
             self.keys[key].closing += 1;

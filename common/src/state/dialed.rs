@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.count_useless(id);
         let entry = &mut self.keys[key];
         entry.capacity = Some(capacity.into());
-        entry.backoff.succeed();
+        entry.backoff.succeed(!self.connections[id].useless);
         entry.dials.note_time(took);
         // The patience with the dials in progress may be shorter now.
         self.watch_dials(key);
@@ -243,7 +243,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
                 // Earlier failures may only have been remembered for the sake of this dial.
                 let backoff = &self.keys[key].backoff;
-                if backoff.failures() > 0 {
+                if backoff.needs_its_key() {
                     self.set_timer(now.max(backoff.remember_until()), key);
                 }
             }
@@ -283,7 +283,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
         }
         let backoff = &self.keys[key].backoff;
-        if backoff.failures() > 0 {
+        if backoff.needs_its_key() {
             // With fail-fast the pause goes on until a probe has succeeded: the next one is due later.
             let look_again = now.after(self.policy.back_off_base);
             self.set_timer(look_again.max(backoff.paused_until()), key);

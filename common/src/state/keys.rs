@@ -118,7 +118,7 @@ impl<K, E> KeyEntry<K, E> {
         self.open == 0
             && self.draining == 0
             && self.waiting == 0
-            && self.backoff.failures() == 0
+            && !self.backoff.needs_its_key()
             && !self.pace.counts_dials()
             && !self.floor.needs_its_key(self.backoff.is_denied())
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pool_common::event::CloseCause;
 use pool_common::policy::*;
 use pool_common::state::Refusal;
 use pool_common::{Exclusive, Policy, Shared, profile};
@@ -258,6 +259,45 @@ fn waiters_whose_dials_fail_keep_their_order() {
                 }
                 let _ = lease;
             }
+        }
+    }
+}
+
+#[test]
+fn connections_that_end_without_having_allowed_a_lease_are_dialed_ever_more_slowly() {
+    for after_failed_dial in AfterFailedDial::ALL.iter().copied() {
+        for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+            let mut pool = Streams::new(Policy { dial, after_failed_dial, ..Policy::default() });
+            pool.capacity = 0;
+            let waiter = pool.acquire(1).waiter();
+            let start = pool.now;
+            let mut dialed_at = Vec::new();
+            while pool.now.since(start) < 10 * SECOND {
+                while let Some(id) = pool.background.first().copied() {
+                    dialed_at.push(pool.now.since(start));
+                    assert!(dialed_at.len() < 200, "{dial:?} {after_failed_dial:?}: a storm");
+                    pool.dialed(id);
+                    pool.state.retire(id, CloseCause::Gone, pool.now);
+                    pool.settle();
+                    pool.finish_closing();
+                }
+                pool.pass(10 * MILLI);
+            }
+            let what = format!("{dial:?} {after_failed_dial:?} {dialed_at:?}");
+            assert_eq!(dialed_at[..2], [Duration::ZERO, 100 * MILLI], "{what}");
+            assert!((10..110).contains(&dialed_at.len()), "{what}");
+            // The peer allows leases again: the waiter is served by the next dial, and the pauses are over.
+            pool.capacity = 2;
+            while pool.background.is_empty() {
+                pool.pass(10 * MILLI);
+            }
+            let id = pool.only_dial();
+            pool.dialed(id);
+            assert_eq!(pool.collect(waiter), Some(Outcome::Lent(id)), "{what}");
+            pool.state.retire(id, CloseCause::Gone, pool.now);
+            pool.settle();
+            pool.acquire(1).waiter();
+            assert_eq!(pool.background.len(), 1, "{what}: no pause");
         }
     }
 }
