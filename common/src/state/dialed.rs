@@ -139,11 +139,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             } else {
                 self.untie(owner, now);
             }
-        } else if retired
-            && let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng)
-        {
-            let lent = self.lend_first(id, now);
-            self.grant(waiter, Grant::Lend(lent));
+        } else if retired {
+            // The connection serves once. As with a sound connection, waiters that depend on a dial come first.
+            let entry = &self.keys[key];
+            let dependent = entry.dependents.front(&self.waiters);
+            if let Some(waiter) =
+                dependent.or_else(|| entry.returns.next(&self.waiters, &mut self.rng))
+            {
+                let lent = self.lend_first(id, now);
+                self.grant(waiter, Grant::Lend(lent));
+            }
         }
         // A detached dial that lost its caller serves the next caller that waits for a dial, whose
         // own dial is then the one without a caller.

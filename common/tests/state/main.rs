@@ -7,6 +7,7 @@ mod driver;
 mod floor;
 mod fuzz;
 mod generations;
+mod hanging;
 mod hedge;
 mod idle_limits;
 mod idle_look;
