@@ -176,7 +176,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let now = self.catch_up(now);
         // Before their timer has said so.
         self.mark_overdue(key, now);
-        let alone = self.keys[key].waiting == 0;
         let racing = self.policy.dial == Dial::Racing;
         // While a waiter is held up, the dials without a waiter are its hedges.
         let held_up = self.keys[key].dials.held_up() > 0;
@@ -248,13 +247,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return Acquire::Refuse(refusal);
         }
         let waiter = self.wait_for_anything(key, want.fresh);
-        self.replace_hanging(key, obstacle, alone);
+        self.replace_if_hanging(key, now);
         match obstacle {
             // One more waiter is a reason for two more dials.
             Obstacle::Dialing if self.keys[key].dials.stopping() > 0 => self.serve_room(key, now),
             Obstacle::KeyFull if want.fresh => self.close_longest_idle(key, now),
-            Obstacle::PoolFull => self.make_room(key, now),
-            Obstacle::DialsFull => self.starve(key),
+            Obstacle::PoolFull | Obstacle::DialsFull => self.make_room(key, now),
             Obstacle::Ramp => self.watch_ramp(key),
             _ => {}
         }
@@ -349,7 +347,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             None => {
                 self.stats.gave_up += 1;
                 self.leave_queues(id, None);
-                // The dial that it waited for may be in the way of another key now.
+                // The dial that it waited for may be in the way of other waiters now.
+                self.replace_if_hanging(key, now);
                 self.relieve_starving(now);
                 None
             }

@@ -95,7 +95,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 None | Some(Obstacle::PoolFull | Obstacle::DialsFull) => self.starve(key),
                 Some(Obstacle::Ramp) => self.watch_ramp(key),
                 // It ends with a timer or a connection of the key; no other key has to make way meanwhile.
-                Some(_) => {}
+                Some(_) => self.replace_if_hanging(key, now),
             }
         }
         let mut rounds = self.starved.len();
@@ -128,6 +128,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             // A waiter whose dial was stopped to make room has to be in line for that room.
             while self.serve_room_once(key, now) {}
         }
+        self.replace_if_hanging(key, now);
     }
 
     /// Starts one of those dials; returns whether there may be another to start.
@@ -151,12 +152,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         match self.obstacle(key, now) {
             None => {}
-            Some(Obstacle::PoolFull) => {
+            Some(Obstacle::PoolFull | Obstacle::DialsFull) => {
                 self.make_room(key, now);
-                return false;
-            }
-            Some(Obstacle::DialsFull) => {
-                self.starve(key);
                 return false;
             }
             Some(Obstacle::Ramp) => {
@@ -324,16 +321,26 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// The limits leave no room, and overdue dials without a waiter take some of it: one of them is
-    /// stopped. `alone`: no caller waited before this one.
-    pub(super) fn replace_hanging(&mut self, key: KeyId, obstacle: Obstacle, alone: bool) {
-        let dials = &self.keys[key].dials;
-        let full = matches!(obstacle, Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Dialing);
-        // A dial for all waiters is not abandoned while some of them are there.
-        if !full || dials.stopping() > 0 || !(alone || self.policy.dial != Dial::Shared) {
+    /// Waiters of a key may lack the room that an overdue dial without a waiter takes: then one such dial
+    /// is stopped. Called when a caller joins the queue, when a dial becomes overdue, and when
+    /// the waiter of an overdue dial leaves.
+    pub(super) fn replace_if_hanging(&mut self, key: KeyId, now: Timestamp) {
+        let Some(entry) = self.keys.get(key) else { return };
+        let Some(oldest) = entry.dials.hanging().front(&self.connections) else { return };
+        if self.closed || entry.dials.stopping() > 0 || entry.undialed.len() <= self.looks_of(key) {
             return;
         }
-        if let Some(oldest) = dials.hanging().front(&self.connections) {
+        // A dial for all waiters is not abandoned while one is there that has waited for it from its start.
+        if self.dials_for_all()
+            && let Some(first) = entry.undialed.front(&self.waiters)
+            && self.waiters[first].waited_for(self.connections[oldest].serial)
+        {
+            return;
+        }
+        if let Some(
+            Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Dialing | Obstacle::DialsFull,
+        ) = self.obstacle(key, now)
+        {
             self.stop_dial(oldest);
         }
     }

@@ -18,7 +18,6 @@ use super::{ConnectionId, KeyId, State};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::Lend;
-use crate::policy::{Dial, DialForWaiters};
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// The pool is full: the connections that have been idle longest, of whatever key, make way.
@@ -102,7 +101,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// Keys are denied room by `max_open`: idle connections, of whatever key, make way, and then dials
-    /// that hang and that no caller waits for.
+    /// that hang and that no caller waits for. Those make way for `max_dials`, too.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {
         while self.lacks_room() && self.next_starved().is_some() {
             if let Some(id) = self.all_idle.front(&self.connections) {
@@ -112,6 +111,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             } else {
                 break;
             }
+        }
+        // One at a time. Its end serves the first of the starved keys.
+        if self.dials_are_full()
+            && self.dials.stopping() == 0
+            && self.next_starved().is_some()
+            && let Some(dial) = self.hanging_in_the_way()
+        {
+            self.stop_dial(dial);
         }
     }
 
@@ -127,9 +134,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn is_awaited(&self, key: KeyId) -> bool {
         let entry = &self.keys[key];
         let in_progress = entry.dials.in_progress().saturating_sub(entry.dials.stopping());
-        let for_all = self.policy.dial == Dial::Shared
-            || self.policy.dial_for_waiters == DialForWaiters::Opener;
-        for_all && in_progress < 2 && !entry.undialed.is_empty() && !entry.has_useful()
+        self.dials_for_all() && in_progress < 2 && !entry.undialed.is_empty() && !entry.has_useful()
     }
 
     /// The starved key whose turn comes first. Entries before it that do not count are taken out.

@@ -40,6 +40,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.policy.dial != Dial::Caller || self.policy.dial_for_waiters != DialForWaiters::Waiter
     }
 
+    /// Whether a dial serves any waiter of its key, so that waiters wait for a dial that is not their own.
+    pub(super) fn dials_for_all(&self) -> bool {
+        self.policy.dial == Dial::Shared || self.policy.dial_for_waiters == DialForWaiters::Opener
+    }
+
     /// Whether dials of a key pause after failures.
     pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
         let entry = &self.keys[key];

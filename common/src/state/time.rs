@@ -132,6 +132,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.set_timer(next, key);
         }
         self.forget_if_unused(key);
+        // A dial that has just become overdue may be in the way of another key.
+        self.relieve_starving(now);
     }
 
     /// No connection is left: neither are the times when one ends.

@@ -67,7 +67,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let due = self.deadlines.first(&self.waiters).filter(|first| first.0 <= now);
             let Some((_, id)) = due else { return };
             self.stats.gave_up += 1;
+            let key = self.waiters[id].key;
             self.grant(id, Grant::TimedOut);
+            self.replace_if_hanging(key, now);
             self.relieve_starving(now);
         }
     }
