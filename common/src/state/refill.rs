@@ -53,9 +53,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn note_floor_loss(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
         let connection = &self.connections[id];
         let (key, is_young) = (connection.key, now.since(connection.opened_at) < PROVEN_AFTER);
-        let by_peer =
-            matches!(cause, CloseCause::Gone | CloseCause::PeekFailed | CloseCause::CheckFailed)
-                || (cause == CloseCause::Retired && connection.generation == self.generation);
+        let by_peer = match cause {
+            CloseCause::Gone | CloseCause::PeekFailed | CloseCause::CheckFailed => true,
+            CloseCause::Retired => connection.generation == self.generation,
+            // `idle_timeout` alone is what the user asked for.
+            CloseCause::IdleTimeout => u128::from(connection.own_limit()) < PROVEN_AFTER.as_nanos(),
+            _ => false,
+        };
         if !is_young {
             self.keys[key].floor.note_proof();
         } else if by_peer && !connection.lent_before {

@@ -318,3 +318,24 @@ fn one_refused_refill_does_not_slow_down_the_refills_after_it() {
     let leases = pool.lend(1, 4);
     assert_eq!(pool.background.len(), leases.len(), "all of them at once");
 }
+
+#[test]
+fn floor_whose_connections_may_not_be_idle_is_dialed_ever_more_slowly() {
+    for limit in [Duration::ZERO, Duration::from_millis(5)] {
+        let mut pool = Plain::new(Policy { min_idle: 1, ..Policy::default() });
+        pool.state.warm_up(&1, pool.now);
+        pool.settle();
+        let start = pool.now;
+        while pool.now.since(start) < MINUTE {
+            while let Some(dial) = pool.background.first().copied() {
+                pool.set_idle_limit(dial, limit);
+                pool.dialed(dial);
+                pool.finish_closing();
+                assert!(pool.state.stats().dials < 20, "limit {limit:?}: a storm");
+            }
+            pool.pass(Duration::from_millis(10));
+            pool.finish_closing();
+        }
+        assert!(pool.state.stats().dials > 5, "limit {limit:?}: it is tried again");
+    }
+}
