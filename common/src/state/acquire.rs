@@ -307,7 +307,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     return Some(refusal);
                 }
             }
-            Obstacle::Dialing | Obstacle::Rate | Obstacle::DialsFull => {}
+            Obstacle::Useless | Obstacle::Dialing | Obstacle::Rate | Obstacle::DialsFull => {}
         }
         let soon_served = match self.policy.max_waiters {
             Some(_) if L::SHARED => limits::soon_served(entry, &self.policy),

@@ -262,6 +262,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 None => {}
                 // Its end has a timer.
                 Some(Obstacle::Paused) => return,
+                // A dial that is stopped makes no room: another starts when that connection has ended.
+                Some(Obstacle::Useless) => return,
                 Some(Obstacle::Ramp) => return self.watch_ramp(key),
                 Some(Obstacle::KeyFull | Obstacle::Dialing) => {
                     if !self.has_too_many_hanging(key, waiting) {
@@ -292,7 +294,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let returns_serve = self.policy.dial != Dial::Detached && entry.has_useful();
         // The only dial has the last word, its failure is told when `dial_timeout` is over: unless a
         // connection of the key works, which may serve the waiter.
-        let is_only = entry.dials.tied().len() < 2 && entry.live() == 0;
+        let is_only = entry.dials.tied().len() < 2 && !entry.has_useful();
         let has_young = !entry.dials.young().is_empty();
         if has_young || entry.dials.stopping() > 0 || returns_serve || is_only {
             return;

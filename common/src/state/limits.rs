@@ -19,8 +19,9 @@ pub(super) enum Obstacle {
     PoolFull,
     /// A pause after failures.
     Paused,
-    /// `max_dials_per_key`; or a dial for all waiters of the key is in progress; or the peer allows
-    /// no lease on the connection there is.
+    /// The peer allows no lease on the connection there is.
+    Useless,
+    /// `max_dials_per_key`; or a dial for all waiters of the key is in progress.
     Dialing,
     /// `dial_ramp`.
     Ramp,
@@ -48,8 +49,9 @@ pub(super) fn obstacle<K, E>(
         Some(Obstacle::KeyFull)
     } else if is_paused() {
         Some(Obstacle::Paused)
-    } else if entry.useless > 0
-        || is_reached(policy.max_dials_per_key, dials.in_progress())
+    } else if entry.useless > 0 {
+        Some(Obstacle::Useless)
+    } else if is_reached(policy.max_dials_per_key, dials.in_progress())
         || (policy.dial == Dial::Shared && is_shared_dial)
     {
         Some(Obstacle::Dialing)

@@ -173,7 +173,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         match self.obstacle(key, now) {
             None => true,
             // The ramp damps what callers ask for; the size of the floor is known.
-            Some(Obstacle::Dialing | Obstacle::Ramp) => {
+            Some(Obstacle::Useless | Obstacle::Dialing | Obstacle::Ramp) => {
                 self.policy.max_dials_per_key.is_none_or(|max| dialing < max)
             }
             Some(_) => false,

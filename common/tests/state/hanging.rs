@@ -144,3 +144,21 @@ fn dial_for_all_waiters_goes_on_while_one_is_there_that_has_waited_for_it_from_i
         assert_eq!(pool.background, dials);
     }
 }
+
+#[test]
+fn dial_of_a_waiter_goes_on_while_no_other_may_start() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Shared] {
+        let mut pool = Streams::new(Policy { dial, ..Policy::default() });
+        let one = pool.lend_one(1);
+        let _ = pool.acquire(1).lent();
+        let waiter = pool.acquire(1).waiter();
+        let slow = pool.only_dial();
+        // Another connection would not help, so that none is dialed.
+        pool.state.set_capacity(one, 0, pool.now);
+        pool.settle();
+        pool.pass(300 * MILLI);
+        assert!(pool.stopping.is_empty(), "{dial:?}");
+        pool.dialed(slow);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(slow)), "{dial:?}");
+    }
+}
