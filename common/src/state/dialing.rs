@@ -260,8 +260,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             match self.obstacle(key, now) {
                 None if self.has_too_many_hanging(key, waiting) => return,
                 None => {}
-                // Its end has a timer.
-                Some(Obstacle::Paused) => return,
+                // Its end has a timer, and no dial that is stopped brings that forward.
+                Some(Obstacle::Paused | Obstacle::Rate) => return,
                 // A dial that is stopped makes no room: another starts when that connection has ended.
                 Some(Obstacle::Useless) => return,
                 Some(Obstacle::Ramp) => return self.watch_ramp(key),
@@ -272,7 +272,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     return;
                 }
                 // It may end with something of another key: look again.
-                Some(Obstacle::PoolFull | Obstacle::DialsFull | Obstacle::Rate) => {
+                Some(Obstacle::PoolFull | Obstacle::DialsFull) => {
                     if !self.has_too_many_hanging(key, waiting) {
                         self.replace_overdue(key, now);
                     }

@@ -162,3 +162,19 @@ fn dial_of_a_waiter_goes_on_while_no_other_may_start() {
         assert_eq!(pool.collect(waiter), Some(Outcome::Lent(slow)), "{dial:?}");
     }
 }
+
+#[test]
+fn no_dial_is_stopped_for_a_hedge_that_the_rate_does_not_allow() {
+    for dial in [Dial::Racing, Dial::Detached] {
+        let policy =
+            Policy { dial, max_dials_per_second: Some(10), dial_ramp: None, ..Policy::default() };
+        let mut pool = Plain::new(policy);
+        for _ in 0..10 {
+            pool.acquire(1).waiter();
+        }
+        pool.pass(SECOND - MILLI);
+        assert_eq!((pool.stopping.len(), pool.background.len()), (0, 10), "{dial:?}");
+        pool.pass(MILLI);
+        assert_eq!(pool.background.len(), 11, "{dial:?}: the first hedge, in the next second");
+    }
+}
