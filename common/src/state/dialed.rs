@@ -54,6 +54,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.emit(id, EventKind::Opened(took), now);
         self.watch_lifetime(id, expires_at, now);
         self.count_useless(id);
+        self.end_set_aside(key);
         let entry = &mut self.keys[key];
         entry.capacity = Some(capacity.into());
         entry.backoff.succeed(!self.connections[id].useless);

@@ -52,6 +52,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         dial.idle_limit = self.rules.idle_timeout;
         let id = self.connections.insert(dial);
         entry.open += 1;
+        entry.dials.end_set_aside(&mut self.dials, &mut self.connections);
         let can_be_overdue =
             entry.dials.start(&mut self.dials, &mut self.connections, id, &self.policy);
         self.status.open += 1;

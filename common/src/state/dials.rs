@@ -67,7 +67,8 @@ pub(super) struct KeyDials {
 /// The dials in progress for all keys.
 #[derive(Debug, Default)]
 pub(super) struct PoolDials {
-    /// The `hanging` dials of all keys, in the order in which they joined.
+    /// The `hanging` dials of all keys that may make way for other keys, in the order in which they joined.
+    /// A dial that its waiters need is set aside, until they may not need it any more.
     hanging: List<ConnectionId>,
     /// How many run for floors.
     refilling: u32,
@@ -110,6 +111,11 @@ impl PoolDials {
 
     pub(super) fn hanging(&self) -> &List<ConnectionId> {
         &self.hanging
+    }
+
+    /// A dial that hangs may not make way for another key: its own waiters have no other hope.
+    pub(super) fn set_aside<L>(&mut self, connections: &mut Connections<L>, dial: ConnectionId) {
+        self.hanging.remove(connections, dial, Connection::in_all);
     }
 
     pub(super) fn refilling(&self) -> u32 {
@@ -316,9 +322,21 @@ impl KeyDials {
     ) {
         if connections[id].is_overdue() {
             self.hanging.remove(connections, id, Connection::in_key);
-            pool.hanging.remove(connections, id, Connection::in_all);
+            if connections[id].in_all.is_linked() {
+                pool.hanging.remove(connections, id, Connection::in_all);
+            }
         } else {
             self.orphans.remove(connections, id, Connection::in_key);
+        }
+    }
+
+    /// The waiters of the key may not need its dials any more. A dial that was set aside was the only one, so
+    /// it is the first of those that hang.
+    pub(super) fn end_set_aside<L>(&self, pool: &mut PoolDials, connections: &mut Connections<L>) {
+        if let Some(dial) = self.hanging.front(connections)
+            && !connections[dial].in_all.is_linked()
+        {
+            pool.hanging.push_back(connections, dial, Connection::in_all);
         }
     }
 

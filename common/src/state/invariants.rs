@@ -375,7 +375,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         in_all.list("idle connections", &self.all_idle, is_idle)?;
         let hangs = |c: &Connection<L>| c.phase == Phase::Dialing && c.is_overdue();
         in_all.list("overdue dials without a waiter, of all keys", self.dials.hanging(), hangs)?;
-        let hanging: u32 = self.keys.values().map(|entry| entry.dials.hanging().len()).sum();
+        let mut hanging = 0;
+        for (key, entry) in self.keys.iter() {
+            let dials = entry.dials.hanging();
+            let aside = dials.chain().ids(&self.connections, |c| &c.in_key);
+            let aside = aside.filter(|id| !self.connections[*id].in_all.is_linked()).count();
+            if aside > usize::from(self.is_awaited(key)) {
+                return Err("a dial is set aside that no waiter needs".into());
+            }
+            hanging += dials.len() - aside as u32;
+        }
         let stopping: u32 = self.keys.values().map(|entry| entry.dials.stopping()).sum();
         if (self.dials.hanging().len(), self.dials.stopping()) != (hanging, stopping) {
             return Err("dials that hang or are being stopped are miscounted".into());

@@ -123,15 +123,26 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     /// The longest of the hanging dials that may make way.
-    fn hanging_in_the_way(&self) -> Option<ConnectionId> {
-        let may_go = |dial: &ConnectionId| !self.is_awaited(self.connections[*dial].key);
-        let hanging = self.dials.hanging().chain();
-        hanging.ids(&self.connections, |connection| &connection.in_all).find(may_go)
+    fn hanging_in_the_way(&mut self) -> Option<ConnectionId> {
+        loop {
+            let dial = self.dials.hanging().front(&self.connections)?;
+            if !self.is_awaited(self.connections[dial].key) {
+                return Some(dial);
+            }
+            // Many keys may have such a dial: each is looked at once.
+            self.dials.set_aside(&mut self.connections, dial);
+        }
+    }
+
+    /// A waiter has left, a dial starts, or a connection works: if a dial of the key was set aside, it may
+    /// make way for other keys from now on.
+    pub(super) fn end_set_aside(&mut self, key: KeyId) {
+        self.keys[key].dials.end_set_aside(&mut self.dials, &mut self.connections);
     }
 
     /// Whether the waiters of the key can only wait for the one dial that serves all of them. If that
     /// dial hangs, it counts as a dial without a waiter, and it still is their only chance.
-    fn is_awaited(&self, key: KeyId) -> bool {
+    pub(super) fn is_awaited(&self, key: KeyId) -> bool {
         let entry = &self.keys[key];
         let in_progress = entry.dials.in_progress().saturating_sub(entry.dials.stopping());
         self.dials_for_all() && in_progress < 2 && !entry.undialed.is_empty() && !entry.has_useful()

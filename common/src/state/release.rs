@@ -344,8 +344,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let connection = &mut self.connections[id];
         connection.capacity = connection.peer_capacity.min(cap);
         self.count_useless(id);
+        let key = self.connections[id].key;
+        self.end_set_aside(key);
         let connection = &self.connections[id];
-        let key = connection.key;
         if !connection.has_room() {
             self.leave_room(id);
         } else if let Some(cause) = self.expired(id, now) {

@@ -100,6 +100,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             let queue = if dial.is_none() { &mut entry.undialed } else { &mut entry.dependents };
             queue.unlink(&mut self.waiters, id, in_dials, Waiter::in_dials);
         }
+        if entry.undialed.is_empty() {
+            entry.dials.end_set_aside(&mut self.dials, &mut self.connections);
+        }
         entry.waiting -= 1;
         self.status.waiting -= 1;
         if entry.starvation.is_starved() {

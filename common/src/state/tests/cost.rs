@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::collections::counted::{count, taken};
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lending, Shared};
-use crate::policy::{AtLimit, Expiry, IdleOrder, Policy, WaiterOrder};
+use crate::policy::{AtLimit, Dial, Expiry, IdleOrder, Policy, WaiterOrder};
 use crate::profile::Profile;
 
 const FEW: u32 = 10;
@@ -415,4 +415,31 @@ fn waiters_for_another_key_cost_nothing() {
 fn leases_of_another_key_cost_nothing() {
     assert_flat::<Exclusive<u32>>("leases elsewhere", unchanged, leased_elsewhere);
     assert_flat::<Shared<u32>>("leases elsewhere", unchanged, leased_elsewhere);
+}
+
+/// The steps of callers that come while the pool is full of dials that hang, each of which is the only hope
+/// of a waiter.
+fn steps_beside_hanging_dials(keys: u32) -> usize {
+    let policy =
+        Policy { dial: Dial::Shared, max_open: Some(keys), dial_ramp: None, ..Policy::default() };
+    let mut pool = Pool::<Shared<u32>>::new(policy);
+    for key in 0..keys {
+        pool.ask(key).err().expect("it waits");
+    }
+    let end = pool.now.after(Duration::from_millis(200));
+    while pool.state.next_deadline() <= end {
+        pool.now = pool.now.max(pool.state.next_deadline());
+        pool.state.handle_timeout(pool.now);
+    }
+    // The first one looks at each of those dials.
+    pool.ask(keys).err().expect("it waits");
+    turns(|turn| {
+        pool.ask(keys + 1 + turn).err().expect("it waits");
+    })
+}
+
+#[test]
+fn the_number_of_dials_that_hang_costs_a_caller_without_room_nothing() {
+    let [few, many] = [FEW, MANY].map(steps_beside_hanging_dials);
+    assert!(many <= 2 * few, "{few} steps beside few, {many} beside many");
 }
