@@ -164,7 +164,10 @@ impl KeyFloor {
 
     /// A dial for the floor failed, and is owed again.
     pub(super) fn owe_again(&mut self, policy: &Policy) {
-        self.owed += u32::from(policy.floor == Floor::Once);
+        // `min_idle` may have been lowered since the dial started.
+        if policy.floor == Floor::Once && self.owed < policy.min_idle {
+            self.owed += 1;
+        }
     }
 
     /// A refill came to nothing: the next one waits, but not for less than dials pause anyway. Returns

@@ -339,3 +339,25 @@ fn floor_whose_connections_may_not_be_idle_is_dialed_ever_more_slowly() {
         assert!(pool.state.stats().dials > 5, "limit {limit:?}: it is tried again");
     }
 }
+
+#[test]
+fn floor_that_holds_once_is_not_dialed_when_it_is_gone() {
+    for lost in [false, true] {
+        let policy = Policy { min_idle: 1, floor: Floor::Once, ..Policy::default() };
+        let mut pool = Plain::new(policy);
+        pool.state.warm_up(&1, pool.now);
+        pool.settle();
+        let limits = Limits { min_idle: 0, ..pool.state.policy().limits() };
+        pool.state.set_limits(limits, pool.now).expect("valid");
+        pool.settle();
+        let dial = pool.only_dial();
+        if lost {
+            pool.dial_lost(dial);
+        } else {
+            pool.dial_failed(dial, Some("refused"));
+        }
+        pool.pass(10 * MINUTE);
+        assert_eq!(pool.background, [], "lost {lost}");
+        assert_eq!(pool.state.known_keys(), 0, "lost {lost}");
+    }
+}
