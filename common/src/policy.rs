@@ -197,7 +197,8 @@ pub struct Policy {
     pub wait_out_pauses: Option<Duration>,
     /// With [`AfterFailedDial::BackOff`]: whether acquires wait through every pause and every failed
     /// dial, for as long as `acquire_timeout` allows. Default no. Set it if callers should wait while the
-    /// server restarts.
+    /// server restarts. A caller that dials in its own task ([`Dial::Caller`]) is told when that dial
+    /// fails: no other dial runs for it.
     pub wait_for_ready: bool,
 
     /// Longest a reset may take when a connection comes back. Default 1 s.

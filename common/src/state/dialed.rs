@@ -351,6 +351,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             DialFor::Waiter(None) if self.policy.dial == Dial::Shared => {
                 self.tell_joined(dial, error, patient || is_hedged);
             }
+            // Its waiter is in the queues, and goes on waiting there.
+            DialFor::Opener if patient => {}
             DialFor::Opener => {
                 if let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
                     self.grant(waiter, Grant::DialFailed(error));

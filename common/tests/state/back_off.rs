@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
-use pool_common::state::Refusal;
+use pool_common::state::{Fitness, Refusal};
 use pool_common::{Exclusive, Policy, Shared, profile};
 
 use crate::driver::{Driver, Outcome};
@@ -299,5 +299,31 @@ fn connections_that_end_without_having_allowed_a_lease_are_dialed_ever_more_slow
             pool.acquire(1).waiter();
             assert_eq!(pool.background.len(), 1, "{what}: no pause");
         }
+    }
+}
+
+#[test]
+fn waiter_of_the_opener_waits_through_a_failed_dial_where_it_waits_for_ready() {
+    for dial_for_waiters in [DialForWaiters::Opener, DialForWaiters::Background] {
+        let policy = Policy {
+            dial: Dial::Caller,
+            dial_for_waiters,
+            wait_for_ready: true,
+            max_open_per_key: Some(1),
+            ..Policy::default()
+        };
+        let mut pool = Plain::new(policy);
+        let one = pool.lend_one(1);
+        let waiter = pool.acquire(1).waiter();
+        pool.release_as(one, Fitness::Unfit(CloseCause::Broken));
+        pool.finish_closing();
+        for _ in 0..5 {
+            pool.dial_failed(pool.only_dial(), Some("refused"));
+            assert_eq!(pool.collect(waiter), None, "{dial_for_waiters:?}");
+            pool.pass(SECOND);
+        }
+        let dial = pool.only_dial();
+        pool.dialed(dial);
+        assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)), "{dial_for_waiters:?}");
     }
 }
