@@ -104,12 +104,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         entry.pace.end_second_if_due(now);
         let pause_is_over = entry.backoff.paused_until() <= now;
         self.mark_overdue(key, now);
-        if pause_is_over {
-            if self.is_paused(key, now) && !self.keys[key].backoff.is_denied() {
-                self.probe(key, now);
-            }
-            self.serve_room(key, now);
+        if pause_is_over && self.is_paused(key, now) && !self.keys[key].backoff.is_denied() {
+            self.probe(key, now);
         }
+        // Also before that time: a pause beside connections that work ends with the last of these.
+        self.serve_room(key, now);
         self.refill(key, now);
         let entry = &mut self.keys[key];
         let hedge_at = entry.dials.next_overdue(&self.connections, &self.policy);

@@ -178,3 +178,23 @@ fn no_dial_is_stopped_for_a_hedge_that_the_rate_does_not_allow() {
         assert_eq!(pool.background.len(), 11, "{dial:?}: the first hedge, in the next second");
     }
 }
+
+#[test]
+fn pause_beside_a_connection_ends_with_that_connection() {
+    let policy =
+        Policy { back_off_base: 5 * SECOND, back_off_max: 5 * SECOND, ..Policy::default() };
+    let mut pool = Streams::new(Policy { after_failed_dial: AfterFailedDial::Tell, ..policy });
+    let one = pool.lend_one(1);
+    let _ = pool.acquire(1).lent();
+    let waiter = pool.acquire(1).waiter();
+    pool.dial_failed(pool.only_dial(), Some("refused"));
+    assert!(pool.background.is_empty(), "dials pause beside it");
+    pool.state.retire(one, CloseCause::Retired, pool.now);
+    pool.settle();
+    let hanging = pool.only_dial();
+    pool.pass(100 * MILLI);
+    let hedge = *pool.background.last().expect("two dials");
+    assert_ne!(hedge, hanging, "the second dial does not wait for the end of the pause");
+    pool.dialed(hedge);
+    assert_eq!(pool.collect(waiter), Some(Outcome::Lent(hedge)));
+}
