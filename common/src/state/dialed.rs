@@ -15,7 +15,7 @@ use crate::lending::Lend;
 use crate::policy::{AfterFailedDial, Dial, OrphanDial, WaiterOrder};
 
 /// The resolution of a coarse clock, at most.
-const TICK: Duration = Duration::from_millis(10);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial succeeded. `capacity` is how many leases the connection serves at a time, before the

@@ -22,6 +22,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::connection::{Connection, DialFor, Phase};
+use super::dialed::TICK;
 use super::dials::Hanging;
 use super::limits::Obstacle;
 use super::starved::StarvedKeys;
@@ -229,10 +230,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Whether a check of this connection, cut off after `took` by the deadline of a caller that had waited
     /// for `waited` in all, tells anything of the peer: it was slower than a dial, or had at least half of
-    /// the caller's time and as long as a dial usually takes. `false` when the connection has ended.
+    /// the caller's time and as long as a dial usually takes, at least 10 ms. `false` when the connection has ended.
     pub fn has_had_its_chance(&self, id: ConnectionId, took: Duration, waited: Duration) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
-        let usual = self.keys[connection.key].dials.usual();
+        // A dial may be shorter than a tick of the clock. Then little time tells nothing.
+        let usual = self.keys[connection.key].dials.usual().max(TICK);
         self.is_slower_than_a_dial(id, took) || (took >= waited / 2 && took >= usual)
     }
 

@@ -118,3 +118,12 @@ fn a_check_that_is_cut_off_tells_something_when_it_had_most_of_its_callers_time(
     assert!(tells(80, 80));
     assert!(tells(100, 5_000), "slower than a dial");
 }
+
+#[test]
+fn a_check_that_had_a_few_milliseconds_tells_nothing_of_a_peer_whose_dials_take_no_time() {
+    let milli = Duration::from_millis(1);
+    let mut pool = Driver::<Exclusive<u32>>::new(Policy::default());
+    let id = pool.lend_one(1);
+    assert!(!pool.state.has_had_its_chance(id, 3 * milli, 2 * milli));
+    assert!(pool.state.has_had_its_chance(id, 10 * milli, 20 * milli));
+}
