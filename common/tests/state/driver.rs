@@ -275,6 +275,13 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.settle();
     }
 
+    pub fn dial_denied(&mut self, id: ConnectionId, error: Error) {
+        self.end_dial(id);
+        self.ended = Some(id);
+        self.state.dial_denied(id, error, self.now);
+        self.settle();
+    }
+
     pub fn dial_lost(&mut self, id: ConnectionId) {
         self.end_dial(id);
         self.ended = Some(id);

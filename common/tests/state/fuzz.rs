@@ -21,6 +21,7 @@ use pool_common::{Exclusive, Limits, Policy, Shared};
 use crate::driver::Driver;
 use crate::operations::{Operation, Return, turned};
 use crate::shrink::minimal;
+use crate::storm::DialEnd;
 
 /// Operations of a run.
 const STEPS: usize = 10_000;
@@ -80,6 +81,10 @@ const KINDS: &[Kind] = &[
     Kind(2, SOMETIMES, |rng| Operation::Breaks(which(rng))),
     Kind(3, SOMETIMES, |rng| Operation::DialsGetCapacity(rng.u32(..4))),
     Kind(4, SOMETIMES, |_| Operation::LateWord),
+    Kind(2, SOMETIMES, |rng| Operation::Storm {
+        ends: DialEnd::ALL[rng.usize(..DialEnd::ALL.len())],
+        others_hang: rng.bool(),
+    }),
     Kind(1, SOMETIMES, |_| Operation::RetireAll),
     Kind(1, SOMETIMES, |_| Operation::RetireAllNow),
     Kind(4, SOMETIMES, |rng| Operation::WarmUp(key(rng))),

@@ -20,6 +20,7 @@ mod random_order;
 mod serve_once;
 mod shrink;
 mod spike;
+mod storm;
 mod suspects;
 mod ticks;
 mod turns;

@@ -14,6 +14,10 @@ use pool_common::state::{Fitness, PATIENCE, Want};
 use pool_common::{Limits, Policy, Status};
 
 use crate::driver::{Driver, Outcome};
+use crate::storm::DialEnd;
+
+/// How many keys the operations have.
+const KEYS: u64 = 3;
 
 /// One operation. Its target is a number, taken modulo the number of possible targets, so that an
 /// operation is valid anywhere in a sequence; without a target it does nothing.
@@ -75,6 +79,12 @@ pub enum Operation {
     DialsGetCapacity(u32),
     /// Reports about a connection and a waiter that have ended.
     LateWord,
+    /// No caller comes for a while, and every dial ends at once in the same way; perhaps but those that are
+    /// in progress.
+    Storm {
+        ends: DialEnd,
+        others_hang: bool,
+    },
     RetireAll,
     RetireAllNow,
     WarmUp(u8),
@@ -247,6 +257,7 @@ impl<L: Lending<Connection = u32>> Driver<L> {
             }
             Operation::DialsGetCapacity(capacity) => self.capacity = capacity,
             Operation::LateWord => self.late_word(),
+            Operation::Storm { ends, others_hang } => self.storm(ends, others_hang, KEYS),
             Operation::RetireAll => {
                 self.state.retire_all(self.now);
                 self.settle();

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use crate::driver::Driver;
 use crate::operations::{Operation, Return, turned};
+use crate::storm::DialEnd;
 
 fn operation() -> impl Strategy<Value = Operation> {
     let which = 0..64usize;
@@ -46,6 +47,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(which, millis)| Operation::SetIdleLimit { which, millis }),
         1 => which.clone().prop_map(Operation::Breaks),
         1 => (0..4u32).prop_map(Operation::DialsGetCapacity),
+        1 => (prop::sample::select(&DialEnd::ALL[..]), any::<bool>())
+            .prop_map(|(ends, others_hang)| Operation::Storm { ends, others_hang }),
         1 => Just(Operation::RetireAll),
         1 => Just(Operation::RetireAllNow),
         1 => limits().prop_map(Operation::SetLimits),

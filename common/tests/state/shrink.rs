@@ -97,6 +97,7 @@ fn simpler(operation: Operation) -> Vec<Operation> {
         | Operation::RetireAll
         | Operation::RetireAllNow
         | Operation::SetLimits(_)
+        | Operation::Storm { .. }
         | Operation::Close => Vec::new(),
     }
 }
