@@ -66,9 +66,8 @@ impl TcpConnector {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let addresses: Vec<SocketAddr> = match bare.parse() {
             Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => timeout(left(end), lookup_host((host, port)))
+            Err(_) => resolve(lookup_host((host, port)), left(end))
                 .await
-                .unwrap_or_else(|_| Err(timed_out()))
                 .map_err(|error| named(host, port, &error))?
                 .collect(),
         };
@@ -99,6 +98,12 @@ impl TcpConnector {
         socket.set_tcp_user_timeout(self.user_timeout)?;
         Ok(())
     }
+}
+
+/// A resolver that does not answer is a fault of another machine than the server that is dialed.
+async fn resolve<T>(lookup: impl Future<Output = io::Result<T>>, left: Duration) -> io::Result<T> {
+    let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time");
+    timeout(left, lookup).await.unwrap_or_else(|_| Err(too_late()))
 }
 
 /// Dials one address after another until one answers or `end` has come.
@@ -165,6 +170,17 @@ mod tests {
         let error = TcpConnector::default().connect("127.0.0.1", port).await.expect_err("closed");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_error_of_a_silent_resolver_names_the_resolution() {
+        let silent = std::future::pending::<io::Result<()>>();
+        let error = resolve(silent, Duration::ZERO).await.expect_err("no answer");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            named("db.example", 80, &error).to_string(),
+            "db.example:80: the name was not resolved in time"
+        );
     }
 
     #[test]
