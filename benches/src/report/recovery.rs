@@ -52,6 +52,16 @@ impl Missing {
     }
 }
 
+/// The same words for a cell, from the reason as results have it.
+pub fn missing_word(reason: &str) -> &str {
+    match reason {
+        _ if reason.starts_with("no base") => "no base",
+        _ if reason.starts_with("unknown: the window") => "too short",
+        _ if reason.starts_with("unknown: the fault") => "late lift",
+        other => other,
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -156,8 +156,10 @@ impl Script {
         most.map(crate::measure::round)
     }
 
-    /// What was played, on the axis of a window that began at `began_ns` and lasted this long.
-    pub fn played(&self, began_ns: u64, seconds: f64) -> Vec<Played> {
+    /// What was played, on the axis of a window that began at `began_ns` and was planned to last this long.
+    /// Whether a fault was to end is a matter of the plan: measured windows differ by microseconds.
+    pub fn played(&self, began_ns: u64, planned: Duration) -> Vec<Played> {
+        let last = planned.saturating_sub(Duration::from_secs_f64(LATE_MS / 1000.0));
         let ms = |ns: u64| (ns as f64 - began_ns as f64) / 1e6;
         let happened = self.events.iter().zip(&self.injected);
         happened
@@ -168,9 +170,8 @@ impl Script {
                     label: event.fault.label(),
                     at_ms: crate::measure::round(ms(at)),
                     until_ms: until.map(|until| crate::measure::round(ms(until))),
-                    ends: event
-                        .lasts
-                        .is_some_and(|lasts| (event.at + lasts).as_secs_f64() < seconds),
+                    // An end that may come as late as this belongs to no window.
+                    ends: event.lasts.is_some_and(|lasts| event.at + lasts < last),
                 })
             })
             .collect()
@@ -181,6 +182,8 @@ impl Script {
 mod tests {
     use super::*;
     use crate::fault::Cut;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn steps_come_in_order_and_ends_before_begins() {
@@ -213,12 +216,24 @@ mod tests {
     }
 
     #[test]
+    fn fault_that_lasts_to_the_end_of_the_window_was_not_to_end_within_it() {
+        // An end that is planned for the last millisecond has no time after it, however long the window
+        // really was.
+        for (lasts, ends) in [(500, true), (899, false), (900, false), (2000, false)] {
+            let mut script =
+                Script::new(Protocol::Resp, vec![Event::during(100, lasts, Fault::Refuse)]);
+            script.injected[0] = Some((1, 100_000_000, None));
+            assert_eq!(script.played(0, SECOND)[0].ends, ends, "{lasts} ms");
+        }
+    }
+
+    #[test]
     fn stamps_stand_on_the_axis_of_the_window() {
         let mut script = Script::new(Protocol::Resp, vec![Event::during(1, 1, Fault::Refuse)]);
-        assert!(script.played(0, 1.0).is_empty(), "nothing was played");
+        assert!(script.played(0, SECOND).is_empty(), "nothing was played");
         script.injected[0] = Some((1, 5_000_000, Some(6_500_000)));
-        let played = script.played(4_000_000, 1.0);
+        let played = script.played(4_000_000, SECOND);
         assert_eq!((played[0].at_ms, played[0].until_ms), (1.0, Some(2.5)));
-        assert!(played[0].ends && !script.played(4_000_000, 0.002)[0].ends);
+        assert!(played[0].ends && !script.played(4_000_000, Duration::from_millis(2))[0].ends);
     }
 }

@@ -320,7 +320,7 @@ async fn take(
         cut = cut.or(forgotten.err().map(|error| error.to_string()));
     }
     let events =
-        turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns, turn.seconds));
+        turn.as_ref().map_or(Vec::new(), |turn| script.played(turn.began_ns, group.duration));
     let faults_late_ms =
         turn.as_ref().ok().and_then(|turn| script.lateness_ms(turn.began_ns, turn.seconds));
     Ok(Played {

@@ -129,6 +129,6 @@ mod tests {
             }
         };
         played.unwrap();
-        assert_eq!(script.played(0, 1.0).len(), 1);
+        assert_eq!(script.played(0, Duration::from_secs(1)).len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use super::group::{Entry, Group, Model, asked, is_limit, unsound};
 use super::stats::{Effect, Metric, NEVER, Verdict};
 use super::text::{self, UNKNOWN, escape, or_unknown, signed};
+use crate::report::recovery::missing_word;
 use crate::report::saved::Row;
 
 /// An effect in words: the change and its interval.
@@ -274,7 +275,8 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         let recovery = row.recovery.clone().unwrap_or_default();
         let after = |ms: Option<f64>, missing: Option<String>| match (&row.recovery, ms) {
             // Results of an older version have no reason.
-            (Some(_), None) => missing.unwrap_or_else(|| "not in this run".to_owned()),
+            (Some(_), None) => missing
+                .map_or("not in this run".to_owned(), |why| text::clip(missing_word(&why), 40)),
             (_, ms) => or_unknown(ms, |ms| format!("{} ms", text::figure(ms))),
         };
         let cells = [
@@ -299,17 +301,23 @@ pub fn fault_figures(group: &Group<'_>) -> Option<String> {
         .chain(shown.iter().map(|index| columns[index + 1]))
         .map(str::to_owned)
         .collect();
-    let mut html = format!("<table class=\"cards\">{}<tbody>", head(&titles));
+    // Twelve columns are wider than some screens.
+    let mut html = format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Figures of the faults\"><table class=\"cards\">{}<tbody>",
+        head(&titles)
+    );
     for (entry, cells) in &lines {
-        let cells: String =
-            shown.iter().map(|index| cell(columns[index + 1], "", &cells[*index])).collect();
+        let cells: String = shown
+            .iter()
+            .map(|index| cell(columns[index + 1], "", &escape(&cells[*index])))
+            .collect();
         html.push_str(&format!(
             "<tr class=\"{}\"><th scope=\"row\"><span class=\"swatch\"></span>{}</th>{cells}</tr>",
             entry.classes,
             escape(&text::clip(&entry.label, 80))
         ));
     }
-    html.push_str("</tbody></table>\n");
+    html.push_str("</tbody></table></div>\n");
     Some(html)
 }
 

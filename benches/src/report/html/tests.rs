@@ -446,6 +446,27 @@ fn one_late_arrival_of_a_few_hundred_is_no_lateness_of_the_schedule() {
 }
 
 #[test]
+fn a_time_that_is_not_known_is_a_word_in_a_table_that_scrolls() {
+    let of = |why: &str| {
+        let recovery = json!({"first_success_missing": why, "normal_p99_missing": why});
+        let fields = json!({"recovery": recovery, "dials": 3, "requests": 100, "errors": 1});
+        let sources = sources(json!([of_figure("failed", "one", &json!({}), &fields)]));
+        tables::fault_figures(&Model::new(&sources).groups[0]).unwrap()
+    };
+    for (why, word) in [
+        ("unknown: the fault was lifted after the window", ">late lift<"),
+        ("unknown: the window ended 90 ms after the fault, too soon to tell", ">too short<"),
+        ("no base: failing or overloaded before the fault", ">no base<"),
+        ("not within 900 ms", ">not within 900 ms<"),
+        ("<b>", ">&lt;b&gt;<"),
+    ] {
+        let html = of(why);
+        assert_eq!(html.matches(word).count(), 2, "{why}: {html}");
+        assert!(html.starts_with("<div class=\"scroll\"") && html.trim_end().ends_with("</div>"));
+    }
+}
+
+#[test]
 fn a_merged_file_is_not_called_one_round() {
     let sources = sources(json!([("one", 100.0), ("two", 120.0)].map(|(name, rate)| {
         let mut row = row(name, &[rate]);
