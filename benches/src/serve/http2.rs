@@ -34,6 +34,11 @@ async fn serve_connection(stream: Faulty, open: OpenSocket, faults: Arc<Faults>,
     drop(open);
 }
 
+/// Requests that a client may take back before the server has looked at them. A server of real use guards
+/// against floods of them and ends the connection; this one may be paused by the machine for as long as a
+/// client cancels hundreds, and must not blame the client for that.
+const RESET_STREAMS: usize = 1 << 20;
+
 async fn exchange(
     stream: Faulty,
     open: &OpenSocket,
@@ -44,7 +49,7 @@ async fn exchange(
     let mut limit = StreamLimit { configured: max_streams, told: max_streams };
     limit.replace_greeting(faults, open.connection());
     let mut builder = h2::server::Builder::new();
-    builder.max_concurrent_streams(max_streams);
+    builder.max_concurrent_streams(max_streams).max_pending_accept_reset_streams(RESET_STREAMS);
     let mut connection = builder.handshake::<_, Bytes>(stream).await?;
     let mut batch = Vec::new();
     loop {
@@ -191,4 +196,57 @@ fn discard_body(request: Request<h2::RecvStream>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A frame of this type on a stream.
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    #[tokio::test]
+    async fn client_that_takes_back_hundreds_of_requests_at_once_keeps_its_connection() {
+        let (headers, reset, settings, ping, cancel) = (1, 3, 4, 6, 8_u32);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let faults = Faults::new();
+        let stream = Faulty::new(stream, Arc::clone(&faults));
+        let open = Oracle::new().accepted().with(stream.connection());
+        tokio::spawn(serve_connection(stream, open, faults, 1000));
+
+        // A paused server finds all of it at once: GET / of a host, and its end, 300 times.
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(settings, 0, 0, &[]));
+        for stream in (1..600).step_by(2) {
+            bytes.extend(frame(headers, 5, stream, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+            bytes.extend(frame(reset, 0, stream, &cancel.to_be_bytes()));
+        }
+        bytes.extend(frame(ping, 0, 0, b"12345678"));
+        client.write_all(&bytes).await.unwrap();
+
+        // The answer to the ping comes, and no GOAWAY before it.
+        let mut head = [0; 9];
+        loop {
+            timeout(Duration::from_secs(20), client.read_exact(&mut head)).await.unwrap().unwrap();
+            let length = usize::from(u16::from_be_bytes([head[1], head[2]]));
+            let mut payload = vec![0; length];
+            client.read_exact(&mut payload).await.unwrap();
+            match (head[3], head[4]) {
+                (7, _) => panic!("GOAWAY: {}", String::from_utf8_lossy(&payload[8..])),
+                (6, 1) => break,
+                _ => {}
+            }
+        }
+    }
 }

@@ -208,10 +208,10 @@ fn silence_is_for_those_it_names_and_ends() {
     }
 }
 
-/// As a client does after a silence in which its callers gave up. The h2 crate ends such a connection,
-/// and repeats the error each time the server asks for the next request.
+/// As a client does after a silence in which its callers gave up, and then it breaks the protocol. The h2 crate
+/// ends such a connection, and repeats the error each time the server asks for the next request.
 #[test]
-fn an_http2_client_that_resets_many_streams_does_not_stop_the_server() {
+fn an_http2_client_that_breaks_the_protocol_does_not_stop_the_server() {
     let serving = Serving::start(&[]);
     let mut control = Control::of(&serving);
     let mut stream = connect(address(&serving, "http2"));
@@ -224,6 +224,8 @@ fn an_http2_client_that_resets_many_streams_does_not_stop_the_server() {
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.extend_from_slice(&[0, 0, 0, 8]);
     }
+    // Data that belongs to no request.
+    bytes.extend_from_slice(&[0; 9]);
     stream.write_all(&bytes).unwrap();
     // The server ends it, and goes on.
     control.none_open("http2");
