@@ -332,6 +332,48 @@ mod tests {
     }
 
     #[test]
+    fn restart_ranks_rivals_that_count_no_dials() {
+        let figure = crate::scenario::Scenario::parse("restart").unwrap().figure.name();
+        let row = |name: &str, kind: &str, failed: u32, dials: Option<u32>| {
+            let round = json!({"requests": 1000 - failed, "errors": failed, "dials": dials});
+            json!({"protocol": "resp", "scenario": "restart", "contestant": name, "kind": kind,
+                "loop": "open", "figure": figure, "requests": 1000 - failed, "errors": failed,
+                "events": [{"fault": "refuse", "at_ms": 5, "until_ms": 9}], "dials": dials,
+                "rounds": 1, "rounds_detail": [round]})
+        };
+        let sources = of_rows(&[
+            row("fred", "peer", 0, None),
+            row("default", "ours", 189, Some(75)),
+            row("net-http", "ours", 253, Some(900)),
+        ]);
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        let (sentence, _) = sentences::verdict(group);
+        assert!(
+            sentence.starts_with("failed per 1,000: fred leads (0); behind: default"),
+            "{sentence}"
+        );
+        assert!(group.ranking.aside.is_empty(), "{sentence}");
+        let text = super::super::summary::render(&sources);
+        assert!(text.contains("dials begun: from 75 (default) to 900 (net-http)"), "{text}");
+        // Where failures tell nothing apart, the dials are told all the same.
+        let even = of_rows(&[
+            row("default", "ours", 211, Some(83)),
+            row("redigo", "ours", 255, Some(1020)),
+        ]);
+        let text = super::super::summary::render(&even);
+        for words in [
+            "resp restart: failed per 1,000, not told apart by so few rounds",
+            "dials begun: from 83 (default) to 1.02k (redigo)",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        // A row that has no dials sets no measure of failures where dials rank.
+        let aside = group.aside(Metric::AllDials);
+        assert_eq!(aside[1..], [None, None], "{aside:?}");
+    }
+
+    #[test]
     fn a_row_with_one_connection_or_overload_neither_leads_nor_is_a_base() {
         let one = json!({"policy": {"max_open_per_key": 1}, "high_water_open": 1});
         let rival = json!({"kind": "peer", "policy": null, "high_water_open": 1});

@@ -233,28 +233,34 @@ pub fn beside(group: &Group<'_>) -> Vec<String> {
         return sentences;
     }
     for metric in group.others().iter().copied() {
-        let tiers = group.rank(metric).tiers;
         // Of equal numbers of requests both say the same.
         let is_told =
             metric == group.metric || metric == Metric::Dials && group.metric == Metric::AllDials;
-        if is_told || tiers.len() < 2 {
-            continue;
-        }
-        let end = |member: Option<&usize>| {
-            let entry = &group.entries[*member?];
-            Some(format!(
-                "{} ({})",
-                metric.of(entry.row).map(|value| metric.text(value))?,
-                clip(&entry.label, 40)
-            ))
-        };
-        let first = end(tiers.first().and_then(|tier| tier.members.first()));
-        let last = end(tiers.last().and_then(|tier| tier.members.last()));
-        if let (Some(first), Some(last)) = (first, last) {
-            sentences.push(format!("{}: from {first} to {last}.", metric.name()));
+        if !is_told && let Some(words) = from_to(group, metric) {
+            sentences.push(format!("{words}."));
         }
     }
     sentences
+}
+
+/// How a metric that does not rank the group goes from its best contestant to its worst, if they differ.
+fn from_to(group: &Group<'_>, metric: Metric) -> Option<String> {
+    let tiers = group.rank(metric).tiers;
+    let [first, .., last] = tiers.as_slice() else { return None };
+    let end = |member: Option<&usize>| {
+        let entry = &group.entries[*member?];
+        let value = metric.of(entry.row).map(|value| metric.text(value))?;
+        Some(format!("{value} ({})", clip(&entry.label, 40)))
+    };
+    let (first, last) = (end(first.members.first())?, end(last.members.last())?);
+    Some(format!("{}: from {first} to {last}", metric.name()))
+}
+
+/// The dials of a group that is ranked by its failures: what contestants do to a server that is away. Only our
+/// own pools count them.
+pub fn dials_beside(group: &Group<'_>) -> Option<String> {
+    let is_ranked = group.metric == Metric::Failed && !group.compares_files();
+    from_to(group, Metric::AllDials).filter(|_| is_ranked)
 }
 
 /// The verdict on everything, in one sentence.

@@ -62,11 +62,14 @@ impl Group<'_> {
             self.entries.iter().map(|entry| self.unfit(entry, metric)).collect();
         let pools = || (0..self.entries.len()).filter(|index| !is_scale(self.entries[*index].row));
         let failed = |index: usize| Metric::Failed.of(self.entries[index].row);
+        // A row without the figure is not ranked by it, so its failures are no measure for the others.
+        let is_ranked = |index: &usize| metric.of(self.entries[*index].row).is_some();
         let least = |fit: &[Option<Aside>]| {
-            pools().filter(|index| fit[*index].is_none()).filter_map(failed).reduce(f64::min)
+            let ranked = pools().filter(|index| fit[*index].is_none()).filter(is_ranked);
+            ranked.filter_map(failed).reduce(f64::min)
         };
         let with_failing = |fit: Vec<Option<Aside>>| -> Vec<Option<Aside>> {
-            let least = least(&fit).unwrap_or(0.0);
+            let Some(least) = least(&fit) else { return fit };
             let fails = |index| failed(index).is_some_and(|failed| failed - least >= TOO_MANY);
             let own = |(index, why): (usize, Option<Aside>)| {
                 let failing = metric != Metric::Failed && fails(index);

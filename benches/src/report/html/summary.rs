@@ -25,7 +25,10 @@ pub fn render(sources: &[Source]) -> String {
     let mut even: [Vec<String>; 2] = Default::default();
     for group in compared {
         let ranking = &group.ranking;
-        let is_whole = ranking.unplaced.is_empty() && ranking.aside.is_empty();
+        // The dials are printed even if the failures tell no contestants apart.
+        let is_whole = ranking.unplaced.is_empty()
+            && ranking.aside.is_empty()
+            && sentences::dials_beside(group).is_none();
         match ranking.tiers.len() {
             0 if is_whole => {}
             1 if is_whole => {
@@ -75,7 +78,7 @@ fn ranks(text: &mut String, group: &Group<'_>) {
             aside.iter().map(|(index, why)| group.aside_words(*index, *why)).collect();
         wrap(text, &format!("  {:>16}  ", "not placed"), &names.join(", "));
     }
-    if let Some(scale) = sentences::scale(group) {
-        wrap(text, &format!("  {:>16}  ", ""), &scale);
+    for words in sentences::scale(group).into_iter().chain(sentences::dials_beside(group)) {
+        wrap(text, &format!("  {:>16}  ", ""), &words);
     }
 }
