@@ -135,12 +135,9 @@ fn late_arrivals(groups: &[GroupResult]) -> Option<String> {
             let (lateness, latency) = merged(record);
             let p99 = |which| Percentiles::of(which).map(|of| of.p99 / 1000.0);
             let own = p99(&lateness).filter(|_| is_late(&lateness, &latency))?;
-            // The client's share of the tail.
             Some(match p99(&latency) {
-                Some(latency) => {
-                    (own / latency, format!("{} of {} ms", short(own), short(latency)))
-                }
-                None => (f64::INFINITY, format!("{} ms", short(own))),
+                Some(latency) => (own, format!("{} of {} ms", short(own), short(latency))),
+                None => (own, format!("{} ms", short(own))),
             })
         },
     );

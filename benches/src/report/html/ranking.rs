@@ -163,7 +163,7 @@ impl Group<'_> {
     /// The difference from the baseline and what it means.
     pub fn effect(&self, entry: &Entry<'_>) -> Option<(Effect, Verdict)> {
         let row = entry.row;
-        let is_whole = row.partial.is_none() && !row.has_late_faults();
+        let is_whole = row.partial.is_none() && !row.has_late_faults() && !row.has_late_requests();
         let is_alike = entry.unlike.is_empty() && is_whole;
         let base = self.baseline(entry).filter(|_| is_alike)?;
         let (effect, verdict) = self.difference(self.metric, entry, base)?;
@@ -413,6 +413,24 @@ mod tests {
         let model = Model::new(&alike);
         assert_eq!(model.groups[0].ranking.tiers.len(), 2);
         assert!(model.groups[0].ranking.aside.is_empty());
+    }
+
+    #[test]
+    fn rows_whose_requests_were_sent_late_have_no_place() {
+        // A client without a processor times out like an overloaded one.
+        let late = |p99: f64| json!({"lateness_us": {"p50": 900.0, "p99": p99}});
+        let sources = of_rows(&[
+            open("default", 2, &late(940_000.0)),
+            open("net-http", 90, &late(2_000.0)),
+            open("go-redis", 400, &late(49_000.0)),
+        ]);
+        let model = Model::new(&sources);
+        let group = &model.groups[0];
+        assert_eq!(group.ranking.aside, [(0, Aside::SentLate)]);
+        let (sentence, _) = sentences::verdict(group);
+        assert!(sentence.contains("net-http leads (90); behind: go-redis (400)"), "{sentence}");
+        assert!(sentence.contains("not placed: default (sent late)"), "{sentence}");
+        assert_eq!(verdict(group, 0), None);
     }
 
     #[test]

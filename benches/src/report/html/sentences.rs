@@ -393,10 +393,17 @@ pub fn banners(model: &Model<'_>, now: Option<SystemTime>) -> Vec<Banner> {
         hit.map(|(group, entry)| format!("{} {}", group.title(), clip(&entry.label, 40))).collect()
     };
     let is_open = |entry: &Entry<'_>| entry.row.load.as_deref() == Some("open");
+    let mut late: Vec<(f64, String)> = rows(model)
+        .filter_map(|(group, entry)| {
+            let (p99, name) = (lateness(entry)?, clip(&entry.label, 40));
+            Some((p99, format!("{} {name} (by {})", group.title(), micros(p99))))
+        })
+        .collect();
+    late.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     group_lines(
         Level::Amber,
-        found(&|entry| lateness(entry).is_some()),
-        "Requests were sent late, and the client is part of these tails",
+        late.into_iter().map(|(_, words)| words).collect(),
+        "Requests were sent late, and the client is part of these tails (at p99, the latest first)",
     );
     group_lines(
         Level::Amber,

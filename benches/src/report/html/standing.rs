@@ -13,6 +13,8 @@ pub enum Aside {
     Partial,
     /// Its faults came later than planned, so it did not meet what the others met.
     LateFaults,
+    /// Its requests were sent so late that its figures are those of a client without a processor.
+    SentLate,
     /// Its design has one connection: it cannot open more, and cannot serve two requests at once.
     OneConnection,
     /// More is asked of it than it serves, before anything goes wrong.
@@ -46,6 +48,7 @@ impl Aside {
         match self {
             Self::Partial => "partial",
             Self::LateFaults => "faults came late",
+            Self::SentLate => "sent late",
             Self::OneConnection => "one connection",
             Self::Overloaded => "overloaded",
             Self::Failing => "fails too much",
@@ -56,7 +59,7 @@ impl Aside {
 
 impl Group<'_> {
     /// Why each of the entries has no place in a ranking by `metric`. If none would have one, only
-    /// turns that were cut short, late faults and failures count: a ranking needs rows.
+    /// turns that were cut short, late faults, late requests and failures count: a ranking needs rows.
     pub fn aside(&self, metric: Metric) -> Vec<Option<Aside>> {
         let by_nature: Vec<Option<Aside>> =
             self.entries.iter().map(|entry| self.unfit(entry, metric)).collect();
@@ -80,7 +83,9 @@ impl Group<'_> {
         match pools().any(|index| by_nature[index].is_none()) {
             true => with_failing(by_nature),
             false => {
-                let is_unlike = |why: &Aside| matches!(why, Aside::Partial | Aside::LateFaults);
+                let is_unlike = |why: &Aside| {
+                    matches!(why, Aside::Partial | Aside::LateFaults | Aside::SentLate)
+                };
                 with_failing(by_nature.into_iter().map(|why| why.filter(is_unlike)).collect())
             }
         }
@@ -92,6 +97,9 @@ impl Group<'_> {
         }
         if entry.row.has_late_faults() {
             return Some(Aside::LateFaults);
+        }
+        if entry.row.has_late_requests() {
+            return Some(Aside::SentLate);
         }
         if self.has_one_connection(entry, metric) {
             return Some(Aside::OneConnection);

@@ -467,6 +467,22 @@ fn a_time_that_is_not_known_is_a_word_in_a_table_that_scrolls() {
 }
 
 #[test]
+fn the_latest_row_is_named_first() {
+    let rows = [("a", 2e3), ("b", 3e3), ("c", 4e3), ("d", 5e3), ("e", 940e3)];
+    let sources = sources(json!(rows.map(|(name, late)| {
+        let mut row = row(name, &[100.0, 100.0]);
+        row["loop"] = json!("open");
+        row["requests"] = json!(5000);
+        row["latency_us"] = json!({"p50": 300.0, "p99": 900.0});
+        row["lateness_us"] = json!({"p50": 2.0, "p99": late});
+        row
+    })));
+    let banners = sentences::banners(&Model::new(&sources), None);
+    let words = &banners[0].words;
+    assert!(words.contains("first): http1 steady e (by 940 ms), http1 steady d"), "{words}");
+}
+
+#[test]
 fn a_merged_file_is_not_called_one_round() {
     let sources = sources(json!([("one", 100.0), ("two", 120.0)].map(|(name, rate)| {
         let mut row = row(name, &[rate]);

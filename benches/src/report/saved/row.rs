@@ -184,6 +184,14 @@ impl Row {
         self.faults_late_ms.is_some_and(|late| late > LATE_MS)
     }
 
+    /// Whether one request in a hundred was sent so late that the client had no processor: the figures of
+    /// the row are then the machine's. The bound is that of late faults, and a tenth of the time that callers
+    /// of the fault scenarios wait.
+    pub fn has_late_requests(&self) -> bool {
+        let p99 = self.lateness_us.and_then(|late| late.p99);
+        p99.is_some_and(|p99| p99 > LATE_MS * 1000.0)
+    }
+
     /// The events that are faults, without conditions of the whole run.
     pub fn faults(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| !event.is_condition())

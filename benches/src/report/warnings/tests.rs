@@ -226,6 +226,14 @@ fn requests_that_were_sent_late_are_one_warning_with_the_worst_row() {
     let words = late_arrivals(&groups).unwrap();
     assert!(words.contains("in 3 of 4 rows, most of all in resp paced go-redis (4.00 "), "{words}");
     assert_eq!(late_arrivals(&[group("paced", vec![tardy("redigo", ms(0))])]), None);
+    // The worst row is the latest one, whether or not others had replies.
+    let mut silent = tardy("thrift", ms(2));
+    let turn = silent.rounds[0].1.turn.as_mut().unwrap();
+    turn.latency.reset();
+    (0..1000).for_each(|_| measure::record(&mut turn.lateness, ms(2)));
+    let groups = [group("paced", vec![silent, tardy("redigo", ms(940))])];
+    let words = late_arrivals(&groups).unwrap();
+    assert!(words.contains("most of all in resp paced redigo (94"), "{words}");
 }
 
 #[test]
