@@ -36,8 +36,14 @@ const QUEUE: f64 = 10.0;
 /// An overloaded row leaves this share of what was wanted unserved.
 const UNSERVED: f64 = 0.5;
 
-/// By this share a p99 of one round has to be more than the best one to be named.
-const FAR_TAIL: f64 = 0.5;
+/// Of fewer requests the p99 of one round is the fate of a few of them, and is not named.
+const TAIL_REQUESTS: f64 = 1000.0;
+
+/// A p99 of one round has to be this many times the best one to be named.
+const FAR_TAIL: f64 = 3.0;
+
+/// And at least this many microseconds: the client's own lateness makes up a shorter one.
+const LONG_TAIL: f64 = 50_000.0;
 
 /// A slot of the time line.
 const SLOT_MS: f64 = 100.0;
@@ -148,7 +154,7 @@ impl Group<'_> {
 
     /// A row's p99 in an open loop that is ranked by something else, where the p99 is worse than the best
     /// one of the ranking: few dials may be the price of a long wait. One round has no noise to be
-    /// beyond, and a difference by a half counts there.
+    /// beyond, so only a long p99 of many requests counts there.
     pub fn worse_tail(&self, index: usize) -> Option<f64> {
         if self.metric == Metric::P99 || self.load_kind() == LoadKind::Closed {
             return None;
@@ -161,7 +167,13 @@ impl Group<'_> {
         let (effect, verdict) = self.difference(Metric::P99, own, best)?;
         let is_worse = match effect.interval {
             Some(_) => verdict == Verdict::Worse,
-            None => effect.change >= FAR_TAIL,
+            None => {
+                let has_many = |entry: &Entry<'_>| {
+                    entry.row.requests.is_some_and(|requests| requests >= TAIL_REQUESTS)
+                };
+                let is_far = effect.change + 1.0 >= FAR_TAIL;
+                is_far && has_many(own) && has_many(best) && p99(index) >= Some(LONG_TAIL)
+            }
         };
         p99(index).filter(|_| is_worse)
     }

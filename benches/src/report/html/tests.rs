@@ -62,7 +62,7 @@ fn contestants_are_ranked_by_what_the_scenario_is_about() {
     let sources = sources(json!([
         burst("no-pool", 1000, 700.0),
         burst("net-http", 412, 800.0),
-        burst("go-redis", 84, 9000.0),
+        burst("go-redis", 84, 90_000.0),
         refuses,
         herd("net-http", 50, 60_000.0),
         herd("default", 9, 200_000.0),
@@ -74,20 +74,17 @@ fn contestants_are_ranked_by_what_the_scenario_is_about() {
     };
     assert_eq!(
         sentence("opened"),
-        "opened per 1,000: go-redis (p99 9 ms) leads (84); behind: net-http (412); not placed: redigo (failed 47 %); without a pool: 1,000 (one round: only large differences count)."
+        "opened per 1,000: go-redis (p99 90 ms) leads (84); behind: net-http (412); not placed: redigo (failed 47 %); without a pool: 1,000 (one round: only large differences count)."
     );
-    assert!(
-        sentence("dials")
-            .starts_with("dials begun: default (p99 200 ms) leads (9); behind: net-http (50)")
-    );
+    assert!(sentence("dials").starts_with("dials begun: default leads (9); behind: net-http (50)"));
     // The summary of the terminal has the same tiers with the same figures.
     let text = summary::render(&sources);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     for line in [
         "not placed  redigo (failed 47 %)",
-        "84  go-redis (p99 9 ms)",
+        "84  go-redis (p99 90 ms)",
         "412  net-http",
-        "9  default (p99 200 ms)",
+        "9  default",
         "50  net-http",
     ] {
         assert!(lines.contains(&line), "{line}: {text}");
@@ -627,6 +624,30 @@ fn a_worse_tail_stands_beside_the_figure_that_a_row_leads_in() {
     let (leads, beside, _) = sentence([60e3, 90e3, 75e3]);
     assert!(leads.contains("default leads (8)"), "{leads}");
     assert!(!beside.contains("p99"), "{beside}");
+}
+
+#[test]
+fn short_or_rare_tail_of_one_round_is_not_named() {
+    let sentence = |requests: u32, best: f64, p99: f64| {
+        let row = |name: &str, dials: u32, p99: f64| {
+            let round = json!({"round": 1, "requests": requests, "errors": 0, "dials": dials, "p99_us": p99});
+            let mut row = of_figure("dials", name, &round, &json!({"requests": requests}));
+            row["latency_us"] = json!({"p99": p99});
+            row
+        };
+        let sources = sources(json!([row("default", 8, p99), row("net-http", 50, best)]));
+        sentences::verdict(&Model::new(&sources).groups[0]).0
+    };
+    let named = "default (p99 259 ms) leads (8)";
+    assert!(sentence(2700, 10e3, 259e3).contains(named));
+    for (requests, best, p99, why) in [
+        (120, 10e3, 259e3, "a p99 of 120 requests is one request"),
+        (2700, 3.3e3, 22e3, "the client's own lateness"),
+        (2700, 100e3, 259e3, "less than three times"),
+    ] {
+        let sentence = sentence(requests, best, p99);
+        assert!(sentence.contains("default leads (8)"), "{why}: {sentence}");
+    }
 }
 
 #[test]
