@@ -4,6 +4,7 @@
 use super::group::{Entry, Group, LoadKind, is_limit, is_scale};
 use super::standing::Aside;
 use super::stats::{Effect, Metric, Verdict};
+use crate::report::saved::Row;
 
 /// Contestants in the order of a metric.
 #[derive(Debug, Default)]
@@ -149,8 +150,10 @@ impl Group<'_> {
         }
     }
 
+    /// The limits that hold: nothing is compared with one that broke or was overloaded.
     fn limits(&self) -> impl Iterator<Item = &Entry<'_>> {
-        self.entries.iter().filter(|entry| is_limit(entry.row))
+        let holds = |row: &Row| row.broke.is_none() && row.overloaded.is_none();
+        self.entries.iter().filter(move |entry| is_limit(entry.row) && holds(entry.row))
     }
 
     /// The best contestant; the first one if there is no ranking.
@@ -490,6 +493,22 @@ mod tests {
         let table = tables::verdicts(&model.groups[0], false);
         assert!(table.contains("against redigo"), "{table}");
         assert_eq!(table.matches(">base<").count(), 1, "{table}");
+    }
+
+    #[test]
+    fn an_overloaded_limit_is_no_base() {
+        let limit = |fields: &serde_json::Value| {
+            let mut row = open("limit", 20, fields);
+            row["kind"] = json!("limit");
+            of_rows(&[row, open("redigo", 90, &json!({})), open("net-http", 400, &json!({}))])
+        };
+        assert_eq!(Model::new(&limit(&json!({}))).groups[0].baseline_name(), "limit");
+        for why in ["overloaded", "broke"] {
+            let sources = limit(&json!({why: "810 of 1000 requests had no reply in time"}));
+            let model = Model::new(&sources);
+            assert_eq!(model.groups[0].baseline_name(), "redigo", "{why}");
+            assert_eq!(verdict(&model.groups[0], 0), None, "{why}");
+        }
     }
 
     #[test]
