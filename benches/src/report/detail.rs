@@ -127,16 +127,15 @@ pub fn slots(turn: &Turn, series: Option<&Series>) -> Option<Vec<SlotRow>> {
     Some(rows.collect())
 }
 
-/// The most dials begun in one step of any window; connections accepted where the contestant does not
-/// count its dials.
+/// The most dials begun in one step of any window; `None` where the contestant does not count its dials. The
+/// connections that the server accepted are no stand-in: a server that is away accepts none.
 pub fn peak_dials(record: &Record) -> Option<u64> {
     record.rounds.iter().filter_map(|(_, played)| peak_of_round(played)).max()
 }
 
 fn peak_of_round(played: &Played) -> Option<u64> {
     let rows = slots(played.turn.as_ref().ok()?, played.series.as_ref())?;
-    let known = rows.iter().filter_map(|row| row.dials).max();
-    known.or_else(|| rows.iter().filter_map(|row| row.accepted).max().map(u64::from))
+    rows.iter().filter_map(|row| row.dials).max()
 }
 
 /// What the second backend answered of all replies before it was slow, while it was, and after that,
@@ -275,6 +274,29 @@ mod tests {
         histogram.record(1234).unwrap();
         let back = histogram::decode(&encoded(&histogram).unwrap()).unwrap();
         assert_eq!(back.max(), histogram.max());
+    }
+
+    #[test]
+    fn dials_that_a_contestant_does_not_count_have_no_peak() {
+        let peak = |dials: Option<u64>| {
+            let slot = Slot { dials, ..Slot::default() };
+            let turn = Turn { slots: Some(vec![slot]), ..Turn::empty() };
+            // A server that was away accepted ten of a thousand dials.
+            let seen = Series { step_ms: 100, accepted: vec![10], ..Series::default() };
+            peak_of_round(&Played {
+                turn: Ok(turn),
+                server: None,
+                relay: None,
+                leaked: None,
+                series: Some(seen),
+                events: Vec::new(),
+                faults_late_ms: None,
+                cut: None,
+                nonces: true,
+            })
+        };
+        assert_eq!(peak(None), None);
+        assert_eq!(peak(Some(1000)), Some(1000));
     }
 
     #[test]
