@@ -86,10 +86,10 @@ pub fn verdict(group: &Group<'_>) -> (String, f64) {
     }
     let top = value(best.members[0]);
     let mut sentence = format!("{knees}{}: {}", metric.name(), names(&best.members));
-    sentence.push_str(match (best.members.len(), group.is_undecided()) {
+    sentence.push_str(match (best.members.len(), group.too_few()) {
         (1, _) => " leads",
-        (_, true) => " lead",
-        (_, false) => " lead, with no difference between them beyond the noise",
+        (_, Some(_)) => " lead",
+        (_, None) => " lead, with no difference between them beyond the noise",
     });
     sentence.push_str(&format!(" ({})", range(group, &best.members)));
     let behind: Vec<String> = tiers[1..]

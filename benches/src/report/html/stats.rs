@@ -238,6 +238,11 @@ impl Metric {
         } else {
             self.unpaired(&own_rounds, &base_rounds, chance)
         };
+        let measured =
+            measured.map(|effect| match self.is_far_in_each(&own_rounds, &base_rounds, paired) {
+                true => Effect { interval: None, is_far: true, ..effect },
+                false => effect,
+            });
         measured.or_else(|| {
             // One round shows a difference, but not how certain it is.
             let value = |rounds: Series, row| {
@@ -245,6 +250,24 @@ impl Metric {
             };
             self.plain(value(own_rounds, own)?, value(base_rounds, base)?)
         })
+    }
+
+    /// Whether there are two rounds and each of them differs by the rule of one round, in the same direction.
+    /// Almost everything lies in the interval of two rounds, so it would tell less than either of them.
+    fn is_far_in_each(self, own: &Series, base: &Series, paired: bool) -> bool {
+        if own.len().min(base.len()) >= FEW_ROUNDS {
+            return false;
+        }
+        let effects: Vec<Option<Effect>> = own
+            .iter()
+            .flat_map(|one| base.iter().map(move |other| (one, other)))
+            .filter(|((round, _), (other, _))| !paired || round == other)
+            .map(|((_, own), (_, base))| self.plain(*own, *base))
+            .collect();
+        let all =
+            |test: fn(&Effect) -> bool| effects.iter().all(|one| one.as_ref().is_some_and(test));
+        all(|effect| effect.is_far && effect.change > 0.0)
+            || all(|effect| effect.is_far && effect.change < 0.0)
     }
 
     /// A difference of two figures, of unknown certainty.
@@ -407,7 +430,7 @@ mod tests {
             let effect = Metric::SlowShare.effect(&share(own), &share(base), true, 2).unwrap();
             Metric::SlowShare.verdict(&effect, Noise::default())
         };
-        assert_eq!(verdict(&[62.0, 50.0], &[31.0, 30.0]), Verdict::Unknown);
+        assert_eq!(verdict(&[62.0, 33.0], &[31.0, 30.0]), Verdict::Unknown);
         assert_eq!(verdict(&[33.0, 30.0], &[31.0, 30.0]), Verdict::Same);
         assert_eq!(verdict(&[62.0, 33.0, 62.0], &[31.0, 30.0, 31.0]), Verdict::Same);
     }
@@ -524,6 +547,28 @@ mod tests {
         // A file without them has only the requests of the window.
         let older = Row { replies_all: None, ..row };
         assert_eq!(Metric::Opened.of(&older), Some(1500.0));
+    }
+
+    #[test]
+    fn two_rounds_tell_no_less_than_one() {
+        let verdict = |metric: Metric, own: &[f64], base: &[f64], paired: bool| {
+            let effect = metric.effect(&row(own), &row(base), paired, 9).unwrap();
+            metric.verdict(&effect, Noise::default())
+        };
+        for paired in [true, false] {
+            let failed = |own: &[f64], base: &[f64]| verdict(Metric::Failed, own, base, paired);
+            assert_eq!(failed(&[737.0], &[0.0]), Verdict::Worse);
+            assert_eq!(failed(&[737.0, 650.0], &[0.0, 0.0]), Verdict::Worse);
+            assert_eq!(failed(&[0.0, 3.0], &[737.0, 650.0]), Verdict::Better);
+            assert_eq!(failed(&[737.0, 4.0], &[0.0, 0.0]), Verdict::Unknown, "in one of them");
+            assert_eq!(failed(&[50.0, 0.0], &[0.0, 50.0]), Verdict::Same, "in both directions");
+            // One round says nothing of rates, and three have an interval.
+            assert_ne!(
+                verdict(Metric::Throughput, &[100.0, 90.0], &[10.0, 12.0], paired),
+                Verdict::Worse
+            );
+            assert_eq!(failed(&[40.0, 200.0, 737.0], &[0.0; 3]), Verdict::Same);
+        }
     }
 
     #[test]
