@@ -12,13 +12,14 @@ use crate::statistics::{self, Test};
 const CHANCE: f64 = 0.9;
 /// The change that the advice on rounds is about.
 pub const WANTED: f64 = 0.05;
+/// The same of a tail, which scatters more, and is asked for less.
+pub const WANTED_TAIL: f64 = 0.25;
 
-/// The change that rounds have to show for "no difference" to be said of a figure. Tails scatter more,
-/// and are asked for less.
+/// The change that rounds have to show for "no difference" to be said of a figure.
 pub fn wanted(figure: Figure) -> f64 {
     match figure {
         Figure::Throughput | Figure::Cpu | Figure::P50 => WANTED,
-        Figure::P99 | Figure::P999 => 0.25,
+        Figure::P99 | Figure::P999 => WANTED_TAIL,
     }
 }
 

@@ -310,7 +310,8 @@ fn side_by_side(browser: &mut Browser) {
         found.unwrap_or_else(|| panic!("{name} in {rows}"))[1].as_str().unwrap().to_owned()
     };
     assert_eq!(verdict("net-http · after.json"), "▼ worse than the first file");
-    assert_eq!(verdict("redigo · after.json"), "= same as the first file");
+    // The rounds of both drift by more than a difference that matters.
+    assert_eq!(verdict("redigo · after.json"), "too few rounds");
     assert_eq!(verdict("redigo · before.json"), "");
     std::fs::write(html.with_file_name("light.png"), browser.screenshot()).unwrap();
     assert_eq!(browser.complaints(&html), Vec::<String>::new());

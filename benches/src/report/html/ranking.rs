@@ -199,8 +199,19 @@ impl Group<'_> {
             true => self.entries.iter().filter(|entry| entry.file > 0).count(),
             false => self.entries.len().saturating_sub(1),
         };
-        let effect = metric.effect(own.row, base.row, own.file == base.file, questions)?;
-        Some((effect, metric.verdict(&effect, self.noise)))
+        let base_file = base.file;
+        let effect = metric.effect(own.row, base.row, own.file == base_file, questions)?;
+        let verdict = metric.verdict(&effect, self.noise);
+        // Two runs were played to find a small difference, so "the same" has to exclude one.
+        let hides_one = |interval| {
+            let base = metric.of(base.row).unwrap_or(0.0);
+            own.file != base_file && !metric.is_narrow(interval, base, self.noise)
+        };
+        let verdict = match (verdict, effect.interval) {
+            (Verdict::Same, Some(interval)) if hides_one(interval) => Verdict::Unknown,
+            _ => verdict,
+        };
+        Some((effect, verdict))
     }
 }
 

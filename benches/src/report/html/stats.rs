@@ -1,5 +1,6 @@
 //! What differs beyond the noise: intervals over rounds, and verdicts.
 
+use crate::compare::power;
 use crate::report::saved::{Noise, Recovery, Round, Row};
 use crate::scenario::Figure;
 use crate::statistics::{self, Test};
@@ -308,6 +309,27 @@ impl Metric {
             (false, false) => Verdict::Same,
             _ if above == self.higher_is_better() => Verdict::Better,
             _ => Verdict::Worse,
+        }
+    }
+
+    /// Whether an interval is narrow enough to call two runs the same. Beside a base of this value a difference
+    /// that matters does not fit into it; `compare` has the same rule.
+    pub fn is_narrow(self, interval: (f64, f64), base: f64, noise: Noise) -> bool {
+        let wanted = self.wanted(base).max(self.floor(noise));
+        let (low, high) = interval;
+        match self.is_absolute() {
+            true => (high - low) / 2.0 <= wanted,
+            false => (high.ln_1p() - low.ln_1p()) / 2.0 <= wanted.ln_1p(),
+        }
+    }
+
+    /// The difference that two runs have to show, beside a base of this value. Counts are asked for a quarter,
+    /// as tails are, and for no less than what one round shows.
+    pub fn wanted(self, base: f64) -> f64 {
+        match self {
+            Self::Throughput | Self::Cpu => power::WANTED,
+            Self::P99 => power::WANTED_TAIL,
+            _ => self.single_floor().unwrap_or(0.0).max(power::WANTED_TAIL * base.abs()),
         }
     }
 

@@ -698,6 +698,26 @@ fn files_side_by_side_differ_in_no_unit() {
 }
 
 #[test]
+fn two_files_that_scatter_are_not_called_the_same() {
+    let verdict = |base: &[f64], new: &[f64]| {
+        let file = |name: &str, rates: &[f64]| {
+            let text = json!({"schema": 1, "results": [row("one", rates)]}).to_string();
+            Source::parse(name.to_owned(), text).unwrap()
+        };
+        let sources = [file("a", base), file("b", new)];
+        let model = Model::new(&sources);
+        let table = tables::verdicts(&model.groups[0], false);
+        (sentences::verdict(&model.groups[0]).0, table)
+    };
+    let (sentence, table) = verdict(&[100.0, 30.0, 170.0, 60.0], &[80.0, 20.0, 150.0, 90.0]);
+    assert!(sentence.contains("too few rounds to tell: one"), "{sentence}");
+    assert!(!table.contains("same as the first file"), "{table}");
+    let (sentence, table) = verdict(&[100.0, 101.0, 99.0, 100.5], &[100.2, 100.8, 99.3, 100.0]);
+    assert!(sentence.contains("no difference beyond the noise: one"), "{sentence}");
+    assert!(table.contains("= same as the first file"), "{table}");
+}
+
+#[test]
 fn the_limits_of_the_numbers_are_those_of_the_run() {
     let words = |options: Value| {
         let of = |scenario: &str, noise: f64| {
