@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::figure::Figure;
-use super::verdict::{Comparison, Verdict};
+use super::verdict::{Change, Comparison, Verdict};
 use crate::report::saved::{Row, Saved};
 
 /// What is compared: a figure of rounds, or the share of requests that failed.
@@ -18,7 +18,10 @@ enum Subject {
 enum Value {
     /// A change relative to BASE: 0.05 is 5 % more.
     Change(f64),
-    /// A value that is not relative to BASE: microseconds, requests in a second, or a share of requests.
+    /// A difference of a count to BASE: 10 is 10 dials more.
+    Difference(f64),
+    /// A value that is not relative to BASE: microseconds, requests in a second, a share of requests, or a
+    /// count.
     Plain(f64),
 }
 
@@ -39,7 +42,9 @@ pub struct Expression {
     value: Value,
 }
 
-const KNOWN: &str = "throughput, cpu, p50, p99, p999, errors";
+/// The figures of expressions. The second line is of scenarios that are about them.
+pub(super) const KNOWN: &str = "throughput, cpu, p50, p99, p999, errors; \
+    failed, failed-while-up, opened, dials, peak-dials, recovery, slow-share";
 
 impl Expression {
     /// Reads an expression of `--fail-if`: a change, as `p99>+5%`, or a value of NEW, as `p99>2ms`.
@@ -74,7 +79,7 @@ impl Expression {
     /// What is wrong with it, and what is expected.
     pub fn parse_requirement(text: &str) -> Result<Self, String> {
         let expression = Self::parse(text)?;
-        if matches!(expression.value, Value::Change(_)) {
+        if matches!(expression.value, Value::Change(_) | Value::Difference(_)) {
             return Err(
                 "a requirement has nothing to compare with: expected a value, as p99<2ms (a change, as +5%, is for compare --fail-if)".to_owned(),
             );
@@ -84,10 +89,14 @@ impl Expression {
 
     /// The places where a comparison fulfils this, one line each. A change inside the noise does not count.
     pub fn found_in(&self, comparison: &Comparison, new: &[Saved]) -> Vec<String> {
-        let Value::Change(bound) = self.value else {
-            let rows = new.iter().flat_map(|new| &new.results).filter(|row| !row.is_limit());
-            return rows.filter_map(|row| self.of_row(row, true)).collect();
+        let bound = match self.value {
+            Value::Change(bound) | Value::Difference(bound) => bound,
+            Value::Plain(_) => {
+                let rows = new.iter().flat_map(|new| &new.results).filter(|row| !row.is_limit());
+                return rows.filter_map(|row| self.of_row(row, true)).collect();
+            }
         };
+        let is_relative = matches!(self.value, Value::Change(_));
         let rows = comparison
             .rows
             .iter()
@@ -98,9 +107,30 @@ impl Expression {
             .flat_map(|(name, changes)| changes.iter().map(move |change| (name, change)))
             .filter(|(_, change)| self.subject == Subject::Figure(change.figure))
             .filter(|(_, change)| change.verdict != Verdict::NoDifference)
-            .filter(|(_, change)| self.sign.holds(change.change, bound))
-            .map(|(name, change)| format!("{}: {name}: {:+.1} %", self.text, change.change * 100.0))
+            .filter_map(|(name, change)| {
+                let found = if is_relative { change.relative() } else { change.change };
+                self.sign.holds(found, bound).then(|| match is_relative {
+                    true => format!("{}: {name}: {:+.1} %", self.text, found * 100.0),
+                    false => format!("{}: {name}: {found:+.1}", self.text),
+                })
+            })
             .collect()
+    }
+
+    /// Why this can never be fulfilled: it is about the change of a count, and no row that was compared is of a
+    /// scenario that is about that count.
+    pub fn unasked(&self, comparison: &Comparison) -> Option<String> {
+        let Subject::Figure(figure) = self.subject else { return None };
+        let is_plain = matches!(self.value, Value::Plain(_)) || figure.metric().is_none();
+        let has_it = |change: &Change| change.figure == figure;
+        let is_asked = comparison.rows.iter().any(|row| row.changes.iter().any(has_it));
+        (!is_plain && !is_asked).then(|| {
+            let name = figure.name();
+            format!(
+                "--fail-if {}: no row that was compared is of a scenario about {name}",
+                self.text
+            )
+        })
     }
 
     /// The rows that miss this requirement, one line each; a row without the figure misses it too.
@@ -127,6 +157,7 @@ impl Expression {
             let words = match self.subject {
                 Subject::Errors => format!("{:.3} %", value * 100.0),
                 Subject::Figure(figure) if figure.is_time() => format!("{value:.1} us"),
+                Subject::Figure(Figure::Count(_)) => format!("{value:.1}"),
                 Subject::Figure(_) => format!("{value:.0} requests in a second"),
             };
             format!("{}: {}: {words}", self.text, row.name())
@@ -166,6 +197,16 @@ fn value(subject: Subject, text: &str) -> Result<Value, String> {
             })?;
             Ok(Value::Change(change / 100.0))
         }
+        (Subject::Figure(figure @ Figure::Count(_)), None) => {
+            let signed = text.starts_with(['+', '-']);
+            let value = number(text).map(|value| match signed {
+                true => Value::Difference(value),
+                false => Value::Plain(value),
+            });
+            value.ok_or_else(|| {
+                format!("{}: expected a number, as 60, or a change, as +10 or +5%, not '{text}'", figure.name())
+            })
+        }
         (Subject::Figure(Figure::Throughput), None) => number(text)
             .filter(|rate| *rate >= 0.0)
             .map(Value::Plain)
@@ -199,7 +240,9 @@ mod tests {
     fn mistakes_say_what_is_expected() {
         for (text, words) in [
             ("p99", "p99>+5%"),
-            ("p98>+5%", "known: throughput, cpu, p50, p99, p999, errors"),
+            ("p98>+5%", "known: throughput, cpu, p50, p99, p999, errors; failed,"),
+            ("dials>5%", "with its sign"),
+            ("recovery>500ms", "expected a number, as 60"),
             ("p99>5%", "with its sign"),
             ("p99>2", "with its unit"),
             ("p99>", "with its unit"),
@@ -210,6 +253,7 @@ mod tests {
             assert!(error.contains(words), "{text}: {error}");
             assert_eq!(error.lines().count(), 1);
         }
+        Expression::parse_requirement("dials<+5").unwrap_err();
         let error = Expression::parse_requirement("p99<+5%").unwrap_err();
         assert!(error.contains("--fail-if"), "{error}");
     }

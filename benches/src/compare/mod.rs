@@ -36,7 +36,8 @@ pub struct CompareArgs {
     /// The later run, or as many of them: the same
     pub new: String,
     /// Ends with exit code 1 when this holds: a change beyond the noise, as 'p99>+5%', or a value of NEW, as
-    /// 'p99>2ms' (repeatable; figures: throughput, cpu, p50, p99, p999, errors)
+    /// 'p99>2ms' (repeatable; figures: throughput, cpu, p50, p99, p999, errors, and what the scenario is about: failed,
+    /// failed-while-up, opened, dials, peak-dials, recovery in ms, slow-share, as 'dials>+10' or 'dials>60')
     #[arg(long, value_name = "EXPR", value_parser = Expression::parse)]
     pub fail_if: Vec<Expression>,
     /// Where baselines are kept
@@ -67,6 +68,9 @@ pub fn run(args: &CompareArgs) -> Result<(String, bool), BenchError> {
     let comparison = verdict::compare(&pairs).map_err(BenchError::Usage)?;
     let mut failed: Vec<String> = Vec::new();
     for expression in &args.fail_if {
+        if let Some(why) = expression.unasked(&comparison) {
+            return Err(BenchError::usage(why));
+        }
         for line in expression.found_in(&comparison, &new) {
             if !failed.contains(&line) {
                 failed.push(line);

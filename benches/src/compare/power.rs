@@ -19,7 +19,7 @@ pub const WANTED_TAIL: f64 = 0.25;
 pub fn wanted(figure: Figure) -> f64 {
     match figure {
         Figure::Throughput | Figure::Cpu | Figure::P50 => WANTED,
-        Figure::P99 | Figure::P999 => WANTED_TAIL,
+        Figure::P99 | Figure::P999 | Figure::Count(_) => WANTED_TAIL,
     }
 }
 

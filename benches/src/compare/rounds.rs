@@ -12,7 +12,7 @@ use super::figure::Figure;
 use crate::report::saved::{Row, Saved};
 use crate::statistics::{self, Test};
 
-/// The values of a figure by round, as logarithms: differences of them are ratios.
+/// The values of a figure by round, scaled as its tests take them.
 pub(super) type Series = BTreeMap<u64, f64>;
 
 fn series(row: &Row, figure: Figure) -> Series {
@@ -21,7 +21,7 @@ fn series(row: &Row, figure: Figure) -> Series {
         .enumerate()
         .filter_map(|(index, round)| {
             let number = round.round.unwrap_or(index as u64 + 1);
-            Some((number, figure.of_round(round)?.ln()))
+            Some((number, figure.scaled(figure.of_round(round)?)?))
         })
         .collect()
 }
@@ -60,7 +60,8 @@ impl Sides {
         let both = |with_limit| {
             Some([side(|pair| pair.base, with_limit)?, side(|pair| pair.new, with_limit)?])
         };
-        match both(true) {
+        // A count has no ratio to the limit's.
+        match both(true).filter(|_| figure.metric().is_none()) {
             Some(runs) => Self { runs, vs_limit: true },
             None => Self { runs: both(false).unwrap_or_default(), vs_limit: false },
         }

@@ -17,7 +17,7 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
         line(format!("not compared: {row}"));
     }
     line(format!(
-        "  {:<12} {:>9} {:>9} {:>8} {:>18}  verdict",
+        "  {:<15} {:>8} {:>8} {:>7} {:>18}  verdict",
         "figure", "BASE", "NEW", "change", "95 % interval"
     ));
     for row in &comparison.rows {
@@ -36,7 +36,14 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
         "the intervals are corrected as the verdicts are: they hold for all figures together"
             .to_owned(),
     );
+    line(
+        "BASE and NEW are of all rounds together; a change is the mean of the rounds, so the two may differ"
+            .to_owned(),
+    );
     let changes = || comparison.rows.iter().flat_map(|row| &row.changes);
+    if changes().any(|change| change.is_count) {
+        line("failed, opened, dials and the like: the change is a plain difference".to_owned());
+    }
     if changes().any(|change| change.vs_limit) {
         line(
             "*: relative to the limit of the same round, which cancels the drift of the machine"
@@ -65,7 +72,7 @@ pub(super) fn render(comparison: &Comparison, failed: &[String]) -> String {
     let unsure = own().filter(|change| change.too_few_rounds).count();
     if unsure > 0 {
         line(format!(
-            "too few rounds: {unsure} of {} figures show no difference and could hide one of {:.0} % ({:.0} % in p99 and p999)",
+            "too few rounds: {unsure} of {} figures show no difference and could hide one of {:.0} % ({:.0} % in p99, p999 and counts)",
             own().count(),
             power::wanted(Figure::Cpu) * 100.0,
             power::wanted(Figure::P99) * 100.0,
@@ -103,13 +110,15 @@ fn one(change: &Change, verdict: &str) -> String {
         })
     };
     let percent = |share: f64| match share.is_finite() {
+        true if change.is_count && share.abs() >= 100.0 => format!("{share:+.0}"),
+        true if change.is_count => format!("{share:+.1}"),
         // A tenfold needs no digits.
         true if share >= 10.0 => ">+999%".to_owned(),
         true => format!("{:+.1}%", share * 100.0),
         false => "-".to_owned(),
     };
     format!(
-        "  {:<12} {:>9} {:>9} {:>8} {:>18}  {verdict}",
+        "  {:<15} {:>8} {:>8} {:>7} {:>18}  {verdict}",
         format!("{}{}", change.figure.name(), if change.vs_limit { " *" } else { "" }),
         value(change.base),
         value(change.new),

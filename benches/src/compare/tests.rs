@@ -367,6 +367,71 @@ fn a_table_has_a_verdict_for_people_and_names_what_failed() {
     assert!(name.contains("\"verdict\": \"regressed\""), "{name}");
 }
 
+/// A run of `herd` with these dials in its rounds, and the same tails in every run.
+fn herd(dials: &[f64]) -> Saved {
+    let round = |(dials, number): (&f64, u64)| Round {
+        round: Some(number),
+        dials: Some(*dials),
+        p99_us: Some(900.0 + number as f64),
+        ..Round::default()
+    };
+    let row = Row {
+        protocol: Some("resp".to_owned()),
+        scenario: Some("herd".to_owned()),
+        contestant: Some("default".to_owned()),
+        figure: Some("dials".to_owned()),
+        dials: Some(dials.iter().sum()),
+        rounds_detail: dials.iter().zip(1..).map(round).collect(),
+        ..Row::default()
+    };
+    Saved { schema: Some(1), results: vec![row], ..Saved::default() }
+}
+
+#[test]
+fn comparison_judges_what_the_scenario_is_about() {
+    let (few, many) = (herd(&[8.0, 9.0, 8.0, 9.0, 8.0]), herd(&[50.0; 5]));
+    let comparison = compare(&[(&few, &many)]).unwrap();
+    assert_eq!(comparison.verdict, Verdict::Regressed);
+    let change = comparison.rows[0].changes.last().unwrap();
+    assert_eq!((change.figure.name(), change.base, change.new), ("dials", Some(8.0), Some(50.0)));
+    assert!((change.change - 41.6).abs() < 0.01 && change.is_count, "{change:?}");
+    assert_eq!(compare(&[(&many, &few)]).unwrap().verdict, Verdict::Improved);
+    assert_eq!(compare(&[(&many, &many)]).unwrap().verdict, Verdict::NoDifference);
+    let text = super::table::render(&comparison, &[]);
+    assert!(text.contains("dials") && text.contains("+41.6"), "{text}");
+    assert!(super::json(&comparison, &[]).contains("\"figure\": \"dials\""));
+
+    let found = |text: &str| {
+        Expression::parse(text).unwrap().found_in(&comparison, std::slice::from_ref(&many))
+    };
+    for (expression, line) in [
+        ("dials>+10", "dials>+10: resp herd default: +41.6"),
+        ("dials>+50%", "dials>+50%: resp herd default: +520.0 %"),
+        ("dials>40", "dials>40: resp herd default: 50.0"),
+    ] {
+        assert_eq!(found(expression), [line]);
+    }
+    for expression in ["dials>+42", "dials<+1", "dials>50", "dials>+600%"] {
+        assert_eq!(found(expression), [""; 0], "{expression}");
+    }
+    // An expression that no row can fulfil is a mistake, and no success.
+    let why = Expression::parse("opened>+5").unwrap().unasked(&comparison).unwrap();
+    assert!(why.contains("about opened"), "{why}");
+    assert_eq!(Expression::parse("opened>5").unwrap().unasked(&comparison), None);
+    assert_eq!(Expression::parse("dials>+5%").unwrap().unasked(&comparison), None);
+}
+
+#[test]
+fn counts_that_scatter_are_too_few_rounds_and_no_equality() {
+    let wild = herd(&[8.0, 90.0, 8.0, 90.0]);
+    let comparison = compare(&[(&wild, &herd(&[90.0, 8.0, 90.0, 50.0]))]).unwrap();
+    let change = comparison.rows[0].changes.last().unwrap();
+    assert!(change.too_few_rounds && change.verdict == Verdict::NoDifference, "{change:?}");
+    let calm = herd(&[50.0, 51.0, 50.0, 51.0]);
+    let comparison = compare(&[(&calm, &herd(&[51.0, 50.0, 50.0, 51.0]))]).unwrap();
+    assert!(!comparison.rows[0].changes.last().unwrap().too_few_rounds);
+}
+
 #[test]
 fn baselines_are_found_by_name_and_others_are_listed() {
     let directory =

@@ -59,8 +59,10 @@ pub struct Change {
     pub base: Option<f64>,
     /// The same in NEW.
     pub new: Option<f64>,
-    /// The relative change over rounds: 0.05 is 5 % more.
+    /// The change over rounds. It is relative (0.05 is 5 % more), or of a count the plain difference.
     pub change: f64,
+    /// Whether it is the plain difference of a count.
+    pub is_count: bool,
     /// The interval of the change, by the same test as the verdict: all intervals of single rows hold
     /// together at the level that the verdicts have.
     pub interval: [f64; 2],
@@ -135,7 +137,7 @@ pub fn compare(runs: &[(&Saved, &Saved)]) -> Result<Comparison, String> {
             }
         };
         let mut changes = Vec::new();
-        for (index, figure) in Figure::ALL.into_iter().enumerate() {
+        for (index, figure) in Figure::of(row).enumerate() {
             let sides = Sides::of(&pairs, figure);
             let Some(test) = sides.test() else { continue };
             let middle = |which: for<'p> fn(&'p Pair<'p>) -> &'p Row| {
@@ -144,7 +146,8 @@ pub fn compare(runs: &[(&Saved, &Saved)]) -> Result<Comparison, String> {
             };
             let both = (middle(|pair| pair.base.1), middle(|pair| pair.new.1));
             changes.push(Change::new(figure, both, test, sides.vs_limit));
-            if !row.is_limit() {
+            // Rows of different scenarios have different counts.
+            if !row.is_limit() && figure.metric().is_none() {
                 pooled.entry(index).or_default().push(sides);
             }
         }
@@ -305,6 +308,9 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row), least: usize) -> Option<St
         if row.has_late_faults() {
             return Some(format!("its faults came late in {name}"));
         }
+        if row.has_late_requests() {
+            return Some(format!("its requests were sent late in {name}"));
+        }
         if row.rounds_detail.len() < least {
             return Some(format!(
                 "{name} has {} rounds in its rounds_detail, {least} are the least (--rounds)",
@@ -319,7 +325,16 @@ fn why_not(base: (&Saved, &Row), new: (&Saved, &Row), least: usize) -> Option<St
 impl Change {
     /// Takes the interval that a test with this chance of a false alarm goes by.
     fn widen(&mut self, chance: f64) {
-        self.interval = self.test.interval(1.0 - chance).map(f64::exp_m1);
+        let change = |difference| self.figure.change(difference);
+        self.interval = self.test.interval(1.0 - chance).map(change);
+    }
+
+    /// The change relative to BASE.
+    pub(super) fn relative(&self) -> f64 {
+        match self.base {
+            Some(base) if self.is_count => self.change / base,
+            _ => self.change,
+        }
     }
 
     /// The test behind it.
@@ -337,8 +352,9 @@ impl Change {
             figure,
             base,
             new,
-            change: test.difference.exp_m1(),
-            interval: test.interval(0.95).map(f64::exp_m1),
+            change: figure.change(test.difference),
+            is_count: figure.metric().is_some(),
+            interval: test.interval(0.95).map(|difference| figure.change(difference)),
             p: test.p,
             floor: 0.0,
             vs_limit,
@@ -363,17 +379,22 @@ fn judge(changes: &mut [&mut Change], noise: Option<&Noise>, alarms: f64) {
         measured.unwrap_or_else(|| spread(figure)).max(LEAST_FLOOR)
     });
     for change in changes.iter_mut() {
-        let at = Figure::ALL.iter().position(|figure| *figure == change.figure).unwrap_or(0);
-        change.floor = floors[at];
+        let (figure, metric) = (change.figure, change.figure.metric());
+        let at = Figure::ALL.iter().position(|one| *one == figure).unwrap_or(0);
+        change.floor = metric.map_or(floors[at], |metric| metric.floor(Noise::default()));
         let chance = chances.of_figure(change.figure);
         change.widen(chance);
-        if change.p <= chance && change.test.difference.abs() > change.floor.ln_1p() {
+        if change.p <= chance && change.test.difference.abs() > figure.difference(change.floor) {
             let better = (change.test.difference > 0.0) == change.figure.more_is_better();
             change.verdict = if better { Verdict::Improved } else { Verdict::Regressed };
         } else {
             let [low, high] = change.test.interval(1.0 - chance);
-            let wanted = power::wanted(change.figure).max(change.floor);
-            change.too_few_rounds = (high - low) / 2.0 > wanted.ln_1p();
+            let wanted = match metric {
+                Some(metric) => metric.wanted(change.base.unwrap_or(0.0)),
+                None => power::wanted(figure),
+            };
+            let wanted = wanted.max(change.floor);
+            change.too_few_rounds = (high - low) / 2.0 > figure.difference(wanted);
         }
     }
 }

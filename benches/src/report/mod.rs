@@ -15,7 +15,7 @@ mod closed_table;
 pub(crate) mod columns;
 pub mod detail;
 pub mod histogram;
-mod html;
+pub(crate) mod html;
 pub mod json;
 pub mod model;
 pub mod noise;

@@ -83,6 +83,8 @@ fn of_turn(figure: Figure, turn: &Turn) -> Option<f64> {
         Figure::P50 => latency(|percentiles| percentiles.p50),
         Figure::P99 => latency(|percentiles| percentiles.p99),
         Figure::P999 => latency(|percentiles| percentiles.p999),
+        // Letters and A/A noise are of figures that every row has.
+        Figure::Count(_) => None,
     }
     .filter(|value| value.is_finite() && *value > 0.0)
 }

@@ -16,7 +16,7 @@ mod policies;
 mod ranking;
 mod sentences;
 mod standing;
-mod stats;
+pub(crate) mod stats;
 mod strips;
 pub mod summary;
 mod svg;

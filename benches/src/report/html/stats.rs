@@ -33,7 +33,7 @@ pub enum Metric {
 pub const NEVER: f64 = 1e9;
 
 /// The longest window after a fault, in milliseconds.
-const LONGEST_RECOVERY: f64 = 10_000.0;
+pub const LONGEST_RECOVERY: f64 = 10_000.0;
 
 /// Times to recover that differ by more milliseconds are told apart. They are whole steps of 100 ms of the
 /// time line and a little: a threshold of whole steps would be crossed by microseconds.
@@ -173,7 +173,8 @@ impl Metric {
         })
     }
 
-    fn of_round(self, round: &Round) -> Option<f64> {
+    /// Its value in a round.
+    pub fn of_round(self, round: &Round) -> Option<f64> {
         let value = match self {
             Self::AllDials => round.dials?,
             Self::PeakDials => round.peak_dials_per_100ms?,
