@@ -17,6 +17,7 @@ pub mod detail;
 pub mod histogram;
 pub(crate) mod html;
 pub mod json;
+mod lateness;
 pub mod model;
 pub mod noise;
 mod open_table;

@@ -3,16 +3,12 @@
 use hdrhistogram::Histogram;
 
 use super::columns::short;
+use super::lateness::{self, Times};
 use super::model::{GroupResult, Record};
 use crate::contestants::ErrorKind;
 use crate::measure::Percentiles;
 use crate::run::events::LATE_MS;
 use crate::run::turn::Turn;
-
-/// Arrivals later than this are late, however long requests take.
-const MATERIAL_LATENESS: u64 = 1_000_000;
-/// Of fewer arrivals one in a hundred is an accident.
-const MANY_ARRIVALS: u64 = 1000;
 
 /// The warnings about all rows of a run.
 pub(super) fn of_all(groups: &[GroupResult]) -> Vec<String> {
@@ -142,20 +138,18 @@ fn late_arrivals(groups: &[GroupResult]) -> Option<String> {
         },
     );
     late.words(
-        "requests were sent late, so that the client is part of the tails (lateness of latency, both at p99),",
+        "requests were sent late, so that the client is part of the tails (lateness of all requests, and latency of those with a reply, both at p99),",
         "lateness_us",
     )
 }
 
-/// Whether a schedule was so late that latencies say something about it: of many arrivals one in a
-/// hundred by more than a millisecond, or half of them by more than a tenth of the latency of half
-/// the replies.
-fn is_late(lateness: &Histogram<u64>, latency: &Histogram<u64>) -> bool {
-    let median = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5);
-    let often =
-        lateness.len() >= MANY_ARRIVALS && lateness.value_at_quantile(0.99) > MATERIAL_LATENESS;
-    let mostly = !latency.is_empty() && median(lateness) > median(latency) / 10;
-    !lateness.is_empty() && (often || mostly)
+/// Whether a schedule was so late that latencies say something about it.
+fn is_late(late: &Histogram<u64>, latency: &Histogram<u64>) -> bool {
+    let times = |of: &Histogram<u64>| {
+        Percentiles::of(of)
+            .map_or(Times::default(), |times| Times { p50: Some(times.p50), p99: Some(times.p99) })
+    };
+    lateness::matters(late.len() as f64, times(late), times(latency))
 }
 
 fn count_of_rounds(record: &Record) -> String {

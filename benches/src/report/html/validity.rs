@@ -3,20 +3,15 @@
 
 use super::group::{Entry, Model};
 use crate::report::histogram;
-
-/// With so many requests, one in a hundred is ten requests, which is no accident.
-const MANY: f64 = 1000.0;
+use crate::report::lateness::{self, Times};
 
 /// The lateness of the schedule, where it is large enough to matter.
 pub(super) fn lateness(entry: &Entry<'_>) -> Option<f64> {
-    let late = entry.row.lateness_us?;
-    let p99 = late.p99?;
-    // One late arrival in a hundred means something only if there are many. The warnings of the run have the
-    // same rule.
-    let often = entry.row.requests.is_some_and(|requests| requests >= MANY);
-    let median = entry.row.latency_us?.p50.zip(late.p50.or(late.p99));
-    let share = median.is_some_and(|(latency, late)| late > 0.1 * latency);
-    (often && p99 > 1000.0 || share).then_some(p99)
+    let (late, latency) = (entry.row.lateness_us?, entry.row.latency_us.unwrap_or_default());
+    let late = Times { p50: late.p50.or(late.p99), p99: late.p99 };
+    let latency = Times { p50: latency.p50, p99: latency.p99 };
+    let arrivals = entry.row.requests.unwrap_or(0.0);
+    late.p99.filter(|_| lateness::matters(arrivals, late, latency))
 }
 
 /// Whether the client's processor time fills a core.

@@ -264,8 +264,9 @@ fn a_schedule_that_is_materially_late_is_found() {
         is_late(&lateness, &latencies)
     };
     assert!(!found(1000, MS * 9 / 10, MS * 100));
-    assert!(found(1000, MS * 2, MS * 1000));
-    assert!(!found(50, MS * 2, MS * 1000), "one of few may be an accident");
+    assert!(found(1000, MS * 2, MS * 10));
+    assert!(!found(1000, MS * 2, MS * 1000), "a small part of the tail");
+    assert!(!found(50, MS * 2, MS * 50), "one of few may be an accident");
     assert!(found(1, MS / 2, MS));
     assert!(!found(1, MS / 20, MS));
     assert!(!found(0, MS, MS), "a closed loop has no schedule");
