@@ -185,15 +185,18 @@ impl<'a> Report<'a> {
             .expect("this program wrote the results");
         let sources = [source];
         let pages = self.pages(&sources);
-        if self.plan.summary {
-            self.print(&html::summary::render(&sources));
-        }
         // These warnings are printed as banners.
         let has_banner = |warning: &&String| {
             self.faults.contains(warning) || warning.starts_with(ENDED) || warning.starts_with(LOST)
         };
+        // The summary is the end of the run, and stays on the screen.
         for warning in warnings.iter().filter(|warning| !has_banner(warning)) {
-            self.print(&format!("warning: {warning}\n"));
+            let mut text = String::new();
+            columns::wrap(&mut text, "warning: ", warning);
+            self.print(&text);
+        }
+        if self.plan.summary {
+            self.print(&html::summary::render(&sources));
         }
         if !self.faults.is_empty() {
             self.print(&banner("THE COMPARISON FAILED", &self.faults, self.colours()));

@@ -20,8 +20,12 @@ pub(super) fn of_all(groups: &[GroupResult]) -> Vec<String> {
 
 /// The rows of a group with requests that had no reply.
 fn without_reply(group: &GroupResult) -> Vec<String> {
-    // A ladder ends where contestants cannot follow, and its table says where that is.
-    let of_all = group.demand.is_open() && group.step.is_none();
+    // A ladder ends where contestants cannot follow, and its table says where that is. Faults are there to
+    // cause failures, and the table counts them.
+    if group.step.is_some() || group.scenario.disturbs() {
+        return Vec::new();
+    }
+    let of_all = group.demand.is_open();
     let line =
         |record: &Record| Some(format!("{}: {}", name(group, record), no_reply(record, of_all)?));
     group.records.iter().filter_map(line).collect()

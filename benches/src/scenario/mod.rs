@@ -328,6 +328,12 @@ impl Scenario {
         self.faults().next().is_some()
     }
 
+    /// Whether something goes wrong in the middle of a turn, so that requests are expected to fail.
+    pub fn disturbs(&self) -> bool {
+        let events = (self.events)(&mut fastrand::Rng::with_seed(0));
+        events.iter().any(|event| !event.is_condition())
+    }
+
     /// The shortest turn in which all of its faults happen and end, with enough time after them to see
     /// whether latencies are normal again; zero without timed faults. If the faults last to the end of the
     /// usual turn, the usual turn is the shortest.
