@@ -130,7 +130,14 @@ impl Finish {
             [] => Vec::new(),
             all => {
                 let saved = Saved::read(&self.results)?;
-                all.iter().flat_map(|one| one.missed_in(&saved)).collect()
+                let mut missed: Vec<String> = Vec::new();
+                // A requirement that was given twice is missed once.
+                for line in all.iter().flat_map(|one| one.missed_in(&saved)) {
+                    if !missed.contains(&line) {
+                        missed.push(line);
+                    }
+                }
+                missed
             }
         };
         let mut passed = missed.is_empty();

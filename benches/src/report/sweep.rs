@@ -71,8 +71,8 @@ fn step(group: &GroupResult, record: &Record) -> Step {
 /// The tables of a ladder: one for each contestant, and the knees at the end.
 pub fn render(groups: &[GroupResult]) -> String {
     let Some(first) = groups.first() else { return String::new() };
-    let mut text = format!(
-        "\n{} {}: a sweep of {} rates, {} arrivals, at most {} in flight; {}\n",
+    let heading = format!(
+        "{} {}: a sweep of {} rates, {} arrivals, at most {} in flight; {}",
         first.protocol,
         first.scenario.name,
         groups.len(),
@@ -80,6 +80,8 @@ pub fn render(groups: &[GroupResult]) -> String {
         first.callers,
         first.target.describe(),
     );
+    let mut text = "\n".to_owned();
+    wrap(&mut text, "", &heading);
     let mut knees = Vec::new();
     for record in &first.records {
         let label = record.label();
@@ -123,7 +125,12 @@ fn table(label: &str, beside: &[Beside], steps: &[Step]) -> String {
         "served %",
         "failed",
         "unstarted",
+        "",
     ]);
+    // Numbers stand to the right, and the mark beside them.
+    if let Some(marks) = table.column_mut(8) {
+        marks.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
     let knee = match knee(steps) {
         Knee::At(step) => step.rate_per_s,
         Knee::Beyond(_) | Knee::Nowhere => None,
@@ -131,7 +138,7 @@ fn table(label: &str, beside: &[Beside], steps: &[Step]) -> String {
     let ms = |micros: Option<f64>| or_unknown(micros.map(|micros| short(micros / 1000.0)));
     let plain = |value: Option<f64>| or_unknown(value.map(short));
     for (Beside { share, failed }, step) in beside.iter().zip(steps) {
-        let mark = if knee.is_some() && step.rate_per_s == knee { " < knee" } else { "" };
+        let mark = if knee.is_some() && step.rate_per_s == knee { "< knee" } else { "" };
         table.add_row([
             plain(step.rate_per_s),
             share.map_or(UNKNOWN.to_owned(), |share| format!("{:.0}%", share * 100.0)),
@@ -140,7 +147,8 @@ fn table(label: &str, beside: &[Beside], steps: &[Step]) -> String {
             plain(step.throughput_per_s),
             or_unknown(step.served().map(|served| format!("{:.1}", served * 100.0))),
             short(*failed as f64),
-            format!("{}{mark}", plain(step.unstarted)),
+            plain(step.unstarted),
+            mark.to_owned(),
         ]);
     }
     let lines: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
@@ -234,6 +242,18 @@ mod tests {
         assert_eq!(knee(&hiccup), Knee::Beyond(&hiccup[2]));
         assert_eq!(knee(&[step(1.0, 10.0, 0.5)]), Knee::Nowhere);
         assert_eq!(knee(&[]), Knee::Nowhere);
+    }
+
+    #[test]
+    fn mark_of_the_knee_moves_no_number() {
+        let steps = [step(1.0, 10.0, 1.0), step(2.0, 29.0, 0.995), step(3.0, 99.0, 0.9)];
+        let beside = || Beside { share: None, failed: 0 };
+        let text = table("redigo", &[beside(), beside(), beside()], &steps);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let end = |line: &str| line.trim_end_matches("< knee").trim_end().len();
+        assert!(lines[2].ends_with("  < knee") || lines[2].ends_with(" < knee"), "{text}");
+        assert!(lines.iter().all(|line| end(line) == end(lines[0])), "{text}");
+        assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
     }
 
     #[test]
