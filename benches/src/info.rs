@@ -11,6 +11,7 @@ use crate::scenario::{SCENARIOS, Scenario};
 
 mod diff;
 mod knob;
+mod own;
 
 pub use diff::diff;
 
@@ -85,15 +86,22 @@ pub fn explain(name: &str, as_json: bool) -> Result<String, BenchError> {
     if let Some(contestant) = contestants().find(|one| one.name == name)
         && let Some(words) = in_words(contestant.name).or_else(|| rival_in_words(&contestant))
     {
+        let own = (name == own::DEFAULT).then(own::Own::new);
         return Ok(match as_json {
             true => {
-                let about =
+                let mut about =
                     json!({"contestant": name, "summary": words, "policy": null, "choices": []});
+                if let Some(own) = own {
+                    own.add_to(&mut about);
+                }
                 format!("{about:#}\n")
             }
             false => {
                 let mut text = format!("{name}: {}\n", contestant.about);
                 wrap(&mut text, "", &words);
+                if let Some(own) = own {
+                    own.write(&mut text);
+                }
                 text
             }
         });
@@ -308,6 +316,28 @@ mod tests {
         let limit = explain("limit", false).unwrap();
         let words: Vec<&str> = limit.split_whitespace().collect();
         assert!(words.join(" ").contains("--set does not change it"), "{limit}");
+    }
+
+    #[test]
+    fn our_default_is_explained_question_by_question() {
+        let text = explain("default", false).unwrap();
+        let json: Value = serde_json::from_str(&explain("default", true).unwrap()).unwrap();
+        for knob in KNOBS {
+            let question = knob.question.words();
+            assert!(text.contains(&format!("\n{question}?\n")), "{question}: {text}");
+            assert!(text.contains(&format!("{}=", knob.name)), "{}: {text}", knob.name);
+            let choices = json["choices"].as_array().unwrap();
+            let choice = choices.iter().find(|choice| choice["question"] == question).unwrap();
+            assert!(choice["knobs"][knob.name].is_string(), "{}: {choice}", knob.name);
+        }
+        assert!(text.contains("  source: our choice\n"), "{text}");
+        // Clients differ in what they may send again.
+        assert!(text.contains("(http1") && text.contains("framed)"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        for protocol in Protocol::ALL {
+            assert!(json["policies"][protocol.name()].is_object(), "{protocol}");
+        }
+        assert_eq!(json["policy"], json["policies"]["framed"]);
     }
 
     #[test]

@@ -5,50 +5,47 @@ use pool_common::policy::Policy;
 use pool_common::profile::Profile;
 use serde_json::{Value, json};
 
+use super::own::{DEFAULT, Own};
+use crate::catalog::{CONTESTANTS, PEERS};
 use crate::error::BenchError;
-use crate::names::{self, Protocol};
-use crate::policies;
+use crate::names;
 
-/// The name of our own default, which is no profile.
-const DEFAULT: &str = "default";
-
-/// One side of a comparison. Our own default differs a little from client to client.
+/// One side of a comparison.
 struct Side {
     name: &'static str,
-    /// Its policies; with the protocol of each where there are several.
-    policies: Vec<(Option<Protocol>, Policy)>,
+    policies: Policies,
+}
+
+enum Policies {
+    Profile(Box<Policy>),
+    Own(Own),
 }
 
 impl Side {
     fn find(name: &str) -> Result<Self, BenchError> {
         if name == DEFAULT {
-            let of = |protocol| (Some(protocol), policies::own_default(protocol));
-            return Ok(Self { name: DEFAULT, policies: Protocol::ALL.map(of).to_vec() });
+            return Ok(Self { name: DEFAULT, policies: Policies::Own(Own::new()) });
         }
         let profile = Profile::find(name).ok_or_else(|| {
             let profiles = Profile::all().into_iter().map(|profile| profile.name);
             let known: Vec<&str> = std::iter::once(DEFAULT).chain(profiles).collect();
+            if CONTESTANTS.iter().chain(&PEERS).any(|contestant| contestant.name == name) {
+                return BenchError::usage(format!(
+                    "{name} has no policy to compare; these have one: {}",
+                    known.join(", ")
+                ));
+            }
             names::unknown("profile", name, &known)
         })?;
-        Ok(Self { name: profile.name, policies: vec![(None, profile.policy.clone())] })
+        let policies = Policies::Profile(Box::new(profile.policy.clone()));
+        Ok(Self { name: profile.name, policies })
     }
 
-    /// The value of a knob; where it depends on the protocol each value with its protocols.
     fn value(&self, knob: &Knob) -> String {
-        let mut values: Vec<(String, Vec<&str>)> = Vec::new();
-        for (protocol, policy) in &self.policies {
-            let (value, name) = (knob.value(policy), protocol.map(Protocol::name));
-            match values.iter_mut().find(|(known, _)| *known == value) {
-                Some((_, protocols)) => protocols.extend(name),
-                None => values.push((value, name.into_iter().collect())),
-            }
+        match &self.policies {
+            Policies::Profile(policy) => knob.value(policy),
+            Policies::Own(own) => own.value(knob),
         }
-        if let [(value, _)] = values.as_slice() {
-            return value.clone();
-        }
-        let parts =
-            values.iter().map(|(value, protocols)| format!("{value} ({})", protocols.join(", ")));
-        parts.collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -113,6 +110,8 @@ mod tests {
         assert_eq!(same["questions"], json!([]));
         let error = diff("grpc", "no-such-one", false).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("default"), "{error}");
+        let error = diff("limit", "redigo", false).unwrap_err();
+        assert!(error.to_string().starts_with("limit has no policy to compare"), "{error}");
     }
 
     #[test]
