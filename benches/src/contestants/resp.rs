@@ -1,13 +1,14 @@
-//! Profiles over `resp-pool`: a lease for each command, and the scenario `session`.
+//! Profiles over `resp-pool`: commands of its client, and the scenario `session`.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use pool_common::event::Event;
 use pool_common::{Lease, Policy};
 use resp_pool::{Client, Config, Error, Key, Manager, Pipeline, Secret, Value};
 
-use super::pooled::Listener;
+use super::pooled::{Listener, Sampler};
 use super::raw::counter;
 use super::{
     CallError, Contestant, Counts, Echo, ErrorKind, PoolStatus, Reply, Request, RequestKind, pooled,
@@ -50,51 +51,64 @@ fn failed(error: Error) -> CallError {
     }
 }
 
-/// `ECHO <nonce>`, or a command of the user, on a leased connection.
+/// `ECHO <nonce>`, or a command of the user. The client borrows a connection for each and sends again what
+/// the policy's retry rule allows.
 pub(super) struct RespPool {
     client: Client,
     command: Arc<[Bytes]>,
+    callers: AtomicU32,
+}
+
+/// One caller: its handle on the client, and what its requests need.
+pub(super) struct Caller {
+    client: Client,
+    command: Arc<[Bytes]>,
+    sampler: Sampler,
+}
+
+/// One command, and its reply.
+async fn ask(client: &Client, command: &[Bytes], request: &Request) -> Result<Echo, CallError> {
+    Ok(match request.kind {
+        RequestKind::Read if !command.is_empty() => {
+            let _: Value = client.query(command).await.map_err(failed)?;
+            Echo::NotAsked
+        }
+        RequestKind::Read => {
+            let command = [&b"ECHO"[..], &request.nonce.as_bytes()[..]];
+            let answer: Bytes = client.query(&command).await.map_err(failed)?;
+            Echo::check(true, request.nonce, &answer)
+        }
+        RequestKind::Write => {
+            let command = [&b"INCR"[..], &counter(request.nonce)[..]];
+            let times: i64 = client.query(&command).await.map_err(failed)?;
+            // The server counts requests that ran twice. A count below 1 is the reply to another request.
+            if times >= 1 { Echo::Returned } else { Echo::Wrong }
+        }
+    })
 }
 
 impl RespPool {
     /// A pool with this policy.
     pub(super) fn new(target: &Target, policy: Policy, listener: Listener) -> Result<Self, String> {
         let client = client(target, policy, listener)?;
-        Ok(Self { client, command: target.ask.command().into() })
+        Ok(Self { client, command: target.ask.command().into(), callers: AtomicU32::new(0) })
     }
 }
 
 impl Contestant for RespPool {
-    type Caller = (Client, Arc<[Bytes]>);
+    type Caller = Caller;
 
-    async fn caller(&self) -> Result<Self::Caller, String> {
-        Ok((self.client.clone(), Arc::clone(&self.command)))
+    async fn caller(&self) -> Result<Caller, String> {
+        Ok(Caller {
+            client: self.client.clone(),
+            command: Arc::clone(&self.command),
+            sampler: Sampler::numbered(&self.callers),
+        })
     }
 
-    async fn call(
-        (client, command): &mut Self::Caller,
-        request: &Request,
-    ) -> Result<Reply, CallError> {
-        let mut lease = client.acquire().await.map_err(failed)?;
-        let acquire = request.started.elapsed();
-        let echo = match request.kind {
-            RequestKind::Read if !command.is_empty() => {
-                let _: Value = lease.query(&**command).await.map_err(failed)?;
-                Echo::NotAsked
-            }
-            RequestKind::Read => {
-                let command = [&b"ECHO"[..], &request.nonce.as_bytes()[..]];
-                let answer: Bytes = lease.query(&command).await.map_err(failed)?;
-                Echo::check(true, request.nonce, &answer)
-            }
-            RequestKind::Write => {
-                let command = [&b"INCR"[..], &counter(request.nonce)[..]];
-                let times: i64 = lease.query(&command).await.map_err(failed)?;
-                // The server counts requests that ran twice. A count below 1 is the reply to another request.
-                if times >= 1 { Echo::Returned } else { Echo::Wrong }
-            }
-        };
-        Ok(Reply::new(echo).acquired(acquire))
+    async fn call(caller: &mut Caller, request: &Request) -> Result<Reply, CallError> {
+        let Caller { client, command, sampler } = caller;
+        sampler.around(client.pool(), client.key(), ask(client, command, request)).await
     }
 
     fn counts(&self) -> Counts {
@@ -224,7 +238,60 @@ async fn leave(lease: &mut Lease<Manager>, mess: Mess) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use pool_common::policy::Retry;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::names::Protocol;
+
+    /// Answers as a server does, and closes the connection instead of answering its second `ECHO`.
+    async fn answer_once(mut stream: TcpStream) -> std::io::Result<()> {
+        let (mut bytes, mut echoed) = ([0; 1024], false);
+        loop {
+            let count = stream.read(&mut bytes).await?;
+            let text = String::from_utf8_lossy(&bytes[..count]);
+            let Some((_, nonce)) = text.split_once("ECHO\r\n") else {
+                if count == 0 {
+                    return Ok(());
+                }
+                stream.write_all(b"+OK\r\n").await?;
+                continue;
+            };
+            if std::mem::replace(&mut echoed, true) {
+                return Ok(());
+            }
+            stream.write_all(nonce.as_bytes()).await?;
+        }
+    }
+
+    #[tokio::test]
+    async fn command_is_sent_again_as_the_policy_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::embedded(Protocol::Resp, listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer_once(stream));
+            }
+        });
+        for (retry, second) in [(Retry::Never, false), (Retry::ReusedAndReplayable, true)] {
+            let policy = Policy { retry, ..Policy::default() };
+            let pool = RespPool::new(&target, policy, None).unwrap();
+            let mut caller = pool.caller().await.unwrap();
+            for (number, succeeds) in [(1, true), (2, second)] {
+                let request = Request {
+                    nonce: Nonce::new(1, number),
+                    started: Instant::now(),
+                    kind: RequestKind::Read,
+                };
+                let reply = RespPool::call(&mut caller, &request).await;
+                assert_eq!(reply.is_ok(), succeeds, "{retry:?}, request {number}");
+            }
+            pool.close().await;
+        }
+    }
 
     #[test]
     fn a_session_is_neutral_only_when_nothing_was_left_behind() {

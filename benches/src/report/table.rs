@@ -5,6 +5,8 @@ use super::columns::{Columns, SCREEN, wrap};
 use super::model::{GroupResult, Record};
 use super::noise;
 use super::open_table;
+use pool_common::policy::Retry;
+
 use crate::catalog::Kind;
 use crate::compare::figure::Figure;
 use crate::names::Protocol;
@@ -194,6 +196,15 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
     lacking("no bound on open connections", &|record| record.entry.safety.bounded == Some(false));
     lacking("no deadline on acquire", &|record| record.entry.safety.deadline == Some(false));
     lacking("no reset of the session", &|record| record.entry.safety.reset == Some(false));
+    let is_framed = group.protocol == Protocol::Framed;
+    let has_rule = |record: &Record| {
+        let policy = record.entry.policy.as_ref();
+        policy.is_some_and(|policy| policy.retry != Retry::Never)
+    };
+    // The rule is the client's part, and this protocol has only a pool.
+    lacking("no request is sent again over framed, whatever the policy says", &|record| {
+        is_framed && has_rule(record)
+    });
     lacking("one connection by nature, whatever --connections says", &is_one_connection);
     lacking("refused at once instead of waiting", &|record| record.sum(Turn::refusals) > 0);
     let above: Vec<String> =
@@ -214,8 +225,8 @@ fn notes(group: &GroupResult, wide: bool, left_out: &[String], text: &mut String
         }.as_str());
     }
     if wide
-        && group.protocol.is_http()
-        && group.scenario.play != Play::Reuse
+        && group.protocol != Protocol::Framed
+        && !matches!(group.scenario.play, Play::Reuse | Play::Session)
         && group.records.iter().any(|record| record.entry.policy.is_some())
     {
         note(

@@ -72,6 +72,10 @@ fn contradictions_are_refused() {
         (&["run", "--set", "peek=maybe"], "'maybe'"),
         (&["run", "--set", "peek=true", "--set", "peek=false"], "twice"),
         (&["run", "--contestant", "limit", "--set", "peek=true"], "have no policy"),
+        (
+            &["run", "--protocol", "framed", "--set", "retry=attempts"],
+            "framed has no client that sends a request again",
+        ),
         (&["run", "--protocol", "resp", "--model", "tasks"], "a model of http1"),
         (&["run", "--max-in-flight", "3"], "open loop"),
         (&["run", "--sweep", "110..20%"], "the lower first"),

@@ -32,6 +32,14 @@ pub(super) fn check(args: &RunArgs, ask: &Ask, groups: &[Group]) -> Result<(), B
             "changes nothing: limit and no-pool have no policy; name another contestant",
         );
     }
+    let retry = args.set.iter().find(|set| set.trim_start().starts_with("retry"));
+    let is_framed = |group: &Group| group.protocol == Protocol::Framed;
+    if let Some(set) = retry.filter(|_| groups.iter().all(is_framed)) {
+        return refuse(
+            &format!("--set {}", set.escape_debug()),
+            "changes nothing: framed has no client that sends a request again; choose another --protocol",
+        );
+    }
     models(args, groups)?;
     loads(args, groups)?;
     for group in groups {
