@@ -14,9 +14,9 @@ pub fn table(model: &Model<'_>) -> Option<String> {
         let known = |(other, known): &(&Entry<'_>, &Map<String, Value>)| {
             other.contestant == entry.contestant && *known == policy
         };
-        let shown = columns.iter().filter(|(other, _)| other.contestant == entry.contestant);
-        // The same contestant with two budgets: two columns show that its policy depends on the budget.
-        if !columns.iter().any(known) && shown.count() < 2 {
+        // The policy of a contestant may depend on the budget, the protocol and the way in which a scenario is
+        // played. Each different policy has a column.
+        if !columns.iter().any(known) {
             columns.push((entry, policy));
         }
     }
@@ -37,9 +37,10 @@ pub fn table(model: &Model<'_>) -> Option<String> {
         let twice =
             columns.iter().filter(|(other, _)| other.contestant == entry.contestant).count() > 1;
         let place = if twice {
-            let words = [&entry.row.protocol, &entry.row.scenario]
-                .map(|word| word.clone().unwrap_or_default());
-            format!("<br><small>{}</small>", escape(&text::clip(&words.join(" "), 40)))
+            let row = entry.row;
+            let words = [&row.protocol, &row.scenario, &row.variant].into_iter().flatten();
+            let words: Vec<&str> = words.map(String::as_str).collect();
+            format!("<br><small>{}</small>", escape(&text::clip(&words.join(" "), 60)))
         } else {
             String::new()
         };
@@ -130,8 +131,29 @@ pub fn words_of(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::Source;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn each_policy_of_a_contestant_that_differs_has_a_column() {
+        let row = |variant: &str, order: &str| {
+            json!({"protocol": "http1", "scenario": "imbalance", "contestant": "default", "kind": "ours",
+                "variant": variant, "policy": {"idle_order": order, "peek": true}})
+        };
+        let rows = [
+            row("newest-first", "newest-first"),
+            row("oldest-first", "oldest-first"),
+            row("random", "random"),
+        ];
+        let text = json!({"schema": 1, "results": rows}).to_string();
+        let sources = [Source::parse("results.json".to_owned(), text).unwrap()];
+        let html = table(&Model::new(&sources)).unwrap();
+        for variant in ["newest-first", "oldest-first", "random"] {
+            assert!(html.contains(&format!("<small>http1 imbalance {variant}</small>")), "{html}");
+            assert!(html.contains(&format!(">{variant}</td>")), "{html}");
+        }
+    }
 
     #[test]
     fn values_are_words() {
