@@ -55,7 +55,7 @@ pub struct Row {
     /// The figure that the scenario is about: contestants are ranked by it.
     figure: &'static str,
     /// What happens in the scenario.
-    about: String,
+    about: Option<String>,
     /// What the scenario should show.
     teaches: &'static str,
     /// Which way of the scenario, where it has several.
@@ -349,15 +349,19 @@ impl Row {
     }
 }
 
-/// What happens in the scenario, with the values of the policy that played it.
-fn about(group: &GroupResult, record: &Record) -> String {
+/// What happens in the scenario, with the values of the policy that played it; `None` if it is the description
+/// of a demand that was not played, as of the steps of a ladder.
+fn about(group: &GroupResult, record: &Record) -> Option<String> {
     let value = |(name, _): &(&str, &str)| {
         let policy = record.entry.policy.as_ref()?;
         let knob = KNOBS.iter().find(|knob| knob.name == *name)?;
         Some(format!("{name}={}", knob.value(policy)))
     };
     let set: Vec<String> = group.scenario.set.iter().filter_map(value).collect();
-    group.scenario.about_with(&set)
+    match group.demand.is_open() {
+        true => group.scenario.note(&set).filter(|_| group.step.is_none()),
+        false => Some(group.scenario.about_with(&set)),
+    }
 }
 
 fn range(spread: Spread) -> [f64; 2] {

@@ -3,7 +3,7 @@
 
 use super::group::{Entry, Group, LoadKind, is_limit, is_scale};
 use super::standing::Aside;
-use super::stats::{Effect, Metric, Verdict};
+use super::stats::{Effect, FEW_ROUNDS, Metric, Verdict};
 use crate::report::saved::Row;
 
 /// Contestants in the order of a metric.
@@ -202,10 +202,12 @@ impl Group<'_> {
         let base_file = base.file;
         let effect = metric.effect(own.row, base.row, own.file == base_file, questions)?;
         let verdict = metric.verdict(&effect, self.noise);
-        // Two runs were played to find a small difference, so "the same" has to exclude one.
+        // Two runs were played to find a small difference, so "the same" has to exclude one. Almost any
+        // difference fits into the interval of two rounds.
+        let is_few = [own, base].iter().any(|entry| metric.rounds(entry.row).len() < FEW_ROUNDS);
         let hides_one = |interval| {
             let base = metric.of(base.row).unwrap_or(0.0);
-            own.file != base_file && !metric.is_narrow(interval, base, self.noise)
+            (is_few || own.file != base_file) && !metric.is_narrow(interval, base, self.noise)
         };
         let verdict = match (verdict, effect.interval) {
             (Verdict::Same, Some(interval)) if hides_one(interval) => Verdict::Unknown,

@@ -43,7 +43,7 @@ const BEYOND_A_STEP: f64 = 150.0;
 const SINGLE_FACTOR: f64 = 1.25;
 
 /// The interval of fewer rounds does not show that two figures are the same.
-const FEW_ROUNDS: usize = 3;
+pub const FEW_ROUNDS: usize = 3;
 
 /// The difference of two contestants: a relative change (0.1 is 10 % more), or for counts in a
 /// thousand the plain difference.

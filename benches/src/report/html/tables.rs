@@ -47,9 +47,6 @@ fn name_cell(entry: &Entry<'_>) -> String {
     let row = entry.row;
     let mut notes: Vec<String> = Vec::new();
     notes.extend(row.category.as_deref().map(escape));
-    if !row.does_not.is_empty() {
-        notes.push(format!("does not: {}", escape(&row.does_not.join(", "))));
-    }
     if let Some(broke) = &row.broke {
         notes.push(format!("<b>broke: {}</b>", escape(&text::clip(broke, 200))));
     }
@@ -72,6 +69,27 @@ fn name_cell(entry: &Entry<'_>) -> String {
 
 /// A note below the table: the cost of failed requests has no separate column.
 const CPU_OF_ALL: &str = "CPU per request: the processor time of all requests, those that failed included, for each reply.";
+
+/// The omissions of contestants, one line for each contestant. In the column of names they would take ten lines.
+fn omissions(group: &Group<'_>) -> String {
+    let mut seen = Vec::new();
+    let mut lines = String::new();
+    for entry in group.entries.iter().filter(|entry| !entry.row.does_not.is_empty()) {
+        if seen.contains(&entry.contestant) {
+            continue;
+        }
+        seen.push(entry.contestant);
+        let name = text::clip(entry.row.contestant.as_deref().unwrap_or_default(), 40);
+        let words = format!("{name} does not {}", entry.row.does_not.join("; "));
+        lines.push_str(&format!("<li>{}</li>", escape(&words)));
+    }
+    match lines.is_empty() {
+        true => lines,
+        false => format!(
+            "<details><summary>What contestants do not do</summary><ul class=\"hint\">{lines}</ul></details>\n"
+        ),
+    }
+}
 
 /// The verdict table of a group: the limit first, then contestants by tiers that do not differ
 /// beyond the noise.
@@ -148,6 +166,7 @@ pub fn verdicts(group: &Group<'_>, withdrawn: bool) -> String {
     if group.entries.iter().any(failed) {
         html.push_str(&format!("<p class=\"hint\">{CPU_OF_ALL}</p>\n"));
     }
+    html.push_str(&omissions(group));
     html
 }
 

@@ -698,6 +698,30 @@ fn files_side_by_side_differ_in_no_unit() {
 }
 
 #[test]
+fn two_rounds_that_scatter_are_not_called_the_same() {
+    let table = |rates: &[f64]| {
+        let mut limit = row("limit", &[100.0, 101.0]);
+        limit["kind"] = json!("limit");
+        let sources = sources(json!([limit, row("one", rates)]));
+        tables::verdicts(&Model::new(&sources).groups[0], false)
+    };
+    assert!(!table(&[60.0, 185.0]).contains("same as limit"), "[-89, +1287] excludes nothing");
+    assert!(table(&[100.2, 101.1]).contains("same as limit"));
+}
+
+#[test]
+fn what_a_rival_does_not_do_stands_below_the_table() {
+    let mut rival = row("rival", &[100.0, 101.0]);
+    rival["does_not"] = json!(["check connections", "bound <them>"]);
+    let sources = sources(json!([rival, row("one", &[90.0, 91.0])]));
+    let table = tables::verdicts(&Model::new(&sources).groups[0], false);
+    let (inside, below) = table.split_once("</table>").unwrap();
+    assert!(!inside.contains("check connections"), "{inside}");
+    let line = "<li>rival does not check connections; bound &lt;them&gt;</li>";
+    assert!(below.contains(line), "{below}");
+}
+
+#[test]
 fn two_files_that_scatter_are_not_called_the_same() {
     let verdict = |base: &[f64], new: &[f64]| {
         let file = |name: &str, rates: &[f64]| {
