@@ -10,7 +10,7 @@ pub const SHOWS: &[(&str, &[&str])] = &[
     ("max_leases_per_connection", &["steady", "connections"]),
     ("max_idle_per_key", &["burst"]),
     ("max_idle", &["burst"]),
-    ("idle_overflow", &["burst"]),
+    ("idle_overflow", &[]),
     ("min_idle", &["burst"]),
     ("floor", &["restart"]),
     ("at_limit", &["slow-minute", "limits"]),
@@ -18,7 +18,7 @@ pub const SHOWS: &[(&str, &[&str])] = &[
     ("max_waiters", &["slow-minute", "limits"]),
     ("waiter_order", &["limits"]),
     ("dial", &["slow-dial"]),
-    ("dial_for_waiters", &["slow-minute"]),
+    ("dial_for_waiters", &["black-hole"]),
     ("max_dials_per_key", &["herd"]),
     ("max_dials", &["herd"]),
     ("max_dials_per_second", &["herd"]),
@@ -58,6 +58,10 @@ pub const SHOWS: &[(&str, &[&str])] = &[
 
 /// Knobs that change no figure of any scenario, each with the reason.
 pub const UNSEEN: &[(&str, &str)] = &[
+    (
+        "idle_overflow",
+        "after a burst all connections have almost the same age, so it hardly matters which of them stay idle",
+    ),
     ("dial_hedge", "no scenario loses a single SYN: dials are slow for all or for none"),
     (
         "adopt_dials",
