@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Phase};
 use super::dial_pace::DialPace;
-use super::idle_look::Look;
+use super::unused::Look;
 use super::{ConnectionId, KeyId, Lent, State};
 use crate::clock::Timestamp;
 use crate::collections::is_overgrown;

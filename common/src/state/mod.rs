@@ -21,7 +21,7 @@
 //! | when an idle connection or one past its lifetime ends | `expiry` |
 //! | where a returned connection goes to a waiter | `release`, in the order of `wait_queue` |
 //! | where `max_open` and the other limits are enforced | `limits` |
-//! | how a key without room gets some | `make_room`, in the order of `starved` |
+//! | how a key without room gets some | `places`, in the order of `starved` |
 //! | when an acquire times out | `deadlines` |
 //! | who dials, for whom, and hedges | `dialing`, with `dials` and `dial_pace` |
 //! | what becomes of a dial's result | `dialed` |
@@ -77,12 +77,13 @@ mod fast_path;
 mod floor;
 mod generation;
 mod idle_list;
-mod idle_look;
 mod ids;
 mod invariants;
 mod keys;
+#[cfg(all(test, target_pointer_width = "64"))]
+mod layout;
 mod limits;
-mod make_room;
+mod places;
 mod precomputed;
 mod questions;
 mod refill;
@@ -92,6 +93,7 @@ mod starved;
 mod tests;
 mod time;
 mod types;
+mod unused;
 mod wait_queue;
 mod waiting;
 
@@ -186,7 +188,7 @@ pub struct State<K, L, E, W = ()> {
     /// Where a sweep that spares floors goes on.
     swept_to: Option<ConnectionId>,
     /// Connections that are being looked at: seldom more than one.
-    looks: Vec<idle_look::Look>,
+    looks: Vec<unused::Look>,
     /// How often all connections were retired.
     generation: u64,
     recording_ages: bool,

@@ -2,8 +2,8 @@
 
 use std::hash::Hash;
 
-use super::idle_look::Look;
 use super::limits::{self, Obstacle};
+use super::unused::Look;
 use super::{ConnectionId, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;

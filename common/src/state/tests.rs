@@ -8,7 +8,7 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
+use super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
 use crate::clock::Timestamp;
 use crate::collections::counted::{count, taken};
 use crate::event::CloseCause;

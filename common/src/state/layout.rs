@@ -4,10 +4,10 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::super::State;
-use super::super::connection::Connection;
-use super::super::keys::KeyEntry;
-use super::super::wait_queue::Waiter;
+use super::State;
+use super::connection::Connection;
+use super::keys::KeyEntry;
+use super::wait_queue::Waiter;
 use crate::collections::slot_map::{HEAD, slot_size};
 use crate::lending::Exclusive;
 
