@@ -5,6 +5,7 @@
 
 mod choices;
 mod limits;
+mod precomputed;
 mod validate;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use choices::{
     IdleOrder, IdleOverflow, OrphanDial, Retry, WaiterOrder,
 };
 pub use limits::Limits;
+pub(crate) use precomputed::Precomputed;
 
 /// Every decision of a pool, as data.
 ///

@@ -330,6 +330,11 @@ impl<I: Id, T> IndexMut<I> for SlotMap<I, T> {
     }
 }
 
+/// A line of memory. What threads that take turns change lies in few of them: each further line would be
+/// brought from core to core at every turn.
+#[cfg(test)]
+pub(crate) const LINE: usize = 64;
+
 /// The bytes before the entry in its slot.
 #[cfg(test)]
 pub(crate) const HEAD: usize = 2 * size_of::<u32>();

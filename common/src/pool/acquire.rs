@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::inner::{Guard, Inner};
+use super::inner::{Granted, Guard, Inner};
 use super::lease::Lease;
 use super::maintenance::is_here;
 use super::peek::Condition;
@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
 use crate::manager::Manager;
 use crate::metrics::Since;
-use crate::state::{Acquire, Refusal, Want};
+use crate::state::{Answer, Refusal, Want};
 
 /// What [`Pool::acquire`](crate::Pool::acquire) returns: resolves to a [`Lease`].
 ///
@@ -191,9 +191,10 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         } else {
             core.state.acquire_anew(self.key, self.want, deadline, now)
         };
-        let Acquire::Wait(id) = answer else {
+        let Answer::Wait(id) = answer else {
+            let granted = Granted::new(answer, &mut core);
             inner.unlock(core);
-            return Some(inner.hold(answer));
+            return Some(inner.hold(granted));
         };
         let watched_on = core.watched_on(watched_until);
         // Whatever goes wrong from here on, its place in the queue comes back.
@@ -346,14 +347,15 @@ impl<M: Manager> Inner<M> {
         let mut core = self.lock();
         let deadline = if core.clocks_differ { Timestamp::NEVER } else { end };
         match core.state.acquire_until(key, want, deadline, now) {
-            Acquire::Wait(id) => {
+            Answer::Wait(id) => {
                 let waiting = Waiting::new(self, id, &mut core);
                 self.unlock(core);
                 Step::Wait(waiting)
             }
             answer => {
+                let granted = Granted::new(answer, &mut core);
                 self.unlock(core);
-                self.hold(answer)
+                self.hold(granted)
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::lending::Lend;
 use crate::manager::Manager;
 use crate::metrics::{Meter, Tally};
 use crate::policy::{Check, Policy};
-use crate::state::{Grant, State};
+use crate::state::{Answer, State};
 use crate::stats::Status;
 use crate::sync::MutexGuard;
 use crate::sync::lock::Lock;
@@ -36,14 +36,22 @@ pub(crate) type StateOf<M> =
 /// What the lock guards, with the lock held.
 pub(crate) type Guard<M> = MutexGuard<'static, Core<M>>;
 
-/// A grant on its way from the state to its waiter, and an unused node for its lease if there was one.
+/// An answer on its way from the state to its caller, and an unused node for its lease if there was one.
 ///
 /// Nothing is given back when this is dropped. So there is only code that cannot panic between the state,
-/// the waiter's cell and `hold_grant`, which makes a lease, a dial or an error of it.
+/// a waiter's cell and `hold`, which makes a lease, a dial or an error of it.
 #[must_use = "what was granted would be lost"]
 pub(crate) struct Granted<M: Manager> {
-    pub(super) grant: Grant<Held<M>, DialError<M::Error>>,
+    pub(super) answer: Answer<Held<M>, DialError<M::Error>>,
     pub(super) node: Option<Box<Node<M>>>,
+}
+
+impl<M: Manager> Granted<M> {
+    #[inline]
+    pub(super) fn new(answer: Answer<Held<M>, DialError<M::Error>>, core: &mut Core<M>) -> Self {
+        let node = if matches!(answer, Answer::Lend(_)) { core.take_node() } else { None };
+        Self { answer, node }
+    }
 }
 
 pub(crate) struct Inner<M: Manager> {

@@ -43,8 +43,8 @@ impl<M: Manager> Core<M> {
                     // A waiter that has left since, or has found its grant, is not there any more.
                     let cell = self.state.detach(waiter);
                     let grant = StateOf::<M>::take_grant(&mut self.state, waiter);
-                    if let Some(grant) = grant {
-                        work.granted.push((cell, Granted { grant, node: self.take_node() }));
+                    if let Some(answer) = grant {
+                        work.granted.push((cell, Granted::new(answer, self)));
                     }
                 }
                 // A dial that has ended meanwhile is not there any more.
@@ -94,7 +94,7 @@ impl<M: Manager> Inner<M> {
                 };
                 match given {
                     Ok(waker) => wakers.extend(waker),
-                    Err(granted) => refused.push(self.hold_grant(granted)),
+                    Err(granted) => refused.push(self.hold(granted)),
                 }
             }
             wakers.into_iter().for_each(wake);

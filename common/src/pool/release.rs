@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::{Lend, Lending};
 use crate::manager::Manager;
-use crate::state::{Fitness, Grant, Lent, Released};
+use crate::state::{Answer, Fitness, Lent, Released};
 use crate::sync::lock::Lock;
 use crate::sync::thread_local;
 use crate::sync::wait_cell::wake;
@@ -202,7 +202,7 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
             // It comes straight from another borrower, so there is nothing to peek at. The lease of the
             // waiter takes over the node of this one.
             let lent = Lent { was_idle: false, ..lent };
-            let granted = Granted { grant: Grant::Lend(lent), node };
+            let granted = Granted { answer: Answer::Lend(lent), node };
             let given = match cell {
                 Some(cell) => cell.give(granted),
                 // The waiter's caller panicked before it had a cell.
@@ -220,8 +220,8 @@ fn give_back<M: Manager>(mut node: Box<Node<M>>, fitness: Fitness) {
 /// The waiter has left: its connection goes to the next one. The manager is not asked, since no caller
 /// has had the connection.
 #[cold]
-fn pass_on<M: Manager>(Granted { grant, node }: Granted<M>) {
-    let Grant::Lend(lent) = grant else { unreachable!("a connection was handed over") };
+fn pass_on<M: Manager>(Granted { answer, node }: Granted<M>) {
+    let Answer::Lend(lent) = answer else { unreachable!("a connection was handed over") };
     Slot::new(lent, || node.expect("a shared connection leaves the node")).release(Fitness::Fit);
 }
 

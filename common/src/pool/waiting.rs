@@ -11,13 +11,12 @@ use super::dial::Ticket;
 use super::inner::{CellOf, Core, Granted, Inner, StateOf};
 use super::lease::Lease;
 use super::maintenance::is_here;
-use super::node::Held;
 use super::peek::Condition;
 use super::timeout::TimeLimit;
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
 use crate::manager::Manager;
-use crate::state::{Acquire, Grant, Refusal, WaiterId};
+use crate::state::{Answer, Refusal, WaiterId};
 use crate::sync::wait_cell::WaitCell;
 
 /// What the state answered, held by something that gives it back when it is dropped.
@@ -36,41 +35,21 @@ pub(super) enum Step<'a, M: Manager> {
     TimedOut,
 }
 
-impl<M: Manager> Step<'_, M> {
-    fn lent(lease: Lease<M>, was_idle: bool) -> Self {
-        Self::Lent(lease, if was_idle { Condition::Unknown } else { Condition::Fine })
-    }
-}
-
 impl<M: Manager> Inner<M> {
-    /// Holds what the state answered to an acquire, except to wait.
-    pub(super) fn hold<'a>(
-        self: &Arc<Self>,
-        answer: Acquire<Held<M>, DialError<M::Error>>,
-    ) -> Step<'a, M> {
-        match answer {
-            Acquire::Lend(lent) => {
+    /// Holds what the state answered, except to wait.
+    pub(super) fn hold<'a>(self: &Arc<Self>, granted: Granted<M>) -> Step<'a, M> {
+        match granted.answer {
+            Answer::Lend(lent) => {
                 let was_idle = lent.was_idle;
-                Step::lent(self.lease(lent), was_idle)
+                let condition = if was_idle { Condition::Unknown } else { Condition::Fine };
+                Step::Lent(Lease::new(self, granted.node, lent), condition)
             }
-            Acquire::Dial(id) => Step::Dial(Ticket::new(Arc::clone(self), id, true)),
-            Acquire::Wait(_) => unreachable!("a waiter gets a place in the queue"),
-            Acquire::Refuse(refusal) => Step::Refused(refusal),
-        }
-    }
-
-    /// Holds what the state granted to a waiter.
-    pub(super) fn hold_grant<'a>(self: &Arc<Self>, granted: Granted<M>) -> Step<'a, M> {
-        match granted.grant {
-            Grant::Lend(lent) => {
-                let was_idle = lent.was_idle;
-                Step::lent(Lease::new(self, granted.node, lent), was_idle)
-            }
-            Grant::Dial(id) => Step::Dial(Ticket::new(Arc::clone(self), id, true)),
-            Grant::Retry => Step::Again,
-            Grant::DialFailed(error) => Step::DialFailed(error),
-            Grant::TimedOut => Step::TimedOut,
-            Grant::Refuse(refusal) => Step::Refused(refusal),
+            Answer::Dial(id) => Step::Dial(Ticket::new(Arc::clone(self), id, true)),
+            Answer::Wait(_) => unreachable!("a waiter gets a place in the queue"),
+            Answer::Retry => Step::Again,
+            Answer::DialFailed(error) => Step::DialFailed(error),
+            Answer::TimedOut => Step::TimedOut,
+            Answer::Refuse(refusal) => Step::Refused(refusal),
         }
     }
 
@@ -172,7 +151,7 @@ impl<'a, M: Manager> Waiting<'a, M> {
     fn found(&mut self, found: Poll<Option<Granted<M>>>) -> Poll<Option<Step<'a, M>>> {
         found.map(|called_or_granted| {
             let granted = called_or_granted?;
-            let step = self.inner.hold_grant(granted);
+            let step = self.inner.hold(granted);
             if let Some(cell) = self.cell.take() {
                 cell.keep();
             }
@@ -193,12 +172,12 @@ impl<'a, M: Manager> Waiting<'a, M> {
             return self.found(found);
         }
         let mut core = self.inner.lock();
-        if let Some(grant) = StateOf::<M>::take_grant(&mut core.state, self.id) {
+        if let Some(answer) = StateOf::<M>::take_grant(&mut core.state, self.id) {
             // Granted within a call that is still running on this thread, and would be brought here later.
-            let node = core.take_node();
+            let granted = Granted::new(answer, &mut core);
             drop(core);
             self.cell = None;
-            return Poll::Ready(Some(self.inner.hold_grant(Granted { grant, node })));
+            return Poll::Ready(Some(self.inner.hold(granted)));
         }
         // The waiter's task may have moved here from the runtime of the maintenance task.
         let watched_on = core.watched_on(Timestamp::NEVER);
@@ -241,7 +220,7 @@ impl<M: Manager> Waiting<'_, M> {
             // From here on the thread that brings a grant passes it on.
             None => {
                 if let Some(granted) = cell.leave() {
-                    self.inner.pass_on(self.inner.hold_grant(granted));
+                    self.inner.pass_on(self.inner.hold(granted));
                 }
             }
         }

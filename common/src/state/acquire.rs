@@ -3,25 +3,33 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use super::connection::DialFor;
-use super::fast_path::Idle;
-use super::idle_list;
-use super::limits::{self, Obstacle};
-use super::{Acquire, ConnectionId, Grant, KeyId, Lent, Refusal, State, WaiterId, Want};
+use super::connection::{Connection, DialFor};
+use super::keys::KeyEntry;
+use super::limits::Obstacle;
+use super::{Answer, ConnectionId, KeyId, Lent, Refusal, State, Want, idle_list};
 use crate::clock::Timestamp;
-use crate::event::CloseCause;
+use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
-use crate::policy::{AfterFailedDial, AtLimit, Check, Dial, DialForWaiters};
+use crate::policy::{Check, Dial, DialForWaiters};
+
+/// What there is to lend on the fast path.
+enum Idle<L> {
+    Lent(Lent<L>),
+    /// Nothing, on either path.
+    Nothing,
+    /// The slow path has to look.
+    Unclear,
+}
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Asks for a connection of `key`.
     #[inline]
-    pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Acquire<L, E> {
+    pub fn acquire(&mut self, key: &K, want: Want, now: Timestamp) -> Answer<L, E> {
         self.acquire_until(key, want, Timestamp::NEVER, now)
     }
 
     /// As [`acquire`](State::acquire), but a caller that has to wait is granted
-    /// [`Grant::TimedOut`] at `deadline`.
+    /// [`Answer::TimedOut`] at `deadline`.
     #[inline]
     pub fn acquire_until(
         &mut self,
@@ -29,7 +37,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         want: Want,
         deadline: Timestamp,
         now: Timestamp,
-    ) -> Acquire<L, E> {
+    ) -> Answer<L, E> {
         if !want.fresh
             && let Some(lent) = self.acquire_idle(key, now)
         {
@@ -37,7 +45,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 // Waiters that were woken with this one may leave a connection idle, in the way of another key.
                 self.relieve_starving(now);
             }
-            return Acquire::Lend(lent);
+            return Answer::Lend(lent);
         }
         self.acquire_anew(key, want, deadline, now)
     }
@@ -53,9 +61,45 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// Lends the connection that the policy's order puts first, when that is in time.
+    #[inline(always)]
+    fn lend_plain(&mut self, key: &K, now: Timestamp) -> Idle<L> {
+        let recent = self.keys.recent();
+        let id = match self.keys.get(recent) {
+            Some(entry) if self.is_plain() && !self.owes_floor(entry) && entry.key == *key => {
+                match idle_list::first_in_time_order(entry, &self.connections, &self.rules) {
+                    Some(id) => id,
+                    None if self.rules.prune && self.has_to_prune(entry, now) => {
+                        return Idle::Unclear;
+                    }
+                    None => return Idle::Nothing,
+                }
+            }
+            _ => return Idle::Unclear,
+        };
+        if self.connections[id].past_its_time(now).is_some()
+            || (self.rules.prune && self.has_to_prune(&self.keys[recent], now))
+        {
+            return Idle::Unclear;
+        }
+        Idle::Lent(self.lend_here(id, recent, now))
+    }
+
+    /// Whether a floor may have to be refilled when an idle connection is lent.
+    #[inline(always)]
+    fn owes_floor(&self, entry: &KeyEntry<K, E>) -> bool {
+        self.rules.floor && entry.floor.is_held()
+    }
+
+    /// Whether an idle connection of a key is past its time: the one that was idle for longest, first.
+    fn has_to_prune(&self, entry: &KeyEntry<K, E>, now: Timestamp) -> bool {
+        let longest = entry.idle.front(&self.connections);
+        longest.is_some_and(|id| self.connections[id].past_its_time(now).is_some())
+    }
+
     #[inline(never)]
     fn acquire_idle_at_length(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
-        let key = self.known_key(key)?;
+        let key = self.keys.known(key)?;
         if self.rules.prune {
             self.prune(key, now);
         }
@@ -71,11 +115,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         want: Want,
         deadline: Timestamp,
         now: Timestamp,
-    ) -> Acquire<L, E> {
+    ) -> Answer<L, E> {
         if !want.fresh
             && let Some(waiter) = self.wait_plain(key, deadline, now)
         {
-            return Acquire::Wait(waiter);
+            return Answer::Wait(waiter);
         }
         self.acquire_anew_at_length(key, want, deadline, now)
     }
@@ -87,10 +131,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         want: Want,
         deadline: Timestamp,
         now: Timestamp,
-    ) -> Acquire<L, E> {
+    ) -> Answer<L, E> {
         if self.closed {
             self.stats.refused += 1;
-            return Acquire::Refuse(Refusal::Closed);
+            return Answer::Refuse(Refusal::Closed);
         }
         let key = self.key_id(key, now);
         if self.rules.prune && want.fresh {
@@ -100,12 +144,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.want_floor(key, now);
         let answer = self.acquire_without_idle(key, want, deadline, now);
         match answer {
-            Acquire::Wait(waiter) => self.watch_waiter(waiter, deadline),
-            Acquire::Refuse(_) => {
+            Answer::Wait(waiter) => self.watch_waiter(waiter, deadline),
+            Answer::Refuse(_) => {
                 self.stats.refused += 1;
                 self.forget_if_unused(key);
             }
-            Acquire::Lend(_) | Acquire::Dial(_) => {}
+            _ => {}
         }
         answer
     }
@@ -113,7 +157,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Lends an idle connection of `key` that needs no check, if the one that comes first is such;
     /// starts nothing and joins no queue.
     pub fn try_acquire(&mut self, key: &K, now: Timestamp) -> Option<Lent<L>> {
-        let key = self.known_key(key)?;
+        let key = self.keys.known(key)?;
         if self.closed || self.policy.check == Check::Always {
             return None;
         }
@@ -172,7 +216,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         want: Want,
         deadline: Timestamp,
         now: Timestamp,
-    ) -> Acquire<L, E> {
+    ) -> Answer<L, E> {
         let now = self.catch_up(now);
         // Before their timer has said so.
         self.mark_overdue(key, now);
@@ -180,7 +224,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         // While a waiter is held up, the dials without a waiter are its hedges.
         let held_up = self.keys[key].dials.held_up() > 0;
         let adopts = racing && self.policy.adopt_dials && !want.fresh && !held_up;
-        if !self.keys[key].undialed.is_empty() && !self.dials.is_opener_busy() {
+        if self.keys[key].queue.has_undialed() && !self.dials.is_opener_busy() {
             // Dials that lost their waiters belong to the callers that wait, and so does what the end of a
             // pause or the ramp allows by now, before their timer has said so.
             self.serve_room(key, now);
@@ -188,19 +232,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if adopts && self.keys[key].dials.has_orphans() {
             let waiter = self.wait_for_anything(key, want.fresh);
             self.adopt(waiter);
-            return Acquire::Wait(waiter);
+            return Answer::Wait(waiter);
         }
-        let looks = self.looks_of(key);
-        let undialed = self.keys[key].undialed.len();
+        let looks = self.looks.of(key);
+        let undialed = self.keys[key].queue.undialed();
         // The remaining room belongs to the waiters that the opener dials for.
         let behind_opener =
             self.policy.dial_for_waiters == DialForWaiters::Opener && undialed > looks;
         let mut obstacle = self.obstacle(key, now).or(behind_opener.then_some(Obstacle::Dialing));
-        let waiting = self.keys[key].waiting.saturating_add(1);
+        let waiting = self.keys[key].queue.waiting().saturating_add(1);
         // A connection that is being looked at counts as idle, and is back sooner than a dial. A
         // caller that insists on a new connection takes it too while nothing may be dialed.
         if looks > undialed && (!want.fresh || obstacle == Some(Obstacle::Paused)) {
-            return Acquire::Wait(self.wait_for_anything(key, want.fresh));
+            return Answer::Wait(self.wait_for_anything(key, want.fresh));
         }
         // Waiters before this one may be waiting until an overdue dial has been stopped.
         if obstacle.is_none()
@@ -214,29 +258,29 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && let Some(lent) = self.lend_idle(key, now)
         {
             // Nothing new can be had; what works is better than nothing.
-            return Acquire::Lend(lent);
+            return Answer::Lend(lent);
         }
         let Some(obstacle) = obstacle else {
             debug_assert!(undialed <= looks, "waiters are dialed for first");
             return match self.policy.dial {
-                Dial::Caller => Acquire::Dial(self.start_dial(key, DialFor::Caller, now)),
+                Dial::Caller => Answer::Dial(self.start_dial(key, DialFor::Caller, now)),
                 Dial::Detached => {
                     let waiter = self.wait_for_dial(key, want.fresh);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                     self.bind(waiter, dial);
-                    Acquire::Wait(waiter)
+                    Answer::Wait(waiter)
                 }
                 // A returned connection does not serve a caller that insists on a new one.
                 Dial::Racing | Dial::Shared if want.fresh => {
                     let waiter = self.wait_for_dial(key, true);
                     let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                     self.bind(waiter, dial);
-                    Acquire::Wait(waiter)
+                    Answer::Wait(waiter)
                 }
                 Dial::Racing | Dial::Shared => {
                     let waiter = self.wait_for_anything(key, want.fresh);
                     self.serve_room(key, now);
-                    Acquire::Wait(waiter)
+                    Answer::Wait(waiter)
                 }
             };
         };
@@ -244,7 +288,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.probe_if_denied(key, now);
         }
         if let Some(refusal) = self.refusal(key, obstacle, want, deadline, now) {
-            return Acquire::Refuse(refusal);
+            return Answer::Refuse(refusal);
         }
         let waiter = self.wait_for_anything(key, want.fresh);
         self.replace_if_hanging(key, now);
@@ -256,78 +300,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Obstacle::Ramp => self.watch_ramp(key),
             _ => {}
         }
-        Acquire::Wait(waiter)
-    }
-
-    /// Why an acquire may not even wait.
-    fn refusal(
-        &self,
-        key: KeyId,
-        obstacle: Obstacle,
-        want: Want,
-        deadline: Timestamp,
-        now: Timestamp,
-    ) -> Option<Refusal<E>> {
-        let entry = &self.keys[key];
-        // The remaining capacity is reserved for callers that the ramp holds back. Later callers are
-        // treated as if the limit had been reached.
-        let owed = match obstacle {
-            Obstacle::Ramp => limits::room_above_ramp(entry, &self.policy, &self.status),
-            _ => 0,
-        };
-        if owed > entry.undialed.len() {
-            return None;
-        }
-        match obstacle {
-            Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Ramp => {
-                // A place that is about to be free, or that an idle connection can make, and a
-                // dial that serves many, are worth waiting for.
-                let soon = entry.closing > 0
-                    || entry.dials.stopping() > 0
-                    || (L::SHARED && entry.dials.in_progress() > 0)
-                    || entry.dials.refilling() > 0
-                    || (want.fresh && !entry.idle.is_empty())
-                    || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty())
-                    || self.is_back_soon(key, obstacle);
-                if self.policy.at_limit == AtLimit::Fail && !soon {
-                    return Some(Refusal::Exhausted);
-                }
-            }
-            Obstacle::Paused => {
-                let nothing_live = entry.open == entry.closing;
-                let fails = match self.policy.after_failed_dial {
-                    AfterFailedDial::FailFast if self.fails_fast(key) => true,
-                    _ => {
-                        nothing_live
-                            && !self.policy.wait_for_ready
-                            && !entry.backoff.is_short(&self.policy, deadline, now)
-                    }
-                };
-                if fails && let Some(refusal) = self.back_off_refusal(key, now) {
-                    return Some(refusal);
-                }
-            }
-            Obstacle::Useless | Obstacle::Dialing | Obstacle::Rate | Obstacle::DialsFull => {}
-        }
-        let soon_served = match self.policy.max_waiters {
-            Some(_) if L::SHARED => limits::soon_served(entry, &self.policy),
-            _ => 0,
-        };
-        match self.policy.max_waiters {
-            Some(limit)
-                if !want.again
-                    && entry
-                        .undialed
-                        .len()
-                        .saturating_sub(owed)
-                        .saturating_sub(soon_served)
-                        .saturating_sub(self.looks_of(key))
-                        >= limit =>
-            {
-                Some(Refusal::TooManyWaiters { limit })
-            }
-            _ => None,
-        }
+        Answer::Wait(waiter)
     }
 
     /// A fresh connection is wanted and only idle ones are in the way.
@@ -337,35 +310,80 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A waiter leaves. A grant that it has not collected goes to the next waiter.
-    ///
-    /// Returns a handle to drop, outside any lock.
-    pub fn cancel(&mut self, id: WaiterId, now: Timestamp) -> Option<L> {
-        let waiter = self.waiters.get_mut(id)?;
-        let key = waiter.key;
-        let leftover = match waiter.take_grant() {
-            None => {
-                self.stats.gave_up += 1;
-                self.leave_queues(id, None);
-                // The dial that it waited for may be in the way of other waiters now.
-                self.replace_if_hanging(key, now);
-                self.relieve_starving(now);
-                None
+    /// Counts a lease of a live connection with room, and takes it out of the lists it leaves.
+    #[inline(never)]
+    pub(super) fn lend(&mut self, id: ConnectionId, now: Timestamp) -> Lent<L> {
+        let key = self.connections[id].key;
+        let lent = self.lend_here(id, key, now);
+        if self.at_length {
+            self.lent_at_length(id, now);
+        }
+        lent
+    }
+
+    /// As `lend`, for the fast path: in place, without a call or a copy of what it returns. `key` is
+    /// the connection's.
+    #[inline(always)]
+    pub(super) fn lend_here(&mut self, id: ConnectionId, key: KeyId, now: Timestamp) -> Lent<L> {
+        if self.remaking > 0 && self.connections[id].in_key.is_linked() {
+            self.leave_reserve(id, key);
+        }
+        let entry = &mut self.keys[key];
+        let connection = &mut self.connections[id];
+        debug_assert!(connection.leased < connection.capacity);
+        connection.leased += 1;
+        let leased = connection.leased;
+        let is_full = leased == connection.capacity;
+        let reused = std::mem::replace(&mut connection.lent_before, true);
+        let idle_since = connection.idle_since;
+        let handle = L::lend(&mut connection.handle).expect("a connection with room is here");
+        let link = std::mem::take(&mut connection.in_key);
+        let was_idle = link.is_linked();
+        if was_idle {
+            entry.idle.unlink(&mut self.connections, id, link, Connection::in_key);
+            self.status.idle -= 1;
+            if self.rules.global_idle {
+                self.all_idle.remove(&mut self.connections, id, Connection::in_all);
             }
-            Some(Grant::Lend(lent)) => self.take_back(lent, now),
-            Some(Grant::Dial(dial)) => {
-                self.dial_failed(dial, None, now);
-                None
+        }
+        if L::SHARED && is_full {
+            self.keys[key].leave_room(&mut self.connections, id, &self.rules);
+        }
+        self.status.leased += u32::from(leased == 1);
+        self.status.leases += 1;
+        self.counts.leased += 1;
+        if !reused {
+            self.first_leases += 1;
+        }
+        let idle_nanos = if was_idle { now.nanos_since(idle_since) } else { 0 };
+        // A connection that was parked for the waiters that its dial woke counts as handed over.
+        let was_idle = was_idle && (reused || idle_nanos > 0);
+        if self.listening {
+            let idle_for = Duration::from_nanos(idle_nanos);
+            self.emit(id, EventKind::Leased { reused, idle_for }, now);
+        }
+        Lent { id, handle, reused, idle_nanos, was_idle }
+    }
+
+    /// A connection was lent, and a rarer rule of the policy has a say: which is next in random
+    /// order, or that this was its last time.
+    #[cold]
+    pub(super) fn lent_at_length(&mut self, id: ConnectionId, now: Timestamp) {
+        let key = self.connections[id].key;
+        if self.rules.random {
+            let random = &mut self.keys[key].random;
+            if !L::SHARED {
+                random.leave(&mut self.connections, id);
             }
-            Some(Grant::Retry) => {
-                // The connection that it was woken for stays idle, perhaps in the way of another key.
-                self.relieve_starving(now);
-                None
-            }
-            Some(Grant::DialFailed(_) | Grant::TimedOut | Grant::Refuse(_)) => None,
-        };
-        self.remove_waiter(id);
-        self.forget_if_unused(key);
-        leftover
+            random.draw_again(&mut self.rng);
+        }
+        let Some(max) = self.policy.max_uses else { return };
+        let connection = &mut self.connections[id];
+        if connection.count_use() == max && connection.retired.is_none() {
+            // It is found unfit when a lease of it comes back.
+            connection.retired = Some(CloseCause::Uses);
+            self.keys[key].leave_room(&mut self.connections, id, &self.rules);
+            self.emit(id, EventKind::Retired, now);
+        }
     }
 }

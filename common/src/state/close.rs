@@ -1,13 +1,15 @@
-//! How connections leave: one of them, those that a failed check makes suspect, or the whole pool.
+//! How connections leave: one of them, those that a failed check makes suspect, or all when the pool is closed.
 
 use std::hash::Hash;
 
-use super::connection::Phase;
-use super::{Action, ConnectionId, Grant, KeyId, Refusal, State, WaiterId};
+use super::connection::{Connection, Phase};
+use super::floor::PROVEN_AFTER;
+use super::{Action, Answer, ConnectionId, KeyId, Refusal, State, WaiterId};
 use crate::clock::Timestamp;
+use crate::collections::list::Link;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
-use crate::policy::{AfterFailedCheck, Floor};
+use crate::policy::AfterFailedCheck;
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A live connection without leases begins to close. It keeps its place in the limits until
@@ -18,7 +20,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if link.is_linked() {
             self.leave_idle(id, key, link);
         }
-        self.leave_room(id);
+        self.keys[key].leave_room(&mut self.connections, id, &self.rules);
         if self.rules.floor {
             self.note_floor_loss(id, cause, now);
         }
@@ -26,15 +28,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         debug_assert_eq!(connection.leased, 0);
         connection.phase = Phase::Closing;
         let handle = connection.handle.take();
-        if connection.useless && !connection.lent_before {
-            let caught_up = now.max(self.timed_until);
+        let never_served = connection.useless && !connection.lent_before;
+        self.keys[key].count_useless(connection);
+        if never_served {
+            let caught_up = self.catch_up(now);
             let backoff = &mut self.keys[key].backoff;
             let pause_ends = backoff.end_useless(&self.policy, &mut self.rng, caught_up);
             if let Some(at) = pause_ends {
                 self.set_timer(at, key);
             }
         }
-        self.count_useless(id);
         if !self.connections[id].drained {
             self.keys[key].closing += 1;
             self.status.closing += 1;
@@ -73,6 +76,76 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.plan_tidy(now);
     }
 
+    /// Takes a connection out of the idle lists, whose link in the list of its key was `link`.
+    pub(super) fn leave_idle(&mut self, id: ConnectionId, key: KeyId, link: Link<ConnectionId>) {
+        if self.remaking > 0 {
+            self.leave_reserve(id, key);
+        }
+        self.keys[key].idle.unlink(&mut self.connections, id, link, Connection::in_key);
+        if self.rules.global_idle {
+            self.all_idle.remove(&mut self.connections, id, Connection::in_all);
+        }
+        if self.rules.random && !L::SHARED {
+            self.keys[key].random.leave(&mut self.connections, id);
+        }
+        self.status.idle -= 1;
+        debug_assert_eq!(self.connections[id].phase, Phase::Live);
+    }
+
+    /// An idle connection is lent or ends while floors are remade.
+    #[cold]
+    pub(super) fn leave_reserve(&mut self, id: ConnectionId, key: KeyId) {
+        if self.is_old(id) {
+            self.keys[key].reserve.note_left();
+        }
+    }
+
+    pub(super) fn is_old(&self, id: ConnectionId) -> bool {
+        self.connections[id].generation < self.generation
+    }
+
+    /// A connection is about to be closed. If it ends at once, and no caller has used it, the refill was
+    /// a failure: a peer that accepts and hangs up would else be dialed without a pause.
+    pub(super) fn note_floor_loss(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
+        let connection = &self.connections[id];
+        let (key, is_young) = (connection.key, now.since(connection.opened_at) < PROVEN_AFTER);
+        let by_peer = match cause {
+            CloseCause::Gone | CloseCause::PeekFailed | CloseCause::CheckFailed => true,
+            CloseCause::Retired => connection.generation == self.generation,
+            // `idle_timeout` alone is what the user asked for.
+            CloseCause::IdleTimeout => u128::from(connection.own_limit()) < PROVEN_AFTER.as_nanos(),
+            _ => false,
+        };
+        if !is_young {
+            self.keys[key].floor.note_proof();
+        } else if by_peer && !connection.lent_before {
+            self.pause_floor(key, now);
+        }
+    }
+
+    /// A refill came to nothing. The next one waits, whatever the policy says of callers.
+    pub(super) fn pause_floor(&mut self, key: KeyId, now: Timestamp) {
+        // Else a refill that a timer started, and that came to nothing within a tick, would seem to have
+        // ended before its start, and the next would follow at once.
+        let now = self.catch_up(now);
+        let entry = &mut self.keys[key];
+        let paused_until = entry.backoff.paused_until();
+        if let Some(due) = entry.floor.fail(paused_until, &self.policy, &mut self.rng, now) {
+            self.set_timer(due, key);
+        }
+    }
+
+    /// A place in the limits was given up: the allowances shrink with `open`.
+    pub(super) fn shrink_allowances(&mut self, key: KeyId) {
+        if self.above_limits == 0 {
+            return;
+        }
+        let entry = &mut self.keys[key];
+        let pool_ended = self.allowance.shrink(self.status.open, self.policy.max_open);
+        let key_ended = entry.allowance.shrink(entry.open, self.policy.max_open_per_key);
+        self.above_limits -= u32::from(pool_ended) + u32::from(key_ended);
+    }
+
     /// A connection asks to get no new leases (GOAWAY), or says that it is gone. Nothing happens
     /// when it has ended already.
     pub fn retire(&mut self, id: ConnectionId, cause: CloseCause, now: Timestamp) {
@@ -98,7 +171,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let waiting: Vec<WaiterId> =
             self.waiters.iter().filter(|(_, w)| w.waits()).map(|(id, _)| id).collect();
         for id in waiting {
-            self.grant(id, Grant::Refuse(Refusal::Closed));
+            self.grant(id, Answer::Refuse(Refusal::Closed));
         }
         let live: Vec<ConnectionId> = self
             .connections
@@ -110,7 +183,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.retire(id, CloseCause::PoolClosed, now);
         }
         self.timers.clear();
-        self.idle_limits.clear();
+        self.ends.forget_idle_limits();
         self.tidy_at = Timestamp::NEVER;
     }
 
@@ -144,79 +217,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// Begins a new generation: leased connections are closed when they come back, one being dialed
-    /// serves the caller it was dialed for, once, and idle ones are closed; where a floor is kept,
-    /// up to `min_idle` of each key only when their successors are connected.
-    pub fn retire_all(&mut self, now: Timestamp) {
-        if self.closed || self.policy.min_idle == 0 || self.policy.floor == Floor::Once {
-            return self.retire_all_now(now);
-        }
-        self.generation += 1;
-        let keys: Vec<KeyId> = self.keys.ids().collect();
-        // The surplus first: what it gives up need not be taken from the reserve.
-        let mut retired: Vec<ConnectionId> =
-            keys.iter().flat_map(|key| self.hold_back_reserve(*key)).collect();
-        let is_idle = |id: &ConnectionId| {
-            let connection = &self.connections[*id];
-            connection.phase == Phase::Live && (connection.leased == 0 || self.is_looked_at(*id))
-        };
-        retired.extend(self.connections.ids().filter(|id| !is_idle(id)));
-        for id in retired {
-            self.retire(id, CloseCause::Retired, now);
-        }
-        for key in keys {
-            // The floor comes after the waiters.
-            if self.starved.is_empty() && self.keys.contains(key) {
-                self.serve_room(key, now);
-            }
-            self.refill(key, now);
-        }
-    }
-
-    /// Begins a new generation, and lends no connection of an older one again: idle ones are closed
-    /// now, leased ones when they come back; one being dialed serves the caller it was dialed for,
-    /// once.
-    pub fn retire_all_now(&mut self, now: Timestamp) {
-        self.generation += 1;
-        if std::mem::take(&mut self.remaking) > 0 {
-            for entry in self.keys.values_mut() {
-                entry.reserve.clear();
-                entry.old_idle = 0;
-            }
-        }
-        let all: Vec<ConnectionId> = self.connections.ids().collect();
-        for id in all {
-            self.retire(id, CloseCause::Retired, now);
-        }
-    }
-
-    /// Chooses which idle connections of a key stay in service, those in a look included. Returns the
-    /// others.
-    pub(super) fn hold_back_reserve(&mut self, key: KeyId) -> Vec<ConnectionId> {
-        let mut idle = self.idle_of(key);
-        idle.extend(self.in_look(key).filter(|id| self.connections[*id].retired.is_none()));
-        // Of a reserve that had not been replaced yet, the oldest generation goes first.
-        idle.sort_by_key(|id| {
-            let connection = &self.connections[*id];
-            (connection.generation, connection.idle_since)
-        });
-        let floor = usize::try_from(self.policy.min_idle).unwrap_or(usize::MAX);
-        let reserve = idle.split_off(idle.len().saturating_sub(floor));
-        let surplus = idle;
-        let entry = &mut self.keys[key];
-        let was_remade = !entry.reserve.is_empty();
-        entry.old_idle = entry.idle.len();
-        entry.reserve = reserve;
-        self.remaking =
-            self.remaking - u32::from(was_remade) + u32::from(!self.keys[key].reserve.is_empty());
-        surplus
-    }
-
-    /// Longest idle first.
-    pub(super) fn idle_of(&self, key: KeyId) -> Vec<ConnectionId> {
-        self.keys[key].idle.chain().ids(&self.connections, |c| &c.in_key).collect()
-    }
-
     /// A connection takes no new leases, and is closed as soon as none is out. A shared one with
     /// leases gives up its place in the limits, so that a successor can be dialed meanwhile.
     #[cold]
@@ -235,19 +235,20 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 if L::SHARED {
                     connection.phase = Phase::Draining;
                     connection.drained = true;
-                    self.count_useless(id);
-                    self.leave_room(id);
                     let entry = &mut self.keys[key];
+                    entry.count_useless(connection);
+                    entry.leave_room(&mut self.connections, id, &self.rules);
                     entry.open -= 1;
                     entry.draining += 1;
                     self.status.open -= 1;
                     self.status.leased -= 1;
                     self.status.draining += 1;
                     self.shrink_allowances(key);
-                    self.note_spent(key, cause);
+                    let entry = &mut self.keys[key];
+                    entry.note_spent(cause, &self.policy, &mut self.spent_keys);
                     self.emit(id, EventKind::Retired, now);
                     self.room_appeared(key, now);
-                } else if !self.is_looked_at(id) {
+                } else if !self.looks.contains(id) {
                     self.emit(id, EventKind::Retired, now);
                 }
             }

@@ -161,6 +161,18 @@ impl<L> Connection<L> {
         told_capacity
     }
 
+    /// Why it must not be lent at `now`, if it is idle or shared.
+    #[inline]
+    pub(super) fn past_its_time(&self, now: Timestamp) -> Option<CloseCause> {
+        if now > self.expires_at {
+            Some(CloseCause::Lifetime)
+        } else if self.leased == 0 && now.nanos_since(self.idle_since) > self.idle_limit {
+            Some(CloseCause::IdleTimeout)
+        } else {
+            None
+        }
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.phase == Phase::Live && self.retired.is_none() && self.leased < self.capacity
     }
@@ -248,5 +260,31 @@ impl<L> Connection<L> {
             return place;
         }
         std::mem::replace(&mut self.extras().random_at, place)
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::collections::slot_map::{HEAD, LINE, slot_size};
+    use crate::lending::Exclusive;
+
+    /// As large as what the pool keeps of a connection, whatever the size of that.
+    type Lending = Exclusive<Box<u64>>;
+
+    #[test]
+    fn what_leases_change_of_a_connection_is_one_line() {
+        // An exclusive connection has a capacity of one, which nothing looks at.
+        assert!(HEAD + offset_of!(Connection<Lending>, idle_limit) + size_of::<u64>() <= LINE);
+    }
+
+    /// With many connections idle, each lease brings its own into the processor's cache.
+    #[test]
+    fn a_connection_is_two_lines() {
+        assert_eq!(slot_size::<Connection<Lending>>(), 2 * LINE);
+        // A handle as wide as a reference to a trait object.
+        assert_eq!(slot_size::<Connection<Exclusive<Box<dyn Send>>>>(), 2 * LINE);
     }
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::WaiterId;
-use super::wait_queue::{Waiter, Waiters};
+use super::waiter::{Waiter, Waiters};
 use crate::clock::Timestamp;
 use crate::collections::BinaryHeap;
 use crate::collections::is_overgrown;
@@ -162,6 +162,15 @@ mod tests {
         assert!(deadlines.place(&waiters, at(1)).is_some());
         assert!(deadlines.place(&waiters, Timestamp::NEVER).is_none());
         deadlines.watch(&mut waiters, id, at(1));
+        deadlines.clear(&mut waiters);
+        assert_eq!((deadlines.count(&waiters), deadlines.first(&waiters)), (0, None));
+    }
+
+    #[test]
+    fn cleared_deadlines_are_forgotten_in_and_out_of_order() {
+        let (mut waiters, mut deadlines) = (Waiting::new(), Deadlines::default());
+        watched(&mut waiters, &mut deadlines, &[2, 3, 1]);
+        assert_eq!(deadlines.count(&waiters), 3);
         deadlines.clear(&mut waiters);
         assert_eq!((deadlines.count(&waiters), deadlines.first(&waiters)), (0, None));
     }

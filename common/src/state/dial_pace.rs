@@ -1,4 +1,5 @@
-//! How fast the dials of one key may start: the ramp (`dial_ramp`) and the rate (`max_dials_per_second`).
+//! The pace of the dials of one key: how fast they may start, by the ramp (`dial_ramp`) and the rate
+//! (`max_dials_per_second`), and how long they may take (`dial_hedge`).
 //!
 //! # The ramp
 //!
@@ -15,6 +16,11 @@
 //!
 //! The rate bounds how many dials start within a second. The second begins with the first dial after
 //! the last second.
+//!
+//! # Patience
+//!
+//! With `dial_hedge` a dial is overdue after that time or after twice the usual time, whichever is longer;
+//! after as many failures in a row, each time twice as late, up to `dial_timeout`.
 
 use std::time::Duration;
 
@@ -23,6 +29,12 @@ use crate::event::CloseCause;
 use crate::policy::{AfterFailedDial, Policy};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The time after which a dial is overdue doubles this often at most; the next limit is `dial_timeout`.
+const DOUBLINGS: u32 = 10;
+
+/// The `dial_hedge` that [`Patience::is_slow`] assumes where the policy has none.
+const DEFAULT_HEDGE: Duration = Duration::from_millis(100);
 
 /// The ramp and the rate of one key.
 #[derive(Debug, Default)]
@@ -143,7 +155,13 @@ impl DialPace {
 
     /// A connection that was lent cannot be lent again, for `cause`. It goes on counting for the ramp if
     /// the cause lies in how it was used, as long as there is `demand` for its successor.
-    pub(super) fn spend(&mut self, cause: CloseCause, demand: u32, policy: &Policy) {
+    pub(super) fn spend(
+        &mut self,
+        cause: CloseCause,
+        demand: u32,
+        policy: &Policy,
+        spent_keys: &mut u32,
+    ) {
         let in_use = match cause {
             CloseCause::Broken
             | CloseCause::ResetFailed
@@ -156,18 +174,98 @@ impl DialPace {
             _ => false,
         };
         if in_use && policy.dial_ramp.is_some() {
-            self.spent = (self.spent + 1).min(demand);
+            self.set_spent((self.spent + 1).min(demand), spent_keys);
         }
     }
 
     /// A connection came back that can be lent again: it counts for itself.
-    pub(super) fn note_reusable(&mut self) {
-        self.spent = self.spent.saturating_sub(1);
+    pub(super) fn note_reusable(&mut self, spent_keys: &mut u32) {
+        self.set_spent(self.spent.saturating_sub(1), spent_keys);
     }
 
     /// A dial failed, or the key is forgotten: what was earned before says nothing any more.
-    pub(super) fn forget_spent(&mut self) {
-        self.spent = 0;
+    pub(super) fn forget_spent(&mut self, spent_keys: &mut u32) {
+        self.set_spent(0, spent_keys);
+    }
+
+    /// `spent_keys`: how many keys count connections that are gone.
+    fn set_spent(&mut self, spent: u32, spent_keys: &mut u32) {
+        *spent_keys = *spent_keys - u32::from(self.has_spent()) + u32::from(spent > 0);
+        self.spent = spent;
+    }
+}
+
+/// How long the dials of one key usually take, and when a dial takes too long.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// How long a dial usually takes, in nanoseconds: a moving average over those that succeeded. Zero when
+    /// none has.
+    usual: u64,
+    /// Times at which dials became overdue, or hedges failed, since a dial succeeded.
+    failures: u32,
+    /// No hedge starts before this, since the last one failed.
+    hedge_after: Timestamp,
+}
+
+impl Patience {
+    /// How long a dial usually takes; zero when none has succeeded.
+    pub(super) fn usual(&self) -> Duration {
+        Duration::from_nanos(self.usual)
+    }
+
+    /// Times at which dials became overdue, or hedges failed, since a dial succeeded.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// No hedge starts before this.
+    pub(super) fn hedge_after(&self) -> Timestamp {
+        self.hedge_after
+    }
+
+    /// How long a dial may take before it is overdue; `None` without `dial_hedge`.
+    pub(super) fn limit(&self, policy: &Policy) -> Option<Duration> {
+        let doubled = 1 << self.failures.min(DOUBLINGS);
+        let longest = policy.dial_hedge?.max(self.twice_the_usual()).saturating_mul(doubled);
+        Some(longest.min(policy.dial_timeout))
+    }
+
+    /// Whether `took` is long for a dial, or for a check, of this key: at least twice what a dial
+    /// usually takes, and at least `dial_hedge` (without that, its default).
+    pub(super) fn is_slow(&self, took: Duration, policy: &Policy) -> bool {
+        took >= policy.dial_hedge.unwrap_or(DEFAULT_HEDGE).max(self.twice_the_usual())
+    }
+
+    fn twice_the_usual(&self) -> Duration {
+        Duration::from_nanos(self.usual.saturating_mul(2))
+    }
+
+    /// A dial that took `took` has succeeded: the peer is there.
+    pub(super) fn note_time(&mut self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.usual = match self.usual {
+            0 => took,
+            usual => usual - usual / 8 + took / 8,
+        };
+        self.failures = 0;
+        self.hedge_after = Timestamp::ZERO;
+    }
+
+    /// Dials became overdue.
+    pub(super) fn note_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// A hedge failed: the next one starts when this one would have been overdue. Returns when that is;
+    /// `None` when hedges are put off already, since several that failed together were one try.
+    pub(super) fn put_off_hedge(&mut self, policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+        if self.hedge_after > now {
+            return None;
+        }
+        let limit = self.limit(policy)?;
+        self.note_failure();
+        self.hedge_after = now.after(limit);
+        Some(self.hedge_after)
     }
 }
 
@@ -209,18 +307,20 @@ mod tests {
 
     #[test]
     fn spent_connections_count_while_there_is_demand() {
-        let (policy, mut pace) = (policy(), DialPace::default());
+        let (policy, mut pace, mut keys) = (policy(), DialPace::default(), 0);
         pace.start(0, &policy, START);
         for _ in 0..5 {
-            pace.spend(CloseCause::Broken, 2, &policy);
+            pace.spend(CloseCause::Broken, 2, &policy, &mut keys);
         }
+        assert_eq!(keys, 1);
         assert!(!pace.ramp_holds(0, 1, 0, &policy, START), "two are earned");
         assert!(pace.ramp_holds(0, 2, 0, &policy, START), "no more than the demand");
-        pace.note_reusable();
+        pace.note_reusable(&mut keys);
         assert!(pace.has_spent());
-        pace.forget_spent();
-        pace.spend(CloseCause::IdleTimeout, 2, &policy);
+        pace.forget_spent(&mut keys);
+        pace.spend(CloseCause::IdleTimeout, 2, &policy, &mut keys);
         assert!(!pace.has_spent(), "its age proves no need");
+        assert_eq!(keys, 0);
     }
 
     #[test]
@@ -237,5 +337,24 @@ mod tests {
         assert!(pace.counts_dials());
         pace.end_second_if_due(ends);
         assert!(!pace.counts_dials());
+    }
+
+    #[test]
+    fn patience_is_twice_the_usual_time_and_doubles_with_each_failure() {
+        let policy = Policy { dial_hedge: Some(STEP), dial_timeout: 9 * STEP, ..policy() };
+        let mut patience = Patience::default();
+        assert_eq!(patience.limit(&policy), Some(STEP));
+        assert_eq!(patience.put_off_hedge(&policy, START), Some(START.after(STEP)));
+        assert_eq!(patience.put_off_hedge(&policy, START), None, "they failed together");
+        patience.note_failure();
+        assert_eq!(patience.limit(&policy), Some(4 * STEP));
+        patience.note_failure();
+        patience.note_failure();
+        assert_eq!(patience.limit(&policy), Some(9 * STEP), "the dial timeout");
+        patience.note_time(STEP);
+        assert_eq!((patience.limit(&policy), patience.failures()), (Some(2 * STEP), 0));
+        assert_eq!(patience.hedge_after(), Timestamp::ZERO);
+        assert!(!patience.is_slow(STEP, &policy));
+        assert!(patience.is_slow(2 * STEP, &policy));
     }
 }

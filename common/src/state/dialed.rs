@@ -7,8 +7,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use super::connection::{Connection, DialFor, Phase};
-use super::wait_queue::Waiter;
-use super::{ConnectionId, Grant, Lent, State};
+use super::{Answer, ConnectionId, Lent, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
@@ -53,12 +52,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.stats.opened += 1;
         self.emit(id, EventKind::Opened(took), now);
         self.watch_lifetime(id, expires_at, now);
-        self.count_useless(id);
         self.end_set_aside(key);
         let entry = &mut self.keys[key];
+        entry.count_useless(&mut self.connections[id]);
         entry.capacity = Some(capacity.into());
         entry.backoff.succeed(!self.connections[id].useless);
-        entry.dials.note_time(took);
+        entry.dials.patience.note_time(took);
         // The patience with the dials in progress may be shorter now.
         self.watch_dials(key);
         if self.rules.floor {
@@ -82,7 +81,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         } else if unclaimed
             && matches!(dial_for, DialFor::Waiter(None) | DialFor::Key | DialFor::Opener)
             && self.policy.orphan_dial == OrphanDial::Dropped
-            && self.keys[key].returns.is_empty()
+            && !self.keys[key].queue.wants_returns()
         {
             self.begin_close(id, CloseCause::Orphan, now);
         } else {
@@ -134,30 +133,27 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if let DialFor::Waiter(Some(owner)) = dial_for {
             if self.connections[id].capacity > 0 || retired {
                 let lent = self.lend_first(id, now);
-                self.waiters[owner].set_dial(None);
-                self.leave_dependents(owner);
-                self.grant(owner, Grant::Lend(lent));
+                self.keys[key].queue.end_dial(&mut self.waiters, owner);
+                self.grant(owner, Answer::Lend(lent));
             } else {
                 self.untie(owner, now);
             }
         } else if retired {
             // The connection serves once. As with a sound connection, waiters that depend on a dial come first.
-            let entry = &self.keys[key];
-            let dependent = entry.dependents.front(&self.waiters);
-            if let Some(waiter) =
-                dependent.or_else(|| entry.returns.next(&self.waiters, &mut self.rng))
-            {
+            let queue = &self.keys[key].queue;
+            let dependent = queue.first_dependent(&self.waiters);
+            if let Some(waiter) = dependent.or_else(|| queue.next(&self.waiters, &mut self.rng)) {
                 let lent = self.lend_first(id, now);
-                self.grant(waiter, Grant::Lend(lent));
+                self.grant(waiter, Answer::Lend(lent));
             }
         }
         // A detached dial that lost its caller serves the next caller that waits for a dial, whose
         // own dial is then the one without a caller.
         while self.connections[id].has_room()
-            && let Some(next) = self.keys[key].dependents.front(&self.waiters)
+            && let Some(next) = self.keys[key].queue.first_dependent(&self.waiters)
         {
             let lent = self.lend(id, now);
-            self.grant(next, Grant::Lend(lent));
+            self.grant(next, Answer::Lend(lent));
         }
     }
 
@@ -175,7 +171,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         {
             return dial_for;
         }
-        let first = entry.returns.next(&self.waiters, &mut self.rng).expect("its owner waits");
+        let first = entry.queue.next(&self.waiters, &mut self.rng).expect("its owner waits");
         if first == owner {
             return dial_for;
         }
@@ -184,9 +180,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if let Some(other) = others {
             self.connections[other].set_dial_for(DialFor::Waiter(Some(owner)));
         } else {
-            let entry = &mut self.keys[self.connections[id].key];
-            entry.undialed.remove(&mut self.waiters, first, Waiter::in_dials);
-            self.rejoin_undialed(owner);
+            let queue = &mut self.keys[self.connections[id].key].queue;
+            queue.pass_dial(&mut self.waiters, owner, first);
         }
         DialFor::Waiter(Some(first))
     }
@@ -296,10 +291,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
         if !self.closed
             && self.obstacle(key, now).is_none()
-            && let Some(waiter) = self.keys[key].undialed.front(&self.waiters)
+            && let Some(waiter) = self.keys[key].queue.first_undialed(&self.waiters)
         {
             let dial = self.start_dial(key, DialFor::Caller, now);
-            self.grant(waiter, Grant::Dial(dial));
+            self.grant(waiter, Answer::Dial(dial));
         }
         self.room_appeared(key, now);
     }
@@ -311,8 +306,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// lease of its key or a second dial may still serve goes on waiting.
     fn note_failure(&mut self, dial: &Connection<L>, dial_for: DialFor, error: E, now: Timestamp) {
         let key = dial.key;
-        self.forget_spent(key);
         let entry = &mut self.keys[key];
+        entry.pace.forget_spent(&mut self.spent_keys);
         let backs_off = self.policy.after_failed_dial == AfterFailedDial::BackOff;
         // Beside connections that work a dial is a wish for more: callers wait for their leases, and
         // the next dial waits, too, or refusals would be answered with dials without a pause.
@@ -343,9 +338,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.untie(owner, now);
             }
             DialFor::Waiter(Some(owner)) => {
-                self.waiters[owner].set_dial(None);
-                self.leave_dependents(owner);
-                self.grant(owner, Grant::DialFailed(error));
+                self.keys[key].queue.end_dial(&mut self.waiters, owner);
+                self.grant(owner, Answer::DialFailed(error));
             }
             DialFor::Key => self.tell_joined(dial, error, patient),
             DialFor::Waiter(None) if self.policy.dial == Dial::Shared => {
@@ -354,8 +348,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             // Its waiter is in the queues, and goes on waiting there.
             DialFor::Opener if patient => {}
             DialFor::Opener => {
-                if let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) {
-                    self.grant(waiter, Grant::DialFailed(error));
+                if let Some(waiter) = self.keys[key].queue.next(&self.waiters, &mut self.rng) {
+                    self.grant(waiter, Answer::DialFailed(error));
                 }
             }
             _ => {}
@@ -366,10 +360,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// A dial for all waiters has failed: those that waited when it started are told.
     fn tell_joined(&mut self, dial: &Connection<L>, error: E, patient: bool) {
         while !patient
-            && let Some(waiter) = self.keys[dial.key].undialed.front(&self.waiters)
+            && let Some(waiter) = self.keys[dial.key].queue.first_undialed(&self.waiters)
             && self.waiters[waiter].waited_for(dial.serial)
         {
-            self.grant(waiter, Grant::DialFailed(error.clone()));
+            self.grant(waiter, Answer::DialFailed(error.clone()));
         }
     }
 

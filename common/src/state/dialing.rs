@@ -26,13 +26,56 @@ use super::dialed::TICK;
 use super::dials::Hanging;
 use super::limits::Obstacle;
 use super::starved::StarvedKeys;
-use super::{Action, ConnectionId, Grant, KeyId, State, WaiterId};
+use super::{Action, Answer, ConnectionId, KeyId, Refusal, State, WaiterId, limits};
 use crate::clock::Timestamp;
 use crate::event::EventKind;
 use crate::lending::Lend;
 use crate::policy::{Dial, DialForWaiters, OrphanDial, WaiterOrder};
 
 impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
+    /// What stands in the way of a dial for `key`, if anything does.
+    pub(super) fn obstacle(&self, key: KeyId, now: Timestamp) -> Option<Obstacle> {
+        let is_paused = || self.is_paused(key, now);
+        limits::obstacle(&self.keys[key], is_paused, &self.policy, &self.status, now)
+    }
+
+    pub(super) fn pool_is_full(&self) -> bool {
+        limits::pool_is_full(&self.policy, &self.status)
+    }
+
+    pub(super) fn dials_are_full(&self) -> bool {
+        limits::dials_are_full(&self.policy, &self.status)
+    }
+
+    /// Whether the pool itself dials for waiters, instead of letting each of them dial.
+    pub(super) fn dials_in_background(&self) -> bool {
+        self.policy.dial != Dial::Caller || self.policy.dial_for_waiters != DialForWaiters::Waiter
+    }
+
+    /// Whether a dial serves any waiter of its key, so that waiters wait for a dial that is not their own.
+    pub(super) fn dials_for_all(&self) -> bool {
+        self.policy.dial == Dial::Shared || self.policy.dial_for_waiters == DialForWaiters::Opener
+    }
+
+    /// Whether dials of a key pause after failures.
+    pub(super) fn is_paused(&self, key: KeyId, now: Timestamp) -> bool {
+        let entry = &self.keys[key];
+        entry.backoff.is_paused(&self.policy, entry.has_useful(), self.catch_up(now))
+    }
+
+    /// The refusal of callers of a key while its dials pause.
+    pub(super) fn back_off_refusal(&self, key: KeyId, now: Timestamp) -> Option<Refusal<E>> {
+        let refusal = self.keys[key].backoff.refusal(self.catch_up(now))?;
+        self.is_paused(key, now).then_some(refusal)
+    }
+
+    /// Whether callers of a key fail at once because dials have failed. They wait instead where they
+    /// share a connection that works.
+    pub(super) fn fails_fast(&self, key: KeyId) -> bool {
+        let entry = &self.keys[key];
+        entry.backoff.fails_fast(&self.policy) && !(L::SHARED && entry.has_useful())
+    }
+
     /// Takes a place in the limits; asks the shell to dial unless the caller does.
     pub(super) fn start_dial(
         &mut self,
@@ -92,7 +135,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         self.refuse_hopeless(key, None, now);
         if self.starved.is_empty() {
             self.serve_room(key, now);
-        } else if !self.keys[key].undialed.is_empty() {
+        } else if self.keys[key].queue.has_undialed() {
             match self.obstacle(key, now) {
                 None | Some(Obstacle::PoolFull | Obstacle::DialsFull) => self.starve(key),
                 Some(Obstacle::Ramp) => self.watch_ramp(key),
@@ -136,19 +179,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Starts one of those dials; returns whether there may be another to start.
     pub(super) fn serve_room_once(&mut self, key: KeyId, now: Timestamp) -> bool {
         let entry = &self.keys[key];
-        if self.closed || entry.undialed.is_empty() {
+        if self.closed || !entry.queue.has_undialed() {
             return false;
         }
         if self.policy.dial == Dial::Racing
             && self.policy.adopt_dials
             && entry.dials.held_up() == 0
             && entry.dials.has_orphans()
-            && let Some(waiter) = entry.undialed.front(&self.waiters)
+            && let Some(waiter) = entry.queue.first_undialed(&self.waiters)
         {
             self.adopt(waiter);
             return true;
         }
-        if self.looks_of(key) >= self.keys[key].undialed.len() {
+        if self.looks.of(key) >= self.keys[key].queue.undialed() {
             // The connections in looks serve them.
             return false;
         }
@@ -164,7 +207,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             Some(_) => return false,
         }
-        let waiting = self.keys[key].waiting;
+        let waiting = self.keys[key].queue.waiting();
         if self.dials_in_background() && self.has_too_many_hanging(key, waiting) {
             return false;
         }
@@ -182,17 +225,20 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 return false;
             }
             (Dial::Caller, DialForWaiters::Waiter) => {
-                let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
+                let Some(waiter) = self.keys[key].queue.next(&self.waiters, &mut self.rng) else {
                     return false;
                 };
                 let dial = self.start_dial(key, DialFor::Caller, now);
-                self.grant(waiter, Grant::Dial(dial));
+                self.grant(waiter, Answer::Dial(dial));
                 if self.policy.waiter_order == WaiterOrder::AllAtOnce {
                     self.wake_all(key);
                 }
             }
             (Dial::Detached | Dial::Racing, _) | (_, DialForWaiters::Background) => {
-                let Some(waiter) = self.first_unserved(key) else { return false };
+                let looks = self.looks.of(key);
+                let Some(waiter) = self.keys[key].queue.first_unserved(&self.waiters, looks) else {
+                    return false;
+                };
                 let dial = self.start_dial(key, DialFor::Waiter(Some(waiter)), now);
                 self.tie(waiter, dial);
             }
@@ -223,9 +269,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     /// Whether `took`, the time that a dial or a check of this connection has taken so far, is long for its
     /// key: at least twice what a dial usually takes, and at least `dial_hedge` (without that, its default).
     /// `false` when the connection has ended.
-    pub fn is_slower_than_a_dial(&self, id: ConnectionId, took: Duration) -> bool {
+    fn is_slower_than_a_dial(&self, id: ConnectionId, took: Duration) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
-        self.keys[connection.key].dials.is_slow(took, &self.policy)
+        self.keys[connection.key].dials.patience.is_slow(took, &self.policy)
     }
 
     /// Whether a check of this connection, cut off after `took` by the deadline of a caller that had waited
@@ -234,7 +280,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn has_had_its_chance(&self, id: ConnectionId, took: Duration, waited: Duration) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
         // A dial may be shorter than a tick of the clock. Then little time tells nothing.
-        let usual = self.keys[connection.key].dials.usual().max(TICK);
+        let usual = self.keys[connection.key].dials.patience.usual().max(TICK);
         self.is_slower_than_a_dial(id, took) || (took >= waited / 2 && took >= usual)
     }
 
@@ -256,7 +302,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             if self.closed || entry.dials.hedges_lacking(entry.live(), &self.policy) == 0 {
                 return;
             }
-            let (waiting, hedge_after) = (entry.waiting, entry.dials.hedge_after());
+            let (waiting, hedge_after) =
+                (entry.queue.waiting(), entry.dials.patience.hedge_after());
             if hedge_after > self.catch_up(now) {
                 return self.set_timer(hedge_after, key);
             }
@@ -279,7 +326,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     if !self.has_too_many_hanging(key, waiting) {
                         self.replace_overdue(key, now);
                     }
-                    let patience = self.keys[key].dials.patience(&self.policy);
+                    let patience = self.keys[key].dials.patience.limit(&self.policy);
                     let again = patience.unwrap_or(self.policy.dial_timeout);
                     return self.set_timer(now.after(again), key);
                 }
@@ -332,12 +379,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub(super) fn replace_if_hanging(&mut self, key: KeyId, now: Timestamp) {
         let Some(entry) = self.keys.get(key) else { return };
         let Some(oldest) = entry.dials.hanging().front(&self.connections) else { return };
-        if self.closed || entry.dials.stopping() > 0 || entry.undialed.len() <= self.looks_of(key) {
+        if self.closed || entry.dials.stopping() > 0 || entry.queue.undialed() <= self.looks.of(key)
+        {
             return;
         }
         // A dial for all waiters is not abandoned while one is there that has waited for it from its start.
         if self.dials_for_all()
-            && let Some(first) = entry.undialed.front(&self.waiters)
+            && let Some(first) = entry.queue.first_undialed(&self.waiters)
             && self.waiters[first].waited_for(self.connections[oldest].serial)
         {
             return;
@@ -382,7 +430,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             return self.stop_dial(dial);
         }
         let entry = &mut self.keys[key];
-        if let Some(waiter) = entry.undialed.front(&self.waiters) {
+        if let Some(waiter) = entry.queue.first_undialed(&self.waiters) {
             self.adopt_dial(waiter, dial);
         } else if entry.dials.spend_stop() {
             let youngest = entry.dials.tied().back(&self.connections).filter(|id| {
@@ -414,7 +462,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// A look is over: of the callers that came meanwhile, one more may have to be dialed for.
     pub(super) fn dial_after_look(&mut self, key: KeyId, now: Timestamp) {
-        if self.keys.get(key).is_some_and(|entry| !entry.undialed.is_empty()) {
+        if self.keys.get(key).is_some_and(|entry| entry.queue.has_undialed()) {
             self.room_appeared(key, now);
         }
     }

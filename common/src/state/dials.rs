@@ -15,22 +15,15 @@
 //!
 //! After a lost SYN, in a handshake without an answer, or with a peer that was down for a moment, a dial may
 //! hang for all of `dial_timeout` while another one would take a millisecond. So with `dial_hedge` a dial
-//! becomes *overdue*, after that time or after twice the usual one, whichever is longer. The list
-//! `young` has the dials that are not overdue, oldest first.
-
-use std::time::Duration;
+//! becomes *overdue* when it has taken longer than the key's [`Patience`]. The list `young` has the dials
+//! that are not overdue, oldest first.
 
 use super::connection::{Connection, Connections, DialFor};
+use super::dial_pace::Patience;
 use super::{ConnectionId, WaiterId};
 use crate::clock::Timestamp;
 use crate::collections::list::List;
 use crate::policy::{Dial, Policy};
-
-/// The time after which a dial is overdue doubles this often at most; the next limit is `dial_timeout`.
-const DOUBLINGS: u32 = 10;
-
-/// The `dial_hedge` that [`KeyDials::is_slow`] assumes where the policy has none.
-const DEFAULT_HEDGE: Duration = Duration::from_millis(100);
 
 /// The dials in progress for one key.
 #[derive(Debug, Default)]
@@ -48,20 +41,13 @@ pub(super) struct KeyDials {
     held_up: u32,
     /// With `dial=shared`: how many overdue dials run in the tasks of callers.
     overdue_callers: u32,
-    /// Times at which dials became overdue since one succeeded; dials that became overdue together count
-    /// once.
-    overdue_in_a_row: u32,
     /// How many run for the floor.
     refilling: u32,
     /// How many are being stopped.
     stopping: u32,
     /// How many dials may be stopped: one for each that opened a connection for a waiter.
     stops_left: u32,
-    /// No second dial for the waiter of an overdue one starts before this, since the last one failed.
-    hedge_after: Timestamp,
-    /// How long a dial of this key usually takes, in nanoseconds: a moving average over those
-    /// that succeeded. Zero when none has.
-    usual: u64,
+    pub(super) patience: Patience,
 }
 
 /// The dials in progress for all keys.
@@ -169,16 +155,6 @@ impl KeyDials {
         self.overdue_callers
     }
 
-    /// Times at which dials became overdue, or hedges failed, since a dial succeeded.
-    pub(super) fn overdue_in_a_row(&self) -> u32 {
-        self.overdue_in_a_row
-    }
-
-    /// How long a dial of this key usually takes; zero when none has succeeded.
-    pub(super) fn usual(&self) -> Duration {
-        Duration::from_nanos(self.usual)
-    }
-
     /// How many dials are overdue, with a waiter or without.
     pub(super) fn overdue(&self) -> u32 {
         self.hanging.len() + self.held_up + self.overdue_callers
@@ -190,11 +166,6 @@ impl KeyDials {
 
     pub(super) fn stopping(&self) -> u32 {
         self.stopping
-    }
-
-    /// No hedge starts before this.
-    pub(super) fn hedge_after(&self) -> Timestamp {
-        self.hedge_after
     }
 
     /// A dial has started. Returns whether it can become overdue.
@@ -362,28 +333,13 @@ impl KeyDials {
         may_stop
     }
 
-    /// How long a dial of this key may take before it is overdue; `None` without `dial_hedge`.
-    pub(super) fn patience(&self, policy: &Policy) -> Option<Duration> {
-        let usual = Duration::from_nanos(self.usual.saturating_mul(2));
-        let doubled = 1 << self.overdue_in_a_row.min(DOUBLINGS);
-        let longest = policy.dial_hedge?.max(usual).saturating_mul(doubled);
-        Some(longest.min(policy.dial_timeout))
-    }
-
-    /// Whether `took` is long for a dial, or for a check, of this key: at least twice what a dial
-    /// usually takes, and at least `dial_hedge` (without that, its default).
-    pub(super) fn is_slow(&self, took: Duration, policy: &Policy) -> bool {
-        let usual = Duration::from_nanos(self.usual.saturating_mul(2));
-        took >= policy.dial_hedge.unwrap_or(DEFAULT_HEDGE).max(usual)
-    }
-
     /// When the next dial will be overdue.
     pub(super) fn next_overdue<L>(
         &self,
         connections: &Connections<L>,
         policy: &Policy,
     ) -> Timestamp {
-        match (self.young.front(connections), self.patience(policy)) {
+        match (self.young.front(connections), self.patience.limit(policy)) {
             (Some(id), Some(patience)) => connections[id].opened_at.after(patience),
             _ => Timestamp::NEVER,
         }
@@ -398,7 +354,7 @@ impl KeyDials {
         now: Timestamp,
     ) -> BecameOverdue {
         let mut changes = BecameOverdue::default();
-        let Some(patience) = self.patience(policy) else { return changes };
+        let Some(patience) = self.patience.limit(policy) else { return changes };
         let mut any = false;
         while let Some(id) = self.young.front(connections)
             && connections[id].opened_at.after(patience) <= now
@@ -429,20 +385,9 @@ impl KeyDials {
         }
         if any {
             // Several that became overdue together were one try.
-            self.overdue_in_a_row = self.overdue_in_a_row.saturating_add(1);
+            self.patience.note_failure();
         }
         changes
-    }
-
-    /// A dial that took `took` has succeeded: the peer is there.
-    pub(super) fn note_time(&mut self, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.usual = match self.usual {
-            0 => took,
-            usual => usual - usual / 8 + took / 8,
-        };
-        self.overdue_in_a_row = 0;
-        self.hedge_after = Timestamp::ZERO;
     }
 
     /// A dial of this key has failed or was lost. If it may have been a hedge, and no pause of the policy
@@ -457,14 +402,10 @@ impl KeyDials {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let may_be_hedge = matches!(dial_for, DialFor::Waiter(None) | DialFor::Key);
-        // Several that failed together were one try.
-        if !may_be_hedge || self.held_up == 0 || self.hedge_after > now {
+        if !may_be_hedge || self.held_up == 0 {
             return None;
         }
-        let patience = self.patience(policy)?;
-        self.overdue_in_a_row = self.overdue_in_a_row.saturating_add(1);
-        self.hedge_after = now.after(patience);
-        Some(self.hedge_after)
+        self.patience.put_off_hedge(policy, now)
     }
 
     /// How many more hedges may start for a key with `live` connections: as many at a time as
@@ -492,6 +433,8 @@ impl KeyDials {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::state::ids::KeyId;
 
@@ -570,20 +513,16 @@ mod tests {
     }
 
     #[test]
-    fn patience_doubles_with_each_overdue_round_up_to_the_dial_timeout() {
+    fn dials_that_became_overdue_together_were_one_failure() {
         let mut dials = Setup::new();
-        assert_eq!(dials.key.patience(&dials.policy), Some(HEDGE));
         let (first, second) = (dials.start(owned()), dials.start(owned()));
         dials.mark_overdue(HEDGE);
-        assert_eq!(dials.key.patience(&dials.policy), Some(2 * HEDGE), "two were one round");
+        assert_eq!(dials.key.patience.limit(&dials.policy), Some(2 * HEDGE));
         dials.key.put_off_hedge(DialFor::Waiter(None), &dials.policy, START);
-        assert_eq!(dials.key.patience(&dials.policy), Some(3 * HEDGE));
+        assert_eq!(dials.key.patience.limit(&dials.policy), Some(3 * HEDGE), "the dial timeout");
         dials.end(first);
         dials.end(second);
-        dials.key.note_time(HEDGE);
-        assert_eq!(dials.key.patience(&dials.policy), Some(2 * HEDGE), "twice the usual time");
-        assert!(!dials.key.is_slow(HEDGE, &dials.policy));
-        assert!(dials.key.is_slow(2 * HEDGE, &dials.policy));
+        assert_eq!(dials.key.held_up(), 0);
     }
 
     #[test]

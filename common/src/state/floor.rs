@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::ConnectionId;
 use crate::clock::Timestamp;
 use crate::policy::{Floor, Policy};
 
@@ -28,7 +29,7 @@ pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct KeyFloor {
     /// When a caller last asked for the key and found nothing idle. A caller that joins the queue on the
-    /// fast path notes it only where [`notes_demand`](super::precomputed::Precomputed) asks for that.
+    /// fast path notes it only where [`notes_demand`](crate::policy::Precomputed) asks for that.
     wanted_at: Timestamp,
     /// With a floor that is kept, the key is never forgotten.
     kept: bool,
@@ -218,6 +219,54 @@ impl KeyFloor {
     }
 }
 
+/// Connections of older generations that go on serving until the floor of their key has been remade.
+#[derive(Debug, Default)]
+pub(super) struct Reserve {
+    /// Some may have ended. Empty while the floor is not being remade.
+    ids: Vec<ConnectionId>,
+    /// How many of them are idle.
+    idle: u32,
+}
+
+impl Reserve {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> &[ConnectionId] {
+        &self.ids
+    }
+
+    /// How many of them are idle.
+    pub(super) fn idle(&self) -> u32 {
+        self.idle
+    }
+
+    /// Holds these back, `idle` of which are idle. `remaking`: how many keys have a reserve.
+    pub(super) fn hold(&mut self, ids: Vec<ConnectionId>, idle: u32, remaking: &mut u32) {
+        *remaking = *remaking - u32::from(!self.is_empty()) + u32::from(!ids.is_empty());
+        self.ids = ids;
+        self.idle = idle;
+    }
+
+    /// The floor has been remade, or is not remade any more. Returns what was held back.
+    pub(super) fn end(&mut self, remaking: &mut u32) -> Vec<ConnectionId> {
+        *remaking -= u32::from(!self.is_empty());
+        self.idle = 0;
+        std::mem::take(&mut self.ids)
+    }
+
+    /// One of them became idle.
+    pub(super) fn note_idle(&mut self) {
+        self.idle += 1;
+    }
+
+    /// One of them is not idle any more; nothing happens when they are not held back any more.
+    pub(super) fn note_left(&mut self) {
+        self.idle -= u32::from(!self.is_empty());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,5 +355,19 @@ mod tests {
         policy.min_idle = 1;
         floor.change(5, &policy, START);
         assert_eq!(floor.lacks(|| 0, false, &policy), 1);
+    }
+
+    #[test]
+    fn key_with_a_reserve_is_counted_once_until_the_reserve_ends() {
+        let (mut reserve, mut remaking) = (Reserve::default(), 0);
+        reserve.hold(vec![ConnectionId::default(); 2], 2, &mut remaking);
+        reserve.note_left();
+        assert_eq!((reserve.idle(), remaking), (1, 1));
+        reserve.hold(vec![ConnectionId::default()], 1, &mut remaking);
+        assert_eq!((reserve.idle(), remaking), (1, 1));
+        assert_eq!(reserve.end(&mut remaking).len(), 1);
+        // Connections that were held back close after that.
+        reserve.note_left();
+        assert_eq!((reserve.idle(), remaking), (0, 0));
     }
 }

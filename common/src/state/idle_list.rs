@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 
 use super::ConnectionId;
 use super::connection::{Connection, Connections, NOWHERE, Phase};
-use super::keys::{KeyEntry, Keys};
-use super::precomputed::Precomputed;
+use super::keys::{Entries, KeyEntry};
+use crate::clock::Timestamp;
 use crate::lending::Lend;
+use crate::policy::Precomputed;
 
 /// Below this capacity the memory of a random order is kept.
 const SMALL: usize = 64;
@@ -41,6 +42,46 @@ pub(super) fn first_in_time_order<L: Lend, K, E>(
         entry.idle.back(connections)
     } else {
         entry.idle.front(connections)
+    }
+}
+
+impl<K, E> KeyEntry<K, E> {
+    /// A connection without leases becomes the last idle one; `note_appended` of the list follows. Entry and
+    /// connection are borrowed apart, so that the fast path looks up each of them once.
+    #[inline(always)]
+    pub(super) fn join_idle<L>(&mut self, connection: &mut Connection<L>, now: Timestamp) {
+        debug_assert!(!connection.in_key.is_linked(), "it is in no list of its key");
+        connection.idle_since = now;
+        connection.in_key = self.idle.behind_last();
+    }
+
+    /// A shared connection with room is found by callers from now on.
+    #[cold]
+    pub(super) fn enter_room<L>(
+        &mut self,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+        rules: &Precomputed,
+        rng: &mut fastrand::Rng,
+    ) {
+        self.room.join(connections, id, rules.newest_first);
+        if rules.random {
+            self.random.join(connections, id, rng);
+        }
+    }
+
+    /// A shared connection is not found any more.
+    #[cold]
+    pub(super) fn leave_room<L>(
+        &mut self,
+        connections: &mut Connections<L>,
+        id: ConnectionId,
+        rules: &Precomputed,
+    ) {
+        let was_in_room = self.room.leave(connections, id, rules.newest_first);
+        if was_in_room && rules.random {
+            self.random.leave(connections, id);
+        }
     }
 }
 
@@ -173,7 +214,7 @@ impl RandomOrder {
 /// # Errors
 /// A sentence about one that is not.
 pub(super) fn check_random<L: Lend, K, E>(
-    keys: &Keys<K, E>,
+    keys: &Entries<K, E>,
     connections: &Connections<L>,
     is_random: bool,
 ) -> Result<(), String> {
@@ -200,7 +241,6 @@ pub(super) fn check_random<L: Lend, K, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::state::connection::DialFor;
     use crate::state::ids::KeyId;
 

@@ -3,12 +3,11 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use super::connection::{DialFor, Phase};
-use super::idle_list;
+use super::connection::{Connection, DialFor, Phase};
 use super::limits::Obstacle;
 use super::starved::StarvedKeys;
-use super::wait_queue::Waiter;
-use super::{Connection, ConnectionId, State, Status, WaiterId};
+use super::waiter::Waiter;
+use super::{ConnectionId, State, Status, WaiterId, idle_list};
 use crate::clock::Timestamp;
 use crate::collections::SlotMap;
 use crate::collections::list::{Chain, Link, List};
@@ -70,7 +69,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             (
                 sum.0 + entry.open,
                 sum.1 + entry.idle.len(),
-                sum.2 + entry.waiting,
+                sum.2 + entry.queue.waiting(),
                 sum.3 + entry.draining,
             )
         });
@@ -83,7 +82,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !self.deadlines.are_in_order(&self.waiters) {
             return Err("deadlines of waiters are out of order".into());
         }
-        if self.keys.len() != self.index.len() {
+        if !self.keys.are_indexed() {
             return Err("a key is remembered but not found, or found but not remembered".into());
         }
         self.starved.check(&self.keys)?;
@@ -145,15 +144,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 || entry.backoff.paused_until() > Timestamp::ZERO
                 || entry.pace.counts_dials()
                 || self.policy.max_open_per_key == Some(0);
-            if entry.waiting > 0 && !hope {
+            if entry.queue.waiting() > 0 && !hope {
                 return Err("a caller waits and nothing is under way".into());
             }
             // Pauses, closes, overdue dials that are being stopped to make room for a hedge, and
             // the opener's one dial at a time are left out: when they end,
             // the waiters are looked at. A late timer of the key does so as well: time went on
             // at least to the start of its last dial.
-            let makes_room =
-                entry.dials.stopping() > 0 && entry.dials.in_progress() >= 2 * entry.waiting.max(1);
+            let makes_room = entry.dials.stopping() > 0
+                && entry.dials.in_progress() >= 2 * entry.queue.waiting().max(1);
             let rate_holds = entry.pace.rate_holds(&self.policy, Timestamp::ZERO);
             let ramp_holds = entry.pace.ramp_holds(
                 entry.live(),
@@ -171,7 +170,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 && !rate_holds
                 && self.obstacle(id, Timestamp::NEVER).is_none();
             // Waiters for whom a connection is in a look are not dialed for.
-            let unserved = entry.undialed.len() > self.looks_of(id);
+            let unserved = entry.queue.undialed() > self.looks.of(id);
             if may_dial && !self.closed && unserved {
                 return Err("a caller waits while there is room to dial".into());
             }
@@ -239,14 +238,15 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                     && c.generation < self.generation
             };
             let old_idle = self.connections.values().filter(old).filter(|c| c.leased == 0).count();
-            if u32::try_from(old_idle).map_err(|e| e.to_string())? != entry.old_idle {
-                return Err(format!("{} old ones idle, {old_idle} seen", entry.old_idle));
+            if u32::try_from(old_idle).map_err(|e| e.to_string())? != entry.reserve.idle() {
+                return Err(format!("{} old ones idle, {old_idle} seen", entry.reserve.idle()));
             }
-            if self.connections.iter().any(|(id, c)| old(&c) && !entry.reserve.contains(&id)) {
+            if self.connections.iter().any(|(id, c)| old(&c) && !entry.reserve.ids().contains(&id))
+            {
                 return Err("an old connection is not in the reserve".into());
             }
-            if entry.old_idle > self.policy.min_idle {
-                return Err(format!("{} old ones idle, above the floor", entry.old_idle));
+            if entry.reserve.idle() > self.policy.min_idle {
+                return Err(format!("{} old ones idle, above the floor", entry.reserve.idle()));
             }
             if L::SHARED {
                 let room = self.connections.values().filter(|c| c.key == id && c.has_room());
@@ -337,11 +337,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let mut deadlines = Walk::new(&self.waiters, |w: &Entry<L, E, W>| &w.in_deadlines);
         for (key, entry) in self.keys.iter() {
             let waits = |w: &Entry<L, E, W>| w.key == key && w.waits();
-            returns.list("waiters for returns", &entry.returns.arrival, waits)?;
+            let (arrival, without_dial, dependents) = entry.queue.lists();
+            returns.list("waiters for returns", arrival, waits)?;
             let undialed = |w: &Entry<L, E, W>| waits(w) && w.dial().is_none();
-            dials.list("waiters without a dial", &entry.undialed, undialed)?;
+            dials.list("waiters without a dial", without_dial, undialed)?;
             let dependent = |w: &Entry<L, E, W>| waits(w) && w.dial().is_some();
-            dials.list("waiters for their dial", &entry.dependents, dependent)?;
+            if let Some(dependents) = dependents {
+                dials.list("waiters for their dial", dependents, dependent)?;
+            }
         }
         let has_deadline = |w: &Entry<L, E, W>| w.waits() && w.deadline != Timestamp::NEVER;
         deadlines.chain("deadlines in order", &self.deadlines.in_order, has_deadline)?;

@@ -5,34 +5,115 @@
 //! the order of use: first what a hit, a hand-over or a wait touches.
 
 use std::hash::{BuildHasher, Hash};
+use std::ops::{Deref, DerefMut};
 
 use hashbrown::DefaultHashBuilder;
 
 use super::backoff::Backoff;
+use super::connection::{Connection, Phase};
 use super::dial_pace::DialPace;
 use super::dials::KeyDials;
-use super::floor::KeyFloor;
+use super::floor::{KeyFloor, Reserve};
 use super::idle_list::{RandomOrder, Room};
 use super::limits::Allowance;
 use super::starved::Starvation;
-use super::wait_queue::ReturnQueue;
-use super::{ConnectionId, KeyId, WaiterId};
+use super::wait_queue::WaitQueue;
+use super::{ConnectionId, KeyId};
 use crate::clock::Timestamp;
 use crate::collections::list::List;
 use crate::collections::{HashTable, SlotMap};
+use crate::event::CloseCause;
+use crate::policy::Policy;
 
-pub(super) type Keys<K, E> = SlotMap<KeyId, KeyEntry<K, E>>;
+pub(super) type Entries<K, E> = SlotMap<KeyId, KeyEntry<K, E>>;
+
+/// The entries of all keys that the pool knows.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Keys<K, E> {
+    /// The key that was asked for last: most programs ask for it again.
+    recent: KeyId,
+    entries: Entries<K, E>,
+    index: KeyIndex,
+}
+
+impl<K, E> Default for Keys<K, E> {
+    fn default() -> Self {
+        Self { recent: KeyId::default(), entries: SlotMap::new(), index: KeyIndex::default() }
+    }
+}
+
+impl<K, E> Deref for Keys<K, E> {
+    type Target = Entries<K, E>;
+
+    #[inline]
+    fn deref(&self) -> &Entries<K, E> {
+        &self.entries
+    }
+}
+
+impl<K, E> DerefMut for Keys<K, E> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Entries<K, E> {
+        &mut self.entries
+    }
+}
+
+impl<K: Clone + Eq + Hash, E> Keys<K, E> {
+    /// The key that was asked for last.
+    #[inline]
+    pub(super) fn recent(&self) -> KeyId {
+        self.recent
+    }
+
+    /// The entry of `key`, if it is known: from now on the one that was asked for last.
+    #[inline]
+    pub(super) fn known(&mut self, key: &K) -> Option<KeyId> {
+        if self.entries.get(self.recent).is_some_and(|entry| entry.key == *key) {
+            return Some(self.recent);
+        }
+        let id = self.find(key)?;
+        self.recent = id;
+        Some(id)
+    }
+
+    /// As `known`, to look at only.
+    pub(super) fn find(&self, key: &K) -> Option<KeyId> {
+        self.index.find(self.index.hash(key), |id| self.entries[id].key == *key)
+    }
+
+    /// Adds a key that is not known, with its floor.
+    #[cold]
+    pub(super) fn add(&mut self, key: &K, floor: KeyFloor) -> KeyId {
+        let hash = self.index.hash(key);
+        let id = self.entries.insert(KeyEntry::new(key.clone(), hash));
+        self.index.insert(hash, id);
+        self.entries[id].floor = floor;
+        id
+    }
+
+    /// Forgets a key.
+    pub(super) fn remove(&mut self, id: KeyId) {
+        if let Some(entry) = self.entries.remove(id) {
+            self.index.remove(entry.hash, id);
+        }
+    }
+
+    /// Whether each key that is remembered is found.
+    pub(super) fn are_indexed(&self) -> bool {
+        self.entries.len() == self.index.len()
+    }
+
+    pub(super) fn index(&mut self) -> &mut KeyIndex {
+        &mut self.index
+    }
+}
 
 /// With what the map keeps of it: one line for what leases and waits change, and the rest.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct KeyEntry<K, E> {
-    /// Waiters no dial is in progress for, in order of arrival.
-    pub(super) undialed: List<WaiterId>,
-    /// Waiters without a grant.
-    pub(super) waiting: u32,
-    /// Waiters that a connection coming back can serve.
-    pub(super) returns: ReturnQueue,
+    pub(super) queue: WaitQueue,
     /// Connections without a lease, longest idle first.
     pub(super) idle: List<ConnectionId>,
     /// Places taken in the limits: idle + leased + dialing + closing.
@@ -51,9 +132,6 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) room: Room,
     pub(super) closing: u32,
     pub(super) draining: u32,
-    /// Waiters that depend on a dial of their own (for a detached dial, or for a new connection),
-    /// in order of arrival.
-    pub(super) dependents: List<WaiterId>,
     pub(super) pace: DialPace,
     pub(super) backoff: Backoff<E>,
     pub(super) floor: KeyFloor,
@@ -62,11 +140,7 @@ pub(super) struct KeyEntry<K, E> {
     pub(super) allowance: Allowance,
     /// Live shared connections whose peer allows no lease at all: another would not help.
     pub(super) useless: u32,
-    /// Connections of older generations that serve until the floor has been remade; some may have
-    /// ended. Empty when it is not being remade.
-    pub(super) reserve: Vec<ConnectionId>,
-    /// How many in `idle` are of an older generation: all of them in `reserve`.
-    pub(super) old_idle: u32,
+    pub(super) reserve: Reserve,
     /// Connections that became idle before this are distrusted. Those in the idle list were closed at
     /// once; the field is for a connection that is being looked at, or is in a grant that has not been collected.
     pub(super) distrusted_before: Timestamp,
@@ -82,12 +156,9 @@ impl<K, E> KeyEntry<K, E> {
             open: 0,
             closing: 0,
             draining: 0,
-            waiting: 0,
             idle: List::default(),
             room: Room::default(),
-            returns: ReturnQueue::default(),
-            undialed: List::default(),
-            dependents: List::default(),
+            queue: WaitQueue::default(),
             dials: KeyDials::default(),
             pace: DialPace::default(),
             backoff: Backoff::default(),
@@ -95,8 +166,7 @@ impl<K, E> KeyEntry<K, E> {
             starvation: Starvation::default(),
             allowance: Allowance::default(),
             useless: 0,
-            reserve: Vec::new(),
-            old_idle: 0,
+            reserve: Reserve::default(),
             timer_at: Timestamp::NEVER,
             capacity: None,
             distrusted_before: Timestamp::ZERO,
@@ -114,10 +184,31 @@ impl<K, E> KeyEntry<K, E> {
         self.live() > self.useless
     }
 
+    /// How many idle connections are of the current generation.
+    pub(super) fn new_idle(&self) -> u32 {
+        self.idle.len() - self.reserve.idle()
+    }
+
+    /// Keeps count of live connections of this key that serve no caller.
+    pub(super) fn count_useless<L>(&mut self, connection: &mut Connection<L>) {
+        let useless = connection.phase == Phase::Live && connection.capacity == 0;
+        if useless != connection.useless {
+            connection.useless = useless;
+            self.useless = if useless { self.useless + 1 } else { self.useless - 1 };
+        }
+    }
+
+    /// A connection was lent and cannot be lent again, because of what happened while it was in use. Its
+    /// place in the ramp stays earned, as long as there is demand for its successor.
+    pub(super) fn note_spent(&mut self, cause: CloseCause, policy: &Policy, spent_keys: &mut u32) {
+        let demand = self.queue.waiting().saturating_add(self.open - self.closing);
+        self.pace.spend(cause, demand, policy, spent_keys);
+    }
+
     pub(super) fn is_unused(&self) -> bool {
         self.open == 0
             && self.draining == 0
-            && self.waiting == 0
+            && self.queue.waiting() == 0
             && !self.backoff.needs_its_key()
             && !self.pace.counts_dials()
             && !self.floor.needs_its_key(self.backoff.is_denied())
@@ -168,5 +259,46 @@ impl KeyIndex {
 
     pub(super) fn shrink_to(&mut self, capacity: usize) {
         self.table.shrink_to(capacity, |known| known.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_that_was_forgotten_is_not_found() {
+        let mut keys = Keys::<&str, ()>::default();
+        let [one, other] = ["one", "other"].map(|key| keys.add(&key, KeyFloor::default()));
+        assert_eq!((keys.known(&"one"), keys.recent()), (Some(one), one));
+        assert_eq!((keys.find(&"other"), keys.recent()), (Some(other), one), "only looked at");
+        keys.remove(one);
+        assert_eq!((keys.known(&"one"), keys.known(&"other")), (None, Some(other)));
+        assert!(keys.are_indexed());
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod layout {
+    use std::mem::offset_of;
+
+    use super::*;
+    use crate::collections::slot_map::{HEAD, LINE};
+
+    #[test]
+    fn what_leases_and_waits_change_of_a_key_is_one_line() {
+        type Key = KeyEntry<String, ()>;
+        assert_eq!(HEAD + offset_of!(Key, open) + size_of::<u32>(), LINE);
+    }
+
+    /// The map sees whether a place has an entry beside the key, which each look for that key compares.
+    #[test]
+    fn a_look_at_a_key_touches_two_lines() {
+        type Key = KeyEntry<u32, ()>;
+        let niche = HEAD + offset_of!(Key, capacity) + size_of::<u64>();
+        assert!(niche <= 2 * LINE, "{niche}");
+        assert!(HEAD + offset_of!(Key, key) + size_of::<u32>() <= 2 * LINE);
+        // The niche that the compiler takes is the largest, and of equals the first.
+        assert_eq!(size_of::<Option<Key>>(), size_of::<Key>());
     }
 }

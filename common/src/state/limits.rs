@@ -2,7 +2,7 @@
 //! bounds of the policy), and what is open beyond a limit that was lowered.
 //!
 //! Plain functions of the policy and of what is counted. What follows, when a limit leaves room and when it
-//! does not, is in [`dialing`](super::dialing), [`places`](super::places) and
+//! does not, is in [`dialing`](super::dialing), [`make_room`](super::make_room) and
 //! [`change_limits`](super::change_limits).
 
 use super::Status;
@@ -126,7 +126,7 @@ pub(super) fn places_lacked<K, E>(entry: &KeyEntry<K, E>, looked_at: u32, policy
         .min(room(policy.max_dials_per_key, dialing))
         .min(damped)
         .min(together);
-    let unserved = entry.undialed.len().saturating_sub(looked_at);
+    let unserved = entry.queue.undialed().saturating_sub(looked_at);
     unserved.min(most.max(1))
 }
 
@@ -139,7 +139,7 @@ pub(super) fn soon_served<K, E>(entry: &KeyEntry<K, E>, policy: &Policy) -> u32 
     let in_time = (dials.in_progress() - dials.stopping()).saturating_sub(dials.overdue());
     // Nor is a dial that follows another one which took too long: not until a dial has succeeded.
     let fails = entry.backoff.failures() > 0 && entry.capacity.is_none();
-    if in_time == 0 || fails || dials.overdue_in_a_row() > 0 {
+    if in_time == 0 || fails || dials.patience.failures() > 0 {
         return 0;
     }
     let cap = policy.max_leases_per_connection.unwrap_or(u32::MAX);
@@ -187,6 +187,7 @@ mod tests {
     use crate::state::connection::{Connection, Connections, DialFor};
     use crate::state::dials::PoolDials;
     use crate::state::ids::KeyId;
+    use crate::state::waiter::{Waiter, Waiters};
 
     const NOW: Timestamp = Timestamp::from_nanos(1);
 
@@ -249,6 +250,26 @@ mod tests {
         let policy = Policy { dial_ramp: None, max_dials_per_second: Some(1), ..policy };
         entry.pace.start(0, &policy, NOW);
         assert_eq!(found(&entry, &policy, full), Some(Obstacle::Rate));
+    }
+
+    #[test]
+    fn waiters_lack_at_least_one_place_and_no_more_than_they_can_use() {
+        let (policy, mut waiters) = (policy(), Waiters::<(), (), ()>::new());
+        let mut lacked = |open, looked_at, policy: &Policy| {
+            let mut entry = entry(open, 0);
+            let none = places_lacked(&entry, looked_at, policy);
+            for _ in 0..3 {
+                entry.queue.join_in_order(&mut waiters, Waiter::new(KeyId::default()));
+            }
+            (none, places_lacked(&entry, looked_at, policy))
+        };
+        assert_eq!(lacked(0, 0, &policy), (0, 2), "two dials may be in progress");
+        assert_eq!(lacked(3, 0, &policy), (0, 1));
+        assert_eq!(lacked(4, 0, &policy), (0, 1), "the next place is asked for when there is one");
+        assert_eq!(lacked(0, 2, &policy), (0, 1), "two are served by looks");
+        assert_eq!(lacked(0, 3, &policy), (0, 0));
+        let shared = Policy { dial: Dial::Shared, ..policy };
+        assert_eq!(lacked(0, 0, &shared), (0, 1), "one dial serves all");
     }
 
     #[test]

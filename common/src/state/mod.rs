@@ -1,17 +1,66 @@
 //! The pool's decisions, and nothing else: no socket, no clock, no task, no lock.
 //!
-//! A [`State`] is told what happened and when, and answers with what to do. There are four kinds
-//! of methods:
+//! # How to drive it
 //!
-//! - *commands* of a user: [`acquire`](State::acquire), [`release`](State::release),
-//!   [`cancel`](State::cancel), [`take_grant`](State::take_grant), [`distrust`](State::distrust),
-//!   [`retire`](State::retire), [`close`](State::close);
-//! - *reports* of what was done for it: [`dialed`](State::dialed),
-//!   [`dial_failed`](State::dial_failed), [`dial_lost`](State::dial_lost), [`closed`](State::closed),
-//!   [`handle_timeout`](State::handle_timeout);
-//! - *questions* what to do next: [`poll_action`](State::poll_action) until it says `None`, after
-//!   every command and report; [`next_deadline`](State::next_deadline);
-//! - *getters*: [`status`](State::status), [`stats`](State::stats).
+//! A driver has what the [`State`] has not: a clock, connections, tasks. [`Pool`](crate::Pool) is one, a
+//! simulation in virtual time can be another. It
+//!
+//! - passes on what users ask: [`acquire`](State::acquire), [`release`](State::release),
+//!   [`cancel`](State::cancel), [`retire`](State::retire), [`set_limits`](State::set_limits),
+//!   [`close`](State::close), and collects for a waiter with [`take_grant`](State::take_grant);
+//! - does what the state asks for: [`poll_action`](State::poll_action) until it says `None`, after every
+//!   call that changes anything;
+//! - reports what it did, once for each [`Action`]: [`dialed`](State::dialed),
+//!   [`dial_failed`](State::dial_failed), [`dial_lost`](State::dial_lost), [`closed`](State::closed);
+//! - calls [`handle_timeout`](State::handle_timeout) when the time is
+//!   [`next_deadline`](State::next_deadline).
+//!
+//! `now` is an argument of each call. It may stand still, but not go back. The same seed and the same calls
+//! give the same answers on every machine.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use pool_common::clock::Timestamp;
+//! use pool_common::state::{Action, Answer, Fitness, State, Want};
+//! use pool_common::{Exclusive, Lending, Policy};
+//!
+//! # fn main() -> Result<(), pool_common::InvalidPolicy> {
+//! // One connection for everyone; in this simulation a connection is a number.
+//! let policy = Policy { max_open_per_key: Some(1), ..Policy::default() };
+//! let mut state: State<&str, Exclusive<u32>, String> = State::new(policy, 7)?;
+//! let mut now = Timestamp::from_nanos(1);
+//!
+//! // A caller comes. Nothing is idle, so it waits, and the state asks for a dial.
+//! let Answer::Wait(first) = state.acquire(&"db", Want::default(), now) else { unreachable!() };
+//! let Some(Action::Dial { id, key: "db" }) = state.poll_action() else { unreachable!() };
+//!
+//! // The dial takes 3 ms. The caller gets its connection.
+//! now = now.after(Duration::from_millis(3));
+//! state.dialed(id, Exclusive::new(42), 1, now);
+//! assert!(matches!(state.poll_action(), Some(Action::Wake(waiter)) if waiter == first));
+//! let Some(Answer::Lend(lent)) = state.take_grant(first) else { unreachable!() };
+//!
+//! // A second caller waits for half a second at most. Virtual time jumps to that.
+//! let deadline = now.after(Duration::from_millis(500));
+//! let answer = state.acquire_until(&"db", Want::default(), deadline, now);
+//! let Answer::Wait(second) = answer else { unreachable!() };
+//! while state.take_grant(second).is_none() {
+//!     now = state.next_deadline();
+//!     state.handle_timeout(now);
+//! }
+//! assert_eq!(now, deadline);
+//!
+//! // The first caller gives the connection back: it is idle.
+//! let leftover = state.release(lent.id, Some(lent.handle), Fitness::Fit, now);
+//! assert!(leftover.is_none());
+//! assert_eq!(state.status().idle, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A driver that delivers grants to waiters itself can [`attach`](State::attach) to each waiter where to
+//! deliver them; then [`release_or_hand_over`](State::release_or_hand_over) needs no grant.
 //!
 //! # Where to find what
 //!
@@ -21,17 +70,29 @@
 //! | when an idle connection or one past its lifetime ends | `expiry` |
 //! | where a returned connection goes to a waiter | `release`, in the order of `wait_queue` |
 //! | where `max_open` and the other limits are enforced | `limits` |
-//! | how a key without room gets some | `places`, in the order of `starved` |
-//! | when an acquire times out | `deadlines` |
+//! | how a key without room gets some, how limits change | `places`, in the order of `starved` |
+//! | when an acquire times out, or is refused | `deadlines`, `waiting` |
 //! | who dials, for whom, and hedges | `dialing`, with `dials` and `dial_pace` |
 //! | what becomes of a dial's result | `dialed` |
 //! | how long dials pause after a failure | `backoff` |
-//! | how the floor is kept | `floor`, `refill`, `generation` |
+//! | how the floor is kept, how all connections are retired | `floor`, `refill` |
+//! | what becomes of a connection that no caller used | `unused` |
 //! | what happens when time passes | `time` |
 //!
-//! The parts own their data and know nothing of [`State`]: `backoff`, `dial_pace`, `dials`, `floor`,
-//! `limits`, `starved`, `idle_list`, `wait_queue` and `deadlines`. The other files decide with them;
-//! `questions` has what several of these ask, and `bookkeeping` the lists and counts that move together.
+//! The *parts* own their data, know nothing of [`State`] and have their own tests: `idle_list`, `wait_queue`,
+//! `deadlines`, `dials`, `dial_pace`, `backoff`, `floor`, `limits` and `starved`; `connection`, `waiter` and
+//! `keys` are what is remembered of one of each. The *conductor* decides with them, and is all that has
+//! `impl State`: `acquire`, `waiting`, `release`, `unused`, `dialing`, `dialed`, `refill`, `places`, `close`,
+//! `expiry`, `time`.
+//!
+//! # The fast path
+//!
+//! An idle connection that is lent, a caller that joins the queue and a connection that comes back have two
+//! copies of their rules. `lend_plain`, `wait_plain` and `release_plain` act only when none of the rarer rules
+//! has a say: no limit that was lowered or is in the way of another key, no floor to refill, nothing to prune,
+//! no uses to count, no random order, no listener. They look up each connection and each key once, before
+//! anything is written, and change nothing when the slow path has to decide. Their gain is measured in
+//! `docs/decisions/0020-the-fast-path-is-a-second-copy.md`.
 //!
 //! # The life of a connection
 //!
@@ -53,17 +114,13 @@
 //! A waiter waits in up to two queues of its key: for a connection that comes back, and for room
 //! to dial. Whatever comes first is *granted*: a connection, leave to dial, an error, or "try
 //! again". The grant stays with the waiter until [`take_grant`](State::take_grant) collects it; a
-//! waiter cancelled in between passes its grant on, so nothing is lost. A shell that delivers grants
-//! to waiters itself can [`attach`](State::attach) to each waiter where to deliver them; then
-//! [`release_or_hand_over`](State::release_or_hand_over) needs no grant.
+//! waiter cancelled in between passes its grant on, so nothing is lost.
 //!
 //! Exclusive and shared lending are the same code: a connection has a capacity, and goes back to a
 //! waiter or to the idle list as soon as fewer leases are out.
 
 mod acquire;
 mod backoff;
-mod bookkeeping;
-mod change_limits;
 mod close;
 mod connection;
 mod deadlines;
@@ -71,21 +128,14 @@ mod dial_pace;
 mod dialed;
 mod dialing;
 mod dials;
-
 mod expiry;
-mod fast_path;
 mod floor;
-mod generation;
 mod idle_list;
 mod ids;
 mod invariants;
 mod keys;
-#[cfg(all(test, target_pointer_width = "64"))]
-mod layout;
 mod limits;
 mod places;
-mod precomputed;
-mod questions;
 mod refill;
 mod release;
 mod starved;
@@ -95,6 +145,7 @@ mod time;
 mod types;
 mod unused;
 mod wait_queue;
+mod waiter;
 mod waiting;
 
 use std::cmp::Reverse;
@@ -103,25 +154,26 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::collections::list::List;
-use crate::collections::{BinaryHeap, SlotMap, VecDeque};
+use crate::collections::{BinaryHeap, VecDeque, is_overgrown};
 use crate::error::InvalidPolicy;
 use crate::event::{Event, EventKind};
 use crate::lending::Lend;
-use crate::policy::Policy;
+use crate::policy::{Policy, Precomputed};
 use crate::stats::{Stats, Status};
-use connection::Connection;
+use connection::{Connections, Phase};
 use deadlines::Deadlines;
 use dials::PoolDials;
+use expiry::Ends;
 use floor::KeyFloor;
 pub use floor::PATIENCE;
 use ids::KeyId;
 pub use ids::{ConnectionId, WaiterId};
-use keys::{KeyEntry, KeyIndex};
+use keys::Keys;
 use limits::Allowance;
-use precomputed::Precomputed;
 use starved::StarvedKeys;
-pub use types::{Acquire, Action, Fitness, Grant, Lent, Refusal, Released, Want};
-use wait_queue::Waiter;
+pub use types::{Action, Answer, Fitness, Lent, Refusal, Released, Want};
+use unused::Looks;
+use waiter::Waiters;
 
 /// The state machine. `K` is the key, `L` how connections are lent ([`Lend`]), `E` why dials fail,
 /// `W` what a shell keeps with each waiter (nothing, unless it does so with
@@ -139,41 +191,33 @@ pub struct State<K, L, E, W = ()> {
     remaking: u32,
     /// Keys whose ramp counts connections that are gone; see [`DialPace`](dial_pace::DialPace).
     spent_keys: u32,
-    /// The key that was asked for last: most programs ask for it again.
-    recent: KeyId,
     listening: bool,
     /// Whether every lease takes the slow path: events are recorded, uses counted, or the order of
     /// idle connections is random.
     at_length: bool,
     closed: bool,
+    /// How far timers have told the time; a coarse clock may trail it.
+    timed_until: Timestamp,
     /// Leases of connections that had not been lent before.
     first_leases: u64,
     deadlines: Deadlines,
     status: Status,
     counts: Counts,
-    waiters: SlotMap<WaiterId, Waiter<L, E, W>>,
+    waiters: Waiters<L, E, W>,
     /// Waiters with a grant to be told of.
     wakes: VecDeque<WaiterId>,
-    keys: SlotMap<KeyId, KeyEntry<K, E>>,
-    connections: SlotMap<ConnectionId, Connection<L>>,
+    keys: Keys<K, E>,
+    connections: Connections<L>,
     rules: Precomputed,
     actions: VecDeque<Action<K, L>>,
     events: Vec<Event<K>>,
     policy: Policy,
-    index: KeyIndex,
     /// Idle connections of all keys, longest idle first; kept where `rules.global_idle` is set.
     all_idle: List<ConnectionId>,
-    /// When lifetimes end; entries of connections that are gone are skipped.
-    lifetimes: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
-    /// When idle connections are closed that may not be idle for as long as the policy allows; entries
-    /// that do not count any more are skipped.
-    idle_limits: BinaryHeap<Reverse<(Timestamp, ConnectionId)>>,
+    ends: Ends,
     /// When idle connections of a key expire, pauses end, failed refills are due, and failed keys
     /// can be forgotten.
     timers: BinaryHeap<Reverse<(Timestamp, KeyId)>>,
-    next_sweep: Timestamp,
-    /// How far timers have told the time; a coarse clock may trail it.
-    timed_until: Timestamp,
     /// When memory is given back that is not needed any more, if there is any.
     tidy_at: Timestamp,
     /// Keys whose waiters want room that `max_open` denies, a dial that `max_dials` denies, or the
@@ -185,10 +229,7 @@ pub struct State<K, L, E, W = ()> {
     denied_floors: VecDeque<KeyId>,
     /// How many may be open beyond `max_open`, since that was lowered.
     allowance: Allowance,
-    /// Where a sweep that spares floors goes on.
-    swept_to: Option<ConnectionId>,
-    /// Connections that are being looked at: seldom more than one.
-    looks: Vec<unused::Look>,
+    looks: Looks,
     /// How often all connections were retired.
     generation: u64,
     recording_ages: bool,
@@ -230,18 +271,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             at_length: rules.at_length,
             rules,
             policy,
-            index: KeyIndex::default(),
-            keys: SlotMap::new(),
-            connections: SlotMap::new(),
-            waiters: SlotMap::new(),
-            recent: KeyId::default(),
+            keys: Keys::default(),
+            connections: Connections::new(),
+            waiters: Waiters::new(),
             all_idle: List::default(),
             deadlines: Deadlines::default(),
             wakes: VecDeque::new(),
-            lifetimes: BinaryHeap::new(),
-            idle_limits: BinaryHeap::new(),
+            ends: Ends::default(),
             timers: BinaryHeap::new(),
-            next_sweep: Timestamp::NEVER,
             timed_until: Timestamp::ZERO,
             tidy_at: Timestamp::NEVER,
             noted_deadline: Timestamp::NEVER,
@@ -251,8 +288,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             allowance: Allowance::default(),
             above_limits: 0,
             spent_keys: 0,
-            swept_to: None,
-            looks: Vec::new(),
+            looks: Looks::default(),
             generation: 0,
             remaking: 0,
             actions: VecDeque::new(),
@@ -277,7 +313,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Gauges over all keys. A connection that is being looked at counts as idle.
     pub fn status(&self) -> Status {
-        let looks = self.looks.len() as u32;
+        let looks = self.looks.len();
         let Status { idle, leased, leases, .. } = self.status;
         let (idle, leased, leases) = (idle + looks, leased - looks, leases - looks);
         Status { idle, leased, leases, ..self.status }
@@ -322,13 +358,13 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn live_connections(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections
             .iter()
-            .filter(|(_, connection)| connection.phase == connection::Phase::Live)
+            .filter(|(_, connection)| connection.phase == Phase::Live)
             .map(|(id, _)| id)
     }
 
     /// The last dial of `key` that failed since one succeeded.
     pub fn last_dial_error(&self, key: &K) -> Option<&E> {
-        self.keys[self.find_key(key)?].backoff.last_error()
+        self.keys[self.keys.find(key)?].backoff.last_error()
     }
 
     /// Whether there is something to do or to tell.
@@ -353,6 +389,39 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// `now`, or the time up to which timers were served, if that is later.
+    ///
+    /// A shell may read a coarse clock, and be woken by a precise timer: what the timer ended (a
+    /// pause) would begin again for the rest of the coarse tick, and what the timer started (a
+    /// probe) would seem to have ended before its start. Whatever compares with a time at which
+    /// a timer was due reads the clock through this.
+    fn catch_up(&self, now: Timestamp) -> Timestamp {
+        now.max(self.timed_until)
+    }
+
+    /// Something of this key is due at `at`. Nothing is in a closed pool.
+    ///
+    /// One timer is pending for a key at a time, the earliest; when it fires, the next is set.
+    fn set_timer(&mut self, at: Timestamp, key: KeyId) {
+        let entry = &mut self.keys[key];
+        if at >= entry.timer_at || self.closed {
+            return;
+        }
+        entry.timer_at = at;
+        if is_overgrown(self.timers.len(), self.keys.len()) {
+            // A walk over those that are set, not over the keys: there may be memory for many more.
+            let mut timers = std::mem::take(&mut self.timers).into_vec();
+            timers.retain(|Reverse((at, key))| {
+                self.keys.get(*key).is_some_and(|entry| entry.timer_at == *at)
+            });
+            timers.sort_unstable();
+            timers.dedup();
+            self.timers = timers.into_iter().collect();
+        }
+        self.timers.push(Reverse((at, key)));
+        self.note_deadline(at);
+    }
+
     /// The next thing to do, if any. Ask until `None` after every command and report.
     #[inline]
     pub fn poll_action(&mut self) -> Option<Action<K, L>> {
@@ -366,6 +435,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn listen(&mut self, listening: bool) {
         self.listening = listening;
         self.at_length = listening || self.rules.at_length;
+    }
+
+    /// Whether none of the rarer rules has a say in a lease, so that the fast path may act.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.above_limits | self.remaking | self.spent_keys | u32::from(self.at_length) == 0
     }
 
     /// Takes the events recorded since the last time.
@@ -392,35 +467,44 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// The entry of `key`, if it is known.
-    #[inline]
-    fn known_key(&mut self, key: &K) -> Option<KeyId> {
-        if self.keys.get(self.recent).is_some_and(|entry| entry.key == *key) {
-            return Some(self.recent);
-        }
-        let id = self.find_key(key)?;
-        self.recent = id;
-        Some(id)
-    }
-
-    fn find_key(&self, key: &K) -> Option<KeyId> {
-        self.index.find(self.index.hash(key), |id| self.keys[id].key == *key)
-    }
-
     /// The entry of `key`, made when it is new.
     fn key_id(&mut self, key: &K, now: Timestamp) -> KeyId {
-        match self.known_key(key) {
+        match self.keys.known(key) {
             Some(id) => id,
-            None => self.new_key(key, now),
+            None => self.keys.add(key, KeyFloor::new(&self.policy, now)),
         }
     }
 
-    #[cold]
-    fn new_key(&mut self, key: &K, now: Timestamp) -> KeyId {
-        let hash = self.index.hash(key);
-        let id = self.keys.insert(KeyEntry::new(key.clone(), hash));
-        self.index.insert(hash, id);
-        self.keys[id].floor = KeyFloor::new(&self.policy, now);
-        id
+    /// Forgets a key that nothing depends on any more.
+    fn forget_if_unused(&mut self, id: KeyId) {
+        if let Some(entry) = self.keys.get_mut(id)
+            && entry.is_unused()
+        {
+            // Connections that are gone prove no need any more.
+            entry.pace.forget_spent(&mut self.spent_keys);
+            self.keys.remove(id);
+        }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod layout {
+    use std::mem::offset_of;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::collections::slot_map::LINE;
+    use crate::lending::Exclusive;
+
+    #[test]
+    fn what_leases_and_waits_change_of_the_state_is_one_line() {
+        type Whole = State<String, Exclusive<Box<u64>>, (), Arc<()>>;
+        assert_eq!(align_of::<Whole>(), LINE);
+        let first = offset_of!(Whole, deadlines.in_order);
+        assert_eq!(first % LINE, 0);
+        // The map of waiters begins with what changes when one comes or goes.
+        assert_eq!(offset_of!(Whole, waiters) + 2 * size_of::<u32>(), first + LINE);
+        assert!((first..first + LINE).contains(&offset_of!(Whole, status)));
+        assert!((first..first + LINE).contains(&offset_of!(Whole, counts)));
     }
 }

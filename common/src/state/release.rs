@@ -1,10 +1,9 @@
-//! Release: back to a waiter, to the idle list, or out.
+//! Release: a connection that was in use goes to a waiter, to the idle list, or out.
 
 use std::hash::Hash;
-use std::time::Duration;
 
 use super::connection::{Connection, Phase};
-use super::{ConnectionId, Fitness, Grant, KeyId, Lent, Released, State, WaiterId};
+use super::{Answer, ConnectionId, Fitness, KeyId, Lent, Released, State};
 use crate::clock::Timestamp;
 use crate::event::{CloseCause, EventKind};
 use crate::lending::Lend;
@@ -56,6 +55,89 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// A lease of a sound connection ends, unless the slow path has to look: then the handle comes back.
+    #[inline(always)]
+    fn release_plain(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        now: Timestamp,
+        may_hand_over: impl FnOnce() -> bool,
+    ) -> Result<Released<L, W>, Option<L>> {
+        // Where another key is denied room, it may be that key's turn.
+        let is_plain = self.is_plain() && (!self.rules.contested || self.starved.is_empty());
+        let connection = &mut self.connections[id];
+        let key = connection.key;
+        let entry = &mut self.keys[key];
+        let is_last = connection.leased == 1;
+        if !is_plain
+            || connection.phase != Phase::Live
+            || connection.retired.is_some()
+            || now > connection.expires_at
+            || connection.idle_limit < self.rules.idle_timeout
+            || (!L::SHARED && handle.is_none())
+        {
+            return Err(handle);
+        }
+        if entry.queue.wants_returns() {
+            return self.hand_over(id, handle, may_hand_over);
+        }
+        if (L::SHARED && !connection.in_room)
+            || (is_last && entry.idle.len() >= self.rules.max_idle_per_key)
+            || (self.rules.crowded
+                && self.policy.max_idle.is_some_and(|max| self.status.idle >= max))
+        {
+            return Err(handle);
+        }
+        connection.leased -= 1;
+        let leftover = if L::SHARED {
+            handle
+        } else {
+            connection.handle = handle;
+            None
+        };
+        self.status.leases -= 1;
+        if !is_last {
+            return Ok(Released::Done(leftover));
+        }
+        let timer_at = entry.timer_at;
+        entry.join_idle(connection, now);
+        entry.idle.note_appended(&mut self.connections, id, Connection::in_key);
+        self.status.leased -= 1;
+        self.count_idle(id, key, timer_at, now);
+        Ok(Released::Done(leftover))
+    }
+
+    /// The next waiter gets the connection, and its wait is over. The slow path has more to do in random
+    /// order, with a dial in progress for that waiter, and where a shared connection has room for more
+    /// leases, or for fewer than it serves. It also serves each waiter that ever had such a dial, or
+    /// insisted on a new connection.
+    #[inline(always)]
+    fn hand_over(
+        &mut self,
+        id: ConnectionId,
+        handle: Option<L>,
+        may_hand_over: impl FnOnce() -> bool,
+    ) -> Result<Released<L, W>, Option<L>> {
+        let connection = &mut self.connections[id];
+        let entry = &mut self.keys[connection.key];
+        if L::SHARED && connection.leased != connection.capacity {
+            return Err(handle);
+        }
+        let next = match entry.queue.first_to_arrive(&self.waiters) {
+            Some(next) if self.waiters[next].is_plain() && may_hand_over() => next,
+            _ => return Err(handle),
+        };
+        let handle = if L::SHARED { L::lend(&mut connection.handle) } else { handle };
+        let handle = handle.expect("it has just come back");
+        let waiter = entry.queue.remove_first(&mut self.waiters, next);
+        self.deadlines.unlink(&mut self.waiters, next, waiter.in_deadlines);
+        self.status.waiting -= 1;
+        self.counts.leased += 1;
+        let lent = Lent { id, handle, reused: true, idle_nanos: 0, was_idle: false };
+        Ok(Released::HandedOver(next, lent, waiter.attached))
+    }
+
     #[inline(never)]
     fn release_at_length(
         &mut self,
@@ -77,9 +159,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && (L::SHARED || !lost)
             && now <= connection.expires_at;
         let key = connection.key;
-        let wanted = !self.keys[key].returns.is_empty();
+        let wanted = self.keys[key].queue.wants_returns();
         // Lost when the look at it panicked.
-        let was_look = self.end_look(id).is_some();
+        let was_look = self.looks.end(id);
         let connection = &mut self.connections[id];
         connection.leased -= 1;
         self.status.leases -= 1;
@@ -95,7 +177,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             }
             return leftover;
         }
-        self.count_spent(key, |pace, _| pace.note_reusable());
+        self.keys[key].pace.note_reusable(&mut self.spent_keys);
         if self.above_limits > 0 && self.is_surplus(self.connections[id].key) {
             self.retire_for(id, CloseCause::OverLimit, now);
         } else if self.rules.contested && !self.starved.is_empty() {
@@ -106,90 +188,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.settle_unwanted(id, key, now);
         }
         leftover
-    }
-
-    /// A connection that no caller has looked at goes to `waiter`, as one that has been idle since
-    /// `since`.
-    pub(super) fn hand_on(
-        &mut self,
-        id: ConnectionId,
-        waiter: WaiterId,
-        since: Timestamp,
-        now: Timestamp,
-    ) {
-        let connection = &mut self.connections[id];
-        let handle = L::lend(&mut connection.handle).expect("it has just come back");
-        let reused = std::mem::replace(&mut connection.lent_before, true);
-        let idle_nanos = now.nanos_since(since);
-        self.counts.leased += 1;
-        self.first_leases += u64::from(!reused);
-        let idle_for = Duration::from_nanos(idle_nanos);
-        self.emit(id, EventKind::Leased { reused, idle_for }, now);
-        let lent = Lent { id, handle, reused, idle_nanos, was_idle: true };
-        self.grant(waiter, Grant::Lend(lent));
-    }
-
-    /// A granted connection comes back uncollected. No caller has used one that had been idle: the next
-    /// waiter gets it as one that was idle, or it goes on being idle as if nothing had happened.
-    ///
-    /// Returns a handle to drop, outside any lock.
-    pub fn take_back(&mut self, lent: Lent<L>, now: Timestamp) -> Option<L> {
-        let Lent { id, handle, was_idle, .. } = lent;
-        // The handle of a shared connection goes first, so that a close which follows holds the
-        // last one; the pool's own keeps the connection until then.
-        let handle = (!L::SHARED).then_some(handle);
-        let connection = &mut self.connections[id];
-        if !was_idle || connection.leased > 1 {
-            return self.release(id, handle, Fitness::Fit, now);
-        }
-        let (key, since) = (connection.key, connection.idle_since);
-        // The peer may allow fewer leases than when it was granted.
-        let sound = connection.retired.is_none()
-            && connection.leased <= connection.capacity
-            && now <= connection.expires_at;
-        let surplus = self.above_limits > 0 && self.is_surplus(key);
-        if now.nanos_since(since) > self.connections[id].idle_limit.max(self.spared_limit(id)) {
-            let expired = Fitness::Unfit(CloseCause::IdleTimeout);
-            return self.release(id, handle, expired, now);
-        }
-        if self.is_suspect(id) {
-            return self.release(id, handle, Fitness::Unfit(CloseCause::Suspect), now);
-        }
-        if sound
-            && !surplus
-            && let Some(next) = self.keys[key].returns.next(&self.waiters, &mut self.rng)
-        {
-            if !L::SHARED {
-                self.connections[id].handle = handle;
-            }
-            self.emit(id, EventKind::Returned, now);
-            self.hand_on(id, next, since, now);
-            return None;
-        }
-        let leftover = self.release(id, handle, Fitness::Fit, now);
-        self.backdate(id, since);
-        leftover
-    }
-
-    /// A connection that has just become the last of the idle ones has been idle since `since`, and
-    /// belongs before those that became idle after that. Costs a step for each of them.
-    pub(super) fn backdate(&mut self, id: ConnectionId, since: Timestamp) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.phase != Phase::Live || !connection.in_key.is_linked() {
-            return;
-        }
-        connection.idle_since = since;
-        let key = connection.key;
-        let later = |other: &Connection<L>| other.idle_since > since;
-        let entry = &mut self.keys[key];
-        entry.idle.move_before(&mut self.connections, id, later, Connection::in_key);
-        if self.rules.global_idle {
-            self.all_idle.move_before(&mut self.connections, id, later, Connection::in_all);
-        }
-        if self.rules.timed_idle {
-            self.set_timer(self.rules.idle_end(since), key);
-        }
-        self.watch_idle_limit(id);
     }
 
     #[cold]
@@ -203,7 +201,8 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         };
         let connection = &self.connections[id];
         if connection.phase == Phase::Live && connection.leased == 0 {
-            self.note_spent(connection.key, cause);
+            let entry = &mut self.keys[connection.key];
+            entry.note_spent(cause, &self.policy, &mut self.spent_keys);
         }
         self.retire_for(id, cause, now);
     }
@@ -212,7 +211,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     #[inline(never)]
     pub(super) fn settle(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
-        if !self.keys[key].returns.is_empty() {
+        if self.keys[key].queue.wants_returns() {
             self.serve_waiters(id, now);
         }
         self.settle_unwanted(id, key, now);
@@ -224,7 +223,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.is_turn_of_another(key) {
             return self.retire_for(id, CloseCause::MakeRoom, now);
         }
-        let waiting = self.keys[key].waiting;
+        let waiting = self.keys[key].queue.waiting();
         self.settle(id, now);
         self.line_up_again(key, waiting);
     }
@@ -246,20 +245,24 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     fn serve_waiters(&mut self, id: ConnectionId, now: Timestamp) {
         let key = self.connections[id].key;
         while self.connections[id].has_room() {
-            let Some(waiter) = self.keys[key].returns.next(&self.waiters, &mut self.rng) else {
+            let Some(waiter) = self.keys[key].queue.next(&self.waiters, &mut self.rng) else {
                 break;
             };
             let lent = self.lend(id, now);
-            self.grant(waiter, Grant::Lend(lent));
+            self.grant(waiter, Answer::Lend(lent));
         }
     }
 
     /// Puts a live connection into the lists it belongs to now: with room, and idle.
     #[inline]
     pub(super) fn park(&mut self, id: ConnectionId, now: Timestamp) {
-        self.join_room(id);
         let connection = &self.connections[id];
         let key = connection.key;
+        if L::SHARED && !connection.in_room && connection.has_room() {
+            let entry = &mut self.keys[key];
+            entry.enter_room(&mut self.connections, id, &self.rules, &mut self.rng);
+        }
+        let connection = &self.connections[id];
         if connection.leased > 0 || connection.in_key.is_linked() {
             return;
         }
@@ -273,30 +276,17 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.keys[key].idle.len() >= self.rules.max_idle_per_key && !self.has_a_place(key, now) {
             return self.begin_close(id, CloseCause::IdleLimit, now);
         }
-        let entry = &mut self.keys[key];
-        entry.idle.push_back(&mut self.connections, id, Connection::in_key);
+        let (entry, connection) = (&mut self.keys[key], &mut self.connections[id]);
+        let timer_at = entry.timer_at;
+        entry.join_idle(connection, now);
+        entry.idle.note_appended(&mut self.connections, id, Connection::in_key);
+        self.count_idle(id, key, timer_at, now);
         if !L::SHARED && self.rules.random {
-            self.join_random(id);
-        }
-        let entry = &self.keys[key];
-        let due = self.rules.idle_end(now);
-        let earliest = due < entry.timer_at;
-        self.connections[id].idle_since = now;
-        self.status.idle += 1;
-        if self.rules.global_idle {
-            self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
-        }
-        if self.rules.timed_idle {
-            // A timer that is pending looks at what is idle then, and sets the next.
-            if earliest {
-                self.set_timer(due, key);
-            }
-        } else if self.rules.swept_idle {
-            self.note_deadline(self.next_sweep);
+            self.keys[key].random.join(&mut self.connections, id, &mut self.rng);
         }
         self.watch_idle_limit(id);
         // A connection that is being looked at has been idle all the time.
-        if !self.is_looked_at(id) {
+        if !self.looks.contains(id) {
             self.emit(id, EventKind::Idle, now);
         }
         if self.rules.crowded
@@ -304,6 +294,23 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && let Some(longest) = self.all_idle.front(&self.connections)
         {
             self.begin_close(longest, CloseCause::Evicted, now);
+        }
+    }
+
+    /// A connection has joined the idle list of `key`, whose timer is set to `timer_at`: it counts as
+    /// idle, and its end is watched.
+    #[inline(always)]
+    fn count_idle(&mut self, id: ConnectionId, key: KeyId, timer_at: Timestamp, now: Timestamp) {
+        self.status.idle += 1;
+        if self.rules.global_idle {
+            self.all_idle.push_back(&mut self.connections, id, Connection::in_all);
+        }
+        let due = self.rules.idle_end(now);
+        // A timer that is pending looks at what is idle then, and sets the next.
+        if self.rules.timed_idle && due < timer_at {
+            self.set_timer(due, key);
+        } else if self.rules.swept_idle {
+            self.note_deadline(self.ends.next_sweep());
         }
     }
 
@@ -343,12 +350,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let cap = self.policy.max_leases_per_connection.unwrap_or(u32::MAX);
         let connection = &mut self.connections[id];
         connection.capacity = connection.peer_capacity.min(cap);
-        self.count_useless(id);
-        let key = self.connections[id].key;
+        let key = connection.key;
+        self.keys[key].count_useless(connection);
         self.end_set_aside(key);
         let connection = &self.connections[id];
         if !connection.has_room() {
-            self.leave_room(id);
+            self.keys[key].leave_room(&mut self.connections, id, &self.rules);
         } else if let Some(cause) = self.expired(id, now) {
             self.retire_for(id, cause, now);
         } else {

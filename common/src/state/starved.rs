@@ -3,7 +3,7 @@
 //!
 //! A key with waiters that finds the pool full *starves* until there is room. It is due after as many
 //! leases have come back as other callers were waiting when it began to starve: each of those has had a
-//! turn by then. How room is made for it is in [`places`](super::places).
+//! turn by then. How room is made for it is in [`make_room`](super::make_room).
 //!
 //! A starved key that has connections itself is served by those as well. Each time, it goes to the end
 //! of the queue, since the waiter that is now its first came later. Its former entry stays in the queue
@@ -12,7 +12,7 @@
 //! Everything here costs the same however many keys starve.
 
 use super::KeyId;
-use super::keys::{KeyEntry, Keys};
+use super::keys::{Entries, KeyEntry};
 use crate::collections::{VecDeque, is_overgrown};
 
 /// What is known of a key as one that may starve.
@@ -68,13 +68,13 @@ impl StarvedKeys {
 
     /// A key is denied a dial. `before`: how many callers wait for other keys. Nothing happens when it
     /// starves already.
-    pub(super) fn join<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+    pub(super) fn join<K, E>(&mut self, keys: &mut Entries<K, E>, key: KeyId, before: u32) {
         if !std::mem::replace(&mut keys[key].starvation.starved, true) {
             self.push(keys, key, before);
         }
     }
 
-    fn push<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+    fn push<K, E>(&mut self, keys: &mut Entries<K, E>, key: KeyId, before: u32) {
         keys[key].starvation.due_turn = self.turns + u64::from(before);
         if is_overgrown(self.queue.len(), keys.len()) {
             self.queue.retain(|key| Self::is_current(keys, *key));
@@ -83,7 +83,7 @@ impl StarvedKeys {
     }
 
     /// A waiter of a starved key was served: the key goes to the end of the queue for the others.
-    pub(super) fn join_again<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId, before: u32) {
+    pub(super) fn join_again<K, E>(&mut self, keys: &mut Entries<K, E>, key: KeyId, before: u32) {
         keys[key].starvation.stale_entries += 1;
         self.push(keys, key, before);
     }
@@ -94,7 +94,7 @@ impl StarvedKeys {
     }
 
     /// Whether the entry of this key that was taken from the queue still counts.
-    pub(super) fn is_current<K, E>(keys: &mut Keys<K, E>, key: KeyId) -> bool {
+    pub(super) fn is_current<K, E>(keys: &mut Entries<K, E>, key: KeyId) -> bool {
         let Some(entry) = keys.get_mut(key) else { return false };
         let is_stale = entry.starvation.stale_entries > 0;
         entry.starvation.stale_entries -= u32::from(is_stale);
@@ -102,18 +102,18 @@ impl StarvedKeys {
     }
 
     /// The entry of this key that counts was taken from the queue.
-    pub(super) fn end<K, E>(&mut self, keys: &mut Keys<K, E>, key: KeyId) {
+    pub(super) fn end<K, E>(&mut self, keys: &mut Entries<K, E>, key: KeyId) {
         keys[key].starvation.starved = false;
         self.set_need(&mut keys[key], 0);
     }
 
     /// The starved key whose turn comes first, if that entry is the first of the queue; else the key
     /// whose entry has to be taken out.
-    pub(super) fn first<K, E>(&self, keys: &Keys<K, E>) -> Option<Result<KeyId, KeyId>> {
+    pub(super) fn first<K, E>(&self, keys: &Entries<K, E>) -> Option<Result<KeyId, KeyId>> {
         let &key = self.queue.front()?;
         let counts = keys
             .get(key)
-            .is_some_and(|entry| entry.starvation.stale_entries == 0 && !entry.undialed.is_empty());
+            .is_some_and(|entry| entry.starvation.stale_entries == 0 && entry.queue.has_undialed());
         Some(if counts { Ok(key) } else { Err(key) })
     }
 
@@ -125,7 +125,7 @@ impl StarvedKeys {
 
     /// A starved key has lost a waiter. It never needs more for that, so that no place is to be made.
     pub(super) fn shrink_need<K, E>(&mut self, entry: &mut KeyEntry<K, E>) {
-        let needs = entry.starvation.needs.min(entry.undialed.len());
+        let needs = entry.starvation.needs.min(entry.queue.undialed());
         self.set_need(entry, needs);
     }
 
@@ -145,7 +145,7 @@ impl StarvedKeys {
     }
 
     /// Empties the queue. Returns the keys that starved and still count, in the order of their turns.
-    pub(super) fn drain<K, E>(&mut self, keys: &mut Keys<K, E>) -> VecDeque<KeyId> {
+    pub(super) fn drain<K, E>(&mut self, keys: &mut Entries<K, E>) -> VecDeque<KeyId> {
         let mut queue = std::mem::take(&mut self.queue);
         queue.retain(|key| Self::is_current(keys, *key));
         self.needed = 0;
@@ -164,7 +164,7 @@ impl StarvedKeys {
     ///
     /// # Errors
     /// A sentence about what does not.
-    pub(super) fn check<K, E>(&self, keys: &Keys<K, E>) -> Result<(), String> {
+    pub(super) fn check<K, E>(&self, keys: &Entries<K, E>) -> Result<(), String> {
         let mut needed = 0;
         for (id, entry) in keys.iter() {
             let Starvation { starved, stale_entries, needs, .. } = entry.starvation;
@@ -172,7 +172,7 @@ impl StarvedKeys {
             if queued != stale_entries as usize + usize::from(starved) {
                 return Err("the queue of starved keys is wrong".into());
             }
-            if needs > entry.undialed.len() || (needs > 0 && !starved) {
+            if needs > entry.queue.undialed() || (needs > 0 && !starved) {
                 return Err(format!("{needs} places are needed for no waiter"));
             }
             needed += needs;
@@ -193,8 +193,8 @@ impl StarvedKeys {
 mod tests {
     use super::*;
 
-    fn keys() -> (Keys<u8, ()>, [KeyId; 2]) {
-        let mut keys = Keys::new();
+    fn keys() -> (Entries<u8, ()>, [KeyId; 2]) {
+        let mut keys = Entries::new();
         let ids = [1, 2].map(|key| keys.insert(KeyEntry::new(key, 0)));
         (keys, ids)
     }

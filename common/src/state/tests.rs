@@ -8,7 +8,7 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::{Acquire, Action, ConnectionId, Fitness, Grant, State, WaiterId, Want};
+use super::{Action, Answer, ConnectionId, Fitness, State, WaiterId, Want};
 use crate::clock::Timestamp;
 use crate::collections::counted::{count, taken};
 use crate::event::CloseCause;
@@ -82,10 +82,10 @@ impl<L: Lending<Connection = u32>> Pool<L> {
         let deadline = self.now.after(LONG);
         let answer = self.state.acquire_until(&Key(key), Want::default(), deadline, self.now);
         match answer {
-            Acquire::Lend(lent) => Ok((lent.id, lent.handle)),
-            Acquire::Dial(id) => Ok(self.dialed(id).expect("the caller dialed")),
-            Acquire::Wait(waiter) => Err(waiter),
-            Acquire::Refuse(refusal) => panic!("refused: {refusal:?}"),
+            Answer::Lend(lent) => Ok((lent.id, lent.handle)),
+            Answer::Dial(id) => Ok(self.dialed(id).expect("the caller dialed")),
+            Answer::Wait(waiter) => Err(waiter),
+            _ => panic!("it was refused"),
         }
     }
 
@@ -103,8 +103,8 @@ impl<L: Lending<Connection = u32>> Pool<L> {
 
     fn collect(&mut self, waiter: WaiterId) -> (ConnectionId, L) {
         match self.state.take_grant(waiter) {
-            Some(Grant::Lend(lent)) => (lent.id, lent.handle),
-            Some(Grant::Dial(id)) => self.dialed(id).expect("the caller dials"),
+            Some(Answer::Lend(lent)) => (lent.id, lent.handle),
+            Some(Answer::Dial(id)) => self.dialed(id).expect("the caller dials"),
             _ => panic!("it was granted something else than a connection"),
         }
     }
@@ -274,26 +274,25 @@ fn all_at_once<L: Lending<Connection = u32>>(mut pool: Pool<L>, held: u32) -> us
         for turn in 0..held {
             let (waiter, deadline) = &mut waiters[(turn.wrapping_mul(7) % held) as usize];
             let mut answer = match pool.state.take_grant(*waiter).expect("every waiter is woken") {
-                Grant::Retry => {
+                Answer::Retry => {
                     let want = Want { fresh: false, again: true };
                     pool.state.acquire_until(&Key(0), want, *deadline, pool.now)
                 }
-                Grant::Lend(lent) => Acquire::Lend(lent),
-                Grant::Dial(id) => Acquire::Dial(id),
+                answer @ (Answer::Lend(_) | Answer::Dial(_)) => answer,
                 _ => panic!("nothing fails"),
             };
             // For each waiter that is served another caller comes.
-            while let Acquire::Lend(_) | Acquire::Dial(_) = answer {
+            while let Answer::Lend(_) | Answer::Dial(_) = answer {
                 leases.extend(match answer {
-                    Acquire::Lend(lent) => Some((lent.id, lent.handle)),
-                    Acquire::Dial(id) => pool.dialed(id),
+                    Answer::Lend(lent) => Some((lent.id, lent.handle)),
+                    Answer::Dial(id) => pool.dialed(id),
                     _ => None,
                 });
                 pool.now = pool.now.after(Duration::from_micros(1));
                 *deadline = pool.now.after(LONG);
                 answer = pool.state.acquire_until(&Key(0), Want::default(), *deadline, pool.now);
             }
-            let Acquire::Wait(id) = answer else { panic!("no caller is refused") };
+            let Answer::Wait(id) = answer else { panic!("no caller is refused") };
             *waiter = id;
             pool.settle();
         }

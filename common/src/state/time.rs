@@ -40,31 +40,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if self.connections.is_empty() {
             self.forget_ends();
         }
-        let just_after = Duration::from_nanos(1);
-        let mut next = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
-        next = next.min(self.next_expiry()).min(self.tidy_at);
-        next = next.min(self.idle_limits.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at));
-        match self.policy.expiry {
-            Expiry::Timer => {
-                if let Some(Reverse((at, _))) = self.lifetimes.peek() {
-                    next = next.min(at.after(just_after));
-                }
-            }
-            Expiry::Sweep
-                if (self.policy.idle_timeout.is_some() && self.status.idle > 0)
-                    || !self.lifetimes.is_empty() =>
-            {
-                next = next.min(self.next_sweep);
-            }
-            Expiry::Sweep | Expiry::AtAcquire | Expiry::PruneAtAcquire => {}
-        }
-        next
-    }
-
-    /// Notes the next deadline again, for a new timer to be armed.
-    pub fn renote_deadline(&mut self) {
-        let next = self.next_deadline();
-        self.note_deadline(next);
+        let timer = self.timers.peek().map_or(Timestamp::NEVER, |Reverse((at, _))| *at);
+        let end = self.ends.next_due(self.status.idle, &self.policy);
+        timer.min(end).min(self.next_expiry()).min(self.tidy_at)
     }
 
     /// Does what is due at `now`. A bounded number of timers is handled in one call; the others are due
@@ -72,11 +50,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.timed_until = self.catch_up(now);
         self.expire_waiters(now);
-        let sweeps = self.policy.expiry == Expiry::Sweep && now >= self.next_sweep;
-        if sweeps {
-            let swept = self.sweep_idle(now) && self.expire_lifetimes(now);
-            // The sweep goes on at once where much is due.
-            self.next_sweep = if swept { now.after(self.policy.sweep_interval) } else { now };
+        if self.ends.is_sweep_due(&self.policy, now) {
+            let done = self.sweep_idle(now) && self.expire_lifetimes(now);
+            self.ends.end_sweep(done, &self.policy, now);
         } else if self.policy.expiry == Expiry::Timer {
             self.expire_lifetimes(now);
         }
@@ -137,7 +113,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// No connection is left: neither are the times when one ends.
     pub(super) fn forget_ends(&mut self) {
-        for ends in [&mut self.lifetimes, &mut self.idle_limits] {
+        for ends in self.ends.heaps() {
             ends.clear();
             if is_roomy(ends.capacity(), 0) {
                 ends.shrink_to(KEPT);
@@ -167,7 +143,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 }
             )+};
         }
-        shrink!(timers, lifetimes, idle_limits, actions, wakes, denied_floors, index);
+        shrink!(timers, actions, wakes, denied_floors);
+        for ends in self.ends.heaps() {
+            if is_roomy(ends.capacity(), ends.len()) {
+                ends.shrink_to(2 * ends.len() + KEPT / 2);
+            }
+        }
+        let index = self.keys.index();
+        if is_roomy(index.capacity(), index.len()) {
+            index.shrink_to(2 * index.len() + KEPT / 2);
+        }
         let starved = self.starved.queue();
         if is_roomy(starved.capacity(), starved.len()) {
             starved.shrink_to(2 * starved.len() + KEPT / 2);
@@ -181,7 +166,7 @@ mod tests {
     use super::*;
     use crate::lending::{Exclusive, Lending};
     use crate::policy::{Dial, Expiry, Policy};
-    use crate::state::{Acquire, Action, Fitness, Want};
+    use crate::state::{Action, Answer, Fitness, Want};
 
     type Pool = State<u32, Exclusive<u32>, ()>;
 
@@ -194,7 +179,7 @@ mod tests {
     }
 
     fn use_key(pool: &mut Pool, key: u32, now: Timestamp) {
-        let Acquire::Dial(id) = pool.acquire(&key, Want::default(), now) else {
+        let Answer::Dial(id) = pool.acquire(&key, Want::default(), now) else {
             panic!("a key is used once");
         };
         let lent = pool.dialed(id, Exclusive::new(0), 1, now).expect("the caller dialed");
@@ -225,13 +210,29 @@ mod tests {
                 pool.keys.capacity(),
                 pool.connections.capacity(),
                 pool.waiters.capacity(),
-                pool.index.capacity(),
+                pool.keys.index().capacity(),
                 pool.timers.capacity(),
-                pool.lifetimes.capacity(),
+                pool.ends.heaps()[0].capacity(),
                 pool.actions.capacity(),
             ];
             assert!(room.iter().all(|room| *room <= 8 * KEPT), "{expiry:?}: {room:?}");
             assert_eq!(pool.known_keys(), 0);
         }
+    }
+
+    #[test]
+    fn timer_is_served_at_its_time_and_not_before() {
+        let second = Duration::from_secs(1);
+        let policy = Policy { dial: Dial::Caller, idle_timeout: Some(second), ..Policy::default() };
+        let mut pool = Pool::new(policy, 1).expect("a valid policy");
+        let now = Timestamp::from_nanos(1);
+        use_key(&mut pool, 1, now);
+        let due = pool.next_deadline();
+        assert_eq!(due, now.after(second).after(Duration::from_nanos(1)));
+        pool.handle_timeout(now.after(second));
+        assert_eq!((pool.status().idle, pool.next_deadline()), (1, due));
+        pool.handle_timeout(due);
+        assert_eq!(pool.status().idle, 0);
+        assert!(pool.next_deadline() > due);
     }
 }

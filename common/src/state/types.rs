@@ -13,15 +13,23 @@ pub struct Want {
     pub again: bool,
 }
 
-/// The answer to an acquire.
+/// What the state answers to a caller: at once, to [`State::acquire`](super::State::acquire), or what it
+/// grants to a waiter later, by [`State::take_grant`](super::State::take_grant).
 #[derive(Debug)]
-pub enum Acquire<L, E> {
+pub enum Answer<L, E> {
     /// Here is a connection.
     Lend(Lent<L>),
     /// Dial, then say [`State::dialed`](super::State::dialed) or [`State::dial_failed`](super::State::dial_failed).
     Dial(ConnectionId),
-    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`](super::State::take_grant).
+    /// Wait for [`Action::Wake`], then collect with [`State::take_grant`](super::State::take_grant). Never
+    /// granted to a waiter.
     Wait(WaiterId),
+    /// Something changed: acquire again. Only for waiters, as the next two.
+    Retry,
+    /// The dial that the waiter depended on failed.
+    DialFailed(E),
+    /// The waiter's deadline passed.
+    TimedOut,
     /// Refused.
     Refuse(Refusal<E>),
 }
@@ -60,23 +68,6 @@ pub enum Refusal<E> {
         /// The last failure.
         last: E,
     },
-}
-
-/// What a waiter is granted.
-#[derive(Debug)]
-pub enum Grant<L, E> {
-    /// A connection.
-    Lend(Lent<L>),
-    /// Leave to dial: as [`Acquire::Dial`].
-    Dial(ConnectionId),
-    /// Something changed; acquire again.
-    Retry,
-    /// The dial it depended on failed.
-    DialFailed(E),
-    /// Its deadline passed.
-    TimedOut,
-    /// Refused.
-    Refuse(Refusal<E>),
 }
 
 /// Work for the shell.

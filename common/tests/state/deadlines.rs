@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pool_common::clock::Timestamp;
-use pool_common::state::{Acquire, Fitness, Grant, Released, State, WaiterId, Want};
+use pool_common::state::{Answer, Fitness, Released, State, WaiterId, Want};
 use pool_common::{Exclusive, Policy, policy::*};
 
 type Pool = State<u8, Exclusive<u32>, &'static str>;
@@ -13,7 +13,7 @@ const AGAIN: Want = Want { fresh: false, again: true };
 /// A pool whose only connection is leased.
 fn busy(policy: Policy) -> Pool {
     let mut pool = Pool::new(policy, 1).expect("a valid policy");
-    let Acquire::Dial(id) = pool.acquire(&1, Want::default(), at(0)) else { panic!("no dial") };
+    let Answer::Dial(id) = pool.acquire(&1, Want::default(), at(0)) else { panic!("no dial") };
     let lent = pool.dialed(id, pool_common::Lending::new(7), 1, at(0));
     assert!(lent.is_some());
     pool
@@ -37,14 +37,14 @@ fn at(seconds: u64) -> Timestamp {
 
 fn wait(pool: &mut Pool, want: Want, until: Timestamp, now: Timestamp) -> WaiterId {
     match pool.acquire_until(&1, want, until, now) {
-        Acquire::Wait(waiter) => waiter,
+        Answer::Wait(waiter) => waiter,
         other => panic!("expected to wait, got {other:?}"),
     }
 }
 
 fn timed_out(pool: &mut Pool, waiter: WaiterId) -> bool {
     let grant = pool.take_grant(waiter);
-    assert!(matches!(grant, None | Some(Grant::TimedOut)), "{grant:?}");
+    assert!(matches!(grant, None | Some(Answer::TimedOut)), "{grant:?}");
     grant.is_some()
 }
 
@@ -163,5 +163,5 @@ fn a_granted_waiter_does_not_time_out() {
     let handle = pool_common::Lending::new(7);
     assert!(pool.release(id, Some(handle), Fitness::Fit, at(1)).is_none());
     pool.handle_timeout(at(60));
-    assert!(matches!(pool.take_grant(waiter), Some(Grant::Lend(_))));
+    assert!(matches!(pool.take_grant(waiter), Some(Answer::Lend(_))));
 }

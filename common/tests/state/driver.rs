@@ -8,7 +8,7 @@ use pool_common::clock::Timestamp;
 use pool_common::event::CloseCause;
 use pool_common::lending::Lending;
 use pool_common::state::{
-    Acquire, Action, ConnectionId, Fitness, Grant, Lent, Refusal, Released, State, WaiterId, Want,
+    Action, Answer, ConnectionId, Fitness, Lent, Refusal, Released, State, WaiterId, Want,
 };
 
 pub type Error = &'static str;
@@ -129,20 +129,23 @@ impl<L: Lending<Connection = u32>> Driver<L> {
 
     pub fn acquire_until(&mut self, key: u8, want: Want, deadline: Timestamp) -> Outcome {
         let outcome = match self.state.acquire_until(&key, want, deadline, self.now) {
-            Acquire::Lend(lent) => {
+            Answer::Lend(lent) => {
                 self.check_age(&lent);
                 self.keep(lent)
             }
-            Acquire::Dial(id) => {
+            Answer::Dial(id) => {
                 self.by_callers.push(id);
                 Outcome::Dial(id)
             }
-            Acquire::Wait(id) => {
+            Answer::Wait(id) => {
                 self.waiters.push((id, key));
                 self.deadlines.insert(id, deadline);
                 Outcome::Wait(id)
             }
-            Acquire::Refuse(refusal) => Outcome::Refused(refusal),
+            Answer::Refuse(refusal) => Outcome::Refused(refusal),
+            Answer::Retry | Answer::DialFailed(_) | Answer::TimedOut => {
+                panic!("only a waiter is told so")
+            }
         };
         self.settle();
         outcome
@@ -194,15 +197,16 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         self.waiters.retain(|(id, _)| *id != waiter);
         self.left = Some(waiter);
         let outcome = match grant {
-            Grant::Lend(lent) => self.keep(lent),
-            Grant::Dial(id) => {
+            Answer::Lend(lent) => self.keep(lent),
+            Answer::Dial(id) => {
                 self.by_callers.push(id);
                 Outcome::Dial(id)
             }
-            Grant::Retry => Outcome::Retry,
-            Grant::DialFailed(error) => Outcome::DialFailed(error),
-            Grant::TimedOut => Outcome::TimedOut,
-            Grant::Refuse(refusal) => Outcome::Refused(refusal),
+            Answer::Wait(_) => panic!("a waiter waits already"),
+            Answer::Retry => Outcome::Retry,
+            Answer::DialFailed(error) => Outcome::DialFailed(error),
+            Answer::TimedOut => Outcome::TimedOut,
+            Answer::Refuse(refusal) => Outcome::Refused(refusal),
         };
         self.settle();
         Some(outcome)

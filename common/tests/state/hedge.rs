@@ -63,6 +63,26 @@ fn wait_after_a_hanging_dial<L: pool_common::Lending<Connection = u32>>(policy: 
 }
 
 #[test]
+fn a_hedge_serves_the_waiter_that_is_held_up_before_waiters_that_came_later() {
+    let policy = Policy {
+        max_open_per_key: Some(2),
+        orphan_dial: OrphanDial::Kept,
+        dial_ramp: None,
+        ..Policy::default()
+    };
+    let mut pool = Plain::new(policy);
+    let held_up = pool.acquire(1).waiter();
+    pool.pass(HEDGE);
+    assert_eq!(pool.background.len(), 2, "its dial hangs, and has a hedge");
+    let later = [(); 2].map(|()| pool.acquire(1).waiter());
+    pool.dialed(pool.background[1]);
+    assert!(matches!(pool.collect(held_up), Some(Outcome::Lent(_))));
+    for waiter in later {
+        assert!(pool.collect(waiter).is_none(), "a hedge is not adopted");
+    }
+}
+
+#[test]
 fn a_dial_that_hangs_does_not_hold_up_the_next_caller() {
     for dial in Dial::ALL {
         for dial_ramp in [None, Policy::default().dial_ramp] {

@@ -11,6 +11,7 @@ mod hanging;
 mod hedge;
 mod idle_limits;
 mod idle_look;
+mod instants;
 mod knobs;
 mod limits;
 mod operations;

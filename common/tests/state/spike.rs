@@ -8,7 +8,7 @@ use std::time::Duration;
 use pool_common::clock::Timestamp;
 use pool_common::event::CloseCause;
 use pool_common::policy::Dial;
-use pool_common::state::{Acquire, Action, Fitness, Grant, State, Want};
+use pool_common::state::{Action, Answer, Fitness, State, Want};
 use pool_common::{Exclusive, Lending, Policy};
 
 type Pool<K> = State<K, Exclusive<u32>, ()>;
@@ -23,8 +23,8 @@ fn settle<K: Clone + Eq + Hash>(pool: &mut Pool<K>, now: Timestamp) {
 
 fn use_key<K: Clone + Eq + Hash>(pool: &mut Pool<K>, key: &K, now: Timestamp) {
     let lent = match pool.acquire(key, Want::default(), now) {
-        Acquire::Lend(lent) => lent,
-        Acquire::Dial(id) => pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller"),
+        Answer::Lend(lent) => lent,
+        Answer::Dial(id) => pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller"),
         _ => panic!("nothing is in the way"),
     };
     let _ = pool.release(lent.id, Some(lent.handle), Fitness::Fit, now);
@@ -94,17 +94,17 @@ fn no_end_of_an_entry_computes_the_hash_of_a_key() {
     };
     let mut pool = Pool::<Fragile>::new(policy, 1).expect("valid");
     let now = Timestamp::from_nanos(1);
-    let Acquire::Dial(id) = pool.acquire(&Fragile(1), Want::default(), now) else {
+    let Answer::Dial(id) = pool.acquire(&Fragile(1), Want::default(), now) else {
         panic!("nothing is in the way");
     };
     let lent = pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller");
     let deadline = now.after(Duration::from_secs(1));
     let answer = pool.acquire_until(&Fragile(2), Want::default(), deadline, now);
-    let Acquire::Wait(waiter) = answer else { panic!("all there may be is leased") };
+    let Answer::Wait(waiter) = answer else { panic!("all there may be is leased") };
     PANICS.set(true);
     // A waiter of a key that has nothing else, and the last connection of one.
     pool.handle_timeout(deadline);
-    assert!(matches!(pool.take_grant(waiter), Some(Grant::TimedOut)));
+    assert!(matches!(pool.take_grant(waiter), Some(Answer::TimedOut)));
     assert_eq!(pool.known_keys(), 1);
     let unfit = Fitness::Unfit(CloseCause::Broken);
     let _ = pool.release(lent.id, Some(lent.handle), unfit, deadline);

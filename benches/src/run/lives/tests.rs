@@ -4,7 +4,7 @@
 use pool_common::clock::Timestamp;
 use pool_common::event::{CloseCause, EventKind};
 use pool_common::policy::Dial;
-use pool_common::state::{Acquire, ConnectionId, State, Want};
+use pool_common::state::{Answer, ConnectionId, State, Want};
 use pool_common::{Exclusive, Policy};
 
 use super::*;
@@ -62,7 +62,7 @@ fn ids(count: usize) -> Vec<ConnectionId> {
     let mut state: State<usize, Exclusive<()>, ()> = State::new(policy, 1).unwrap();
     (0..count)
         .map(|key| match state.acquire(&key, Want::default(), Timestamp::ZERO) {
-            Acquire::Dial(id) => id,
+            Answer::Dial(id) => id,
             _ => panic!("nothing is open"),
         })
         .collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause;
 use pool_common::policy::*;
-use pool_common::state::{Acquire, ConnectionId, Grant, WaiterId, Want};
+use pool_common::state::{Answer, ConnectionId, WaiterId, Want};
 use pool_common::{Exclusive, Lending, Policy, Shared};
 
 use crate::support::driver::Driver;
@@ -47,7 +47,7 @@ fn next_looks_at_what_was_left<L: Lending<Connection = u32>>() {
     let second = pool.acquire(1).waiter();
     pool.pass(SECOND / 2);
     pool.cancel(first);
-    let Some(Grant::Lend(lent)) = pool.state.take_grant(second) else { panic!("it is next") };
+    let Some(Answer::Lend(lent)) = pool.state.take_grant(second) else { panic!("it is next") };
     assert_eq!(lent.id, idle);
     assert!(lent.was_idle, "nobody has looked at it since it became idle");
     assert_eq!(lent.idle_nanos, 10_500_000_000);
@@ -69,7 +69,7 @@ fn an_uncollected_grant_went_to_the_next_waiter_though_its_peer_allows_no_lease(
     assert_eq!(pool.collect(second), None);
     pool.state.set_capacity(idle, 1, pool.now);
     pool.settle();
-    let Some(Grant::Lend(lent)) = pool.state.take_grant(second) else { panic!("it is next") };
+    let Some(Answer::Lend(lent)) = pool.state.take_grant(second) else { panic!("it is next") };
     assert!(lent.was_idle, "nobody has looked at it since it became idle");
     assert_eq!((lent.id, lent.idle_nanos), (idle, 10_000_000_000));
 }
@@ -90,7 +90,7 @@ fn goes_on_being_idle<L: Lending<Connection = u32>>() {
     pool.cancel(first);
     assert_eq!(pool.state.status().idle, 1);
     pool.pass(20 * SECOND);
-    let Acquire::Lend(lent) = pool.state.acquire(&1, Want::default(), pool.now) else {
+    let Answer::Lend(lent) = pool.state.acquire(&1, Want::default(), pool.now) else {
         panic!("it is idle");
     };
     assert_eq!((lent.id, lent.idle_nanos, lent.was_idle), (idle, 80_000_000_000, true));

@@ -1,73 +1,51 @@
-//! The policy, worked out once so that the fast path only compares numbers and flags.
+//! The policy, worked out once, for the fast path of the state.
 
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::{AfterFailedDial, AtLimit, DialForWaiters, Expiry, IdleOrder, Policy, WaiterOrder};
 use crate::clock::Timestamp;
-use crate::event::CloseCause;
-use crate::policy::{
-    AfterFailedDial, AtLimit, DialForWaiters, Expiry, IdleOrder, Policy, WaiterOrder,
-};
 
-/// The policy, worked out once so that the fast path only compares numbers.
+/// What the fast path of the state asks of a policy, as numbers and flags.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Precomputed {
-    pub(super) idle_timeout: u64,
-    pub(super) max_idle_per_key: u32,
-    pub(super) max_open_per_key: u32,
+pub(crate) struct Precomputed {
+    pub(crate) idle_timeout: u64,
+    pub(crate) max_idle_per_key: u32,
+    pub(crate) max_open_per_key: u32,
     /// Whether every caller queues at the limit, and is served in the order of arrival.
-    pub(super) queues_at_limit: bool,
-    pub(super) newest_first: bool,
+    pub(crate) queues_at_limit: bool,
+    pub(crate) newest_first: bool,
     /// Whether the connection that is lent next is drawn at random.
-    pub(super) random: bool,
+    pub(crate) random: bool,
     /// Whether every lease takes the slow path, with or without a listener.
-    pub(super) at_length: bool,
+    pub(crate) at_length: bool,
     /// Whether idle connections are closed by a timer of their key.
-    pub(super) timed_idle: bool,
+    pub(crate) timed_idle: bool,
     /// Whether idle connections are closed by sweeps.
-    pub(super) swept_idle: bool,
-    pub(super) global_idle: bool,
-    pub(super) prune: bool,
-    pub(super) timed_lifetimes: bool,
+    pub(crate) swept_idle: bool,
+    pub(crate) global_idle: bool,
+    pub(crate) prune: bool,
+    pub(crate) timed_lifetimes: bool,
     /// Whether there is a limit over all keys, so that an idle connection of one can be in the way
     /// of another.
-    pub(super) crowded: bool,
+    pub(crate) crowded: bool,
     /// Whether a limit over all keys, on connections or dials, can keep a key from dialing.
-    pub(super) contested: bool,
+    pub(crate) contested: bool,
     /// Whether there is a floor to keep.
-    pub(super) floor: bool,
+    pub(crate) floor: bool,
     /// Whether the idle timeout leaves the floor alone.
-    pub(super) spares_floor: bool,
+    pub(crate) spares_floor: bool,
     /// Whether it matters when a key was asked for last: for its floor, or for probes.
-    pub(super) notes_demand: bool,
+    pub(crate) notes_demand: bool,
 }
 
 impl Precomputed {
     /// When a connection that is idle from `now` on has been so for too long.
     #[inline]
-    pub(super) fn idle_end(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn idle_end(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_nanos(now.as_nanos().saturating_add(self.idle_timeout).saturating_add(1))
     }
 
-    /// Why an idle connection, or a shared one, must not be lent at `now`.
-    #[inline]
-    pub(super) fn past_its_time<L>(
-        &self,
-        connection: &Connection<L>,
-        now: Timestamp,
-    ) -> Option<CloseCause> {
-        if now > connection.expires_at {
-            Some(CloseCause::Lifetime)
-        } else if connection.leased == 0
-            && now.nanos_since(connection.idle_since) > connection.idle_limit
-        {
-            Some(CloseCause::IdleTimeout)
-        } else {
-            None
-        }
-    }
-
-    pub(super) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         let nanos = |d: Option<Duration>| {
             d.map_or(u64::MAX, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
         };
