@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pool_common::clock::Clock;
-use pool_common::connect::TcpConnector;
+use pool_common::connect::Connector;
 use pool_common::event::Observer;
 #[cfg(feature = "metrics")]
 use pool_common::metrics::Metrics;
@@ -81,9 +81,11 @@ impl ClientBuilder {
         self
     }
 
-    /// How TCP is dialed. Default [`TcpConnector::default`].
-    pub fn connector(mut self, connector: TcpConnector) -> Self {
-        self.pool.manager_mut().connector = connector;
+    /// How connections are opened: a [`Connector`], or the settings of a
+    /// [`TcpConnector`](pool_common::connect::TcpConnector). Default [`Connector::default`], which is
+    /// plain TCP.
+    pub fn connector(mut self, connector: impl Into<Connector>) -> Self {
+        self.pool.manager_mut().connector = connector.into();
         self
     }
 

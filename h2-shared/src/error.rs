@@ -1,7 +1,6 @@
 //! The errors, by stage and by the side that caused them.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -289,9 +288,9 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// TCP: refused, unreachable, name not found, timed out.
+    /// The connection could not be opened: refused, unreachable, name not found, timed out.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Connect(#[from] pool_common::connect::ConnectError),
 
     /// The connection preface could not be written.
     #[error("the HTTP/2 preface could not be sent: {0}")]
@@ -424,7 +423,10 @@ mod tests {
 
     #[test]
     fn each_thing_is_said_once() {
-        let connect = ConnectError::Io(io::Error::other("no route"));
+        let stage = pool_common::connect::ConnectStage::Open;
+        let cause = std::io::Error::other("no route");
+        let connect = pool_common::connect::ConnectError::new(stage, "a:80", cause);
+        let connect = ConnectError::Connect(connect);
         let dial = pool_common::DialError::Failed(Arc::new(connect));
         let text = Error::Acquire(pool_common::Error::Dial { source: dial }).to_string();
         assert_eq!(text.matches("no route").count(), 1, "{text}");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pool_common::connect::TcpConnector;
+use pool_common::connect::{Connector, Target};
 use pool_common::{Notifier, Shared};
 use tokio::time::Instant;
 
@@ -35,7 +35,7 @@ const DOUBT_INTERVAL: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Manager {
     pub(crate) config: Arc<Config>,
-    pub(crate) connector: TcpConnector,
+    pub(crate) connector: Connector,
     /// Multiplies the keep-alive interval of connections dialed from now on: doubled by every
     /// ENHANCE_YOUR_CALM, as gRPC does for "too_many_pings".
     patience: Arc<AtomicU32>,
@@ -53,10 +53,10 @@ impl Manager {
         Ok(Self { config: Arc::new(config), ..Self::default() })
     }
 
-    /// Sets how TCP is dialed. Default [`TcpConnector::default`].
+    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
     #[must_use]
-    pub fn with_connector(mut self, connector: TcpConnector) -> Self {
-        self.connector = connector;
+    pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
+        self.connector = connector.into();
         self
     }
 
@@ -77,7 +77,7 @@ impl Default for Manager {
     fn default() -> Self {
         Self {
             config: Arc::default(),
-            connector: TcpConnector::default(),
+            connector: Connector::default(),
             patience: Arc::new(AtomicU32::new(1)),
             replaced: OncePer::new(REPLACE_INTERVAL),
             doubts: Arc::new(OncePer::new(DOUBT_INTERVAL)),
@@ -91,7 +91,8 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, notifier: Notifier) -> Result<Connection, ConnectError> {
-        let socket = self.connector.connect(key.host(), key.port()).await?;
+        let target = Target::host(key.host(), key.port());
+        let stream = self.connector.connect(target).await?;
         let listener = ToPool {
             notifier,
             patience: Arc::clone(&self.patience),
@@ -99,7 +100,12 @@ impl pool_common::Manager for Manager {
             doubts: Arc::clone(&self.doubts),
         };
         let patience = self.patience.load(Ordering::Relaxed);
-        Connection::start(socket, Arc::clone(&self.config), patience, listener).await
+        let config = Arc::clone(&self.config);
+        // Plain TCP has a driver of its own, so that it pays nothing for the other streams.
+        match stream.into_tcp() {
+            Ok(socket) => Connection::start(socket, config, patience, listener).await,
+            Err(stream) => Connection::start(stream, config, patience, listener).await,
+        }
     }
 
     fn capacity(&self, connection: &Connection) -> u32 {

@@ -21,11 +21,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body::Frame;
-use pool_common::connect::Socket;
+use pool_common::connect::Stream;
 use pool_common::deadline::Deadline;
 use pool_common::retry::Fate;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::buffers::{self, READ_SIZE};
@@ -50,7 +49,7 @@ const MAX_READ_SIZE: usize = 64 * 1024;
 /// Only the pool and the [`Client`](crate::Client) use it; it is public so that
 /// [`Manager`](crate::Manager) can say what it makes.
 pub struct Connection {
-    stream: Socket,
+    stream: Stream,
     /// The origin, for errors.
     peer: Key,
     config: Arc<Config>,
@@ -113,9 +112,9 @@ enum SendError {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, peer: Key, config: Arc<Config>) -> Self {
+    pub(crate) fn new(stream: Stream, peer: Key, config: Arc<Config>) -> Self {
         Self {
-            stream: Socket::new(stream),
+            stream,
             peer,
             config,
             input: BytesMut::new(),
@@ -320,6 +319,11 @@ impl Connection {
             };
             return Poll::Ready(Some(Err(error)));
         }
+    }
+
+    /// The origin that it leads to.
+    pub(crate) fn peer(&self) -> &Key {
+        &self.peer
     }
 
     /// Bytes of the response body still to come, where that is known.

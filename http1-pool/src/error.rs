@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use pool_common::DialError;
+use pool_common::connect::ConnectError;
 use pool_common::retry::Fate;
 
 use crate::foreign::OtherProtocol;
@@ -28,7 +29,7 @@ pub enum Error {
     InvalidRequest(InvalidRequest),
     /// The pool gave no connection: it is closed, all are in use, or the dial failed. Nothing was
     /// sent.
-    Acquire(pool_common::Error<io::Error>),
+    Acquire(pool_common::Error<ConnectError>),
     /// The request's body stream failed, or did not keep to the length it had announced.
     RequestBody(BoxError),
     /// Reading or writing failed.
@@ -116,8 +117,8 @@ impl From<InvalidRequest> for Error {
     }
 }
 
-impl From<pool_common::Error<io::Error>> for Error {
-    fn from(error: pool_common::Error<io::Error>) -> Self {
+impl From<pool_common::Error<ConnectError>> for Error {
+    fn from(error: pool_common::Error<ConnectError>) -> Self {
         Self::Acquire(error)
     }
 }
@@ -171,7 +172,7 @@ impl Error {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Acquire(error) => match error.dial_error()? {
-                DialError::Failed(error) => Some(error),
+                DialError::Failed(error) => Some(error.io_error()),
                 _ => None,
             },
             _ => None,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_common::connect::{IDLE_LOOK, TcpConnector};
+use pool_common::connect::{ConnectError, ConnectStage, Connector, IDLE_LOOK, Target};
 use pool_common::{Exclusive, Notifier};
 
 use crate::config::{Config, InvalidConfig};
@@ -18,7 +18,7 @@ use crate::key::Key;
 #[derive(Clone, Debug, Default)]
 pub struct Manager {
     pub(crate) config: Arc<Config>,
-    pub(crate) connector: TcpConnector,
+    pub(crate) connector: Connector,
 }
 
 impl Manager {
@@ -28,13 +28,13 @@ impl Manager {
     /// [`InvalidConfig`] when a limit is out of its range.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config: Arc::new(config), connector: TcpConnector::default() })
+        Ok(Self { config: Arc::new(config), connector: Connector::default() })
     }
 
-    /// Sets how TCP is dialed. Default [`TcpConnector::default`].
+    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
     #[must_use]
-    pub fn with_connector(mut self, connector: TcpConnector) -> Self {
-        self.connector = connector;
+    pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
+        self.connector = connector.into();
         self
     }
 
@@ -47,10 +47,11 @@ impl Manager {
 impl pool_common::Manager for Manager {
     type Key = Key;
     type Lending = Exclusive<Connection>;
-    type Error = io::Error;
+    type Error = ConnectError;
 
-    async fn connect(&self, key: &Key, _notifier: Notifier) -> io::Result<Connection> {
-        let stream = self.connector.connect(key.host(), key.port()).await?;
+    async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, ConnectError> {
+        let target = Target::host(key.host(), key.port());
+        let stream = self.connector.connect(target).await?;
         Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
     }
 
@@ -80,10 +81,13 @@ impl pool_common::Manager for Manager {
         &self,
         connection: &mut Exclusive<Connection>,
         _idle_for: Duration,
-    ) -> io::Result<()> {
+    ) -> Result<(), ConnectError> {
         match connection.is_stale() {
             false => Ok(()),
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            true => {
+                let cause = io::ErrorKind::ConnectionAborted.into();
+                Err(ConnectError::new(ConnectStage::Check, connection.peer().to_string(), cause))
+            }
         }
     }
 }

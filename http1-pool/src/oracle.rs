@@ -61,7 +61,7 @@ async fn ours(method: &Method, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, 
     let parts = request.into_parts().0;
     let mut payload = Payload::None;
     let (head, key) = RequestHead::new(&parts, &mut payload).unwrap();
-    let mut connection = Connection::new(stream.unwrap(), key, Arc::new(Config::default()));
+    let mut connection = Connection::new(stream.unwrap().into(), key, Arc::new(Config::default()));
     connection.begin(head, &mut payload).map_err(|failure| failure.error)?;
     let head = poll_fn(|cx| connection.poll_response(cx)).await.map_err(|failure| failure.error)?;
     let (mut body, mut trailers) = (Vec::new(), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(feature = "metrics")]
 use pool_common::metrics::Metrics;
 use pool_common::{
-    Builder, InvalidPolicy, Policy, Pool, clock::Clock, connect::TcpConnector, event::Observer,
+    Builder, InvalidPolicy, Policy, Pool, clock::Clock, connect::Connector, event::Observer,
     profile::Profile,
 };
 
@@ -85,9 +85,11 @@ impl ClientBuilder {
         self
     }
 
-    /// How TCP is dialed. Default [`TcpConnector::default`].
-    pub fn connector(mut self, connector: TcpConnector) -> Self {
-        self.pool.manager_mut().connector = connector;
+    /// How connections are opened: a [`Connector`], or the settings of a
+    /// [`TcpConnector`](pool_common::connect::TcpConnector). Default [`Connector::default`], which is
+    /// plain TCP.
+    pub fn connector(mut self, connector: impl Into<Connector>) -> Self {
+        self.pool.manager_mut().connector = connector.into();
         self
     }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use pool_common::connect::TcpConnector;
-use tokio::{net::TcpStream, time::Instant};
+use pool_common::connect::{Connector, Stream, Target};
+use tokio::time::Instant;
 
 use crate::{
     command::Request,
@@ -73,7 +73,7 @@ impl Connection {
     /// Dropping the future closes the socket. The time is bounded by the connector's `timeout`
     /// (5 s) and by `read_timeout` for each reply; the pool bounds the whole by its `dial_timeout`.
     pub async fn dial(key: &Key, settings: Arc<Settings>) -> Result<Self, Error> {
-        Self::dial_with(&TcpConnector::default(), key, settings).await
+        Self::dial_with(&Connector::default(), key, settings).await
     }
 
     /// As [`dial`](Self::dial), with the caller's own connector.
@@ -84,11 +84,12 @@ impl Connection {
     /// # Cancel safety
     /// As for [`dial`](Self::dial).
     pub async fn dial_with(
-        connector: &TcpConnector,
+        connector: &Connector,
         key: &Key,
         settings: Arc<Settings>,
     ) -> Result<Self, Error> {
-        let stream = connector.connect(key.host(), key.port()).await.map_err(Error::Connect)?;
+        let target = Target::host(key.host(), key.port());
+        let stream = connector.connect(target).await.map_err(Error::Connect)?;
         Self::with_stream(stream, key, settings).await
     }
 
@@ -100,12 +101,12 @@ impl Connection {
     /// # Cancel safety
     /// As for [`dial`](Self::dial).
     pub async fn with_stream(
-        stream: TcpStream,
+        stream: impl Into<Stream>,
         key: &Key,
         settings: Arc<Settings>,
     ) -> Result<Self, Error> {
         let mut connection = Self {
-            wire: Wire::new(stream, settings.limits),
+            wire: Wire::new(stream.into(), settings.limits),
             session: Session::new(key.database()),
             settings,
             key: key.clone(),
@@ -130,11 +131,8 @@ impl Connection {
         &self.session
     }
 
-    /// Our end of the connection.
-    ///
-    /// # Errors
-    /// When the operating system no longer knows.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    /// Our end of the connection, if it is TCP.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.wire.stream().local_addr()
     }
 

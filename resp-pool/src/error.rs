@@ -2,7 +2,7 @@
 
 use std::{fmt, io, time::Duration};
 
-use pool_common::retry::Fate;
+use pool_common::{connect::ConnectError, retry::Fate};
 
 use crate::{
     limits::ScanError,
@@ -28,7 +28,7 @@ pub enum Error {
     Acquire(Box<pool_common::Error<Error>>),
     /// The server could not be reached. The text names host and port.
     #[error(transparent)]
-    Connect(io::Error),
+    Connect(ConnectError),
     /// The server was reached and refused a command of the handshake: wrong credentials, an unknown
     /// database, a protocol version it does not speak, too many clients.
     ///

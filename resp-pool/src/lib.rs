@@ -51,7 +51,7 @@
 //! # Building a client
 //!
 //! [`Client::builder`] wraps the pool's own builder. It takes a policy, or a change of the default one;
-//! a [`Config`], or a change of it; a connector for TCP; and what any pool can be given: clock, seed,
+//! a [`Config`], or a change of it; a connector; and what any pool can be given: clock, seed,
 //! observer, leak detection, and with the feature `metrics` a name to report under.
 //! [`check_with`](ClientBuilder::check_with) replaces the check before lending.
 //!

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use pool_common::{
     DialFailure, Exclusive, Notifier,
-    connect::{IDLE_LOOK, TcpConnector},
+    connect::{Connector, IDLE_LOOK},
 };
 
 use crate::{
@@ -33,7 +33,7 @@ pub struct Manager {
     config: Config,
     /// Those of `config`: each connection keeps a reference to them.
     settings: Arc<Settings>,
-    pub(crate) connector: TcpConnector,
+    pub(crate) connector: Connector,
     check: Option<Arc<CheckFunction>>,
     permissions: Arc<Permissions>,
 }
@@ -61,10 +61,10 @@ impl Manager {
         self.config = config;
     }
 
-    /// Sets how TCP is dialed. Default [`TcpConnector::default`].
+    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
     #[must_use]
-    pub fn with_connector(mut self, connector: TcpConnector) -> Self {
-        self.connector = connector;
+    pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
+        self.connector = connector.into();
         self
     }
 

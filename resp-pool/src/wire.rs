@@ -10,10 +10,9 @@ use std::{
 };
 
 use bytes::BytesMut;
-use pool_common::{connect::Socket, deadline::Deadline};
+use pool_common::{connect::Stream, deadline::Deadline};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
@@ -45,7 +44,7 @@ const LARGE_REQUEST: usize = 16 * 1024;
 
 /// A socket that sends and receives frames.
 pub(crate) struct Wire {
-    stream: Socket,
+    stream: Stream,
     limits: Limits,
     out: Vec<u8>,
     /// How much of `out` has been written.
@@ -107,9 +106,9 @@ impl Wait {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream, limits: Limits) -> Self {
+    pub(crate) fn new(stream: Stream, limits: Limits) -> Self {
         Self {
-            stream: Socket::new(stream),
+            stream,
             limits,
             out: Vec::new(),
             written: 0,
@@ -156,8 +155,8 @@ impl Wire {
         }
     }
 
-    pub(crate) fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// A request is about to be encoded, while replies or messages may arrive.
@@ -205,7 +204,7 @@ impl Wire {
             if self.unasked && (self.began.is_none() || self.out.len() > LARGE_REQUEST) {
                 self.check_quiet(Instant::now())?;
             }
-            match self.stream.get_ref().try_write(&self.out) {
+            match self.stream.try_write(&self.out) {
                 Ok(count) => self.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(self.write_error(error)),
@@ -372,7 +371,7 @@ impl Wire {
     /// the caller has to remember the verdict.
     ///
     /// With `Look::Free` it costs no system call while the runtime's driver has seen nothing; that is
-    /// enough when a connection is given back. [`Look::Close`] also asks the socket, see [`Socket`].
+    /// enough when a connection is given back. [`Look::Close`] also asks the socket, see [`Stream`].
     ///
     /// A whole push (RESP3) is dropped: a server may send one at any time.
     pub(crate) fn stray(&mut self, look: Look) -> Stray {

@@ -1,14 +1,29 @@
 //! Dialing, and the peek at idle connections, for managers to build on.
+//!
+//! A protocol hands a [`Target`] to a [`Connector`] and gets a [`Stream`]. [`TcpConnector`] alone does for
+//! protocols that only speak plain TCP.
 
+mod connector;
+mod error;
+mod flushed;
 mod granted;
+mod race;
+mod resolve;
+#[cfg(feature = "tower")]
+mod service;
 mod socket;
+mod stream;
 mod tcp;
 
 use std::time::Duration;
 
+pub use connector::{Connector, Target};
+pub use error::{ConnectError, ConnectStage};
 pub use granted::dial_deadline;
 pub(crate) use granted::granted_until;
-pub use socket::Socket;
+pub use resolve::{Resolve, Resolver, Resolving};
+pub use socket::{KernelStream, Socket};
+pub use stream::Stream;
 pub use tcp::{TcpConnector, has_unread};
 
 /// How often the protocols of this workspace have idle connections looked at

@@ -1,5 +1,6 @@
 //! The peek rule: how to find stray bytes, or the end of the stream, on an idle connection.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
 use std::pin::{Pin, pin};
@@ -9,6 +10,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
@@ -22,7 +25,61 @@ use tokio::time::Instant;
 /// cost a reading of the clock. If the thread is suspended between the two, that time is not counted.
 const STAYS_EMPTY: Duration = Duration::from_micros(10);
 
-/// A TCP stream that knows when it was last seen empty.
+/// A stream of the kernel that can be asked without waiting: TCP, or a Unix socket.
+///
+/// Implemented by tokio's streams; there is nothing to implement elsewhere.
+pub trait KernelStream:
+    AsyncRead + AsyncWrite + fmt::Debug + Unpin + Send + sealed::Sealed
+{
+    #[doc(hidden)]
+    fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    #[doc(hidden)]
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
+    #[doc(hidden)]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    #[doc(hidden)]
+    fn as_socket(&self) -> SockRef<'_>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! kernel_streams {
+    ($($(#[$attribute:meta])* $stream:ty),*) => {$(
+        $(#[$attribute])*
+        impl sealed::Sealed for $stream {}
+
+        $(#[$attribute])*
+        impl KernelStream for $stream {
+            #[inline]
+            fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.try_read(buffer)
+            }
+
+            #[inline]
+            fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+                self.try_write(bytes)
+            }
+
+            fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            fn as_socket(&self) -> SockRef<'_> {
+                SockRef::from(self)
+            }
+        }
+    )*};
+}
+
+kernel_streams!(
+    TcpStream,
+    #[cfg(unix)]
+    UnixStream
+);
+
+/// A TCP stream (or a Unix socket) that knows when it was last seen empty.
 ///
 /// Bytes that were in the socket before the first byte of a request was written are never the answer
 /// to that request. Before a request is written, and before an idle connection is lent, a protocol
@@ -40,25 +97,25 @@ const STAYS_EMPTY: Duration = Duration::from_micros(10);
 /// A `Socket` also reports that the runtime on which it was made has ended. Such a socket can still be
 /// written to, but no task would ever be told of an answer.
 #[derive(Debug)]
-pub struct Socket {
-    stream: TcpStream,
+pub struct Socket<S = TcpStream> {
+    stream: S,
     /// When a read last found no more bytes than it returned.
     empty_at: Option<Instant>,
 }
 
-impl Socket {
+impl<S: KernelStream> Socket<S> {
     /// Wraps a stream. Until the first read nothing is known about it.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, empty_at: None }
     }
 
     /// The stream, for its addresses and options. The socket does not note direct reads from it.
-    pub fn get_ref(&self) -> &TcpStream {
+    pub fn get_ref(&self) -> &S {
         &self.stream
     }
 
     /// Gives up the wrapper.
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(self) -> S {
         self.stream
     }
 
@@ -70,7 +127,7 @@ impl Socket {
     /// `WouldBlock` when the driver has seen nothing; otherwise the error of the socket. `Ok(0)` is the end
     /// of the stream.
     pub fn read_seen(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        self.stream.read_now(buffer)
     }
 
     /// Reads stray bytes: for the moment before a connection is lent or a request is written.
@@ -82,7 +139,7 @@ impl Socket {
     /// the socket has ended; otherwise the error of the socket. `Ok(0)` is the end of the stream.
     #[inline]
     pub fn read_stray(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<usize> {
-        match self.stream.try_read(buffer) {
+        match self.stream.read_now(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if self.was_just_empty(now) {
                     Err(error)
@@ -102,6 +159,12 @@ impl Socket {
         matches!(stray, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Writes what fits into the socket now. `WouldBlock` when nothing does.
+    #[inline]
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write_now(bytes)
+    }
+
     #[inline]
     fn was_just_empty(&self, now: Instant) -> bool {
         let ago = self.empty_at.map(|at| now.saturating_duration_since(at));
@@ -116,7 +179,7 @@ impl Socket {
             return Err(io::Error::new(io::ErrorKind::NotConnected, lost));
         }
         // This bypasses tokio, which would only repeat what its driver has seen. The socket does not block.
-        let read = (&*SockRef::from(&self.stream)).read(buffer);
+        let read = (&*self.stream.as_socket()).read(buffer);
         if matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             self.empty_at = Some(now);
         }
@@ -126,13 +189,13 @@ impl Socket {
     /// A poll of the readiness fails when the driver has been shut down, and in no other case.
     fn has_lost_its_runtime(&self) -> bool {
         // Unconstrained, since a task that has used up its budget would always get `Pending`.
-        let ready = pin!(unconstrained(poll_fn(|cx| self.stream.poll_read_ready(cx))));
+        let ready = pin!(unconstrained(poll_fn(|cx| self.stream.poll_readable(cx))));
         let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
         matches!(polled, Poll::Ready(Err(_)))
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: KernelStream> AsyncRead for Socket<S> {
     #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -149,7 +212,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: KernelStream> AsyncWrite for Socket<S> {
     #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,

@@ -1,21 +1,20 @@
-//! Dialing TCP: several addresses in turn, NODELAY, keep-alive.
+//! Dialing TCP: several addresses raced, NODELAY, keep-alive.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
 
 use super::dial_deadline;
+use super::error::{ConnectError, ConnectStage};
+use super::race::{interleaved, race};
+use super::resolve::Resolver;
 
 /// Longest dial outside of a pool if `timeout` sets no limit.
 const WITHOUT_A_POOL: Duration = Duration::from_secs(5);
-
-/// Longest that an address may stay silent while there is another to try: time for the first
-/// retransmission of a lost packet, which follows after one second.
-const SILENCE: Duration = Duration::from_millis(2_500);
 
 /// Dials TCP.
 ///
@@ -35,6 +34,16 @@ pub struct TcpConnector {
     /// How long written bytes may stay unacknowledged before the kernel gives the connection up
     /// (TCP_USER_TIMEOUT, Linux only). Default 30 s, `None` for the kernel's own quarter of an hour.
     pub user_timeout: Option<Duration>,
+    /// Who looks names up. Default the system.
+    pub resolver: Resolver,
+    /// The address of this machine from which IPv4 is dialed. If only one of `local_ipv4` and
+    /// `local_ipv6` is set, addresses of the other family are not dialed. Default: the kernel chooses.
+    pub local_ipv4: Option<Ipv4Addr>,
+    /// The address of this machine from which IPv6 is dialed.
+    pub local_ipv6: Option<Ipv6Addr>,
+    /// The network interface that connections use whatever the routes say (SO_BINDTODEVICE). Linux only;
+    /// elsewhere a dial with it fails. Default none.
+    pub interface: Option<String>,
 }
 
 impl Default for TcpConnector {
@@ -44,41 +53,89 @@ impl Default for TcpConnector {
             nodelay: true,
             keep_alive: Some(Duration::from_secs(15)),
             user_timeout: Some(Duration::from_secs(30)),
+            resolver: Resolver::system(),
+            local_ipv4: None,
+            local_ipv6: None,
+            interface: None,
         }
     }
 }
 
 impl TcpConnector {
-    /// Resolves `host` and dials its addresses in turn until one answers. It has the time that the
-    /// pool's dial has left ([`dial_deadline`]), or [`timeout`](Self::timeout) if that is less. This time
-    /// is divided: each attempt gets an equal share of the rest, and at most 2.5 s while there
-    /// is another address to try, so a silent address leaves time for the next.
+    /// Resolves `host` and races its addresses, as RFC 8305 says: the families take turns, an attempt
+    /// follows 250 ms after the one before, or at once when an attempt has failed, and the first
+    /// connection wins. All of it together has the time that the pool's dial has left
+    /// ([`dial_deadline`]), or [`timeout`](Self::timeout) if that is less.
+    ///
+    /// A server may see two connections for a moment, of which one is closed at once without a byte.
     ///
     /// # Errors
-    /// The last attempt's error; `TimedOut` when the time is up; `NotFound` when the name has no
+    /// What each attempt came to; `TimedOut` when the time is up; `NotFound` when the name has no
     /// address. The message names the host.
     ///
     /// # Cancel safety
     /// Dropping the future closes whatever was opened.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let end = self.end(Instant::now());
+        let stream = self.open(host, port, self.end(Instant::now())).await;
+        stream.map_err(|error| io::Error::new(error.kind(), error.to_string()))
+    }
+
+    /// As [`connect`](Self::connect), before `end`.
+    pub(super) async fn open(
+        &self,
+        host: &str,
+        port: u16,
+        end: Option<Instant>,
+    ) -> Result<TcpStream, ConnectError> {
+        let failed = |stage| move |error| ConnectError::new(stage, written(host, port), error);
         // URLs write IPv6 addresses in brackets.
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let addresses: Vec<SocketAddr> = match bare.parse() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => resolve(lookup_host((host, port)), left(end))
+        let found = match bare.parse() {
+            Ok(address) => vec![address],
+            Err(_) => within(end, self.resolver.resolve(host))
                 .await
-                .map_err(|error| named(host, port, &error))?
-                .collect(),
+                .map_err(|error| failed(ConnectStage::Resolve)(not_resolved(error)))?,
         };
-        let stream = dial_in_turn(&addresses, end);
-        let stream = stream.await.map_err(|error| named(host, port, &error))?;
-        self.configure(&stream)?;
-        Ok(stream)
+        let (found, none_fits) = (self.fitting(found), "no address fits the local address");
+        let addresses =
+            found.ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, none_fits));
+        let dialed = async {
+            let addresses = addresses?.into_iter().map(|address| SocketAddr::new(address, port));
+            let order = interleaved(addresses.collect());
+            let stream = race(&order, end, |address| self.dial(address)).await?;
+            self.configure(&stream)?;
+            Ok(stream)
+        };
+        dialed.await.map_err(failed(ConnectStage::Open))
+    }
+
+    /// The addresses of a family from which this connector dials; `None` if that leaves none.
+    fn fitting(&self, mut addresses: Vec<IpAddr>) -> Option<Vec<IpAddr>> {
+        let had_any = !addresses.is_empty();
+        match (self.local_ipv4, self.local_ipv6) {
+            (Some(_), None) => addresses.retain(IpAddr::is_ipv4),
+            (None, Some(_)) => addresses.retain(IpAddr::is_ipv6),
+            _ => {}
+        }
+        (!addresses.is_empty() || !had_any).then_some(addresses)
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let (socket, local) = match address {
+            SocketAddr::V4(_) => (TcpSocket::new_v4()?, self.local_ipv4.map(IpAddr::V4)),
+            SocketAddr::V6(_) => (TcpSocket::new_v6()?, self.local_ipv6.map(IpAddr::V6)),
+        };
+        if let Some(interface) = &self.interface {
+            bind_to_interface(&socket, interface)?;
+        }
+        if let Some(local) = local {
+            socket.bind(SocketAddr::new(local, 0))?;
+        }
+        socket.connect(address).await
     }
 
     /// When a dial that starts now ends; `None` is never.
-    fn end(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn end(&self, now: Instant) -> Option<Instant> {
         let granted = dial_deadline();
         let own = match self.timeout {
             Duration::MAX if granted.is_none() => WITHOUT_A_POOL,
@@ -100,32 +157,26 @@ impl TcpConnector {
     }
 }
 
-/// A resolver that does not answer is a fault of another machine than the server that is dialed.
-async fn resolve<T>(lookup: impl Future<Output = io::Result<T>>, left: Duration) -> io::Result<T> {
-    let too_late = || io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time");
-    timeout(left, lookup).await.unwrap_or_else(|_| Err(too_late()))
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "fuchsia"))]
+fn bind_to_interface(socket: &TcpSocket, interface: &str) -> io::Result<()> {
+    socket.bind_device(Some(interface.as_bytes()))
 }
 
-/// Dials one address after another until one answers or `end` has come.
-async fn dial_in_turn(addresses: &[SocketAddr], end: Option<Instant>) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for (tried, &address) in addresses.iter().enumerate() {
-        let (left, others) = (left(end), addresses.len() - tried - 1);
-        let share = match u32::try_from(others) {
-            Ok(0) => left,
-            others => (left / others.unwrap_or(u32::MAX).saturating_add(1)).min(SILENCE),
-        };
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = timed_out(),
-        }
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "fuchsia")))]
+fn bind_to_interface(_: &TcpSocket, _: &str) -> io::Result<()> {
+    let text = "this system cannot bind a connection to an interface";
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+/// What `step` comes to before `end`.
+pub(super) async fn within<T>(
+    end: Option<Instant>,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match end {
+        None => step.await,
+        Some(end) => timeout_at(end, step).await.unwrap_or_else(|_| Err(timed_out())),
     }
-    Err(last)
-}
-
-fn left(end: Option<Instant>) -> Duration {
-    end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
 }
 
 /// Whether there are unread bytes from the peer, or the peer has gone: one system call that does
@@ -146,16 +197,28 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
 }
 
-fn named(host: &str, port: u16, error: &io::Error) -> io::Error {
+/// A resolver that does not answer is a fault of another machine than the server that is dialed.
+fn not_resolved(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            io::Error::new(error.kind(), "the name was not resolved in time")
+        }
+        _ => error,
+    }
+}
+
+/// Host and port as in a URL.
+pub(super) fn written(host: &str, port: u16) -> String {
     // An IPv6 address contains colons itself.
     let (open, close) =
         if host.contains(':') && !host.starts_with('[') { ("[", "]") } else { ("", "") };
-    io::Error::new(error.kind(), format!("{open}{host}{close}:{port}: {error}"))
+    format!("{open}{host}{close}:{port}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::granted_until;
+    use super::super::{Resolve, Resolving};
     use super::*;
     use tokio::net::TcpListener;
 
@@ -172,23 +235,11 @@ mod tests {
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     }
 
-    #[tokio::test]
-    async fn the_error_of_a_silent_resolver_names_the_resolution() {
-        let silent = std::future::pending::<io::Result<()>>();
-        let error = resolve(silent, Duration::ZERO).await.expect_err("no answer");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(
-            named("db.example", 80, &error).to_string(),
-            "db.example:80: the name was not resolved in time"
-        );
-    }
-
     #[test]
     fn an_error_writes_an_ipv6_address_in_brackets() {
-        let said = |host| named(host, 80, &timed_out()).to_string();
-        assert_eq!(said("::1"), "[::1]:80: no answer in time");
-        assert_eq!(said("[::1]"), "[::1]:80: no answer in time");
-        assert_eq!(said("localhost"), "localhost:80: no answer in time");
+        assert_eq!(written("::1", 80), "[::1]:80");
+        assert_eq!(written("[::1]", 80), "[::1]:80");
+        assert_eq!(written("localhost", 80), "localhost:80");
     }
 
     #[tokio::test]
@@ -211,46 +262,63 @@ mod tests {
 
     /// A listener that accepts nothing and has no room for another connection: the kernel drops requests
     /// for one.
-    fn silent(address: &str) -> (socket2::Socket, Vec<std::net::TcpStream>, u16) {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    fn silent(address: IpAddr, port: u16) -> (socket2::Socket, Vec<std::net::TcpStream>, u16) {
+        let address = SocketAddr::new(address, port);
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None);
         let socket = socket.expect("a socket");
-        let address: SocketAddr = format!("{address}:0").parse().expect("an address");
         socket.bind(&address.into()).expect("loopback");
         socket.listen(0).expect("bound");
-        let address = socket.local_addr().expect("bound").as_socket().expect("IPv4");
+        let address = socket.local_addr().expect("bound").as_socket().expect("an IP address");
         let wait = Duration::from_millis(100);
         let fill = || std::net::TcpStream::connect_timeout(&address, wait).ok();
         (socket, std::iter::from_fn(fill).take(16).collect(), address.port())
     }
 
+    /// Resolves every name to these addresses, after a while if `late`.
+    struct Fixed(Vec<IpAddr>);
+
+    impl Resolve for Fixed {
+        fn resolve<'a>(&'a self, name: &'a str) -> Resolving<'a> {
+            Box::pin(async move {
+                match name {
+                    "unknown" => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+                    "slow" => std::future::pending().await,
+                    _ => Ok(self.0.clone()),
+                }
+            })
+        }
+    }
+
+    fn resolving(addresses: &[&str]) -> TcpConnector {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        TcpConnector { resolver: Resolver::new(Fixed(addresses)), ..TcpConnector::default() }
+    }
+
     #[tokio::test]
-    async fn a_silent_address_leaves_time_for_the_next() {
-        let (_silent, _filling, port) = silent("127.0.0.1");
-        let good = TcpListener::bind(("127.0.0.2", port)).await.expect("loopback");
-        let addresses =
-            ["127.0.0.1", "127.0.0.2"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
-        let end = Some(Instant::now() + Duration::from_secs(1));
-        let stream = granted_until(end, async {
-            let end = TcpConnector::default().end(Instant::now());
-            dial_in_turn(&addresses, end).await
-        });
-        let stream = stream.await.expect("the second address answers");
+    async fn a_silent_ipv6_address_does_not_hold_up_ipv4() {
+        let good = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = good.local_addr().expect("bound").port();
+        let (_silent, _filling, _) = silent(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+        let connector = resolving(&["::1", "127.0.0.1"]);
+        let start = Instant::now();
+        let end = Some(start + Duration::from_secs(1));
+        let stream = granted_until(end, connector.connect("both.example", port)).await;
+        let stream = stream.expect("the second address answers within a second");
         assert_eq!(stream.peer_addr().expect("connected"), good.local_addr().expect("bound"));
+        // The pause itself is checked in virtual time; equal shares of the time would be 500 ms.
+        assert!(start.elapsed() < Duration::from_millis(490), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dial_takes_what_the_pool_grants_and_an_address_at_most_its_share() {
-        let (_silent, _filling, port) = silent("127.0.0.1");
-        let address = SocketAddr::new("127.0.0.1".parse().expect("an address"), port);
+    async fn a_dial_takes_what_the_pool_grants_or_its_own_timeout() {
+        let (_silent, _filling, port) = silent(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let took = async |granted: Option<Duration>, timeout: Duration, count: usize| {
             let start = Instant::now();
-            let connector = TcpConnector { timeout, ..TcpConnector::default() };
+            let connector = TcpConnector { timeout, ..resolving(&vec!["127.0.0.1"; count]) };
             let end = granted.map(|granted| start + granted);
-            let dial = async {
-                let end = connector.end(start);
-                dial_in_turn(&vec![address; count], end).await
-            };
-            let error = granted_until(end, dial).await.expect_err("nobody answers");
+            let dial = connector.connect("silent.example", port);
+            let error = granted_until(end, dial).await.expect_err("no address answers");
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             start.elapsed().as_secs()
         };
@@ -259,8 +327,45 @@ mod tests {
         assert_eq!(took(Some(seconds(60)), seconds(7), 1).await, 7);
         assert_eq!(took(Some(seconds(2)), seconds(7), 3).await, 2);
         assert_eq!(took(None, Duration::MAX, 1).await, 5);
-        // Two silent addresses use 2.5 s each, and leave the rest to the last.
         assert_eq!(took(Some(seconds(60)), Duration::MAX, 3).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_tells_the_look_up_from_the_dial() {
+        let connector = resolving(&[]);
+        let failed = async |name: &'static str| {
+            let end = Some(Instant::now() + Duration::from_secs(3));
+            connector.open(name, 80, end).await.expect_err("it cannot be reached")
+        };
+        let (unknown, slow) = (failed("unknown").await, failed("slow").await);
+        assert_eq!(unknown.to_string(), "unknown:80: no such name");
+        assert_eq!(unknown.stage(), ConnectStage::Resolve);
+        assert_eq!((slow.stage(), slow.kind()), (ConnectStage::Resolve, io::ErrorKind::TimedOut));
+        assert_eq!(slow.to_string(), "slow:80: the name was not resolved in time");
+        let empty = failed("empty").await;
+        assert_eq!((empty.stage(), empty.kind()), (ConnectStage::Open, io::ErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn the_local_address_and_the_interface_are_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let local = Ipv4Addr::new(127, 0, 0, 9);
+        // The family without a local address is left out, so its closed port is not tried.
+        let connector =
+            TcpConnector { local_ipv4: Some(local), ..resolving(&["::1", "127.0.0.1"]) };
+        let stream = connector.connect("both.example", port).await.expect("listening");
+        assert_eq!(stream.local_addr().expect("connected").ip(), local);
+        let error = connector.connect("::1", port).await.expect_err("no IPv6 address to dial from");
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
+
+        let interface = |name: &str| TcpConnector {
+            interface: Some(name.to_owned()),
+            ..TcpConnector::default()
+        };
+        assert!(interface("no-such-if").connect("127.0.0.1", port).await.is_err());
+        #[cfg(target_os = "linux")]
+        assert!(interface("lo").connect("127.0.0.1", port).await.is_ok());
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ mod tests {
         far.write_all(greeting).await.unwrap();
         near.readable().await.unwrap();
         let key = Key::from_uri(&http::Uri::from_static("http://a/")).unwrap();
-        (Connection::new(near, key, Arc::new(Config::default())), far)
+        (Connection::new(near.into(), key, Arc::new(Config::default())), far)
     }
 
     fn begin(connection: &mut Connection) -> ProtocolError {
