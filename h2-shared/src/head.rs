@@ -2,9 +2,10 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body;
+use pool_common::connect::UNIX_SCHEME;
 
 use crate::error::Error;
 
@@ -19,6 +20,10 @@ pub(crate) fn prepare(
 ) -> Result<(Request<()>, Option<u64>), Error> {
     if parts.method == Method::CONNECT {
         return Err(Error::InvalidRequest { reason: "CONNECT is not supported" });
+    }
+    if parts.uri.scheme_str() == Some(UNIX_SCHEME) {
+        // The socket is the business of the dial; to its server it is plain HTTP to this machine.
+        parts.uri = with_scheme_and_authority(parts.uri, Scheme::HTTP, "localhost")?;
     }
     if !parts.headers.is_empty() {
         remove_connection_fields(&mut parts.headers);
@@ -70,6 +75,17 @@ fn remove_connection_fields(headers: &mut HeaderMap) {
 
 fn trimmed(name: &str) -> String {
     name.trim().to_owned()
+}
+
+fn with_scheme_and_authority(
+    uri: Uri,
+    scheme: Scheme,
+    authority: &'static str,
+) -> Result<Uri, Error> {
+    let mut parts = uri.into_parts();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(Authority::from_static(authority));
+    Uri::from_parts(parts).map_err(|_| Error::InvalidRequest { reason: "the URI is not absolute" })
 }
 
 fn with_authority(uri: Uri, host: &HeaderValue) -> Result<Uri, Error> {

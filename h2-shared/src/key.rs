@@ -2,22 +2,66 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery};
+use pool_common::connect::{UNIX_SCHEME, unix_host, unix_path};
 
 use crate::error::Error;
 
-/// Port of `http://` when the URI names none.
-const HTTP_PORT: u16 = 80;
+/// How the bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// HTTP/2 over plain TCP with prior knowledge (RFC 9113, 3.3): `http`.
+    Http,
+    /// The same over a Unix socket, whose path is the host: `http+unix`, see [`unix_uri`].
+    HttpUnix,
+}
 
-/// Everything that shaped a connection: host and port. Cheap to clone.
+impl Scheme {
+    /// The port of a URI that names none.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::HttpUnix => 0,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpUnix => UNIX_SCHEME,
+        }
+    }
+}
+
+/// The URI of `target` (path and query) at the server that listens on the Unix socket `socket`:
+/// `http+unix://HOST/path?query`, with the path of the socket in hexadecimal as HOST. The request's
+/// authority is `localhost` unless it has a `Host` header.
 ///
-/// Two keys are equal when they reach the same place: the host is compared without regard to case,
-/// and a missing port is port 80. There is no scheme in it because there is one only, HTTP/2 over
-/// plain TCP with prior knowledge (RFC 9113, 3.3).
+/// ```
+/// let uri = h2_shared::unix_uri("/run/api.sock", "/items?n=1")?;
+/// assert_eq!(uri, "http+unix://2f72756e2f6170692e736f636b/items?n=1");
+/// # Ok::<(), http::Error>(())
+/// ```
+///
+/// # Errors
+/// When `target` is not a path and query.
+pub fn unix_uri(socket: impl AsRef<Path>, target: &str) -> Result<Uri, http::Error> {
+    let target = PathAndQuery::try_from(target)?;
+    Uri::builder().scheme(UNIX_SCHEME).authority(unix_host(socket)).path_and_query(target).build()
+}
+
+/// Everything that shaped a connection: scheme, host and port; for a Unix socket its path in place of the
+/// host. Cheap to clone.
+///
+/// Two keys are equal when they reach the same place in the same way: the host is compared without regard
+/// to case, and a missing port is the scheme's own.
 #[derive(Clone)]
 pub struct Key {
+    scheme: Scheme,
     /// In lower case, so that keys are compared and hashed as bytes.
     authority: Authority,
     place: Place,
@@ -35,34 +79,43 @@ impl Key {
     /// The key of the origin that `uri` names.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] unless the URI is absolute, its scheme is `http`, and its authority
-    /// holds no user name (RFC 9113, 8.3.1 forbids to send one).
+    /// [`Error::InvalidRequest`] unless the URI is absolute, its scheme is `http` or `http+unix`, and its
+    /// authority holds no user name (RFC 9113, 8.3.1 forbids to send one).
     pub fn from_uri(uri: &Uri) -> Result<Self, Error> {
-        match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some(UNIX_SCHEME) => Scheme::HttpUnix,
             Some(_) => return Err(invalid("the scheme is not http (h2c with prior knowledge)")),
             None => return Err(invalid("the URI is not absolute")),
+        };
+        let authority = uri.authority().ok_or_else(|| invalid("the URI has no host"))?;
+        let key = Self::new(scheme, authority)?;
+        if scheme == Scheme::HttpUnix && (key.unix_path().is_none() || key.port() != 0) {
+            let reason = "the host of an http+unix URI must be the socket's path in hexadecimal, \
+                          as unix_uri makes it";
+            return Err(invalid(reason));
         }
-        match uri.authority() {
-            Some(authority) => Self::from_authority(authority),
-            None => Err(invalid("the URI has no host")),
-        }
+        Ok(key)
     }
 
-    /// The key of `host` or `host:port`.
+    /// The key for HTTP/2 over plain TCP to `host` or `host:port`.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] when the host is empty, a user name is in front of it, or the port
     /// is not a number below 65,536.
     pub fn from_authority(authority: &Authority) -> Result<Self, Error> {
-        let place = Place::find(authority.as_str()).map_err(invalid)?;
+        Self::new(Scheme::Http, authority)
+    }
+
+    fn new(scheme: Scheme, authority: &Authority) -> Result<Self, Error> {
+        let place = Place::find(authority.as_str(), scheme.default_port()).map_err(invalid)?;
         let authority = if authority.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
             let lower = authority.as_str().to_ascii_lowercase();
             lower.try_into().expect("case does not make an authority invalid")
         } else {
             authority.clone()
         };
-        Ok(Self { authority, place })
+        Ok(Self { scheme, authority, place })
     }
 
     /// Host to dial; an IPv6 address comes without its brackets.
@@ -70,14 +123,27 @@ impl Key {
         &self.authority.as_str()[self.place.host_start.into()..self.place.host_end.into()]
     }
 
-    /// Port to dial.
+    /// Port to dial; 0 for a Unix socket.
     pub fn port(&self) -> u16 {
         self.place.port
+    }
+
+    /// How the bytes travel.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The path of the Unix socket to dial, if it is one.
+    pub fn unix_path(&self) -> Option<PathBuf> {
+        match self.scheme {
+            Scheme::HttpUnix => unix_path(self.host()),
+            Scheme::Http => None,
+        }
     }
 }
 
 impl Place {
-    fn find(authority: &str) -> Result<Self, &'static str> {
+    fn find(authority: &str, default_port: u16) -> Result<Self, &'static str> {
         let bytes = authority.as_bytes();
         if bytes.contains(&b'@') {
             return Err("the URI holds a user name");
@@ -89,7 +155,7 @@ impl Place {
             return Err("the URI has no host");
         }
         let port = match &bytes[(end + usize::from(bracketed)).min(bytes.len())..] {
-            [] | [b':'] => HTTP_PORT,
+            [] | [b':'] => default_port,
             [b':', digits @ ..] => parse_port(digits).ok_or("the port of the URI is not a port")?,
             _ => return Err("the port of the URI is not a port"),
         };
@@ -111,7 +177,9 @@ fn invalid(reason: &'static str) -> Error {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.port() == other.port() && self.host() == other.host()
+        // Taken apart, so that a new field cannot be forgotten. Place and authority are in the methods.
+        let Self { scheme, authority: _, place: _ } = self;
+        *scheme == other.scheme && self.port() == other.port() && self.host() == other.host()
     }
 }
 
@@ -119,6 +187,8 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { scheme, authority: _, place: _ } = self;
+        scheme.hash(state);
         state.write(self.host().as_bytes());
         state.write_u16(self.port());
     }
@@ -132,9 +202,13 @@ impl fmt::Debug for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_str();
+        if let Some(path) = self.unix_path() {
+            return write!(f, "{scheme}://{}", path.display());
+        }
         let open = usize::from(self.place.host_start);
         let close = usize::from(self.place.host_end) + open;
-        write!(f, "http://{}:{}", &self.authority.as_str()[..close], self.port())
+        write!(f, "{scheme}://{}:{}", &self.authority.as_str()[..close], self.port())
     }
 }
 
@@ -160,6 +234,20 @@ mod tests {
         let keys = ["http://a/", "http://b/", "http://a:81/"];
         let keys: HashSet<Key> = keys.map(|uri| key(uri).unwrap()).into();
         assert_eq!(keys.len(), 3);
+    }
+
+    #[test]
+    fn the_path_of_a_unix_socket_is_the_key() {
+        let of = |path| Key::from_uri(&unix_uri(path, "/a").unwrap()).unwrap();
+        let (one, other) = (of("/run/a.sock"), of("/run/b.sock"));
+        let over_tcp = Key::from_uri(&format!("http://{}/", one.host()).parse().unwrap()).unwrap();
+        let keys: HashSet<Key> = [one.clone(), of("/run/a.sock"), other, over_tcp].into();
+        assert_eq!(keys.len(), 3);
+        assert_eq!(one.unix_path().as_deref(), Some("/run/a.sock".as_ref()));
+        assert_eq!(one.to_string(), "http+unix:///run/a.sock");
+        for uri in ["http+unix://run/", "http+unix://2f7/", "http+unix://2f72:80/"] {
+            assert!(Key::from_uri(&uri.parse().unwrap()).is_err(), "{uri}");
+        }
     }
 
     #[test]

@@ -133,6 +133,6 @@ pub use config::{Config, InvalidConfig};
 pub use connection::Connection;
 pub use error::{Closed, ConnectError, Error};
 pub use h2::Reason;
-pub use key::Key;
+pub use key::{Key, Scheme, unix_uri};
 pub use manager::Manager;
 pub use observed::Phase;

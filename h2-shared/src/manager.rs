@@ -91,7 +91,11 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, notifier: Notifier) -> Result<Connection, ConnectError> {
-        let target = Target::host(key.host(), key.port());
+        let path = key.unix_path();
+        let target = match &path {
+            Some(path) => Target::unix(path),
+            None => Target::host(key.host(), key.port()),
+        };
         let stream = self.connector.connect(target).await?;
         let listener = ToPool {
             notifier,

@@ -240,6 +240,11 @@ pub enum InvalidRequest {
     /// The URI has no host.
     #[error("the URI has no host")]
     NoHost,
+    /// The host of an `http+unix` URI is not the path of a socket in hexadecimal.
+    #[error(
+        "the host of an http+unix URI must be the socket's path in hexadecimal, as unix_uri makes it"
+    )]
+    UnixHost,
     /// The URI's port is not a number from 1 to 65535.
     #[error("the port of the URI is not a number from 1 to 65535")]
     InvalidPort,

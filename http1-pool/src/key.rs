@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::uri::{Authority, Uri};
+use http::uri::{Authority, PathAndQuery, Uri};
+use pool_common::connect::{UNIX_SCHEME, unix_host, unix_path};
 
 use crate::error::InvalidRequest;
 
@@ -12,14 +14,50 @@ use crate::error::InvalidRequest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// Plain TCP.
+    /// Plain TCP: `http`.
     Http,
+    /// A Unix socket, whose path is the host: `http+unix`, see [`unix_uri`].
+    HttpUnix,
 }
 
-/// The key of a pooled connection: scheme, host, port.
+impl Scheme {
+    /// The port of a URI that names none.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::HttpUnix => 0,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::HttpUnix => UNIX_SCHEME,
+        }
+    }
+}
+
+/// The URI of `target` (path and query) at the server that listens on the Unix socket `socket`:
+/// `http+unix://HOST/path?query`, with the path of the socket in hexadecimal as HOST. The request's
+/// `Host` is `localhost` unless you set it.
+///
+/// ```
+/// let uri = http1_pool::unix_uri("/run/docker.sock", "/containers/json?all=1")?;
+/// assert_eq!(uri, "http+unix://2f72756e2f646f636b65722e736f636b/containers/json?all=1");
+/// # Ok::<(), http::Error>(())
+/// ```
+///
+/// # Errors
+/// When `target` is not a path and query.
+pub fn unix_uri(socket: impl AsRef<Path>, target: &str) -> Result<Uri, http::Error> {
+    let target = PathAndQuery::try_from(target)?;
+    Uri::builder().scheme(UNIX_SCHEME).authority(unix_host(socket)).path_and_query(target).build()
+}
+
+/// The key of a pooled connection: scheme, host, port; for a Unix socket its path in place of the host.
 ///
 /// Two requests may share a connection exactly when their keys are equal. Host names compare
-/// without regard to case, and a missing port equals the scheme's default, 80. Making a key
+/// without regard to case, and a missing port equals the scheme's default. Making a key
 /// copies nothing. Source: `net/http` `connectMethodKey`.
 #[derive(Clone)]
 pub struct Key {
@@ -34,16 +72,21 @@ impl Key {
     /// The key for requests to `uri`.
     ///
     /// # Errors
-    /// [`InvalidRequest`] if there is no scheme or host, the scheme is not `http`, the port is no
+    /// [`InvalidRequest`] if there is no scheme or host, the scheme is unknown, the port is no
     /// port, or the URI carries a user name or password.
     pub fn from_uri(uri: &Uri) -> Result<Self, InvalidRequest> {
-        match uri.scheme_str() {
-            Some("http") => {}
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some(UNIX_SCHEME) => Scheme::HttpUnix,
             Some(other) => return Err(InvalidRequest::UnsupportedScheme(other.to_owned())),
             None => return Err(InvalidRequest::NoScheme),
-        }
+        };
         let authority = uri.authority().ok_or(InvalidRequest::NoHost)?;
-        Self::from_authority(authority)
+        let key = Self::new(scheme, authority)?;
+        if scheme == Scheme::HttpUnix && (key.unix_path().is_none() || key.port != 0) {
+            return Err(InvalidRequest::UnixHost);
+        }
+        Ok(key)
     }
 
     /// The key for plain HTTP to `authority`, which is `host` or `host:port`.
@@ -51,6 +94,10 @@ impl Key {
     /// # Errors
     /// As [`from_uri`](Key::from_uri).
     pub fn from_authority(authority: &Authority) -> Result<Self, InvalidRequest> {
+        Self::new(Scheme::Http, authority)
+    }
+
+    fn new(scheme: Scheme, authority: &Authority) -> Result<Self, InvalidRequest> {
         if authority.as_str().contains('@') {
             return Err(InvalidRequest::Credentials);
         }
@@ -59,13 +106,13 @@ impl Key {
             return Err(InvalidRequest::NoHost);
         }
         let port = match &authority.as_str()[host.len()..] {
-            "" | ":" => 80,
+            "" | ":" => scheme.default_port(),
             _ => {
                 authority.port_u16().filter(|port| *port != 0).ok_or(InvalidRequest::InvalidPort)?
             }
         };
         let host_length = u16::try_from(host.len()).map_err(|_| InvalidRequest::NoHost)?;
-        Ok(Self { scheme: Scheme::Http, authority: authority.clone(), host_length, port })
+        Ok(Self { scheme, authority: authority.clone(), host_length, port })
     }
 
     /// An equal key that shares no memory with the URI from which this key was made, since that may be
@@ -87,9 +134,17 @@ impl Key {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Port to dial.
+    /// Port to dial; 0 for a Unix socket.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The path of the Unix socket to dial, if it is one.
+    pub fn unix_path(&self) -> Option<PathBuf> {
+        match self.scheme {
+            Scheme::HttpUnix => unix_path(self.written_host()),
+            Scheme::Http => None,
+        }
     }
 
     /// The host as it stands in a URI.
@@ -137,10 +192,11 @@ impl fmt::Debug for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-        };
-        write!(f, "{scheme}://{}:{}", self.written_host(), self.port)
+        let scheme = self.scheme.as_str();
+        match self.unix_path() {
+            Some(path) => write!(f, "{scheme}://{}", path.display()),
+            None => write!(f, "{scheme}://{}:{}", self.written_host(), self.port),
+        }
     }
 }
 
@@ -166,6 +222,24 @@ mod tests {
         }
         assert_eq!(key("http://[::1]:8080/").unwrap().host(), "::1");
         assert_eq!(key("http://[::1]:8080/").unwrap().to_string(), "http://[::1]:8080");
+    }
+
+    #[test]
+    fn the_path_of_a_unix_socket_is_the_key() {
+        let of = |path| Key::from_uri(&unix_uri(path, "/a").unwrap()).unwrap();
+        let (one, other) = (of("/run/a.sock"), of("/run/b.sock"));
+        assert_ne!(one, other);
+        assert_eq!(one, of("/run/a.sock"));
+        assert_eq!(one.unix_path().as_deref(), Some("/run/a.sock".as_ref()));
+        assert_eq!(one.to_string(), "http+unix:///run/a.sock");
+        // A host that looks the same, over TCP.
+        let host = unix_host("/run/a.sock");
+        assert_ne!(one, key(&format!("http://{host}/")).unwrap());
+        for uri in
+            ["http+unix://run/", "http+unix://2f7/", "http+unix://2f72:80/", "http+unix://2f00/"]
+        {
+            assert_eq!(key(uri), Err(InvalidRequest::UnixHost), "{uri}");
+        }
     }
 
     #[test]

@@ -38,6 +38,41 @@
 //! # }
 //! ```
 //!
+//! # Unix sockets
+//!
+//! [`unix_uri`] makes the URI for a server that listens on a Unix socket, such as Docker's:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("http1-pool-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! # let socket = directory.join("docker.sock");
+//! # let server = tokio::net::UnixListener::bind(&socket)?;
+//! # tokio::spawn(async move {
+//! #     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! #     let (mut peer, _) = server.accept().await.unwrap();
+//! #     let read = peer.read(&mut [0; 4096]).await.unwrap();
+//! #     assert!(read > 0);
+//! #     peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await.unwrap();
+//! # });
+//! # /*
+//! let socket = "/run/docker.sock";
+//! # */
+//! let client = http1_pool::Client::new();
+//! let containers = http1_pool::unix_uri(&socket, "/containers/json?all=1")?;
+//! let response = client.get(containers).await?;
+//! assert_eq!(response.status(), 200);
+//! let json = response.into_body().read_all(1 << 20).await?;
+//! # assert_eq!(json, "[]");
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A client that reaches all its hosts through one socket has
+//! [`Connector::unix`](pool_common::connect::Connector::unix) as its connector.
+//!
 //! # How many connections
 //!
 //! By default at most 100 connections are open for each origin, idle ones included; a request beyond
@@ -139,5 +174,5 @@ pub use config::{Config, InvalidConfig, Limits};
 pub use connection::Connection;
 pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
 pub use foreign::OtherProtocol;
-pub use key::{Key, Scheme};
+pub use key::{Key, Scheme, unix_uri};
 pub use manager::Manager;

@@ -50,7 +50,11 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, ConnectError> {
-        let target = Target::host(key.host(), key.port());
+        let path = key.unix_path();
+        let target = match &path {
+            Some(path) => Target::unix(path),
+            None => Target::host(key.host(), key.port()),
+        };
         let stream = self.connector.connect(target).await?;
         Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
     }

@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 
 use crate::error::{BoxError, Error, InvalidRequest};
 use crate::framing::{self, RequestFraming};
-use crate::key::Key;
+use crate::key::{Key, Scheme};
 use crate::upload::{LONGER, SHORTER, Upload};
 
 /// The caller's body, as far as one look at it tells.
@@ -127,6 +127,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The caller gave a `Host` header.
     pub(crate) has_host: bool,
+    /// The URI names a Unix socket, and no host.
+    pub(crate) unix: bool,
     /// The connection is not to be used again after this request.
     pub(crate) close: bool,
     /// The caller gave an `Expect` header.
@@ -157,6 +159,7 @@ impl<'a> RequestHead<'a> {
             version: *version,
             headers,
             has_host: false,
+            unix: key.scheme() == Scheme::HttpUnix,
             close: old,
             expects: false,
             upgrades: false,
@@ -233,8 +236,13 @@ impl<'a> RequestHead<'a> {
         Ok(())
     }
 
-    /// Writes host and port as the caller wrote them. Credentials were refused.
+    /// Writes host and port as the caller wrote them. Credentials were refused. A server on a Unix socket
+    /// is `localhost`, as for curl.
     pub(crate) fn write_host(&self, out: &mut Vec<u8>) {
+        if self.unix {
+            out.extend_from_slice(b"localhost");
+            return;
+        }
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         out.extend_from_slice(authority.strip_suffix(':').unwrap_or(authority).as_bytes());
     }

@@ -1,6 +1,6 @@
 //! Settings of connections, and URLs.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     error::InvalidConfig,
@@ -30,6 +30,9 @@ pub struct Config {
     pub host: String,
     /// TCP port. Default 6379.
     pub port: u16,
+    /// The Unix socket on which the server listens. If it is set, host and port have no meaning. Default
+    /// none.
+    pub unix_socket: Option<PathBuf>,
     /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the
     /// user `default`.
     pub username: Option<String>,
@@ -76,6 +79,7 @@ impl Default for Config {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 6379,
+            unix_socket: None,
             username: None,
             password: None,
             database: 0,
@@ -115,6 +119,7 @@ impl Config {
         Key::new(Parts {
             host: self.host.clone(),
             port: self.port,
+            unix_socket: self.unix_socket.clone(),
             database: self.database,
             username: self.username.clone(),
             password: self.password.clone(),
@@ -132,6 +137,9 @@ impl Config {
         let limits = &self.settings.limits;
         if self.host.is_empty() {
             return refuse("host", "is empty");
+        }
+        if self.unix_socket.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return refuse("unix_socket", "is empty; use none");
         }
         if self.username.is_some() && self.password.is_none() {
             return refuse("username, password", "a user needs a password; set both or none");
@@ -172,6 +180,16 @@ impl Config {
     /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`.
     /// User, password and name may be percent-encoded; an address of version 6 stands in brackets.
     ///
+    /// A server on a Unix socket is `redis+unix://[[user]:password@]/path[?db=DATABASE]`, with the same
+    /// parameters; `unix` will do for the scheme. The path may be percent-encoded.
+    ///
+    /// ```
+    /// let config = resp_pool::Config::from_url("unix:///run/redis/redis.sock?db=2")?;
+    /// assert_eq!(config.unix_socket.as_deref(), Some("/run/redis/redis.sock".as_ref()));
+    /// assert_eq!(config.database, 2);
+    /// # Ok::<(), resp_pool::InvalidConfig>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidConfig`], which never repeats more of the URL than a scheme or the name of a
     /// parameter.
@@ -179,8 +197,9 @@ impl Config {
         let malformed = |part| InvalidConfig::Url { part };
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| InvalidConfig::Scheme(String::new()))?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "redis" => {}
+        let is_unix = match scheme.to_ascii_lowercase().as_str() {
+            "redis" => false,
+            "unix" | "redis+unix" => true,
             "rediss" => return Err(InvalidConfig::TlsNotYet),
             other
                 if other
@@ -190,7 +209,7 @@ impl Config {
                 return Err(InvalidConfig::Scheme(other.to_owned()));
             }
             _ => return Err(InvalidConfig::Scheme(String::new())),
-        }
+        };
         let (rest, query) = match rest.split_once('?') {
             Some((rest, query)) => (rest, query),
             None => (rest, ""),
@@ -208,6 +227,15 @@ impl Config {
                 config.password = Some(password).filter(|text| !text.is_empty()).map(Secret::new);
                 server
             }
+        };
+        let path = match is_unix {
+            true if !server.is_empty() => return Err(malformed("path of the socket")),
+            true => {
+                let socket = decoded(&format!("/{path}")).ok_or(malformed("path of the socket"))?;
+                config.unix_socket = Some(socket.into());
+                ""
+            }
+            false => path,
         };
         let (host, port) = match server.strip_prefix('[') {
             Some(bracketed) => {
@@ -236,6 +264,9 @@ impl Config {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match (name, value) {
+                ("db", number) if is_unix => {
+                    config.database = plain_number(number).ok_or(malformed("database"))?;
+                }
                 ("protocol", "2" | "resp2") => config.protocol = Protocol::Resp2,
                 ("protocol", "3" | "resp3") => config.protocol = Protocol::Resp3,
                 ("protocol", _) => return Err(malformed("protocol")),
@@ -306,6 +337,13 @@ mod tests {
         assert_eq!(config.password, Some("p@ss".into()));
         assert_eq!(config.protocol, Protocol::Resp3);
         assert_eq!(config.client_name.as_deref(), Some("web"));
+        let config = Config::from_url("redis+unix://bob:x@/run/my%20redis.sock?db=4&protocol=3");
+        let config = config.expect("valid");
+        assert_eq!(config.unix_socket.as_deref(), Some("/run/my redis.sock".as_ref()));
+        assert_eq!((config.database, config.protocol), (4, Protocol::Resp3));
+        assert_eq!(config.username.as_deref(), Some("bob"));
+        let written = "redis+unix://bob@/run/my redis.sock?db=4";
+        assert_eq!(config.key().expect("valid").to_string(), written);
         let config = Config::from_url("redis://bob:x@cache/").expect("valid");
         assert_eq!((config.username.as_deref(), config.host.as_str()), (Some("bob"), "cache"));
     }
@@ -328,6 +366,9 @@ mod tests {
             ("redis://alice:2024?secret=@cache:6379/0", "parameter"),
             ("redis://cache:6379/0?Secret2", "parameter"),
             ("redis://host?client_name=a%20b", "client_name"),
+            ("redis://host?db=1", "parameter"),
+            ("unix://:secret@host/run/redis.sock", "path"),
+            ("unix://:secret@/run/redis.sock?db=x", "database"),
         ] {
             let error = Config::from_url(url).expect_err(url);
             let shown = format!("{error} {error:?}");
@@ -344,6 +385,8 @@ mod tests {
         let others = [
             Config { host: "h".to_owned(), ..base.clone() },
             Config { port: 1, ..base.clone() },
+            Config { unix_socket: Some("/a.sock".into()), ..base.clone() },
+            Config { unix_socket: Some("/b.sock".into()), ..base.clone() },
             Config { database: 1, ..base.clone() },
             Config { username: Some("u".to_owned()), ..base.clone() },
             Config { password: Some("other".into()), ..base.clone() },

@@ -88,7 +88,10 @@ impl Connection {
         key: &Key,
         settings: Arc<Settings>,
     ) -> Result<Self, Error> {
-        let target = Target::host(key.host(), key.port());
+        let target = match key.unix_socket() {
+            Some(path) => Target::unix(path),
+            None => Target::host(key.host(), key.port()),
+        };
         let stream = connector.connect(target).await.map_err(Error::Connect)?;
         Self::with_stream(stream, key, settings).await
     }

@@ -334,7 +334,7 @@ impl std::error::Error for ConversionError {}
 #[non_exhaustive]
 pub enum InvalidConfig {
     /// The URL has no scheme, or one this crate does not know.
-    #[error("unknown scheme {0:?}; redis:// is supported")]
+    #[error("unknown scheme {0:?}; redis:// and redis+unix:// are supported")]
     Scheme(String),
     /// `rediss://`: TLS.
     #[error("rediss:// (TLS) is not supported yet; use redis:// or a TLS tunnel")]
@@ -348,7 +348,7 @@ pub enum InvalidConfig {
     /// A query parameter of the URL is unknown. Holds its name if that is a word of small letters,
     /// otherwise nothing: it may be a part of a password.
     #[error(
-        "unknown URL parameter {0:?} (known are protocol and client_name; a ? in a password is %3F)"
+        "unknown URL parameter {0:?} (known are protocol, client_name, and db of a Unix socket; a ? in a password is %3F)"
     )]
     Parameter(String),
     /// A setting is out of range or contradicts another.

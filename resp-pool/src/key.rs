@@ -3,6 +3,7 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -61,6 +62,7 @@ struct Hashed {
 pub(crate) struct Parts {
     pub(crate) host: String,
     pub(crate) port: u16,
+    pub(crate) unix_socket: Option<PathBuf>,
     pub(crate) database: u32,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
@@ -81,7 +83,8 @@ impl Key {
         Self::new(Parts { database, ..self.0.parts.clone() })
     }
 
-    /// Name or address of the server.
+    /// Name or address of the server; without meaning if there is a
+    /// [`unix_socket`](Self::unix_socket).
     pub fn host(&self) -> &str {
         &self.0.parts.host
     }
@@ -89,6 +92,11 @@ impl Key {
     /// Its TCP port.
     pub fn port(&self) -> u16 {
         self.0.parts.port
+    }
+
+    /// The Unix socket of the server, if the connection leads through one.
+    pub fn unix_socket(&self) -> Option<&Path> {
+        self.0.parts.unix_socket.as_deref()
     }
 
     /// The database that is selected.
@@ -138,11 +146,14 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `redis://host:port/database`, with user but without password; a URL that
+/// `redis://host:port/database`, or `redis+unix:///path?db=database`, with user but without password; a URL that
 /// [`Config::from_url`](crate::Config::from_url) reads.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.username().map(|user| format!("{user}@")).unwrap_or_default();
+        if let Some(path) = self.unix_socket() {
+            return write!(f, "redis+unix://{user}{}?db={}", path.display(), self.database());
+        }
         let host = self.host();
         // As in a URL: brackets around an address of version 6.
         let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };

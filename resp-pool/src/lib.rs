@@ -29,6 +29,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A server on a Unix socket: `Client::open("redis+unix:///run/redis/redis.sock?db=0")`.
+//!
 //! # Which call for what
 //!
 //! | what is sent | how |
@@ -139,7 +141,7 @@
 //! # When not to use it
 //! For throughput over a few connections shared by many callers, a pipelined client does with a
 //! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
-//! TLS, Unix sockets and streamed RESP3 types are not there yet.
+//! TLS and streamed RESP3 types are not there yet.
 #![forbid(unsafe_code)]
 
 mod admission;

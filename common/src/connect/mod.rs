@@ -14,6 +14,7 @@ mod service;
 mod socket;
 mod stream;
 mod tcp;
+mod unix;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub use resolve::{Resolve, Resolver, Resolving};
 pub use socket::{KernelStream, Socket};
 pub use stream::Stream;
 pub use tcp::{TcpConnector, has_unread};
+pub use unix::{UNIX_SCHEME, unix_host, unix_path};
 
 /// How often the protocols of this workspace have idle connections looked at
 /// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)): every 250 ms. A look reads

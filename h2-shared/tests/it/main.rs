@@ -16,3 +16,5 @@ mod silence;
 mod storm;
 mod streams;
 mod support;
+#[cfg(unix)]
+mod unix;

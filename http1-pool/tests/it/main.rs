@@ -19,4 +19,6 @@ mod runtimes;
 mod serve_once;
 mod stray;
 mod support;
+#[cfg(unix)]
+mod unix;
 mod uploads;

@@ -20,4 +20,6 @@ mod session;
 mod stray;
 mod support;
 mod time;
+#[cfg(unix)]
+mod unix;
 mod wrong_server;
