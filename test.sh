@@ -37,4 +37,4 @@ done
 
 # All features but poolbench's `peers`, which builds a dozen other clients: .ci/run tests it.
 cargo test --workspace --locked \
-    --features pool-common/metrics,pool-common/testing,http1-pool/metrics,h2-shared/metrics,resp-pool/metrics "$@"
+    --features pool-common/metrics,pool-common/testing,pool-common/tower,http1-pool/metrics,h2-shared/metrics,resp-pool/metrics,http1-pool/rustls,http1-pool/tower,h2-shared/rustls,resp-pool/rustls "$@"

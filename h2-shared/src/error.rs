@@ -292,6 +292,15 @@ pub enum ConnectError {
     #[error(transparent)]
     Connect(#[from] pool_common::connect::ConnectError),
 
+    /// The server speaks TLS, and did not choose HTTP/2 in the handshake.
+    #[error(
+        "{origin} did not agree to HTTP/2 in the TLS handshake (ALPN h2); it may speak HTTP/1 only"
+    )]
+    NoHttp2 {
+        /// The server.
+        origin: String,
+    },
+
     /// The connection preface could not be written.
     #[error("the HTTP/2 preface could not be sent: {0}")]
     Preface(h2::Error),

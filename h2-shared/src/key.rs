@@ -16,7 +16,9 @@ use crate::error::Error;
 pub enum Scheme {
     /// HTTP/2 over plain TCP with prior knowledge (RFC 9113, 3.3): `http`.
     Http,
-    /// The same over a Unix socket, whose path is the host: `http+unix`, see [`unix_uri`].
+    /// TLS over TCP, with HTTP/2 agreed on in the handshake (ALPN): `https`. Needs the feature `rustls`.
+    Https,
+    /// HTTP/2 with prior knowledge over a Unix socket, whose path is the host: `http+unix`, see [`unix_uri`].
     HttpUnix,
 }
 
@@ -25,6 +27,7 @@ impl Scheme {
     fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
+            Self::Https => 443,
             Self::HttpUnix => 0,
         }
     }
@@ -32,6 +35,7 @@ impl Scheme {
     fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::HttpUnix => UNIX_SCHEME,
         }
     }
@@ -79,13 +83,19 @@ impl Key {
     /// The key of the origin that `uri` names.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] unless the URI is absolute, its scheme is `http` or `http+unix`, and its
-    /// authority holds no user name (RFC 9113, 8.3.1 forbids to send one).
+    /// [`Error::InvalidRequest`] unless the URI is absolute, its scheme is `http`, `https` (feature `rustls`)
+    /// or `http+unix`, and its authority holds no user name (RFC 9113, 8.3.1 forbids to send one).
     pub fn from_uri(uri: &Uri) -> Result<Self, Error> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
+            #[cfg(feature = "rustls")]
+            Some("https") => Scheme::Https,
             Some(UNIX_SCHEME) => Scheme::HttpUnix,
-            Some(_) => return Err(invalid("the scheme is not http (h2c with prior knowledge)")),
+            Some(_) => {
+                let reason = "the scheme is not http (h2c with prior knowledge), http+unix, or with \
+                              the feature rustls https";
+                return Err(invalid(reason));
+            }
             None => return Err(invalid("the URI is not absolute")),
         };
         let authority = uri.authority().ok_or_else(|| invalid("the URI has no host"))?;
@@ -137,7 +147,7 @@ impl Key {
     pub fn unix_path(&self) -> Option<PathBuf> {
         match self.scheme {
             Scheme::HttpUnix => unix_path(self.host()),
-            Scheme::Http => None,
+            Scheme::Http | Scheme::Https => None,
         }
     }
 }
@@ -260,6 +270,8 @@ mod tests {
     #[test]
     fn a_uri_that_cannot_be_dialed_is_refused() {
         let uris = [
+            "ftp://a/",
+            #[cfg(not(feature = "rustls"))]
             "https://a/",
             "/path",
             "http://user:secret@a/",

@@ -29,6 +29,12 @@
 //! # runtime.block_on(example(server.addr())).unwrap();
 //! ```
 //!
+//! # https and Unix sockets
+//!
+//! With the feature `rustls`, `https` URIs work, and HTTP/2 is agreed on in the handshake (ALPN);
+//! [`ClientBuilder::tls`](ClientBuilder) says whom to trust. [`unix_uri`] makes the URI for a server that
+//! listens on a Unix socket.
+//!
 //! # How many connections
 //!
 //! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
@@ -100,7 +106,7 @@
 //!
 //! Streams of one connection share one TCP connection: a lost packet holds all of them up, and
 //! large bodies slow small ones down. Where the server speaks HTTP/1 well and latency under load
-//! matters most, many exclusive connections can be faster. TLS, server push and CONNECT are not
+//! matters most, many exclusive connections can be faster. Server push and CONNECT are not
 //! supported.
 
 #![forbid(unsafe_code)]

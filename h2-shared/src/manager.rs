@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
 use crate::error::ConnectError;
-use crate::key::Key;
+use crate::key::{Key, Scheme};
 use crate::observed::{Listener, Phase};
 
 /// Most the keep-alive interval is multiplied by for peers that complained.
@@ -60,6 +60,14 @@ impl Manager {
         self
     }
 
+    /// Sets how TLS is spoken, see [`Connector::with_tls`].
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
+        self.connector = self.connector.with_tls(tls);
+        self
+    }
+
     /// Whether a connection may be given up now because its peer refuses streams. Another
     /// connection may reach a peer that does not; but a peer that refuses has too much to do, so
     /// this is allowed once per [`REPLACE_INTERVAL`] for all callers of a key together.
@@ -96,7 +104,14 @@ impl pool_common::Manager for Manager {
             Some(path) => Target::unix(path),
             None => Target::host(key.host(), key.port()),
         };
+        let target = match key.scheme() {
+            Scheme::Https => target.with_tls(&[b"h2"]),
+            Scheme::Http | Scheme::HttpUnix => target,
+        };
         let stream = self.connector.connect(target).await?;
+        if stream.is_tls() && stream.alpn() != Some(b"h2") {
+            return Err(ConnectError::NoHttp2 { origin: key.to_string() });
+        }
         let listener = ToPool {
             notifier,
             patience: Arc::clone(&self.patience),
@@ -105,7 +120,7 @@ impl pool_common::Manager for Manager {
         };
         let patience = self.patience.load(Ordering::Relaxed);
         let config = Arc::clone(&self.config);
-        // Plain TCP has a driver of its own, so that it pays nothing for the other streams.
+        // The driver is compiled for plain TCP separately, which so pays nothing for the other streams.
         match stream.into_tcp() {
             Ok(socket) => Connection::start(socket, config, patience, listener).await,
             Err(stream) => Connection::start(stream, config, patience, listener).await,

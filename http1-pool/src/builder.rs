@@ -89,6 +89,15 @@ impl ClientBuilder {
         self
     }
 
+    /// How TLS is spoken: whom to trust, and which certificate to show. Default: trust what the
+    /// operating system trusts. Call it after [`connector`](Self::connector), which brings its own.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, tls: pool_common::connect::Tls) -> Self {
+        let manager = self.pool.manager_mut();
+        manager.connector = std::mem::take(&mut manager.connector).with_tls(tls);
+        self
+    }
+
     /// Where the pool reads the time. Default [`Clock::coarse`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.pool = self.pool.clock(clock);

@@ -234,8 +234,10 @@ pub enum InvalidRequest {
     /// The URI has no scheme, so it is not known what to speak.
     #[error("the URI has no scheme, it must start with http://")]
     NoScheme,
-    /// A scheme other than `http`. TLS is not built in yet.
-    #[error("the scheme {0:?} is not supported, only http is")]
+    /// An unknown scheme; `https` without the feature `rustls` is one.
+    #[error(
+        "the scheme {0:?} is not supported; http and http+unix are, and https with the feature rustls"
+    )]
     UnsupportedScheme(String),
     /// The URI has no host.
     #[error("the URI has no host")]

@@ -16,6 +16,8 @@ use crate::error::InvalidRequest;
 pub enum Scheme {
     /// Plain TCP: `http`.
     Http,
+    /// TLS over TCP: `https`. Needs the feature `rustls`.
+    Https,
     /// A Unix socket, whose path is the host: `http+unix`, see [`unix_uri`].
     HttpUnix,
 }
@@ -25,6 +27,7 @@ impl Scheme {
     fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
+            Self::Https => 443,
             Self::HttpUnix => 0,
         }
     }
@@ -32,6 +35,7 @@ impl Scheme {
     fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::HttpUnix => UNIX_SCHEME,
         }
     }
@@ -77,6 +81,8 @@ impl Key {
     pub fn from_uri(uri: &Uri) -> Result<Self, InvalidRequest> {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
+            #[cfg(feature = "rustls")]
+            Some("https") => Scheme::Https,
             Some(UNIX_SCHEME) => Scheme::HttpUnix,
             Some(other) => return Err(InvalidRequest::UnsupportedScheme(other.to_owned())),
             None => return Err(InvalidRequest::NoScheme),
@@ -143,7 +149,7 @@ impl Key {
     pub fn unix_path(&self) -> Option<PathBuf> {
         match self.scheme {
             Scheme::HttpUnix => unix_path(self.written_host()),
-            Scheme::Http => None,
+            Scheme::Http | Scheme::Https => None,
         }
     }
 
@@ -225,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "rustls")]
+    fn https_and_http_do_not_share() {
+        let secure = key("https://example.org/").unwrap();
+        assert_eq!((secure.scheme(), secure.port()), (Scheme::Https, 443));
+        assert_eq!(secure.to_string(), "https://example.org:443");
+        assert_ne!(secure, key("http://example.org:443/").unwrap());
+        assert_eq!(secure, key("https://example.org:443/").unwrap());
+    }
+
+    #[test]
     fn the_path_of_a_unix_socket_is_the_key() {
         let of = |path| Key::from_uri(&unix_uri(path, "/a").unwrap()).unwrap();
         let (one, other) = (of("/run/a.sock"), of("/run/b.sock"));
@@ -246,7 +262,9 @@ mod tests {
     fn a_uri_that_cannot_be_dialed_is_an_error() {
         assert_eq!(key("/path"), Err(InvalidRequest::NoScheme));
         assert_eq!(key("example.org"), Err(InvalidRequest::NoScheme));
+        #[cfg(not(feature = "rustls"))]
         assert_eq!(key("https://a/"), Err(InvalidRequest::UnsupportedScheme("https".into())));
+        assert_eq!(key("ftp://a/"), Err(InvalidRequest::UnsupportedScheme("ftp".into())));
         assert_eq!(key("http://a:99999/"), Err(InvalidRequest::InvalidPort));
         assert_eq!(key("http://a:0/"), Err(InvalidRequest::InvalidPort));
         let error = key("http://user:secret@a/").unwrap_err();

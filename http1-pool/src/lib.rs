@@ -38,6 +38,25 @@
 //! # }
 //! ```
 //!
+//! # https
+//!
+//! With the feature `rustls`, `https` URIs work. [`ClientBuilder::tls`](ClientBuilder) takes a
+//! [`Tls`](pool_common::connect) that says whom to trust, if not whom the operating system trusts, and which
+//! certificate to show:
+//!
+//! ```no_run
+//! # #[cfg(feature = "rustls")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use pool_common::connect::Tls;
+//!
+//! let tls = Tls::builder().add_roots_pem(std::fs::read("our-ca.pem")?).build()?;
+//! let client = http1_pool::Client::builder().tls(tls).build()?;
+//! let response = client.get("https://internal.example/".parse()?).await?;
+//! let text = response.into_body().read_all(1 << 20).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Unix sockets
 //!
 //! [`unix_uri`] makes the URI for a server that listens on a Unix socket, such as Docker's:
@@ -136,7 +155,7 @@
 //!
 //! # When not to use it
 //!
-//! For `https`, proxies or upgrades (not built in yet), for redirects, cookies and compression
+//! For proxies or upgrades (not built in yet), for redirects, cookies and compression
 //! (another layer's work), or where one peer takes many small concurrent requests and speaks
 //! HTTP/2: then one shared connection does what here takes many.
 //!

@@ -9,7 +9,7 @@ use pool_common::{Exclusive, Notifier};
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
-use crate::key::Key;
+use crate::key::{Key, Scheme};
 
 /// Brings HTTP/1 connections into a [`Pool`](pool_common::Pool): dials them, and judges them.
 ///
@@ -38,6 +38,14 @@ impl Manager {
         self
     }
 
+    /// Sets how TLS is spoken, see [`Connector::with_tls`].
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
+        self.connector = self.connector.with_tls(tls);
+        self
+    }
+
     /// The limits peers are held to.
     pub fn config(&self) -> &Config {
         &self.config
@@ -54,6 +62,10 @@ impl pool_common::Manager for Manager {
         let target = match &path {
             Some(path) => Target::unix(path),
             None => Target::host(key.host(), key.port()),
+        };
+        let target = match key.scheme() {
+            Scheme::Https => target.with_tls(&[b"http/1.1"]),
+            Scheme::Http | Scheme::HttpUnix => target,
         };
         let stream = self.connector.connect(target).await?;
         Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))

@@ -33,6 +33,9 @@ pub struct Config {
     /// The Unix socket on which the server listens. If it is set, host and port have no meaning. Default
     /// none.
     pub unix_socket: Option<PathBuf>,
+    /// Whether to speak TLS, as `rediss://` does. How it is spoken is said by the connector
+    /// ([`ClientBuilder::tls`](crate::ClientBuilder)). Needs the feature `rustls`. Default no.
+    pub tls: bool,
     /// User for `AUTH` (Redis 6 access control lists). Needs a password. Default none, which is the
     /// user `default`.
     pub username: Option<String>,
@@ -80,6 +83,7 @@ impl Default for Config {
             host: "127.0.0.1".to_owned(),
             port: 6379,
             unix_socket: None,
+            tls: false,
             username: None,
             password: None,
             database: 0,
@@ -120,6 +124,7 @@ impl Config {
             host: self.host.clone(),
             port: self.port,
             unix_socket: self.unix_socket.clone(),
+            tls: self.tls,
             database: self.database,
             username: self.username.clone(),
             password: self.password.clone(),
@@ -140,6 +145,9 @@ impl Config {
         }
         if self.unix_socket.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return refuse("unix_socket", "is empty; use none");
+        }
+        if self.tls && !cfg!(feature = "rustls") {
+            return refuse("tls", "needs the feature rustls of resp-pool");
         }
         if self.username.is_some() && self.password.is_none() {
             return refuse("username, password", "a user needs a password; set both or none");
@@ -180,6 +188,8 @@ impl Config {
     /// Reads `redis://[[user]:password@]host[:port][/database][?protocol=2|3][&client_name=NAME]`.
     /// User, password and name may be percent-encoded; an address of version 6 stands in brackets.
     ///
+    /// `rediss` in place of `redis` asks for TLS (feature `rustls`).
+    ///
     /// A server on a Unix socket is `redis+unix://[[user]:password@]/path[?db=DATABASE]`, with the same
     /// parameters; `unix` will do for the scheme. The path may be percent-encoded.
     ///
@@ -197,10 +207,10 @@ impl Config {
         let malformed = |part| InvalidConfig::Url { part };
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| InvalidConfig::Scheme(String::new()))?;
-        let is_unix = match scheme.to_ascii_lowercase().as_str() {
-            "redis" => false,
+        let scheme = scheme.to_ascii_lowercase();
+        let is_unix = match scheme.as_str() {
+            "redis" | "rediss" => false,
             "unix" | "redis+unix" => true,
-            "rediss" => return Err(InvalidConfig::TlsNotYet),
             other
                 if other
                     .bytes()
@@ -215,7 +225,7 @@ impl Config {
             None => (rest, ""),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let mut config = Self::default();
+        let mut config = Self { tls: scheme == "rediss", ..Self::default() };
 
         let server = match authority.rsplit_once('@') {
             None => authority,
@@ -351,7 +361,8 @@ mod tests {
     #[test]
     fn bad_urls_are_refused_without_repeating_secrets() {
         for (url, words) in [
-            ("rediss://:secret@host", "TLS"),
+            #[cfg(not(feature = "rustls"))]
+            ("rediss://:secret@host", "tls"),
             ("http://:secret@host", "scheme"),
             ("user:secret@host", "scheme"),
             ("redis://user:secret@host:port", "port"),
@@ -387,6 +398,8 @@ mod tests {
             Config { port: 1, ..base.clone() },
             Config { unix_socket: Some("/a.sock".into()), ..base.clone() },
             Config { unix_socket: Some("/b.sock".into()), ..base.clone() },
+            #[cfg(feature = "rustls")]
+            Config { tls: true, ..base.clone() },
             Config { database: 1, ..base.clone() },
             Config { username: Some("u".to_owned()), ..base.clone() },
             Config { password: Some("other".into()), ..base.clone() },
@@ -396,6 +409,19 @@ mod tests {
         for other in others {
             assert_ne!(key, other.key().expect("valid"), "{other:?}");
         }
+        // A new setting has to be in the key as well, and in the list above.
+        let Config {
+            host: _,
+            port: _,
+            unix_socket: _,
+            tls: _,
+            username: _,
+            password: _,
+            database: _,
+            client_name: _,
+            protocol: _,
+            settings: _,
+        } = base;
         assert!(!format!("{key:?} {key}").contains("secret"));
     }
 

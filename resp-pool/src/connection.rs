@@ -92,6 +92,7 @@ impl Connection {
             Some(path) => Target::unix(path),
             None => Target::host(key.host(), key.port()),
         };
+        let target = if key.tls() { target.with_tls(&[]) } else { target };
         let stream = connector.connect(target).await.map_err(Error::Connect)?;
         Self::with_stream(stream, key, settings).await
     }

@@ -334,11 +334,8 @@ impl std::error::Error for ConversionError {}
 #[non_exhaustive]
 pub enum InvalidConfig {
     /// The URL has no scheme, or one this crate does not know.
-    #[error("unknown scheme {0:?}; redis:// and redis+unix:// are supported")]
+    #[error("unknown scheme {0:?}; redis://, rediss:// and redis+unix:// are supported")]
     Scheme(String),
-    /// `rediss://`: TLS.
-    #[error("rediss:// (TLS) is not supported yet; use redis:// or a TLS tunnel")]
-    TlsNotYet,
     /// A part of the URL is malformed.
     #[error("malformed {part} in the URL")]
     Url {

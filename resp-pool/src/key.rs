@@ -63,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) unix_socket: Option<PathBuf>,
+    pub(crate) tls: bool,
     pub(crate) database: u32,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<Secret>,
@@ -97,6 +98,11 @@ impl Key {
     /// The Unix socket of the server, if the connection leads through one.
     pub fn unix_socket(&self) -> Option<&Path> {
         self.0.parts.unix_socket.as_deref()
+    }
+
+    /// Whether the connection is encrypted with TLS.
+    pub fn tls(&self) -> bool {
+        self.0.parts.tls
     }
 
     /// The database that is selected.
@@ -146,8 +152,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// `redis://host:port/database`, or `redis+unix:///path?db=database`, with user but without password; a URL that
-/// [`Config::from_url`](crate::Config::from_url) reads.
+/// `redis://host:port/database` (`rediss` with TLS), or `redis+unix:///path?db=database`, with user but without
+/// password; a URL that [`Config::from_url`](crate::Config::from_url) reads.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.username().map(|user| format!("{user}@")).unwrap_or_default();
@@ -157,6 +163,7 @@ impl fmt::Display for Key {
         let host = self.host();
         // As in a URL: brackets around an address of version 6.
         let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "redis://{user}{open}{host}{close}:{}/{}", self.port(), self.database())
+        let scheme = if self.tls() { "rediss" } else { "redis" };
+        write!(f, "{scheme}://{user}{open}{host}{close}:{}/{}", self.port(), self.database())
     }
 }

@@ -31,6 +31,9 @@
 //!
 //! A server on a Unix socket: `Client::open("redis+unix:///run/redis/redis.sock?db=0")`.
 //!
+//! With TLS: `rediss://host`, with the feature `rustls`, and whom to trust in
+//! [`ClientBuilder::tls`](ClientBuilder).
+//!
 //! # Which call for what
 //!
 //! | what is sent | how |
@@ -141,7 +144,7 @@
 //! # When not to use it
 //! For throughput over a few connections shared by many callers, a pipelined client does with a
 //! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
-//! TLS and streamed RESP3 types are not there yet.
+//! Streamed RESP3 types are not there yet.
 #![forbid(unsafe_code)]
 
 mod admission;

@@ -68,6 +68,14 @@ impl Manager {
         self
     }
 
+    /// Sets how TLS is spoken, see [`Connector::with_tls`].
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
+        self.connector = self.connector.with_tls(tls);
+        self
+    }
+
     /// Replaces the check (a `PING` with a random word) that the policy asks for before lending.
     #[must_use]
     pub fn with_check<F>(mut self, check: F) -> Self

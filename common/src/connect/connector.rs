@@ -12,7 +12,7 @@ use super::stream::Stream;
 use super::tcp::{TcpConnector, within, written};
 
 /// Opens the connections of a client: TCP by default, or through a Unix socket, or by a connector of the
-/// user's.
+/// user's. Over any of them it speaks TLS to targets that ask for it (feature `rustls`).
 ///
 /// Every client of this workspace takes one (`ClientBuilder::connector`). A [`TcpConnector`] becomes one
 /// by itself, so its settings can be handed over as they are:
@@ -27,6 +27,8 @@ use super::tcp::{TcpConnector, within, written};
 pub struct Connector {
     tcp: TcpConnector,
     route: Route,
+    #[cfg(feature = "rustls")]
+    tls: super::Tls,
 }
 
 /// How the bytes get to the host of a target.
@@ -36,13 +38,18 @@ enum Route {
     Direct,
     Unix(Arc<Path>),
     #[cfg(feature = "tower")]
-    Service(Arc<dyn super::service::Dial>),
+    Service {
+        service: Arc<dyn super::service::Dial>,
+        speaks_tls: bool,
+    },
 }
 
 /// Where a connection is to lead.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     place: Place<'a>,
+    /// Whether to speak TLS, and the protocols to offer in it.
+    tls: Option<&'a [&'a [u8]]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +61,19 @@ enum Place<'a> {
 impl<'a> Target<'a> {
     /// A name or address, with a TCP port.
     pub fn host(host: &'a str, port: u16) -> Self {
-        Self { place: Place::Host { host, port } }
+        Self { place: Place::Host { host, port }, tls: None }
     }
 
     /// The Unix socket at `path`.
     pub fn unix(path: &'a Path) -> Self {
-        Self { place: Place::Unix(path) }
+        Self { place: Place::Unix(path), tls: None }
+    }
+
+    /// The same over TLS. Offers the protocols of `alpn`, the best first; [`Stream::alpn`] is what the
+    /// server chose. A build without the feature `rustls` cannot connect to it.
+    #[must_use]
+    pub fn with_tls(self, alpn: &'a [&'a [u8]]) -> Self {
+        Self { tls: Some(alpn), ..self }
     }
 }
 
@@ -75,7 +89,7 @@ impl fmt::Display for Target<'_> {
 
 impl From<TcpConnector> for Connector {
     fn from(tcp: TcpConnector) -> Self {
-        Self { tcp, route: Route::Direct }
+        Self { tcp, ..Self::default() }
     }
 }
 
@@ -86,8 +100,8 @@ impl Connector {
     }
 
     /// Has `service` open the connections: it is called with `tcp://host:port`, and answers with
-    /// a stream of tokio's traits. For SOCKS proxies, tunnels, tests. Targets that are Unix sockets are
-    /// still dialed directly.
+    /// a stream of tokio's traits. For SOCKS proxies, tunnels, tests. TLS comes on top of its streams.
+    /// Targets that are Unix sockets are still dialed directly.
     ///
     /// The time of a dial bounds the service as it bounds TCP. On its streams the peek rule sees
     /// what one poll of the stream shows; see [`Stream::other`].
@@ -118,7 +132,27 @@ impl Connector {
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         S::Future: Send + 'static,
     {
-        Self { route: Route::Service(Arc::new(super::service::Cloned(service))), ..Self::default() }
+        let service = Arc::new(super::service::Cloned(service));
+        Self { route: Route::Service { service, speaks_tls: false }, ..Self::default() }
+    }
+
+    /// For a [`service`](Self::service) that speaks TLS itself, and so is called with `tls://host:port` where
+    /// TLS is to be spoken: its streams are used as they are.
+    #[cfg(feature = "tower")]
+    #[must_use]
+    pub fn with_tls_by_service(mut self) -> Self {
+        if let Route::Service { speaks_tls, .. } = &mut self.route {
+            *speaks_tls = true;
+        }
+        self
+    }
+
+    /// Sets how TLS is spoken. Default [`Tls::default`](super::Tls): trust what the operating system trusts.
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: super::Tls) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Opens a connection to `target`, within the time that the pool's dial has left
@@ -132,7 +166,37 @@ impl Connector {
     /// Dropping the future closes whatever was opened.
     pub async fn connect(&self, target: Target<'_>) -> Result<Stream, ConnectError> {
         let end = self.tcp.end(Instant::now());
-        self.open(target, end).await
+        let stream = self.open(target, end).await?;
+        match target.tls {
+            Some(alpn) if !self.route.speaks_tls() => {
+                let secured = within(end, self.secure(stream, target, alpn)).await;
+                let failed =
+                    |error| ConnectError::new(ConnectStage::Tls, target.to_string(), error);
+                secured.map_err(failed)
+            }
+            _ => Ok(stream),
+        }
+    }
+
+    #[cfg(feature = "rustls")]
+    async fn secure(
+        &self,
+        stream: Stream,
+        target: Target<'_>,
+        alpn: &[&[u8]],
+    ) -> io::Result<Stream> {
+        let host = match target.place {
+            Place::Host { host, .. } => Some(host),
+            Place::Unix(_) => None,
+        };
+        // On the heap, so that a dial without TLS does not need the room.
+        Box::pin(self.tls.secure(stream, host, alpn)).await
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    async fn secure(&self, _: Stream, _: Target<'_>, _: &[&[u8]]) -> io::Result<Stream> {
+        let text = "this program was built without the feature rustls";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 
     async fn open(&self, target: Target<'_>, end: Option<Instant>) -> Result<Stream, ConnectError> {
@@ -143,12 +207,23 @@ impl Connector {
             (_, Place::Unix(path)) => open_unix(path, end).await,
             (Route::Unix(path), Place::Host { .. }) => open_unix(path, end).await,
             #[cfg(feature = "tower")]
-            (Route::Service(service), Place::Host { .. }) => {
-                let failed =
-                    |error| ConnectError::new(ConnectStage::Open, target.to_string(), error);
-                within(end, service.dial(&target.to_string())).await.map_err(failed)
+            (Route::Service { service, speaks_tls }, Place::Host { .. }) => {
+                let scheme = if *speaks_tls && target.tls.is_some() { "tls" } else { "tcp" };
+                let peer = target.to_string();
+                let dialed = within(end, service.dial(scheme, &peer)).await;
+                dialed.map_err(|error| ConnectError::new(ConnectStage::Open, peer, error))
             }
         }
+    }
+}
+
+impl Route {
+    fn speaks_tls(&self) -> bool {
+        #[cfg(feature = "tower")]
+        if let Self::Service { speaks_tls, .. } = self {
+            return *speaks_tls;
+        }
+        false
     }
 }
 
@@ -173,7 +248,7 @@ impl fmt::Debug for Route {
             Self::Direct => f.write_str("Direct"),
             Self::Unix(path) => f.debug_tuple("Unix").field(path).finish(),
             #[cfg(feature = "tower")]
-            Self::Service(_) => f.write_str("Service"),
+            Self::Service { .. } => f.write_str("Service"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Streams with a buffer of their own, written to as if they had none.
+//! Streams that buffer what is written, used as if they did not.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,6 +20,16 @@ pub(super) struct Flushed<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Flushed<T> {
     pub(super) fn new(io: T) -> Self {
         Self { io, unflushed: false }
+    }
+
+    #[cfg(feature = "rustls")]
+    pub(super) fn get_ref(&self) -> &T {
+        &self.io
+    }
+
+    #[cfg(feature = "rustls")]
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        &mut self.io
     }
 
     fn push(&mut self, cx: &mut Context<'_>) {

@@ -14,6 +14,8 @@ mod service;
 mod socket;
 mod stream;
 mod tcp;
+#[cfg(feature = "rustls")]
+mod tls;
 mod unix;
 
 use std::time::Duration;
@@ -26,9 +28,15 @@ pub use resolve::{Resolve, Resolver, Resolving};
 pub use socket::{KernelStream, Socket};
 pub use stream::Stream;
 pub use tcp::{TcpConnector, has_unread};
+#[cfg(feature = "rustls")]
+pub use tls::{InvalidTls, Tls, TlsBuilder};
 pub use unix::{UNIX_SCHEME, unix_host, unix_path};
 
 /// How often the protocols of this workspace have idle connections looked at
 /// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)): every 250 ms. A look reads
 /// only the readiness that the runtime's driver has set, which costs no system call.
 pub const IDLE_LOOK: Duration = Duration::from_millis(250);
+
+/// The libraries that [`Tls`] speaks: for their certificates, keys and configs in its settings.
+#[cfg(feature = "rustls")]
+pub use tokio_rustls::rustls;

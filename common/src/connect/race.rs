@@ -1,7 +1,6 @@
 //! Several addresses of one name, raced as RFC 8305 ("Happy Eyeballs") says.
 //!
-//! The first attempt has the others wait for 250 ms, and so has each further attempt. A failed attempt
-//! starts the next at once. The first connection wins, and the other attempts are dropped. So a family
+//! An attempt follows 250 ms after the one before, or at once when an attempt has failed. The first connection wins, and the other attempts are dropped. So a family
 //! that does not work costs a quarter of a second, not a timeout.
 
 use std::future::{Future, poll_fn};
@@ -129,7 +128,7 @@ mod tests {
         texts.iter().map(|text| SocketAddr::new(text.parse().expect("an address"), 80)).collect()
     }
 
-    /// What an address does, and after how many milliseconds.
+    /// The behaviour of an address; the number is its delay in milliseconds.
     #[derive(Clone, Copy)]
     enum Does {
         Answers(u64),

@@ -15,7 +15,7 @@ type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send + 'a>>
 /// A service without its types.
 pub(super) trait Dial: Send + Sync {
     /// Opens a connection to `peer`, which is `host:port`.
-    fn dial<'a>(&'a self, peer: &str) -> Dialing<'a>;
+    fn dial<'a>(&'a self, scheme: &str, peer: &str) -> Dialing<'a>;
 }
 
 /// Each dial takes a clone, since a service may be busy from `poll_ready` until its call has ended.
@@ -28,9 +28,9 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
 {
-    fn dial<'a>(&'a self, peer: &str) -> Dialing<'a> {
+    fn dial<'a>(&'a self, scheme: &str, peer: &str) -> Dialing<'a> {
         let mut service = self.0.clone();
-        let uri = Uri::builder().scheme("tcp").authority(peer).path_and_query("/").build();
+        let uri = Uri::builder().scheme(scheme).authority(peer).path_and_query("/").build();
         Box::pin(async move {
             let uri = uri.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use super::Socket;
 use super::flushed::Flushed;
+#[cfg(feature = "rustls")]
+use super::tls::TlsStream;
 
 /// A connected stream: plain TCP, a Unix socket, TLS over either, or the stream of a connector of the
 /// user's.
@@ -29,6 +31,8 @@ enum Kind {
     Tcp(Socket),
     #[cfg(unix)]
     Unix(Socket<UnixStream>),
+    #[cfg(feature = "rustls")]
+    Tls(Box<TlsStream>),
     /// The lock is never taken. It makes any stream `Sync`, since `get_mut` needs no lock.
     Other(Mutex<Flushed<Box<dyn Io>>>),
 }
@@ -71,10 +75,46 @@ impl Stream {
         }
     }
 
-    /// The TCP stream under it, unless it is another kind of stream.
+    #[cfg(feature = "rustls")]
+    pub(super) fn tls(stream: TlsStream) -> Self {
+        Self(Kind::Tls(Box::new(stream)))
+    }
+
+    /// Whether it is a socket of the kernel, and no library is in between.
+    #[cfg(feature = "rustls")]
+    pub(super) fn is_kernels(&self) -> bool {
+        match &self.0 {
+            Kind::Tcp(_) => true,
+            #[cfg(unix)]
+            Kind::Unix(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the bytes are encrypted with [`Tls`](super::Tls).
+    pub fn is_tls(&self) -> bool {
+        #[cfg(feature = "rustls")]
+        if matches!(self.0, Kind::Tls(_)) {
+            return true;
+        }
+        false
+    }
+
+    /// The protocol that the TLS handshake agreed on (ALPN), if there was one.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        #[cfg(feature = "rustls")]
+        if let Kind::Tls(tls) = &self.0 {
+            return tls.alpn();
+        }
+        None
+    }
+
+    /// The TCP stream at the bottom, unless the connection is of another kind.
     fn tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
             Kind::Tcp(socket) => Some(socket.get_ref()),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => tls.carrier().tcp(),
             _ => None,
         }
     }
@@ -99,6 +139,8 @@ impl Stream {
             Kind::Tcp(socket) => socket.read_seen(buffer),
             #[cfg(unix)]
             Kind::Unix(socket) => socket.read_seen(buffer),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => tls.read_seen(buffer),
             Kind::Other(io) => read_now(other(io), buffer),
         }
     }
@@ -113,6 +155,8 @@ impl Stream {
             Kind::Tcp(socket) => socket.read_stray(buffer, now),
             #[cfg(unix)]
             Kind::Unix(socket) => socket.read_stray(buffer, now),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => tls.read_stray(buffer, now),
             Kind::Other(io) => read_now(other(io), buffer),
         }
     }
@@ -124,7 +168,7 @@ impl Stream {
         matches!(stray, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Writes what can be written without waiting. What is not taken has to be written by
+    /// Writes as many bytes as possible without waiting. Write the rest with
     /// [`poll_write`](AsyncWrite::poll_write), which wakes its task.
     ///
     /// # Errors
@@ -135,6 +179,8 @@ impl Stream {
             Kind::Tcp(socket) => socket.try_write(bytes),
             #[cfg(unix)]
             Kind::Unix(socket) => socket.try_write(bytes),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => now(|cx| Pin::new(&mut **tls).poll_write(cx, bytes)),
             Kind::Other(io) => now(|cx| Pin::new(other(io)).poll_write(cx, bytes)),
         }
     }
@@ -167,6 +213,11 @@ macro_rules! inside {
             Kind::Tcp($io) => $call,
             #[cfg(unix)]
             Kind::Unix($io) => $call,
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => {
+                let $io = &mut **tls;
+                $call
+            }
             Kind::Other(io) => {
                 let $io = other(io);
                 $call
@@ -209,6 +260,8 @@ impl AsyncWrite for Stream {
             Kind::Tcp(socket) => socket.is_write_vectored(),
             #[cfg(unix)]
             Kind::Unix(socket) => socket.is_write_vectored(),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => tls.is_write_vectored(),
             // Asked through a shared reference, which would need the lock.
             Kind::Other(_) => false,
         }
@@ -229,6 +282,8 @@ impl fmt::Debug for Stream {
             Kind::Tcp(socket) => socket.fmt(f),
             #[cfg(unix)]
             Kind::Unix(socket) => socket.fmt(f),
+            #[cfg(feature = "rustls")]
+            Kind::Tls(tls) => f.debug_tuple("Tls").field(tls.carrier()).finish(),
             Kind::Other(_) => f.write_str("Stream(other)"),
         }
     }

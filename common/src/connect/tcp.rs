@@ -34,7 +34,7 @@ pub struct TcpConnector {
     /// How long written bytes may stay unacknowledged before the kernel gives the connection up
     /// (TCP_USER_TIMEOUT, Linux only). Default 30 s, `None` for the kernel's own quarter of an hour.
     pub user_timeout: Option<Duration>,
-    /// Who looks names up. Default the system.
+    /// Looks names up. Default: the resolver of the system.
     pub resolver: Resolver,
     /// The address of this machine from which IPv4 is dialed. If only one of `local_ipv4` and
     /// `local_ipv6` is set, addresses of the other family are not dialed. Default: the kernel chooses.
@@ -275,7 +275,7 @@ mod tests {
         (socket, std::iter::from_fn(fill).take(16).collect(), address.port())
     }
 
-    /// Resolves every name to these addresses, after a while if `late`.
+    /// Resolves every name but two to these addresses.
     struct Fixed(Vec<IpAddr>);
 
     impl Resolve for Fixed {

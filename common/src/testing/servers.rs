@@ -20,6 +20,8 @@ use std::path::Path;
 
 use process::{Program, ServerProcess};
 
+use super::certificates::Identity;
+
 /// A redis-server without persistence.
 #[derive(Debug)]
 pub struct RedisServer(ServerProcess);
@@ -41,6 +43,33 @@ impl RedisServer {
                 args.extend(["--port".to_owned(), port.to_string()]);
                 args.extend(["--dir".to_owned(), directory.display().to_string()]);
                 args.extend(owned(&["--save", "", "--appendonly", "no"]));
+                args.extend(extra.iter().cloned());
+                args
+            },
+        );
+        Self(process)
+    }
+}
+
+impl RedisServer {
+    /// The same with TLS only. Clients need no certificate.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(identity: &Identity, extra: &[&str]) -> Self {
+        let extra = owned(extra);
+        let process = ServerProcess::start(
+            Program { name: "redis-server", package: "redis-server" },
+            move |directory, port| {
+                write_identity(directory, identity);
+                let mut args = owned(&["--bind", "127.0.0.1", "--daemonize", "no", "--port", "0"]);
+                args.extend(["--tls-port".to_owned(), port.to_string()]);
+                args.extend(["--dir".to_owned(), directory.display().to_string()]);
+                args.extend(owned(&["--save", "", "--appendonly", "no"]));
+                args.extend(owned(&["--tls-cert-file", "certificate.pem"]));
+                args.extend(owned(&["--tls-key-file", "key.pem"]));
+                args.extend(owned(&["--tls-ca-cert-file", "certificate.pem"]));
+                args.extend(owned(&["--tls-auth-clients", "no"]));
                 args.extend(extra.iter().cloned());
                 args
             },
@@ -75,6 +104,17 @@ impl NginxServer {
         Self::listening(" http2", &[("localhost", snippet)])
     }
 
+    /// The same with TLS, and with HTTP/2 if `http2`, which clients ask for in the handshake.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(identity: &Identity, http2: bool, snippet: &str) -> Self {
+        let parameter = if http2 { " ssl http2" } else { " ssl" };
+        let certificate = "ssl_certificate certificate.pem; ssl_certificate_key key.pem;";
+        let snippet = format!("{certificate}\n{snippet}");
+        Self::listening_as(Some(identity), parameter, &[("localhost", &snippet)])
+    }
+
     /// Several sites on one address, each a `server_name` with its snippet. The first site answers
     /// requests that match no name.
     ///
@@ -85,6 +125,14 @@ impl NginxServer {
     }
 
     fn listening(parameter: &'static str, sites: &[(&str, &str)]) -> Self {
+        Self::listening_as(None, parameter, sites)
+    }
+
+    fn listening_as(
+        identity: Option<&Identity>,
+        parameter: &'static str,
+        sites: &[(&str, &str)],
+    ) -> Self {
         let sites: Vec<(String, String)> =
             sites.iter().map(|&(name, snippet)| (name.to_owned(), snippet.to_owned())).collect();
         let process = ServerProcess::start(
@@ -93,6 +141,9 @@ impl NginxServer {
                 let prefix = directory.display().to_string();
                 let config = directory.join("nginx.conf");
                 write_index(directory);
+                if let Some(identity) = identity {
+                    write_identity(directory, identity);
+                }
                 fs::write(&config, nginx_config(&prefix, port, parameter, &sites))
                     .expect("the temporary directory is writable");
                 let config = config.display().to_string();
@@ -131,6 +182,25 @@ impl NghttpdServer {
                 args.extend(["--htdocs".to_owned(), root]);
                 args.extend(extra.iter().cloned());
                 args.push(port.to_string());
+                args
+            },
+        );
+        Self(process)
+    }
+
+    /// The same with TLS, where clients ask for HTTP/2 in the handshake.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_tls(identity: &Identity) -> Self {
+        let process = ServerProcess::start(
+            Program { name: "nghttpd", package: "nghttp2-server" },
+            move |directory, port| {
+                let root = write_index(directory);
+                write_identity(directory, identity);
+                let mut args = owned(&["--address", "127.0.0.1", "--htdocs", &root]);
+                args.push(port.to_string());
+                args.extend(owned(&["key.pem", "certificate.pem"]));
                 args
             },
         );
@@ -227,6 +297,15 @@ fn write_index(directory: &Path) -> String {
     fs::create_dir_all(&root).expect("the temporary directory is writable");
     fs::write(root.join("index.html"), "hello\n").expect("the document root is writable");
     root.display().to_string()
+}
+
+/// Puts the certificate of a server beside its configuration.
+fn write_identity(directory: &Path, identity: &Identity) {
+    let write = |name: &str, pem: &str| {
+        fs::write(directory.join(name), pem).expect("the temporary directory is writable");
+    };
+    write("certificate.pem", &identity.certificate);
+    write("key.pem", &identity.key);
 }
 
 fn owned(args: &[&str]) -> Vec<String> {

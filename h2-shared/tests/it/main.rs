@@ -16,5 +16,7 @@ mod silence;
 mod storm;
 mod streams;
 mod support;
+#[cfg(feature = "rustls")]
+mod tls;
 #[cfg(unix)]
 mod unix;

@@ -17,8 +17,14 @@ mod retries;
 mod reuse;
 mod runtimes;
 mod serve_once;
+#[cfg(feature = "tower")]
+mod service;
 mod stray;
 mod support;
+#[cfg(feature = "rustls")]
+mod tls;
+#[cfg(feature = "rustls")]
+mod tls_peek;
 #[cfg(unix)]
 mod unix;
 mod uploads;

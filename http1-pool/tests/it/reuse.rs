@@ -206,10 +206,10 @@ async fn keys_keep_peers_apart() {
 async fn a_request_that_cannot_be_sent_dials_nothing() {
     let peer = Peer::echo().await;
     let client = Client::new();
-    let tls = Request::get(format!("https://{}/", peer.addr)).body(Body::empty()).unwrap();
-    let error = client.request(tls).await.unwrap_err();
+    let unknown = Request::get(format!("ftp://{}/", peer.addr)).body(Body::empty()).unwrap();
+    let error = client.request(unknown).await.unwrap_err();
     assert!(
-        matches!(&error, Error::InvalidRequest(InvalidRequest::UnsupportedScheme(it)) if it == "https")
+        matches!(&error, Error::InvalidRequest(InvalidRequest::UnsupportedScheme(it)) if it == "ftp")
     );
     let secret = format!("http://user:hunter2@{}/", peer.addr);
     let error = client.get(secret.parse().unwrap()).await.unwrap_err();

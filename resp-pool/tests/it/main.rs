@@ -20,6 +20,8 @@ mod session;
 mod stray;
 mod support;
 mod time;
+#[cfg(feature = "rustls")]
+mod tls;
 #[cfg(unix)]
 mod unix;
 mod wrong_server;
