@@ -1,10 +1,12 @@
 //! Requests one after the other over loopback, so that the instructions of one can be counted:
 //!
-//!     cargo build --release -p http1-pool --example loopback
-//!     for count in 2000 12000; do
-//!         valgrind --tool=callgrind --separate-threads=yes --callgrind-out-file=loopback.$count \
-//!             target/release/examples/loopback $count
-//!     done
+//! ```sh
+//! cargo build --release -p http1-pool --example loopback
+//! for count in 2000 12000; do
+//!     valgrind --tool=callgrind --separate-threads=yes --callgrind-out-file=loopback.$count \
+//!         target/release/examples/loopback $count
+//! done
+//! ```
 //!
 //! The files loopback.COUNT-01 belong to the thread of the client. The difference of their totals, divided
 //! by the difference of the counts, is the cost of one request in user space.
