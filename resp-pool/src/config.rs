@@ -352,8 +352,17 @@ mod tests {
         assert_eq!(config.unix_socket.as_deref(), Some("/run/my redis.sock".as_ref()));
         assert_eq!((config.database, config.protocol), (4, Protocol::Resp3));
         assert_eq!(config.username.as_deref(), Some("bob"));
-        let written = "redis+unix://bob@/run/my redis.sock?db=4";
+        let written = "redis+unix://bob@/run/my%20redis.sock?db=4";
         assert_eq!(config.key().expect("valid").to_string(), written);
+        let odd = Config {
+            unix_socket: Some("/run/50%?@:é/s".into()),
+            username: Some("a:b@c/d".to_owned()),
+            password: Some(Secret::new("x")),
+            ..Config::default()
+        };
+        let url = odd.key().expect("valid").to_string();
+        let read = Config::from_url(&url.replacen('@', ":x@", 1)).expect(&url);
+        assert_eq!((read.unix_socket, read.username), (odd.unix_socket, odd.username), "{url}");
         let config = Config::from_url("redis://bob:x@cache/").expect("valid");
         assert_eq!((config.username.as_deref(), config.host.as_str()), (Some("bob"), "cache"));
     }

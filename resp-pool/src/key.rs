@@ -152,13 +152,25 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Percent-encodes what has a meaning in a URL, and what cannot stand in one.
+fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
 /// `redis://host:port/database` (`rediss` with TLS), or `redis+unix:///path?db=database`, with user but without
-/// password; a URL that [`Config::from_url`](crate::Config::from_url) reads.
+/// password. [`Config::from_url`](crate::Config::from_url) reads it; if there is a user, with the password put
+/// in again. No URL asks for TLS on a Unix socket, so that is not in it.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.username().map(|user| format!("{user}@")).unwrap_or_default();
+        let user = self.username().map(|user| format!("{}@", encoded(user))).unwrap_or_default();
         if let Some(path) = self.unix_socket() {
-            return write!(f, "redis+unix://{user}{}?db={}", path.display(), self.database());
+            let path = encoded(&path.to_string_lossy()).replace("%2F", "/");
+            return write!(f, "redis+unix://{user}{path}?db={}", self.database());
         }
         let host = self.host();
         // As in a URL: brackets around an address of version 6.
