@@ -1,7 +1,8 @@
 //! Several addresses of one name, raced as RFC 8305 ("Happy Eyeballs") says.
 //!
-//! An attempt follows 250 ms after the one before, or at once when an attempt has failed. The first connection wins, and the other attempts are dropped. So a family
-//! that does not work costs a quarter of a second, not a timeout.
+//! An attempt follows 250 ms after the one before, or at once when an attempt has failed. The first
+//! connection wins, and the other attempts are dropped. So a family that does not work costs a quarter of a
+//! second, not a timeout.
 
 use std::future::{Future, poll_fn};
 use std::io;

@@ -14,8 +14,8 @@ pub fn table(model: &Model<'_>) -> Option<String> {
         let known = |(other, known): &(&Entry<'_>, &Map<String, Value>)| {
             other.contestant == entry.contestant && *known == policy
         };
-        // The policy of a contestant may depend on the budget, the protocol and the way in which a scenario is
-        // played. Each different policy has a column.
+        // A contestant may have another policy for each budget, protocol and variant of a scenario. Each
+        // different one has a column.
         if !columns.iter().any(known) {
             columns.push((entry, policy));
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 
-/// The same error. Its text ends with the way out, if a way out is known.
+/// The same error, and at the end of its text what to do about it, if that is known.
 pub(super) fn with_way_out(error: io::Error) -> io::Error {
     let Some(way_out) = way_out(&error) else { return error };
     io::Error::new(error.kind(), format!("{error}; {way_out}"))
