@@ -147,6 +147,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             Answer::Wait(waiter) => self.watch_waiter(waiter, deadline),
             Answer::Refuse(_) => {
                 self.stats.refused += 1;
+                self.refill_for_leaver(key, now);
                 self.forget_if_unused(key);
             }
             _ => {}

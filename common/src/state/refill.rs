@@ -67,6 +67,18 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
+    /// A caller of this key was refused, or a waiter has left. The key may never have had a dial whose end
+    /// refills the floor, so the floor is refilled now, or queued for the room that it lacks. Otherwise the pool
+    /// would remember the key forever for a floor that is never dialed.
+    pub(super) fn refill_for_leaver(&mut self, key: KeyId, now: Timestamp) {
+        if self.rules.floor
+            && let Some(entry) = self.keys.get(key)
+            && entry.floor.needs_its_key(entry.backoff.is_denied())
+        {
+            self.refill(key, now);
+        }
+    }
+
     /// Dials until the floor is reached or the limits are.
     pub(super) fn refill(&mut self, key: KeyId, now: Timestamp) {
         if self.closed || !self.keys.contains(key) {

@@ -405,6 +405,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 // The dial that it waited for may be in the way of other waiters now.
                 self.replace_if_hanging(key, now);
                 self.relieve_starving(now);
+                self.refill_for_leaver(key, now);
                 None
             }
             Some(Answer::Lend(lent)) => self.take_back(lent, now),

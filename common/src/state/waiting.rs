@@ -107,6 +107,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.grant(id, Answer::TimedOut);
             self.replace_if_hanging(key, now);
             self.relieve_starving(now);
+            self.refill_for_leaver(key, now);
         }
     }
 

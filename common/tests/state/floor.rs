@@ -240,6 +240,49 @@ fn floors_that_were_denied_and_forgotten_piled_up() {
     assert_eq!(pool.background.len(), 1, "the second floor is completed");
 }
 
+/// How a caller leaves that the limit over all keys denied a connection of its key.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    Refused,
+    Cancels,
+    TimesOut,
+}
+
+#[test]
+fn floor_of_a_key_is_dialed_after_its_first_caller_left_a_full_pool() {
+    for leaves in [Leaves::Refused, Leaves::Cancels, Leaves::TimesOut] {
+        let at_limit = match leaves {
+            Leaves::Refused => AtLimit::Fail,
+            Leaves::Cancels | Leaves::TimesOut => AtLimit::Wait,
+        };
+        let policy = Policy { max_open: Some(2), min_idle: 1, at_limit, ..floor(Floor::Kept) };
+        let mut pool = Plain::new(policy);
+        let held = pool.lend(1, 2);
+        let deadline = pool.now.after(Duration::from_secs(1));
+        match (leaves, pool.acquire_until(2, Default::default(), deadline)) {
+            (Leaves::Refused, refused) => {
+                assert_eq!(refused, Outcome::Refused(Refusal::Exhausted));
+            }
+            (Leaves::Cancels, outcome) => pool.cancel(outcome.waiter()),
+            (Leaves::TimesOut, outcome) => {
+                pool.pass(Duration::from_secs(2));
+                assert_eq!(pool.collect(outcome.waiter()), Some(Outcome::TimedOut));
+            }
+        }
+        for id in held {
+            pool.release_as(id, Fitness::Unfit(CloseCause::Broken));
+        }
+        pool.finish_closing();
+        for dial in pool.background.clone() {
+            pool.dialed(dial);
+        }
+        let mut keys: Vec<_> =
+            pool.state.live_connections().filter_map(|id| pool.state.key_of(id)).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, [&1, &2], "{leaves:?}");
+    }
+}
+
 /// Three floors of one connection each, while only two connections may be idle. A leased connection
 /// comes back to the room that it left in the idle limit. If the pool gave this room to another floor
 /// meanwhile, each lease would cost a dial and a close.
