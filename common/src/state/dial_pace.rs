@@ -201,8 +201,11 @@ pub(super) struct Patience {
     /// How long a dial usually takes, in nanoseconds: a moving average over those that succeeded. Zero when
     /// none has.
     usual: u64,
-    /// Times at which dials became overdue, or hedges failed, since a dial succeeded.
+    /// Times at which dials became overdue, or hedges failed, since a dial succeeded; dials of one round count
+    /// once.
     failures: u32,
+    /// When the last of those failures was. Dials that were in progress then are of the same round.
+    failed_at: Timestamp,
     /// No hedge starts before this, since the last one failed.
     hedge_after: Timestamp,
 }
@@ -251,9 +254,18 @@ impl Patience {
         self.hedge_after = Timestamp::ZERO;
     }
 
-    /// Dials became overdue.
-    pub(super) fn note_failure(&mut self) {
+    /// Dials became overdue, the last of which had started at `started`. Nothing happens when all of them were
+    /// in progress at the last failure. Otherwise each dial that the ramp adds would double the time until the next
+    /// hedge, and twenty waiters of a silent peer would wait longer for it than one.
+    pub(super) fn note_overdue(&mut self, started: Timestamp, now: Timestamp) {
+        if started >= self.failed_at {
+            self.note_failure(now);
+        }
+    }
+
+    fn note_failure(&mut self, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = now;
     }
 
     /// A hedge failed: the next one starts when this one would have been overdue. Returns when that is;
@@ -263,7 +275,7 @@ impl Patience {
             return None;
         }
         let limit = self.limit(policy)?;
-        self.note_failure();
+        self.note_failure(now);
         self.hedge_after = now.after(limit);
         Some(self.hedge_after)
     }
@@ -346,10 +358,13 @@ mod tests {
         assert_eq!(patience.limit(&policy), Some(STEP));
         assert_eq!(patience.put_off_hedge(&policy, START), Some(START.after(STEP)));
         assert_eq!(patience.put_off_hedge(&policy, START), None, "they failed together");
-        patience.note_failure();
+        let later = START.after(STEP);
+        patience.note_overdue(START, later);
         assert_eq!(patience.limit(&policy), Some(4 * STEP));
-        patience.note_failure();
-        patience.note_failure();
+        patience.note_overdue(START, later);
+        assert_eq!(patience.limit(&policy), Some(4 * STEP), "it was in progress at that time");
+        patience.note_overdue(later, later);
+        patience.note_overdue(later, later);
         assert_eq!(patience.limit(&policy), Some(9 * STEP), "the dial timeout");
         patience.note_time(STEP);
         assert_eq!((patience.limit(&policy), patience.failures()), (Some(2 * STEP), 0));

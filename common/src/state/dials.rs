@@ -355,11 +355,11 @@ impl KeyDials {
     ) -> BecameOverdue {
         let mut changes = BecameOverdue::default();
         let Some(patience) = self.patience.limit(policy) else { return changes };
-        let mut any = false;
+        let mut last_started = None;
         while let Some(id) = self.young.front(connections)
             && connections[id].opened_at.after(patience) <= now
         {
-            any = true;
+            last_started = last_started.max(Some(connections[id].opened_at));
             self.leave_young(connections, id);
             let dial_for = connections[id].dial_for();
             if dial_for == DialFor::Waiter(None) {
@@ -383,9 +383,9 @@ impl KeyDials {
                 DialFor::NoCaller | DialFor::Floor | DialFor::Probe => {}
             }
         }
-        if any {
+        if let Some(last_started) = last_started {
             // Several that became overdue together were one try.
-            self.patience.note_failure();
+            self.patience.note_overdue(last_started, now);
         }
         changes
     }

@@ -604,3 +604,43 @@ fn a_waiter_whose_dial_makes_room_is_in_line_for_any_place() {
     pool.dialed(other);
     assert_eq!(pool.state.stats().dials, before + 1);
 }
+
+/// Dials hang that start within the first four seconds, in which so many callers wait; later dials succeed at
+/// once. Returns when the first caller is served.
+fn first_served_after_silence(policy: Policy, callers: usize) -> Duration {
+    let mut pool = Plain::new(policy);
+    let start = pool.now;
+    let waiters: Vec<_> = (0..callers).map(|_| pool.acquire(1).waiter()).collect();
+    while pool.now.since(start) < 4 * SECOND {
+        pool.pass(10 * MILLI);
+        pool.finish_stopping();
+    }
+    let hanging = pool.background.clone();
+    while pool.now.since(start) < 20 * SECOND {
+        pool.finish_stopping();
+        for id in pool.background.clone() {
+            if !hanging.contains(&id) && !pool.stopping.contains(&id) {
+                pool.dialed(id);
+            }
+        }
+        if waiters.iter().any(|waiter| matches!(pool.collect(*waiter), Some(Outcome::Lent(_)))) {
+            return pool.now.since(start);
+        }
+        pool.pass(10 * MILLI);
+    }
+    panic!("no caller is served");
+}
+
+#[test]
+fn ramp_does_not_put_off_hedges() {
+    for dial in [Dial::Racing, Dial::Detached] {
+        for dial_ramp in [None, Some(HEDGE)] {
+            let policy = Policy { dial, dial_ramp, ..Policy::default() };
+            for callers in [1, 20] {
+                let served = first_served_after_silence(policy.clone(), callers);
+                // Hedges start after 100, 200, 400, ... ms, and the ramp may move the first of them.
+                assert!(served < 8 * SECOND, "{dial:?}, {dial_ramp:?}, {callers}: {served:?}");
+            }
+        }
+    }
+}
