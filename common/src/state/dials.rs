@@ -43,6 +43,8 @@ pub(super) struct KeyDials {
     overdue_callers: u32,
     /// How many run for the floor.
     refilling: u32,
+    /// Whether a probe is in progress: there is one at a time.
+    probing: bool,
     /// How many are being stopped.
     stopping: u32,
     /// How many dials may be stopped: one for each that opened a connection for a waiter.
@@ -164,6 +166,11 @@ impl KeyDials {
         self.refilling
     }
 
+    /// Whether a probe is in progress.
+    pub(super) fn is_probing(&self) -> bool {
+        self.probing
+    }
+
     pub(super) fn stopping(&self) -> u32 {
         self.stopping
     }
@@ -186,7 +193,8 @@ impl KeyDials {
                 pool.refilling += 1;
             }
             DialFor::Opener => pool.opener_busy = true,
-            DialFor::Caller | DialFor::Key | DialFor::Probe | DialFor::NoCaller => {}
+            DialFor::Probe => self.probing = true,
+            DialFor::Caller | DialFor::Key | DialFor::NoCaller => {}
         }
         let is_watched = match dial_for {
             DialFor::Waiter(_) | DialFor::Key | DialFor::Opener => true,
@@ -227,7 +235,8 @@ impl KeyDials {
                 pool.stopping -= 1;
             }
             DialFor::Caller => self.overdue_callers -= u32::from(is_overdue),
-            DialFor::Key | DialFor::Probe => {}
+            DialFor::Probe => self.probing = false,
+            DialFor::Key => {}
         }
         dial_for
     }

@@ -179,6 +179,9 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
 
     /// Failing fast: finds out whether the peer is back, or looks again later. For a key that no caller
     /// has asked for in a long time, the next caller does that.
+    ///
+    /// A dial for a caller does not stand in for the probe: it may hang since before the first failure, while
+    /// the peer is back already.
     pub(super) fn probe(&mut self, key: KeyId, now: Timestamp) {
         let entry = &mut self.keys[key];
         let unused = entry.open == 0 && entry.queue.waiting() == 0;
@@ -189,11 +192,14 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         let limit = |max: Option<u32>, open: u32| max.is_some_and(|max| open >= max);
         let full = limit(self.policy.max_open_per_key, entry.open)
             || limit(self.policy.max_open, self.status.open)
+            || limit(self.policy.max_dials_per_key, entry.dials.in_progress())
             || self.dials_are_full()
             || self.keys[key].pace.rate_holds(&self.policy, now);
-        if full {
+        if self.keys[key].dials.is_probing() {
+            // Its end says more.
+        } else if full {
             self.set_timer(now.after(self.policy.back_off_base), key);
-        } else if self.keys[key].dials.in_progress() == 0 {
+        } else {
             self.start_dial(key, DialFor::Probe, now);
         }
     }

@@ -327,3 +327,42 @@ fn waiter_of_the_opener_waits_through_a_failed_dial_where_it_waits_for_ready() {
         assert_eq!(pool.collect(waiter), Some(Outcome::Lent(dial)), "{dial_for_waiters:?}");
     }
 }
+
+#[test]
+fn probe_starts_beside_a_dial_that_hangs() {
+    for dial in [Dial::Racing, Dial::Detached, Dial::Caller] {
+        let policy = Policy {
+            dial,
+            back_off_after: 1,
+            max_dials_per_key: Some(3),
+            dial_ramp: None,
+            ..profile::go_redis().policy
+        };
+        let mut pool = Plain::new(policy);
+        let start = |pool: &mut Plain| match pool.acquire(1) {
+            Outcome::Dial(own) => own,
+            Outcome::Wait(_) => *pool.background.last().expect("a dial"),
+            other => panic!("{other:?}"),
+        };
+        let hanging = start(&mut pool);
+        let refused = start(&mut pool);
+        pool.dial_failed(refused, Some("refused"));
+        for _ in 0..3 {
+            pool.pass(SECOND);
+            let probes: Vec<_> =
+                pool.background.iter().copied().filter(|id| *id != hanging).collect();
+            assert_eq!(probes.len(), 1, "{dial:?}: one at a time");
+            pool.dial_failed(probes[0], Some("refused"));
+        }
+        pool.pass(SECOND);
+        let probe = *pool.background.last().expect("a probe");
+        assert_ne!(probe, hanging, "{dial:?}");
+        pool.dialed(probe);
+        // Where dials race returned connections, the probe serves the caller whose dial hangs.
+        let waiting = pool.waiters.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        if waiting.into_iter().any(|id| pool.collect(id) == Some(Outcome::Lent(probe))) {
+            pool.release(probe);
+        }
+        assert_eq!(pool.acquire(1), Outcome::Lent(probe), "{dial:?}: the peer is back");
+    }
+}
