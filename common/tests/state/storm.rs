@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pool_common::event::CloseCause;
 use pool_common::lending::Lending;
+use pool_common::policy::AfterFailedDial;
 use pool_common::state::ConnectionId;
 
 use crate::driver::Driver;
@@ -63,7 +64,12 @@ impl<L: Lending<Connection = u32>> Driver<L> {
         let policy = self.state.policy();
         let floors = keys * (1 + u64::from(policy.min_idle));
         let waiting = u64::from(self.state.status().waiting);
-        let most = 3 * waiting + 2 * floors + 4;
+        // Waiters that wait for ready dial again at once until there have been enough failures for a pause.
+        let retries = match policy.after_failed_dial {
+            AfterFailedDial::BackOff if policy.wait_for_ready => policy.back_off_after,
+            _ => 0,
+        };
+        let most = 3 * waiting + 2 * floors + 4 + keys * u64::from(retries);
         let before = self.state.stats().dials;
         let dials = |driver: &Self| driver.state.stats().dials - before;
         self.end_dials(ends, &hanging, |driver| {
