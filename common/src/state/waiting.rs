@@ -250,11 +250,12 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         match obstacle {
             Obstacle::KeyFull | Obstacle::PoolFull | Obstacle::Ramp => {
                 // A place that is about to be free, or that an idle connection can make, and a
-                // dial that serves many, are worth waiting for.
-                let soon = entry.closing > 0
-                    || entry.dials.stopping() > 0
+                // dial that serves many, are worth waiting for. One place is worth that for one caller only:
+                // any other caller would be refused late.
+                let coming = entry.closing + entry.dials.stopping() + entry.dials.refilling();
+                let before = entry.queue.undialed().saturating_sub(self.looks.of(key));
+                let soon = coming.saturating_add(owed) > before
                     || (L::SHARED && entry.dials.in_progress() > 0)
-                    || entry.dials.refilling() > 0
                     || (want.fresh && !entry.idle.is_empty())
                     || (obstacle == Obstacle::PoolFull && !self.all_idle.is_empty())
                     || self.is_back_soon(key, obstacle);

@@ -2,7 +2,7 @@
 
 use pool_common::event::CloseCause::*;
 use pool_common::policy::*;
-use pool_common::state::{Refusal, WaiterId};
+use pool_common::state::{Fitness, Refusal, WaiterId};
 use pool_common::{Exclusive, Policy, Shared};
 
 use crate::driver::{Driver, Outcome};
@@ -339,4 +339,34 @@ fn a_closed_pool_takes_new_limits_and_does_nothing() {
     ids.iter().for_each(|id| pool.release(*id));
     assert_eq!(pool.finish_closing(), [PoolClosed; 3]);
     assert!(pool.state.is_empty());
+}
+
+#[test]
+fn connection_that_is_closing_is_a_reason_to_wait_for_one_caller() {
+    for dial in [Dial::Caller, Dial::Racing, Dial::Detached] {
+        let policy = Policy {
+            dial,
+            max_open_per_key: Some(2),
+            at_limit: AtLimit::Fail,
+            dial_ramp: None,
+            ..Policy::default()
+        };
+        let mut pool = Driver::<Exclusive<u32>>::new(policy);
+        let leases = pool.lend(1, 2);
+        for id in leases {
+            pool.release_as(id, Fitness::Unfit(Broken));
+        }
+        let waiters = [pool.acquire(1).waiter(), pool.acquire(1).waiter()];
+        let outcome = pool.acquire(1);
+        assert_eq!(outcome, Outcome::Refused(Refusal::Exhausted), "{dial:?}");
+        pool.finish_closing();
+        for id in pool.background.clone() {
+            pool.dialed(id);
+        }
+        for waiter in waiters {
+            let outcome = pool.collect(waiter);
+            let is_served = matches!(outcome, Some(Outcome::Lent(_) | Outcome::Dial(_)));
+            assert!(is_served, "{dial:?}: {outcome:?}");
+        }
+    }
 }
