@@ -1,4 +1,4 @@
-//! Closing: one connection, and the pool.
+//! Closing: one connection, and the pool, with the wait until a closed pool is empty.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

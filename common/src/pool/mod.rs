@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it |
 //! | `acquire`, `waiting`, `timeout` | the future of an acquire, its place in the queue, its deadline |
-//! | `peek`, `dial` | the peek and the check before lending; the dial of a caller or in the background |
-//! | `lease`, `release` | what a caller holds, and its way back |
+//! | `peek` | the peek and the check before lending |
+//! | `dial` | a dial by a caller or in the background, and what a connection reports later (retired, new capacity) |
+//! | `lease`, `release`, `node` | what a caller holds, its way back, the memory behind it |
 //! | `perform`, `close` | what the state asks for; closing a connection, and the pool |
 //! | `maintenance`, `background`, `leaks` | the one task, the time limits of other tasks, leases that are out |
 

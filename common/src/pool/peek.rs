@@ -1,5 +1,5 @@
 //! Looking at an idle connection: the peek and the check before it is lent, and the looks at idle
-//! connections between leases.
+//! connections between leases. The peek itself, a read of the socket, is in `connect::socket`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

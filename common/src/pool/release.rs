@@ -1,4 +1,4 @@
-//! A lent connection and its way back: to a waiter, to the idle list, or out.
+//! A lent connection on its way back: it is given to the state, which decides where it goes, and a waiter is woken.
 
 use std::cell::Cell;
 use std::ptr;

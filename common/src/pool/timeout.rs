@@ -1,4 +1,5 @@
-//! Where an acquire times out: one deadline over queue, check and dial.
+//! The time limit of an acquire: one deadline over queue, check and dial, and the error when it passes. A wait in
+//! the queue ends in `State::expire_waiters`.
 
 use std::fmt;
 use std::sync::Arc;

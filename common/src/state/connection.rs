@@ -161,18 +161,6 @@ impl<L> Connection<L> {
         told_capacity
     }
 
-    /// Why it must not be lent at `now`, if it is idle or shared.
-    #[inline]
-    pub(super) fn past_its_time(&self, now: Timestamp) -> Option<CloseCause> {
-        if now > self.expires_at {
-            Some(CloseCause::Lifetime)
-        } else if self.leased == 0 && now.nanos_since(self.idle_since) > self.idle_limit {
-            Some(CloseCause::IdleTimeout)
-        } else {
-            None
-        }
-    }
-
     pub(super) fn has_room(&self) -> bool {
         self.phase == Phase::Live && self.retired.is_none() && self.leased < self.capacity
     }

@@ -1,4 +1,5 @@
-//! When an acquire times out: the deadlines of the waiters, earliest first.
+//! The deadlines of the waiters, earliest first. The waiters whose deadline has passed are told so in
+//! [`waiting`](super::waiting) (`expire_waiters`).
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,5 @@
-//! When a connection is too old, or has been idle for too long, and how it is found and closed then.
+//! When a connection is too old, or has been idle for too long (`past_its_time`), and how it is found and
+//! closed then.
 //!
 //! A connection may not be idle for as long as the policy allows when its peer has said when it closes
 //! idle connections (HTTP/1's `Keep-Alive: timeout`): the pool has to be earlier. The connections of a key
@@ -139,6 +140,18 @@ impl Ends {
 }
 
 impl<L> Connection<L> {
+    /// Why it must not be lent at `now`, if it is idle or shared.
+    #[inline]
+    pub(super) fn past_its_time(&self, now: Timestamp) -> Option<CloseCause> {
+        if now > self.expires_at {
+            Some(CloseCause::Lifetime)
+        } else if self.leased == 0 && now.nanos_since(self.idle_since) > self.idle_limit {
+            Some(CloseCause::IdleTimeout)
+        } else {
+            None
+        }
+    }
+
     /// When it has been idle for longer than it says it may.
     pub(super) fn limit_ends(&self) -> Timestamp {
         let end = self.idle_since.as_nanos().saturating_add(self.own_limit());

@@ -1,5 +1,5 @@
 //! The floor of one key (`min_idle`): how many connections it lacks, and when it is refilled after a
-//! refill came to nothing.
+//! refill came to nothing. Its dials start in [`refill`](super::refill).
 //!
 //! The dials of a floor run in the background and no caller has asked for them. So nothing but the floor
 //! itself slows them down: after a refill that came to nothing the next one waits, twice as long each

@@ -2,8 +2,7 @@
 //! bounds of the policy), and what is open beyond a limit that was lowered.
 //!
 //! Plain functions of the policy and of what is counted. What follows, when a limit leaves room and when it
-//! does not, is in [`dialing`](super::dialing), [`make_room`](super::make_room) and
-//! [`change_limits`](super::change_limits).
+//! does not, is in [`dialing`](super::dialing) and [`places`](super::places).
 
 use super::Status;
 use super::keys::KeyEntry;

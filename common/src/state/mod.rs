@@ -71,11 +71,12 @@
 //! | where a returned connection goes to a waiter | `release`, in the order of `wait_queue` |
 //! | where `max_open` and the other limits are enforced | `limits` |
 //! | how a key without room gets some, how limits change | `places`, in the order of `starved` |
-//! | when an acquire times out, or is refused | `deadlines`, `waiting` |
-//! | who dials, for whom, and hedges | `dialing`, with `dials` and `dial_pace` |
+//! | when a wait in the queue times out, or is refused | `waiting`, with `deadlines` |
+//! | who dials, for whom, and hedges | `dialing`, with `dials` and `dial_pace` (`connect` is called in `pool::dial`) |
 //! | what becomes of a dial's result | `dialed` |
 //! | how long dials pause after a failure | `backoff` |
 //! | how the floor is kept, how all connections are retired | `floor`, `refill` |
+//! | how one connection is retired (a GOAWAY), or closed; how the pool closes | `close` |
 //! | what becomes of a connection that no caller used | `unused` |
 //! | what happens when time passes | `time` |
 //!

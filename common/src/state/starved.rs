@@ -3,7 +3,7 @@
 //!
 //! A key with waiters that finds the pool full *starves* until there is room. It is due after as many
 //! leases have come back as other callers were waiting when it began to starve: each of those has had a
-//! turn by then. How room is made for it is in [`make_room`](super::make_room).
+//! turn by then. How room is made for it is in [`places`](super::places).
 //!
 //! A starved key that has connections itself is served by those as well. Each time, it goes to the end
 //! of the queue, since the waiter that is now its first came later. Its former entry stays in the queue
