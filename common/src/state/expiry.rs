@@ -256,14 +256,19 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         false
     }
 
-    /// The idle connections of one key that are past their time, longest idle first.
+    /// Ends the idle connections of one key that are past their time, longest idle first.
     pub(super) fn prune(&mut self, key: KeyId, now: Timestamp) {
-        while let Some(id) = self.keys[key].idle.front(&self.connections) {
-            match self.expired(id, now) {
-                Some(cause) => self.begin_close(id, cause, now),
-                None => break,
-            }
+        while !self.prune_some(key, now) {}
+    }
+
+    /// The same for a timer, which must not keep the lock for long; says whether none is left.
+    pub(super) fn prune_some(&mut self, key: KeyId, now: Timestamp) -> bool {
+        for _ in 0..AT_A_TIME {
+            let Some(id) = self.keys[key].idle.front(&self.connections) else { return true };
+            let Some(cause) = self.expired(id, now) else { return true };
+            self.begin_close(id, cause, now);
         }
+        false
     }
 
     /// When a connection opened at `now` ends: its lifetime, moved by the jitter.

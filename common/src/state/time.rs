@@ -73,9 +73,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
     }
 
     fn key_timeout(&mut self, key: KeyId, now: Timestamp) {
-        if self.rules.timed_idle {
-            self.prune(key, now);
-        }
+        let all_pruned = !self.rules.timed_idle || self.prune_some(key, now);
         let Some(entry) = self.keys.get_mut(key) else { return };
         entry.pace.end_second_if_due(now);
         let pause_is_over = entry.backoff.paused_until() <= now;
@@ -96,7 +94,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             .map_or(Timestamp::NEVER, |id| self.rules.idle_end(self.connections[id].idle_since));
         let second_ends = entry.pace.second_ends();
         let pending = [
-            idle_end,
+            if all_pruned { idle_end } else { now.after(Duration::from_nanos(1)) },
             entry.backoff.paused_until(),
             entry.floor.refill_at(),
             entry.backoff.remember_until(),

@@ -61,6 +61,40 @@ fn the_timers_of_a_spike_of_keys_all_go_off() {
     pool.check_invariants().expect("all is well");
 }
 
+#[test]
+fn idle_connections_of_one_key_that_are_too_old_are_closed_in_bounded_parts() {
+    let policy = Policy {
+        dial: Dial::Caller,
+        max_open_per_key: None,
+        max_idle_per_key: None,
+        ..Policy::default()
+    };
+    let mut pool = Pool::<u32>::new(policy, 1).expect("valid");
+    let mut now = Timestamp::from_nanos(1);
+    let leases: Vec<_> = (0..3000)
+        .map(|_| match pool.acquire(&1, Want::default(), now) {
+            Answer::Dial(id) => pool.dialed(id, Exclusive::new(0), 1, now).expect("for the caller"),
+            _ => panic!("nothing is in the way"),
+        })
+        .collect();
+    for lent in leases {
+        assert!(pool.release(lent.id, Some(lent.handle), Fitness::Fit, now).is_none());
+    }
+    now = now.after(Duration::from_secs(91));
+    let mut rounds = 0;
+    while pool.status().idle > 0 {
+        let before = pool.status().idle;
+        now = now.max(pool.next_deadline());
+        pool.handle_timeout(now);
+        settle(&mut pool, now);
+        assert!(before - pool.status().idle <= 1024, "a bounded part at a time");
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3);
+    assert!(now < Timestamp::from_nanos(1).after(Duration::from_millis(91_001)), "at once");
+    pool.check_invariants().expect("all is well");
+}
+
 thread_local! {
     static PANICS: Cell<bool> = const { Cell::new(false) };
 }
