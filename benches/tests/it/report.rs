@@ -205,6 +205,8 @@ fn look(browser: &mut Browser, test: &str, results: &Value, charts: &[&str]) -> 
     for (name, width, scheme) in [
         ("light", 1200, "light"),
         ("dark", 1200, "dark"),
+        ("laptop", 1280, "light"),
+        ("wide laptop", 1366, "light"),
         ("half", 1181, "light"),
         ("tablet", 800, "light"),
         ("narrow", 400, "light"),
