@@ -161,6 +161,8 @@
 //! its methods take the time as an argument.
 
 #![forbid(unsafe_code)]
+// What needs a feature is marked on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;
 mod collections;

@@ -110,6 +110,8 @@
 //! supported.
 
 #![forbid(unsafe_code)]
+// What needs a feature is marked on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
 mod builder;

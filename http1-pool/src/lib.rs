@@ -162,6 +162,8 @@
 //! [`net/http`]: https://pkg.go.dev/net/http#Transport
 //! [`fasthttp`]: https://pkg.go.dev/github.com/valyala/fasthttp
 #![forbid(unsafe_code)]
+// What needs a feature is marked on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
 mod buffers;

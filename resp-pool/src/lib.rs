@@ -146,6 +146,8 @@
 //! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
 //! Streamed RESP3 types are not there yet.
 #![forbid(unsafe_code)]
+// What needs a feature is marked on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
 mod builder;
