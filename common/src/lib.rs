@@ -161,7 +161,7 @@
 //! its methods take the time as an argument.
 
 #![forbid(unsafe_code)]
-// What needs a feature is marked on docs.rs.
+// docs.rs says which feature adds what.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;

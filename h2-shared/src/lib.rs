@@ -110,7 +110,7 @@
 //! supported.
 
 #![forbid(unsafe_code)]
-// What needs a feature is marked on docs.rs.
+// docs.rs says which feature adds what.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;

@@ -162,7 +162,7 @@
 //! [`net/http`]: https://pkg.go.dev/net/http#Transport
 //! [`fasthttp`]: https://pkg.go.dev/github.com/valyala/fasthttp
 #![forbid(unsafe_code)]
-// What needs a feature is marked on docs.rs.
+// docs.rs says which feature adds what.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;

@@ -146,7 +146,7 @@
 //! quarter of the CPU time. Redis Cluster and Sentinel redirections are reported, not followed.
 //! Streamed RESP3 types are not there yet.
 #![forbid(unsafe_code)]
-// What needs a feature is marked on docs.rs.
+// docs.rs says which feature adds what.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
