@@ -29,6 +29,9 @@ pub struct Connector {
     route: Route,
     #[cfg(feature = "rustls")]
     tls: super::Tls,
+    /// Whether `tls` was set.
+    #[cfg(feature = "rustls")]
+    own_tls: bool,
 }
 
 /// How the bytes get to the host of a target.
@@ -151,8 +154,27 @@ impl Connector {
     #[cfg(feature = "rustls")]
     #[must_use]
     pub fn with_tls(mut self, tls: super::Tls) -> Self {
-        self.tls = tls;
+        self.set_tls(tls);
         self
+    }
+
+    /// As [`with_tls`](Self::with_tls), in place.
+    #[cfg(feature = "rustls")]
+    pub fn set_tls(&mut self, tls: super::Tls) {
+        (self.tls, self.own_tls) = (tls, true);
+    }
+
+    /// Opens connections as `newer` does. How TLS is spoken stays, unless that was set for `newer`. So the
+    /// methods of a builder can be called in any order.
+    pub fn replace_with(&mut self, newer: Connector) {
+        #[cfg(feature = "rustls")]
+        let kept = std::mem::take(&mut self.tls);
+        #[cfg(feature = "rustls")]
+        let newer = match self.own_tls && !newer.own_tls {
+            true => newer.with_tls(kept),
+            false => newer,
+        };
+        *self = newer;
     }
 
     /// Opens a connection to `target`, within the time that the pool's dial has left
@@ -263,5 +285,19 @@ mod tests {
         let error = connector.connect(Target::host("a", 80)).await.expect_err("there is none");
         assert_eq!((error.stage(), error.kind()), (ConnectStage::Open, io::ErrorKind::NotFound));
         assert!(error.to_string().starts_with("/nowhere/at-all.sock: "), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "rustls")]
+    fn tls_stays_when_another_connector_that_has_none_is_set() {
+        let named = |name| crate::connect::Tls::builder().server_name(name).build().expect("good");
+        let mut connector = Connector::default();
+        connector.set_tls(named("first.example"));
+        connector.replace_with(TcpConnector { nodelay: false, ..TcpConnector::default() }.into());
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("first.example") && shown.contains("nodelay: false"), "{shown}");
+        connector.replace_with(Connector::default().with_tls(named("second.example")));
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("second.example") && shown.contains("nodelay: true"), "{shown}");
     }
 }
