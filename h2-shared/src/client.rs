@@ -18,7 +18,7 @@ use crate::body::Body;
 use crate::builder::ClientBuilder;
 use crate::config::Config;
 use crate::connection::NotSent;
-use crate::error::{Closed, Error};
+use crate::error::{Closed, Error, InvalidRequest};
 use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
@@ -310,7 +310,7 @@ impl NotSent {
                 closed,
                 source,
             },
-            Self::Invalid => Error::InvalidRequest { reason: "its head is not valid in HTTP/2" },
+            Self::Invalid => InvalidRequest::Head.into(),
         }
     }
 }

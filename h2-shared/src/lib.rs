@@ -137,8 +137,10 @@ pub use builder::{BuildError, ClientBuilder};
 pub use client::Client;
 pub use config::{Config, InvalidConfig};
 pub use connection::Connection;
-pub use error::{Closed, ConnectError, Error};
+pub use error::{Closed, ConnectError, Error, InvalidRequest};
 pub use h2::Reason;
+#[doc(inline)]
 pub use key::{Key, Scheme, unix_uri};
+
 pub use manager::Manager;
 pub use observed::Phase;

@@ -193,5 +193,7 @@ pub use config::{Config, InvalidConfig, Limits};
 pub use connection::Connection;
 pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
 pub use foreign::OtherProtocol;
+#[doc(inline)]
 pub use key::{Key, Scheme, unix_uri};
+
 pub use manager::Manager;

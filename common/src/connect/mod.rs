@@ -7,6 +7,8 @@ mod connector;
 mod error;
 mod flushed;
 mod granted;
+#[cfg(feature = "uri")]
+mod invalid_uri;
 mod race;
 mod resolve;
 #[cfg(feature = "tower")]
@@ -17,6 +19,8 @@ mod tcp;
 #[cfg(feature = "rustls")]
 mod tls;
 mod unix;
+#[cfg(feature = "uri")]
+mod uri_key;
 
 use std::time::Duration;
 
@@ -24,13 +28,19 @@ pub use connector::{Connector, Target};
 pub use error::{ConnectError, ConnectStage};
 pub use granted::dial_deadline;
 pub(crate) use granted::granted_until;
+#[cfg(feature = "uri")]
+pub use invalid_uri::InvalidUri;
 pub use resolve::{Resolve, Resolver, Resolving};
 pub use socket::{KernelStream, Socket};
 pub use stream::Stream;
 pub use tcp::{TcpConnector, has_unread};
 #[cfg(feature = "rustls")]
 pub use tls::{InvalidTls, Tls, TlsBuilder};
+#[cfg(feature = "uri")]
+pub use unix::unix_uri;
 pub use unix::{UNIX_SCHEME, unix_host, unix_path};
+#[cfg(feature = "uri")]
+pub use uri_key::{Scheme, UriKey};
 
 /// How often the protocols of this workspace have idle connections looked at
 /// ([`Manager::idle_look_interval`](crate::Manager::idle_look_interval)): every 250 ms. A look reads
