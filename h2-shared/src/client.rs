@@ -138,7 +138,8 @@ impl Client {
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
-        let key = Key::from_uri(&parts.uri)?;
+        let connector = &self.pool.manager().connector;
+        let key = connector.uri_key(&parts.uri, &parts.extensions)?;
         let (head, declared) = prepare(parts, &body)?;
         let limit = self.pool.manager().config().replay_limit;
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));

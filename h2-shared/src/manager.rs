@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pool_common::connect::Connector;
-use pool_common::{Notifier, Shared};
+use http::{Extensions, Uri};
+use pool_common::connect::{Connector, InvalidUri, PlainProxying};
+use pool_common::{DialFailure, Notifier, Shared};
 use tokio::time::Instant;
 
 use crate::config::{Config, InvalidConfig};
@@ -68,6 +69,15 @@ impl Manager {
         self.replaced.allows(key, Instant::now())
     }
 
+    /// The key of the connections for requests to `uri`, with the proxy that is set for it: for programs
+    /// that ask the pool themselves.
+    ///
+    /// # Errors
+    /// As [`Key::from_uri`].
+    pub fn key(&self, uri: &Uri) -> Result<Key, InvalidUri> {
+        self.connector.uri_key(uri, &Extensions::new())
+    }
+
     /// How connections are opened and watched.
     pub fn config(&self) -> &Config {
         &self.config
@@ -92,14 +102,15 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, notifier: Notifier) -> Result<Connection, ConnectError> {
-        let stream = self.connector.connect_uri(key, &[b"h2"]).await?;
+        let plain = PlainProxying::Tunneled;
+        let (stream, key) = self.connector.connect_uri(key, &[b"h2"], plain).await?;
         if stream.is_tls() && stream.alpn() != Some(b"h2") {
             return Err(ConnectError::NoHttp2 { origin: key.to_string() });
         }
         let listener = ToPool {
             notifier,
             patience: Arc::clone(&self.patience),
-            key: key.detached(),
+            key,
             doubts: Arc::clone(&self.doubts),
         };
         let patience = self.patience.load(Ordering::Relaxed);
@@ -108,6 +119,14 @@ impl pool_common::Manager for Manager {
         match stream.into_tcp() {
             Ok(socket) => Connection::start(socket, config, patience, listener).await,
             Err(stream) => Connection::start(stream, config, patience, listener).await,
+        }
+    }
+
+    /// A proxy that wants another login refuses the next dial as well.
+    fn dial_failure(&self, error: &ConnectError) -> DialFailure {
+        match error {
+            ConnectError::Connect(error) if error.is_denied() => DialFailure::Denied,
+            _ => DialFailure::Unreachable,
         }
     }
 

@@ -4,8 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_common::connect::{ConnectError, ConnectStage, Connector, IDLE_LOOK};
-use pool_common::{Exclusive, Notifier};
+use http::{Extensions, Uri};
+use pool_common::connect::{
+    ConnectError, ConnectStage, Connector, IDLE_LOOK, InvalidUri, PlainProxying,
+};
+use pool_common::{DialFailure, Exclusive, Notifier};
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
@@ -39,6 +42,15 @@ impl Manager {
         self
     }
 
+    /// The key of the connections for requests to `uri`, with the proxy that is set for it: for programs
+    /// that ask the pool themselves.
+    ///
+    /// # Errors
+    /// As [`Key::from_uri`].
+    pub fn key(&self, uri: &Uri) -> Result<Key, InvalidUri> {
+        self.connector.uri_key(uri, &Extensions::new())
+    }
+
     /// The limits peers are held to.
     pub fn config(&self) -> &Config {
         &self.config
@@ -51,8 +63,14 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, ConnectError> {
-        let stream = self.connector.connect_uri(key, &[b"http/1.1"]).await?;
-        Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
+        let plain = PlainProxying::Forwarded;
+        let (stream, key) = self.connector.connect_uri(key, &[b"http/1.1"], plain).await?;
+        Ok(Connection::new(stream, key, Arc::clone(&self.config)))
+    }
+
+    /// A proxy that wants another login refuses the next dial as well.
+    fn dial_failure(&self, error: &ConnectError) -> DialFailure {
+        if error.is_denied() { DialFailure::Denied } else { DialFailure::Unreachable }
     }
 
     /// Whether a request is in flight, bytes came without a request, the peer closed, or either side

@@ -87,7 +87,7 @@ impl ClientBuilder {
 
     /// How connections are opened: a [`Connector`], or the settings of a
     /// [`TcpConnector`](pool_common::connect::TcpConnector). Default [`Connector::default`], which is
-    /// plain TCP. What [`tls`](ClientBuilder) set stays, unless the connector has its own.
+    /// plain TCP. What `tls` set stays, unless the connector has its own.
     pub fn connector(mut self, connector: impl Into<Connector>) -> Self {
         self.pool.manager_mut().connector.replace_with(connector.into());
         self

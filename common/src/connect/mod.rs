@@ -3,18 +3,24 @@
 //! A protocol hands a [`Target`] to a [`Connector`] and gets a [`Stream`]. [`TcpConnector`] alone does for
 //! protocols that only speak plain TCP.
 
+#[cfg(feature = "uri")]
+mod connect_uri;
 mod connector;
 mod error;
 mod flushed;
 mod granted;
 #[cfg(feature = "uri")]
 mod invalid_uri;
+mod partition;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod race;
 mod resolve;
 #[cfg(feature = "tower")]
 mod service;
 mod socket;
 mod stream;
+mod target;
 mod tcp;
 #[cfg(feature = "rustls")]
 mod tls;
@@ -24,15 +30,21 @@ mod uri_key;
 
 use std::time::Duration;
 
-pub use connector::{Connector, Target};
+#[cfg(feature = "uri")]
+pub use connect_uri::PlainProxying;
+pub use connector::Connector;
 pub use error::{ConnectError, ConnectStage};
 pub use granted::dial_deadline;
 pub(crate) use granted::granted_until;
 #[cfg(feature = "uri")]
 pub use invalid_uri::InvalidUri;
+pub use partition::Partition;
+#[cfg(feature = "proxy")]
+pub use proxy::{InvalidProxy, Proxy, ProxyBuilder, ProxyServer};
 pub use resolve::{Resolve, Resolver, Resolving};
 pub use socket::{KernelStream, Socket};
 pub use stream::Stream;
+pub use target::Target;
 pub use tcp::{TcpConnector, has_unread};
 #[cfg(feature = "rustls")]
 pub use tls::{InvalidTls, Tls, TlsBuilder};

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use http::HeaderValue;
 use http::uri::{Authority, Uri};
 
-use super::connector::{Connector, Target};
-use super::error::ConnectError;
 use super::invalid_uri::InvalidUri;
-use super::stream::Stream;
+use super::partition::Partition;
+#[cfg(feature = "proxy")]
+use super::proxy::ProxyServer;
 use super::unix::{UNIX_SCHEME, unix_path};
 
 /// How the bytes travel.
@@ -35,7 +37,7 @@ impl Scheme {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
@@ -45,11 +47,11 @@ impl Scheme {
 }
 
 /// Everything that shaped a pooled connection: scheme, host and port; for a Unix socket its path in place
-/// of the host.
+/// of the host; the proxy, and the partition that the user chose.
 ///
 /// Two requests may share a connection exactly when their keys are equal. Host names compare
-/// without regard to case, and a missing port equals the scheme's default. Making a key
-/// copies nothing, and a clone is cheap. Source: `net/http` `connectMethodKey`.
+/// without regard to case, and a missing port equals the scheme's default. Making a key without proxy
+/// and partition copies nothing, and a clone is cheap. Source: `net/http` `connectMethodKey`.
 #[derive(Clone)]
 pub struct UriKey {
     scheme: Scheme,
@@ -57,10 +59,21 @@ pub struct UriKey {
     authority: Authority,
     host_length: u16,
     port: u16,
+    /// Everything else. Most keys have none of it, and pay for no more than this.
+    apart: Option<Arc<Apart>>,
+}
+
+/// What keeps connections to one place apart.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Apart {
+    partition: Partition,
+    #[cfg(feature = "proxy")]
+    proxy: Option<ProxyServer>,
 }
 
 impl UriKey {
-    /// The key for requests to `uri`, which is absolute.
+    /// The key for requests to `uri`, which is absolute, without proxy and partition.
+    /// [`Connector::uri_key`](super::Connector::uri_key) adds them.
     ///
     /// # Errors
     /// [`InvalidUri`] if there is no scheme or host, the scheme is unknown, the port is no
@@ -103,7 +116,7 @@ impl UriKey {
             _ => authority.port_u16().filter(|port| *port != 0).ok_or(InvalidUri::InvalidPort)?,
         };
         let host_length = u16::try_from(host.len()).map_err(|_| InvalidUri::NoHost)?;
-        Ok(Self { scheme, authority: authority.clone(), host_length, port })
+        Ok(Self { scheme, authority: authority.clone(), host_length, port, apart: None })
     }
 
     /// An equal key that shares no memory with the URI from which this key was made, since that may be
@@ -139,32 +152,76 @@ impl UriKey {
         }
     }
 
+    /// The same key in another partition.
+    #[must_use]
+    pub fn with_partition(mut self, partition: impl Into<Partition>) -> Self {
+        let partition = partition.into();
+        if !partition.is_default() || self.apart.is_some() {
+            self.change_apart(|apart| apart.partition = partition);
+        }
+        self
+    }
+
+    /// What the user keeps apart from other connections to this place.
+    pub fn partition(&self) -> Partition {
+        self.apart.as_ref().map(|apart| apart.partition.clone()).unwrap_or_default()
+    }
+
+    /// The same key through a proxy.
+    #[cfg(feature = "proxy")]
+    pub(super) fn through(mut self, proxy: ProxyServer) -> Self {
+        self.change_apart(|apart| apart.proxy = Some(proxy));
+        self
+    }
+
+    /// The proxy on the way.
+    #[cfg(feature = "proxy")]
+    pub fn proxy(&self) -> Option<&ProxyServer> {
+        self.apart.as_ref()?.proxy.as_ref()
+    }
+
+    /// Whether a proxy is on the way that gets the requests of HTTP/1 itself, in absolute form, since
+    /// they are not encrypted.
+    pub fn is_forwarded(&self) -> bool {
+        #[cfg(feature = "proxy")]
+        if self.proxy().is_some() {
+            return self.scheme == Scheme::Http;
+        }
+        false
+    }
+
+    /// The `Proxy-Authorization` for the proxy on the way.
+    pub fn proxy_authorization(&self) -> Option<&HeaderValue> {
+        #[cfg(feature = "proxy")]
+        return self.proxy()?.authorization();
+        #[cfg(not(feature = "proxy"))]
+        None
+    }
+
+    fn change_apart(&mut self, change: impl FnOnce(&mut Apart)) {
+        let mut apart = self.apart.as_deref().cloned().unwrap_or_default();
+        change(&mut apart);
+        self.apart = (apart != Apart::default()).then(|| Arc::new(apart));
+    }
+
+    /// The names of its parts, for the test that each of them keeps connections apart.
+    #[cfg(all(feature = "testing", feature = "proxy", feature = "rustls", feature = "tower"))]
+    pub(crate) fn settings() -> Vec<&'static str> {
+        use crate::testing::field_names;
+        let place = field_names!(UriKey { scheme, authority, host_length, port, apart });
+        [place, field_names!(Apart { partition, proxy })].concat()
+    }
+
+    /// A URI with this key.
+    #[cfg(feature = "proxy")]
+    pub(super) fn to_uri(&self) -> Option<Uri> {
+        let uri = Uri::builder().scheme(self.scheme.as_str()).authority(self.authority.clone());
+        uri.path_and_query("/").build().ok()
+    }
+
     /// The host as it stands in a URI.
     fn written_host(&self) -> &str {
         &self.authority.as_str()[..usize::from(self.host_length)]
-    }
-}
-
-impl Connector {
-    /// Opens a connection to the place that `key` names. Over TLS it offers the protocols of `alpn`, the
-    /// best first.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    ///
-    /// # Cancel safety
-    /// As [`connect`](Self::connect).
-    pub async fn connect_uri(&self, key: &UriKey, alpn: &[&[u8]]) -> Result<Stream, ConnectError> {
-        let path = key.unix_path();
-        let target = match &path {
-            Some(path) => Target::unix(path),
-            None => Target::host(key.host(), key.port()),
-        };
-        let target = match key.scheme() {
-            Scheme::Https => target.with_tls(alpn),
-            Scheme::Http | Scheme::HttpUnix => target,
-        };
-        self.connect(target).await
     }
 }
 
@@ -172,11 +229,12 @@ impl Connector {
 
 impl PartialEq for UriKey {
     fn eq(&self, other: &Self) -> bool {
-        let Self { scheme, authority: _, host_length, port } = self;
+        let Self { scheme, authority: _, host_length, port, apart } = self;
         *port == other.port
             && *host_length == other.host_length
             && *scheme == other.scheme
             && self.written_host().eq_ignore_ascii_case(other.written_host())
+            && *apart == other.apart
     }
 }
 
@@ -184,7 +242,10 @@ impl Eq for UriKey {}
 
 impl Hash for UriKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { scheme, authority: _, host_length, port } = self;
+        let Self { scheme, authority: _, host_length, port, apart } = self;
+        if let Some(apart) = apart {
+            apart.hash(state);
+        }
         scheme.hash(state);
         port.hash(state);
         host_length.hash(state);
@@ -209,9 +270,18 @@ impl fmt::Display for UriKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.scheme.as_str();
         match self.unix_path() {
-            Some(path) => write!(f, "{scheme}://{}", path.display()),
-            None => write!(f, "{scheme}://{}:{}", self.written_host(), self.port),
+            Some(path) => write!(f, "{scheme}://{}", path.display())?,
+            None => write!(f, "{scheme}://{}:{}", self.written_host(), self.port)?,
         }
+        #[cfg(feature = "proxy")]
+        if let Some(proxy) = self.proxy() {
+            write!(f, " through {proxy}")?;
+        }
+        let partition = self.partition();
+        if !partition.is_default() {
+            write!(f, " in {partition:?}")?;
+        }
+        Ok(())
     }
 }
 

@@ -209,6 +209,22 @@ fn added(
     certificates.iter().try_for_each(|certificate| store.add(certificate.clone()))
 }
 
+impl Tls {
+    /// The names of the settings, for the test that each of them keeps connections apart.
+    #[cfg(all(feature = "testing", feature = "proxy", feature = "rustls", feature = "tower"))]
+    pub(in super::super) fn settings() -> Vec<&'static str> {
+        crate::testing::field_names!(Settings {
+            roots,
+            added,
+            identity,
+            server_name,
+            without_resumption,
+            accept_any,
+            config,
+        })
+    }
+}
+
 impl Settings {
     /// The name of a setting that was made, and that the user's own config of rustls leaves without effect.
     fn without_effect(&self) -> Option<&'static str> {
