@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// requests that must not follow each other on one connection.
 ///
 /// It is a number, or bytes; a number never equals bytes. The default is a partition of its own.
-/// In HTTP it is an extension of the request, in RESP a field of the config. Each partition has the
-/// limits of a key of its own (`max_open_per_key` and the like).
+/// In HTTP it is an extension of the request, in RESP a field of the config. Limits such as
+/// `max_open_per_key` hold for each partition.
 ///
 /// ```
 /// use pool_common::connect::Partition;

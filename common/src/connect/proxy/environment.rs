@@ -15,8 +15,8 @@ impl Proxy {
     /// lower case. No proxy where they are empty or not there.
     ///
     /// In a CGI program, which has `REQUEST_METHOD` set, a client of the program chooses `HTTP_PROXY` by a
-    /// header, so there only `http_proxy` counts (httpoxy). Loopback addresses are no exception unless
-    /// `NO_PROXY` says so, as for curl.
+    /// header, so there only `http_proxy` counts (httpoxy). As in curl, loopback addresses are an
+    /// exception only if `NO_PROXY` has them.
     ///
     /// # Errors
     /// [`InvalidProxy`] names the variable that cannot be used.

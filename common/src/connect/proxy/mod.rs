@@ -30,8 +30,7 @@ pub use server::ProxyServer;
 /// # Ok::<(), pool_common::connect::InvalidProxy>(())
 /// ```
 ///
-/// Proxies are asked only if a program says so: nothing is read from the environment except by
-/// [`from_env`](Self::from_env). Proxies that speak TLS themselves or SOCKS are not built in; a
+/// Nothing is read from the environment except by [`from_env`](Self::from_env). Proxies that speak TLS themselves or SOCKS are not built in; a
 /// [`Connector::service`](super::Connector) can open such connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy(Arc<Rules>);
