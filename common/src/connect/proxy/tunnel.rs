@@ -203,7 +203,9 @@ mod tests {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n",
         ] {
             let answer = format!("{head}first words\r\n\r\n");
-            let (stream, request, _far) = tunneled("user:secret@p:1", answer.as_bytes()).await;
+            let (stream, request, far) = tunneled("user:secret@p:1", answer.as_bytes()).await;
+            // So that a read of bytes that were taken away fails, and does not wait.
+            drop(far);
             let mut rest = [0; 15];
             stream.expect("open").read_exact(&mut rest).await.expect("all is there");
             assert_eq!(&rest, b"first words\r\n\r\n");
