@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs all of them.
-# Real servers: redis-server, nginx, nghttpd; chromium for the report page. Everything runs on loopback, on free ports.
+# Real servers: redis-server, nginx, nghttpd, tinyproxy; chromium for the report page. Everything runs on loopback, on free ports.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-declare -A package=([redis-server]=redis-server [nginx]=nginx [nghttpd]=nghttp2-server
+declare -A package=([redis-server]=redis-server [nginx]=nginx [nghttpd]=nghttp2-server [tinyproxy]=tinyproxy
     [chromium]=chromium)
 # Debian keeps servers where an ordinary user's PATH does not look.
 export PATH="$PATH:/usr/sbin:/usr/local/sbin"
@@ -30,11 +30,11 @@ fi
 for program in "${!package[@]}"; do
     if ! command -v "$program" >/dev/null; then
         echo "test.sh: $program is missing. Install it (Debian, Ubuntu: apt-get install" \
-            "${package[$program]}; macOS: brew install redis nginx nghttp2, and chromium), then run this again." >&2
+            "${package[$program]}; macOS: brew install redis nginx nghttp2 tinyproxy, and chromium), then run this again." >&2
         exit 1
     fi
 done
 
 # All features but poolbench's `peers`, which builds a dozen other clients: .ci/run tests it.
 cargo test --workspace --locked \
-    --features pool-common/metrics,pool-common/testing,pool-common/tower,http1-pool/metrics,h2-shared/metrics,resp-pool/metrics,http1-pool/rustls,http1-pool/tower,h2-shared/rustls,resp-pool/rustls "$@"
+    --features pool-common/metrics,pool-common/testing,pool-common/tower,http1-pool/metrics,h2-shared/metrics,resp-pool/metrics,http1-pool/rustls,http1-pool/tower,http1-pool/proxy,h2-shared/rustls,h2-shared/proxy,resp-pool/rustls "$@"

@@ -137,6 +137,8 @@
 //!   its policies and profiles.
 //! - `metrics`: pools can report through the `metrics` crate.
 //! - `serde` (default): policies can be serialized and deserialized, statistics serialized.
+//! - `rustls`: TLS; `proxy`: HTTP proxies; `tower`: a connector of the user's as a `tower_service::Service`;
+//!   `uri`: keys of connections for requests to a URI.
 //! - `testing`: launchers of real servers, for the tests of this workspace.
 //!
 //! # When not to use it

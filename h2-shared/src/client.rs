@@ -18,7 +18,7 @@ use crate::body::Body;
 use crate::builder::ClientBuilder;
 use crate::config::Config;
 use crate::connection::NotSent;
-use crate::error::{Closed, Error};
+use crate::error::{Closed, Error, InvalidRequest};
 use crate::exchange::{Exchange, Unanswered};
 use crate::head::prepare;
 use crate::key::Key;
@@ -138,7 +138,8 @@ impl Client {
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
-        let key = Key::from_uri(&parts.uri)?;
+        let connector = &self.pool.manager().connector;
+        let key = connector.uri_key(&parts.uri, &parts.extensions)?;
         let (head, declared) = prepare(parts, &body)?;
         let limit = self.pool.manager().config().replay_limit;
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));
@@ -310,7 +311,7 @@ impl NotSent {
                 closed,
                 source,
             },
-            Self::Invalid => Error::InvalidRequest { reason: "its head is not valid in HTTP/2" },
+            Self::Invalid => InvalidRequest::Head.into(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use pool_common::Stage;
+use pool_common::connect::InvalidUri;
 use pool_common::retry::Fate;
 
 /// Why a request, or the reading of its response, failed.
@@ -14,11 +15,8 @@ use pool_common::retry::Fate;
 /// origin; those that come later do not, since the caller has the URI of the request.
 #[non_exhaustive]
 pub enum Error {
-    /// The caller's: the request cannot be sent over HTTP/2 as it is. Nothing was sent.
-    InvalidRequest {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    /// The request cannot be sent as it is. Nothing was sent.
+    InvalidRequest(InvalidRequest),
 
     /// The pool gave no stream slot: the dial failed, the time was up, the limit was reached, or
     /// the pool is closed. Nothing was sent.
@@ -88,9 +86,7 @@ impl fmt::Debug for Brief<'_> {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidRequest { reason } => {
-                f.debug_struct("InvalidRequest").field("reason", reason).finish()
-            }
+            Self::InvalidRequest(error) => f.debug_tuple("InvalidRequest").field(error).finish(),
             Self::Acquire(error) => f.debug_tuple("Acquire").field(error).finish(),
             Self::Unprocessed { reason, closed, source } => f
                 .debug_struct("Unprocessed")
@@ -119,7 +115,7 @@ impl fmt::Debug for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidRequest { reason } => write!(f, "the request cannot be sent: {reason}"),
+            Self::InvalidRequest(error) => write!(f, "invalid request: {error}"),
             Self::Acquire(error) => describe_acquire(error, f),
             Self::Unprocessed { reason, closed, source } => {
                 describe_unprocessed(*reason, closed.as_ref(), source, f)
@@ -191,6 +187,18 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<InvalidRequest> for Error {
+    fn from(error: InvalidRequest) -> Self {
+        Self::InvalidRequest(error)
+    }
+}
+
+impl From<InvalidUri> for Error {
+    fn from(error: InvalidUri) -> Self {
+        Self::InvalidRequest(error.into())
+    }
+}
+
 impl From<pool_common::Error<ConnectError>> for Error {
     fn from(error: pool_common::Error<ConnectError>) -> Self {
         Self::Acquire(error)
@@ -210,7 +218,7 @@ impl Error {
     /// What is known of the request.
     pub fn fate(&self) -> Fate {
         match self {
-            Self::InvalidRequest { .. } | Self::Acquire(_) => Fate::NotSent,
+            Self::InvalidRequest(_) | Self::Acquire(_) => Fate::NotSent,
             Self::Unprocessed { .. } => Fate::Unprocessed,
             Self::Reset { .. }
             | Self::ConnectionLost { .. }
@@ -282,6 +290,35 @@ impl Error {
             },
         }
     }
+}
+
+/// Why a request cannot be sent as it is: the caller's fault, found before anything is dialed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// No connection can be opened for its URI.
+    #[error(transparent)]
+    Uri(#[from] InvalidUri),
+    /// `CONNECT`.
+    #[error("CONNECT is not supported")]
+    Connect,
+    /// A `Host` header that is not `host` or `host:port`.
+    #[error("the Host header is not a host")]
+    Host,
+    /// A `Content-Length` that is no number.
+    #[error("the Content-Length header is not one decimal number")]
+    ContentLength,
+    /// A `Content-Length` that is not the length of the body.
+    #[error("the Content-Length header says {header}, the body has {body} bytes")]
+    LengthMismatch {
+        /// The length of the header.
+        header: u64,
+        /// The length of the body.
+        body: u64,
+    },
+    /// A head that HTTP/2 cannot express, in another way.
+    #[error("its head is not valid in HTTP/2")]
+    Head,
 }
 
 /// Why a dial gave no usable HTTP/2 connection.

@@ -5,9 +5,9 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body;
-use pool_common::connect::UNIX_SCHEME;
+use pool_common::connect::{InvalidUri, UNIX_SCHEME};
 
-use crate::error::Error;
+use crate::error::InvalidRequest;
 
 /// Brings a head into the form that HTTP/2 needs. Returns the head, and the length that the body
 /// declares.
@@ -17,9 +17,9 @@ use crate::error::Error;
 pub(crate) fn prepare(
     mut parts: Parts,
     body: &impl Body,
-) -> Result<(Request<()>, Option<u64>), Error> {
+) -> Result<(Request<()>, Option<u64>), InvalidRequest> {
     if parts.method == Method::CONNECT {
-        return Err(Error::InvalidRequest { reason: "CONNECT is not supported" });
+        return Err(InvalidRequest::Connect);
     }
     if parts.uri.scheme_str() == Some(UNIX_SCHEME) {
         // The socket is the business of the dial; to its server it is plain HTTP to this machine.
@@ -41,10 +41,10 @@ pub(crate) fn prepare(
             known
         }
     };
-    if body.is_end_stream() && declared.is_some_and(|length| length > 0) {
-        return Err(Error::InvalidRequest {
-            reason: "content-length is not 0, but the body is empty",
-        });
+    if let Some(header @ 1..) = declared
+        && body.is_end_stream()
+    {
+        return Err(InvalidRequest::LengthMismatch { header, body: 0 });
     }
     let mut head = Request::new(());
     *head.method_mut() = parts.method;
@@ -81,28 +81,28 @@ fn with_scheme_and_authority(
     uri: Uri,
     scheme: Scheme,
     authority: &'static str,
-) -> Result<Uri, Error> {
+) -> Result<Uri, InvalidRequest> {
     let mut parts = uri.into_parts();
     parts.scheme = Some(scheme);
     parts.authority = Some(Authority::from_static(authority));
-    Uri::from_parts(parts).map_err(|_| Error::InvalidRequest { reason: "the URI is not absolute" })
+    Uri::from_parts(parts).map_err(|_| InvalidUri::NoScheme.into())
 }
 
-fn with_authority(uri: Uri, host: &HeaderValue) -> Result<Uri, Error> {
-    let invalid = |_| Error::InvalidRequest { reason: "the Host header is not a host" };
+fn with_authority(uri: Uri, host: &HeaderValue) -> Result<Uri, InvalidRequest> {
+    let invalid = |_| InvalidRequest::Host;
     if uri.authority().is_some_and(|a| a.as_str().as_bytes() == host.as_bytes()) {
         return Ok(uri);
     }
     let mut parts = uri.into_parts();
     parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(invalid)?);
-    Uri::from_parts(parts).map_err(|_| Error::InvalidRequest { reason: "the URI is not absolute" })
+    Uri::from_parts(parts).map_err(|_| InvalidUri::NoScheme.into())
 }
 
 /// One number; h2 does not check the declared length.
-pub(crate) fn parse_length(value: &HeaderValue) -> Result<u64, Error> {
+pub(crate) fn parse_length(value: &HeaderValue) -> Result<u64, InvalidRequest> {
     let digits = value.to_str().ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
     let length = digits.and_then(|digits| digits.parse().ok());
-    length.ok_or(Error::InvalidRequest { reason: "content-length is not a number" })
+    length.ok_or(InvalidRequest::ContentLength)
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     fn prepared(
         request: http::request::Builder,
         length: u64,
-    ) -> Result<(Request<()>, Option<u64>), Error> {
+    ) -> Result<(Request<()>, Option<u64>), InvalidRequest> {
         let (parts, ()) = request.uri("http://a/x").body(()).unwrap().into_parts();
         prepare(parts, &Sized(length))
     }

@@ -35,6 +35,29 @@
 //! [`ClientBuilder::tls`](ClientBuilder) says whom to trust. [`unix_uri`] makes the URI for a server that
 //! listens on a Unix socket.
 //!
+//! # Proxies, and connections that are kept apart
+//!
+//! With the feature `proxy`, [`ClientBuilder::proxy`](ClientBuilder) takes a [`Proxy`](pool_common::connect): rules by
+//! which hosts are reached through HTTP proxies, always in a tunnel (`CONNECT`).
+//!
+//! ```
+//! # #[cfg(feature = "proxy")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use pool_common::connect::Proxy;
+//!
+//! let proxy = Proxy::builder()
+//!     .https("http://user:password@proxy.example:3128")
+//!     .no_proxy("localhost, .internal.example, 10.0.0.0/8")
+//!     .build()?; // or Proxy::from_env()?
+//! let client = h2_shared::Client::builder().proxy(proxy).build()?;
+//! # Ok(()) }
+//! # #[cfg(not(feature = "proxy"))]
+//! # fn main() {}
+//! ```
+//!
+//! A [`Partition`] among the extensions of a request keeps its connections apart from those of other requests
+//! to the same origin.
+//!
 //! # How many connections
 //!
 //! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
@@ -139,8 +162,12 @@ pub use builder::{BuildError, ClientBuilder};
 pub use client::Client;
 pub use config::{Config, InvalidConfig};
 pub use connection::Connection;
-pub use error::{Closed, ConnectError, Error};
+pub use error::{Closed, ConnectError, Error, InvalidRequest};
 pub use h2::Reason;
+#[doc(inline)]
 pub use key::{Key, Scheme, unix_uri};
+
 pub use manager::Manager;
 pub use observed::Phase;
+#[doc(inline)]
+pub use pool_common::connect::Partition;

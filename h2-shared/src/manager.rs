@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pool_common::connect::{Connector, Target};
-use pool_common::{Notifier, Shared};
+use http::{Extensions, Uri};
+use pool_common::connect::{Connector, InvalidUri, PlainProxying};
+use pool_common::{DialFailure, Notifier, Shared};
 use tokio::time::Instant;
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
 use crate::error::ConnectError;
-use crate::key::{Key, Scheme};
+use crate::key::Key;
 use crate::observed::{Listener, Phase};
 
 /// Most the keep-alive interval is multiplied by for peers that complained.
@@ -53,18 +54,11 @@ impl Manager {
         Ok(Self { config: Arc::new(config), ..Self::default() })
     }
 
-    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
+    /// Sets how connections are opened, and how TLS is spoken ([`Connector::with_tls`]). Default
+    /// [`Connector::default`], which is plain TCP.
     #[must_use]
     pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
         self.connector = connector.into();
-        self
-    }
-
-    /// Sets how TLS is spoken, see [`Connector::with_tls`].
-    #[cfg(feature = "rustls")]
-    #[must_use]
-    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
-        self.connector = self.connector.with_tls(tls);
         self
     }
 
@@ -73,6 +67,15 @@ impl Manager {
     /// this is allowed once per [`REPLACE_INTERVAL`] for all callers of a key together.
     pub(crate) fn may_replace_refusing(&self, key: &Key) -> bool {
         self.replaced.allows(key, Instant::now())
+    }
+
+    /// The key of the connections for requests to `uri`, with the proxy that is set for it: for programs
+    /// that ask the pool themselves.
+    ///
+    /// # Errors
+    /// As [`Key::from_uri`].
+    pub fn key(&self, uri: &Uri) -> Result<Key, InvalidUri> {
+        self.connector.uri_key(uri, &Extensions::new())
     }
 
     /// How connections are opened and watched.
@@ -99,23 +102,15 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, notifier: Notifier) -> Result<Connection, ConnectError> {
-        let path = key.unix_path();
-        let target = match &path {
-            Some(path) => Target::unix(path),
-            None => Target::host(key.host(), key.port()),
-        };
-        let target = match key.scheme() {
-            Scheme::Https => target.with_tls(&[b"h2"]),
-            Scheme::Http | Scheme::HttpUnix => target,
-        };
-        let stream = self.connector.connect(target).await?;
+        let plain = PlainProxying::Tunneled;
+        let (stream, key) = self.connector.connect_uri(key, &[b"h2"], plain).await?;
         if stream.is_tls() && stream.alpn() != Some(b"h2") {
             return Err(ConnectError::NoHttp2 { origin: key.to_string() });
         }
         let listener = ToPool {
             notifier,
             patience: Arc::clone(&self.patience),
-            key: key.clone(),
+            key,
             doubts: Arc::clone(&self.doubts),
         };
         let patience = self.patience.load(Ordering::Relaxed);
@@ -124,6 +119,14 @@ impl pool_common::Manager for Manager {
         match stream.into_tcp() {
             Ok(socket) => Connection::start(socket, config, patience, listener).await,
             Err(stream) => Connection::start(stream, config, patience, listener).await,
+        }
+    }
+
+    /// A proxy that wants another login refuses the next dial as well.
+    fn dial_failure(&self, error: &ConnectError) -> DialFailure {
+        match error {
+            ConnectError::Connect(error) if error.is_denied() => DialFailure::Denied,
+            _ => DialFailure::Unreachable,
         }
     }
 

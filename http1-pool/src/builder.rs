@@ -83,18 +83,28 @@ impl ClientBuilder {
 
     /// How connections are opened: a [`Connector`], or the settings of a
     /// [`TcpConnector`](pool_common::connect::TcpConnector). Default [`Connector::default`], which is
-    /// plain TCP.
+    /// plain TCP. What `tls` and `proxy` set stays, unless the connector has its own.
     pub fn connector(mut self, connector: impl Into<Connector>) -> Self {
-        self.pool.manager_mut().connector = connector.into();
+        self.pool.manager_mut().connector.replace_with(connector.into());
         self
     }
 
     /// How TLS is spoken: whom to trust, and which certificate to show. Default: trust what the
-    /// operating system trusts. Call it after [`connector`](Self::connector), which brings its own.
+    /// operating system trusts.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, tls: pool_common::connect::Tls) -> Self {
-        let manager = self.pool.manager_mut();
-        manager.connector = std::mem::take(&mut manager.connector).with_tls(tls);
+        self.pool.manager_mut().connector.set_tls(tls);
+        self
+    }
+
+    /// Reaches hosts through HTTP proxies, for instance those of the environment:
+    /// [`Proxy::from_env`](pool_common::connect::Proxy::from_env). Default none.
+    ///
+    /// Requests of `https` go through a tunnel, those of `http` to the proxy itself, in
+    /// absolute form. The proxy is a part of the [`Key`], so the limits of a key hold for each origin.
+    #[cfg(feature = "proxy")]
+    pub fn proxy(mut self, proxy: pool_common::connect::Proxy) -> Self {
+        self.pool.manager_mut().connector.set_proxy(proxy);
         self
     }
 

@@ -7,6 +7,7 @@ use std::panic::Location;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pool_common::Pool;
+use pool_common::connect::Connector;
 use pool_common::policy::{Policy, Retry};
 use pool_common::retry::{Count, Verdict};
 
@@ -134,8 +135,8 @@ impl Client {
     /// otherwise be the next caller's), and gives up the place in the queue if not. Whether the
     /// peer carried the request out is then unknown.
     ///
-    /// Source: `net/http` `Transport.RoundTrip`; differs in that redirects, cookies, compression
-    /// and proxies are left to others, and that the caller's task does the I/O, as in fasthttp.
+    /// Source: `net/http` `Transport.RoundTrip`; differs in that redirects, cookies and compression
+    /// are left to others, and that the caller's task does the I/O, as in fasthttp.
     #[track_caller]
     pub fn request<B>(
         &self,
@@ -149,7 +150,7 @@ impl Client {
         async move {
             let (parts, body) = request.into_parts();
             let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
-            let (head, key) = RequestHead::new(&parts, &mut payload)?;
+            let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
             self.send(head, &key, payload, place).await
         }
     }
@@ -168,7 +169,7 @@ impl Client {
             let (mut parts, ()) = Request::new(()).into_parts();
             parts.uri = uri;
             let mut payload = Payload::None;
-            let (head, key) = RequestHead::new(&parts, &mut payload)?;
+            let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
             self.send(head, &key, payload, place).await
         }
     }
@@ -189,6 +190,10 @@ impl Client {
     /// Dropping the future only stops the waiting.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    fn connector(&self) -> &Connector {
+        &self.pool.manager().connector
     }
 
     /// Attempts until there is a response or the retry rule gives up. `place` is the caller's, for

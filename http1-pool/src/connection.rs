@@ -52,6 +52,8 @@ pub struct Connection {
     stream: Stream,
     /// The origin, for errors.
     peer: Key,
+    /// A proxy gets the requests itself, so they name the origin and log in.
+    forwarded: bool,
     config: Arc<Config>,
     /// Received and not yet consumed. Bytes that are here between two exchanges belong to no request.
     input: BytesMut,
@@ -115,6 +117,7 @@ impl Connection {
     pub(crate) fn new(stream: Stream, peer: Key, config: Arc<Config>) -> Self {
         Self {
             stream,
+            forwarded: peer.is_forwarded(),
             peer,
             config,
             input: BytesMut::new(),
@@ -165,7 +168,8 @@ impl Connection {
         let framing = payload.framing();
         self.expects =
             head.expects && !matches!(framing, RequestFraming::None | RequestFraming::Length(0));
-        write::write_request(self.output.head(), head, framing);
+        let proxied = self.forwarded.then_some(&self.peer);
+        write::write_request(self.output.head(), head, framing, proxied);
         if let Payload::Whole(body) = payload {
             self.output.set_body(body.clone(), b"");
         } else {

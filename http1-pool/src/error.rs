@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use pool_common::DialError;
-use pool_common::connect::ConnectError;
+use pool_common::connect::{ConnectError, InvalidUri};
 use pool_common::retry::Fate;
 
 use crate::foreign::OtherProtocol;
@@ -114,6 +114,12 @@ impl std::error::Error for Error {
 impl From<InvalidRequest> for Error {
     fn from(error: InvalidRequest) -> Self {
         Self::InvalidRequest(error)
+    }
+}
+
+impl From<InvalidUri> for Error {
+    fn from(error: InvalidUri) -> Self {
+        Self::InvalidRequest(error.into())
     }
 }
 
@@ -231,29 +237,9 @@ impl fmt::Display for Stage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRequest {
-    /// The URI has no scheme, so it is not known what to speak.
-    #[error("the URI has no scheme, it must start with http://")]
-    NoScheme,
-    /// An unknown scheme; `https` without the feature `rustls` is one.
-    #[error(
-        "the scheme {0:?} is not supported; http and http+unix are, and https with the feature rustls"
-    )]
-    UnsupportedScheme(String),
-    /// The URI has no host.
-    #[error("the URI has no host")]
-    NoHost,
-    /// The host of an `http+unix` URI is not the path of a socket in hexadecimal.
-    #[error(
-        "the host of an http+unix URI must be the socket's path in hexadecimal, as unix_uri makes it"
-    )]
-    UnixHost,
-    /// The URI's port is not a number from 1 to 65535.
-    #[error("the port of the URI is not a number from 1 to 65535")]
-    InvalidPort,
-    /// The URI carries a user name or password (which this error does not repeat). They would end
-    /// up in logs and caches; set `Authorization` instead.
-    #[error("the URI has a user name or password in it, set the Authorization header instead")]
-    Credentials,
+    /// No connection can be opened for its URI.
+    #[error(transparent)]
+    Uri(#[from] InvalidUri),
     /// A version other than HTTP/1.1 or HTTP/1.0.
     #[error("{0:?} cannot be spoken here")]
     Version(http::Version),

@@ -57,6 +57,62 @@
 //! # }
 //! ```
 //!
+//! # Proxies
+//!
+//! With the feature `proxy`, [`ClientBuilder::proxy`](ClientBuilder) takes a
+//! [`Proxy`](pool_common::connect): rules by which hosts are reached through HTTP proxies. `https` goes through a
+//! tunnel, inside which TLS is spoken with the server; a proxy gets plain requests in absolute form. https through
+//! a proxy:
+//!
+//! ```
+//! # #[cfg(all(feature = "proxy", feature = "rustls"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use pool_common::connect::{Proxy, Tls};
+//!
+//! # use pool_common::testing::{certificates::Authority, servers::{NginxServer, TinyproxyServer}};
+//! # let authority = Authority::new();
+//! # let server = NginxServer::start_tls(&authority.issue(&["localhost"]), false, "");
+//! # let real = TinyproxyServer::start("BasicAuth user pass");
+//! # let our_ca = authority.pem();
+//! # /*
+//! let proxy = Proxy::new("http://user:pass@proxy.example:3128")?; // or Proxy::from_env()?
+//! let tls = Tls::builder().add_roots_pem(std::fs::read("our-ca.pem")?).build()?;
+//! # */
+//! # let proxy = Proxy::new(&format!("http://user:pass@{}", real.addr()))?;
+//! # let tls = Tls::builder().add_roots_pem(our_ca).build()?;
+//! let client = http1_pool::Client::builder().proxy(proxy).tls(tls).build()?;
+//! # let port = server.addr().port();
+//! # /*
+//! let response = client.get("https://internal.example/".parse()?).await?;
+//! # */
+//! # let response = client.get(format!("https://localhost:{port}/").parse()?).await?;
+//! assert_eq!(response.status(), 200);
+//! let text = response.into_body().read_all(1 << 20).await?;
+//! # assert_eq!(text, "hello\n");
+//! # assert!(real.log().contains("CONNECT localhost:"));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "proxy", feature = "rustls")))]
+//! # fn main() {}
+//! ```
+//!
+//! The error of a failed dial names the proxy, and what to do if that is known. If the proxy answers a plain request
+//! itself, for instance with `407`, that answer is the response.
+//!
+//! # Connections that are kept apart
+//!
+//! A [`Partition`] among the extensions of a request keeps its connections apart from those of other requests to
+//! the same origin: for tenants, or for requests that must not follow each other on a connection.
+//!
+//! ```
+//! use http1_pool::{Body, Partition};
+//!
+//! let mut request = http::Request::get("http://a.example/").body(Body::empty())?;
+//! request.extensions_mut().insert(Partition::from("tenant 7"));
+//! # Ok::<(), http::Error>(())
+//! ```
+//!
 //! # Unix sockets
 //!
 //! [`unix_uri`] makes the URI for a server that listens on a Unix socket, such as Docker's:
@@ -155,7 +211,7 @@
 //!
 //! # When not to use it
 //!
-//! For proxies or upgrades (not built in yet), for redirects, cookies and compression
+//! For upgrades (not built in yet), for redirects, cookies and compression
 //! (another layer's work), or where one peer takes many small concurrent requests and speaks
 //! HTTP/2: then one shared connection does what here takes many.
 //!
@@ -195,5 +251,9 @@ pub use config::{Config, InvalidConfig, Limits};
 pub use connection::Connection;
 pub use error::{BoxError, Error, InvalidRequest, ProtocolError, Stage};
 pub use foreign::OtherProtocol;
+#[doc(inline)]
 pub use key::{Key, Scheme, unix_uri};
+
 pub use manager::Manager;
+#[doc(inline)]
+pub use pool_common::connect::Partition;

@@ -4,12 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_common::connect::{ConnectError, ConnectStage, Connector, IDLE_LOOK, Target};
-use pool_common::{Exclusive, Notifier};
+use http::{Extensions, Uri};
+use pool_common::connect::{
+    ConnectError, ConnectStage, Connector, IDLE_LOOK, InvalidUri, PlainProxying,
+};
+use pool_common::{DialFailure, Exclusive, Notifier};
 
 use crate::config::{Config, InvalidConfig};
 use crate::connection::Connection;
-use crate::key::{Key, Scheme};
+use crate::key::Key;
 
 /// Brings HTTP/1 connections into a [`Pool`](pool_common::Pool): dials them, and judges them.
 ///
@@ -31,19 +34,21 @@ impl Manager {
         Ok(Self { config: Arc::new(config), connector: Connector::default() })
     }
 
-    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
+    /// Sets how connections are opened, and how TLS is spoken ([`Connector::with_tls`]). Default
+    /// [`Connector::default`], which is plain TCP.
     #[must_use]
     pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
         self.connector = connector.into();
         self
     }
 
-    /// Sets how TLS is spoken, see [`Connector::with_tls`].
-    #[cfg(feature = "rustls")]
-    #[must_use]
-    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
-        self.connector = self.connector.with_tls(tls);
-        self
+    /// The key of the connections for requests to `uri`, with the proxy that is set for it: for programs
+    /// that ask the pool themselves.
+    ///
+    /// # Errors
+    /// As [`Key::from_uri`].
+    pub fn key(&self, uri: &Uri) -> Result<Key, InvalidUri> {
+        self.connector.uri_key(uri, &Extensions::new())
     }
 
     /// The limits peers are held to.
@@ -58,17 +63,14 @@ impl pool_common::Manager for Manager {
     type Error = ConnectError;
 
     async fn connect(&self, key: &Key, _notifier: Notifier) -> Result<Connection, ConnectError> {
-        let path = key.unix_path();
-        let target = match &path {
-            Some(path) => Target::unix(path),
-            None => Target::host(key.host(), key.port()),
-        };
-        let target = match key.scheme() {
-            Scheme::Https => target.with_tls(&[b"http/1.1"]),
-            Scheme::Http | Scheme::HttpUnix => target,
-        };
-        let stream = self.connector.connect(target).await?;
-        Ok(Connection::new(stream, key.detached(), Arc::clone(&self.config)))
+        let plain = PlainProxying::Forwarded;
+        let (stream, key) = self.connector.connect_uri(key, &[b"http/1.1"], plain).await?;
+        Ok(Connection::new(stream, key, Arc::clone(&self.config)))
+    }
+
+    /// A proxy that wants another login refuses the next dial as well.
+    fn dial_failure(&self, error: &ConnectError) -> DialFailure {
+        if error.is_denied() { DialFailure::Denied } else { DialFailure::Unreachable }
     }
 
     /// Whether a request is in flight, bytes came without a request, the peer closed, or either side

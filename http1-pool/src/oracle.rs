@@ -60,7 +60,9 @@ async fn ours(method: &Method, bytes: &[u8], cuts: &[usize]) -> Result<Outcome, 
     let request = Request::builder().method(method).uri("http://a/").body(()).unwrap();
     let parts = request.into_parts().0;
     let mut payload = Payload::None;
-    let (head, key) = RequestHead::new(&parts, &mut payload).unwrap();
+    let (head, key) =
+        RequestHead::new(&parts, &mut payload, &pool_common::connect::Connector::default())
+            .unwrap();
     let mut connection = Connection::new(stream.unwrap().into(), key, Arc::new(Config::default()));
     connection.begin(head, &mut payload).map_err(|failure| failure.error)?;
     let head = poll_fn(|cx| connection.poll_response(cx)).await.map_err(|failure| failure.error)?;

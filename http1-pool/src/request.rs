@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Uri, Version};
 use http_body::{Body, Frame};
+use pool_common::connect::Connector;
 
 use crate::error::{BoxError, Error, InvalidRequest};
 use crate::framing::{self, RequestFraming};
@@ -139,18 +140,24 @@ pub(crate) struct RequestHead<'a> {
 
 impl<'a> RequestHead<'a> {
     /// Checks a request with this body, and decides how the body is framed: by the length that it has or
-    /// that the caller gives, otherwise in chunks. Also returns the key of the connection for it.
-    pub(crate) fn new(parts: &'a Parts, payload: &mut Payload) -> Result<(Self, Key), Error> {
-        let Parts { method, uri, version, headers, .. } = parts;
+    /// that the caller gives, otherwise in chunks. Also returns the key of the connection for it, which
+    /// leads as `connector` says.
+    pub(crate) fn new(
+        parts: &'a Parts,
+        payload: &mut Payload,
+        connector: &Connector,
+    ) -> Result<(Self, Key), Error> {
+        let Parts { method, uri, version, headers, extensions, .. } = parts;
         if !matches!(*version, Version::HTTP_11 | Version::HTTP_10) {
             return Err(InvalidRequest::Version(*version).into());
         }
         let key = match uri.authority() {
-            // The URI of CONNECT is only host and port (RFC 9112 section 3.2.3).
+            // The URI of CONNECT is only host and port (RFC 9112 section 3.2.3). If there is a proxy for that host,
+            // the proxy gets the request.
             Some(authority) if *method == Method::CONNECT && uri.scheme().is_none() => {
-                Key::from_authority(authority)?
+                connector.complete_key(Key::from_authority(authority)?, extensions)
             }
-            _ => Key::from_uri(uri)?,
+            _ => connector.uri_key(uri, extensions)?,
         };
         let old = *version == Version::HTTP_10;
         let mut head = Self {

@@ -4,21 +4,37 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Version};
 
 use crate::framing::RequestFraming;
+use crate::key::Key;
 use crate::request::RequestHead;
 
 /// Appends the request's head to `out`: request line, `Host`, the caller's headers, framing. The
 /// caller's own framing headers are left out.
-pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>, framing: RequestFraming) {
+///
+/// `proxied` is the key of a connection to a proxy that gets requests itself: the request line then names
+/// the origin (RFC 9112 section 3.2.2).
+pub(crate) fn write_request(
+    out: &mut Vec<u8>,
+    head: RequestHead<'_>,
+    framing: RequestFraming,
+    proxied: Option<&Key>,
+) {
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     if *head.method == Method::CONNECT {
         head.write_host(out);
     } else {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        if !target.starts_with(['/', '*']) {
-            out.push(b'/');
+        if proxied.is_some() {
+            out.extend_from_slice(b"http://");
+            head.write_host(out);
         }
-        write_target(out, target);
+        // Behind an origin nothing stands for the whole server (RFC 9112 section 3.2.4).
+        if target != "*" || proxied.is_none() {
+            if !target.starts_with(['/', '*']) {
+                out.push(b'/');
+            }
+            write_target(out, target);
+        }
     }
     out.extend_from_slice(match head.version {
         Version::HTTP_10 => b" HTTP/1.0\r\n",
@@ -28,6 +44,11 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: RequestHead<'_>, framing: R
         out.extend_from_slice(b"host: ");
         head.write_host(out);
         out.extend_from_slice(b"\r\n");
+    }
+    if let Some(authorization) = proxied.and_then(Key::proxy_authorization)
+        && !head.headers.contains_key(header::PROXY_AUTHORIZATION)
+    {
+        write_field(out, &header::PROXY_AUTHORIZATION, authorization);
     }
     for (name, value) in head.headers {
         if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
@@ -79,6 +100,7 @@ mod tests {
     use crate::upload::Upload;
     use bytes::Bytes;
     use http::Request;
+    use pool_common::connect::Connector;
 
     fn request(request: Request<()>, length: Option<usize>) -> Result<String, crate::Error> {
         let (parts, ()) = request.into_parts();
@@ -90,9 +112,9 @@ mod tests {
                 Payload::Stream(Box::new(Upload::new(body, None, None)))
             }
         };
-        let (head, _) = RequestHead::new(&parts, &mut payload)?;
+        let (head, _) = RequestHead::new(&parts, &mut payload, &Connector::default())?;
         let mut out = Vec::new();
-        write_request(&mut out, head, payload.framing());
+        write_request(&mut out, head, payload.framing(), None);
         Ok(String::from_utf8(out).unwrap())
     }
 

@@ -87,9 +87,9 @@ impl ClientBuilder {
 
     /// How connections are opened: a [`Connector`], or the settings of a
     /// [`TcpConnector`](pool_common::connect::TcpConnector). Default [`Connector::default`], which is
-    /// plain TCP.
+    /// plain TCP. What `tls` set stays, unless the connector has its own.
     pub fn connector(mut self, connector: impl Into<Connector>) -> Self {
-        self.pool.manager_mut().connector = connector.into();
+        self.pool.manager_mut().connector.replace_with(connector.into());
         self
     }
 
@@ -117,11 +117,10 @@ impl ClientBuilder {
     }
 
     /// How TLS is spoken: whom to trust, and which certificate to show. Default: trust what the
-    /// operating system trusts. Call it after [`connector`](Self::connector), which brings its own.
+    /// operating system trusts.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, tls: pool_common::connect::Tls) -> Self {
-        let manager = self.pool.manager_mut();
-        manager.connector = std::mem::take(&mut manager.connector).with_tls(tls);
+        self.pool.manager_mut().connector.set_tls(tls);
         self
     }
 

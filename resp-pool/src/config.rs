@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use pool_common::connect::Partition;
+
 use crate::{
     error::InvalidConfig,
     key::{Key, Parts, Protocol, Secret},
@@ -48,6 +50,8 @@ pub struct Config {
     pub client_name: Option<String>,
     /// Protocol version. Default RESP2.
     pub protocol: Protocol,
+    /// Keeps connections apart that otherwise lead to the same place. Default [`Partition::default`].
+    pub partition: Partition,
     /// How connections behave.
     pub settings: Settings,
 }
@@ -89,6 +93,7 @@ impl Default for Config {
             database: 0,
             client_name: None,
             protocol: Protocol::default(),
+            partition: Partition::default(),
             settings: Settings::default(),
         }
     }
@@ -130,6 +135,7 @@ impl Config {
             password: self.password.clone(),
             protocol: self.protocol,
             client_name: self.client_name.clone(),
+            partition: self.partition.clone(),
         })
     }
 
@@ -414,6 +420,7 @@ mod tests {
             Config { password: Some("other".into()), ..base.clone() },
             Config { protocol: Protocol::Resp3, ..base.clone() },
             Config { client_name: Some("n".to_owned()), ..base.clone() },
+            Config { partition: 1.into(), ..base.clone() },
         ];
         for other in others {
             assert_ne!(key, other.key().expect("valid"), "{other:?}");
@@ -429,6 +436,7 @@ mod tests {
             database: _,
             client_name: _,
             protocol: _,
+            partition: _,
             settings: _,
         } = base;
         assert!(!format!("{key:?} {key}").contains("secret"));

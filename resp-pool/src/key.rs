@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use pool_common::connect::Partition;
+
 /// A password. `Debug` and errors show `***`, whatever they are part of.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Box<str>);
@@ -69,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) password: Option<Secret>,
     pub(crate) protocol: Protocol,
     pub(crate) client_name: Option<String>,
+    pub(crate) partition: Partition,
 }
 
 impl Key {
@@ -82,6 +85,13 @@ impl Key {
     #[must_use]
     pub fn with_database(&self, database: u32) -> Self {
         Self::new(Parts { database, ..self.0.parts.clone() })
+    }
+
+    /// The same in another partition.
+    #[must_use]
+    pub fn with_partition(&self, partition: impl Into<Partition>) -> Self {
+        let partition = partition.into();
+        Self::new(Parts { partition, ..self.0.parts.clone() })
     }
 
     /// Name or address of the server; without meaning if there is a
@@ -125,6 +135,11 @@ impl Key {
         self.0.parts.protocol
     }
 
+    /// What the user keeps apart from other connections to the server.
+    pub fn partition(&self) -> &Partition {
+        &self.0.parts.partition
+    }
+
     /// The name under which the connection appears in `CLIENT LIST`.
     pub fn client_name(&self) -> Option<&str> {
         self.0.parts.client_name.as_deref()
@@ -164,7 +179,7 @@ fn encoded(text: &str) -> String {
 
 /// `redis://host:port/database` (`rediss` with TLS), or `redis+unix:///path?db=database`, with user but without
 /// password. [`Config::from_url`](crate::Config::from_url) reads it; if there is a user, with the password put
-/// in again. No URL asks for TLS on a Unix socket, so that is not in it.
+/// in again. No URL asks for TLS on a Unix socket or for a partition, so these are not in it.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.username().map(|user| format!("{}@", encoded(user))).unwrap_or_default();

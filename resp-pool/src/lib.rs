@@ -197,6 +197,9 @@ pub use scan::{ATTRIBUTE, Frame, PUSH, Scanner};
 pub use session::Session;
 pub use value::{ServerError, ServerErrorKind, Value};
 
+#[doc(inline)]
+pub use pool_common::connect::Partition;
+
 pub use pool_common::Policy;
 
 /// A borrowed [`Connection`]. Dropping it gives the connection back, after a reset if its session was

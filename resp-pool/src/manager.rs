@@ -61,18 +61,11 @@ impl Manager {
         self.config = config;
     }
 
-    /// Sets how connections are opened. Default [`Connector::default`], which is plain TCP.
+    /// Sets how connections are opened, and how TLS is spoken ([`Connector::with_tls`]). Default
+    /// [`Connector::default`], which is plain TCP.
     #[must_use]
     pub fn with_connector(mut self, connector: impl Into<Connector>) -> Self {
         self.connector = connector.into();
-        self
-    }
-
-    /// Sets how TLS is spoken, see [`Connector::with_tls`].
-    #[cfg(feature = "rustls")]
-    #[must_use]
-    pub fn with_tls(mut self, tls: pool_common::connect::Tls) -> Self {
-        self.connector = self.connector.with_tls(tls);
         self
     }
 

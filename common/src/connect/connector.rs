@@ -9,10 +9,14 @@ use tokio::time::Instant;
 
 use super::error::{ConnectError, ConnectStage};
 use super::stream::Stream;
-use super::tcp::{TcpConnector, within, written};
+use super::target::{Place, Target};
+#[cfg(feature = "proxy")]
+use super::tcp::written;
+use super::tcp::{TcpConnector, within};
 
 /// Opens the connections of a client: TCP by default, or through a Unix socket, or by a connector of the
-/// user's. Over any of them it speaks TLS to targets that ask for it (feature `rustls`).
+/// user's; all of these also through an HTTP proxy (feature `proxy`). Over any of them it speaks TLS to
+/// targets that ask for it (feature `rustls`).
 ///
 /// Every client of this workspace takes one (`ClientBuilder::connector`). A [`TcpConnector`] becomes one
 /// by itself, so its settings can be handed over as they are:
@@ -29,6 +33,11 @@ pub struct Connector {
     route: Route,
     #[cfg(feature = "rustls")]
     tls: super::Tls,
+    /// Whether `tls` was set.
+    #[cfg(feature = "rustls")]
+    own_tls: bool,
+    #[cfg(feature = "proxy")]
+    proxy: Option<super::Proxy>,
 }
 
 /// How the bytes get to the host of a target.
@@ -42,49 +51,6 @@ enum Route {
         service: Arc<dyn super::service::Dial>,
         speaks_tls: bool,
     },
-}
-
-/// Where a connection is to lead.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    place: Place<'a>,
-    /// Whether to speak TLS, and the protocols to offer in it.
-    tls: Option<&'a [&'a [u8]]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place<'a> {
-    Host { host: &'a str, port: u16 },
-    Unix(&'a Path),
-}
-
-impl<'a> Target<'a> {
-    /// A name or address, with a TCP port.
-    pub fn host(host: &'a str, port: u16) -> Self {
-        Self { place: Place::Host { host, port }, tls: None }
-    }
-
-    /// The Unix socket at `path`.
-    pub fn unix(path: &'a Path) -> Self {
-        Self { place: Place::Unix(path), tls: None }
-    }
-
-    /// The same over TLS. Offers the protocols of `alpn`, the best first; [`Stream::alpn`] is what the
-    /// server chose. A build without the feature `rustls` cannot connect to it.
-    #[must_use]
-    pub fn with_tls(self, alpn: &'a [&'a [u8]]) -> Self {
-        Self { tls: Some(alpn), ..self }
-    }
-}
-
-/// `host:port`, or the path.
-impl fmt::Display for Target<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Place::Host { host, port } => f.write_str(&written(host, port)),
-            Place::Unix(path) => path.display().fmt(f),
-        }
-    }
 }
 
 impl From<TcpConnector> for Connector {
@@ -151,8 +117,46 @@ impl Connector {
     #[cfg(feature = "rustls")]
     #[must_use]
     pub fn with_tls(mut self, tls: super::Tls) -> Self {
-        self.tls = tls;
+        self.set_tls(tls);
         self
+    }
+
+    /// As [`with_tls`](Self::with_tls), in place.
+    #[cfg(feature = "rustls")]
+    pub fn set_tls(&mut self, tls: super::Tls) {
+        (self.tls, self.own_tls) = (tls, true);
+    }
+
+    /// Reaches targets through the proxies that `proxy` names for them. Default none. Targets that are Unix
+    /// sockets have no proxy. The connection to the proxy itself is opened as the connector says: over TCP,
+    /// or for [`Connector::unix`] through a socket.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: super::Proxy) -> Self {
+        self.set_proxy(proxy);
+        self
+    }
+
+    /// As [`with_proxy`](Self::with_proxy), in place.
+    #[cfg(feature = "proxy")]
+    pub fn set_proxy(&mut self, proxy: super::Proxy) {
+        self.proxy = Some(proxy);
+    }
+
+    /// Opens connections as `newer` does. TLS and proxies stay, unless they were set for `newer`. So the
+    /// methods of a builder can be called in any order.
+    pub fn replace_with(&mut self, newer: Connector) {
+        let older = std::mem::replace(self, newer);
+        #[cfg(feature = "rustls")]
+        if older.own_tls && !self.own_tls {
+            self.set_tls(older.tls);
+        }
+        #[cfg(feature = "proxy")]
+        if self.proxy.is_none() {
+            self.proxy = older.proxy;
+        }
+        #[cfg(not(any(feature = "rustls", feature = "proxy")))]
+        drop(older);
     }
 
     /// Opens a connection to `target`, within the time that the pool's dial has left
@@ -166,9 +170,22 @@ impl Connector {
     /// Dropping the future closes whatever was opened.
     pub async fn connect(&self, target: Target<'_>) -> Result<Stream, ConnectError> {
         let end = self.tcp.end(Instant::now());
-        let stream = self.open(target, end).await?;
+        #[cfg(feature = "proxy")]
+        let proxied = match self.server(target) {
+            // On the heap, so that a dial without a proxy does not need the room.
+            Some(proxy) => Some(Box::pin(self.open_through(&proxy, target, end)).await?),
+            None => None,
+        };
+        #[cfg(not(feature = "proxy"))]
+        let proxied = None;
+        let is_proxied = proxied.is_some();
+        let stream = match proxied {
+            Some(stream) => stream,
+            None => self.open(target, end).await?,
+        };
         match target.tls {
-            Some(alpn) if !self.route.speaks_tls() => {
+            // A service that speaks TLS did so with the proxy at most.
+            Some(alpn) if is_proxied || !self.route.speaks_tls() => {
                 let secured = within(end, self.secure(stream, target, alpn)).await;
                 let failed =
                     |error| ConnectError::new(ConnectStage::Tls, target.to_string(), error);
@@ -176,6 +193,64 @@ impl Connector {
             }
             _ => Ok(stream),
         }
+    }
+
+    /// The proxies that were set.
+    #[cfg(feature = "proxy")]
+    pub(super) fn proxy(&self) -> Option<&super::Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The proxy for `target`, if there is one.
+    #[cfg(feature = "proxy")]
+    fn server(&self, target: Target<'_>) -> Option<super::ProxyServer> {
+        if target.proxy.is_some() {
+            return target.proxy.cloned();
+        }
+        let proxy = self.proxy.as_ref()?;
+        let Place::Host { host, port } = target.place else { return None };
+        let scheme = if target.tls.is_some() { "https" } else { "http" };
+        let authority = written(host, port);
+        let uri = http::Uri::builder().scheme(scheme).authority(authority).path_and_query("/");
+        proxy.server(&uri.build().ok()?).cloned()
+    }
+
+    /// Opens a connection to `proxy`, and in it a tunnel to `target` unless the proxy gets its requests itself.
+    #[cfg(feature = "proxy")]
+    async fn open_through(
+        &self,
+        proxy: &super::ProxyServer,
+        target: Target<'_>,
+        end: Option<Instant>,
+    ) -> Result<Stream, ConnectError> {
+        let failed = |error| ConnectError::new(ConnectStage::Proxy, target.to_string(), error);
+        let opened = self.open(Target::host(proxy.host(), proxy.port()), end).await;
+        let mut stream = opened.map_err(|error| failed(proxy.unreachable(error.io_error())))?;
+        if target.tls.is_some() || !target.forwarded {
+            let peer = target.to_string();
+            // Two results: whether the tunnel was opened, and whether that ended within the time.
+            let tunnel = async { Ok(proxy.tunnel(&mut stream, &peer).await) };
+            let opened = within(end, tunnel).await.unwrap_or_else(|_| Err(proxy.silent()));
+            opened.map_err(failed)?;
+        }
+        Ok(stream)
+    }
+
+    /// The names of the settings, for the test that each of them keeps connections apart.
+    #[cfg(all(feature = "testing", feature = "proxy", feature = "rustls", feature = "tower"))]
+    pub(crate) fn settings() -> Vec<&'static str> {
+        // Without a wildcard, so that a new kind of route cannot be forgotten.
+        let _ = |route: Route| match route {
+            Route::Direct | Route::Unix(_) | Route::Service { service: _, speaks_tls: _ } => (),
+        };
+        [
+            crate::testing::field_names!(Connector { tcp, route, tls, own_tls, proxy }),
+            vec!["Route.Unix", "Route.Service", "Route.speaks_tls"],
+            TcpConnector::settings(),
+            super::Tls::settings(),
+            super::Proxy::settings(),
+        ]
+        .concat()
     }
 
     #[cfg(feature = "rustls")]
@@ -263,5 +338,19 @@ mod tests {
         let error = connector.connect(Target::host("a", 80)).await.expect_err("there is none");
         assert_eq!((error.stage(), error.kind()), (ConnectStage::Open, io::ErrorKind::NotFound));
         assert!(error.to_string().starts_with("/nowhere/at-all.sock: "), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "rustls")]
+    fn tls_stays_when_another_connector_that_has_none_is_set() {
+        let named = |name| crate::connect::Tls::builder().server_name(name).build().expect("good");
+        let mut connector = Connector::default();
+        connector.set_tls(named("first.example"));
+        connector.replace_with(TcpConnector { nodelay: false, ..TcpConnector::default() }.into());
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("first.example") && shown.contains("nodelay: false"), "{shown}");
+        connector.replace_with(Connector::default().with_tls(named("second.example")));
+        let shown = format!("{connector:?}");
+        assert!(shown.contains("second.example") && shown.contains("nodelay: true"), "{shown}");
     }
 }

@@ -21,6 +21,8 @@ pub enum ConnectStage {
     Resolve,
     /// Opening the connection: TCP, a Unix socket, or a connector of the user's.
     Open,
+    /// Reaching the proxy, or its answer to `CONNECT`.
+    Proxy,
     /// The TLS handshake.
     Tls,
     /// Looking at a connection that was open already, before it is lent.
@@ -38,7 +40,8 @@ impl ConnectError {
         self.stage
     }
 
-    /// Where the connection was to lead: `host:port`, or the path of a Unix socket.
+    /// Where the connection was to lead: `host:port`, or the path of a Unix socket. Not the proxy, which
+    /// the text names.
     pub fn peer(&self) -> &str {
         &self.peer
     }
@@ -46,6 +49,11 @@ impl ConnectError {
     /// The kind of the cause; `TimedOut` if the time of the dial was up in this stage.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
+    }
+
+    /// Whether another dial would fail as well until a setting changes: the proxy wants another login.
+    pub fn is_denied(&self) -> bool {
+        self.stage == ConnectStage::Proxy && self.kind() == io::ErrorKind::PermissionDenied
     }
 
     /// The cause.
@@ -58,7 +66,9 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stage, peer, source } = self;
         match stage {
-            ConnectStage::Resolve | ConnectStage::Open => write!(f, "{peer}: {source}"),
+            ConnectStage::Resolve | ConnectStage::Open | ConnectStage::Proxy => {
+                write!(f, "{peer}: {source}")
+            }
             ConnectStage::Tls => write!(f, "{peer}: the TLS handshake failed: {source}"),
             ConnectStage::Check => write!(f, "{peer}: the check failed: {source}"),
         }

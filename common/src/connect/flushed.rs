@@ -33,9 +33,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Flushed<T> {
     }
 
     fn push(&mut self, cx: &mut Context<'_>) {
-        // A failure is not reported here, since the bytes may have gone out. The next read tells of it.
-        if self.unflushed && Pin::new(&mut self.io).poll_flush(cx).is_ready() {
-            self.unflushed = false;
+        if self.unflushed {
+            // A failure is not reported here, since the bytes may have gone out. The next read tells of it.
+            let _ = Pin::new(self).poll_flush(cx);
         }
     }
 
@@ -87,7 +87,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Flushed<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.unflushed &= flushed.is_pending();
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -97,6 +99,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Flushed<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
 
     use super::*;
@@ -117,5 +121,54 @@ mod tests {
         let (request, read) = tokio::join!(peer, near.read_exact(&mut answer));
         read.expect("the answer comes");
         assert_eq!((&request, &answer), (b"0123456789", b"ok"));
+    }
+
+    /// Its flush has to wait the first time. Counts the others.
+    #[derive(Default)]
+    struct Slow {
+        asked: bool,
+        flushes: u32,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.asked, true) {
+                return Poll::Pending;
+            }
+            self.flushes += 1;
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_after_a_flush_does_not_flush_again() {
+        let mut stream = Flushed::new(Slow::default());
+        stream.write_all(b"x").await.expect("taken");
+        assert_eq!(stream.io.flushes, 0, "the flush behind the write had to wait");
+        poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.expect("flushed");
+        assert_eq!(stream.read(&mut [0]).await.expect("it reads"), 0);
+        assert_eq!(stream.io.flushes, 1);
     }
 }

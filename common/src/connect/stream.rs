@@ -180,7 +180,7 @@ impl Stream {
             #[cfg(unix)]
             Kind::Unix(socket) => socket.try_write(bytes),
             #[cfg(feature = "rustls")]
-            Kind::Tls(tls) => now(|cx| Pin::new(&mut **tls).poll_write(cx, bytes)),
+            Kind::Tls(tls) => now(|cx| Pin::new(&mut tls.io).poll_write(cx, bytes)),
             Kind::Other(io) => now(|cx| Pin::new(other(io)).poll_write(cx, bytes)),
         }
     }
@@ -215,7 +215,7 @@ macro_rules! inside {
             Kind::Unix($io) => $call,
             #[cfg(feature = "rustls")]
             Kind::Tls(tls) => {
-                let $io = &mut **tls;
+                let $io = &mut tls.io;
                 $call
             }
             Kind::Other(io) => {
@@ -261,7 +261,7 @@ impl AsyncWrite for Stream {
             #[cfg(unix)]
             Kind::Unix(socket) => socket.is_write_vectored(),
             #[cfg(feature = "rustls")]
-            Kind::Tls(tls) => tls.is_write_vectored(),
+            Kind::Tls(tls) => tls.io.is_write_vectored(),
             // Asked through a shared reference, which would need the lock.
             Kind::Other(_) => false,
         }

@@ -109,6 +109,21 @@ impl TcpConnector {
         dialed.await.map_err(failed(ConnectStage::Open))
     }
 
+    /// The names of the settings, for the test that each of them keeps connections apart.
+    #[cfg(all(feature = "testing", feature = "proxy", feature = "rustls", feature = "tower"))]
+    pub(super) fn settings() -> Vec<&'static str> {
+        crate::testing::field_names!(TcpConnector {
+            timeout,
+            nodelay,
+            keep_alive,
+            user_timeout,
+            resolver,
+            local_ipv4,
+            local_ipv6,
+            interface,
+        })
+    }
+
     /// The addresses of a family from which this connector dials; `None` if that leaves none.
     fn fitting(&self, mut addresses: Vec<IpAddr>) -> Option<Vec<IpAddr>> {
         let had_any = !addresses.is_empty();

@@ -40,6 +40,28 @@ pub fn unix_path(host: &str) -> Option<PathBuf> {
     if bytes.contains(&0) { None } else { Some(os_string(bytes)?.into()) }
 }
 
+/// The URI of `target` (path and query) at the server that listens on the Unix socket `socket`:
+/// `http+unix://HOST/path?query`, with the path of the socket in hexadecimal as HOST. The request names
+/// `localhost` as its host unless it has a `Host` header.
+///
+/// ```
+/// let uri = pool_common::connect::unix_uri("/run/docker.sock", "/containers/json?all=1")?;
+/// assert_eq!(uri, "http+unix://2f72756e2f646f636b65722e736f636b/containers/json?all=1");
+/// # Ok::<(), http::Error>(())
+/// ```
+///
+/// # Errors
+/// When `target` is not a path and query.
+#[cfg(feature = "uri")]
+pub fn unix_uri(socket: impl AsRef<Path>, target: &str) -> Result<http::Uri, http::Error> {
+    let target = http::uri::PathAndQuery::try_from(target)?;
+    http::Uri::builder()
+        .scheme(UNIX_SCHEME)
+        .authority(unix_host(socket))
+        .path_and_query(target)
+        .build()
+}
+
 #[cfg(unix)]
 fn os_string(bytes: Vec<u8>) -> Option<OsString> {
     Some(std::os::unix::ffi::OsStringExt::from_vec(bytes))

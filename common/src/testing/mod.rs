@@ -5,3 +5,8 @@ pub mod certificates;
 #[cfg(feature = "runtime")]
 pub mod logs;
 pub mod servers;
+#[cfg(all(feature = "proxy", feature = "rustls", feature = "tower"))]
+pub mod settings;
+
+#[cfg(all(feature = "proxy", feature = "rustls", feature = "tower"))]
+pub(crate) use settings::field_names;

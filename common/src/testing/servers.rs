@@ -1,4 +1,4 @@
-//! Launches real servers for tests: redis-server, nginx and nghttpd.
+//! Launches real servers for tests: redis-server, nginx, nghttpd and tinyproxy.
 //!
 //! Each server runs in its own process on a free port of 127.0.0.1, with its own temporary directory
 //! for configuration, data and log. Dropping the value kills the process and removes the directory,
@@ -13,12 +13,14 @@
 
 mod directory;
 mod process;
+mod tinyproxy;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use process::{Program, ServerProcess};
+pub use tinyproxy::TinyproxyServer;
 
 use super::certificates::Identity;
 
@@ -253,7 +255,7 @@ macro_rules! common_methods {
     )*};
 }
 
-common_methods!(RedisServer, NginxServer, NghttpdServer);
+common_methods!(RedisServer, NginxServer, NghttpdServer, TinyproxyServer);
 
 /// One process (`master_process off`), so that its id is that of the serving process and a kill leaves
 /// no other process behind.

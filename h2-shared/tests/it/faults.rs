@@ -8,7 +8,7 @@ use crate::support::raw::{
 use crate::support::{
     assert_clean, assert_echoes, client, eventually, plain_client, post, read, send,
 };
-use h2_shared::{Error, Reason};
+use h2_shared::{Error, InvalidRequest, Reason};
 use pool_common::policy::Retry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -370,7 +370,7 @@ async fn a_request_that_http2_cannot_express_costs_no_connection() {
     let mut request = post(server.addr, "/", "x");
     *request.method_mut() = http::Method::CONNECT;
     let error = send(&client, request).await.unwrap_err();
-    assert!(matches!(error, Error::InvalidRequest { .. }), "{error}");
+    assert!(matches!(error, Error::InvalidRequest(InvalidRequest::Connect)), "{error}");
     assert_eq!(client.pool().status().open, 0);
 }
 

@@ -9,6 +9,8 @@ mod long_words;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod policy;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod readers;
 mod real;
 mod refused;

@@ -110,7 +110,12 @@ mod tests {
 
     fn begin(connection: &mut Connection) -> ProtocolError {
         let parts = http::Request::get("http://a/").body(()).unwrap().into_parts().0;
-        let (head, _) = RequestHead::new(&parts, &mut Payload::None).unwrap();
+        let (head, _) = RequestHead::new(
+            &parts,
+            &mut Payload::None,
+            &pool_common::connect::Connector::default(),
+        )
+        .unwrap();
         let failure = connection.begin(head, &mut Payload::None).unwrap_err();
         assert_eq!(failure.fate, Fate::NotSent);
         match failure.error {

@@ -1,5 +1,7 @@
 //! The client against scripted peers, against hyper as a judge and against a real nginx.
 
+#[cfg(all(target_os = "linux", feature = "proxy", feature = "rustls", feature = "tower"))]
+mod apart;
 mod drops;
 mod faults;
 mod framing;
@@ -13,6 +15,8 @@ mod not_http;
 mod outage;
 mod policy;
 mod profiles;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod retries;
 mod reuse;
 mod runtimes;

@@ -10,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1_pool::{Body, Client, Error, InvalidRequest};
 use pool_common::clock::Clock;
+use pool_common::connect::InvalidUri;
 use pool_common::profile::Profile;
 
 #[tokio::test]
@@ -208,9 +209,8 @@ async fn a_request_that_cannot_be_sent_dials_nothing() {
     let client = Client::new();
     let unknown = Request::get(format!("ftp://{}/", peer.addr)).body(Body::empty()).unwrap();
     let error = client.request(unknown).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::InvalidRequest(InvalidRequest::UnsupportedScheme(it)) if it == "ftp")
-    );
+    let Error::InvalidRequest(InvalidRequest::Uri(error)) = error else { panic!("{error}") };
+    assert_eq!(error, InvalidUri::UnsupportedScheme("ftp".to_owned()));
     let secret = format!("http://user:hunter2@{}/", peer.addr);
     let error = client.get(secret.parse().unwrap()).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));

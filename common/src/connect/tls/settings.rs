@@ -47,7 +47,7 @@ pub(super) struct Settings {
     config: Option<Arc<ClientConfig>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Roots {
     #[default]
     Platform,
@@ -145,7 +145,8 @@ impl TlsBuilder {
     }
 
     /// Uses this config of rustls in place of all other settings except
-    /// [`server_name`](Self::server_name). What it says of ALPN is not used: the protocol decides.
+    /// [`server_name`](Self::server_name): together with another one it is an error of
+    /// [`build`](Self::build). What it says of ALPN is not used: the protocol decides.
     pub fn rustls_config(mut self, config: Arc<ClientConfig>) -> Self {
         self.settings.config = Some(config);
         self
@@ -162,6 +163,10 @@ impl TlsBuilder {
     pub(super) fn into_settings(self) -> Result<Settings, InvalidTls> {
         if let Some(mistake) = self.mistake {
             return Err(mistake);
+        }
+        if let Some(setting) = self.settings.without_effect() {
+            let reason = format!("replaces {setting}, which is set, too; put it into the config");
+            return Err(InvalidTls { part: "rustls_config", reason });
         }
         // Everything but the roots of the system is tried here, where the mistake was made.
         let roots = Roots::None;
@@ -204,7 +209,40 @@ fn added(
     certificates.iter().try_for_each(|certificate| store.add(certificate.clone()))
 }
 
+impl Tls {
+    /// The names of the settings, for the test that each of them keeps connections apart.
+    #[cfg(all(feature = "testing", feature = "proxy", feature = "rustls", feature = "tower"))]
+    pub(in super::super) fn settings() -> Vec<&'static str> {
+        crate::testing::field_names!(Settings {
+            roots,
+            added,
+            identity,
+            server_name,
+            without_resumption,
+            accept_any,
+            config,
+        })
+    }
+}
+
 impl Settings {
+    /// The name of a setting that was made, and that the user's own config of rustls leaves without effect.
+    fn without_effect(&self) -> Option<&'static str> {
+        // Taken apart, so that a new setting cannot be forgotten.
+        let Self { roots, added, identity, server_name: _, without_resumption, accept_any, config } =
+            self;
+        config.as_ref()?;
+        let made = [
+            (*roots == Roots::WebPki, "webpki_roots"),
+            (*roots == Roots::None, "only_added_roots"),
+            (!added.is_empty(), "add_roots"),
+            (identity.is_some(), "client_identity"),
+            (*without_resumption, "resumption"),
+            (*accept_any, "dangerously_accept_any_certificate"),
+        ];
+        made.into_iter().find(|(made, _)| *made).map(|(_, name)| name)
+    }
+
     /// Reads the roots of the system if they are to be trusted, so this blocks.
     pub(super) fn to_config(&self) -> Result<ClientConfig, rustls::Error> {
         if let Some(config) = &self.config {
@@ -333,12 +371,27 @@ mod tests {
         let other = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let good = || Tls::builder().client_identity_pem(&certificate, key.serialize_pem());
         assert!(good().build().is_ok());
+        let own = || {
+            let config = ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .expect("ring has them")
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            Tls::builder().rustls_config(Arc::new(config))
+        };
+        assert!(own().server_name("a.example").build().is_ok());
         for (settings, part) in [
             (Tls::builder().add_roots_pem("nothing"), "roots"),
             (Tls::builder().add_roots([CertificateDer::from(vec![1, 2, 3])]), "roots"),
             (Tls::builder().client_identity_pem(&certificate, "secret"), "key of the client"),
             (Tls::builder().client_identity_pem(&certificate, &other), "certificate of the client"),
             (Tls::builder().server_name("not a name"), "server_name"),
+            (own().webpki_roots(), "rustls_config"),
+            (own().only_added_roots(), "rustls_config"),
+            (own().add_roots_pem(&certificate), "rustls_config"),
+            (own().client_identity_pem(&certificate, key.serialize_pem()), "rustls_config"),
+            (own().resumption(false), "rustls_config"),
+            (own().dangerously_accept_any_certificate(), "rustls_config"),
         ] {
             let error = settings.build().expect_err(part);
             assert_eq!(error.part, part, "{error}");

@@ -1,10 +1,7 @@
 //! A TLS stream, and the peek that looks through it.
 
-use std::io::{self, IoSlice, Read};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::io::{self, Read};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::client;
 use tokio_rustls::rustls;
@@ -18,7 +15,8 @@ const MOST_READS: usize = 64;
 /// TLS over any other stream.
 #[derive(Debug)]
 pub(in super::super) struct TlsStream {
-    io: Flushed<client::TlsStream<Stream>>,
+    /// Reads and writes what is encrypted.
+    pub(in super::super) io: Flushed<client::TlsStream<Stream>>,
 }
 
 impl TlsStream {
@@ -106,45 +104,5 @@ impl io::Write for WriteNow<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl AsyncRead for TlsStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for TlsStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
