@@ -128,7 +128,8 @@ impl Client {
         self.carry_out(request, Location::caller())
     }
 
-    async fn carry_out<B>(
+    /// `place` is the caller's, for leak detection.
+    pub(crate) async fn carry_out<B>(
         &self,
         request: Request<B>,
         place: &'static Location<'static>,

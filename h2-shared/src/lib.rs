@@ -35,6 +35,40 @@
 //! [`ClientBuilder::tls`](ClientBuilder) says whom to trust. [`unix_uri`] makes the URI for a server that
 //! listens on a Unix socket.
 //!
+//! # Redirects, decompression and other layers
+//!
+//! With the feature `tower`, [`Client`] is a `tower_service::Service`, and the layers of [tower] and
+//! [tower-http] go on top of it:
+//!
+//! ```
+//! # #[cfg(feature = "tower")]
+//! # async fn example(addr: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use h2_shared::{Body, Client};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(tower_http::follow_redirect::FollowRedirectLayer::new())
+//!     .layer(tower_http::decompression::DecompressionLayer::new())
+//!     .service(Client::new());
+//! let request = http::Request::get(format!("http://{addr}/")).body(Body::default())?;
+//! let response = client.oneshot(request).await?;
+//! let text = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+//! # assert_eq!(text, "hello\n");
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "tower")]
+//! # {
+//! # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # runtime.block_on(example(server.addr())).unwrap();
+//! # }
+//! ```
+//!
+//! The service is always ready; see [`Client`] for how the pool limits requests then.
+//!
+//! [tower]: https://docs.rs/tower
+//! [tower-http]: https://docs.rs/tower-http
+//!
 //! # How many connections
 //!
 //! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
@@ -128,6 +162,8 @@ mod observed;
 mod patience;
 mod pseudo;
 mod retry;
+#[cfg(feature = "tower")]
+mod service;
 mod slot;
 mod transport;
 mod upload;
@@ -142,3 +178,5 @@ pub use h2::Reason;
 pub use key::{Key, Scheme, unix_uri};
 pub use manager::Manager;
 pub use observed::Phase;
+#[cfg(feature = "tower")]
+pub use service::ResponseFuture;

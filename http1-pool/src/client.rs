@@ -145,13 +145,23 @@ impl Client {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let place = Location::caller();
-        async move {
-            let (parts, body) = request.into_parts();
-            let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
-            let (head, key) = RequestHead::new(&parts, &mut payload)?;
-            self.send(head, &key, payload, place).await
-        }
+        self.carry_out(request, Location::caller())
+    }
+
+    /// `place` is the caller's, for leak detection.
+    pub(crate) async fn carry_out<B>(
+        &self,
+        request: Request<B>,
+        place: &'static Location<'static>,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
+        let (head, key) = RequestHead::new(&parts, &mut payload)?;
+        self.send(head, &key, payload, place).await
     }
 
     /// Sends a `GET` without further headers.

@@ -5,6 +5,8 @@ mod cancel;
 mod dials;
 mod ends;
 mod faults;
+#[cfg(feature = "tower")]
+mod layers;
 mod long_words;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -5,6 +5,8 @@ mod faults;
 mod framing;
 mod idle;
 mod late_writes;
+#[cfg(feature = "tower")]
+mod layers;
 mod legal_answers;
 #[cfg(feature = "metrics")]
 mod metrics;
