@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it |
-//! | `acquire`, `waiting`, `timeout` | the future of an acquire, its place in the queue, its deadline |
+//! | `acquire`, `waiting`, `timeout`, `times` | the future of an acquire, its place in the queue, its deadline, where its time went |
 //! | `peek`, `dial` | the peek and the check before lending; the dial of a caller or in the background |
 //! | `lease`, `release` | what a caller holds, and its way back |
 //! | `perform`, `close` | what the state asks for; closing a connection, and the pool |
@@ -22,6 +22,7 @@ mod peek;
 mod perform;
 mod release;
 mod timeout;
+mod times;
 mod waiting;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use acquire::Acquiring;
 pub use leaks::LeaseInfo;
 pub use lease::Lease;
+pub use times::AcquireTimes;
 
 use self::inner::Inner;
 use self::leaks::Leaks;

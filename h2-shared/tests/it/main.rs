@@ -4,6 +4,8 @@ mod bodies;
 mod cancel;
 mod dials;
 mod ends;
+#[cfg(feature = "tower")]
+mod exchange;
 mod faults;
 #[cfg(feature = "tower")]
 mod layers;

@@ -1,6 +1,8 @@
 //! The client against scripted peers, against hyper as a judge and against a real nginx.
 
 mod drops;
+#[cfg(feature = "tower")]
+mod exchange;
 mod faults;
 mod framing;
 mod idle;
