@@ -69,6 +69,11 @@
 //! [tower]: https://docs.rs/tower
 //! [tower-http]: https://docs.rs/tower-http
 //!
+//! # gRPC
+//!
+//! With the feature `tonic`, [`GrpcTransport`] makes a client the transport of tonic's
+//! generated clients: with deadlines that hold, status codes for all errors, and a default origin.
+//!
 //! # How many connections
 //!
 //! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
@@ -154,6 +159,8 @@ mod driver;
 mod error;
 mod exchange;
 mod frames;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod head;
 mod keep_alive;
 mod key;
@@ -165,6 +172,8 @@ mod retry;
 #[cfg(feature = "tower")]
 mod service;
 mod slot;
+#[cfg(feature = "tonic")]
+mod status;
 mod transport;
 mod upload;
 
@@ -174,6 +183,8 @@ pub use client::Client;
 pub use config::{Config, InvalidConfig};
 pub use connection::Connection;
 pub use error::{Closed, ConnectError, Error};
+#[cfg(feature = "tonic")]
+pub use grpc::{GrpcBody, GrpcFuture, GrpcTransport};
 pub use h2::Reason;
 pub use key::{Key, Scheme, unix_uri};
 pub use manager::Manager;

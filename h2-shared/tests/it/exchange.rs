@@ -65,9 +65,11 @@ async fn answer(path: String, mut respond: SendResponse<Bytes>) -> Result<(), h2
         return Ok(());
     }
     let mut out = respond.send_response(Response::new(()), false)?;
-    while path == "/slow" {
-        sleep(Duration::from_millis(100)).await;
-        out.send_data(Bytes::from_static(b"ten bytes."), false)?;
+    if path == "/slow" {
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            out.send_data(Bytes::from_static(b"ten bytes."), false)?;
+        }
     }
     out.send_data(Bytes::from_static(b"hello"), true)
 }

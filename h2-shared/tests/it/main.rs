@@ -7,6 +7,8 @@ mod ends;
 #[cfg(feature = "tower")]
 mod exchange;
 mod faults;
+#[cfg(feature = "tonic")]
+mod grpc;
 #[cfg(feature = "tower")]
 mod layers;
 mod long_words;
