@@ -174,6 +174,8 @@ pub mod connect;
 pub mod deadline;
 pub mod error;
 pub mod event;
+#[cfg(feature = "runtime")]
+pub mod exchange;
 /// A complete pool for another protocol, memcached: the file `common/examples/memcached/main.rs`. Its
 /// small server is in the same folder.
 #[cfg(all(doc, not(doctest), feature = "runtime"))]
@@ -209,5 +211,5 @@ pub use manager::{Connection, DialFailure, Manager};
 pub use notifier::Notifier;
 pub use policy::{Limits, Policy};
 #[cfg(feature = "runtime")]
-pub use pool::{Acquiring, Builder, Lease, LeaseInfo, Pool};
+pub use pool::{AcquireTimes, Acquiring, Builder, Lease, LeaseInfo, Pool};
 pub use stats::{Stats, Status};

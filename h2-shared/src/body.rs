@@ -2,15 +2,19 @@
 //! stream's slot to its end.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use pool_common::deadline::Deadline;
+use pool_common::exchange::TotalDeadline;
+use pool_common::retry::Fate;
 use tokio::task::AbortHandle;
 
 use crate::connection::Connection;
@@ -21,15 +25,15 @@ use crate::transport::EndWatch;
 
 /// Body of a response, read as the peer sends it.
 ///
-/// An [`http_body::Body`]: use `http_body_util::BodyExt` to collect it or to take frame by frame;
-/// trailers are its last frame. Bytes that have been read are given back to the peer's flow
+/// [`read_all`](Body::read_all) reads it to its end. It is an [`http_body::Body`]: use
+/// `http_body_util::BodyExt` to take it frame by frame; trailers are its last frame. Bytes that have been read are given back to the peer's flow
 /// control at once, so the peer stops sending when the reader stops reading.
 ///
 /// The stream's slot in the connection is held until the body has ended. Dropping the body earlier
 /// resets the stream (CANCEL); the connection and its other streams go on.
 ///
 /// # Errors
-/// [`Error::Reset`], [`Error::ConnectionLost`], or [`Error::BodyTimeout`]; after any of them the
+/// [`Error::Reset`], [`Error::ConnectionLost`], [`Error::BodyTimeout`], or [`Error::TotalTimeout`]; after any of them the
 /// body has ended. A body that does not have the length its content-length says is a reset with
 /// PROTOCOL_ERROR. A body is complete only when the peer has ended its stream (END_STREAM): bytes
 /// enough for the content-length, and then a reset or the end of the connection, are an error.
@@ -41,6 +45,8 @@ pub struct Body {
     open: Option<Open>,
     /// The timer of the patience.
     silence: Deadline,
+    /// The limit on the whole exchange, while the body is open.
+    total: Option<Box<TotalDeadline>>,
     /// Bytes still to come, if the peer declared a length.
     remaining: Option<u64>,
     trailers: bool,
@@ -102,6 +108,7 @@ impl Body {
         end: Option<EndWatch>,
         length: Option<u64>,
         timeout: Option<Duration>,
+        total: Option<Box<TotalDeadline>>,
     ) -> Self {
         if stream.is_end_stream() {
             // Both directions are done: the slot is free before the caller has the response.
@@ -109,7 +116,7 @@ impl Body {
         }
         let (patience, slot) = (Patience::new(timeout), Hold::Alone(slot));
         let open = Open { stream, upload: None, end, patience, slot };
-        Self { open: Some(open), remaining: length, ..Self::default() }
+        Self { open: Some(open), total, remaining: length, ..Self::default() }
     }
 
     /// The same while a separate task still sends the request body. That task ends when this body is
@@ -121,10 +128,51 @@ impl Body {
         end: Option<EndWatch>,
         length: Option<u64>,
         timeout: Option<Duration>,
+        total: Option<Box<TotalDeadline>>,
     ) -> Self {
         let (patience, slot) = (Patience::new(timeout), Hold::WithUpload(slot));
         let open = Open { stream, upload: Some(upload), end, patience, slot };
-        Self { open: Some(open), remaining: length, ..Self::default() }
+        Self { open: Some(open), total, remaining: length, ..Self::default() }
+    }
+
+    /// Reads the rest of the body, trailers excluded, if it has at most `limit` bytes.
+    ///
+    /// A body that arrived in one piece is handed over without a copy.
+    ///
+    /// # Errors
+    /// [`Error::BodyTooLarge`] as soon as there are more than `limit`; whatever ends the body early.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the body.
+    ///
+    /// ```
+    /// # async fn example(addr: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = http::Request::get(format!("http://{addr}/")).body(h2_shared::Body::default())?;
+    /// let response = h2_shared::Client::new().request(request).await?;
+    /// let text = response.into_body().read_all(1 << 20).await?;
+    /// # assert_eq!(text, "hello\n");
+    /// # Ok(())
+    /// # }
+    /// # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
+    /// # let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// # runtime.block_on(example(server.addr())).unwrap();
+    /// ```
+    pub async fn read_all(mut self, limit: usize) -> Result<Bytes, Error> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if first.len() + all.len() + data.len() > limit {
+                return Err(Error::BodyTooLarge { limit });
+            }
+            if first.is_empty() && all.is_empty() {
+                first = data;
+            } else {
+                all.extend_from_slice(&mem::take(&mut first));
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
     /// The next frame of the stream. Does not check the timer.
@@ -211,6 +259,14 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let me = self.get_mut();
+        if let Some(total) = &mut me.total
+            && me.open.is_some()
+            && let Poll::Ready(limit) = total.poll(cx)
+        {
+            me.open = None;
+            let fate = Fate::Answered;
+            return Poll::Ready(Some(Err(Error::TotalTimeout { limit, fate })));
+        }
         if let Poll::Ready(frame) = me.poll_stream(cx) {
             return Poll::Ready(frame);
         }

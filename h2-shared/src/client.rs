@@ -7,11 +7,14 @@ use std::{fmt, mem};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use http_body::Body as HttpBody;
+#[cfg(doc)]
+use pool_common::exchange::TotalTimeout;
+use pool_common::exchange::{ExchangeRecord, RecordExchange, TotalDeadline};
 use pool_common::policy::{Dial, IdleOrder, Retry};
 use pool_common::retry::{Count, Fate, Verdict};
-use pool_common::{Policy, Pool};
+use pool_common::{AcquireTimes, Lease, Policy, Pool};
 use tokio::time::sleep;
 
 use crate::body::Body;
@@ -104,7 +107,29 @@ impl Client {
     /// but all requests to an origin together give up one connection per second for that.
     ///
     /// `acquire_timeout` and `response_timeout` apply to each attempt, and no attempt follows a time
-    /// limit that has passed. One limit over all attempts is `tokio::time::timeout` around this call.
+    /// limit that has passed. A [`TotalTimeout`] among the extensions of the request is one limit over
+    /// all attempts, pauses and bodies. [`RecordExchange`] asks for an [`ExchangeRecord`] among those
+    /// of the response:
+    ///
+    /// ```
+    /// # async fn example(address: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use pool_common::exchange::{ExchangeRecord, RecordExchange, TotalTimeout};
+    ///
+    /// let client = h2_shared::Client::new();
+    /// let request = http::Request::get(format!("http://{address}/"))
+    ///     .extension(TotalTimeout::after(Duration::from_secs(5)))
+    ///     .extension(RecordExchange)
+    ///     .body(h2_shared::Body::default())?;
+    /// let response = client.request(request).await?;
+    /// let record = response.extensions().get::<ExchangeRecord>().expect("it was asked for");
+    /// assert_eq!((record.peer, record.reused, record.attempts), (Some(address), false, 1));
+    /// # Ok(())
+    /// # }
+    /// # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
+    /// # let runtime = tokio::runtime::Runtime::new().unwrap();
+    /// # runtime.block_on(example(server.addr())).unwrap();
+    /// ```
     ///
     /// # Errors
     /// See [`Error`]. [`Error::may_have_executed`] says whether sending the request again may run it
@@ -128,7 +153,8 @@ impl Client {
         self.carry_out(request, Location::caller())
     }
 
-    async fn carry_out<B>(
+    /// `place` is the caller's, for leak detection.
+    pub(crate) async fn carry_out<B>(
         &self,
         request: Request<B>,
         place: &'static Location<'static>,
@@ -138,41 +164,29 @@ impl Client {
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
+        let (mut total, times) = options(&parts.extensions);
         let connector = &self.pool.manager().connector;
         let key = connector.uri_key(&parts.uri, &parts.extensions)?;
         let (head, declared) = prepare(parts, &body)?;
         let limit = self.pool.manager().config().replay_limit;
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));
-        let idempotent = head.method().is_idempotent();
-        let policy = self.pool.initial_policy();
-        let mut call = Call { pool: &self.pool, key, place, head, source };
-        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
-        loop {
-            let Failed { error, reused } = match call.attempt(count, fresh).await {
-                Ok(response) => return Ok(response),
-                Err(failed) => failed,
-            };
-            lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
-            let attempt = Attempt {
-                count,
-                lost,
-                error: &error,
-                reused,
-                replayable: call.is_replayable(),
-                idempotent,
-            };
-            let verdict = decide(policy, attempt, fastrand::f64());
-            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
-                return Err(error);
-            };
-            tracing::debug!(%error, number = count.number(), "sending the request again");
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-            count = count.next();
-            fresh = next_fresh;
+        let fate = Fate::NotSent;
+        let mut call = Call { pool: &self.pool, key, place, head, source, fate, times };
+        let sent = TotalDeadline::bound(&mut total, call.run()).await;
+        match sent {
+            Ok(answer) => Ok(answer?.into_response(self.config(), total)),
+            Err(limit) => Err(Error::TotalTimeout { limit, fate: call.fate }),
         }
     }
+}
+
+/// What the caller asks of one exchange, in the extensions of its request: a limit, and a record.
+fn options(extensions: &Extensions) -> (Option<Box<TotalDeadline>>, Option<AcquireTimes>) {
+    if extensions.is_empty() {
+        return (None, None);
+    }
+    let record = extensions.get::<RecordExchange>();
+    (TotalDeadline::start(extensions.get()), record.map(|_| AcquireTimes::default()))
 }
 
 /// A client over a pool that was built by hand. Its policy starts from [`Client::default_policy`] in
@@ -213,6 +227,35 @@ struct Call<'a, B> {
     head: Request<()>,
     /// `None` when there is no body, and while an attempt has it.
     source: Option<Source<B>>,
+    /// Of the attempt that came furthest.
+    fate: Fate,
+    /// Of all attempts, if there shall be a record.
+    times: Option<AcquireTimes>,
+}
+
+/// A response whose head is there.
+struct Answer<B> {
+    exchange: Exchange<B>,
+    head: Response<RecvStream>,
+    /// The content-length is not that of its body.
+    no_content: bool,
+    slot: Slot,
+    record: Option<ExchangeRecord>,
+}
+
+impl<B> Answer<B>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    fn into_response(self, config: &Config, total: Option<Box<TotalDeadline>>) -> Response<Body> {
+        let Self { exchange, head, no_content, slot, record } = self;
+        let mut response = exchange.into_response(head, no_content, slot, config, total);
+        if let Some(record) = record {
+            response.extensions_mut().insert(record);
+        }
+        response
+    }
 }
 
 /// An attempt that brought no response.
@@ -226,22 +269,63 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
+    /// Attempts until there is a response or the rule of the policy gives up.
+    async fn run(&mut self) -> Result<Answer<B>, Error> {
+        let idempotent = self.head.method().is_idempotent();
+        let policy = self.pool.initial_policy();
+        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
+        loop {
+            let before = self.fate;
+            let Failed { error, reused } = match self.attempt(count, fresh).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            self.fate = before.max(error.fate());
+            lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
+            let attempt = Attempt {
+                count,
+                lost,
+                error: &error,
+                reused,
+                replayable: self.is_replayable(),
+                idempotent,
+            };
+            let verdict = decide(policy, attempt, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
+                return Err(error);
+            };
+            tracing::debug!(%error, number = count.number(), "sending the request again");
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            count = count.next();
+            fresh = next_fresh;
+        }
+    }
+
+    async fn acquire(&mut self, fresh: bool) -> Result<Lease<Manager>, Failed> {
+        let mut acquiring = match fresh {
+            false => self.pool.acquire_from(&self.key, self.place),
+            true => self.pool.acquire_fresh_from(&self.key, self.place),
+        };
+        let lease = (&mut acquiring).await;
+        let lease = lease.map_err(|error| Failed { error: error.into(), reused: false })?;
+        if let Some(times) = &mut self.times {
+            *times += acquiring.times(&lease);
+        }
+        Ok(lease)
+    }
+
     fn is_replayable(&self) -> bool {
         self.source.as_ref().is_none_or(Source::is_replayable)
     }
 
     /// Sends the request once, on a connection that was just dialed if `fresh`. The last attempt uses
     /// up the head.
-    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Response<Body>, Failed> {
-        let lease = match fresh {
-            false => self.pool.acquire_from(&self.key, self.place).await,
-            true => self.pool.acquire_fresh_from(&self.key, self.place).await,
-        };
+    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Answer<B>, Failed> {
+        let lease = self.acquire(fresh).await?;
         let config = self.pool.manager().config();
-        let mut slot = match lease {
-            Ok(lease) => Slot::new(lease, config.response_timeout),
-            Err(error) => return Err(Failed { error: error.into(), reused: false }),
-        };
+        let mut slot = Slot::new(lease, config.response_timeout);
         let reused = slot.is_reused();
         let head = match count.is_last() {
             false => self.head.clone(),
@@ -259,6 +343,7 @@ where
                 return Err(Failed { error: not_sent.into_error(closed), reused });
             }
         };
+        self.fate = self.fate.max(Fate::Unknown);
         let upload = self.source.take().map(|source| Upload::new(source, stream));
         let mut exchange = Exchange::new(response, upload, slot.connection());
         let mut timer = pin!(None);
@@ -269,7 +354,13 @@ where
             Ok(_) if slot.connection().has_bad_head(|| exchange.stream_id()) => {
                 Error::bad_response("the response has pseudo-header fields of requests")
             }
-            Ok(head) => return Ok(exchange.into_response(head, no_content, slot, config)),
+            Ok(head) => {
+                let record = self.times.map(|times| {
+                    let peer = slot.connection().peer_addr();
+                    ExchangeRecord::new(slot.lease(), peer, count.number(), times)
+                });
+                return Ok(Answer { exchange, head, no_content, slot, record });
+            }
             Err(Unanswered::Here(error)) => error,
             Err(Unanswered::Stream(error)) => {
                 let sent = slot.connection().has_sent(exchange.stream_id());

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection that many requests use at a time.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -27,6 +28,7 @@ pub struct Connection {
     observed: Arc<Observed>,
     activity: Arc<Activity>,
     config: Arc<Config>,
+    peer: Option<SocketAddr>,
 }
 
 /// A response head up to this size, in bytes, fails its stream only, however low the limit is. h2
@@ -97,12 +99,18 @@ impl Connection {
             Arc::clone(&config),
             patience,
         );
-        let this = Self { handle: Mutex::new(Some(handle)), observed, activity, config };
+        let handle = Mutex::new(Some(handle));
+        let this = Self { handle, observed, activity, config, peer: None };
         tokio::spawn(driver);
         if this.config.wait_for_settings {
             this.settled().await?;
         }
         Ok(this)
+    }
+
+    /// Notes the address of the peer.
+    pub(crate) fn set_peer(&mut self, peer: Option<SocketAddr>) {
+        self.peer = peer;
     }
 
     /// Waits until the peer's SETTINGS allow a stream. A connection that allows none cannot serve
@@ -243,6 +251,11 @@ impl Connection {
     /// limit.
     pub fn peer_limit(&self) -> Option<u32> {
         self.observed.peer_limit()
+    }
+
+    /// The address of the peer, if the connection is TCP.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Streams that are open now.

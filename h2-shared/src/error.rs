@@ -62,6 +62,22 @@ pub enum Error {
     /// [`body_timeout`](crate::Config::body_timeout). The stream was reset.
     BodyTimeout(Duration),
 
+    /// The request's [`TotalTimeout`](pool_common::exchange::TotalTimeout) passed. The stream was
+    /// reset, if there was one.
+    TotalTimeout {
+        /// The limit.
+        limit: Duration,
+        /// How far the request had come, in the attempt that came furthest.
+        fate: Fate,
+    },
+
+    /// [`Body::read_all`](crate::Body::read_all) met more bytes than the caller allows. The stream
+    /// was reset.
+    BodyTooLarge {
+        /// What the caller allows.
+        limit: usize,
+    },
+
     /// The caller's request body failed, or did not have the length that the head declared. The
     /// stream was reset.
     RequestBody(Box<dyn std::error::Error + Send + Sync>),
@@ -107,6 +123,12 @@ impl fmt::Debug for Error {
                 .finish(),
             Self::ResponseTimeout(limit) => f.debug_tuple("ResponseTimeout").field(limit).finish(),
             Self::BodyTimeout(limit) => f.debug_tuple("BodyTimeout").field(limit).finish(),
+            Self::TotalTimeout { limit, fate } => {
+                f.debug_struct("TotalTimeout").field("limit", limit).field("fate", fate).finish()
+            }
+            Self::BodyTooLarge { limit } => {
+                f.debug_struct("BodyTooLarge").field("limit", limit).finish()
+            }
             Self::RequestBody(error) => f.debug_tuple("RequestBody").field(error).finish(),
         }
     }
@@ -131,6 +153,17 @@ impl fmt::Display for Error {
             }
             Self::BodyTimeout(limit) => {
                 write!(f, "the response body paused for body_timeout, {limit:?}")
+            }
+            Self::TotalTimeout { limit, fate } => {
+                let stage = match fate {
+                    Fate::NotSent => "before the request was sent",
+                    Fate::Unprocessed | Fate::Unknown => "before the response began",
+                    Fate::Answered => "while the response body was being read",
+                };
+                write!(f, "the time limit of the whole exchange passed {stage}, {limit:?}")
+            }
+            Self::BodyTooLarge { limit } => {
+                write!(f, "the response body is larger than read_all was told: {limit} bytes")
             }
             Self::RequestBody(error) => write!(f, "the request body failed: {error}"),
         }
@@ -206,10 +239,10 @@ impl From<pool_common::Error<ConnectError>> for Error {
 }
 
 impl Error {
-    /// Whether a time limit passed, ours or the pool's.
+    /// Whether a time limit passed, ours, the pool's or the caller's.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::ResponseTimeout(_) | Self::BodyTimeout(_) => true,
+            Self::ResponseTimeout(_) | Self::BodyTimeout(_) | Self::TotalTimeout { .. } => true,
             Self::Acquire(error) => error.is_timeout(),
             _ => false,
         }
@@ -224,7 +257,8 @@ impl Error {
             | Self::ConnectionLost { .. }
             | Self::ResponseTimeout(_)
             | Self::RequestBody(_) => Fate::Unknown,
-            Self::BodyTimeout(_) => Fate::Answered,
+            Self::BodyTimeout(_) | Self::BodyTooLarge { .. } => Fate::Answered,
+            Self::TotalTimeout { fate, .. } => *fate,
         }
     }
 
@@ -316,6 +350,9 @@ pub enum InvalidRequest {
         /// The length of the body.
         body: u64,
     },
+    /// The origin of a gRPC server with a path behind it.
+    #[error("the origin of a gRPC server is a scheme, a host and a port, without a path")]
+    OriginWithPath,
     /// A head that HTTP/2 cannot express, in another way.
     #[error("its head is not valid in HTTP/2")]
     Head,

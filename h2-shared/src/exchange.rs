@@ -11,6 +11,7 @@ use h2::{RecvStream, StreamId};
 use http::header::CONTENT_LENGTH;
 use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
+use pool_common::exchange::TotalDeadline;
 use tokio::time::Sleep;
 
 use crate::body::Body;
@@ -108,19 +109,22 @@ where
         no_content: bool,
         slot: Slot,
         config: &Config,
+        total: Option<Box<TotalDeadline>>,
     ) -> Response<Body> {
         let no_content = no_content || response.status() == StatusCode::NOT_MODIFIED;
         let length = response.headers().get(CONTENT_LENGTH).filter(|_| !no_content);
         let length = length.and_then(|value| parse_length(value).ok());
         let (timeout, end) = (config.body_timeout, self.end);
         match self.upload.filter(|_| self.sending) {
-            None => response.map(|stream| Body::new(stream, slot, end, length, timeout)),
+            None => response.map(|stream| Body::new(stream, slot, end, length, timeout, total)),
             Some(upload) => {
                 let slot = Arc::new(slot);
                 let patience = Patience::new(config.response_timeout);
                 let task = tokio::spawn(finish(upload, patience, Arc::clone(&slot)));
                 let abort = task.abort_handle();
-                response.map(|stream| Body::with_upload(stream, slot, abort, end, length, timeout))
+                response.map(|stream| {
+                    Body::with_upload(stream, slot, abort, end, length, timeout, total)
+                })
             }
         }
     }

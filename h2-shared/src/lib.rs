@@ -58,6 +58,45 @@
 //! A [`Partition`] among the extensions of a request keeps its connections apart from those of other requests
 //! to the same origin.
 //!
+//! # Redirects, decompression and other layers
+//!
+//! With the feature `tower`, [`Client`] is a `tower_service::Service`, and the layers of [tower] and
+//! [tower-http] go on top of it:
+//!
+//! ```
+//! # #[cfg(feature = "tower")]
+//! # async fn example(addr: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use h2_shared::{Body, Client};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(tower_http::follow_redirect::FollowRedirectLayer::new())
+//!     .layer(tower_http::decompression::DecompressionLayer::new())
+//!     .service(Client::new());
+//! let request = http::Request::get(format!("http://{addr}/")).body(Body::default())?;
+//! let response = client.oneshot(request).await?;
+//! let text = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+//! # assert_eq!(text, "hello\n");
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "tower")]
+//! # {
+//! # let server = pool_common::testing::servers::NghttpdServer::start(&[]);
+//! # let runtime = tokio::runtime::Runtime::new().unwrap();
+//! # runtime.block_on(example(server.addr())).unwrap();
+//! # }
+//! ```
+//!
+//! The service is always ready; see [`Client`] for how the pool limits requests then.
+//!
+//! [tower]: https://docs.rs/tower
+//! [tower-http]: https://docs.rs/tower-http
+//!
+//! # gRPC
+//!
+//! With the feature `tonic`, [`GrpcTransport`] makes a client the transport of tonic's
+//! generated clients: with deadlines that hold, status codes for all errors, and a default origin.
+//!
 //! # How many connections
 //!
 //! As few as the streams fit on: the first connection of an origin fills up before the next is dialed,
@@ -145,6 +184,8 @@ mod driver;
 mod error;
 mod exchange;
 mod frames;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod head;
 mod keep_alive;
 mod key;
@@ -153,7 +194,11 @@ mod observed;
 mod patience;
 mod pseudo;
 mod retry;
+#[cfg(feature = "tower")]
+mod service;
 mod slot;
+#[cfg(feature = "tonic")]
+mod status;
 mod transport;
 mod upload;
 
@@ -163,6 +208,8 @@ pub use client::Client;
 pub use config::{Config, InvalidConfig};
 pub use connection::Connection;
 pub use error::{Closed, ConnectError, Error, InvalidRequest};
+#[cfg(feature = "tonic")]
+pub use grpc::{GrpcBody, GrpcFuture, GrpcTransport};
 pub use h2::Reason;
 #[doc(inline)]
 pub use key::{Key, Scheme, unix_uri};
@@ -171,3 +218,5 @@ pub use manager::Manager;
 pub use observed::Phase;
 #[doc(inline)]
 pub use pool_common::connect::Partition;
+#[cfg(feature = "tower")]
+pub use service::ResponseFuture;

@@ -116,10 +116,13 @@ impl pool_common::Manager for Manager {
         let patience = self.patience.load(Ordering::Relaxed);
         let config = Arc::clone(&self.config);
         // The driver is compiled for plain TCP separately, which so pays nothing for the other streams.
-        match stream.into_tcp() {
+        let peer = stream.peer_addr();
+        let mut connection = match stream.into_tcp() {
             Ok(socket) => Connection::start(socket, config, patience, listener).await,
             Err(stream) => Connection::start(stream, config, patience, listener).await,
-        }
+        }?;
+        connection.set_peer(peer);
+        Ok(connection)
     }
 
     /// A proxy that wants another login refuses the next dial as well.

@@ -33,6 +33,11 @@ impl Slot {
         (&self.lease, &mut self.patience)
     }
 
+    /// The lease of it.
+    pub(crate) fn lease(&self) -> &Lease<Manager> {
+        &self.lease
+    }
+
     /// Whether the connection had served another lease before this one.
     pub(crate) fn is_reused(&self) -> bool {
         self.lease.is_reused()

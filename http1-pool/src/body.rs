@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use pool_common::Lease;
+use pool_common::exchange::TotalDeadline;
 
-use crate::error::Error;
+use crate::error::{Error, Stage};
 use crate::manager::Manager;
 
 /// The body of a response, read from the connection as it is polled.
@@ -44,7 +45,10 @@ enum Inner {
 }
 
 /// A body with more to come. Its drop is where the connection is saved or given up.
-struct Incoming(Option<Lease<Manager>>);
+struct Incoming {
+    lease: Option<Lease<Manager>>,
+    total: Option<Box<TotalDeadline>>,
+}
 
 impl Body {
     /// A body without bytes.
@@ -81,8 +85,8 @@ impl Body {
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
 
-    pub(crate) fn incoming(lease: Lease<Manager>) -> Self {
-        Self(Inner::Incoming(Incoming(Some(lease))))
+    pub(crate) fn incoming(lease: Lease<Manager>, total: Option<Box<TotalDeadline>>) -> Self {
+        Self(Inner::Incoming(Incoming { lease: Some(lease), total }))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -95,15 +99,25 @@ impl Body {
             }
             Inner::Incoming(incoming) => incoming,
         };
-        let Some(connection) = &mut incoming.0 else {
+        let Some(connection) = &mut incoming.lease else {
             return Poll::Ready(None);
         };
-        let frame = ready!(connection.poll_body(cx));
+        let over = match &mut incoming.total {
+            Some(total) => total.poll(cx),
+            None => Poll::Pending,
+        };
+        let frame = match over {
+            Poll::Ready(limit) => {
+                let (stage, peer) = (Stage::Body, connection.peer().clone());
+                Some(Err(Error::TotalTimeout { stage, limit, peer }))
+            }
+            Poll::Pending => ready!(connection.poll_body(cx)),
+        };
         if connection.is_finished() {
             self.0 = Inner::Over;
         } else if matches!(frame, Some(Err(_))) {
             // Where the next message starts is unknown, so there is nothing to save.
-            if let Some(connection) = incoming.0.take() {
+            if let Some(connection) = incoming.lease.take() {
                 connection.discard();
             }
             self.0 = Inner::Over;
@@ -135,7 +149,8 @@ impl http_body::Body for Body {
         match &self.0 {
             Inner::Over => SizeHint::with_exact(0),
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Incoming(Incoming(connection)) => connection
+            Inner::Incoming(incoming) => incoming
+                .lease
                 .as_ref()
                 .and_then(|connection| connection.body_left())
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
@@ -145,7 +160,7 @@ impl http_body::Body for Body {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        let Some(mut connection) = self.0.take() else {
+        let Some(mut connection) = self.lease.take() else {
             return;
         };
         if connection.is_finished() || std::thread::panicking() || !connection.skip_buffered() {
@@ -162,7 +177,7 @@ impl fmt::Debug for Inner {
         match self {
             Self::Over => f.write_str("Over"),
             Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
-            Self::Incoming(incoming) => f.debug_tuple("Incoming").field(&incoming.0).finish(),
+            Self::Incoming(incoming) => f.debug_tuple("Incoming").field(&incoming.lease).finish(),
         }
     }
 }

@@ -5,17 +5,20 @@ use std::future::{Future, poll_fn};
 use std::panic::Location;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use pool_common::Pool;
+use http::{Extensions, Request, Response, Uri};
 use pool_common::connect::Connector;
+#[cfg(doc)]
+use pool_common::exchange::TotalTimeout;
+use pool_common::exchange::{ExchangeRecord, RecordExchange, TotalDeadline};
 use pool_common::policy::{Policy, Retry};
 use pool_common::retry::{Count, Verdict};
+use pool_common::{AcquireTimes, Lease, Pool};
 
 use crate::body::Body;
 use crate::builder::ClientBuilder;
 use crate::config::Config;
 use crate::connection::{Connection, Failure};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, Stage};
 use crate::head::ResponseHead;
 use crate::key::Key;
 use crate::manager::Manager;
@@ -123,8 +126,29 @@ impl Client {
     /// The connection is returned to the pool when the body has been read to its end; see [`Body`].
     ///
     /// `acquire_timeout` and `response_timeout` apply to each attempt of the retry rule, and no attempt
-    /// follows a time limit that has passed. One limit over all attempts is
-    /// `tokio::time::timeout` around this call.
+    /// follows a time limit that has passed. A [`TotalTimeout`] among the extensions of the request is
+    /// one limit over all attempts, pauses and bodies. [`RecordExchange`] asks for an
+    /// [`ExchangeRecord`] among those of the response:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use pool_common::exchange::{ExchangeRecord, RecordExchange, TotalTimeout};
+    ///
+    /// # let server = pool_common::testing::servers::NginxServer::start("location / { return 200 hello; }");
+    /// # let address = server.addr();
+    /// let client = http1_pool::Client::new();
+    /// let request = http::Request::get(format!("http://{address}/"))
+    ///     .extension(TotalTimeout::after(Duration::from_secs(5)))
+    ///     .extension(RecordExchange)
+    ///     .body(http1_pool::Body::empty())?;
+    /// let response = client.request(request).await?;
+    /// let record = response.extensions().get::<ExchangeRecord>().expect("it was asked for");
+    /// assert_eq!((record.peer, record.reused, record.attempts), (Some(address), false, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// See [`Error`]. [`Error::may_have_executed`] says whether sending the request again may run it
@@ -146,13 +170,24 @@ impl Client {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let place = Location::caller();
-        async move {
-            let (parts, body) = request.into_parts();
-            let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
-            let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
-            self.send(head, &key, payload, place).await
-        }
+        self.carry_out(request, Location::caller())
+    }
+
+    /// `place` is the caller's, for leak detection.
+    pub(crate) async fn carry_out<B>(
+        &self,
+        request: Request<B>,
+        place: &'static Location<'static>,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let options = Options::of(&parts.extensions);
+        let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
+        let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
+        self.send(head, key, payload, options, place).await
     }
 
     /// Sends a `GET` without further headers.
@@ -170,7 +205,7 @@ impl Client {
             parts.uri = uri;
             let mut payload = Payload::None;
             let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
-            self.send(head, &key, payload, place).await
+            self.send(head, key, payload, Options::default(), place).await
         }
     }
 
@@ -196,44 +231,96 @@ impl Client {
         &self.pool.manager().connector
     }
 
-    /// Attempts until there is a response or the retry rule gives up. `place` is the caller's, for
-    /// leak detection.
+    /// `place` is the caller's, for leak detection.
     async fn send(
         &self,
         head: RequestHead<'_>,
-        key: &Key,
-        mut payload: Payload,
+        key: Key,
+        payload: Payload,
+        options: Options,
         place: &'static Location<'static>,
     ) -> Result<Response<Body>, Error> {
+        let Options { mut total, times } = options;
+        let mut call =
+            Call { pool: &self.pool, key, place, head, payload, reached: Stage::Start, times };
+        let sent = TotalDeadline::bound(&mut total, call.run()).await;
+        let Answer { head, lease, record } = match sent {
+            Ok(answer) => answer?,
+            Err(limit) => {
+                return Err(Error::TotalTimeout { stage: call.reached, limit, peer: call.key });
+            }
+        };
+        let body = match lease {
+            None => Body::empty(),
+            Some(lease) => Body::incoming(lease, total),
+        };
+        let mut response = respond(head, body);
+        if let Some(record) = record {
+            response.extensions_mut().insert(record);
+        }
+        Ok(response)
+    }
+}
+
+/// What a caller asks of one exchange, in the extensions of its request.
+#[derive(Default)]
+struct Options {
+    total: Option<Box<TotalDeadline>>,
+    /// For the record, if there shall be one.
+    times: Option<AcquireTimes>,
+}
+
+impl Options {
+    fn of(extensions: &Extensions) -> Self {
+        if extensions.is_empty() {
+            return Self::default();
+        }
+        let record = extensions.get::<RecordExchange>();
+        Self {
+            total: TotalDeadline::start(extensions.get()),
+            times: record.map(|_| AcquireTimes::default()),
+        }
+    }
+}
+
+/// One request, in as many attempts as it takes.
+struct Call<'a> {
+    pool: &'a Pool<Manager>,
+    key: Key,
+    /// The line of code that asked, for leak detection.
+    place: &'static Location<'static>,
+    head: RequestHead<'a>,
+    payload: Payload,
+    /// How far the attempt that came furthest has come.
+    reached: Stage,
+    /// Of all attempts, if there shall be a record.
+    times: Option<AcquireTimes>,
+}
+
+/// A response whose head is there.
+struct Answer {
+    head: ResponseHead,
+    /// The connection, if there is a body to be read.
+    lease: Option<Lease<Manager>>,
+    record: Option<ExchangeRecord>,
+}
+
+impl Call<'_> {
+    /// Attempts until there is a response or the retry rule gives up.
+    async fn run(&mut self) -> Result<Answer, Error> {
         let policy = self.pool.initial_policy();
         let mut count = Count::first(policy);
         let mut fresh = false;
         loop {
-            let mut lease = if fresh {
-                self.pool.acquire_fresh_from(key, place).await?
-            } else {
-                self.pool.acquire_from(key, place).await?
-            };
-            let failure = match exchange(&mut lease, head, &mut payload).await {
-                Ok(head) => {
-                    if let Some(limit) = lease.idle_limit() {
-                        lease.set_idle_limit(limit);
-                    }
-                    let body = if lease.is_finished() {
-                        // Given back first, so that a caller that has seen the answer can use it next.
-                        drop(lease);
-                        Body::empty()
-                    } else {
-                        Body::incoming(lease)
-                    };
-                    return Ok(respond(head, body));
-                }
+            let mut lease = self.acquire(fresh).await?;
+            let failure = match self.exchange(&mut lease).await {
+                Ok(head) => return Ok(self.answer(head, lease, count)),
                 Err(failure) => failure,
             };
             let attempt = Attempt {
-                method: head.method,
-                headers: head.headers,
-                replayable: payload.is_replayable(),
+                method: self.head.method,
+                headers: self.head.headers,
+                replayable: self.payload.is_replayable(),
                 reused: lease.is_reused(),
                 count,
             };
@@ -246,21 +333,48 @@ impl Client {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            let (number, error) = (count.number(), &failure.error);
+            let (key, number, error) = (&self.key, count.number(), &failure.error);
             tracing::debug!(target: "http1_pool", %key, number, %error, "sending again");
             count = count.next();
         }
     }
-}
 
-/// One attempt on one connection.
-async fn exchange(
-    connection: &mut Connection,
-    head: RequestHead<'_>,
-    payload: &mut Payload,
-) -> Result<ResponseHead, Failure> {
-    connection.begin(head, payload)?;
-    poll_fn(|cx| connection.poll_response(cx)).await
+    async fn acquire(&mut self, fresh: bool) -> Result<Lease<Manager>, Error> {
+        let mut acquiring = match fresh {
+            false => self.pool.acquire_from(&self.key, self.place),
+            true => self.pool.acquire_fresh_from(&self.key, self.place),
+        };
+        let lease = (&mut acquiring).await?;
+        if let Some(times) = &mut self.times {
+            *times += acquiring.times(&lease);
+        }
+        Ok(lease)
+    }
+
+    /// One attempt on one connection.
+    async fn exchange(&mut self, connection: &mut Connection) -> Result<ResponseHead, Failure> {
+        connection.begin(self.head, &mut self.payload)?;
+        poll_fn(|cx| {
+            let head = connection.poll_response(cx);
+            if head.is_pending() {
+                self.reached = self.reached.max(connection.stage());
+            }
+            head
+        })
+        .await
+    }
+
+    fn answer(&self, head: ResponseHead, mut lease: Lease<Manager>, count: Count) -> Answer {
+        if let Some(limit) = lease.idle_limit() {
+            lease.set_idle_limit(limit);
+        }
+        let record = self
+            .times
+            .map(|times| ExchangeRecord::new(&lease, lease.peer_addr(), count.number(), times));
+        // Given back first, so that a caller that has seen the answer can use it next.
+        let lease = (!lease.is_finished()).then_some(lease);
+        Answer { head, lease, record }
+    }
 }
 
 fn respond(head: ResponseHead, body: Body) -> Response<Body> {

@@ -13,6 +13,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -323,6 +324,20 @@ impl Connection {
             };
             return Poll::Ready(Some(Err(error)));
         }
+    }
+
+    /// How far the request in flight has come, before the head of its response is there.
+    pub(crate) fn stage(&self) -> Stage {
+        match self.fate {
+            Fate::NotSent => Stage::Start,
+            _ if self.is_sent() => Stage::Response,
+            _ => Stage::Request,
+        }
+    }
+
+    /// The address of the peer. Asks the system.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr()
     }
 
     /// The origin that it leads to.

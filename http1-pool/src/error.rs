@@ -57,6 +57,15 @@ pub enum Error {
         /// The origin that was talked to.
         peer: Key,
     },
+    /// The request's [`TotalTimeout`](pool_common::exchange::TotalTimeout) passed.
+    TotalTimeout {
+        /// How far the request had come, in the attempt that came furthest.
+        stage: Stage,
+        /// The limit that passed.
+        limit: Duration,
+        /// The origin of the request.
+        peer: Key,
+    },
     /// [`Body::read_all`](crate::Body::read_all) met more bytes than the caller allows.
     BodyTooLarge {
         /// What the caller allows.
@@ -87,6 +96,9 @@ impl fmt::Display for Error {
                 let name = stage.limit_name();
                 write!(f, "timed out while {stage}: {name} = {limit:?} ({peer})")
             }
+            Self::TotalTimeout { stage, limit, peer } => {
+                write!(f, "timed out while {stage}: TotalTimeout = {limit:?} ({peer})")
+            }
             Self::BodyTooLarge { limit } => {
                 write!(f, "the response body is larger than read_all was told: {limit} bytes")
             }
@@ -105,6 +117,7 @@ impl std::error::Error for Error {
             Self::InvalidRequest(_)
             | Self::Closed { .. }
             | Self::Timeout { .. }
+            | Self::TotalTimeout { .. }
             | Self::BodyTooLarge { .. }
             | Self::Protocol { .. } => None,
         }
@@ -130,10 +143,10 @@ impl From<pool_common::Error<ConnectError>> for Error {
 }
 
 impl Error {
-    /// Whether a time limit passed: the acquire's, the dial's, or the peer's silence.
+    /// Whether a time limit passed: the acquire's, the dial's, of the peer's silence, or the total one.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::Timeout { .. } => true,
+            Self::Timeout { .. } | Self::TotalTimeout { .. } => true,
             Self::Acquire(error) => error.is_timeout(),
             _ => false,
         }
@@ -165,9 +178,10 @@ impl Error {
         match self {
             Self::InvalidRequest(_) | Self::Acquire(_) => Some(Stage::Start),
             Self::RequestBody(_) => Some(Stage::Request),
-            Self::Io { stage, .. } | Self::Closed { stage, .. } | Self::Timeout { stage, .. } => {
-                Some(*stage)
-            }
+            Self::Io { stage, .. }
+            | Self::Closed { stage, .. }
+            | Self::Timeout { stage, .. }
+            | Self::TotalTimeout { stage, .. } => Some(*stage),
             Self::BodyTooLarge { .. } => Some(Stage::Body),
             Self::Protocol { .. } => None,
         }
@@ -185,12 +199,14 @@ impl Error {
         }
     }
 
-    /// The origin that was talked to, once a connection was there.
+    /// The origin that was talked to, once a connection was there; after a
+    /// [`TotalTimeout`](Self::TotalTimeout) always.
     pub fn peer(&self) -> Option<&Key> {
         match self {
             Self::Io { peer, .. }
             | Self::Closed { peer, .. }
             | Self::Timeout { peer, .. }
+            | Self::TotalTimeout { peer, .. }
             | Self::Protocol { peer, .. } => Some(peer),
             _ => None,
         }
@@ -198,7 +214,7 @@ impl Error {
 }
 
 /// How far a request had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// Nothing of it was sent.

@@ -148,6 +148,41 @@
 //! A client that reaches all its hosts through one socket has
 //! [`Connector::unix`](pool_common::connect::Connector::unix) as its connector.
 //!
+//! # Redirects, decompression and other layers
+//!
+//! With the feature `tower`, [`Client`] is a `tower_service::Service`, and the layers of [tower] and
+//! [tower-http] go on top of it:
+//!
+//! ```
+//! # #[cfg(not(feature = "tower"))]
+//! # fn main() {}
+//! # #[cfg(feature = "tower")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use http1_pool::{Body, Client};
+//! use tower::{ServiceBuilder, ServiceExt};
+//!
+//! # let server = pool_common::testing::servers::NginxServer::start(
+//! #     "location /old { return 302 http://$http_host/new; } location /new { return 200 hello; }",
+//! # );
+//! # let address = server.addr();
+//! let client = ServiceBuilder::new()
+//!     .layer(tower_http::follow_redirect::FollowRedirectLayer::new())
+//!     .layer(tower_http::decompression::DecompressionLayer::new())
+//!     .service(Client::new());
+//! let request = http::Request::get(format!("http://{address}/old")).body(Body::empty())?;
+//! let response = client.oneshot(request).await?;
+//! let text = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+//! # assert_eq!(text, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The service is always ready; see [`Client`] for how the pool limits requests then.
+//!
+//! [tower]: https://docs.rs/tower
+//! [tower-http]: https://docs.rs/tower-http
+//!
 //! # How many connections
 //!
 //! By default at most 100 connections are open for each origin, idle ones included; a request beyond
@@ -238,6 +273,8 @@ mod manager;
 mod outgoing;
 mod request;
 mod retry;
+#[cfg(feature = "tower")]
+mod service;
 mod upload;
 mod write;
 
@@ -257,3 +294,5 @@ pub use key::{Key, Scheme, unix_uri};
 pub use manager::Manager;
 #[doc(inline)]
 pub use pool_common::connect::Partition;
+#[cfg(feature = "tower")]
+pub use service::ResponseFuture;

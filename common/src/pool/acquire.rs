@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::inner::{Granted, Guard, Inner};
@@ -14,6 +15,7 @@ use super::lease::Lease;
 use super::maintenance::is_here;
 use super::peek::Condition;
 use super::timeout::{TimeLimit, text_of};
+use super::times::Spent;
 use super::waiting::{Step, Waiting};
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
@@ -45,11 +47,13 @@ enum Progress<'a, M: Manager> {
     /// In the queue; the pool's maintenance task watches the deadline.
     Waiting(Waiting<'a, M>),
     Slow(SlowAcquire<'a, M>),
-    Done,
+    /// Where its time went.
+    Done(Spent),
 }
 
-type SlowAcquire<'a, M> =
-    Pin<Box<dyn Future<Output = Result<Lease<M>, Error<<M as Manager>::Error>>> + Send + 'a>>;
+type Acquired<M> = Result<Lease<M>, Error<<M as Manager>::Error>>;
+
+type SlowAcquire<'a, M> = Pin<Box<dyn Future<Output = (Acquired<M>, Spent)> + Send + 'a>>;
 
 impl<M: Manager> Future for Acquiring<'_, M> {
     type Output = Result<Lease<M>, Error<M::Error>>;
@@ -70,7 +74,7 @@ impl<M: Manager> Future for Acquiring<'_, M> {
         let mut lease = Lease::new(inner, node, lent);
         match inner.peek(&mut lease, was_idle) {
             Condition::Fine => {
-                self.progress = Progress::Done;
+                self.progress = Progress::Done(Spent::default());
                 inner.meter.hit(&mut lease);
                 lease.track(self.place);
                 Poll::Ready(Ok(lease))
@@ -141,20 +145,21 @@ impl<'a, M: Manager> Acquiring<'a, M> {
                     Poll::Pending => None,
                 },
                 Progress::Slow(slow) => {
-                    let result = std::task::ready!(slow.as_mut().poll(context));
-                    self.progress = Progress::Done;
+                    let (result, spent) = std::task::ready!(slow.as_mut().poll(context));
+                    self.progress = Progress::Done(spent);
                     return Poll::Ready(result);
                 }
-                Progress::Done => panic!("an acquire was polled after it had ended"),
+                Progress::Done(_) => panic!("an acquire was polled after it had ended"),
             };
             match step {
                 None => return Poll::Pending,
                 Some(Step::Lent(lease, Condition::Fine)) => {
-                    self.progress = Progress::Done;
+                    let total = self.waited();
+                    self.progress = Progress::Done(Spent { total, ..Spent::default() });
                     return Poll::Ready(Ok(lease));
                 }
                 Some(Step::TimedOut) => {
-                    self.progress = Progress::Done;
+                    self.progress = Progress::Done(Spent::default());
                     // The timer said so, even where the clock does not follow it.
                     let limit = self.inner.policy.acquire_timeout.unwrap_or_default();
                     let waited = self.waited().max(limit);
@@ -220,7 +225,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     /// No task watches the deadline any more: the slow path sets a timer.
     #[cold]
     fn watch_alone(&mut self) -> Option<Step<'a, M>> {
-        match std::mem::replace(&mut self.progress, Progress::Done) {
+        match std::mem::replace(&mut self.progress, Progress::Done(Spent::default())) {
             Progress::Waiting(waiting) => Some(Step::Wait(waiting)),
             _ => unreachable!("it was waiting just now"),
         }
@@ -242,6 +247,19 @@ impl<'a, M: Manager> Acquiring<'a, M> {
     fn waited(&self) -> Duration {
         self.inner.clock.now().since(self.started)
     }
+
+    /// What it has measured, once it is done.
+    pub(super) fn spent(&self) -> Spent {
+        match self.progress {
+            Progress::Done(spent) => spent,
+            _ => Spent::default(),
+        }
+    }
+
+    /// When it began, unless it found an idle connection at once.
+    pub(super) fn began(&self) -> Option<Timestamp> {
+        self.deadline.map(|_| self.started)
+    }
 }
 
 impl<M: Manager> fmt::Debug for Acquiring<'_, M> {
@@ -250,7 +268,7 @@ impl<M: Manager> fmt::Debug for Acquiring<'_, M> {
             Progress::Start => "not started",
             Progress::Waiting(_) => "waiting",
             Progress::Slow(_) => "dialing, checking or waiting",
-            Progress::Done => "done",
+            Progress::Done(_) => "done",
         };
         f.debug_struct("Acquiring")
             .field("key", &self.key)
@@ -279,60 +297,80 @@ impl<M: Manager> Inner<M> {
     fn acquire_slow<'a>(
         self: &'a Arc<Self>,
         key: &'a M::Key,
-        mut want: Want,
+        want: Want,
         waited: Duration,
-        mut step: Step<'a, M>,
+        step: Step<'a, M>,
     ) -> SlowAcquire<'a, M> {
         self.runtime.remember();
         self.revive_maintenance();
         let span = tracing::debug_span!(target: "pool_common", "acquire", ?key);
         let acquire = async move {
             let limit = TimeLimit::new(self.policy.acquire_timeout, waited);
-            let mut failed_checks = 0;
-            loop {
-                step = match step {
-                    Step::Lent(lease, Condition::Fine) => return Ok(lease),
-                    Step::Lent(mut lease, Condition::Unknown) => {
-                        let condition = self.peek(&mut lease, true);
-                        Step::Lent(lease, condition)
-                    }
-                    Step::Lent(lease, condition) => {
-                        let checked = if condition == Condition::ToBeChecked {
-                            let checked = self.check(key, lease, &limit).await?;
-                            want.fresh |= checked.is_none() && self.distrusts();
-                            checked
-                        } else {
-                            drop(lease);
-                            None
-                        };
-                        match checked {
-                            Some(lease) => Step::Lent(lease, Condition::Fine),
-                            None => {
-                                failed_checks += 1;
-                                let enough = self.policy.max_failed_checks;
-                                want.fresh |= enough.is_some_and(|max| failed_checks >= max);
-                                Step::Again
-                            }
-                        }
-                    }
-                    Step::Dial(ticket) => {
-                        let dialed = self.dial_for_caller(key, ticket, &limit).await?;
-                        return dialed.ok_or_else(|| closed(key));
-                    }
-                    Step::Wait(waiting) => self.wait_alone(key, waiting, &limit).await?,
-                    Step::Again => {
-                        want.again = true;
-                        self.acquire_again(key, want, &limit)
-                    }
-                    Step::Refused(refusal) => return Err(self.refused(key, refusal)),
-                    Step::DialFailed(source) => return Err(Error::Dial { source }),
-                    Step::TimedOut => {
-                        return Err(self.timed_out(key, Stage::Queue, limit.elapsed()));
-                    }
-                };
-            }
+            let mut spent = Spent::default();
+            let result = self.go_through(key, want, step, &limit, &mut spent).await;
+            spent.total = limit.elapsed();
+            (result, spent)
         };
         Box::pin(acquire.instrument(span))
+    }
+
+    /// From step to step, until there is a connection or an error.
+    async fn go_through<'a>(
+        self: &'a Arc<Self>,
+        key: &'a M::Key,
+        mut want: Want,
+        mut step: Step<'a, M>,
+        limit: &TimeLimit,
+        spent: &mut Spent,
+    ) -> Acquired<M> {
+        let mut failed_checks = 0;
+        loop {
+            step = match step {
+                Step::Lent(lease, Condition::Fine) => return Ok(lease),
+                Step::Lent(mut lease, Condition::Unknown) => {
+                    let condition = self.peek(&mut lease, true);
+                    Step::Lent(lease, condition)
+                }
+                Step::Lent(lease, condition) => {
+                    let checked = if condition == Condition::ToBeChecked {
+                        let began = Instant::now();
+                        let checked = self.check(key, lease, limit).await;
+                        spent.checked += began.elapsed();
+                        let checked = checked?;
+                        want.fresh |= checked.is_none() && self.distrusts();
+                        checked
+                    } else {
+                        drop(lease);
+                        None
+                    };
+                    match checked {
+                        Some(lease) => Step::Lent(lease, Condition::Fine),
+                        None => {
+                            failed_checks += 1;
+                            let enough = self.policy.max_failed_checks;
+                            want.fresh |= enough.is_some_and(|max| failed_checks >= max);
+                            Step::Again
+                        }
+                    }
+                }
+                Step::Dial(ticket) => {
+                    let began = Instant::now();
+                    let dialed = self.dial_for_caller(key, ticket, limit).await;
+                    spent.dialed += began.elapsed();
+                    return dialed?.ok_or_else(|| closed(key));
+                }
+                Step::Wait(waiting) => self.wait_alone(key, waiting, limit).await?,
+                Step::Again => {
+                    want.again = true;
+                    self.acquire_again(key, want, limit)
+                }
+                Step::Refused(refusal) => return Err(self.refused(key, refusal)),
+                Step::DialFailed(source) => return Err(Error::Dial { source }),
+                Step::TimedOut => {
+                    return Err(self.timed_out(key, Stage::Queue, limit.elapsed()));
+                }
+            };
+        }
     }
 
     /// Another try. The state learns the deadline, although a caller that waits now watches its own.

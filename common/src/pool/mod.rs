@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it |
-//! | `acquire`, `waiting`, `timeout` | the future of an acquire, its place in the queue, its deadline |
+//! | `acquire`, `waiting`, `timeout`, `times` | the future of an acquire, its place in the queue, its deadline, where its time went |
 //! | `peek` | the peek and the check before lending |
 //! | `dial` | a dial by a caller or in the background, and what a connection reports later (retired, new capacity) |
 //! | `lease`, `release`, `node` | what a caller holds, its way back, the memory behind it |
@@ -23,6 +23,7 @@ mod peek;
 mod perform;
 mod release;
 mod timeout;
+mod times;
 mod waiting;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use std::time::Duration;
 pub use acquire::Acquiring;
 pub use leaks::LeaseInfo;
 pub use lease::Lease;
+pub use times::AcquireTimes;
 
 use self::inner::Inner;
 use self::leaks::Leaks;

@@ -355,6 +355,11 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         Some(&self.keys[connection.key].key)
     }
 
+    /// When the dial of a connection had ended, or when it began if it has not; while it lives.
+    pub fn opened_at(&self, id: ConnectionId) -> Option<Timestamp> {
+        Some(self.connections.get(id)?.opened_at)
+    }
+
     /// The connections that are idle or leased, in no order.
     pub fn live_connections(&self) -> impl Iterator<Item = ConnectionId> {
         self.connections

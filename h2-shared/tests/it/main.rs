@@ -4,7 +4,13 @@ mod bodies;
 mod cancel;
 mod dials;
 mod ends;
+#[cfg(feature = "tower")]
+mod exchange;
 mod faults;
+#[cfg(feature = "tonic")]
+mod grpc;
+#[cfg(feature = "tower")]
+mod layers;
 mod long_words;
 #[cfg(feature = "metrics")]
 mod metrics;

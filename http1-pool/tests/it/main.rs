@@ -3,10 +3,14 @@
 #[cfg(all(target_os = "linux", feature = "proxy", feature = "rustls", feature = "tower"))]
 mod apart;
 mod drops;
+#[cfg(feature = "tower")]
+mod exchange;
 mod faults;
 mod framing;
 mod idle;
 mod late_writes;
+#[cfg(feature = "tower")]
+mod layers;
 mod legal_answers;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -1,5 +1,8 @@
 //! A peer that follows a script, and the checks every test ends with.
 
+#[cfg(feature = "tower")]
+pub(crate) mod memory;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
