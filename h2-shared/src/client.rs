@@ -14,7 +14,7 @@ use pool_common::exchange::TotalTimeout;
 use pool_common::exchange::{ExchangeRecord, RecordExchange, TotalDeadline};
 use pool_common::policy::{Dial, IdleOrder, Retry};
 use pool_common::retry::{Count, Fate, Verdict};
-use pool_common::{AcquireTimes, Lease, Policy, Pool};
+use pool_common::{AcquireTimes, Policy, Pool};
 use tokio::time::sleep;
 
 use crate::body::Body;
@@ -164,29 +164,57 @@ impl Client {
         B::Error: Into<BodyError>,
     {
         let (parts, body) = request.into_parts();
-        let (mut total, times) = options(&parts.extensions);
+        let (total, times) = options(&parts.extensions);
         let connector = &self.pool.manager().connector;
         let key = connector.uri_key(&parts.uri, &parts.extensions)?;
         let (head, declared) = prepare(parts, &body)?;
         let limit = self.pool.manager().config().replay_limit;
         let source = (!body.is_end_stream()).then(|| Source::new(body, declared, limit));
+        let idempotent = head.method().is_idempotent();
+        let policy = self.pool.initial_policy();
         let fate = Fate::NotSent;
-        let mut call = Call { pool: &self.pool, key, place, head, source, fate, times };
-        let sent = TotalDeadline::bound(&mut total, call.run()).await;
-        match sent {
-            Ok(answer) => Ok(answer?.into_response(self.config(), total)),
-            Err(limit) => Err(Error::TotalTimeout { limit, fate: call.fate }),
+        let mut call = Call { pool: &self.pool, key, place, head, source, fate, total, times };
+        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
+        loop {
+            let before = call.fate;
+            let Failed { error, reused } = match call.attempt(count, fresh).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            call.fate = before.max(error.fate());
+            lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
+            let attempt = Attempt {
+                count,
+                lost,
+                error: &error,
+                reused,
+                replayable: call.is_replayable(),
+                idempotent,
+            };
+            let verdict = decide(policy, attempt, fastrand::f64());
+            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
+                return Err(error);
+            };
+            tracing::debug!(%error, number = count.number(), "sending the request again");
+            if !pause.is_zero() {
+                let pause = Box::pin(sleep(pause));
+                if let Err(limit) = TotalDeadline::bound(&mut call.total, pause).await {
+                    return Err(Error::TotalTimeout { limit, fate: call.fate });
+                }
+            }
+            count = count.next();
+            fresh = next_fresh;
         }
     }
 }
 
 /// What the caller asks of one exchange, in the extensions of its request: a limit, and a record.
-fn options(extensions: &Extensions) -> (Option<Box<TotalDeadline>>, Option<AcquireTimes>) {
+fn options(extensions: &Extensions) -> (Option<Box<TotalDeadline>>, Option<Box<AcquireTimes>>) {
     if extensions.is_empty() {
         return (None, None);
     }
     let record = extensions.get::<RecordExchange>();
-    (TotalDeadline::start(extensions.get()), record.map(|_| AcquireTimes::default()))
+    (TotalDeadline::start(extensions.get()), record.map(|_| Box::default()))
 }
 
 /// A client over a pool that was built by hand. Its policy starts from [`Client::default_policy`] in
@@ -229,33 +257,9 @@ struct Call<'a, B> {
     source: Option<Source<B>>,
     /// Of the attempt that came furthest.
     fate: Fate,
+    total: Option<Box<TotalDeadline>>,
     /// Of all attempts, if there shall be a record.
-    times: Option<AcquireTimes>,
-}
-
-/// A response whose head is there.
-struct Answer<B> {
-    exchange: Exchange<B>,
-    head: Response<RecvStream>,
-    /// The content-length is not that of its body.
-    no_content: bool,
-    slot: Slot,
-    record: Option<ExchangeRecord>,
-}
-
-impl<B> Answer<B>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
-    fn into_response(self, config: &Config, total: Option<Box<TotalDeadline>>) -> Response<Body> {
-        let Self { exchange, head, no_content, slot, record } = self;
-        let mut response = exchange.into_response(head, no_content, slot, config, total);
-        if let Some(record) = record {
-            response.extensions_mut().insert(record);
-        }
-        response
-    }
+    times: Option<Box<AcquireTimes>>,
 }
 
 /// An attempt that brought no response.
@@ -269,61 +273,30 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
-    /// Attempts until there is a response or the rule of the policy gives up.
-    async fn run(&mut self) -> Result<Answer<B>, Error> {
-        let idempotent = self.head.method().is_idempotent();
-        let policy = self.pool.initial_policy();
-        let (mut count, mut lost, mut fresh) = (Count::first(policy), 0, false);
-        loop {
-            let before = self.fate;
-            let Failed { error, reused } = match self.attempt(count, fresh).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            self.fate = before.max(error.fate());
-            lost += u32::from(matches!(error, Error::ConnectionLost { .. }));
-            let attempt = Attempt {
-                count,
-                lost,
-                error: &error,
-                reused,
-                replayable: self.is_replayable(),
-                idempotent,
-            };
-            let verdict = decide(policy, attempt, fastrand::f64());
-            let Verdict::Again { fresh: next_fresh, pause } = verdict else {
-                return Err(error);
-            };
-            tracing::debug!(%error, number = count.number(), "sending the request again");
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-            count = count.next();
-            fresh = next_fresh;
-        }
-    }
-
-    async fn acquire(&mut self, fresh: bool) -> Result<Lease<Manager>, Failed> {
-        let mut acquiring = match fresh {
-            false => self.pool.acquire_from(&self.key, self.place),
-            true => self.pool.acquire_fresh_from(&self.key, self.place),
-        };
-        let lease = (&mut acquiring).await;
-        let lease = lease.map_err(|error| Failed { error: error.into(), reused: false })?;
-        if let Some(times) = &mut self.times {
-            *times += acquiring.times(&lease);
-        }
-        Ok(lease)
-    }
-
     fn is_replayable(&self) -> bool {
         self.source.as_ref().is_none_or(Source::is_replayable)
     }
 
     /// Sends the request once, on a connection that was just dialed if `fresh`. The last attempt uses
     /// up the head.
-    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Answer<B>, Failed> {
-        let lease = self.acquire(fresh).await?;
+    async fn attempt(&mut self, count: Count, fresh: bool) -> Result<Response<Body>, Failed> {
+        let mut acquiring = match fresh {
+            false => self.pool.acquire_from(&self.key, self.place),
+            true => self.pool.acquire_fresh_from(&self.key, self.place),
+        };
+        // Two ways, so that without a limit no result is wrapped and moved once more.
+        let lease = match &mut self.total {
+            None => (&mut acquiring).await.map_err(Error::from),
+            limited => match TotalDeadline::bound(limited, &mut acquiring).await {
+                Ok(lease) => lease.map_err(Error::from),
+                Err(limit) => Err(Error::TotalTimeout { limit, fate: self.fate }),
+            },
+        };
+        let lease = lease.map_err(|error| Failed { error, reused: false })?;
+        if let Some(times) = &mut self.times {
+            **times += acquiring.times(&lease);
+        }
+        drop(acquiring);
         let config = self.pool.manager().config();
         let mut slot = Slot::new(lease, config.response_timeout);
         let reused = slot.is_reused();
@@ -343,11 +316,21 @@ where
                 return Err(Failed { error: not_sent.into_error(closed), reused });
             }
         };
-        self.fate = self.fate.max(Fate::Unknown);
         let upload = self.source.take().map(|source| Upload::new(source, stream));
         let mut exchange = Exchange::new(response, upload, slot.connection());
         let mut timer = pin!(None);
-        let error = match poll_fn(|cx| exchange.poll(cx, timer.as_mut(), &mut slot)).await {
+        let total = &mut self.total;
+        let answer = poll_fn(|cx| {
+            let answer = exchange.poll(cx, timer.as_mut(), &mut slot);
+            match total {
+                Some(total) if answer.is_pending() => total.poll(cx).map(|limit| {
+                    let fate = Fate::Unknown;
+                    Err(Unanswered::Here(Error::TotalTimeout { limit, fate }))
+                }),
+                _ => answer,
+            }
+        });
+        let error = match answer.await {
             Ok(head) if size_of_head(&head) > config.max_header_list_size as usize => {
                 Error::bad_response("the response head is larger than max_header_list_size allows")
             }
@@ -355,11 +338,16 @@ where
                 Error::bad_response("the response has pseudo-header fields of requests")
             }
             Ok(head) => {
-                let record = self.times.map(|times| {
+                let record = self.times.take().map(|times| {
                     let peer = slot.connection().peer_addr();
-                    ExchangeRecord::new(slot.lease(), peer, count.number(), times)
+                    Box::new(ExchangeRecord::new(slot.lease(), peer, count.number(), *times))
                 });
-                return Ok(Answer { exchange, head, no_content, slot, record });
+                let total = self.total.take();
+                let mut response = exchange.into_response(head, no_content, slot, config, total);
+                if let Some(record) = record {
+                    response.extensions_mut().insert(*record);
+                }
+                return Ok(response);
             }
             Err(Unanswered::Here(error)) => error,
             Err(Unanswered::Stream(error)) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response, Uri};
@@ -187,7 +189,7 @@ impl Client {
         let options = Options::of(&parts.extensions);
         let mut payload = Payload::new(body).await.map_err(Error::RequestBody)?;
         let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
-        self.send(head, key, payload, options, place).await
+        self.send(head, &key, payload, options, place).await
     }
 
     /// Sends a `GET` without further headers.
@@ -205,7 +207,7 @@ impl Client {
             parts.uri = uri;
             let mut payload = Payload::None;
             let (head, key) = RequestHead::new(&parts, &mut payload, self.connector())?;
-            self.send(head, key, payload, Options::default(), place).await
+            self.send(head, &key, payload, Options::default(), place).await
         }
     }
 
@@ -231,96 +233,52 @@ impl Client {
         &self.pool.manager().connector
     }
 
-    /// `place` is the caller's, for leak detection.
+    /// Attempts until there is a response or the retry rule gives up. `place` is the caller's, for
+    /// leak detection.
     async fn send(
         &self,
         head: RequestHead<'_>,
-        key: Key,
-        payload: Payload,
-        options: Options,
+        key: &Key,
+        mut payload: Payload,
+        mut options: Options,
         place: &'static Location<'static>,
     ) -> Result<Response<Body>, Error> {
-        let Options { mut total, times } = options;
-        let mut call =
-            Call { pool: &self.pool, key, place, head, payload, reached: Stage::Start, times };
-        let sent = TotalDeadline::bound(&mut total, call.run()).await;
-        let Answer { head, lease, record } = match sent {
-            Ok(answer) => answer?,
-            Err(limit) => {
-                return Err(Error::TotalTimeout { stage: call.reached, limit, peer: call.key });
-            }
-        };
-        let body = match lease {
-            None => Body::empty(),
-            Some(lease) => Body::incoming(lease, total),
-        };
-        let mut response = respond(head, body);
-        if let Some(record) = record {
-            response.extensions_mut().insert(record);
-        }
-        Ok(response)
-    }
-}
-
-/// What a caller asks of one exchange, in the extensions of its request.
-#[derive(Default)]
-struct Options {
-    total: Option<Box<TotalDeadline>>,
-    /// For the record, if there shall be one.
-    times: Option<AcquireTimes>,
-}
-
-impl Options {
-    fn of(extensions: &Extensions) -> Self {
-        if extensions.is_empty() {
-            return Self::default();
-        }
-        let record = extensions.get::<RecordExchange>();
-        Self {
-            total: TotalDeadline::start(extensions.get()),
-            times: record.map(|_| AcquireTimes::default()),
-        }
-    }
-}
-
-/// One request, in as many attempts as it takes.
-struct Call<'a> {
-    pool: &'a Pool<Manager>,
-    key: Key,
-    /// The line of code that asked, for leak detection.
-    place: &'static Location<'static>,
-    head: RequestHead<'a>,
-    payload: Payload,
-    /// How far the attempt that came furthest has come.
-    reached: Stage,
-    /// Of all attempts, if there shall be a record.
-    times: Option<AcquireTimes>,
-}
-
-/// A response whose head is there.
-struct Answer {
-    head: ResponseHead,
-    /// The connection, if there is a body to be read.
-    lease: Option<Lease<Manager>>,
-    record: Option<ExchangeRecord>,
-}
-
-impl Call<'_> {
-    /// Attempts until there is a response or the retry rule gives up.
-    async fn run(&mut self) -> Result<Answer, Error> {
         let policy = self.pool.initial_policy();
         let mut count = Count::first(policy);
         let mut fresh = false;
+        let total = &mut options.total;
+        // Of the attempt that came furthest.
+        let mut reached = Stage::Start;
         loop {
-            let mut lease = self.acquire(fresh).await?;
-            let failure = match self.exchange(&mut lease).await {
-                Ok(head) => return Ok(self.answer(head, lease, count)),
+            let mut acquiring = match fresh {
+                false => self.pool.acquire_from(key, place),
+                true => self.pool.acquire_fresh_from(key, place),
+            };
+            // Two ways, so that without a limit no result is wrapped and moved once more.
+            let mut lease = match &mut *total {
+                None => (&mut acquiring).await?,
+                limited => match TotalDeadline::bound(limited, &mut acquiring).await {
+                    Ok(lease) => lease?,
+                    Err(limit) => return Err(passed(limit, reached, key)),
+                },
+            };
+            if let Some(times) = &mut options.times {
+                **times += acquiring.times(&lease);
+            }
+            drop(acquiring);
+            let failure = match exchange(&mut lease, head, &mut payload, total).await {
+                Ok(head) => return Ok(respond(head, lease, options, count)),
                 Err(failure) => failure,
             };
+            reached = reached.max(lease.stage());
+            if let Error::TotalTimeout { limit, .. } = failure.error {
+                lease.discard();
+                return Err(passed(limit, reached, key));
+            }
             let attempt = Attempt {
-                method: self.head.method,
-                headers: self.head.headers,
-                replayable: self.payload.is_replayable(),
+                method: head.method,
+                headers: head.headers,
+                replayable: payload.is_replayable(),
                 reused: lease.is_reused(),
                 count,
             };
@@ -331,57 +289,87 @@ impl Call<'_> {
             };
             fresh = next_fresh;
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                let pause = Box::pin(tokio::time::sleep(pause));
+                if let Err(limit) = TotalDeadline::bound(total, pause).await {
+                    return Err(passed(limit, reached, key));
+                }
             }
-            let (key, number, error) = (&self.key, count.number(), &failure.error);
+            let (number, error) = (count.number(), &failure.error);
             tracing::debug!(target: "http1_pool", %key, number, %error, "sending again");
             count = count.next();
         }
     }
+}
 
-    async fn acquire(&mut self, fresh: bool) -> Result<Lease<Manager>, Error> {
-        let mut acquiring = match fresh {
-            false => self.pool.acquire_from(&self.key, self.place),
-            true => self.pool.acquire_fresh_from(&self.key, self.place),
-        };
-        let lease = (&mut acquiring).await?;
-        if let Some(times) = &mut self.times {
-            *times += acquiring.times(&lease);
+/// One attempt on one connection, until the head of its response has arrived.
+async fn exchange(
+    connection: &mut Connection,
+    head: RequestHead<'_>,
+    payload: &mut Payload,
+    total: &mut Option<Box<TotalDeadline>>,
+) -> Result<ResponseHead, Failure> {
+    connection.begin(head, payload)?;
+    poll_fn(|cx| match (connection.poll_response(cx), total.as_deref_mut()) {
+        (Poll::Pending, Some(total)) => total.poll(cx).map(|limit| Err(connection.late(limit))),
+        (answer, _) => answer,
+    })
+    .await
+}
+
+/// The total limit has passed.
+#[cold]
+fn passed(limit: Duration, stage: Stage, key: &Key) -> Error {
+    Error::TotalTimeout { stage, limit, peer: key.clone() }
+}
+
+/// What a caller asks of one exchange, in the extensions of its request.
+#[derive(Default)]
+struct Options {
+    total: Option<Box<TotalDeadline>>,
+    /// For the record, if there shall be one.
+    times: Option<Box<AcquireTimes>>,
+}
+
+impl Options {
+    fn of(extensions: &Extensions) -> Self {
+        if extensions.is_empty() {
+            return Self::default();
         }
-        Ok(lease)
-    }
-
-    /// One attempt on one connection.
-    async fn exchange(&mut self, connection: &mut Connection) -> Result<ResponseHead, Failure> {
-        connection.begin(self.head, &mut self.payload)?;
-        poll_fn(|cx| {
-            let head = connection.poll_response(cx);
-            if head.is_pending() {
-                self.reached = self.reached.max(connection.stage());
-            }
-            head
-        })
-        .await
-    }
-
-    fn answer(&self, head: ResponseHead, mut lease: Lease<Manager>, count: Count) -> Answer {
-        if let Some(limit) = lease.idle_limit() {
-            lease.set_idle_limit(limit);
+        let record = extensions.get::<RecordExchange>();
+        Self {
+            total: TotalDeadline::start(extensions.get()),
+            times: record.map(|_| Box::default()),
         }
-        let record = self
-            .times
-            .map(|times| ExchangeRecord::new(&lease, lease.peer_addr(), count.number(), times));
-        // Given back first, so that a caller that has seen the answer can use it next.
-        let lease = (!lease.is_finished()).then_some(lease);
-        Answer { head, lease, record }
     }
 }
 
-fn respond(head: ResponseHead, body: Body) -> Response<Body> {
+/// The response whose head arrived on this lease, after that many attempts.
+fn respond(
+    head: ResponseHead,
+    mut lease: Lease<Manager>,
+    options: Options,
+    count: Count,
+) -> Response<Body> {
+    if let Some(limit) = lease.idle_limit() {
+        lease.set_idle_limit(limit);
+    }
+    let record = options.times.map(|times| {
+        Box::new(ExchangeRecord::new(&lease, lease.peer_addr(), count.number(), *times))
+    });
+    let body = if lease.is_finished() {
+        // Given back first, so that a caller that has seen the answer can use it next.
+        drop(lease);
+        Body::empty()
+    } else {
+        Body::incoming(lease, options.total)
+    };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.version_mut() = head.version;
     *response.headers_mut() = head.headers;
+    if let Some(record) = record {
+        response.extensions_mut().insert(*record);
+    }
     response
 }
 

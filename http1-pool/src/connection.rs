@@ -335,6 +335,12 @@ impl Connection {
         }
     }
 
+    /// The exchange in flight is to end because of a limit on the whole of it.
+    pub(crate) fn late(&self, limit: Duration) -> Failure {
+        let (stage, peer) = (self.stage(), self.peer.clone());
+        self.failure(Error::TotalTimeout { stage, limit, peer })
+    }
+
     /// The address of the peer. Asks the system.
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
         self.stream.peer_addr()

@@ -1,7 +1,7 @@
 //! One time limit over a whole exchange.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -85,32 +85,33 @@ impl TotalDeadline {
         Poll::Ready(self.limit)
     }
 
-    /// Runs `future`, but not beyond the limit, if there is one.
+    /// Runs `future`, but not beyond the limit, if there is one. Without a limit this costs one
+    /// comparison each time the future has to wait.
     ///
     /// # Errors
-    /// The limit, when it passed first. `future` has been dropped then.
+    /// The limit, when it passed first.
     ///
     /// # Cancel safety
     /// That of `future`.
     ///
     /// # Panics
     /// When `future` has to wait, there is a limit, and there is no tokio runtime with time enabled.
-    pub async fn bound<F: Future>(
+    pub fn bound<F: Future + Unpin>(
         total: &mut Option<Box<Self>>,
-        future: F,
-    ) -> Result<F::Output, Duration> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match (future.as_mut().poll(cx), total.as_deref_mut()) {
+        mut future: F,
+    ) -> impl Future<Output = Result<F::Output, Duration>> {
+        poll_fn(move |cx| match (Pin::new(&mut future).poll(cx), total.as_deref_mut()) {
             (Poll::Ready(output), _) => Poll::Ready(Ok(output)),
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(total)) => total.poll(cx).map(Err),
         })
-        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -119,7 +120,7 @@ mod tests {
     async fn one_limit_covers_several_waits() {
         let mut total = TotalDeadline::start(Some(&TotalTimeout::after(LIMIT)));
         let start = Instant::now();
-        let short = tokio::time::sleep(LIMIT / 4 * 3);
+        let short = pin!(tokio::time::sleep(LIMIT / 4 * 3));
         assert_eq!(TotalDeadline::bound(&mut total, short).await, Ok(()));
         let silent = std::future::pending::<()>();
         assert_eq!(TotalDeadline::bound(&mut total, silent).await, Err(LIMIT));
@@ -133,7 +134,7 @@ mod tests {
     async fn no_limit_and_an_endless_one_never_pass() {
         assert!(TotalDeadline::start(None).is_none());
         assert!(TotalDeadline::start(Some(&TotalTimeout::after(Duration::MAX))).is_none());
-        assert_eq!(TotalDeadline::bound(&mut None, tokio::time::sleep(LIMIT)).await, Ok(()));
+        assert_eq!(TotalDeadline::bound(&mut None, pin!(tokio::time::sleep(LIMIT))).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use super::lease::Lease;
 use super::maintenance::is_here;
 use super::peek::Condition;
 use super::timeout::{TimeLimit, text_of};
-use super::times::Spent;
+use super::times::{Spent, nanos};
 use super::waiting::{Step, Waiting};
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
@@ -154,7 +154,7 @@ impl<'a, M: Manager> Acquiring<'a, M> {
             match step {
                 None => return Poll::Pending,
                 Some(Step::Lent(lease, Condition::Fine)) => {
-                    let total = self.waited();
+                    let total = nanos(self.waited());
                     self.progress = Progress::Done(Spent { total, ..Spent::default() });
                     return Poll::Ready(Ok(lease));
                 }
@@ -308,7 +308,7 @@ impl<M: Manager> Inner<M> {
             let limit = TimeLimit::new(self.policy.acquire_timeout, waited);
             let mut spent = Spent::default();
             let result = self.go_through(key, want, step, &limit, &mut spent).await;
-            spent.total = limit.elapsed();
+            spent.total = nanos(limit.elapsed());
             (result, spent)
         };
         Box::pin(acquire.instrument(span))
@@ -335,7 +335,7 @@ impl<M: Manager> Inner<M> {
                     let checked = if condition == Condition::ToBeChecked {
                         let began = Instant::now();
                         let checked = self.check(key, lease, limit).await;
-                        spent.checked += began.elapsed();
+                        spent.checked += nanos(began.elapsed());
                         let checked = checked?;
                         want.fresh |= checked.is_none() && self.distrusts();
                         checked
@@ -356,7 +356,7 @@ impl<M: Manager> Inner<M> {
                 Step::Dial(ticket) => {
                     let began = Instant::now();
                     let dialed = self.dial_for_caller(key, ticket, limit).await;
-                    spent.dialed += began.elapsed();
+                    spent.dialed += nanos(began.elapsed());
                     return dialed?.ok_or_else(|| closed(key));
                 }
                 Step::Wait(waiting) => self.wait_alone(key, waiting, limit).await?,

@@ -29,14 +29,19 @@ impl AddAssign for AcquireTimes {
     }
 }
 
-/// What an acquire measures itself. A hit measures nothing.
+/// What an acquire measures itself, in nanoseconds, so that its future stays small. A hit measures
+/// nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
     /// All of it.
-    pub(super) total: Duration,
+    pub(super) total: u64,
     /// In a dial of the caller's own.
-    pub(super) dialed: Duration,
-    pub(super) checked: Duration,
+    pub(super) dialed: u64,
+    pub(super) checked: u64,
+}
+
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<M: Manager> Acquiring<'_, M> {
@@ -45,6 +50,7 @@ impl<M: Manager> Acquiring<'_, M> {
     /// lock if the acquire waited.
     pub fn times(&self, lease: &Lease<M>) -> AcquireTimes {
         let Spent { total, dialed, checked } = self.spent();
+        let [total, dialed, checked] = [total, dialed, checked].map(Duration::from_nanos);
         let waited = total.saturating_sub(dialed).saturating_sub(checked);
         let mut times = AcquireTimes { queued: Duration::ZERO, dialed, checked };
         if !waited.is_zero() && self.has_seen_the_dial_of(lease) {
