@@ -57,12 +57,10 @@ impl<M: Manager> Inner<M> {
     pub(super) fn pass_on(self: &Arc<Self>, step: Step<'_, M>) {
         match step {
             Step::Lent(lease, condition) => lease.pass_on(condition == Condition::Unknown),
-            // The connection that the waiter was woken for stays idle, perhaps in the way of another key.
-            Step::Again => self.with(|state, now| state.relieve(now)),
             // The dial gives its slot in the limits back.
             Step::Dial(ticket) => drop(ticket),
             Step::Wait(_) => unreachable!("the state grants no place in the queue"),
-            Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
+            Step::Again | Step::Refused(_) | Step::DialFailed(_) | Step::TimedOut => {}
         }
     }
 

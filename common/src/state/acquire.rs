@@ -41,10 +41,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !want.fresh
             && let Some(lent) = self.acquire_idle(key, now)
         {
-            if want.again {
-                // Waiters that were woken with this one may leave a connection idle, in the way of another key.
-                self.relieve_starving(now);
-            }
             return Answer::Lend(lent);
         }
         self.acquire_anew(key, want, deadline, now)

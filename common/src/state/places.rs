@@ -106,12 +106,6 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         }
     }
 
-    /// A waiter that was told to try again will not: the connection it was woken for stays idle, perhaps
-    /// in the way of another key.
-    pub fn relieve(&mut self, now: Timestamp) {
-        self.relieve_starving(now);
-    }
-
     /// Keys are denied room by `max_open`: idle connections, of whatever key, make way, and then dials
     /// that hang and that no caller waits for. Those make way for `max_dials`, too.
     pub(super) fn relieve_starving(&mut self, now: Timestamp) {

@@ -413,12 +413,10 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
                 self.dial_failed(dial, None, now);
                 None
             }
-            Some(Answer::Retry) => {
-                // The connection that it was woken for stays idle, perhaps in the way of another key.
-                self.relieve_starving(now);
+            // A waiter that was told to try again left its queue then, and room was made for other keys.
+            Some(Answer::Retry | Answer::DialFailed(_) | Answer::TimedOut | Answer::Refuse(_)) => {
                 None
             }
-            Some(Answer::DialFailed(_) | Answer::TimedOut | Answer::Refuse(_)) => None,
             Some(Answer::Wait(_)) => unreachable!("a waiter waits already"),
         };
         self.remove_waiter(id);

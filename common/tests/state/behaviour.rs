@@ -511,6 +511,23 @@ fn a_peer_that_allows_no_stream_is_not_dialed_again_and_again() {
 }
 
 #[test]
+fn an_uncollected_connection_whose_peer_allows_no_stream_by_now_serves_no_waiter() {
+    let mut pool = Streams::new(Policy { max_open_per_key: Some(1), ..plain() });
+    pool.capacity = 1;
+    let id = pool.lend_one(1);
+    pool.release(id);
+    let lent = pool.state.acquire_idle(&1, pool.now).expect("it is idle");
+    let waiter = pool.acquire(1).waiter();
+    pool.state.set_capacity(id, 0, pool.now);
+    drop(pool.state.take_back(lent, pool.now));
+    pool.settle();
+    assert_eq!(pool.collect(waiter), None);
+    pool.state.set_capacity(id, 1, pool.now);
+    pool.settle();
+    assert_eq!(pool.collect(waiter), Some(Outcome::Lent(id)));
+}
+
+#[test]
 fn a_retired_shared_connection_lets_its_leases_end_while_a_successor_is_dialed() {
     let mut pool = Streams::new(Policy { max_open_per_key: Some(1), ..plain() });
     let id = pool.lend_one(1);

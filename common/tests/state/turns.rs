@@ -358,3 +358,25 @@ fn waiters_that_leave_unserved_take_no_turn() {
     pool.dialed(dial);
     assert_eq!(pool.collect(other), Some(Outcome::Lent(dial)));
 }
+
+#[test]
+fn a_key_goes_to_the_end_of_the_line_only_for_a_waiter_that_was_served() {
+    let policy = Policy { max_open: Some(2), dial_ramp: None, ..Policy::default() };
+    let mut pool = Driver::<Shared<u32>>::new(policy);
+    let own = pool.lend(1, 2)[0];
+    pool.state.set_capacity(own, 1, pool.now);
+    let others = pool.lend(3, 2)[0];
+    pool.state.set_capacity(others, 1, pool.now);
+    let first = pool.acquire(1).waiter();
+    let second = pool.acquire(2).waiter();
+    // One lease is still out, and one is allowed: the waiter of that key is not served.
+    pool.release(own);
+    // It is the turn of a key without a connection, or with none to spare, in the order in which they came.
+    pool.release(others);
+    pool.release(others);
+    assert_eq!(pool.finish_closing(), [MakeRoom]);
+    let dial = pool.only_dial();
+    pool.dialed(dial);
+    assert_eq!(pool.collect(first), Some(Outcome::Lent(dial)));
+    assert_eq!(pool.collect(second), None);
+}
