@@ -142,7 +142,7 @@ async fn a_deadline_ends_a_call_to_a_silent_server() {
 async fn a_deadline_ends_a_stream_that_runs() {
     let (client, mut calls, echo) = served().await;
     let stream = within(calls.count(timed("forever", LIMIT))).await.unwrap().into_inner();
-    let (texts, end) = all(stream).await;
+    let (texts, end) = within(all(stream)).await;
     assert!(!texts.is_empty());
     assert_eq!(end.unwrap_err().code(), Code::DeadlineExceeded);
     eventually("the server is told", || echo.given_up.load(Ordering::SeqCst) == 1).await;
