@@ -36,3 +36,8 @@ pub mod signals;
 pub mod statistics;
 pub mod stdout;
 pub mod target;
+
+/// The programs of this page are compiled by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from.md")]
+mod coming_from {}

@@ -33,7 +33,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
         if !self.closed {
             let id = self.key_id(key, now);
             self.want_floor(id, now);
-            self.refill(id, now);
+            self.serve_waiters_and_refill(id, now);
             self.forget_if_unused(id);
         }
     }
@@ -75,8 +75,16 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             && let Some(entry) = self.keys.get(key)
             && entry.floor.needs_its_key(entry.backoff.is_denied())
         {
-            self.refill(key, now);
+            self.serve_waiters_and_refill(key, now);
         }
+    }
+
+    /// The floor comes after the waiters, which a rate held back until now, perhaps.
+    fn serve_waiters_and_refill(&mut self, key: KeyId, now: Timestamp) {
+        if self.starved.is_empty() {
+            self.serve_room(key, now);
+        }
+        self.refill(key, now);
     }
 
     /// Dials until the floor is reached or the limits are.
@@ -123,11 +131,7 @@ impl<K: Clone + Eq + Hash, L: Lend, E: Clone, W> State<K, L, E, W> {
             self.denied_floors.pop_front();
             if let Some(entry) = self.keys.get_mut(key) {
                 entry.floor.queued = false;
-                // The floor comes after the waiters.
-                if self.starved.is_empty() {
-                    self.serve_room(key, now);
-                }
-                self.refill(key, now);
+                self.serve_waiters_and_refill(key, now);
             }
         }
     }

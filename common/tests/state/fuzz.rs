@@ -27,6 +27,10 @@ use crate::storm::DialEnd;
 const STEPS: usize = 10_000;
 /// The seeds that are played by default.
 const SEEDS: std::ops::Range<u64> = 0..100;
+
+/// Random seeds that found a fault once. They find it again only as long as the policies and the operations that a
+/// seed decides stay as they are.
+const FOUND: [u64; 3] = [11199237613220746928, 10986900679544473752, 126419043566516212];
 /// The most callers at a time, so that checking everything after each step stays affordable.
 const CROWD: usize = 24;
 const KEYS: u8 = 3;
@@ -388,7 +392,7 @@ fn fuzz<L: Lending<Connection = u32>>() {
     match (number("FUZZ_SEED"), number("FUZZ_RUNS")) {
         (Some(seed), _) => check::<L>(seed),
         (None, Some(runs)) => (0..runs).for_each(|_| check::<L>(fastrand::u64(..))),
-        (None, None) => SEEDS.for_each(check::<L>),
+        (None, None) => SEEDS.chain(FOUND).for_each(check::<L>),
     }
 }
 
