@@ -6,8 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, TryCurrentError};
 
-use super::inner::Inner;
-use super::node::Held;
+use super::inner::{Held, Inner};
 use crate::event::CloseCause;
 use crate::manager::Manager;
 use crate::state::ConnectionId;

@@ -7,9 +7,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::background::stopped;
-use super::inner::Inner;
+use super::inner::{Held, Inner};
 use super::lease::Lease;
-use super::node::Held;
 use super::timeout::TimeLimit;
 use crate::connect::granted_until;
 use crate::error::{DialError, Error, Stage};

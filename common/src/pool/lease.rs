@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::inner::Inner;
-use super::node::{Held, Node};
+use super::inner::{Held, Inner, Node};
 use super::release::Slot;
 use crate::event::CloseCause;
 use crate::lending::{Exclusive, Lend, Lending};

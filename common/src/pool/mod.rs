@@ -2,11 +2,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it |
+//! | `inner` | what all parts share: the pool's inside, its lock, a connection as the state keeps it, the memory behind a lease |
 //! | `acquire`, `waiting`, `timeout`, `times` | the future of an acquire, its place in the queue, its deadline, where its time went |
 //! | `peek` | the peek and the check before lending |
 //! | `dial` | a dial by a caller or in the background, and what a connection reports later (retired, new capacity) |
-//! | `lease`, `release`, `node` | what a caller holds, its way back, the memory behind it |
+//! | `lease`, `release` | what a caller holds, and its way back |
 //! | `perform`, `close` | what the state asks for; closing a connection, and the pool |
 //! | `maintenance`, `background`, `leaks` | the one task, the time limits of other tasks, leases that are out |
 
@@ -18,7 +18,6 @@ mod inner;
 mod leaks;
 mod lease;
 mod maintenance;
-mod node;
 mod peek;
 mod perform;
 mod release;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::inner::{Core, Inner};
+use super::inner::{Core, Held, Inner};
 use super::lease::Lease;
-use super::node::Held;
 use super::release::Slot;
 use super::timeout::TimeLimit;
 use crate::clock::Timestamp;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::inner::{CellOf, Core, Granted, Guard, Inner, StateOf};
+use super::inner::{CellOf, Core, Granted, Guard, Held, Inner, StateOf};
 use super::maintenance::Rearm;
-use super::node::Held;
 use super::release::Following;
 use crate::event::Event;
 use crate::manager::Manager;

@@ -5,9 +5,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::{Core, Granted, Guard, Inner, StateOf};
+use super::inner::{Core, Granted, Guard, Held, Inner, Node, StateOf};
 use super::leaks::LeaseNumber;
-use super::node::{Held, Node};
 use crate::clock::Timestamp;
 use crate::event::CloseCause;
 use crate::lending::{Lend, Lending};
