@@ -7,6 +7,8 @@
 //! Client and server are threads of one process. Rounds of both take turns; the ratio is the median over the
 //! rounds. Over 1.00 means that the client was faster than the raw socket in that run.
 
+#![allow(clippy::print_stdout)] // It is a program that shows something.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -7,6 +7,8 @@
 //! The server is a real nginx. Only what the client's thread allocates and still holds is counted, and the
 //! connections have all been used once. Sockets take memory of the kernel besides.
 
+#![allow(clippy::print_stdout)] // It is a program that shows something.
+
 use http::Uri;
 use http1_pool::Client;
 use pool_common::Policy;
