@@ -10,8 +10,6 @@ use tokio::time::Instant;
 use super::error::{ConnectError, ConnectStage};
 use super::stream::Stream;
 use super::target::{Place, Target};
-#[cfg(feature = "proxy")]
-use super::tcp::written;
 use super::tcp::{TcpConnector, within};
 
 /// Opens the connections of a client: TCP by default, or through a Unix socket, or by a connector of the
@@ -171,7 +169,7 @@ impl Connector {
     pub async fn connect(&self, target: Target<'_>) -> Result<Stream, ConnectError> {
         let end = self.tcp.end(Instant::now());
         #[cfg(feature = "proxy")]
-        let proxied = match self.server(target) {
+        let proxied = match self.server(target)? {
             // On the heap, so that a dial without a proxy does not need the room.
             Some(proxy) => Some(Box::pin(self.open_through(&proxy, target, end)).await?),
             None => None,
@@ -202,17 +200,21 @@ impl Connector {
     }
 
     /// The proxy for `target`, if there is one.
+    ///
+    /// # Errors
+    /// There is one, but it cannot be told the host.
     #[cfg(feature = "proxy")]
-    fn server(&self, target: Target<'_>) -> Option<super::ProxyServer> {
+    fn server(&self, target: Target<'_>) -> Result<Option<super::ProxyServer>, ConnectError> {
         if target.proxy.is_some() {
-            return target.proxy.cloned();
+            return Ok(target.proxy.cloned());
         }
-        let proxy = self.proxy.as_ref()?;
-        let Place::Host { host, port } = target.place else { return None };
+        let (Some(proxy), Place::Host { host, port }) = (&self.proxy, target.place) else {
+            return Ok(None);
+        };
         let scheme = if target.tls.is_some() { "https" } else { "http" };
-        let authority = written(host, port);
-        let uri = http::Uri::builder().scheme(scheme).authority(authority).path_and_query("/");
-        proxy.server(&uri.build().ok()?).cloned()
+        let server = proxy.server_for_host(scheme, host, port);
+        let failed = |error| ConnectError::new(ConnectStage::Proxy, target.to_string(), error);
+        server.map(Option::<&_>::cloned).map_err(failed)
     }
 
     /// Opens a connection to `proxy`, and in it a tunnel to `target` unless the proxy gets its requests itself.
@@ -338,6 +340,49 @@ mod tests {
         let error = connector.connect(Target::host("a", 80)).await.expect_err("there is none");
         assert_eq!((error.stage(), error.kind()), (ConnectStage::Open, io::ErrorKind::NotFound));
         assert!(error.to_string().starts_with("/nowhere/at-all.sock: "), "{error}");
+    }
+
+    /// Knows every name.
+    #[cfg(feature = "proxy")]
+    struct Loopback(Option<io::ErrorKind>);
+
+    #[cfg(feature = "proxy")]
+    impl crate::connect::Resolve for Loopback {
+        fn resolve<'a>(&'a self, _: &'a str) -> crate::connect::Resolving<'a> {
+            let failure = self.0;
+            Box::pin(async move {
+                match failure {
+                    Some(kind) => Err(kind.into()),
+                    None => Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    #[cfg(feature = "proxy")]
+    async fn a_host_that_a_proxy_cannot_be_told_is_not_dialed_without_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let resolver = crate::connect::Resolver::new(Loopback(None));
+        let through = |rules: crate::connect::ProxyBuilder| {
+            let tcp = TcpConnector { resolver: resolver.clone(), ..TcpConnector::default() };
+            Connector::from(tcp).with_proxy(rules.build().expect("proxies"))
+        };
+        let rules = || crate::connect::Proxy::builder().http("proxy.invalid:1");
+        for host in ["b\u{fc}cher.example", "a\r\nx: y"] {
+            let target = Target::host(host, port);
+            let error = through(rules()).connect(target).await.expect_err(host);
+            assert_eq!(
+                (error.stage(), error.kind()),
+                (ConnectStage::Proxy, io::ErrorKind::InvalidInput),
+                "{error}"
+            );
+            // Without a proxy for it the host is dialed as ever.
+            for direct in [rules().no_proxy("*"), crate::connect::Proxy::builder()] {
+                through(direct).connect(target).await.expect("the name is known");
+            }
+        }
     }
 
     #[test]

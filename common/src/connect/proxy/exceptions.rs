@@ -29,6 +29,11 @@ impl Exceptions {
         Ok(Self { all: entries.contains(&"*"), list, matcher })
     }
 
+    /// Whether each host is one.
+    pub(super) fn hold_all(&self) -> bool {
+        self.all
+    }
+
     /// Whether the host of `uri` is one.
     pub(super) fn hold(&self, uri: &Uri) -> bool {
         if self.all {

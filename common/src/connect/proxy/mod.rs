@@ -6,10 +6,12 @@ mod server;
 mod tunnel;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use http::Uri;
 
+use super::tcp::written;
 use exceptions::Exceptions;
 pub use server::ProxyServer;
 
@@ -91,12 +93,42 @@ impl Proxy {
 
     /// The proxy for requests to `uri`, if there is one.
     pub(super) fn server(&self, uri: &Uri) -> Option<&ProxyServer> {
-        let server = match uri.scheme_str() {
-            Some("http") => self.0.http.as_ref()?,
-            Some("https") => self.0.https.as_ref()?,
-            _ => return None,
-        };
+        let server = self.rule(uri.scheme_str()?)?;
         (!self.0.exceptions.hold(uri)).then_some(server)
+    }
+
+    /// As [`server`](Self::server), for a host that may stand in no URI.
+    ///
+    /// # Errors
+    /// The host is to be reached through a proxy, which cannot be told its name.
+    pub(super) fn server_for_host(
+        &self,
+        scheme: &str,
+        host: &str,
+        port: u16,
+    ) -> io::Result<Option<&ProxyServer>> {
+        let Some(server) = self.rule(scheme) else { return Ok(None) };
+        let uri = Uri::builder().scheme(scheme).authority(written(host, port));
+        match uri.path_and_query("/").build() {
+            Ok(uri) => Ok(self.server(&uri)),
+            Err(_) if self.0.exceptions.hold_all() => Ok(None),
+            Err(_) => {
+                let text = format!(
+                    "the proxy {server} cannot be told this host, which stands in no URI; a name must be in \
+                     ASCII (Punycode)"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+
+    /// The proxy for a scheme, without exceptions.
+    fn rule(&self, scheme: &str) -> Option<&ProxyServer> {
+        match scheme {
+            "http" => self.0.http.as_ref(),
+            "https" => self.0.https.as_ref(),
+            _ => None,
+        }
     }
 }
 
