@@ -228,6 +228,7 @@ mod tests {
             (Proxy::builder().http("https://u:secret@a:1"), ["http", "TLS"]),
             (Proxy::builder().https("http://u:secret@a:99999"), ["https", "URI"]),
             (Proxy::builder().https("http://u:secret@a:0"), ["https", "port"]),
+            (Proxy::builder().https("http://u:p@secret@a:1"), ["https", "%40"]),
             (Proxy::builder().https(""), ["https", "URI"]),
             (Proxy::builder().https("ftp://u:secret@a"), ["https", "http://"]),
             (Proxy::builder().no_proxy("10.0.0.0/33"), ["no_proxy", "network"]),
