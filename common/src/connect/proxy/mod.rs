@@ -233,6 +233,8 @@ mod tests {
             (Proxy::builder().https("ftp://u:secret@a"), ["https", "http://"]),
             (Proxy::builder().no_proxy("10.0.0.0/33"), ["no_proxy", "network"]),
             (Proxy::builder().no_proxy("a:80"), ["no_proxy", "port"]),
+            (Proxy::builder().no_proxy("b\u{fc}cher.example"), ["no_proxy", "Punycode"]),
+            (Proxy::builder().no_proxy("192.168.*"), ["no_proxy", "*"]),
         ] {
             let shown = format!("{builder:?}");
             let error = builder.build().expect_err(said[1]);
