@@ -342,49 +342,6 @@ mod tests {
         assert!(error.to_string().starts_with("/nowhere/at-all.sock: "), "{error}");
     }
 
-    /// Knows every name.
-    #[cfg(feature = "proxy")]
-    struct Loopback(Option<io::ErrorKind>);
-
-    #[cfg(feature = "proxy")]
-    impl crate::connect::Resolve for Loopback {
-        fn resolve<'a>(&'a self, _: &'a str) -> crate::connect::Resolving<'a> {
-            let failure = self.0;
-            Box::pin(async move {
-                match failure {
-                    Some(kind) => Err(kind.into()),
-                    None => Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]),
-                }
-            })
-        }
-    }
-
-    #[tokio::test]
-    #[cfg(feature = "proxy")]
-    async fn a_host_that_a_proxy_cannot_be_told_is_not_dialed_without_it() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let port = listener.local_addr().expect("bound").port();
-        let resolver = crate::connect::Resolver::new(Loopback(None));
-        let through = |rules: crate::connect::ProxyBuilder| {
-            let tcp = TcpConnector { resolver: resolver.clone(), ..TcpConnector::default() };
-            Connector::from(tcp).with_proxy(rules.build().expect("proxies"))
-        };
-        let rules = || crate::connect::Proxy::builder().http("proxy.invalid:1");
-        for host in ["b\u{fc}cher.example", "a\r\nx: y"] {
-            let target = Target::host(host, port);
-            let error = through(rules()).connect(target).await.expect_err(host);
-            assert_eq!(
-                (error.stage(), error.kind()),
-                (ConnectStage::Proxy, io::ErrorKind::InvalidInput),
-                "{error}"
-            );
-            // Without a proxy for it the host is dialed as ever.
-            for direct in [rules().no_proxy("*"), crate::connect::Proxy::builder()] {
-                through(direct).connect(target).await.expect("the name is known");
-            }
-        }
-    }
-
     #[test]
     #[cfg(feature = "rustls")]
     fn tls_stays_when_another_connector_that_has_none_is_set() {

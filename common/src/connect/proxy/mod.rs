@@ -199,6 +199,9 @@ impl fmt::Debug for ProxyBuilder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        ConnectStage, Connector, Resolve, Resolver, Resolving, Target, TcpConnector,
+    };
     use super::*;
 
     fn through(proxy: &Proxy, uri: &str) -> Option<String> {
@@ -245,5 +248,59 @@ mod tests {
         let proxy = Proxy::new("http://user:secret@a:1").expect("a proxy");
         assert!(!format!("{proxy:?}").contains("secret"));
         assert_ne!(proxy, Proxy::new("http://user:other@a:1").expect("a proxy"));
+    }
+
+    /// Knows every name, or fails.
+    struct Loopback(Option<io::ErrorKind>);
+
+    impl Resolve for Loopback {
+        fn resolve<'a>(&'a self, _: &'a str) -> Resolving<'a> {
+            let failure = self.0;
+            Box::pin(async move {
+                match failure {
+                    Some(kind) => Err(kind.into()),
+                    None => Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_a_proxy_cannot_be_told_is_not_dialed_without_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let resolver = Resolver::new(Loopback(None));
+        let through = |rules: ProxyBuilder| {
+            let tcp = TcpConnector { resolver: resolver.clone(), ..TcpConnector::default() };
+            Connector::from(tcp).with_proxy(rules.build().expect("proxies"))
+        };
+        let rules = || Proxy::builder().http("proxy.invalid:1");
+        for host in ["b\u{fc}cher.example", "a\r\nx: y"] {
+            let target = Target::host(host, port);
+            let error = through(rules()).connect(target).await.expect_err(host);
+            assert_eq!(
+                (error.stage(), error.kind()),
+                (ConnectStage::Proxy, io::ErrorKind::InvalidInput),
+                "{error}"
+            );
+            // Without a proxy for it the host is dialed as ever.
+            for direct in [rules().no_proxy("*"), Proxy::builder()] {
+                through(direct).connect(target).await.expect("the name is known");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_permission_that_the_system_denies_is_no_refused_login() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound] {
+            let resolver = Resolver::new(Loopback(Some(kind)));
+            let proxy = Proxy::new("proxy.invalid:1").expect("a proxy");
+            let tcp = TcpConnector { resolver, ..TcpConnector::default() };
+            let connector = Connector::from(tcp).with_proxy(proxy);
+            let error =
+                connector.connect(Target::host("a", 80)).await.expect_err("no name is known");
+            assert_eq!(error.stage(), ConnectStage::Proxy);
+            assert!(!error.is_denied(), "{error}");
+        }
     }
 }

@@ -145,7 +145,12 @@ impl ProxyServer {
         let text = format!(
             "the proxy {self} cannot be reached: {error}; does it run, and at this address?"
         );
-        io::Error::new(error.kind(), text)
+        // Of this system, for instance a firewall. The kind says that the proxy wants another login.
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => io::ErrorKind::Other,
+            kind => kind,
+        };
+        io::Error::new(kind, text)
     }
 
     /// The time was up between `CONNECT` and the end of its answer.
