@@ -139,13 +139,13 @@ impl ProxyBuilder {
         self
     }
 
-    /// The proxy for `http` URIs. Default that of [`all`](Self::all).
+    /// The proxy for `http` URIs, and for other connections without TLS. Default that of [`all`](Self::all).
     pub fn http(mut self, uri: &str) -> Self {
         self.http = Setting { name: "http", text: uri.to_owned() };
         self
     }
 
-    /// The proxy for `https` URIs. Default that of [`all`](Self::all).
+    /// The proxy for `https` URIs, and for other connections with TLS. Default that of [`all`](Self::all).
     pub fn https(mut self, uri: &str) -> Self {
         self.https = Setting { name: "https", text: uri.to_owned() };
         self
@@ -155,7 +155,7 @@ impl ProxyBuilder {
     ///
     /// `example.org`, `.example.org` and `*.example.org` mean this domain and all below it; an address means
     /// itself, `10.0.0.0/8` the addresses of a network, and `*` every host. Only what the URI says counts:
-    /// names are not looked up. Ports cannot be given.
+    /// names are not looked up. Ports cannot be given. An entry that would match nothing is an error.
     pub fn no_proxy(mut self, hosts: &str) -> Self {
         self.no_proxy = Setting { name: "no_proxy", text: hosts.to_owned() };
         self
