@@ -110,7 +110,7 @@ mod tests {
             assert!(error.to_string().contains(&variable), "{error}");
             return;
         }
-        // A process of its own, since the environment is that of all tests.
+        // A process of its own, since all tests of this one have the same environment.
         for variable in ["HTTPS_PROXY", "no_proxy"] {
             let mut child = Command::new(env::current_exe().expect("this program"));
             for known in [HTTP, HTTPS, ALL, NO].concat() {
