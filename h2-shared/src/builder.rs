@@ -101,6 +101,9 @@ impl ClientBuilder {
     /// [`Proxy::from_env`](pool_common::connect::Proxy::from_env). Default none.
     ///
     /// All requests go through a tunnel, those of `http` as well. The proxy is a part of the [`Key`], so the limits of a key hold for each origin.
+    ///
+    /// A `Proxy-Authorization` among the headers of a request goes where the request goes: through a tunnel, to
+    /// the server. So the login belongs into the URI of the proxy.
     #[cfg(feature = "proxy")]
     pub fn proxy(mut self, proxy: pool_common::connect::Proxy) -> Self {
         self.pool.manager_mut().connector.set_proxy(proxy);

@@ -102,6 +102,10 @@ impl ClientBuilder {
     ///
     /// Requests of `https` go through a tunnel, those of `http` to the proxy itself, in
     /// absolute form. The proxy is a part of the [`Key`], so the limits of a key hold for each origin.
+    ///
+    /// A `Proxy-Authorization` among the headers of a request goes where the request goes: through a tunnel, to
+    /// the server. So the login belongs into the URI of the proxy.
+    /// A proxy sends a plain request where its URI leads, whatever `Host` header it has.
     #[cfg(feature = "proxy")]
     pub fn proxy(mut self, proxy: pool_common::connect::Proxy) -> Self {
         self.pool.manager_mut().connector.set_proxy(proxy);

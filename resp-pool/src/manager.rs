@@ -111,10 +111,11 @@ impl pool_common::Manager for Manager {
 
     /// Whatever the handshake was refused for (credentials, permissions, an unknown database or
     /// protocol version), the next dial would be refused as well. Not so when the server says "not
-    /// now".
+    /// now". A proxy that wants another login refuses the next dial, too.
     fn dial_failure(&self, error: &Error) -> DialFailure {
         match error {
             Error::Handshake { refusal, .. } if !refusal.kind().is_not_now() => DialFailure::Denied,
+            Error::Connect(error) if error.is_denied() => DialFailure::Denied,
             _ => DialFailure::Unreachable,
         }
     }

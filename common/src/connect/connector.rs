@@ -10,8 +10,6 @@ use tokio::time::Instant;
 use super::error::{ConnectError, ConnectStage};
 use super::stream::Stream;
 use super::target::{Place, Target};
-#[cfg(feature = "proxy")]
-use super::tcp::written;
 use super::tcp::{TcpConnector, within};
 
 /// Opens the connections of a client: TCP by default, or through a Unix socket, or by a connector of the
@@ -171,7 +169,7 @@ impl Connector {
     pub async fn connect(&self, target: Target<'_>) -> Result<Stream, ConnectError> {
         let end = self.tcp.end(Instant::now());
         #[cfg(feature = "proxy")]
-        let proxied = match self.server(target) {
+        let proxied = match self.server(target)? {
             // On the heap, so that a dial without a proxy does not need the room.
             Some(proxy) => Some(Box::pin(self.open_through(&proxy, target, end)).await?),
             None => None,
@@ -202,17 +200,21 @@ impl Connector {
     }
 
     /// The proxy for `target`, if there is one.
+    ///
+    /// # Errors
+    /// There is one, but it cannot be told the host.
     #[cfg(feature = "proxy")]
-    fn server(&self, target: Target<'_>) -> Option<super::ProxyServer> {
+    fn server(&self, target: Target<'_>) -> Result<Option<super::ProxyServer>, ConnectError> {
         if target.proxy.is_some() {
-            return target.proxy.cloned();
+            return Ok(target.proxy.cloned());
         }
-        let proxy = self.proxy.as_ref()?;
-        let Place::Host { host, port } = target.place else { return None };
+        let (Some(proxy), Place::Host { host, port }) = (&self.proxy, target.place) else {
+            return Ok(None);
+        };
         let scheme = if target.tls.is_some() { "https" } else { "http" };
-        let authority = written(host, port);
-        let uri = http::Uri::builder().scheme(scheme).authority(authority).path_and_query("/");
-        proxy.server(&uri.build().ok()?).cloned()
+        let server = proxy.server_for_host(scheme, host, port);
+        let failed = |error| ConnectError::new(ConnectStage::Proxy, target.to_string(), error);
+        server.map(Option::<&_>::cloned).map_err(failed)
     }
 
     /// Opens a connection to `proxy`, and in it a tunnel to `target` unless the proxy gets its requests itself.

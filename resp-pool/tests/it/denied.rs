@@ -2,6 +2,7 @@
 //! repeat a login unasked.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -11,7 +12,11 @@ use std::{
 
 use crate::support::{honest, peer};
 use pool_common::{
-    DialFailure, Manager as _, Policy, clock::Clock, policy::AfterFailedDial, profile::Profile,
+    DialFailure, Manager as _, Policy,
+    clock::Clock,
+    connect::{ConnectError, ConnectStage},
+    policy::AfterFailedDial,
+    profile::Profile,
     testing::servers::RedisServer,
 };
 use resp_pool::{Client, Config, Error};
@@ -68,6 +73,18 @@ async fn the_text_of_the_refusal_decides() {
         let config = peer(move |_| Some(line.to_owned())).await;
         let (failure, text) = failure(with_password(config, "wrong")).await;
         assert_eq!(failure, expected, "{line} {text}");
+    }
+}
+
+#[test]
+fn a_login_that_a_proxy_refuses_denies() {
+    let manager = Client::builder().build().expect("a client").pool().manager().clone();
+    for (stage, expected) in
+        [(ConnectStage::Proxy, DialFailure::Denied), (ConnectStage::Open, DialFailure::Unreachable)]
+    {
+        let cause = io::ErrorKind::PermissionDenied.into();
+        let error = Error::Connect(ConnectError::new(stage, "a.example:6379", cause));
+        assert_eq!(manager.dial_failure(&error), expected, "{stage:?}");
     }
 }
 

@@ -21,7 +21,8 @@ impl Proxy {
     /// # Errors
     /// [`InvalidProxy`] names the variable that cannot be used.
     pub fn from_env() -> Result<Self, InvalidProxy> {
-        Self::from_variables(|name| env::var(name).ok())
+        // What is no text becomes one that cannot be used, since a variable that is ignored means no proxy.
+        Self::from_variables(|name| Some(env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     /// As [`from_env`](Self::from_env), with the variables that `read` knows.
@@ -92,5 +93,34 @@ mod tests {
         assert_eq!(from(&cgi), Proxy::builder().build());
         let cgi = [("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "evil:1"), ("http_proxy", "good:1")];
         assert_eq!(from(&cgi), Proxy::builder().http("good:1").build());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_variable_that_is_no_text_is_an_error() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        use std::process::Command;
+
+        const CHILD: &str = "POOL_TEST_VARIABLE";
+        const NAME: &str =
+            "connect::proxy::environment::tests::a_variable_that_is_no_text_is_an_error";
+        if let Ok(variable) = env::var(CHILD) {
+            let error = Proxy::from_env().expect_err("it is no text");
+            assert!(error.to_string().contains(&variable), "{error}");
+            return;
+        }
+        // A process of its own, since all tests of this one have the same environment.
+        for variable in ["HTTPS_PROXY", "no_proxy"] {
+            let mut child = Command::new(env::current_exe().expect("this program"));
+            for known in [HTTP, HTTPS, ALL, NO].concat() {
+                child.env_remove(known);
+            }
+            child.args(["--exact", NAME]).env(CHILD, variable);
+            child.env(variable, OsStr::from_bytes(b"a\xff.example"));
+            let output = child.output().expect("it runs");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{variable}: {text}");
+        }
     }
 }

@@ -29,6 +29,11 @@ impl Exceptions {
         Ok(Self { all: entries.contains(&"*"), list, matcher })
     }
 
+    /// Whether each host is one.
+    pub(super) fn hold_all(&self) -> bool {
+        self.all
+    }
+
     /// Whether the host of `uri` is one.
     pub(super) fn hold(&self, uri: &Uri) -> bool {
         if self.all {
@@ -45,7 +50,15 @@ impl Exceptions {
 
 /// An entry without what only some programs write.
 fn plain(entry: &str) -> Result<&str, &'static str> {
+    if !entry.is_ascii() {
+        return Err("an entry is not in ASCII, as hosts of URIs are (Punycode)");
+    }
     let entry = entry.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(entry);
+    if entry != "*" && entry.contains('*') {
+        return Err(
+            "an entry has a * that is neither all of it nor its first part, as in *.a.example",
+        );
+    }
     if let Some((address, bits)) = entry.split_once('/') {
         let most =
             address.parse().ok().map(|address: IpAddr| if address.is_ipv4() { 32 } else { 128 });

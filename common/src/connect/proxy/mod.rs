@@ -6,10 +6,12 @@ mod server;
 mod tunnel;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use http::Uri;
 
+use super::tcp::written;
 use exceptions::Exceptions;
 pub use server::ProxyServer;
 
@@ -91,12 +93,42 @@ impl Proxy {
 
     /// The proxy for requests to `uri`, if there is one.
     pub(super) fn server(&self, uri: &Uri) -> Option<&ProxyServer> {
-        let server = match uri.scheme_str() {
-            Some("http") => self.0.http.as_ref()?,
-            Some("https") => self.0.https.as_ref()?,
-            _ => return None,
-        };
+        let server = self.rule(uri.scheme_str()?)?;
         (!self.0.exceptions.hold(uri)).then_some(server)
+    }
+
+    /// As [`server`](Self::server), for a host that may stand in no URI.
+    ///
+    /// # Errors
+    /// The host is to be reached through a proxy, which cannot be told its name.
+    pub(super) fn server_for_host(
+        &self,
+        scheme: &str,
+        host: &str,
+        port: u16,
+    ) -> io::Result<Option<&ProxyServer>> {
+        let Some(server) = self.rule(scheme) else { return Ok(None) };
+        let uri = Uri::builder().scheme(scheme).authority(written(host, port));
+        match uri.path_and_query("/").build() {
+            Ok(uri) => Ok(self.server(&uri)),
+            Err(_) if self.0.exceptions.hold_all() => Ok(None),
+            Err(_) => {
+                let text = format!(
+                    "the proxy {server} cannot be told this host, which stands in no URI; a name must be in \
+                     ASCII (Punycode)"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+
+    /// The proxy for a scheme, without exceptions.
+    fn rule(&self, scheme: &str) -> Option<&ProxyServer> {
+        match scheme {
+            "http" => self.0.http.as_ref(),
+            "https" => self.0.https.as_ref(),
+            _ => None,
+        }
     }
 }
 
@@ -107,13 +139,13 @@ impl ProxyBuilder {
         self
     }
 
-    /// The proxy for `http` URIs. Default that of [`all`](Self::all).
+    /// The proxy for `http` URIs, and for other connections without TLS. Default that of [`all`](Self::all).
     pub fn http(mut self, uri: &str) -> Self {
         self.http = Setting { name: "http", text: uri.to_owned() };
         self
     }
 
-    /// The proxy for `https` URIs. Default that of [`all`](Self::all).
+    /// The proxy for `https` URIs, and for other connections with TLS. Default that of [`all`](Self::all).
     pub fn https(mut self, uri: &str) -> Self {
         self.https = Setting { name: "https", text: uri.to_owned() };
         self
@@ -123,7 +155,7 @@ impl ProxyBuilder {
     ///
     /// `example.org`, `.example.org` and `*.example.org` mean this domain and all below it; an address means
     /// itself, `10.0.0.0/8` the addresses of a network, and `*` every host. Only what the URI says counts:
-    /// names are not looked up. Ports cannot be given.
+    /// names are not looked up. Ports cannot be given. An entry that would match nothing is an error.
     pub fn no_proxy(mut self, hosts: &str) -> Self {
         self.no_proxy = Setting { name: "no_proxy", text: hosts.to_owned() };
         self
@@ -167,6 +199,9 @@ impl fmt::Debug for ProxyBuilder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        ConnectStage, Connector, Resolve, Resolver, Resolving, Target, TcpConnector,
+    };
     use super::*;
 
     fn through(proxy: &Proxy, uri: &str) -> Option<String> {
@@ -196,10 +231,13 @@ mod tests {
             (Proxy::builder().http("https://u:secret@a:1"), ["http", "TLS"]),
             (Proxy::builder().https("http://u:secret@a:99999"), ["https", "URI"]),
             (Proxy::builder().https("http://u:secret@a:0"), ["https", "port"]),
+            (Proxy::builder().https("http://u:p@secret@a:1"), ["https", "%40"]),
             (Proxy::builder().https(""), ["https", "URI"]),
             (Proxy::builder().https("ftp://u:secret@a"), ["https", "http://"]),
             (Proxy::builder().no_proxy("10.0.0.0/33"), ["no_proxy", "network"]),
             (Proxy::builder().no_proxy("a:80"), ["no_proxy", "port"]),
+            (Proxy::builder().no_proxy("b\u{fc}cher.example"), ["no_proxy", "Punycode"]),
+            (Proxy::builder().no_proxy("192.168.*"), ["no_proxy", "*"]),
         ] {
             let shown = format!("{builder:?}");
             let error = builder.build().expect_err(said[1]);
@@ -210,5 +248,59 @@ mod tests {
         let proxy = Proxy::new("http://user:secret@a:1").expect("a proxy");
         assert!(!format!("{proxy:?}").contains("secret"));
         assert_ne!(proxy, Proxy::new("http://user:other@a:1").expect("a proxy"));
+    }
+
+    /// Knows every name, or fails.
+    struct Loopback(Option<io::ErrorKind>);
+
+    impl Resolve for Loopback {
+        fn resolve<'a>(&'a self, _: &'a str) -> Resolving<'a> {
+            let failure = self.0;
+            Box::pin(async move {
+                match failure {
+                    Some(kind) => Err(kind.into()),
+                    None => Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_a_proxy_cannot_be_told_is_not_dialed_without_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let resolver = Resolver::new(Loopback(None));
+        let through = |rules: ProxyBuilder| {
+            let tcp = TcpConnector { resolver: resolver.clone(), ..TcpConnector::default() };
+            Connector::from(tcp).with_proxy(rules.build().expect("proxies"))
+        };
+        let rules = || Proxy::builder().http("proxy.invalid:1");
+        for host in ["b\u{fc}cher.example", "a\r\nx: y"] {
+            let target = Target::host(host, port);
+            let error = through(rules()).connect(target).await.expect_err(host);
+            assert_eq!(
+                (error.stage(), error.kind()),
+                (ConnectStage::Proxy, io::ErrorKind::InvalidInput),
+                "{error}"
+            );
+            // Without a proxy for it the host is dialed as ever.
+            for direct in [rules().no_proxy("*"), Proxy::builder()] {
+                through(direct).connect(target).await.expect("the name is known");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_permission_that_the_system_denies_is_no_refused_login() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound] {
+            let resolver = Resolver::new(Loopback(Some(kind)));
+            let proxy = Proxy::new("proxy.invalid:1").expect("a proxy");
+            let tcp = TcpConnector { resolver, ..TcpConnector::default() };
+            let connector = Connector::from(tcp).with_proxy(proxy);
+            let error =
+                connector.connect(Target::host("a", 80)).await.expect_err("no name is known");
+            assert_eq!(error.stage(), ConnectStage::Proxy);
+            assert!(!error.is_denied(), "{error}");
+        }
     }
 }

@@ -41,9 +41,14 @@ impl ProxyServer {
             }
             _ => return Err("SOCKS is not built in; Connector::service can open such connections"),
         }
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            // Otherwise the login would end at the first one.
+            return Err("an @ in the user or password must be written %40");
+        }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("the URI has no host")?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = match uri.authority().map_or("", |authority| &authority.as_str()[host.len()..]) {
+        let port = match &authority[host.len()..] {
             "" | ":" => 80,
             _ => {
                 let port = uri.port_u16().filter(|port| *port != 0);

@@ -118,6 +118,8 @@ impl ProxyServer {
             407 => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::ConnectionRefused,
         };
+        // It may repeat the login, as the texts of servers about passwords do.
+        let reason = if status == 407 && self.authorization().is_some() { "" } else { reason };
         let space = if reason.is_empty() { "" } else { " " };
         let text =
             format!("the proxy {self} answered CONNECT with {status}{space}{reason}; {way_out}");
@@ -145,7 +147,12 @@ impl ProxyServer {
         let text = format!(
             "the proxy {self} cannot be reached: {error}; does it run, and at this address?"
         );
-        io::Error::new(error.kind(), text)
+        // Of this system, for instance a firewall. The kind says that the proxy wants another login.
+        let kind = match error.kind() {
+            io::ErrorKind::PermissionDenied => io::ErrorKind::Other,
+            kind => kind,
+        };
+        io::Error::new(kind, text)
     }
 
     /// The time was up between `CONNECT` and the end of its answer.
@@ -222,6 +229,7 @@ mod tests {
         for (uri, answer, kind, said) in [
             ("p:1", "HTTP/1.1 407 Who\r\n\r\n", PermissionDenied, "407 Who; put user"),
             ("u:secret@p:1", "HTTP/1.1 407 Who\r\n\r\n", PermissionDenied, "refuses the user"),
+            ("u:secret@p:1", "HTTP/1.1 407 No secret\r\n\r\n", PermissionDenied, "with 407; it"),
             ("p:1", "HTTP/1.1 403\r\n\r\n", ConnectionRefused, "with 403; its rules"),
             ("p:1", "HTTP/1.1 502 a\x1b[1m\r\n\r\n", ConnectionRefused, "502 a\\x1b[1m; it did"),
             ("p:1", "SSH-2.0-x\r\n", InvalidData, "starts with \"SSH-\""),
