@@ -15,7 +15,7 @@ use super::lease::Lease;
 use super::maintenance::is_here;
 use super::peek::Condition;
 use super::timeout::{TimeLimit, text_of};
-use super::times::{Spent, nanos};
+use super::times::{AcquireTimes, Spent, nanos};
 use super::waiting::{Step, Waiting};
 use crate::clock::Timestamp;
 use crate::error::{DialError, Error, Stage};
@@ -248,17 +248,22 @@ impl<'a, M: Manager> Acquiring<'a, M> {
         self.inner.clock.now().since(self.started)
     }
 
-    /// What it has measured, once it is done.
-    pub(super) fn spent(&self) -> Spent {
+    /// Where the time went, once this future has given `lease`: await it by reference,
+    /// `(&mut acquiring).await`, and ask afterwards. As fine as the pool's clock. Takes the pool's
+    /// lock if the acquire waited.
+    pub fn times(&self, lease: &Lease<M>) -> AcquireTimes {
         match self.progress {
-            Progress::Done(spent) => spent,
-            _ => Spent::default(),
+            Progress::Done(spent) => spent.times(self.has_seen_the_dial_of(lease)),
+            _ => AcquireTimes::default(),
         }
     }
 
-    /// When it began, unless it found an idle connection at once.
-    pub(super) fn began(&self) -> Option<Timestamp> {
-        self.deadline.map(|_| self.started)
+    /// Whether the connection was dialed while this acquire waited.
+    fn has_seen_the_dial_of(&self, lease: &Lease<M>) -> bool {
+        // Without a deadline it found an idle connection at once.
+        let Some(began) = self.deadline.map(|_| self.started) else { return false };
+        let opened_at = lease.slot.inner().lock().state.opened_at(lease.connection_id());
+        opened_at.is_some_and(|at| at > began)
     }
 }
 

@@ -3,13 +3,8 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use super::acquire::Acquiring;
-use super::lease::Lease;
-use crate::clock::Timestamp;
-use crate::manager::Manager;
-
 /// How long each stage of an acquire took; all zero for an idle connection that was lent at once. See
-/// [`Acquiring::times`].
+/// [`Acquiring::times`](super::Acquiring::times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcquireTimes {
     /// In the queue, for a connection that came back.
@@ -40,33 +35,22 @@ pub(super) struct Spent {
     pub(super) checked: u64,
 }
 
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+impl Spent {
+    /// As users see it. `saw_the_dial` says whether the connection was dialed while the acquire waited.
+    pub(super) fn times(self, saw_the_dial: bool) -> AcquireTimes {
+        let [total, dialed, checked] =
+            [self.total, self.dialed, self.checked].map(Duration::from_nanos);
+        let waited = total.saturating_sub(dialed).saturating_sub(checked);
+        if saw_the_dial {
+            AcquireTimes { queued: Duration::ZERO, dialed: dialed + waited, checked }
+        } else {
+            AcquireTimes { queued: waited, dialed, checked }
+        }
+    }
 }
 
-impl<M: Manager> Acquiring<'_, M> {
-    /// Where the time went, once this future has given `lease`: await it by reference,
-    /// `(&mut acquiring).await`, and ask afterwards. As fine as the pool's clock. Takes the pool's
-    /// lock if the acquire waited.
-    pub fn times(&self, lease: &Lease<M>) -> AcquireTimes {
-        let Spent { total, dialed, checked } = self.spent();
-        let [total, dialed, checked] = [total, dialed, checked].map(Duration::from_nanos);
-        let waited = total.saturating_sub(dialed).saturating_sub(checked);
-        let mut times = AcquireTimes { queued: Duration::ZERO, dialed, checked };
-        if !waited.is_zero() && self.has_seen_the_dial_of(lease) {
-            times.dialed += waited;
-        } else {
-            times.queued = waited;
-        }
-        times
-    }
-
-    /// Whether the connection was dialed while this acquire waited.
-    fn has_seen_the_dial_of(&self, lease: &Lease<M>) -> bool {
-        let Some(began) = self.began() else { return false };
-        let opened_at = lease.slot.inner().lock().state.opened_at(lease.connection_id());
-        opened_at.is_some_and(|at: Timestamp| at > began)
-    }
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// In virtual time.
@@ -77,7 +61,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::policy::{Check, Dial, Policy};
-    use crate::{Exclusive, Notifier, Pool};
+    use crate::{Exclusive, Lease, Manager, Notifier, Pool};
 
     const DIAL: Duration = Duration::from_secs(2);
     const CHECK: Duration = Duration::from_secs(1);
