@@ -180,6 +180,10 @@
 //!
 //! The service is always ready; see [`Client`] for how the pool limits requests then.
 //!
+//! tower-http's `FollowRedirect` drops the extensions of a request at its first redirect. So a layer that sets
+//! a [`Partition`] or a [`TotalTimeout`](pool_common::exchange::TotalTimeout) belongs *below* it, next to the client.
+//! There `TotalTimeout::after` is a limit for each hop; tower's `Timeout` on top ends all of them.
+//!
 //! [tower]: https://docs.rs/tower
 //! [tower-http]: https://docs.rs/tower-http
 //!

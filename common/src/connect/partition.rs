@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// requests that must not follow each other on one connection.
 ///
 /// It is a number, or bytes; a number never equals bytes. The default is a partition of its own.
-/// In HTTP it is an extension of the request, in RESP a field of the config. Limits such as
+/// In HTTP it is an extension of the request, in RESP a field of the config. tower-http's `FollowRedirect` drops extensions
+/// at the first redirect: set this one in a layer below it, or the next hop has the default partition. Limits such as
 /// `max_open_per_key` hold for each partition.
 ///
 /// ```

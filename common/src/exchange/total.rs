@@ -17,6 +17,9 @@ use crate::deadline::Deadline;
 /// response body fails with the client's `Error::TotalTimeout`, and the exchange is given up. A
 /// response body notices only while it is polled.
 ///
+/// tower-http's `FollowRedirect` sends no extension beyond the first redirect: a layer that sets this one belongs
+/// below it, where it is a limit for each hop.
+///
 /// A retry layer that sends a copy of a request copies the extension too. With
 /// [`after`](Self::after) each copy then has the whole time, with [`until`](Self::until) all have the
 /// same end.

@@ -171,8 +171,8 @@ impl<M: Manager> Pool<M> {
     /// Dials the floor (`min_idle`) of `key` in the background, before its first acquire. Does
     /// nothing when the policy has no floor.
     ///
-    /// Outside a tokio runtime, and before any acquire inside one, there is nothing to dial in: the
-    /// dials count as failed and are tried again later.
+    /// Inside a tokio runtime the dials begin at once. Outside of one, when no acquire has been made inside one
+    /// yet, there is nothing to dial in: the dials count as failed and are tried again later.
     pub fn warm_up(&self, key: &M::Key) {
         self.inner().runtime.remember();
         self.inner().with(|state, now| state.warm_up(key, now));
