@@ -264,7 +264,8 @@ impl Error {
 
     /// Whether the request may have been carried out, in whole or in part. When this is false, sending
     /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
-    /// unknown.
+    /// unknown. It speaks of the last attempt; an idempotent request that was repeated may have run in an
+    /// earlier one even then.
     pub fn may_have_executed(&self) -> bool {
         self.fate().may_have_executed()
     }

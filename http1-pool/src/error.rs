@@ -168,7 +168,8 @@ impl Error {
 
     /// Whether the request may have been carried out, in whole or in part. When this is false, sending
     /// it again cannot make it happen twice, whatever its method. `true` even if that is merely
-    /// unknown.
+    /// unknown. It speaks of the last attempt. With the retry rules that repeat a request which may have been
+    /// carried out (`attempts` does so for every method), an earlier attempt may have run even then.
     pub fn may_have_executed(&self) -> bool {
         self.fate().may_have_executed()
     }

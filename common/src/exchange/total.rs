@@ -15,7 +15,8 @@ use crate::deadline::Deadline;
 ///
 /// Default: none; the limits on single stages hold in any case. When it passes, the call or the
 /// response body fails with the client's `Error::TotalTimeout`, and the exchange is given up. A
-/// response body notices only while it is polled.
+/// response body notices only while it is polled; an upload that goes on beside it, and the reading of the rest of a
+/// dropped body, end by the limits of their own.
 ///
 /// tower-http's `FollowRedirect` sends no extension beyond the first redirect: a layer that sets this one belongs
 /// below it, where it is a limit for each hop.
@@ -92,7 +93,8 @@ impl TotalDeadline {
     /// comparison each time the future has to wait.
     ///
     /// # Errors
-    /// The limit, when it passed first.
+    /// The limit, when it passed first, and when it has passed although `future` is ready; its output is
+    /// dropped then. So nothing that comes after `future` begins too late.
     ///
     /// # Cancel safety
     /// That of `future`.
@@ -104,6 +106,9 @@ impl TotalDeadline {
         mut future: F,
     ) -> impl Future<Output = Result<F::Output, Duration>> {
         poll_fn(move |cx| match (Pin::new(&mut future).poll(cx), total.as_deref_mut()) {
+            (Poll::Ready(_), Some(total)) if Instant::now() >= total.end => {
+                Poll::Ready(Err(total.limit))
+            }
             (Poll::Ready(output), _) => Poll::Ready(Ok(output)),
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(total)) => total.poll(cx).map(Err),
@@ -131,6 +136,14 @@ mod tests {
         let waker = std::task::Waker::noop();
         let total = total.as_mut().expect("there is a limit");
         assert_eq!(total.poll(&mut Context::from_waker(waker)), Poll::Ready(LIMIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ready_when_the_limit_has_passed_is_dropped() {
+        let mut total = TotalDeadline::start(Some(&TotalTimeout::after(LIMIT)));
+        assert_eq!(TotalDeadline::bound(&mut total, std::future::ready(1)).await, Ok(1));
+        tokio::time::advance(LIMIT).await;
+        assert_eq!(TotalDeadline::bound(&mut total, std::future::ready(2)).await, Err(LIMIT));
     }
 
     #[tokio::test(start_paused = true)]

@@ -185,3 +185,27 @@ async fn a_record_counts_attempts_and_names_the_peer() {
     assert_ne!(first.connection, second.connection);
     finished(&client, &peer).await;
 }
+
+#[tokio::test]
+async fn nothing_is_sent_after_the_limit() {
+    let peer = Peer::start(|mut wire, _| async move {
+        while let Some(request) = wire.head().await {
+            assert_eq!(request.target, "/first", "it came too late to be sent");
+            wire.reply("ok").await;
+        }
+    })
+    .await;
+    let client = Client::new();
+    let first = client.request(empty(http::Request::get(peer.uri("/first")))).await.unwrap();
+    first.into_body().read_all(2).await.unwrap();
+    let late = http::Request::post(peer.uri("/late"))
+        .extension(TotalTimeout::until(tokio::time::Instant::now()));
+    let error = client.request(empty(late)).await.unwrap_err();
+    assert!(matches!(error, Error::TotalTimeout { .. }), "{error:?}");
+    assert!(!error.may_have_executed());
+    assert_eq!(client.pool().status().idle, 1, "its connection was not touched");
+    let again = client.request(empty(http::Request::get(peer.uri("/first")))).await.unwrap();
+    again.into_body().read_all(2).await.unwrap();
+    assert_eq!(client.pool().stats().dials, 1);
+    finished(&client, &peer).await;
+}
