@@ -33,7 +33,7 @@ fn code(error: &Error) -> Code {
             Code::DeadlineExceeded
         }
         Error::BodyTooLarge { .. } => Code::ResourceExhausted,
-        // The request stream has an error of its own, which is no status.
+        // The request stream failed with an error that is no status.
         Error::RequestBody(_) => Code::Unknown,
     }
 }

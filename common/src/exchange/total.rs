@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 /// Default: none; the limits on single stages hold in any case. When it passes, the call or the
 /// response body fails with the client's `Error::TotalTimeout`, and the exchange is given up. A
 /// response body notices only while it is polled; an upload that goes on beside it, and the reading of the rest of a
-/// dropped body, end by the limits of their own.
+/// dropped body, have only their own limits.
 ///
 /// tower-http's `FollowRedirect` sends no extension beyond the first redirect: a layer that sets this one belongs
 /// below it, where it is a limit for each hop.
